@@ -1,0 +1,36 @@
+"""scorefield: learn the gradient of a log-density from your own data, and use it.
+
+Names are loaded on first use, so `import scorefield` and `scorefield --help` cost no torch import.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "scorefield.errors": ["NotFinite", "ScorefieldError"],
+    "scorefield.randomness": ["Noise"],
+    "scorefield.process": ["VE", "VP", "Cosine", "Flow", "Karras", "Process", "Still", "SubVP", "Tabulated"],
+    "scorefield.levels": ["Levels", "LogNormal", "Uniform", "geometric", "karras", "uniform"],
+    "scorefield.prediction": [
+        *("EDM", "Denoiser", "NoisePrediction", "Parametrisation", "Prediction"),
+        *("ScaledScore", "Score", "V", "Velocity"),
+    ],
+    "scorefield.field": ["EnergyField", "EnergyModel", "Field", "ScoreModel"],
+    "scorefield.exact": ["Gaussian", "GaussianMixture"],
+}
+_home_of = {name: home for home, names in _HOMES.items() for name in names}
+__all__ = ["__version__", *_home_of]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _home_of:
+        raise AttributeError(f"module 'scorefield' has no attribute {name!r}")
+    return getattr(importlib.import_module(_home_of[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

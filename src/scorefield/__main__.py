@@ -1,0 +1,5 @@
+"""`python -m scorefield` is the command."""
+
+from scorefield.cli import main
+
+main()

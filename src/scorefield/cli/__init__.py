@@ -1,0 +1,65 @@
+"""The command: parses, calls `app`, draws. Nothing slow is imported before a verb runs, so `--help` answers at once.
+
+A person's mistake (`ScorefieldError`) prints one sentence and exits with code 2; an interrupt exits with 130, a SIGTERM with 143.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import tyro
+
+from scorefield import __version__
+from scorefield.cli.evaluate import Evaluate
+from scorefield.cli.inspect import Inspect
+from scorefield.cli.list import List
+from scorefield.cli.sample import Sample
+from scorefield.cli.train import Train
+from scorefield.errors import ScorefieldError
+
+DESCRIPTION = """Learn the gradient of a log-density from your own data, and sample from it.
+
+examples:
+  scorefield train digits --time 3m              learn handwritten digits
+  scorefield sample runs/digits -n 64            draw 64 new ones
+  scorefield inspect runs/digits                 what is in that folder
+  scorefield evaluate runs/digits                how good they are
+  scorefield list sampler                        what can be named
+"""
+
+_named = tyro.conf.subcommand
+Verb = (
+    Annotated[Train, _named("train", description="Learn the score of your data and leave a run folder.")]
+    | Annotated[Sample, _named("sample", description="Draw new samples from a trained run.")]
+    | Annotated[Inspect, _named("inspect", description="Say what a run's folder holds, and why.")]
+    | Annotated[Evaluate, _named("evaluate", description="Measure how good the samples of a run are.")]
+    | Annotated[List, _named("list", description="List what can be named: samplers, recipes, sources, ...")]
+)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt("SIGTERM")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command with the given arguments (the process's own by default)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments in (["--version"], ["-V"]):
+        print(f"scorefield {__version__}")
+        return
+    verb = tyro.cli(  # type: ignore[call-overload]  # a union of annotated types is no type to mypy
+        Verb, prog="scorefield", description=DESCRIPTION, args=arguments or ["--help"]
+    )
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        verb.run()
+    except ScorefieldError as error:
+        print(f"scorefield: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt as stop:
+        by_term = stop.args == ("SIGTERM",)
+        print(f"scorefield: stopped by {'SIGTERM' if by_term else 'an interrupt'}", file=sys.stderr)
+        raise SystemExit(143 if by_term else 130) from None

@@ -1,0 +1,68 @@
+"""`scorefield inspect`: what a run's folder holds."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from scorefield.cli.show import clock
+
+
+@dataclass
+class Inspect:
+    """Say what a run was made from, how far it went, and why its numbers are what they are.
+
+    examples:
+      scorefield inspect runs/digits
+      scorefield inspect runs/digits --json
+    """
+
+    run_: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(name="run", metavar="RUN")]
+    """The run's folder."""
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print everything as JSON."""
+
+    def run(self) -> None:
+        """Print the report."""
+        from scorefield import app
+        from scorefield.config import plain
+
+        report = app.inspect(self.run_)
+        run, facts = report.run, report.run.manifest
+        if self.json:
+            values = {"config": plain(run.config), "manifest": facts, "sigmas": report.sigmas, "quality": report.quality}
+            print(json.dumps(values, indent=2))
+            return
+        from rich.console import Console
+        from rich.table import Table
+
+        data, done = facts["data"], facts["progress"]
+        table = Table(title=str(run.path), show_header=False, title_justify="left")
+        shape = " x ".join(str(n) for n in data["shape"])
+        table.add_row("data", f"{data['name']}: {data['examples']} training, {data['held_out']} held-out examples of {shape}")
+        table.add_row("recipe", f"{run.config.recipe}, seed {run.config.seed}")
+        table.add_row("process", str(run.config.process))
+        table.add_row("network", f"{run.config.network}, {facts['parameters']:,} parameters, told by {run.config.parametrisation}")
+        state = "finished" if done["finished"] else "unfinished (go on with --resume)"
+        table.add_row(
+            "training", f"{done['step']} steps, {done['images']:,} examples, {clock(done['seconds'])}, {facts['precision']}: {state}"
+        )
+        if report.held_out is not None:
+            table.add_row("held-out loss", f"{report.held_out:.4f} a coordinate")
+        table.add_row("sampler", f"{run.config.sampler}")
+        shown = ", ".join(f"{s:.3g}" for s in (*report.sigmas[:3], *report.sigmas[-2:])) if len(report.sigmas) > 5 else str(report.sigmas)
+        table.add_row("ladder", f"{len(report.sigmas)} levels: {shown}")
+        table.add_row("why", "\n".join(facts["why"]))
+        if report.quality:
+            figures = report.quality["figures"]
+            text = "\n".join(
+                f"{name} {figures[name]['value']:.3g} ± {figures[name]['standard_error']:.1g}, real data {floor['value']:.3g}"
+                for name, floor in report.quality["floor"].items()
+            )
+            table.add_row("quality", text)
+        table.add_row("made with", f"scorefield {facts['scorefield']}, torch {facts['versions']['torch']}")
+        Console(highlight=False).print(table)

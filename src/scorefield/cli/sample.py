@@ -1,0 +1,71 @@
+"""`scorefield sample`: draw from a trained run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from scorefield.cli.show import Bar
+
+
+@dataclass
+class Sample:
+    """Draw new samples from a trained run; the same seed gives the same bytes.
+
+    examples:
+      scorefield sample runs/digits -n 64
+      scorefield sample runs/digits -n 64 --gif --out digits.png
+      scorefield sample runs/digits -n 1000 --out samples.npz --seed 7
+      scorefield sample runs/digits --sampler heun --steps 20 --out heun.png
+    """
+
+    run_: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(name="run", metavar="RUN")]
+    """The run's folder."""
+    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 64
+    """How many samples."""
+    sampler: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """annealed, consistent, euler, heun, langevin (see `scorefield list sampler`); default the run's own."""
+    steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """About how many sampling steps; default the sampler's own number."""
+    seed: int = 0
+    """Of the whole set."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
+    """grid.png, samples.npz or folder/; default RUN/samples-seedN.png."""
+    gif: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Also write an animation of the sampling beside --out."""
+    batch: int = 256
+    """How many at a time; changes memory, not samples."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
+    force: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Overwrite what is there."""
+
+    def run(self) -> None:
+        """Draw, showing progress and where things went."""
+        from scorefield import app
+
+        with Bar("sampling") as bar:
+
+            def watch(first: int, count: int, moment: Any) -> None:
+                done = (first + count * moment.step / moment.steps) / self.n
+                bar.at(done, f"step {moment.step} of {moment.steps}, samples {first} to {first + count - 1}")
+
+            report = app.sample(
+                self.run_,
+                n=self.n,
+                sampler=self.sampler,
+                steps=self.steps,
+                seed=self.seed,
+                out=self.out,
+                gif=self.gif,
+                batch=self.batch,
+                device=self.device,
+                force=self.force,
+                watch=watch,
+            )
+        print(f"{report.samples} samples by {report.sampler} on {report.levels} levels, {report.evaluations} evaluations each:")
+        for path in report.written:
+            print(f"  {path}")

@@ -1,0 +1,82 @@
+"""What the verbs share: progress as a bar in a terminal and as plain lines elsewhere, and durations as people write them."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from scorefield.errors import ScorefieldError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds_of(text: str) -> float:
+    """Read a duration: 90, 90s, 3m, 1.5h or 1h30m.
+
+    >>> seconds_of("3m"), seconds_of("1h30m"), seconds_of("45")
+    (180.0, 5400.0, 45.0)
+    """
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smh]?)", text.strip().lower())
+    if not parts or "".join(number + unit for number, unit in parts) != text.strip().lower():
+        raise ScorefieldError(f"got --time {text!r}, expected a duration such as 90s, 3m or 1h30m: write a number and s, m or h")
+    total = sum(float(number) * _UNITS[unit or "s"] for number, unit in parts)
+    if total <= 0:
+        raise ScorefieldError(f"got --time {text!r}, expected more than nothing: give it some seconds")
+    return total
+
+
+def clock(seconds: float) -> str:
+    """Write a duration as m:ss.
+
+    >>> clock(75.2)
+    '1:15'
+    """
+    if seconds != seconds:
+        return "-:--"
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+class Bar:
+    """A progress bar in a terminal; elsewhere one plain line every few seconds."""
+
+    def __init__(self, title: str, every: float = 5.0) -> None:
+        """Start a bar from 0 to 1 called `title`; plain lines come at most every `every` seconds."""
+        self.title, self.every, self.spoke = title, every, time.monotonic()
+        self.bar: Progress | None = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}% {task.fields[text]}"))
+            self.bar = Progress(*columns, console=Console(stderr=True), transient=False)
+            self.task = self.bar.add_task(title, total=1.0, text="")
+
+    def __enter__(self) -> Bar:
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def at(self, fraction: float, text: str, now: bool = False) -> None:
+        """Show where we are; `now` prints a plain line even if the last one is recent."""
+        if self.bar:
+            self.bar.update(self.task, completed=fraction, text=text)
+        elif now or time.monotonic() - self.spoke >= self.every:
+            self.spoke = time.monotonic()
+            print(f"{self.title} {fraction:4.0%} {text}", file=sys.stderr, flush=True)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        if self.bar:
+            self.bar.console.print(text, highlight=False, markup=False)
+        else:
+            print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,97 @@
+"""`scorefield train`: learn the score of a data source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from scorefield.cli.show import Bar, clock, seconds_of
+
+
+@dataclass
+class Train:
+    """Learn the score of your data and leave a self-describing run folder.
+
+    examples:
+      scorefield train digits --time 3m
+      scorefield train two-moons --steps 3000 --seed 1
+      scorefield train photos/ --out runs/photos --set data.size=32 --set training.batch=64
+      scorefield train digits --recipe ncsn --out runs/ncsn
+      scorefield train digits --time 5m --resume
+    """
+
+    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")]
+    """A built-in name (digits, two-moons, eight-gaussians, checkerboard, swiss-roll, mixture), a folder of images, or a .npy/.npz file."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    """Folder of the run; default runs/SOURCE."""
+    time: Annotated[str | None, tyro.conf.arg(metavar="3m")] = None
+    """Train at most this long: 90s, 3m, 1h30m. Default 3m when there is no --steps either."""
+    steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Train at most this many steps."""
+    recipe: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
+    """What chooses everything else: auto, ncsnv2, ncsn (see `scorefield list recipe`)."""
+    set: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="KEY=VALUE")] = field(default=())
+    """Change one setting of the run, as dotted.key=value; may be repeated. Keys are those of the run's config.json."""
+    seed: int = 0
+    """Of weights, data order and noise."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to compute."""
+    resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Go on with the run in --out."""
+
+    def run(self) -> None:
+        """Train, showing reasons, progress and where things went."""
+        seconds = seconds_of(self.time) if self.time is not None else None
+        from scorefield import app
+        from scorefield.training.loop import Progress
+
+        with Bar("training") as bar:
+
+            def watch(event: Any) -> None:
+                if isinstance(event, app.Plan):
+                    _announce(event, bar)
+                elif isinstance(event, Progress):
+                    if event.event == "ready":
+                        for message in event.extra["messages"]:
+                            bar.say(f"  {message}")
+                    if event.event == "log":
+                        text = (
+                            f"step {event.step}, loss {event.loss:.4f} (held out {event.extra['held_out']:.4f}), "
+                            f"{event.images_per_second:,.0f} examples/s, {clock(event.seconds)} done, {clock(event.seconds_left)} left"
+                        )
+                        bar.at(event.fraction, text, now=event.fraction >= 1)
+
+            report = app.train(
+                self.source,
+                out=self.out,
+                seconds=seconds,
+                steps=self.steps,
+                recipe=self.recipe,
+                settings=tuple(self.set),
+                seed=self.seed,
+                device=self.device,
+                resume=self.resume,
+                watch=watch,
+            )
+        if report.finished_before:
+            print(f"{report.folder} is finished ({report.step} steps, {clock(report.seconds)}): give it more with --time or --steps.")
+        else:
+            print(f"{report.folder}: {report.step} steps, {report.images:,} examples in {clock(report.seconds)}.")
+            for path in report.written:
+                print(f"  {path}")
+        print(f"Now try: scorefield sample {report.folder} -n 64")
+
+
+def _announce(plan: Any, bar: Bar) -> None:
+    """Say what the data are and what was chosen, with reasons."""
+    data = plan.data
+    shape = " x ".join(str(n) for n in data.shape)
+    bar.say(f"{data.name}: {len(data.train)} training and {len(data.held_out)} held-out examples of shape {shape}")
+    for note in data.notes:
+        bar.say(f"  {note}")
+    bar.say(f"recipe {plan.config.recipe}, {plan.parameters:,} parameters, into {plan.folder}")
+    for reason in plan.why:
+        bar.say(f"  {reason}")

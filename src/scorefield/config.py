@@ -1,0 +1,205 @@
+"""A run is one nested value: what to learn from, with which process, network, objective and optimiser, for how long.
+
+Every component is a frozen, validated dataclass of plain values, so it is its own configuration. `plain` turns a run into
+JSON, where a component is an object with its registered `name` beside its settings; `of_plain` turns it back; `override`
+applies `--set dotted.key=value`. The field names `process`, `network`, `density`, ... are the registry's kinds, which is how a
+name inside a JSON object is looked up.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import field as default
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, ValidationError
+from pydantic import Field as Bound
+from pydantic.dataclasses import dataclass
+
+from scorefield.data import DataConfig
+from scorefield.errors import ScorefieldError, unknown
+from scorefield.objectives.base import Objective
+from scorefield.prediction import Parametrisation
+from scorefield.process import Positive, Process
+from scorefield.registry import HOMES, find, name_of
+from scorefield.samplers import Sampler
+
+__all__ = ["Optimiser", "RunConfig", "Training", "data_config", "of_plain", "override", "plain"]
+
+_ANY = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+
+@dataclass(frozen=True, config=_ANY)
+class Optimiser:
+    """AdamW: learning rate with linear warm-up and a final linear decay to zero, and clipping of the gradient's norm.
+
+    Attributes:
+        lr: peak learning rate.
+        betas: decay of the two moments.
+        weight_decay: decoupled.
+        clip: largest norm of the gradient, 0 for no clipping.
+        warmup: steps from 0 to the peak.
+        decay: last fraction of the training over which lr falls to zero, in [0, 1].
+    """
+
+    lr: Positive = 2e-3
+    betas: tuple[Annotated[float, Bound(ge=0, lt=1)], Annotated[float, Bound(ge=0, lt=1)]] = (0.9, 0.99)
+    weight_decay: Annotated[float, Bound(ge=0)] = 0.0
+    clip: Annotated[float, Bound(ge=0)] = 1.0
+    warmup: Annotated[int, Bound(ge=0)] = 200
+    decay: Annotated[float, Bound(ge=0, le=1)] = 0.4
+
+
+@dataclass(frozen=True, config=_ANY)
+class Training:
+    """How long and in which pieces.
+
+    Attributes:
+        steps: stop after this many steps, or None.
+        seconds: stop after this many seconds of training, or None; the learning rate's schedule is fitted to whichever ends
+            first.
+        batch: examples a step.
+        ema: decay of the exponential moving average of the weights, in [0, 1); 0 keeps none. It warms up as (1+n)/(10+n).
+        precision: float32, bfloat16 (autocast), or auto: what measures fastest on this machine.
+        pictures: how many times samples are drawn on the way.
+        checkpoint_seconds: a checkpoint at least this often.
+    """
+
+    steps: Annotated[int, Bound(ge=1)] | None = None
+    seconds: Positive | None = 180.0
+    batch: Annotated[int, Bound(ge=1)] = 128
+    ema: Annotated[float, Bound(ge=0, lt=1)] = 0.999
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    pictures: Annotated[int, Bound(ge=0)] = 4
+    checkpoint_seconds: Positive = 30.0
+
+
+@dataclass(frozen=True, config=_ANY)
+class RunConfig:
+    """Everything that a run is made from.
+
+    Attributes:
+        source: what the data are: a built-in name or a path.
+        recipe: name of the recipe that chose the rest.
+        process, parametrisation, network, objective: what is learned.
+        sampler, levels: how samples are drawn by default, and from how many levels of noise.
+        data, optimiser, training: settings of each.
+        seed: of weights, data order and noise.
+    """
+
+    source: str
+    recipe: str
+    process: Process
+    parametrisation: Parametrisation
+    network: Any
+    objective: Objective
+    sampler: Sampler
+    levels: Annotated[int, Bound(ge=1)]
+    data: DataConfig = default(default_factory=DataConfig)
+    optimiser: Optimiser = default(default_factory=Optimiser)
+    training: Training = default(default_factory=Training)
+    seed: Annotated[int, Bound(ge=0)] = 0
+
+
+_SECTIONS = {"data": DataConfig, "optimiser": Optimiser, "training": Training}
+
+
+def plain(value: Any, kind: str = "") -> Any:
+    """Return a component or a run as JSON-able values; a registered component carries its name.
+
+    >>> from scorefield import VE
+    >>> plain(VE(0.01, 5.0), "process")
+    {'name': 've', 'sigma_min': 0.01, 'sigma_max': 5.0}
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        named = {"name": name_of(kind, value)} if kind in HOMES else {}
+        return named | {f.name: plain(getattr(value, f.name), f.name) for f in dataclasses.fields(value)}
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _refuse(error: ValidationError, where: str) -> ScorefieldError:
+    """Turn pydantic's report into one sentence about the first fault."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in (*([where] if where else []), *first["loc"]))
+    reason = first["msg"].removeprefix("Value error, ")
+    got = "" if "got" in reason else f"got {first['input']!r} for {key}, "
+    return ScorefieldError(f"{got}{reason[0].lower() + reason[1:]}: correct the setting {key!r}")
+
+
+def _make(cls: Any, settings: Mapping[str, Any], where: str) -> Any:
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    for key in settings:
+        if key not in known:
+            raise unknown(f"setting of {where or 'the run'}", key, known)
+    try:
+        return cls(**{key: _build(key, value, f"{where}.{key}".strip(".")) for key, value in settings.items()})
+    except ValidationError as error:
+        raise _refuse(error, where) from None
+
+
+def _build(key: str, value: Any, where: str) -> Any:
+    if key in _SECTIONS and isinstance(value, Mapping):
+        return _make(_SECTIONS[key], value, where)
+    if key in HOMES and key not in ("source", "recipe") and isinstance(value, (str, Mapping)):
+        settings = {"name": value} if isinstance(value, str) else dict(value)
+        if "name" not in settings:
+            raise ScorefieldError(f"got a {key} without a name, expected {where}.name: name one of the {key} components")
+        return _make(find(key, settings.pop("name")), settings, where)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def of_plain(values: Mapping[str, Any]) -> RunConfig:
+    """Build a run from JSON values; raises `ScorefieldError` for unknown names, unknown settings and values out of range."""
+    run: RunConfig = _make(RunConfig, values, "")
+    return run
+
+
+def _parse(text: str) -> Any:
+    """Read a value as JSON, or as a comma-separated list, or as itself."""
+    for candidate in (text, f"[{text}]") if "," in text else (text,):
+        try:
+            return json.loads(candidate)
+        except json.JSONDecodeError:
+            continue
+    return None if text.lower() == "none" else text
+
+
+def _apply(values: dict[str, Any], settings: Sequence[str]) -> None:
+    """Write `dotted.key=value` settings into nested plain values."""
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise ScorefieldError(f"got --set {setting!r}, expected dotted.key=value: for example training.batch=64")
+        *path, last = key.strip().split(".")
+        node, walked = values, "the run"
+        for part in path:
+            if part not in node:
+                raise unknown(f"setting of {walked}", part, node)
+            if not isinstance(node[part], dict):
+                raise ScorefieldError(f"got --set {setting!r}, expected no setting below {part!r}, which is a plain value: shorten it")
+            node, walked = node[part], part
+        if last not in node:
+            raise unknown(f"setting of {walked}", last, node)
+        value = _parse(text)
+        node[last] = {"name": value} if isinstance(node[last], dict) and isinstance(value, str) else value
+
+
+def override(config: RunConfig, settings: Sequence[str]) -> RunConfig:
+    """Return the run with `dotted.key=value` settings applied; `sampler=heun` swaps a whole component for its defaults.
+
+    Raises:
+        ScorefieldError: no equals sign, an unknown key (with a did-you-mean), a value out of range.
+    """
+    values = plain(config)
+    _apply(values, settings)
+    return of_plain(values)
+
+
+def data_config(settings: Sequence[str]) -> DataConfig:
+    """Return the data settings among `data.key=value` settings: they are needed before a recipe can see the data."""
+    values = {"data": plain(DataConfig())}
+    _apply(values, [setting for setting in settings if setting.startswith("data.")])
+    data: DataConfig = _make(DataConfig, values["data"], "data")
+    return data

@@ -1,0 +1,158 @@
+"""Exact fields: densities whose every noisy version is known in closed form. The truth that everything is measured against.
+
+If x0 ~ sum_k w_k·N(m_k, S_k) then x_t = alpha·x0 + sigma·noise ~ sum_k w_k·N(alpha·m_k, alpha²·S_k + sigma²·I): a Gaussian
+mixture stays one. So log p_t, its score, the posterior mean and exact samples cost one line each. With S_k = 0 and one
+component per training point the mixture is the *empirical* distribution smoothed by noise: its score is the optimum of the
+denoising objective on a finite data set, that is, perfect memorisation.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefield.errors import ScorefieldError
+from scorefield.prediction import Prediction
+from scorefield.process import Process
+from scorefield.randomness import Noise
+from scorefield.shapes import PerSample, Sample, flat, over
+
+
+class Gaussian:
+    """N(mean, covariance) under a process, exactly.
+
+    >>> from scorefield import VE
+    >>> field = Gaussian(mean=[1.0, 0.0], covariance=[[2.0, 0.0], [0.0, 1.0]], process=VE(0.1, 10.0))
+    >>> field(torch.tensor([[1.0, 0.0]]), torch.tensor([1.0])).score
+    tensor([[0., 0.]])
+    """
+
+    def __init__(self, mean: Any, covariance: Any, process: Process) -> None:
+        """Hold the moments.
+
+        Args:
+            mean: any shape, the shape of one sample.
+            covariance: symmetric positive semi-definite, `(d, d)` with d the number of coordinates.
+            process: how the data are noised.
+
+        Raises:
+            ScorefieldError: shapes that disagree, or a matrix that is no covariance.
+        """
+        centre = torch.as_tensor(mean, dtype=torch.float64)
+        matrix = torch.as_tensor(covariance, dtype=torch.float64)
+        d = centre.numel()
+        if matrix.shape != (d, d):
+            raise ScorefieldError(f"got a covariance of shape {tuple(matrix.shape)}, expected ({d}, {d}) for {d} coordinates")
+        values, vectors = torch.linalg.eigh(matrix)
+        if not torch.allclose(matrix, matrix.mT) or float(values.min()) < -1e-9 * float(values.max().clamp(min=1)):
+            raise ScorefieldError("got a matrix that is not symmetric positive semi-definite, expected a covariance: check it")
+        self.process, self.shape = process, tuple(centre.shape)
+        self.mean, self.covariance = centre.reshape(-1), matrix
+        self._values, self._vectors = values.clamp(min=0), vectors
+        self.data_mean, self.data_std = centre, math.sqrt(float(matrix.diagonal().mean()))
+
+    def _rotated(self, x: Sample, t: PerSample) -> tuple[Tensor, Tensor]:
+        """Return deviations from the mean in the eigenbasis, and their variances at t, both `(batch, d)`."""
+        rows = flat(x).double()
+        alpha, sigma = self.process.alpha(t.double()), self.process.sigma(t.double())
+        deviation = (rows - over(alpha, rows) * self.mean.to(x.device)) @ self._vectors.to(x.device)
+        return deviation, over(alpha**2, rows) * self._values.to(x.device) + over(sigma**2, rows)
+
+    def log_prob(self, x: Sample, t: PerSample) -> PerSample:
+        """Return log p_t(x) in nats, `(batch,)`, float64."""
+        deviation, variance = self._rotated(x, t)
+        return -0.5 * (deviation**2 / variance + variance.log() + math.log(2 * math.pi)).sum(dim=1)
+
+    def energy(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> PerSample:
+        """Return -log p_t(x), `(batch,)`."""
+        return -self.log_prob(x, t)
+
+    def __call__(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> Prediction:
+        deviation, variance = self._rotated(x, t)
+        score = -(deviation / variance) @ self._vectors.mT.to(x.device)
+        return Prediction.of_score(self.process, x, t.double(), score.reshape(x.shape).to(x.dtype))
+
+    def sample(self, noise: Noise) -> Tensor:
+        """Draw one clean x0 per seed, `(batch, *shape)`, float64."""
+        white = noise.normal((len(self.mean),)) * self._values.sqrt()
+        return (self.mean + white @ self._vectors.mT).reshape(-1, *self.shape)
+
+
+class GaussianMixture:
+    """sum_k weights_k·N(means_k, stds_k²·I) under a process, exactly; any sample shape.
+
+    >>> from scorefield import VE
+    >>> field = GaussianMixture(weights=[.8, .2], means=[[-5., 0.], [5., 0.]], stds=[1., 1.], process=VE(.01, 10.))
+    >>> field.sample(Noise(range(1000))).shape
+    torch.Size([1000, 2])
+    """
+
+    def __init__(self, weights: Any, means: Any, stds: Any, process: Process) -> None:
+        """Hold the components.
+
+        Args:
+            weights: positive, `(k,)`; they are normalised.
+            means: `(k, *shape)`.
+            stds: non-negative, `(k,)`.
+            process: how the data are noised.
+
+        Raises:
+            ScorefieldError: numbers of components that disagree, or a negative weight or std.
+        """
+        w, m, s = (torch.as_tensor(v, dtype=torch.float64) for v in (weights, means, stds))
+        if not (w.ndim == s.ndim == 1 and m.ndim >= 2 and len(w) == len(m) == len(s)):
+            raise ScorefieldError(
+                f"got weights {tuple(w.shape)}, means {tuple(m.shape)}, stds {tuple(s.shape)}, expected (k,), (k, *shape), (k,)"
+            )
+        if bool((w <= 0).any() or (s < 0).any()):
+            raise ScorefieldError("got a weight <= 0 or a std < 0, expected positive weights and non-negative stds")
+        self.process, self.shape = process, tuple(m.shape[1:])
+        self.weights, self.means, self.stds = w / w.sum(), m.flatten(1), s
+        centre = self.weights @ self.means
+        self.data_mean = centre.reshape(self.shape)
+        spread = ((self.means - centre) ** 2).mean(dim=1) + s**2
+        self.data_std = math.sqrt(float(self.weights @ spread))
+
+    @classmethod
+    def empirical(cls, data: Any, process: Process) -> GaussianMixture:
+        """Return the field of a finite data set, `(n, *shape)`: the memorising optimum of denoising score matching."""
+        points = torch.as_tensor(data, dtype=torch.float64)
+        return cls(torch.ones(len(points)), points, torch.zeros(len(points)), process)
+
+    def _components(self, x: Sample, t: PerSample) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return rows `(batch, d)`, alpha `(batch, 1)`, component variances and log weighted densities, `(batch, k)`."""
+        rows, means = flat(x).double(), self.means.to(x.device)
+        alpha = over(self.process.alpha(t.double()), rows)
+        variance = alpha**2 * self.stds.to(x.device) ** 2 + over(self.process.sigma(t.double()) ** 2, rows)
+        # |x - a·m|² expanded, so that memory is batch x k and not batch x k x d; float64 keeps 1e-9 of it at sigma = 0.01.
+        square = (rows**2).sum(1, keepdim=True) - 2 * alpha * (rows @ means.mT) + alpha**2 * (means**2).sum(1)
+        dimension = rows.shape[1]
+        log_density = -0.5 * (square / variance + dimension * (variance.log() + math.log(2 * math.pi)))
+        return rows, alpha, variance, log_density + self.weights.to(x.device).log()
+
+    def log_prob(self, x: Sample, t: PerSample) -> PerSample:
+        """Return log p_t(x) in nats, `(batch,)`, float64."""
+        return self._components(x, t)[-1].logsumexp(dim=1)
+
+    def energy(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> PerSample:
+        """Return -log p_t(x), `(batch,)`."""
+        return -self.log_prob(x, t)
+
+    def responsibilities(self, x: Sample, t: PerSample) -> Tensor:
+        """Return p(component | x_t), `(batch, k)`: at t_min, which mode a sample belongs to."""
+        return self._components(x, t)[-1].softmax(dim=1)
+
+    def __call__(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> Prediction:
+        rows, alpha, variance, joint = self._components(x, t)
+        pull = joint.softmax(dim=1) / variance
+        score = alpha * (pull @ self.means.to(x.device)) - pull.sum(1, keepdim=True) * rows
+        return Prediction.of_score(self.process, x, t.double(), score.reshape(x.shape).to(x.dtype))
+
+    def sample(self, noise: Noise) -> Tensor:
+        """Draw one clean x0 per seed, `(batch, *shape)`, float64."""
+        which = noise.choose(self.weights).to(self.means.device)
+        white = noise.normal((self.means.shape[1],)).to(self.means.device)
+        return (self.means[which] + self.stds[which, None] * white).reshape(-1, *self.shape)

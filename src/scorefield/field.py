@@ -1,0 +1,126 @@
+"""Fields: the neck of the hourglass. A field maps (x, t) to a `Prediction`; everything else knows only fields.
+
+Trained networks, energies, exact mixtures and guided models are all fields. Objectives, samplers, likelihoods, metrics and
+restoration take a field and never ask what is behind it, so replacing an exact field by a trained one changes no other line.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from scorefield.prediction import Parametrisation, Prediction, label_of
+from scorefield.process import Process
+from scorefield.shapes import PerSample, Sample, over
+
+
+@runtime_checkable
+class Field(Protocol):
+    """A score field: what it was noised by, the shape of one sample, the data's first two moments, and (x, t) -> Prediction.
+
+    `data_mean` has the shape of one sample; `data_std` is the root of the variance around it, averaged over coordinates.
+    Samplers start from N(alpha·mean, alpha²·std² + sigma²).
+    """
+
+    process: Process
+    shape: tuple[int, ...]
+    data_mean: Tensor
+    data_std: float
+
+    def __call__(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> Prediction: ...
+
+
+@runtime_checkable
+class EnergyField(Field, Protocol):
+    """A field that also knows its energy, -log p_t up to a constant: what a Metropolis test asks for."""
+
+    def energy(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> PerSample: ...
+
+
+class ScoreModel(nn.Module):
+    """A network as a field: (input scale, label) -> network -> parametrisation -> Prediction.
+
+    The state stays in the caller's dtype (float64 in samplers); the network sees its own, so a float32 network is not slowed
+    down and the sum over steps keeps its digits.
+
+    >>> from scorefield import VE, EDM
+    >>> from scorefield.nets.mlp import MLP
+    >>> model = ScoreModel(MLP((2,)), EDM(data_std=1.0), VE(0.01, 10.0), (2,))
+    >>> model(torch.zeros(5, 2), torch.ones(5)).score.shape
+    torch.Size([5, 2])
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        parametrisation: Parametrisation,
+        process: Process,
+        shape: tuple[int, ...],
+        data_mean: Tensor | None = None,
+        data_std: float = 1.0,
+    ) -> None:
+        """Hold the parts.
+
+        Args:
+            network: `network(x, label, cond) -> y`, with x and y `(batch, *shape)` and label `(batch,)`.
+            parametrisation: what y means.
+            process: how the data are noised.
+            shape: shape of one sample.
+            data_mean: mean of the data, the shape of one sample; None for zero.
+            data_std: root of the data's variance around it, averaged over coordinates.
+        """
+        super().__init__()
+        self.network, self.parametrisation, self.process = network, parametrisation, process
+        self.shape, self.data_std = tuple(shape), data_std
+        self.data_mean: Tensor
+        self.register_buffer("data_mean", torch.zeros(shape) if data_mean is None else data_mean.clone())
+
+    def forward(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> Prediction:
+        """Return the prediction at x_t, `(batch, *shape)`, and times t, `(batch,)`."""
+        t = t.double()
+        alpha, sigma = self.process.alpha(t), self.process.sigma(t)
+        scaled = over(self.parametrisation.input_scale(alpha, sigma), x) * x
+        label = label_of(self.parametrisation.label, self.process, t)
+        dtype = next(self.network.parameters()).dtype
+        output = self.network(scaled.to(dtype), label.to(dtype), cond).to(x.dtype)
+        return Prediction(self.process, x, t, output, *self.parametrisation.pair(alpha, sigma))
+
+
+class EnergyModel(nn.Module):
+    """A scalar network as a field: energy E(x, t), score = -grad E.
+
+    Use smooth activations (SiLU, softplus): a ReLU network has zero Hessian almost everywhere.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        process: Process,
+        shape: tuple[int, ...],
+        data_mean: Tensor | None = None,
+        data_std: float = 1.0,
+    ) -> None:
+        """Hold the parts; `network(x, label, cond) -> (batch,)` with label = ln(sigma/alpha), or 0 where sigma = 0."""
+        super().__init__()
+        self.network, self.process = network, process
+        self.shape, self.data_std = tuple(shape), data_std
+        self.data_mean: Tensor
+        self.register_buffer("data_mean", torch.zeros(shape) if data_mean is None else data_mean.clone())
+
+    def energy(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> PerSample:
+        """Return E(x, t) = -log p_t(x) + constant, `(batch,)`."""
+        label = label_of("log-sigma", self.process, t.double()).nan_to_num(neginf=0.0)
+        dtype = next(self.network.parameters()).dtype
+        energy: Tensor = self.network(x.to(dtype), label.to(dtype), cond)
+        return energy.to(x.dtype)
+
+    def forward(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> Prediction:
+        """Return the prediction whose score is -grad E(x, t), differentiable when gradients are on."""
+        keep = torch.is_grad_enabled()
+        with torch.enable_grad():
+            inner = x if x.requires_grad else x.detach().requires_grad_(True)
+            energy = self.energy(inner, t, cond)
+            (gradient,) = torch.autograd.grad(energy.sum(), inner, create_graph=keep)
+        return Prediction.of_score(self.process, x, t.double(), -gradient)

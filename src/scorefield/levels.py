@@ -1,0 +1,214 @@
+"""Levels: where training looks, where sampling steps, and NCSNv2's way of choosing both from the data.
+
+    density     the distribution of t that training draws from, given as its quantile function: u ~ U(0, 1) -> t
+    ladder      the descending list of times that a sampler visits, noisiest first, 0-based: t_0 > t_1 > ... > t_{L-1}
+
+A geometric ladder is geometric in the standard deviation sigma/alpha (not the variance), which is uniform in log-SNR.
+
+NCSNv2's choices, for data of d coordinates (Song and Ermon 2020, "Improved techniques for training score-based generative
+models", arXiv 2006.09011):
+    sigma_max   as large as the largest pairwise distance, so that one level can carry a sample between any two modes
+    gamma       ratio of neighbouring levels: in high dimension noise of level sigma lies on a shell of radius
+                sqrt(d)·sigma and width sigma/sqrt(2); neighbouring shells overlap by half when
+                Phi(sqrt(2d)(gamma - 1) + 3·gamma) - Phi(sqrt(2d)(gamma - 1) - 3·gamma) = 0.5
+    eps         step size: k Langevin steps turn a sample of level sigma·gamma into one of variance sigma²·V, and eps makes
+                V closest to 1:  V = (1 - eps/s²)^(2k)·(gamma² - q) + q,  q = 2·eps/(s² - s²(1 - eps/s²)²),  s = sigma_min
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Annotated
+
+import torch
+from pydantic import Field as Bound
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from scorefield.errors import ScorefieldError
+from scorefield.process import Positive, Process
+from scorefield.randomness import Noise
+from scorefield.registry import register
+from scorefield.shapes import flat
+
+Ladder = Callable[[Process, int], Tensor]
+
+
+def _ends(process: Process, levels: int) -> tuple[Tensor, Tensor]:
+    """Return sigma/alpha at t_max and t_min, after checking the number of levels."""
+    if levels < 1:
+        raise ScorefieldError(f"got {levels} levels, expected at least 1: ask for 1 or more")
+    ends = torch.tensor([process.t_max, process.t_min], dtype=torch.float64)
+    high, low = process.sigma(ends) / process.alpha(ends)
+    return high, low
+
+
+def _at(process: Process, ratios: Tensor) -> Tensor:
+    """Return the times of the given sigma/alpha with both ends exact, whatever rounding the inversion left."""
+    times = process.time_of_sigma(ratios)
+    times[0] = process.t_max
+    if len(times) > 1:
+        times[-1] = process.t_min
+    return times
+
+
+@register("ladder", "geometric")
+def geometric(process: Process, levels: int) -> Tensor:
+    """Return times whose sigma/alpha fall geometrically, (levels,), float64, descending; uniform in log-SNR.
+
+    >>> from scorefield import VE
+    >>> VE(0.01, 1.0).sigma(geometric(VE(0.01, 1.0), 3))
+    tensor([1.0000, 0.1000, 0.0100], dtype=torch.float64)
+    """
+    high, low = _ends(process, levels)
+    return _at(process, high * (low / high) ** torch.linspace(0, 1, levels, dtype=torch.float64))
+
+
+@register("ladder", "karras")
+def karras(process: Process, levels: int, rho: float = 7.0) -> Tensor:
+    """Return times with (sigma/alpha)^(1/rho) equally spaced, (levels,), float64, descending; finer at low noise than uniform.
+
+    Reference: Karras et al. (2022), arXiv 2206.00364, equation 5.
+    """
+    high, low = _ends(process, levels)
+    u = torch.linspace(0, 1, levels, dtype=torch.float64)
+    return _at(process, (high ** (1 / rho) + u * (low ** (1 / rho) - high ** (1 / rho))) ** rho)
+
+
+@register("ladder", "uniform")
+def uniform(process: Process, levels: int) -> Tensor:
+    """Return equally spaced times from t_max to t_min, (levels,), float64, descending."""
+    _ends(process, levels)
+    return torch.linspace(process.t_max, process.t_min, levels, dtype=torch.float64)
+
+
+@register("ladder", "lowest")
+def lowest(process: Process, levels: int = 1) -> Tensor:
+    """Return the single time t_min, (1,), float64: one noise level, for plain Langevin dynamics."""
+    return torch.tensor([process.t_min], dtype=torch.float64)
+
+
+class Density(ABC):
+    """The distribution of t in training, as a quantile function."""
+
+    @abstractmethod
+    def quantile(self, process: Process, u: Tensor) -> Tensor:
+        """Return the time below which a fraction u of the draws lies; u in (0, 1), any shape."""
+
+
+@register("density", "levels")
+@dataclass(frozen=True)
+class Levels(Density):
+    """Uniform over the rungs of a geometric ladder, as NCSN trains: each of `levels` noise levels equally often."""
+
+    levels: Annotated[int, Bound(ge=1)] = 10
+
+    def quantile(self, process: Process, u: Tensor) -> Tensor:
+        ladder = geometric(process, self.levels).flip(0).to(u.device)
+        return ladder[(u * self.levels).long().clamp(max=self.levels - 1)]
+
+
+@register("density", "uniform")
+@dataclass(frozen=True)
+class Uniform(Density):
+    """Uniform over [t_min, t_max]: for VE, uniform in log sigma."""
+
+    def quantile(self, process: Process, u: Tensor) -> Tensor:
+        return process.t_min + u * (process.t_max - process.t_min)
+
+
+@register("density", "log-normal")
+@dataclass(frozen=True)
+class LogNormal(Density):
+    """ln(sigma/alpha) ~ N(mean, std²), cut to the range of the process (Karras et al. 2022: mean -1.2, std 1.2)."""
+
+    mean: float = -1.2
+    std: Positive = 1.2
+
+    def quantile(self, process: Process, u: Tensor) -> Tensor:
+        return process.time_of_sigma(torch.exp(self.mean + self.std * torch.special.ndtri(u)))
+
+
+# --- NCSNv2's choices from the data -----------------------------------------------------------------------------------
+
+
+def largest_distance(data: Tensor, *, at_most: int = 4096, seed: int = 0) -> float:
+    """Return the largest Euclidean distance between two data points: NCSNv2's sigma_max.
+
+    Args:
+        data: `(n, *shape)`, n >= 2.
+        at_most: more points than this are thinned to a random subset.
+        seed: of the subset.
+
+    Raises:
+        ScorefieldError: fewer than two different points.
+    """
+    if len(data) > at_most:
+        data = data[Noise(range(len(data)), stream=seed).uniform(()).argsort()[:at_most]]
+    rows = flat(data).double()
+    largest = max((float(torch.cdist(some, rows).max()) for some in rows.split(512)), default=0.0)
+    if not largest > 0:
+        raise ScorefieldError(f"got {len(rows)} data points without two different ones, expected a spread: check the data")
+    return largest
+
+
+def level_ratio(dimension: int) -> float:
+    """Return gamma > 1, NCSNv2's ratio of neighbouring levels in `dimension` coordinates.
+
+    In four dimensions and fewer there are no thin shells and every ratio overlaps by half; the ratio is therefore never
+    larger than NCSN's 100^(1/9) = 1.668. For CIFAR-10 the equation gives 220 levels; the paper rounds to 232.
+
+    >>> round(level_ratio(3 * 32 * 32), 4)
+    1.0398
+    """
+
+    def overlap(gamma: float) -> float:
+        shift = math.sqrt(2 * dimension) * (gamma - 1)
+        normal = [0.5 * math.erfc(-z / math.sqrt(2)) for z in (shift + 3 * gamma, shift - 3 * gamma)]
+        return normal[0] - normal[1]
+
+    low, high = 1.0, 100 ** (1 / 9)
+    for _ in range(200):
+        middle = (low + high) / 2
+        low, high = (middle, high) if overlap(middle) > 0.5 else (low, middle)
+    return low
+
+
+def number_of_levels(sigma_min: float, sigma_max: float, gamma: float) -> int:
+    """Return how many levels a geometric ladder from sigma_max to sigma_min needs for a ratio of at most gamma.
+
+    >>> number_of_levels(0.01, 50.0, level_ratio(3072))
+    220
+    """
+    return max(2, 1 + math.ceil(math.log(sigma_max / sigma_min) / math.log(gamma) - 1e-9))
+
+
+def variance_ratio(eps: float, gamma: float, steps: int, sigma_min: float = 1.0) -> float:
+    """Return V: after `steps` Langevin steps of size eps a level, the sample's variance over the level's (wanted: 1)."""
+    shrink = (1 - eps / sigma_min**2) ** 2
+    q = 2 * eps / (sigma_min**2 * (1 - shrink))
+    return shrink**steps * (gamma**2 - q) + q
+
+
+def step_size(gamma: float, steps: int, sigma_min: float = 1.0) -> float:
+    """Return NCSNv2's eps: the one whose variance ratio after `steps` steps a level is closest to 1.
+
+    Args:
+        gamma: ratio of neighbouring levels, > 1.
+        steps: Langevin steps a level, k >= 1.
+        sigma_min: smallest level, where tau = eps.
+
+    Returns:
+        eps in (0, 2·sigma_min²), in the convention x <- x + tau·score + sqrt(2·tau)·z with tau = eps·sigma²/sigma_min².
+
+    >>> f"{step_size((50 / 0.01) ** (1 / 231), steps=5, sigma_min=0.01):.1e}"  # the paper's CIFAR-10 value is 6.2e-06
+    '6.2e-06'
+    """
+    # V - 1 in units of sigma_min²; a dense log grid, because |V - 1| has several minima and the smallest eps may not win.
+    grid = torch.logspace(-6, math.log10(1.999), 200_001, dtype=torch.float64)
+    shrink = (1 - grid) ** 2
+    q = 2 * grid / (1 - shrink)
+    ratio = shrink**steps * (gamma**2 - q) + q
+    return float(grid[(ratio - 1).abs().argmin()]) * sigma_min**2

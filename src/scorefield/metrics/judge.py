@@ -1,0 +1,81 @@
+"""The judge: a small classifier trained on the user's own labelled training images; its features are what metrics compare.
+
+Distances between raw pixels do not see what a person sees; features of a network that has learned to tell the classes apart do.
+It is trained on the training part only, with the seed in its name, so the figures of two runs on the same data agree.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from scorefield.randomness import Noise, stream_of
+
+WIDTH = 64  # features: few enough for a covariance from some hundred examples
+
+
+class Judge(nn.Module):
+    """A convolutional classifier for small images: `features` `(n, 64)`, float64, and class logits."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(
+            *(nn.Conv2d(channels, 32, 3, padding=1), nn.SiLU(), nn.Conv2d(32, 64, 3, padding=1), nn.SiLU()),
+            *(nn.AdaptiveMaxPool2d(4), nn.Conv2d(64, 64, 3, padding=1), nn.SiLU(), nn.Flatten()),
+            *(nn.Linear(64 * 16, WIDTH), nn.SiLU()),
+        )
+        self.head = nn.Linear(WIDTH, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return class logits `(n, classes)` of images `(n, channels, height, width)` in [-1, 1]."""
+        logits: Tensor = self.head(self.trunk(images.float()))
+        return logits
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """Return features `(n, 64)`, float64."""
+        return torch.cat([self.trunk(some.float()) for some in images.split(512)]).double()
+
+    @torch.no_grad()
+    def classify(self, images: Tensor) -> Tensor:
+        """Return the most likely class of each image, `(n,)`, int64."""
+        return torch.cat([self(some).argmax(dim=1) for some in images.split(512)])
+
+    @property
+    def name(self) -> str:
+        """Name and content hash, for the report: figures are comparable only under the same judge."""
+        digest = hashlib.sha256(b"".join(p.detach().numpy().tobytes() for p in self.state_dict().values()))
+        return f"judge-{digest.hexdigest()[:8]}"
+
+
+def train_judge(images: Tensor, labels: Tensor, *, steps: int = 600, batch: int = 128, seed: int = 0) -> Judge:
+    """Train a judge on labelled training images.
+
+    Args:
+        images: `(n, channels, height, width)` in [-1, 1].
+        labels: `(n,)`, int64, 0-based.
+        steps: of AdamW under a one-cycle learning rate.
+        batch: images a step.
+        seed: of the starting weights, the order of the images and their one-pixel shifts.
+    """
+    with torch.random.fork_rng(devices=[]):  # torch's initialisers know only the global generator: keep it as it was
+        torch.manual_seed(seed)
+        judge = Judge(images.shape[1], int(labels.max()) + 1)
+    optimiser = torch.optim.AdamW(judge.parameters(), lr=3e-3, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
+    padded = F.pad(images.float(), (1, 1, 1, 1), mode="replicate")
+    height, width = images.shape[-2:]
+    for step in range(steps):
+        noise = Noise(range(step * batch, (step + 1) * batch), stream=stream_of("judge", seed))
+        rows = noise.choose(torch.ones(len(images)))
+        down, right = (int(v) for v in (noise[:2].uniform(()) * 3).long())
+        some = padded[rows, :, down : down + height, right : right + width]
+        loss = F.cross_entropy(judge(some), labels[rows], label_smoothing=0.1)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    return judge.eval()

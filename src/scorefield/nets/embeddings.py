@@ -1,0 +1,75 @@
+"""Embeddings: turning one number about the noise into a vector that a network can use.
+
+Two ways. A *level index* j = 0..L-1 gets a learned row of a table (NCSN 2019): nothing is shared between levels. A *continuous*
+label u, such as ln(sigma), gets sines and cosines of u at geometrically spaced frequencies and two linear layers, so that
+neighbouring levels share what they learn and levels never seen in training are interpolated.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from scorefield.errors import ScorefieldError
+
+
+class NoiseEmbedding(nn.Module):
+    """Label of the noise -> vector: a learned table of level indices, or Fourier features and an MLP.
+
+    >>> NoiseEmbedding(32)(torch.tensor([0.1, 2.0])).shape
+    torch.Size([2, 32])
+    """
+
+    def __init__(self, width: int, *, levels: int | None = None) -> None:
+        """Build the embedding.
+
+        Args:
+            width: size of the vector.
+            levels: None for a continuous label; L for a table of L level indices (0 is the noisiest).
+        """
+        super().__init__()
+        self.levels = levels
+        if levels is None:
+            half = max(width // 4, 4)
+            self.register_buffer("frequencies", torch.exp(torch.linspace(math.log(0.25), math.log(16.0), half)))
+            self.layers = nn.Sequential(nn.Linear(2 * half, width), nn.SiLU(), nn.Linear(width, width))
+        else:
+            self.table = nn.Embedding(levels, width)
+
+    def index(self, label: Tensor) -> Tensor:
+        """Return the rung of each label, `(batch,)`, int64; a table of L entries has no index L."""
+        assert self.levels is not None
+        rung = label.round().long()
+        if bool((rung < 0).any() or (rung >= self.levels).any()):
+            raise ScorefieldError(
+                f"got level {int(rung.max())} (or {int(rung.min())}), expected 0 to {self.levels - 1}: this network knows "
+                f"{self.levels} levels only; sample with the ladder it was trained on"
+            )
+        return rung
+
+    def forward(self, label: Tensor) -> Tensor:
+        """Return `(batch, width)` from labels `(batch,)`."""
+        if self.levels is not None:
+            row: Tensor = self.table(self.index(label))
+            return row
+        angle = label[:, None] * self.frequencies * math.pi
+        out: Tensor = self.layers(torch.cat([angle.sin(), angle.cos()], dim=1))
+        return out
+
+
+def class_embedding(classes: int, width: int) -> nn.Embedding | None:
+    """Return a table for `classes` labels plus one row (the last) for "no label", or None when there are no classes."""
+    return nn.Embedding(classes + 1, width) if classes else None
+
+
+def add_class(table: nn.Embedding | None, vector: Tensor, cond: Tensor | None) -> Tensor:
+    """Add the embedding of the class labels `(batch,)`, or of "no label", to `(batch, width)`."""
+    if table is None:
+        if cond is not None:
+            raise ScorefieldError("got class labels, expected none: this network was trained without classes")
+        return vector
+    nobody = torch.full((len(vector),), table.num_embeddings - 1, device=vector.device)
+    return vector + F.embedding(nobody if cond is None else cond, table.weight)

@@ -1,0 +1,275 @@
+"""Predictions: one network output, every view of it.
+
+A network's raw output y estimates a known linear combination of the two unknowns of  x_t = alpha·x0 + sigma·noise.  Since
+noise = -sigma·score (in expectation, Tweedie's identity), the two unknowns may be taken as (x0, score), and
+
+    [x_t]   [alpha  -sigma²]   [x0   ]
+    [ y ] = [  a       c   ] · [score]          y = a·x0 + c·score
+
+is solved by  denoised = (c·x_t + sigma²·y)/det,  score = (alpha·y - a·x_t)/det,  det = alpha·c + sigma²·a.  A
+`Parametrisation` is the pair (a, c), the scale of the network's input and the label it is told; all the usual ones are
+instances of a few lines. The pair is written on the score rather than on the noise because the score stays finite at
+sigma = 0, where the noise does not. Where det = 0 the output says nothing new about x0, and the pair is refused.
+
+References: Robbins (1956), who credits Tweedie; Miyasawa (1961); Efron (2011), "Tweedie's formula and selection bias".
+Salimans, Ho (2022), "Progressive distillation", arXiv 2202.00512. Karras et al. (2022), arXiv 2206.00364.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass as plain_dataclass
+from functools import cached_property
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field as Bound
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from scorefield.errors import ScorefieldError
+from scorefield.process import Positive, Process
+from scorefield.registry import register
+from scorefield.shapes import PerSample, Sample, over
+
+Label = Literal["log-sigma", "t", "sigma"] | Annotated[int, Bound(ge=2)]
+
+
+@plain_dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a field says at (x_t, t): `.score`, `.denoised`, `.noise` and `.velocity`, all views of one output.
+
+    Attributes:
+        process: the process that made x_t.
+        x: the noisy samples x_t, `(batch, *shape)`.
+        t: their times, `(batch,)`.
+        output: y = a·x0 + c·score, `(batch, *shape)`.
+        a: coefficient of x0, `(batch,)`.
+        c: coefficient of the score, `(batch,)`.
+    """
+
+    process: Process
+    x: Sample
+    t: PerSample
+    output: Sample
+    a: PerSample
+    c: PerSample
+
+    @classmethod
+    def of_score(cls, process: Process, x: Sample, t: PerSample, score: Sample) -> Prediction:
+        """Wrap a known score: (a, c) = (0, 1)."""
+        return cls(process, x, t, score, torch.zeros_like(t), torch.ones_like(t))
+
+    @classmethod
+    def of_denoised(cls, process: Process, x: Sample, t: PerSample, denoised: Sample) -> Prediction:
+        """Wrap a known posterior mean E[x0 | x_t]: (a, c) = (1, 0)."""
+        return cls(process, x, t, denoised, torch.ones_like(t), torch.zeros_like(t))
+
+    @cached_property
+    def alpha(self) -> PerSample:
+        """Signal scale of each sample, `(batch,)`."""
+        return self.process.alpha(self.t)
+
+    @cached_property
+    def sigma(self) -> PerSample:
+        """Noise standard deviation of each sample, `(batch,)`."""
+        return self.process.sigma(self.t)
+
+    @cached_property
+    def _det(self) -> PerSample:
+        det = self.alpha * self.c + self.sigma**2 * self.a
+        size = (self.alpha * self.c).abs() + (self.sigma**2 * self.a).abs()
+        if bool((det.abs() <= 1e-12 * size).any()):
+            worst = int((det.abs() - 1e-12 * size).argmin())
+            raise ScorefieldError(
+                f"got an output with a = {float(self.a[worst]):g}, c = {float(self.c[worst]):g} at alpha = "
+                f"{float(self.alpha[worst]):g}, sigma = {float(self.sigma[worst]):g}, which repeats x_t and so says nothing "
+                "about the score; expected alpha·c + sigma²·a != 0: choose another parametrisation or keep t inside the range"
+            )
+        return det
+
+    @cached_property
+    def denoised(self) -> Sample:
+        """E[x0 | x_t] = (x_t + sigma²·score)/alpha, `(batch, *shape)`."""
+        by_x, by_y = self.c / self._det, self.sigma**2 / self._det
+        return over(by_x, self.x) * self.x + over(by_y, self.x) * self.output
+
+    @cached_property
+    def score(self) -> Sample:
+        """Gradient of log p_t at x_t, `(batch, *shape)`."""
+        by_y, by_x = self.alpha / self._det, -self.a / self._det
+        return over(by_y, self.x) * self.output + over(by_x, self.x) * self.x
+
+    @cached_property
+    def noise(self) -> Sample:
+        """E[noise | x_t] = -sigma·score, `(batch, *shape)`."""
+        return over(-self.sigma, self.x) * self.score
+
+    @cached_property
+    def velocity(self) -> Sample:
+        """Probability-flow velocity dx/dt = alpha'·denoised + sigma'·noise = f·x - g²·score/2, `(batch, *shape)`."""
+        alpha_rate, sigma_rate = self.process.rates(self.t)
+        return over(alpha_rate, self.x) * self.denoised + over(sigma_rate, self.x) * self.noise
+
+
+class Parametrisation(ABC):
+    """What a network's output means: y = a·x0 + c·score, from an input scaled by `input_scale` and told a label."""
+
+    label: Label
+
+    @abstractmethod
+    def pair(self, alpha: PerSample, sigma: PerSample) -> tuple[PerSample, PerSample]:
+        """Return (a, c) of y = a·x0 + c·score, each `(batch,)`; a term b·noise is c = -sigma·b."""
+
+    @abstractmethod
+    def input_scale(self, alpha: PerSample, sigma: PerSample) -> PerSample:
+        """Return the factor on x_t before it enters the network, `(batch,)`."""
+
+
+def label_of(kind: Label, process: Process, t: PerSample) -> PerSample:
+    """Return what the network is told about the noise, `(batch,)`.
+
+    Args:
+        kind: "log-sigma" for ln(sigma/alpha), "sigma" for sigma/alpha, "t" for the time, or a number of levels L for the
+            index 0..L-1 of the nearest rung of the process's geometric ladder (0 is the noisiest).
+        process: how the data are noised.
+        t: times, `(batch,)`.
+    """
+    if kind == "t":
+        return t
+    log_ratio = -0.5 * process.log_snr(t)
+    if isinstance(kind, int):
+        ends = torch.tensor([process.t_min, process.t_max], dtype=t.dtype, device=t.device)
+        low, high = -0.5 * process.log_snr(ends)
+        return ((high - log_ratio) / (high - low) * (kind - 1)).round()
+    return log_ratio if kind == "log-sigma" else log_ratio.exp()
+
+
+def _unit_input(alpha: Tensor, sigma: Tensor, data_std: float) -> Tensor:
+    return 1 / torch.sqrt(alpha**2 * data_std**2 + sigma**2)
+
+
+@register("parametrisation", "score")
+@dataclass(frozen=True)
+class Score(Parametrisation):
+    """y = score, as in NCSN (2019): the network must grow like 1/sigma by itself.
+
+    Reference: Song, Ermon (2019), "Generative modeling by estimating gradients of the data distribution", arXiv 1907.05600.
+    """
+
+    label: Label = "log-sigma"
+
+    def pair(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(alpha), torch.ones_like(alpha)
+
+    def input_scale(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return torch.ones_like(alpha)
+
+
+@register("parametrisation", "scaled-score")
+@dataclass(frozen=True)
+class ScaledScore(Parametrisation):
+    """y = sigma·score, as in NCSNv2: s(x, sigma) = y(x)/sigma, so that the output has unit size at every level.
+
+    Reference: Song, Ermon (2020), "Improved techniques for training score-based generative models", arXiv 2006.09011.
+    """
+
+    label: Label = "log-sigma"
+
+    def pair(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(alpha), sigma
+
+    def input_scale(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return torch.ones_like(alpha)
+
+
+@register("parametrisation", "noise")
+@dataclass(frozen=True)
+class NoisePrediction(Parametrisation):
+    """y = noise, as in DDPM: score = -y/sigma (Ho, Jain, Abbeel 2020, arXiv 2006.11239)."""
+
+    label: Label = "t"
+
+    def pair(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(alpha), -sigma
+
+    def input_scale(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return torch.ones_like(alpha)
+
+
+@register("parametrisation", "denoised")
+@dataclass(frozen=True)
+class Denoiser(Parametrisation):
+    """y = x0, the posterior mean itself, from an input of unit variance; ill-posed only at sigma = 0.
+
+    Attributes:
+        data_std: standard deviation of the data.
+    """
+
+    data_std: Positive = 1.0
+    label: Label = "log-sigma"
+
+    def pair(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.ones_like(alpha), torch.zeros_like(alpha)
+
+    def input_scale(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return _unit_input(alpha, sigma, self.data_std)
+
+
+@register("parametrisation", "v")
+@dataclass(frozen=True)
+class V(Parametrisation):
+    """y = alpha·noise - sigma·x0 (Salimans, Ho 2022, arXiv 2202.00512); made for alpha² + sigma² = 1."""
+
+    label: Label = "t"
+
+    def pair(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        return -sigma, -sigma * alpha
+
+    def input_scale(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return torch.ones_like(alpha)
+
+
+@register("parametrisation", "velocity")
+@dataclass(frozen=True)
+class Velocity(Parametrisation):
+    """y = noise - x0, the target of flow matching; the probability-flow velocity itself when the process is `Flow`.
+
+    Reference: Lipman et al. (2023), arXiv 2210.02747.
+    """
+
+    label: Label = "t"
+
+    def pair(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        return -torch.ones_like(alpha), -sigma
+
+    def input_scale(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return torch.ones_like(alpha)
+
+
+@register("parametrisation", "edm")
+@dataclass(frozen=True)
+class EDM(Parametrisation):
+    """EDM preconditioning: y = (sigma·x0/sd - alpha·sd·noise)/r with r = sqrt(alpha²·sd² + sigma²).
+
+    Read as geometry: x_t/r and y are two unit-variance, uncorrelated combinations of the same (x0, noise), so the network
+    sees a unit-variance input, must produce a unit-variance output, and never has to undo its input. For alpha = 1 this is
+    D = c_skip·x + c_out·y with c_skip = sd²/(sigma² + sd²), c_out = sigma·sd/sqrt(sigma² + sd²) and label ln(sigma).
+
+    Attributes:
+        data_std: sd, the standard deviation of the data, measured on the data.
+
+    Reference: Karras et al. (2022), arXiv 2206.00364, table 1.
+    """
+
+    data_std: Positive = 0.5
+    label: Label = "log-sigma"
+
+    def pair(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        by_r = _unit_input(alpha, sigma, self.data_std)
+        return sigma / self.data_std * by_r, sigma * alpha * self.data_std * by_r
+
+    def input_scale(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return _unit_input(alpha, sigma, self.data_std)
+
+

@@ -1,0 +1,137 @@
+"""Randomness: a sample owns its seed, so batch size, order and number of devices never change a sample.
+
+A `Noise` holds one seed per sample and a count of the draws made so far. The numbers of a draw are a pure function
+
+    (seed of the sample, stream, index of the draw, index of the element)  ->  number
+
+computed by Philox4x32-10, a counter-based generator: the seed is its 64-bit key, the other three its 128-bit counter. There
+is no state to save, nothing global, and nothing to synchronise: resuming a training at step n, or drawing sample 17 alone,
+gives the very numbers that the long run gave. All of it is integer arithmetic on tensors, the same on every device.
+
+Reference: Salmon, Moraes, Dror, Shaw (2011), "Parallel random numbers: as easy as 1, 2, 3", SC11.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from scorefield.errors import ScorefieldError
+
+_LOW = 0xFFFFFFFF
+_M0, _M1 = 0xD2511F53, 0xCD9E8D57
+_W0, _W1 = 0x9E3779B9, 0xBB67AE85
+_CHUNK = 1 << 16  # blocks at a time: the ten rounds then stay in the cache, which is 3x faster on 20,000 x 32 numbers
+
+
+def philox(counter: tuple[Tensor | int, ...], key: tuple[Tensor | int, Tensor | int]) -> tuple[Tensor, ...]:
+    """Ten rounds of Philox4x32: four 32-bit words from a 128-bit counter and a 64-bit key, held in int64 tensors.
+
+    Args:
+        counter: four words in [0, 2^32), tensors that broadcast together (or ints).
+        key: two words in [0, 2^32), likewise.
+
+    Returns:
+        Four int64 tensors of words in [0, 2^32).
+
+    >>> [hex(int(w)) for w in philox(tuple(torch.tensor(0) for _ in range(4)), (0, 0))]
+    ['0x6627e8d5', '0xe169c58d', '0xbc57ac4c', '0x9b00dbd8']
+    """
+    c0, c1, c2, c3 = counter
+    k0, k1 = key
+    for _ in range(10):
+        # The 64-bit product wraps to a negative int64, but its bits are right: mask after the (arithmetic) shift.
+        p0, p1 = c0 * _M0, c2 * _M1
+        c0, c1, c2, c3 = (p1 >> 32 & _LOW) ^ c1 ^ k0, p1 & _LOW, (p0 >> 32 & _LOW) ^ c3 ^ k1, p0 & _LOW
+        k0, k1 = k0 + _W0 & _LOW, k1 + _W1 & _LOW
+    return c0, c1, c2, c3  # type: ignore[return-value]  # tensors: every word has met the counter
+
+
+def stream_of(*names: object) -> int:
+    """Hash names into a stream number in [0, 2^64): `stream_of("train", 7)` never meets `stream_of("sample", 7)`."""
+    return int.from_bytes(hashlib.sha256(repr(names).encode()).digest()[:8], "little")
+
+
+class Noise:
+    """The random numbers of a batch of samples, each drawn from its own seed.
+
+    >>> both, last = Noise(range(100)), Noise([99])
+    >>> bool((both.normal((3,))[-1] == last.normal((3,))[0]).all())
+    True
+    """
+
+    def __init__(
+        self, seeds: Sequence[int] | Tensor, *, stream: int = 0, draws: int = 0, device: torch.device | str = "cpu"
+    ) -> None:
+        """Hold the seeds.
+
+        Args:
+            seeds: one integer in [0, 2^63) per sample.
+            stream: 64-bit number that separates purposes (see `stream_of`).
+            draws: how many draws were made before: 0 for a new sample.
+            device: where the numbers are made.
+
+        Raises:
+            ScorefieldError: a negative seed.
+        """
+        self.seeds = torch.as_tensor(seeds, dtype=torch.int64, device=device).reshape(-1)
+        if len(self.seeds) and int(self.seeds.min()) < 0:
+            raise ScorefieldError(f"got seed {int(self.seeds.min())}, expected seeds in [0, 2^63): use a positive number")
+        self.stream, self.draws = stream, draws
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def __getitem__(self, which: slice | Tensor) -> Noise:
+        """Return the same stream for some of the samples, at the same draw."""
+        return Noise(self.seeds[which], stream=self.stream, draws=self.draws, device=self.seeds.device)
+
+    def _words(self, blocks: int) -> tuple[Tensor, ...]:
+        """Return four words for each sample and block, shape `(batch, blocks)`, and count one draw."""
+        seeds, device = self.seeds, self.seeds.device
+        block = torch.arange(blocks, dtype=torch.int64, device=device)
+        rows = max(1, _CHUNK // max(blocks, 1))
+        words: list[tuple[Tensor, ...]] = []
+        for first in range(0, max(len(seeds), 1), rows):
+            some = seeds[first : first + rows, None]
+            counter = (block.expand(len(some), -1), self.draws, self.stream & _LOW, self.stream >> 32 & _LOW)
+            words.append(philox(counter, (some & _LOW, some >> 32 & _LOW)))
+        self.draws += 1
+        return tuple(torch.cat(parts) for parts in zip(*words, strict=True))
+
+    def uniform(self, shape: Sequence[int] = ()) -> Tensor:
+        """Draw U(0, 1) with 53 random bits, shape `(batch, *shape)`, float64; never exactly 0 or 1.
+
+        >>> Noise([1, 2]).uniform((3,)).shape
+        torch.Size([2, 3])
+        """
+        size = math.prod(shape)
+        a, b, c, d = self._words((size + 1) // 2)
+        pairs = torch.stack([(a >> 5) * 67108864 + (b >> 6), (c >> 5) * 67108864 + (d >> 6)], dim=-1)
+        return ((pairs.flatten(1)[:, :size] + 0.5) / 2.0**53).reshape(len(self), *shape)
+
+    def normal(self, shape: Sequence[int] = ()) -> Tensor:
+        """Draw N(0, I) by Box and Muller (1958), shape `(batch, *shape)`, float64; tails reach 6.7 standard deviations.
+
+        >>> Noise(range(4)).normal((1, 8, 8)).shape
+        torch.Size([4, 1, 8, 8])
+        """
+        size = math.prod(shape)
+        a, b, c, d = self._words((size + 3) // 4)
+        radius = torch.stack([a, c], dim=-1).add(0.5).div_(2.0**32).log_().mul_(-2).sqrt_()
+        angle = torch.stack([b, d], dim=-1).mul(2 * math.pi / 2.0**32)
+        both = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=-1)
+        return both.flatten(1)[:, :size].reshape(len(self), *shape)
+
+    def sign(self, shape: Sequence[int] = ()) -> Tensor:
+        """Draw Rademacher numbers, -1 or +1 with equal chance, shape `(batch, *shape)`, float64."""
+        return (self.uniform(shape) < 0.5).double() * 2 - 1
+
+    def choose(self, weights: Tensor) -> Tensor:
+        """Draw one index per sample with the given probabilities (any positive weights), shape `(batch,)`, int64."""
+        edges = (weights.double() / weights.double().sum()).cumsum(0).to(self.seeds.device)
+        return torch.searchsorted(edges, self.uniform(())).clamp_(max=len(edges) - 1)

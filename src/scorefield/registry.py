@@ -1,0 +1,84 @@
+"""Names: kind -> name -> class, for whoever speaks in strings (the command, the page, a run's JSON).
+
+Python users import classes and never need this file. A class enters with `@register(kind, name)`; `find` looks one up with a
+did-you-mean, `names` and `every` list them. The modules of a kind are imported only when that kind is asked for, so `--help`
+stays fast, and a new file in a listed package is found without editing anything.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from scorefield.errors import unknown
+
+T = TypeVar("T")
+
+HOMES = {
+    "process": "scorefield.process",
+    "parametrisation": "scorefield.prediction",
+    "density": "scorefield.levels",
+    "ladder": "scorefield.levels",
+    "network": "scorefield.nets",
+    "objective": "scorefield.objectives",
+    "weighting": "scorefield.objectives",
+    "sampler": "scorefield.samplers",
+    "source": "scorefield.data",
+    "metric": "scorefield.metrics",
+    "recipe": "scorefield.recipes",
+}
+_tables: dict[str, dict[str, Any]] = {kind: {} for kind in HOMES}
+
+
+def register(kind: str, name: str) -> Callable[[T], T]:
+    """Enter a class or function under `name` in the table of `kind`; it is returned unchanged."""
+
+    def enter(thing: T) -> T:
+        table = _tables[kind]
+        if name in table and table[name] is not thing:
+            raise TypeError(f"the {kind} name {name!r} is taken by {table[name]!r}: choose another name")
+        table[name] = thing
+        return thing
+
+    return enter
+
+
+def every(kind: str) -> dict[str, Any]:
+    """Return every registered thing of a kind by name, sorted.
+
+    >>> "annealed" in every("sampler")
+    True
+    """
+    if kind not in HOMES:
+        raise unknown("kind of component", kind, HOMES)
+    home = importlib.import_module(HOMES[kind])
+    for module in pkgutil.iter_modules(getattr(home, "__path__", [])):
+        importlib.import_module(f"{HOMES[kind]}.{module.name}")
+    return dict(sorted(_tables[kind].items()))
+
+
+def names(kind: str) -> list[str]:
+    """Return the names of a kind, sorted."""
+    return list(every(kind))
+
+
+def find(kind: str, name: str) -> Any:
+    """Return the thing called `name`; raises `ScorefieldError` with a did-you-mean for an unknown one.
+
+    >>> find("process", "ve").__name__
+    'VE'
+    """
+    table = every(kind)
+    if name not in table:
+        raise unknown(kind, name, table)
+    return table[name]
+
+
+def name_of(kind: str, thing: Any) -> str:
+    """Return the name under which an object's class (or the object itself) is registered."""
+    for name, entry in every(kind).items():
+        if thing is entry or type(thing) is entry:
+            return name
+    raise unknown(kind, type(thing).__name__, every(kind))

@@ -1,0 +1,217 @@
+"""The sampler protocol, and THE loop.
+
+A ladder t_0 > t_1 > ... > t_{L-1} is visited rung by rung. On rung j a sampler may dwell at t = t_j (Langevin dynamics, which
+leaves p_t unchanged) or jump from t = t_j to s = t_{j+1} (differential equations), or both. On the last rung there is nowhere
+to jump: s is None, a jumping sampler does nothing, and the loop ends with one denoising step, x <- E[x0 | x], because what is
+left in x is noise of level sigma(t_{L-1}) (Jolicoeur-Martineau et al. 2021, "Adversarial score matching and improved sampling
+for image generation", arXiv 2009.05475).
+
+The state is float64, every number that depends only on the ladder is a Python float computed once, evaluations of the field
+are counted, and a NaN stops the loop and is named.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from scorefield.errors import NotFinite, ScorefieldError
+from scorefield.field import Field
+from scorefield.prediction import Prediction
+from scorefield.process import Process
+from scorefield.randomness import Noise
+from scorefield.shapes import PerSample, Sample, flat
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One level of a ladder and the next, with alpha and sigma of both as Python floats.
+
+    Attributes:
+        index: j, 0-based; 0 is the noisiest.
+        t, alpha, sigma: this level.
+        s, alpha_s, sigma_s: the next, less noisy one; None, 1 and 0 on the last rung.
+        sigma_min: sigma of the last rung.
+    """
+
+    index: int
+    t: float
+    alpha: float
+    sigma: float
+    s: float | None
+    alpha_s: float
+    sigma_s: float
+    sigma_min: float
+
+
+def rungs_of(process: Process, ladder: Tensor) -> list[Rung]:
+    """Return the rungs of a ladder; raises `ScorefieldError` unless the times fall strictly inside the process's range."""
+    times = torch.as_tensor(ladder, dtype=torch.float64).reshape(-1)
+    if len(times) == 0 or bool((times.diff() >= 0).any()):
+        raise ScorefieldError(
+            f"got a ladder of {len(times)} times that do not fall strictly, expected t_0 > t_1 > ...: make it with "
+            "geometric(process, levels) and do not turn it round"
+        )
+    low, high = process.t_min, process.t_max
+    slack = 1e-9 * max(abs(high), 1.0)
+    if float(times[0]) > high + slack or float(times[-1]) < min(low, 0.0) - slack:
+        raise ScorefieldError(
+            f"got times from {float(times[0]):g} to {float(times[-1]):g}, expected them inside [{low:g}, {high:g}] of {process}: "
+            "make the ladder with field.process"
+        )
+    alphas, sigmas = process.alpha(times).tolist(), process.sigma(times).tolist()
+    following = [*zip(times.tolist()[1:], alphas[1:], sigmas[1:], strict=True), (None, 1.0, 0.0)]
+    return [
+        Rung(j, t, alpha, sigma, *after, sigmas[-1])
+        for j, (t, alpha, sigma, after) in enumerate(zip(times.tolist(), alphas, sigmas, following, strict=True))
+    ]
+
+
+class Counted:
+    """A field that counts its evaluations and takes one Python float as the time of the whole batch."""
+
+    def __init__(self, field: Field, cond: Tensor | None) -> None:
+        self.field, self.cond, self.evaluations = field, cond, 0
+
+    @property
+    def process(self) -> Process:
+        return self.field.process
+
+    def __call__(self, x: Sample, t: float) -> Prediction:
+        self.evaluations += 1
+        times = torch.full((len(x),), t, dtype=torch.float64, device=x.device)
+        return self.field(x, times, self.cond)
+
+
+class Sampler(ABC):
+    """One step of a sampling method.
+
+    Declared facts, measured by the tests:
+        order: of the global error in the step length for a jumping sampler; None for one that dwells.
+        evaluations_per_step: of the field.
+        ladder, levels: the registered ladder that suits it, and how many levels, when nobody says otherwise.
+    """
+
+    order: ClassVar[int | None]
+    evaluations_per_step: ClassVar[int]
+    ladder: ClassVar[str]
+    levels: ClassVar[int]
+
+    @property
+    def steps_per_level(self) -> int:
+        """How many steps are taken on each rung: j = step // steps_per_level."""
+        return 1
+
+    def within(self, steps: int) -> tuple[Sampler, int]:
+        """Return a sampler and a number of levels that together take about `steps` steps."""
+        return self, max(2, round(steps / self.steps_per_level))
+
+    def start(self, rungs: list[Rung]) -> Any:
+        """Return the state carried from step to step; a good place for coefficients. None unless a sampler needs one."""
+        return None
+
+    @abstractmethod
+    def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> Sample:
+        """Return the next x, `(batch, *shape)`; `state` may be updated in place."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What the loop shows after a step.
+
+    Attributes:
+        x: the state, `(batch, *shape)`, float64; in the last moment, the samples.
+        t: the time at which x lives; 0 for the clean samples at the end.
+        step: steps done, from 0 (the starting noise).
+        steps: steps there will be.
+        evaluations: of the field so far.
+        info: what else the sampler reports (acceptance rates and the like).
+    """
+
+    x: Tensor
+    t: float
+    step: int
+    steps: int
+    evaluations: int
+    info: Any = None
+
+
+def _check(x: Tensor, sampler: Sampler, step: int, t: float) -> None:
+    if bool(torch.isfinite(x).all()):
+        return
+    bad = int((~torch.isfinite(flat(x))).any(dim=1).sum())
+    raise NotFinite(
+        f"got NaN or infinity in {bad} of {len(x)} samples at step {step} (t = {t:g}) of {sampler}, expected finite numbers: "
+        "use smaller steps (more levels, or a smaller eps), or inspect the model at this noise level"
+    )
+
+
+@torch.no_grad()
+def simulate(
+    field: Field,
+    sampler: Sampler,
+    ladder: Tensor,
+    x: Tensor | None = None,
+    *,
+    noise: Noise,
+    cond: Tensor | None = None,
+    denoise: bool = True,
+) -> Iterator[Moment]:
+    """Walk samples down a ladder: `*_, last = simulate(...)` gives the samples as `last.x`.
+
+    Args:
+        field: any field.
+        sampler: any sampler.
+        ladder: descending times, `(levels,)`.
+        x: where to start, `(batch, *shape)`; None starts from the prior N(alpha·mean, alpha²·std² + sigma²) at ladder[0].
+        noise: one seed per sample; sample i is the same whatever else is in the batch.
+        cond: conditioning of each sample, or None.
+        denoise: end with x <- E[x0 | x].
+
+    Yields:
+        A `Moment` for the start and after every step. Values are detached; memory does not grow with the number of steps.
+
+    Raises:
+        ScorefieldError: a ladder that does not fall or leaves the process's range; a start of the wrong shape.
+        NotFinite: NaN or infinity, with the step and level named.
+
+    >>> from scorefield import VE, GaussianMixture, Noise, geometric
+    >>> from scorefield.samplers import Annealed
+    >>> field = GaussianMixture([.8, .2], [[-5., 0.], [5., 0.]], [1., 1.], VE(.01, 10.))
+    >>> *_, last = simulate(field, Annealed(steps_per_level=2), geometric(field.process, 10), noise=Noise(range(3)))
+    >>> last.x.shape, last.evaluations
+    (torch.Size([3, 2]), 21)
+    """
+    rungs = rungs_of(field.process, ladder)
+    counted, device = Counted(field, cond), noise.seeds.device
+    if x is None:
+        alpha, spread = field.process.prior(rungs[0].t, field.data_std)
+        x = alpha * field.data_mean.to(device) + spread * noise.normal(field.shape)
+    elif x.shape != (len(noise), *field.shape):
+        raise ScorefieldError(
+            f"got a start of shape {tuple(x.shape)}, expected {(len(noise), *field.shape)}: one sample per seed"
+        )
+    x = x.to(device, torch.float64)
+    state, hold = sampler.start(rungs), sampler.steps_per_level
+    steps = len(rungs) * hold + int(denoise)
+    yield Moment(x, rungs[0].t, 0, steps, 0)
+    for rung in rungs:
+        for held in range(hold):
+            x, step = sampler.step(counted, x, rung, state, noise), rung.index * hold + held + 1
+            _check(x, sampler, step, rung.t)
+            yield Moment(x, rung.t if rung.s is None or hold > 1 else rung.s, step, steps, counted.evaluations, state)
+    if denoise:
+        x = counted(x, rungs[-1].t).denoised
+        _check(x, sampler, steps, rungs[-1].t)
+        yield Moment(x, 0.0, steps, steps, counted.evaluations, state)
+
+
+def sample(field: Field, sampler: Sampler, ladder: Tensor, *, noise: Noise, cond: Tensor | None = None) -> Tensor:
+    """Return the samples at the end of `simulate`, `(batch, *shape)`, float64."""
+    *_, last = simulate(field, sampler, ladder, noise=noise, cond=cond)
+    return last.x

@@ -1,0 +1,61 @@
+"""Shapes: the names of the tensors that travel through the hourglass, and the one broadcast between them.
+
+A sample is `(batch, *shape)` with any shape: a vector, an image, a signal. Everything that depends on the time or the noise
+level is one number per sample, `(batch,)`. `over` is the only place where the second meets the first; nothing else in the
+package reshapes a per-sample number, so nothing else knows how many axes a sample has.
+
+The aliases carry jaxtyping shapes when jaxtyping is installed (the tests check them on every call); otherwise they are
+plain tensors.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    Sample: TypeAlias = Tensor
+    PerSample: TypeAlias = Tensor
+else:
+    try:
+        from jaxtyping import Float
+
+        Sample = Float[Tensor, "batch *shape"]
+        PerSample = Float[Tensor, "batch"]
+    except ImportError:
+        Sample = PerSample = Tensor
+
+__all__ = ["PerSample", "Sample", "flat", "over", "total"]
+
+
+def over(number: PerSample, x: Sample) -> Tensor:
+    """Give a per-sample number the axes of a sample: `(batch,)` -> `(batch, 1, ..., 1)`, in the dtype of `x`.
+
+    Args:
+        number: one number per sample, shape `(batch,)`, on the device of `x`.
+        x: any sample, shape `(batch, *shape)`.
+
+    Returns:
+        The same numbers, shape `(batch, 1, ..., 1)`.
+
+    >>> import torch
+    >>> over(torch.arange(2.), torch.zeros(2, 3, 8, 8)).shape
+    torch.Size([2, 1, 1, 1])
+    """
+    return number.to(x.dtype).reshape(-1, *(1,) * (x.ndim - 1))
+
+
+def flat(x: Sample) -> Tensor:
+    """Lay every sample out as one row: `(batch, *shape)` -> `(batch, d)`."""
+    return x.reshape(len(x), -1)
+
+
+def total(x: Sample) -> PerSample:
+    """Sum over everything but the batch: the only correct reduction of a squared norm, whatever the shape.
+
+    >>> import torch
+    >>> total(torch.ones(2, 3, 4))
+    tensor([12., 12.])
+    """
+    return flat(x).sum(dim=1)

@@ -1,0 +1,1 @@
+"""Training: the readable loop, its checkpoints, its precision."""
