@@ -23,7 +23,7 @@ _HOMES = {
     "scorefield.exact": ["Gaussian", "GaussianMixture"],
 }
 _home_of = {name: home for home, names in _HOMES.items() for name in names}
-__all__ = ["__version__", *_home_of]  # noqa: PLE0604
+__all__ = ["__version__", *_home_of]
 
 
 def __getattr__(name: str) -> Any:

@@ -178,7 +178,9 @@ def _apply(values: dict[str, Any], settings: Sequence[str]) -> None:
             if part not in node:
                 raise unknown(f"setting of {walked}", part, node)
             if not isinstance(node[part], dict):
-                raise ScorefieldError(f"got --set {setting!r}, expected no setting below {part!r}, which is a plain value: shorten it")
+                raise ScorefieldError(
+                    f"got --set {setting!r}, expected no setting below {part!r}, which is a plain value: shorten it"
+                )
             node, walked = node[part], part
         if last not in node:
             raise unknown(f"setting of {walked}", last, node)

@@ -78,7 +78,8 @@ class Gaussian:
     def sample(self, noise: Noise) -> Tensor:
         """Draw one clean x0 per seed, `(batch, *shape)`, float64."""
         white = noise.normal((len(self.mean),)) * self._values.sqrt()
-        return (self.mean + white @ self._vectors.mT).reshape(-1, *self.shape)
+        rows: Tensor = self.mean + white @ self._vectors.mT
+        return rows.reshape(-1, *self.shape)
 
 
 class GaussianMixture:

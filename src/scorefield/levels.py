@@ -148,7 +148,7 @@ def largest_distance(data: Tensor, *, at_most: int = 4096, seed: int = 0) -> flo
     if len(data) > at_most:
         data = data[Noise(range(len(data)), stream=seed).uniform(()).argsort()[:at_most]]
     rows = flat(data).double()
-    largest = max((float(torch.cdist(some, rows).max()) for some in rows.split(512)), default=0.0)
+    largest = max((float(torch.cdist(some, rows).max()) for some in torch.split(rows, 512)), default=0.0)
     if not largest > 0:
         raise ScorefieldError(f"got {len(rows)} data points without two different ones, expected a spread: check the data")
     return largest

@@ -106,7 +106,9 @@ def _render(figure: Any) -> Image.Image:
     return Image.open(io.BytesIO(buffer.getvalue())).convert("RGB")
 
 
-def scatter(points: Tensor, real: Tensor | None = None, title: str = "", limits: tuple[float, float, float, float] | None = None) -> Image.Image:
+def scatter(
+    points: Tensor, real: Tensor | None = None, title: str = "", limits: tuple[float, float, float, float] | None = None
+) -> Image.Image:
     """Plot the first two columns of samples `(n, d)`, over real examples in grey when given."""
     plt = _pyplot()
     figure, axes = plt.subplots(figsize=(6, 6), layout="constrained")
@@ -127,9 +129,7 @@ def loss_by_level(sigmas: Sequence[float], curves: Mapping[str, Sequence[float]]
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     for style, (name, values) in zip(("-o", "-s", "--", ":"), curves.items(), strict=False):
         axes.plot(sigmas, values, style, ms=3, label=name)
-    axes.set(
-        title=title, xscale="log", xlabel="noise level sigma", ylabel="squared error of the predicted noise, a coordinate"
-    )
+    axes.set(title=title, xscale="log", xlabel="noise level sigma", ylabel="squared error of the predicted noise, a coordinate")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend()

@@ -140,7 +140,7 @@ def label_of(kind: Label, process: Process, t: PerSample) -> PerSample:
     log_ratio = -0.5 * process.log_snr(t)
     if isinstance(kind, int):
         ends = torch.tensor([process.t_min, process.t_max], dtype=t.dtype, device=t.device)
-        low, high = -0.5 * process.log_snr(ends)
+        low, high = (-0.5 * process.log_snr(ends)).unbind()
         return ((high - log_ratio) / (high - low) * (kind - 1)).round()
     return log_ratio if kind == "log-sigma" else log_ratio.exp()
 
@@ -271,5 +271,3 @@ class EDM(Parametrisation):
 
     def input_scale(self, alpha: Tensor, sigma: Tensor) -> Tensor:
         return _unit_input(alpha, sigma, self.data_std)
-
-

@@ -80,8 +80,10 @@ def _levels_from_data(facts: Facts, steps: int) -> tuple[VE, int, Annealed, tupl
     why = (
         f"sigma_max = {process.sigma_max:.4g}: the largest distance between two examples (NCSNv2, technique 1)",
         f"sigma_min = {low:g}: {unit}",
-        f"levels = {levels}: in {facts.dimension} dimensions neighbouring levels overlap by half at a ratio of {gamma:.4g} (technique 2)",
-        f"eps = {eps:.3g}, {eps / low**2:.3g}·sigma² on every level: keeps the variance right after {steps} Langevin steps (technique 4)",
+        f"levels = {levels}: in {facts.dimension} dimensions neighbouring levels overlap by half "
+        f"at a ratio of {gamma:.4g} (technique 2)",
+        f"eps = {eps:.3g}, {eps / low**2:.3g}·sigma² on every level: keeps the variance right "
+        f"after {steps} Langevin steps (technique 4)",
     )
     return process, levels, Annealed(steps_per_level=steps), why
 
@@ -158,7 +160,7 @@ def ncsn(facts: Facts) -> Recipe:
         training=Training(ema=0.0),
     )
     why = (
-        f"ten geometric levels from {process.sigma_max:g} to {process.sigma_min:g}: the paper's 1 to 0.01 for pixels in [0, 1], here [-1, 1]"
+        f"ten geometric levels from {process.sigma_max:g} to {process.sigma_min:g}: the paper's 1 to 0.01, for pixels in [0, 1]"
         if facts.kind == "image"
         else f"ten geometric levels from {process.sigma_max:g} (the spread of the data) to {process.sigma_min:g}",
         f"eps = {2e-5 * unit**2:g}, 100 steps a level; weight sigma²; Adam at 1e-3, batch 128, no EMA: the paper's numbers",

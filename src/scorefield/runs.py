@@ -1,10 +1,10 @@
 """A run's folder: self-describing, so that it opens without the code or the data that made it.
 
-    config.json        the run as one nested value (`config.py`)
-    model.safetensors  averaged weights, and the data's mean
-    manifest.json      what the data were (shape, scaling, fingerprint), versions, reasons, how far the training went
-    metrics.jsonl      one line per report of the loop
-    checkpoints/       to go on from
+config.json        the run as one nested value (`config.py`)
+model.safetensors  averaged weights, and the data's mean
+manifest.json      what the data were (shape, scaling, fingerprint), versions, reasons, how far the training went
+metrics.jsonl      one line per report of the loop
+checkpoints/       to go on from
 """
 
 from __future__ import annotations
@@ -63,13 +63,13 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """"image" or "vector"."""
+        """ "image" or "vector"."""
         return str(self.manifest["data"]["kind"])
 
     @cached_property
     def affine(self) -> Affine:
         """How raw values map to model space."""
-        return Affine(**{k: tuple(v) if isinstance(v, list) else v for k, v in self.manifest["data"]["affine"].items()})
+        return Affine(**self.manifest["data"]["affine"])
 
     @cached_property
     def field(self) -> ScoreModel:
@@ -79,13 +79,19 @@ class Run:
         try:
             content = path.read_bytes()
         except OSError as error:
-            raise ScorefieldError(f"got no readable {path} ({error.strerror}), expected weights: train, or resume, first") from None
+            raise ScorefieldError(
+                f"got no readable {path} ({error.strerror}), expected weights: train, or resume, first"
+            ) from None
         if files.digest(content) != self.manifest["model_sha256"]:
-            raise ScorefieldError(f"got a {path.name} that differs from the manifest's sha256, expected the trained weights: resume the run")
+            raise ScorefieldError(
+                f"got a {path.name} that differs from the manifest's sha256, expected the trained weights: resume the run"
+            )
         try:
             model.load_state_dict(load_tensors(content))
         except (SafetensorError, RuntimeError) as error:
-            raise ScorefieldError(f"got weights in {path} that do not fit config.json ({str(error).splitlines()[0]}), expected the run's own") from None
+            raise ScorefieldError(
+                f"got weights in {path} that do not fit config.json ({str(error).splitlines()[0]}), expected the run's own"
+            ) from None
         return model.eval().requires_grad_(False)
 
     def decode(self, x: Tensor) -> Tensor:
@@ -144,12 +150,15 @@ def open_run(path: str | Path) -> Run:
     if not isinstance(manifest, dict) or manifest.get("format") != VERSION:
         found = manifest.get("format") if isinstance(manifest, dict) else None
         raise ScorefieldError(
-            f"got a run of format {found!r} in {folder}, expected {VERSION}: open it with the scorefield version in its manifest"
+            f"got a run of format {found!r} in {folder}, expected {VERSION}: "
+            "open it with the scorefield version in its manifest"
         )
     try:
         return Run(folder, of_plain(config), manifest)
     except (ValidationError, TypeError) as error:
-        raise ScorefieldError(f"got a damaged {folder / 'config.json'} ({error}), expected a run's settings: restore it") from None
+        raise ScorefieldError(
+            f"got a damaged {folder / 'config.json'} ({error}), expected a run's settings: restore it"
+        ) from None
 
 
 def load_field(path: str | Path) -> ScoreModel:

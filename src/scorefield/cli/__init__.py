@@ -1,6 +1,7 @@
 """The command: parses, calls `app`, draws. Nothing slow is imported before a verb runs, so `--help` answers at once.
 
-A person's mistake (`ScorefieldError`) prints one sentence and exits with code 2; an interrupt exits with 130, a SIGTERM with 143.
+A person's mistake (`ScorefieldError`) prints one sentence and exits with code 2; an interrupt exits with 130, a
+SIGTERM with 143.
 """
 
 from __future__ import annotations
@@ -50,9 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
     if arguments in (["--version"], ["-V"]):
         print(f"scorefield {__version__}")
         return
-    verb = tyro.cli(  # type: ignore[call-overload]  # a union of annotated types is no type to mypy
-        Verb, prog="scorefield", description=DESCRIPTION, args=arguments or ["--help"]
-    )
+    verb = tyro.cli(Verb, prog="scorefield", description=DESCRIPTION, args=arguments or ["--help"])
     signal.signal(signal.SIGTERM, _stop)
     try:
         verb.run()

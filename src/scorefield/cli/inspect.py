@@ -46,15 +46,22 @@ class Inspect:
         table.add_row("data", f"{data['name']}: {data['examples']} training, {data['held_out']} held-out examples of {shape}")
         table.add_row("recipe", f"{run.config.recipe}, seed {run.config.seed}")
         table.add_row("process", str(run.config.process))
-        table.add_row("network", f"{run.config.network}, {facts['parameters']:,} parameters, told by {run.config.parametrisation}")
+        table.add_row(
+            "network", f"{run.config.network}, {facts['parameters']:,} parameters, told by {run.config.parametrisation}"
+        )
         state = "finished" if done["finished"] else "unfinished (go on with --resume)"
         table.add_row(
-            "training", f"{done['step']} steps, {done['images']:,} examples, {clock(done['seconds'])}, {facts['precision']}: {state}"
+            "training",
+            f"{done['step']} steps, {done['images']:,} examples, {clock(done['seconds'])}, {facts['precision']}: {state}",
         )
         if report.held_out is not None:
             table.add_row("held-out loss", f"{report.held_out:.4f} a coordinate")
         table.add_row("sampler", f"{run.config.sampler}")
-        shown = ", ".join(f"{s:.3g}" for s in (*report.sigmas[:3], *report.sigmas[-2:])) if len(report.sigmas) > 5 else str(report.sigmas)
+        shown = (
+            ", ".join(f"{s:.3g}" for s in (*report.sigmas[:3], *report.sigmas[-2:]))
+            if len(report.sigmas) > 5
+            else str(report.sigmas)
+        )
         table.add_row("ladder", f"{len(report.sigmas)} levels: {shown}")
         table.add_row("why", "\n".join(facts["why"]))
         if report.quality:

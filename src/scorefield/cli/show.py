@@ -24,7 +24,9 @@ def seconds_of(text: str) -> float:
     """
     parts = re.findall(r"(\d+(?:\.\d+)?)([smh]?)", text.strip().lower())
     if not parts or "".join(number + unit for number, unit in parts) != text.strip().lower():
-        raise ScorefieldError(f"got --time {text!r}, expected a duration such as 90s, 3m or 1h30m: write a number and s, m or h")
+        raise ScorefieldError(
+            f"got --time {text!r}, expected a duration such as 90s, 3m or 1h30m: write a number and s, m or h"
+        )
     total = sum(float(number) * _UNITS[unit or "s"] for number, unit in parts)
     if total <= 0:
         raise ScorefieldError(f"got --time {text!r}, expected more than nothing: give it some seconds")
@@ -53,7 +55,11 @@ class Bar:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn
 
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}% {task.fields[text]}"))
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.percentage:>3.0f}% {task.fields[text]}"),
+            )
             self.bar = Progress(*columns, console=Console(stderr=True), transient=False)
             self.task = self.bar.add_task(title, total=1.0, text="")
 

@@ -24,7 +24,7 @@ class Train:
     """
 
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")]
-    """A built-in name (digits, two-moons, eight-gaussians, checkerboard, swiss-roll, mixture), a folder of images, or a .npy/.npz file."""
+    """A built-in name (see `scorefield list source`: digits, two-moons, ...), a folder of images, or a .npy/.npz file."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder of the run; default runs/SOURCE."""
     time: Annotated[str | None, tyro.conf.arg(metavar="3m")] = None
@@ -60,7 +60,8 @@ class Train:
                     if event.event == "log":
                         text = (
                             f"step {event.step}, loss {event.loss:.4f} (held out {event.extra['held_out']:.4f}), "
-                            f"{event.images_per_second:,.0f} examples/s, {clock(event.seconds)} done, {clock(event.seconds_left)} left"
+                            f"{event.images_per_second:,.0f} examples/s, {clock(event.seconds)} done, "
+                            f"{clock(event.seconds_left)} left"
                         )
                         bar.at(event.fraction, text, now=event.fraction >= 1)
 
@@ -77,7 +78,10 @@ class Train:
                 watch=watch,
             )
         if report.finished_before:
-            print(f"{report.folder} is finished ({report.step} steps, {clock(report.seconds)}): give it more with --time or --steps.")
+            print(
+                f"{report.folder} is finished ({report.step} steps, {clock(report.seconds)}): "
+                "give it more with --time or --steps."
+            )
         else:
             print(f"{report.folder}: {report.step} steps, {report.images:,} examples in {clock(report.seconds)}.")
             for path in report.written:

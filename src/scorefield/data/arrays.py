@@ -25,7 +25,7 @@ from scorefield.errors import NotFinite, ScorefieldError
 Array = NDArray[Any]
 KEYS = ("images", "x", "X", "data", "train")
 MOST_BYTES = 8 * 2**30
-RANGES = ((0, 1), (-1, 1), (0, 255))
+RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
 
 
 def read(file: str, config: DataConfig) -> Dataset:
@@ -102,11 +102,11 @@ def _labels(
     """Return labels 0, 1, 2... and a name for each, or say in a note why there are none."""
     if targets is None:
         return None, ()
-    whole = targets.dtype.kind in "iubU" or (targets.dtype.kind == "f" and bool((np.trunc(targets) == targets).all()))
+    whole = targets.dtype.kind in "iubU"
+    if targets.dtype.kind == "f":
+        whole = bool((np.isfinite(targets) & (np.trunc(targets) == targets)).all())
     if targets.shape not in ((n,), (n, 1)) or not whole:
-        notes.append(
-            f"The labels of shape {targets.shape} and type {targets.dtype} were left out: they are not {n} whole numbers."
-        )
+        notes.append(f"Labels of shape {targets.shape} and type {targets.dtype} were left out: they are not {n} whole numbers.")
         return None, ()
     targets = targets.reshape(-1).astype(np.int64 if targets.dtype.kind in "fb" else targets.dtype)
     values, places = np.unique(targets, return_inverse=True)
@@ -136,16 +136,16 @@ def _vectors(array: Array, name: str, notes: list[str]) -> NDArray[np.float32]:
     if constant.any():
         notes.append(f"Constant columns, which keep scale 1: {np.flatnonzero(constant).tolist()}.")
     coarse = np.abs(values - array.astype(np.float64)).max(axis=0) > 0.01 * array.std(axis=0, dtype=np.float64)
+    coarse &= array.max(axis=0) > array.min(axis=0)
     if coarse.any():
-        notes.append(
-            f"float32 rounds these columns by over 1% of their spread: {np.flatnonzero(coarse).tolist()}; subtract their mean first."
-        )
+        columns = np.flatnonzero(coarse).tolist()
+        notes.append(f"float32 rounds these columns by over 1% of their spread: {columns}; subtract their mean first.")
     return values
 
 
 def _images(array: Array, name: str, config: DataConfig, notes: list[str]) -> tuple[Array, Affine]:
     """Return images `(n, c, h, w)` and the map of their range to [-1, 1]."""
-    low, high = 0, 255
+    low, high = RANGES[-1]
     if array.dtype.kind in "fb":
         array = _floats(array, name)
         least, most = float(array.min()), float(array.max())
@@ -155,26 +155,27 @@ def _images(array: Array, name: str, config: DataConfig, notes: list[str]) -> tu
             raise ScorefieldError(f"got values from {least:.6g} to {most:.6g} in {name!r}, {expected}")
         low, high = fit[0]
     elif array.dtype != np.uint8 and (array.min() < 0 or array.max() > 255):
-        raise ScorefieldError(
-            f"got values {array.min()} to {array.max()} in {name!r}, expected images in [0, 255]: rescale them"
-        )
+        found = f"got values from {array.min()} to {array.max()} in {name!r}"
+        raise ScorefieldError(f"{found}, expected images in [0, 255]: rescale them")
     else:
         array = array.astype(np.uint8)
         if array.max() <= 1:
             notes.append("All values are 0 or 1 of 255: multiply by 255 if these are black-and-white images.")
+    first, last = array.shape[1] in (1, 3, 4), array.shape[-1] in (1, 3, 4)
     if array.ndim == 3:
         array = array[:, None]
-    elif array.shape[3] in (1, 3, 4):
+    elif last:
+        if first:
+            notes.append(f"The shape {array.shape} could have its channels first or last: they were read as last.")
         array = array.transpose(0, 3, 1, 2)
-    elif array.shape[1] not in (1, 3, 4):
-        raise ScorefieldError(
-            f"got images of shape {array.shape} in {name!r}, expected 1, 3 or 4 channels, first or last: choose them"
-        )
+    elif not first:
+        found = f"got images of shape {array.shape} in {name!r}"
+        raise ScorefieldError(f"{found}, expected 1, 3 or 4 channels on the second or the last axis: choose some")
     if array.shape[1] == 4:
-        alpha = (array[:, 3:] - float(low)) / (high - low)
+        alpha = (array[:, 3:] - low) / (high - low)
         flat = array[:, :3] * alpha + high * (1 - alpha)
         array = (flat.round() if array.dtype == np.uint8 else flat).astype(array.dtype)
         notes.append("The fourth channel was read as opacity, and the images were put on white.")
     if config.size is not None:
-        array = np.stack([square(image, config.size) for image in array]).clip(low, high)
+        array = np.stack([square(image, config.size) for image in array]).clip(low, high).astype(array.dtype)
     return np.ascontiguousarray(array), Affine.between(low, high)

@@ -61,7 +61,7 @@ class Affine:
         low: smallest legal raw value (images), None for vectors.
         high: largest legal raw value (images), None for vectors.
 
-    >>> pixels = Affine.between(0, 255)
+    >>> pixels = Affine.between(0.0, 255.0)
     >>> pixels.encode(torch.tensor([0, 255], dtype=torch.uint8))
     tensor([-1.,  1.])
     >>> pixels.decode(torch.tensor([0.0, 1.5]))
@@ -75,9 +75,8 @@ class Affine:
 
     @model_validator(mode="after")
     def _check(self) -> Affine:
-        if (self.low is None) != (self.high is None) or (
-            self.low is not None and self.high is not None and self.low >= self.high
-        ):
+        neither = self.low is None and self.high is None
+        if not neither and (self.low is None or self.high is None or self.low >= self.high):
             raise ScorefieldError(f"got low {self.low} and high {self.high}, expected low < high: give both or neither")
         return self
 
@@ -98,7 +97,7 @@ class Affine:
             The map; a constant column gets scale 1.
         """
         x = rows.double()
-        variance = x.var(dim=0, correction=0) * (x.amax(dim=0) > x.amin(dim=0))  # exactly 0 when constant
+        variance = x.var(dim=0, correction=0)  # by Welford: exactly 0 when constant
         variance = variance.mean(dim=0, keepdim=True) if common else variance
         scale = torch.where(variance > 0, variance.sqrt(), 1.0)
         return cls(shift=tuple(x.mean(dim=0).tolist()), scale=tuple(scale.tolist()))
@@ -173,10 +172,8 @@ def split(n: int, fraction: float, labels: Tensor | None, seed: int = 0) -> tupl
     (8, 2)
     """
     if n < 2 or not 0 < fraction < 1 or (labels is not None and len(labels) != n):
-        found = f"{n} rows, {n if labels is None else len(labels)} labels and fraction {fraction}"
-        raise ScorefieldError(
-            f"got {found}, expected at least 2 rows, a label for each, and a fraction in (0, 1): correct them"
-        )
+        found = f"got {n} rows, {n if labels is None else len(labels)} labels and fraction {fraction}"
+        raise ScorefieldError(f"{found}, expected at least 2 rows, a label for each, and a fraction in (0, 1): correct them")
     order = Noise(range(n), stream=stream_of("split", seed)).uniform().argsort()
     if labels is not None:
         order = order[labels[order].argsort(stable=True)]
@@ -220,10 +217,10 @@ def build(
     if len(raw) < LEAST:
         raise ScorefieldError(f"got {len(raw)} examples in {name!r}, expected at least {LEAST}: add more data")
     rows, held = split(len(raw), config.held_out or held_out, labels, config.seed)
-    parts = raw[rows], raw[held]
+    train, unseen = raw[rows], raw[held]
     digest = hashlib.sha256()
-    for part in parts:
+    for part in (train, unseen):
         digest.update(f"{tuple(part.shape)} {part.dtype}".encode())
-        digest.update(part.reshape(-1).numpy())
-    known = (None, None) if labels is None else (labels[rows], labels[held])
-    return Dataset(name, kind, *parts, *known, classes, affine(parts[0]), digest.hexdigest(), notes)
+        digest.update(part.reshape(-1).numpy().data)
+    known, hidden = (None, None) if labels is None else (labels[rows], labels[held])
+    return Dataset(name, kind, train, unseen, known, hidden, classes, affine(train), digest.hexdigest(), notes)

@@ -23,7 +23,7 @@ def digits(config: DataConfig) -> Dataset:
     >>> digits(DataConfig()).shape
     (1, 8, 8)
     """
-    from sklearn.datasets import load_digits  # type: ignore[import-untyped]  # slow to import, so only when asked for
+    from sklearn.datasets import load_digits  # slow to import, so only when asked for
 
     bunch = load_digits()
     raw = bunch.images.astype(np.uint8)[:, None]
@@ -34,7 +34,7 @@ def digits(config: DataConfig) -> Dataset:
         "image",
         torch.from_numpy(raw),
         config,
-        affine=lambda train: Affine.between(0, 16),
+        affine=lambda train: Affine.between(0.0, 16.0),
         labels=torch.from_numpy(bunch.target.astype(np.int64)),
         classes=tuple("0123456789"),
         held_out=1 / 3,

@@ -1,9 +1,11 @@
 """Images: a folder of ordinary picture files, read defensively.
 
-Files come from cameras, browsers and scrapers: they are rotated by a tag, transparent, of 16 bits, cut off, or not images at all.
-A first pass reads the headers (and refuses what would not fit), a second decodes. Whatever is broken is collected and reported
-once. Rotation is undone; transparency is put on white; 16 bits become 8 by round(v/257), which maps both ends exactly; if all
-files are grey there is one channel, otherwise three. Folders at the first level become labels when every image lies in one.
+Files come from cameras, browsers and scrapers: rotated by a tag, transparent, of 16 bits, cut off, or not images at all.
+
+    first pass      reads the headers and refuses what would not fit; whatever is broken is collected, and reported once
+    second pass     decodes: rotation is undone, transparency put on white, 16 bits become 8 by round(v/257), exact at both ends
+
+If all files are grey there is one channel, otherwise three. First-level folders become labels when every image lies in one.
 """
 
 from __future__ import annotations
@@ -89,7 +91,7 @@ def read(folder: str, config: DataConfig) -> Dataset:
         notes.append(f"{others} files that are not images were left out.")
     classes, labels = _classes(paths)
     name, raw = os.path.basename(os.path.abspath(folder)), torch.from_numpy(np.stack(list(pixels.values())))
-    affine = Affine.between(0, 255)
+    affine = Affine.between(0.0, 255.0)
     return build(name, "image", raw, config, affine=lambda train: affine, labels=labels, classes=classes, notes=tuple(notes))
 
 
@@ -132,7 +134,8 @@ def _open(path: str) -> Iterator[Image.Image]:
     """Open an image without decoding it; only regular files (a pipe would wait forever) within the pixel limit."""
     if not os.path.isfile(path):
         raise OSError("not a file")
-    with Image.open(path, formats=FORMATS) as image:
+    # From a stream, not a path: Pillow's memory map of a path misreads the rows of uncompressed TIFFs that lie on a side.
+    with open(path, "rb") as stream, Image.open(stream, formats=FORMATS) as image:
         if image.width * image.height > MOST_PIXELS:
             raise ValueError(f"{image.width}x{image.height} pixels are more than 50 million")
         yield image
@@ -142,7 +145,8 @@ def _look(path: str) -> tuple[str, tuple[int, int]]:
     """Return the mode and the upright (width, height) of an image."""
     with _open(path) as image:
         width, height = image.size
-        lying = width != height and image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+        upright = width == height or image.format == "TIFF"  # of a TIFF, Pillow gives the upright size
+        lying = not upright and image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
         return image.mode, (height, width) if lying else (width, height)
 
 
@@ -173,9 +177,7 @@ def _one_size(sizes: dict[str, tuple[int, int]]) -> None:
     found = " and ".join(f"{count} of {w}x{h} (such as {example[w, h]!r})" for (w, h), count in common)
     side = int(statistics.median(min(size) for size in sizes.values()))
     advice = min(64, 1 << (side.bit_length() - 1))  # a power of two that most images have, small enough to train soon
-    raise ScorefieldError(
-        f"got images of several sizes, {found}, expected one size: add --set data.size={advice} to resize them"
-    )
+    raise ScorefieldError(f"got images of several sizes, {found}, expected one: add --set data.size={advice} to resize them")
 
 
 def _classes(paths: list[str]) -> tuple[tuple[str, ...], torch.Tensor | None]:
@@ -184,4 +186,5 @@ def _classes(paths: list[str]) -> tuple[tuple[str, ...], torch.Tensor | None]:
     classes = tuple(sorted(set(folders)))
     if "" in classes or len(classes) < 2:
         return (), None
-    return classes, torch.tensor([classes.index(folder) for folder in folders])
+    number = {name: i for i, name in enumerate(classes)}
+    return classes, torch.tensor([number[folder] for folder in folders])

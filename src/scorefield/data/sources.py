@@ -1,4 +1,4 @@
-"""Sources: one string names the data. A registered name comes first, then a path (write `./digits` for a folder of that name)."""
+"""Sources: one string names the data. Registered names come before paths (write `./digits` for a folder of that name)."""
 
 from __future__ import annotations
 

@@ -45,7 +45,8 @@ def check(samples: Tensor, reference: Tensor, least: int) -> tuple[Tensor, Tenso
     """Return both in float64; raises `ScorefieldError` for shapes that disagree, too few rows, or NaN."""
     if samples.ndim != 2 or reference.ndim != 2 or samples.shape[1] != reference.shape[1]:
         raise ScorefieldError(
-            f"got features of shape {tuple(samples.shape)} and {tuple(reference.shape)}, expected (n, d) and (m, d): use one extractor"
+            f"got features of shape {tuple(samples.shape)} and {tuple(reference.shape)}, expected (n, d) and (m, d): "
+            "use one extractor"
         )
     if min(len(samples), len(reference)) < least:
         raise ScorefieldError(

@@ -51,6 +51,4 @@ class Frechet(Metric):
         for resampling in range(20):
             rows = Noise(range(len(samples)), stream=resampling).choose(torch.ones(len(samples)))
             again.append(frechet_of_moments(*_moments(samples[rows]), *real))
-        return Estimate(
-            frechet_of_moments(*_moments(samples), *real), float(torch.tensor(again, dtype=torch.float64).std())
-        )
+        return Estimate(frechet_of_moments(*_moments(samples), *real), float(torch.tensor(again, dtype=torch.float64).std()))

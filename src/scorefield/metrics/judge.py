@@ -37,12 +37,12 @@ class Judge(nn.Module):
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """Return features `(n, 64)`, float64."""
-        return torch.cat([self.trunk(some.float()) for some in images.split(512)]).double()
+        return torch.cat([self.trunk(some.float()) for some in torch.split(images, 512)]).double()
 
     @torch.no_grad()
     def classify(self, images: Tensor) -> Tensor:
         """Return the most likely class of each image, `(n,)`, int64."""
-        return torch.cat([self(some).argmax(dim=1) for some in images.split(512)])
+        return torch.cat([self(some).argmax(dim=1) for some in torch.split(images, 512)])
 
     @property
     def name(self) -> str:
@@ -75,7 +75,7 @@ def train_judge(images: Tensor, labels: Tensor, *, steps: int = 600, batch: int 
         some = padded[rows, :, down : down + height, right : right + width]
         loss = F.cross_entropy(judge(some), labels[rows], label_smoothing=0.1)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
     return judge.eval()

@@ -34,6 +34,7 @@ class NoiseEmbedding(nn.Module):
         self.levels = levels
         if levels is None:
             half = max(width // 4, 4)
+            self.frequencies: Tensor
             self.register_buffer("frequencies", torch.exp(torch.linspace(math.log(0.25), math.log(16.0), half)))
             self.layers = nn.Sequential(nn.Linear(2 * half, width), nn.SiLU(), nn.Linear(width, width))
         else:

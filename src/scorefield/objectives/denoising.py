@@ -14,6 +14,7 @@ arXiv 1907.05600. Karras et al. (2022), arXiv 2206.00364.
 from __future__ import annotations
 
 from dataclasses import field as default
+
 import torch
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass

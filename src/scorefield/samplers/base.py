@@ -25,7 +25,7 @@ from scorefield.field import Field
 from scorefield.prediction import Prediction
 from scorefield.process import Process
 from scorefield.randomness import Noise
-from scorefield.shapes import PerSample, Sample, flat
+from scorefield.shapes import Sample, flat
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ def rungs_of(process: Process, ladder: Tensor) -> list[Rung]:
     slack = 1e-9 * max(abs(high), 1.0)
     if float(times[0]) > high + slack or float(times[-1]) < min(low, 0.0) - slack:
         raise ScorefieldError(
-            f"got times from {float(times[0]):g} to {float(times[-1]):g}, expected them inside [{low:g}, {high:g}] of {process}: "
-            "make the ladder with field.process"
+            f"got times from {float(times[0]):g} to {float(times[-1]):g}, expected them inside [{low:g}, {high:g}] "
+            f"of {process}: make the ladder with field.process"
         )
     alphas, sigmas = process.alpha(times).tolist(), process.sigma(times).tolist()
     following = [*zip(times.tolist()[1:], alphas[1:], sigmas[1:], strict=True), (None, 1.0, 0.0)]

@@ -11,8 +11,8 @@ modes from the start, not from the density. Annealing it through levels of decre
 where the modes still touch.
 
 References: Song, Ermon (2019), "Generative modeling by estimating gradients of the data distribution", arXiv 1907.05600,
-algorithm 1. Jolicoeur-Martineau, Piche-Taillefer, Tachet des Combes, Mitliagkas (2021), "Adversarial score matching and improved
-sampling for image generation", arXiv 2009.05475, algorithm 1 (consistent annealed sampling).
+algorithm 1. Jolicoeur-Martineau, Piche-Taillefer, Tachet des Combes, Mitliagkas (2021), "Adversarial score matching and
+improved sampling for image generation", arXiv 2009.05475, algorithm 1 (consistent annealed sampling).
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Annealed(Sampler):
             to its level's after k steps, from the ratio of the ladder's levels and k.
     """
 
-    steps_per_level: Steps = 5  # type: ignore[assignment]  # a field in place of the property, fixed by pydantic
+    steps_per_level: Steps = 5
     eps: Positive | None = None
     order: ClassVar[int | None] = None
     evaluations_per_step: ClassVar[int] = 1
@@ -135,8 +135,8 @@ class Consistent(Sampler):
             eta = 1 - gamma**2 if self.eta is None else self.eta
             if not 1 - gamma <= eta <= 1 + gamma:
                 raise ScorefieldError(
-                    f"got eta = {eta:g} for neighbouring levels of ratio {gamma:.4g}, expected {1 - gamma:.4g} to {1 + gamma:.4g}: "
-                    "use more levels or leave eta unset"
+                    f"got eta = {eta:g} for neighbouring levels of ratio {gamma:.4g}, expected {1 - gamma:.4g} to "
+                    f"{1 + gamma:.4g}: use more levels or leave eta unset"
                 )
             beta = math.sqrt(max(0.0, 1 - ((1 - eta) / gamma) ** 2))
             coefficients.append((eta * rung.sigma**2, rung.sigma_s * beta))

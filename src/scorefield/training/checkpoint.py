@@ -106,5 +106,7 @@ def newest(folder: Path) -> tuple[Clock, dict[str, Tensor], list[str]] | None:
         except (OSError, ValueError, KeyError, TypeError) as error:
             damaged.append(f"{candidate.name} is damaged ({error}) and was passed over")
     if candidates:
-        raise ScorefieldError(f"got only damaged checkpoints in {folder} ({'; '.join(damaged)}), expected one that verifies: train anew")
+        raise ScorefieldError(
+            f"got only damaged checkpoints in {folder} ({'; '.join(damaged)}), expected one that verifies: train anew"
+        )
     return None

@@ -102,9 +102,7 @@ class Trainer:
 
     def save(self) -> Path:
         """Write a checkpoint of this moment."""
-        return checkpoint.save(
-            self.folder, self.clock, checkpoint.state_of(self.model, self._own_average, self.optimiser)
-        )
+        return checkpoint.save(self.folder, self.clock, checkpoint.state_of(self.model, self._own_average, self.optimiser))
 
     @property
     def fraction(self) -> float:
@@ -131,8 +129,8 @@ class Trainer:
             t = terms.t[bad[0]] if len(bad) else terms.t[terms.loss.argmax()]
             level = f"sigma = {float(self.model.process.sigma(t)):.4g}"
         return NotFinite(
-            f"got a NaN or infinite loss at step {self.clock.step + 1}, {level}, first in {parameter}, expected finite numbers: "
-            "the last good state is kept; lower optimiser.lr, or set training.precision=float32"
+            f"got a NaN or infinite loss at step {self.clock.step + 1}, {level}, first in {parameter}, expected finite "
+            "numbers: the last good state is kept; lower optimiser.lr, or set training.precision=float32"
         )
 
     def _first_bad_parameter(self) -> str:

@@ -1,7 +1,7 @@
 """Precision: bfloat16 where it is faster on this machine, float32 otherwise, decided by a stopwatch.
 
-Weights, moments and losses stay float32; bfloat16 means autocast of the network's matrix products. On CPUs with bfloat16 units it
-nearly doubles the speed of a U-Net; on those without it is several times slower, so nothing is assumed.
+Weights, moments and losses stay float32; bfloat16 means autocast of the network's matrix products. On CPUs with bfloat16 units
+it nearly doubles the speed of a U-Net; on those without it is several times slower, so nothing is assumed.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ def fastest(model: ScoreModel, objective: Objective, batch: Tensor, cond: Tensor
             start = time.perf_counter()
             with torch.random.fork_rng(), autocast(precision, batch.device):
                 loss = objective(trial, batch, cond, noise=Noise(range(len(batch)), device=batch.device)).mean()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             usable &= precision == "float32" or bool(loss.isfinite())
             if batch.device.type == "cuda":
                 torch.cuda.synchronize()
             if round_:
                 record.append(time.perf_counter() - start)
-    medians = {precision: median(record) for precision, record in seconds.items()}
-    return ("bfloat16" if usable and medians["bfloat16"] < medians["float32"] else "float32"), {**medians}
+    medians: dict[str, float] = {precision: median(record) for precision, record in seconds.items()}
+    return ("bfloat16" if usable and medians["bfloat16"] < medians["float32"] else "float32"), medians

@@ -1,0 +1,23 @@
+"""Every verb as a plain function: arguments in, a dataclass out, nothing printed.
+
+Python, the command and the page are three faces of these functions and differ only in parsing and drawing. Long work takes a
+`watch` callback and reports to it.
+"""
+
+from scorefield.app.inspection import InspectReport, inspect
+from scorefield.app.quality import QualityReport, evaluate, quality_table
+from scorefield.app.sampling import SampleReport, sample
+from scorefield.app.training import Plan, TrainReport, train
+
+__all__ = [
+    "InspectReport",
+    "Plan",
+    "QualityReport",
+    "SampleReport",
+    "TrainReport",
+    "evaluate",
+    "inspect",
+    "quality_table",
+    "sample",
+    "train",
+]

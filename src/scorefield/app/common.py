@@ -1,0 +1,88 @@
+"""What several verbs need: a device, a sampler with its ladder, samples, and a picture of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from scorefield import pictures, registry
+from scorefield.data import Affine
+from scorefield.errors import ScorefieldError
+from scorefield.field import Field
+from scorefield.randomness import Noise, stream_of
+from scorefield.runs import Run
+from scorefield.samplers import Moment, Sampler, simulate
+
+Watch = Callable[[int, int, Moment], None]
+
+
+def unwatched(first: int, count: int, moment: Moment) -> None:
+    """Watch nothing."""
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device called auto, cpu or cuda; raises `ScorefieldError` for one that is not there."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise ScorefieldError(f"got device {name!r}, expected auto, cpu or cuda: name one of them")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ScorefieldError("got device cuda on a machine where torch sees none, expected a CUDA device: use cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def picture_of(kind: str, raw: Tensor, affine: Affine, columns: int | None = None) -> Image:
+    """Return samples in the data's own units as a picture: a grid of images, or a scatter plot of two columns."""
+    if kind == "image":
+        low, high = affine.low, affine.high
+        assert low is not None and high is not None
+        return pictures.grid((raw - low) / (high - low), columns)
+    return pictures.scatter(raw.flatten(1).cpu())
+
+
+def choose_sampler(run: Run, name: str | None, steps: int | None) -> tuple[Sampler, Tensor]:
+    """Return the sampler called `name` (None: the run's own) with about `steps` steps, and its ladder."""
+    own = run.config.sampler
+    sampler: Sampler = own if name in (None, registry.name_of("sampler", own)) else registry.find("sampler", str(name))()
+    levels = run.config.levels if sampler is own else sampler.levels
+    if steps is not None:
+        if steps < 1:
+            raise ScorefieldError(f"got --steps {steps}, expected at least 1: ask for more")
+        sampler, levels = sampler.within(steps)
+    return sampler, registry.find("ladder", sampler.ladder)(run.config.process, levels)
+
+
+def draw(
+    run: Run,
+    n: int,
+    sampler: Sampler,
+    ladder: Tensor,
+    *,
+    seed: int = 0,
+    batch: int = 256,
+    device: torch.device | None = None,
+    watch: Watch = unwatched,
+) -> Tensor:
+    """Return n samples in model space, `(n, *shape)`, float64; sample i is the same for every n and batch.
+
+    Args:
+        run: an opened run.
+        n: how many.
+        sampler, ladder: how.
+        seed: of the whole set; sample i owns number i of it.
+        batch: how many at a time.
+        device: where.
+        watch: called after every step with the first index of the batch, its size, and the moment.
+    """
+    if n < 1:
+        raise ScorefieldError(f"got {n} samples to draw, expected at least 1: ask for more")
+    where = device or torch.device("cpu")
+    field: Field = run.field.to(where)
+    drawn = []
+    for first in range(0, n, batch):
+        noise = Noise(range(first, min(first + batch, n)), stream=stream_of("sample", seed), device=where)
+        for moment in simulate(field, sampler, ladder, noise=noise):
+            watch(first, len(noise), moment)
+        drawn.append(moment.x.cpu())
+    return torch.cat(drawn)

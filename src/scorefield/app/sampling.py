@@ -1,0 +1,154 @@
+"""Sample: from a run to a picture, an array file, a folder of images, and an animation."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL.Image import Image
+from torch import Tensor
+
+from scorefield import files, pictures
+from scorefield.app.common import Watch, choose_sampler, draw, pick_device, picture_of, unwatched
+from scorefield.errors import ScorefieldError
+from scorefield.runs import Run, open_run
+from scorefield.samplers import Moment, Sampler
+
+
+@dataclass(frozen=True)
+class SampleReport:
+    """What was drawn and where it went.
+
+    Attributes:
+        written: the files.
+        samples: how many.
+        sampler: what drew them.
+        levels: of noise.
+        evaluations: of the network, for one sample.
+    """
+
+    written: tuple[Path, ...]
+    samples: int
+    sampler: Sampler
+    levels: int
+    evaluations: int
+
+
+class _Film:
+    """Collects about 60 frames of the first samples: the state at a noise level, scaled back to the size of the data."""
+
+    def __init__(self, run: Run, shown: int) -> None:
+        self.run, self.shown, self.frames = run, shown, list[Tensor]()
+
+    def look(self, moment: Moment) -> None:
+        every = max(1, moment.steps // 60)
+        if moment.step % every and moment.step != moment.steps:
+            return
+        field = self.run.field
+        x = moment.x[: self.shown].cpu()
+        if moment.t > 0 or moment.step < moment.steps:
+            # alpha·mean + std·(x - alpha·mean)/sqrt(alpha²·std² + sigma²): noise looks like noise, not like saturation.
+            alpha, spread = field.process.prior(moment.t, field.data_std)
+            mean = alpha * field.data_mean.cpu()
+            x = mean + field.data_std * (x - mean) / spread
+        self.frames.append(x)
+
+    def picture(self, frame: Tensor, limits: tuple[float, float, float, float] | None) -> Image:
+        raw = self.run.decode(frame)
+        if self.run.kind == "image":
+            return picture_of("image", raw, self.run.affine)
+        return pictures.scatter(raw.flatten(1), limits=limits)
+
+    def gif(self) -> bytes:
+        limits = None
+        if self.run.kind == "vector":
+            ends = self.run.decode(self.frames[-1]).flatten(1)[:, :2]
+            low, high = ends.min(dim=0).values, ends.max(dim=0).values
+            pad = 0.15 * (high - low)
+            (left, bottom), (right, top) = (low - pad).tolist(), (high + pad).tolist()
+            limits = (left, right, bottom, top)
+        return pictures.gif([self.picture(frame, limits) for frame in self.frames])
+
+
+def sample(
+    run: str | Path,
+    *,
+    n: int = 64,
+    sampler: str | None = None,
+    steps: int | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    gif: bool = False,
+    batch: int = 256,
+    device: str = "auto",
+    force: bool = False,
+    watch: Watch = unwatched,
+) -> SampleReport:
+    """Draw samples from a trained run into a picture, an array file or a folder.
+
+    Args:
+        run: the run's folder.
+        n: how many.
+        sampler: its registered name; None for the run's own.
+        steps: about how many sampling steps; None for the sampler's own number.
+        seed: the same seed gives the same samples and the same bytes.
+        out: `.png` (a grid or a scatter plot), `.npz` (array), or a folder (one PNG each); None for a picture in the run.
+        gif: also write an animation of the sampling, beside `out`.
+        batch: how many at a time; changes memory, not samples.
+        device: auto, cpu or cuda.
+        force: overwrite what is there.
+        watch: called after every step with the first index of the batch, its size, and the moment.
+
+    Raises:
+        ScorefieldError: no such run or sampler, a file in the way, an `out` that does not suit the data.
+    """
+    opened, where = open_run(run), pick_device(device)
+    chosen, ladder = choose_sampler(opened, sampler, steps)
+    target = Path(out) if out is not None else opened.path / f"samples-seed{seed}.png"
+    as_folder = target.suffix == "" or str(out).endswith(os.sep)
+    if not as_folder and target.suffix not in (".png", ".npz"):
+        raise ScorefieldError(f"got --out {target}, expected a name ending in .png or .npz, or a folder: change the ending")
+    if as_folder and opened.kind != "image":
+        raise ScorefieldError(f"got --out {target}, a folder, for samples that are no images, expected .png or .npz: change it")
+    film, film_path = _Film(opened, min(n, 64 if opened.kind == "image" else 2000)), target.with_suffix(".gif")
+    files.refuse_existing(target, force, "something" if as_folder else "a file")
+    if gif:
+        files.refuse_existing(film_path, force)
+    if not as_folder and not target.parent.is_dir():
+        raise ScorefieldError(
+            f"got --out {target} in a folder that does not exist, expected one that does: make {target.parent} first"
+        )
+    evaluations = 0
+
+    def look(first: int, count: int, moment: Moment) -> None:
+        nonlocal evaluations
+        evaluations = moment.evaluations
+        if gif and first == 0:
+            film.look(moment)
+        watch(first, count, moment)
+
+    x = draw(opened, n, chosen, ladder, seed=seed, batch=batch, device=where, watch=look)
+    raw = opened.decode(x)
+    written = [target]
+    if as_folder:
+        target.mkdir(parents=True, exist_ok=True)
+        for index, pixels in enumerate(pictures.to_pixels(opened.visible(x))):
+            content = pictures.png(pictures.image(pixels if opened.shape[0] > 1 else pixels[..., 0]))
+            files.write(target / f"{index:05d}.png", content)
+    elif target.suffix == ".npz":
+        buffer = io.BytesIO()
+        if opened.kind == "image":
+            pixels = pictures.to_pixels(opened.visible(x))
+            np.savez(buffer, images=pixels if opened.shape[0] > 1 else pixels[..., 0])
+        else:
+            np.savez(buffer, x=raw.numpy().astype(np.float32))
+        files.write(target, buffer.getvalue())
+    else:
+        files.write(target, pictures.png(picture_of(opened.kind, raw, opened.affine)))
+    if gif:
+        files.write(film_path, film.gif())
+        written.append(film_path)
+    return SampleReport(tuple(written), n, chosen, len(ladder), evaluations)

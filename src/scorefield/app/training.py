@@ -1,0 +1,218 @@
+"""Train: from a data source to a self-describing run folder."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scorefield import files, pictures, registry
+from scorefield.app.common import pick_device, picture_of
+from scorefield.config import RunConfig, data_config, override, plain
+from scorefield.data import Dataset, open_source
+from scorefield.errors import ScorefieldError
+from scorefield.exact import GaussianMixture
+from scorefield.levels import geometric, karras
+from scorefield.objectives.base import SigmaSquared
+from scorefield.objectives.denoising import Denoising
+from scorefield.randomness import Noise, stream_of
+from scorefield.recipes import measure
+from scorefield.runs import Run, build_model, manifest_of, open_run, save_model
+from scorefield.samplers import Heun, simulate
+from scorefield.shapes import flat
+from scorefield.training.loop import Progress, Trainer
+
+CURVE_LEVELS = 24
+CURVE_EXAMPLES = 512
+
+
+def _quiet(_: Any) -> None:
+    """Watch nothing."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training is about to do, for whoever watches: data, reasons, size."""
+
+    data: Dataset
+    config: RunConfig
+    why: tuple[str, ...]
+    parameters: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What a training did.
+
+    Attributes:
+        folder: the run.
+        step, seconds, images: how far it went.
+        held_out: loss per coordinate on held-out examples, or NaN for a run that was already finished.
+        finished_before: whether there was nothing left to do.
+        written: pictures and tables it made.
+    """
+
+    folder: Path
+    step: int
+    seconds: float
+    images: int
+    held_out: float
+    finished_before: bool
+    written: tuple[Path, ...]
+
+
+def train(
+    source: str,
+    *,
+    out: str | Path | None = None,
+    seconds: float | None = None,
+    steps: int | None = None,
+    recipe: str = "auto",
+    settings: tuple[str, ...] = (),
+    seed: int = 0,
+    device: str = "auto",
+    resume: bool = False,
+    watch: Callable[[Plan | Progress], None] = _quiet,
+) -> TrainReport:
+    """Learn the score of a data source and leave a self-describing run folder.
+
+    Args:
+        source: a built-in name, a folder of images, or a .npy/.npz file.
+        out: the run's folder; None for runs/<name of the source>.
+        seconds: of training, at most; with neither this nor `steps`, 180.
+        steps: of the optimiser, at most.
+        recipe: name of the recipe that chooses everything else.
+        settings: `dotted.key=value` changes to the recipe's choices.
+        seed: of weights, data order and noise.
+        device: auto, cpu or cuda.
+        resume: go on with the run in `out`; its own config is used, a new budget of seconds or steps replaces its own.
+        watch: called with a `Plan`, then with each `Progress`.
+
+    Raises:
+        ScorefieldError: unusable data, unknown names, `out` in use; nothing has been written then.
+        NotFinite: a NaN; the last good state has been kept.
+    """
+    where, chosen = pick_device(device), registry.find("recipe", recipe)
+    folder = Path(out) if out is not None else Path("runs") / (Path(source).stem or "run")
+    if (folder / "config.json").exists():
+        if not resume:
+            raise ScorefieldError(
+                f"got --out {folder}, which holds a run already, expected a new folder: choose another, or add --resume"
+            )
+        old = open_run(folder)
+        budget = [f"training.steps={steps or 'none'}", f"training.seconds={seconds or 'none'}"] if steps or seconds else []
+        config = override(old.config, [*budget, *settings])
+        data = open_source(config.source, config.data)
+        if data.fingerprint != old.manifest["data"]["fingerprint"]:
+            raise ScorefieldError(
+                f"got data from {config.source!r} that differ from those the run {folder} was trained on, expected the same: "
+                "restore them or start a new run"
+            )
+        manifest, why = old.manifest, tuple(old.manifest["why"])
+    else:
+        if folder.exists() and any(folder.iterdir()):
+            raise ScorefieldError(
+                f"got --out {folder}, a folder that is not empty and no run, expected a new one: choose another"
+            )
+        data = open_source(source, data_config(settings))
+        facts = measure(data, data.affine.encode(data.train))
+        made = chosen(facts)
+        config = override(replace(made.config, source=source, seed=seed), settings)
+        if steps or seconds:
+            config = override(config, [f"training.steps={steps or 'none'}", f"training.seconds={seconds or 'none'}"])
+        why = made.why + tuple(f"{setting}: set by hand" for setting in settings)
+        manifest = {}
+    encoded = data.affine.encode(data.train)
+    mean = encoded.double().mean(dim=0)
+    std = float((encoded.double() - mean).square().mean().sqrt())
+    model = build_model(config, data.shape, std, mean)
+    parameters = sum(p.numel() for p in model.parameters())
+    manifest = manifest or manifest_of(data, std, why, parameters)
+    trainer = Trainer(config, data, model, folder / "checkpoints", where)
+    if resume:
+        trainer.resume()
+    watch(Plan(data, config, why, parameters, folder))
+    if resume and trainer.fraction >= 1:
+        return TrainReport(folder, **asdict(trainer.clock), held_out=math.nan, finished_before=True, written=())
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_json(folder / "config.json", plain(config))
+    held_out, written = math.nan, list[Path]()
+
+    def keep(finished: bool = False) -> None:
+        manifest["progress"] = {**asdict(trainer.clock), "finished": finished}
+        manifest["precision"], manifest["device"] = trainer.precision, where.type
+        save_model(folder, trainer.average, manifest)
+
+    keep()
+    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as log:
+        for progress in trainer.run():
+            held_out = progress.extra.get("held_out", held_out)
+            if progress.event in ("log", "done"):
+                log.write(json.dumps(_line(progress)) + "\n")
+                log.flush()
+            if progress.event in ("checkpoint", "done"):
+                keep(finished=progress.event == "done")
+            if progress.event == "picture" or (progress.event == "done" and config.training.pictures):
+                written += _preview(trainer, folder, data)
+            watch(progress)
+    written += _curve(open_run(folder), data)
+    return TrainReport(folder, **asdict(trainer.clock), held_out=held_out, finished_before=False, written=tuple(written))
+
+
+def _line(progress: Progress) -> dict[str, Any]:
+    numbers = {"event": progress.event, "step": progress.step, "seconds": round(progress.seconds, 3), "images": progress.images}
+    numbers |= {"loss": progress.loss, "images_per_second": round(progress.images_per_second, 1), **progress.extra}
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in numbers.items()}
+
+
+def _preview(trainer: Trainer, folder: Path, data: Dataset) -> list[Path]:
+    """Draw a few samples from the raw weights (left) and their average (right), the same seeds in both."""
+    ladder, drawn = karras(trainer.model.process, 12), []
+    for model in (trainer.model, trainer.average):
+        training = model.training
+        model.eval()
+        noise = Noise(range(25 if data.kind == "image" else 1000), stream=stream_of("preview"), device=trainer.device)
+        *_, last = simulate(model, Heun(), ladder, noise=noise)
+        model.train(training)
+        drawn.append(last.x.cpu())
+    try:
+        views = [picture_of(data.kind, data.affine.decode(x), data.affine) for x in drawn]
+    except ScorefieldError:  # vectors without matplotlib: training must not stop for want of a plot
+        return []
+    (folder / "previews").mkdir(exist_ok=True)
+    path = folder / "previews" / f"step-{trainer.clock.step:08d}-raw-and-average.png"
+    files.write(path, pictures.png(pictures.beside(views[0], views[1])))
+    return [path]
+
+
+@torch.no_grad()
+def _curve(run: Run, data: Dataset) -> list[Path]:
+    """Measure and plot ‖sigma·score + noise‖²/d by noise level, beside the best that is possible on the training set."""
+    objective, process = Denoising(weighting=SigmaSquared()), run.config.process
+    times = geometric(process, CURVE_LEVELS)
+    training = data.affine.encode(data.train)
+    exact = GaussianMixture.empirical(training, process)
+    curves: dict[str, list[float]] = {}
+    for name, field, some in (
+        ("training examples", run.field, training[:CURVE_EXAMPLES]),
+        ("held-out examples", run.field, data.affine.encode(data.held_out)[:CURVE_EXAMPLES]),
+        ("memorising optimum, on training examples", exact, training[:CURVE_EXAMPLES]),
+    ):
+        noise = Noise(range(len(some)), stream=stream_of("curve"))
+        size = flat(some).shape[1]
+        losses = [objective.at(field, some, t.expand(len(some)), noise=noise).mean() for t in times]
+        curves[name] = [2 * float(loss) / size for loss in losses]
+    sigmas = process.sigma(times).tolist()
+    files.write_json(run.path / "levels.json", {"sigma": sigmas, **curves})
+    try:
+        plot = pictures.loss_by_level(sigmas, curves, f"{run.path.name}: error by noise level")
+    except ScorefieldError:  # no matplotlib: the numbers are there
+        return [run.path / "levels.json"]
+    files.write(run.path / "loss_by_level.png", pictures.png(plot))
+    return [run.path / "levels.json", run.path / "loss_by_level.png"]

@@ -1,0 +1,753 @@
+"""Data: what is read is what was there, the split never moves, and whatever cannot be used is refused with a sentence."""
+
+from __future__ import annotations
+
+import math
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from scorefield.data import Affine, DataConfig, Dataset, open_source
+from scorefield.data.base import split
+from scorefield.errors import NotFinite, ScorefieldError
+from scorefield.registry import every
+
+CONFIG = DataConfig(examples=4000)
+TOYS = ("two-moons", "eight-gaussians", "checkerboard", "swiss-roll", "mixture")
+LONGEST = math.sqrt(-2 * math.log(0.5 / 2**32))  # no pair of Box-Muller normals is longer than this
+
+
+def together(data: Dataset) -> Tensor:
+    return torch.cat([data.train, data.held_out])
+
+
+def fill(folder: Path, count: int = 8, size: tuple[int, int] = (6, 6), mode: str = "L", prefix: str = "") -> None:
+    """Write images whose first pixel is their number."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        image = Image.new(mode, size)
+        image.putpixel((0, 0), i if mode == "L" else (i, 2 * i, 3 * i))
+        image.save(folder / f"{prefix}{i}.png")
+
+
+def one(folder: Path, file: str, **options: int) -> Tensor:
+    """Read a folder that holds one file of interest among copies of it, and return its pixels."""
+    data = open_source(str(folder), DataConfig(**options))
+    row = sorted(os.listdir(folder)).index(file)
+    train, held = split(len(together(data)), 0.1, data.labels)
+    whole = torch.empty_like(together(data))
+    whole[train], whole[held] = data.train, data.held_out
+    return whole[row]
+
+
+def eight(folder: Path, write: Callable[[Path], None], suffix: str = ".png") -> Tensor:
+    """Write one image eight times and return the pixels that are read."""
+    for i in range(8):
+        write(folder / f"{i}{suffix}")
+    return one(folder, f"0{suffix}")
+
+
+# The affine map
+
+
+@pytest.mark.parametrize("high", [16, 255])
+def test_every_grey_value_survives_the_round_trip(high: int) -> None:
+    grey = torch.arange(high + 1, dtype=torch.uint8)
+    pixels = Affine.between(0.0, float(high))
+    back = pixels.decode(pixels.encode(grey))
+    assert back.round().to(torch.uint8).equal(grey)
+    assert float((back - grey).abs().max()) <= high / 2 * 2**-24  # half a unit in the last place of a float32 below 1
+
+
+def test_images_map_their_legal_range_to_minus_one_and_one() -> None:
+    for low, high in ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)):
+        assert Affine.between(low, high).encode(torch.tensor([low, high])).tolist() == [-1, 1]
+
+
+def test_decoded_images_stay_in_the_legal_range_and_vectors_are_free() -> None:
+    assert Affine.between(0.0, 255.0).decode(torch.tensor([-9.0, 9.0])).tolist() == [0, 255]
+    assert Affine(shift=(1.0,), scale=(2.0,)).decode(torch.tensor([-9.0, 9.0])).tolist() == [-17, 19]
+
+
+def test_standard_columns_have_mean_zero_and_variance_one() -> None:
+    rows = torch.tensor([[1.0, 100.0, 7.0], [2.0, 300.0, 7.0], [4.0, -50.0, 7.0]])
+    x = Affine.standard(rows).encode(rows).double()
+    assert x.mean(dim=0).abs().max() < 3 * 2**-23
+    assert (x.var(dim=0, correction=0) - torch.tensor([1, 1, 0])).abs().max() < 6 * 2**-23
+
+
+def test_a_common_scale_keeps_shapes() -> None:
+    rows = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 1.0]])
+    affine = Affine.standard(rows, common=True)
+    x = affine.encode(rows)
+    assert len(affine.scale) == 1
+    assert float((x[1] - x[0]).norm() / (x[2] - x[0]).norm()) == pytest.approx(10, rel=3 * 2**-23)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, None), (None, 1), (1, 1), (2, 1)])
+def test_a_range_has_two_ends_in_order(low: float | None, high: float | None) -> None:
+    with pytest.raises(ValueError, match="expected low < high"):
+        Affine(shift=(0.0,), scale=(1.0,), low=low, high=high)
+
+
+# The split
+
+
+@pytest.mark.parametrize(("n", "fraction"), [(2, 0.5), (10, 0.001), (10, 0.999), (1797, 1 / 3), (1000, 0.1)])
+def test_train_and_held_out_are_disjoint_sorted_and_together_everything(n: int, fraction: float) -> None:
+    train, held = split(n, fraction, None)
+    assert torch.cat([train, held]).sort().values.equal(torch.arange(n))
+    assert train.equal(train.sort().values)
+    assert held.equal(held.sort().values)
+    assert len(held) == min(max(round(n * fraction), 1), n - 1)
+
+
+def test_every_label_is_held_out_in_proportion_to_within_one_row() -> None:
+    labels = torch.tensor([0] * 700 + [1] * 50 + [2] * 7 + [3] * 243)[torch.randperm(1000)]
+    held = labels[split(1000, 0.2, labels)[1]].bincount(minlength=4)
+    assert ((held - 0.2 * labels.bincount()).abs() <= 1).all()
+
+
+def test_rows_of_a_label_are_held_out_with_equal_chance() -> None:
+    times, fraction, n = 400, 0.25, 40
+    labels = torch.arange(n) % 3
+    count = torch.zeros(n)
+    for seed in range(times):
+        count[split(n, fraction, labels, seed)[1]] += 1
+    assert (count / times - fraction).abs().max() < 5 * math.sqrt(fraction * (1 - fraction) / times)
+
+
+def test_a_split_ignores_the_global_generator_and_obeys_its_seed() -> None:
+    first = split(100, 0.3, None, seed=1)[1]
+    torch.manual_seed(99)
+    assert first.equal(split(100, 0.3, None, seed=1)[1])
+    assert not first.equal(split(100, 0.3, None, seed=2)[1])
+
+
+@pytest.mark.parametrize(
+    ("n", "fraction", "labels"), [(1, 0.5, None), (9, 0.0, None), (9, 1.0, None), (9, 0.5, torch.zeros(8))]
+)
+def test_an_impossible_split_is_refused(n: int, fraction: float, labels: Tensor | None) -> None:
+    with pytest.raises(ScorefieldError, match="expected at least 2 rows"):
+        split(n, fraction, labels)
+
+
+# Every built-in source
+
+
+@pytest.mark.parametrize("name", every("source"))
+def test_a_source_keeps_its_promises(name: str) -> None:
+    data = open_source(name, CONFIG)
+    assert every("source")[name].__doc__
+    assert data.name == name
+    assert data.shape == tuple(data.train.shape[1:]) == tuple(data.held_out.shape[1:])
+    assert data.train.dtype == (torch.uint8 if data.kind == "image" else torch.float32)
+    assert data.x0(slice(0, 5)).dtype == torch.float32
+    assert data.x0(torch.tensor([3])).equal(data.x0(slice(3, 4)))
+    assert (data.affine.decode(data.x0(slice(None))) - data.train).abs().max() < 1e-5
+    if data.labels is not None and data.held_out_labels is not None:
+        assert data.labels.dtype == data.held_out_labels.dtype == torch.int64
+        assert len(data.labels) == len(data.train)
+        assert len(data.held_out_labels) == len(data.held_out)
+        assert int(data.labels.max()) + 1 == len(data.classes)
+
+
+@pytest.mark.parametrize("name", every("source"))
+def test_the_same_seed_is_the_same_data_and_another_seed_is_another(name: str) -> None:
+    prints = [open_source(name, DataConfig(examples=100, seed=seed)).fingerprint for seed in (0, 0, 1)]
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_digits_are_1797_images_in_ten_classes_a_third_held_out() -> None:
+    data = open_source("digits", DataConfig())
+    assert data.train.shape == (1198, 1, 8, 8)
+    assert data.held_out.shape == (599, 1, 8, 8)
+    assert (int(data.train.min()), int(data.train.max())) == (0, 16)
+    assert (float(data.x0(slice(None)).min()), float(data.x0(slice(None)).max())) == (-1, 1)
+    assert data.classes == tuple("0123456789")
+
+
+def test_resized_digits_stay_in_their_range() -> None:
+    data = open_source("digits", DataConfig(size=16))
+    assert data.shape == (1, 16, 16)
+    assert int(together(data).max()) == 16
+
+
+def test_the_held_out_fraction_can_be_chosen() -> None:
+    data = open_source("mixture", DataConfig(examples=100, held_out=0.25))
+    assert (len(data.train), len(data.held_out)) == (75, 25)
+
+
+# Toys: points lie where the definition says, with the moments that it implies
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_a_toy_has_common_scale_one(name: str) -> None:
+    x = open_source(name, CONFIG).x0(slice(None)).double()
+    assert x.mean(dim=0).abs().max() < 1e-6
+    assert float(x.var(dim=0, correction=0).mean()) == pytest.approx(1, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", TOYS)
+def test_a_smaller_toy_is_the_start_of_a_larger_one(name: str) -> None:
+    def rows(examples: int) -> set[tuple[float, ...]]:
+        return {tuple(point) for point in together(open_source(name, DataConfig(examples=examples))).tolist()}
+
+    assert rows(50) < rows(200)
+
+
+@pytest.mark.parametrize(
+    ("name", "mean", "square"),
+    [
+        ("two-moons", (0.5, 0.25), (1 + 2.25 - 2 / math.pi) / 2 + 2 * 0.01),
+        ("eight-gaussians", (0, 0), 4 + 2 * 0.01),
+        ("checkerboard", (0, 0), 2 * 16 / 3),
+        # mean of t·(cos t, sin t) from the integrals t·sin t + cos t and sin t - t·cos t between 1.5·pi and 4.5·pi
+        ("swiss-roll", (6 * math.pi / (3 * math.pi), 2 / (3 * math.pi)), math.pi**2 * (4.5**3 - 1.5**3) / 9 + 2 * 0.25),
+        ("mixture", (-3, 0), 25 + 2),
+    ],
+)
+def test_a_toy_has_the_moments_of_its_formula(name: str, mean: tuple[float, float], square: float) -> None:
+    points = together(open_source(name, DataConfig())).double()
+    for found, wanted in ((points[:, 0], mean[0]), (points[:, 1], mean[1]), (points.square().sum(dim=1), square)):
+        assert abs(float(found.mean()) - wanted) < 5 * float(found.std()) / math.sqrt(len(points))
+
+
+def distance_to(curve: Tensor, points: Tensor) -> Tensor:
+    return torch.cdist(points.double(), curve.double()).amin(dim=1)
+
+
+def test_two_moons_lie_on_two_half_circles() -> None:
+    angle = torch.linspace(0, math.pi, 2001, dtype=torch.float64)
+    upper = torch.stack([angle.cos(), angle.sin()], dim=1)
+    lower = torch.stack([1 - angle.cos(), 0.5 - angle.sin()], dim=1)
+    points = together(open_source("two-moons", CONFIG))
+    near = torch.stack([distance_to(upper, points), distance_to(lower, points)])
+    assert float(near.amin(dim=0).max()) < 0.1 * LONGEST + math.pi / 4000
+    share = float((near[0] < near[1]).double().mean())
+    assert abs(share - 0.5) < 5 * math.sqrt(0.25 / len(points))
+
+
+def test_eight_gaussians_surround_eight_centres_equally() -> None:
+    angle = torch.arange(8, dtype=torch.float64) * math.pi / 4
+    points = together(open_source("eight-gaussians", CONFIG)).double()
+    distance, nearest = torch.cdist(points, 2 * torch.stack([angle.cos(), angle.sin()], dim=1)).min(dim=1)
+    assert float(distance.max()) < 0.1 * LONGEST + 1e-6  # half the way between centres is 0.765: the nearest is the own one
+    n = len(points)
+    assert (nearest.bincount(minlength=8) - n / 8).abs().max() < 5 * math.sqrt(n * 7 / 64)
+    assert abs(float(distance.square().mean()) - 0.02) < 5 * 0.02 / math.sqrt(n)
+
+
+def test_checkerboard_fills_its_eight_dark_squares_equally() -> None:
+    points = together(open_source("checkerboard", CONFIG))
+    square = ((points + 4) / 2).floor().long()
+    assert square.min() >= 0
+    assert square.max() <= 3
+    assert (square.sum(dim=1) % 2 == 0).all()
+    n, counts = len(points), (square[:, 0] * 4 + square[:, 1]).bincount()
+    assert int((counts > 0).sum()) == 8
+    assert (counts[counts > 0] - n / 8).abs().max() < 5 * math.sqrt(n * 7 / 64)
+
+
+def test_swiss_roll_lies_on_its_spiral() -> None:
+    t = torch.linspace(1.5 * math.pi, 4.5 * math.pi, 4001, dtype=torch.float64)
+    points = together(open_source("swiss-roll", CONFIG))
+    assert float(distance_to(torch.stack([t * t.cos(), t * t.sin()], dim=1), points).max()) < 0.5 * LONGEST + 0.02
+
+
+def test_mixture_has_weight_four_fifths_on_the_left() -> None:
+    points = together(open_source("mixture", DataConfig())).double()
+    left = points[:, 0] < 0  # five standard deviations from either centre: 0.8 is right to 3e-7
+    assert abs(float(left.double().mean()) - 0.8) < 5 * math.sqrt(0.16 / len(points))
+    for side, centre in ((left, -5.0), (~left, 5.0)):
+        residual = points[side] - torch.tensor([centre, 0.0])
+        assert residual.mean(dim=0).abs().max() < 5 / math.sqrt(len(residual))
+        assert (residual.var(dim=0) - 1).abs().max() < 5 * math.sqrt(2 / len(residual))
+
+
+# Folders of images
+
+
+def test_grey_files_give_one_channel_and_pixels_unchanged(tmp_path: Path) -> None:
+    fill(tmp_path, count=10)
+    data = open_source(str(tmp_path), DataConfig())
+    assert (data.kind, data.name, data.shape) == ("image", tmp_path.name, (1, 6, 6))
+    assert together(data)[:, 0, 0, 0].sort().values.tolist() == list(range(10))
+    assert data.labels is None
+
+
+def test_one_colour_file_makes_all_of_them_rgb(tmp_path: Path) -> None:
+    fill(tmp_path, count=8)
+    fill(tmp_path, count=1, mode="RGB", prefix="colour")
+    data = open_source(str(tmp_path), DataConfig())
+    assert data.shape == (3, 6, 6)
+    assert "8 grey and 1 colour" in data.notes[0]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_undone(tmp_path: Path, orientation: int, suffix: str) -> None:
+    upright = np.zeros((32, 48), dtype=np.uint8)
+    upright[:16, :16] = 255  # the bright corner belongs at the top left of a picture that is wider than high
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.T,
+        6: np.rot90(upright, 1),
+        7: upright[::-1, ::-1].T,
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = eight(tmp_path, lambda path: Image.fromarray(np.ascontiguousarray(stored)).save(path, exif=exif), suffix)
+    assert pixels.shape[1:] == (32, 48)
+    assert (pixels.float().mean(dim=0) - torch.from_numpy(upright).float()).abs().max() < 16  # lossy formats ring a little
+
+
+def test_a_lying_photo_among_upright_ones_is_of_the_same_size(tmp_path: Path) -> None:
+    fill(tmp_path, size=(4, 6))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", (6, 4)).save(tmp_path / "lying.png", exif=exif)
+    assert open_source(str(tmp_path), DataConfig()).shape == (1, 6, 4)
+
+
+def test_sixteen_bits_become_eight_by_the_nearest_of_257_steps(tmp_path: Path) -> None:
+    wide = np.array([[0, 128, 129, 257], [32768, 65406, 65407, 65535]], dtype=np.uint16)
+    pixels = eight(tmp_path, lambda path: Image.fromarray(wide).save(path))
+    assert pixels[0].tolist() == np.round(wide / 257).astype(int).tolist() == [[0, 0, 1, 1], [128, 254, 255, 255]]
+
+
+def test_one_bit_images_are_black_and_white(tmp_path: Path) -> None:
+    bits = np.array([[True, False], [False, True]])
+    assert eight(tmp_path, lambda path: Image.fromarray(bits).save(path))[0].tolist() == [[255, 0], [0, 255]]
+
+
+def test_transparency_is_put_on_white(tmp_path: Path) -> None:
+    image = Image.new("RGBA", (3, 1))
+    for x, alpha in enumerate((0, 51, 255)):
+        image.putpixel((x, 0), (200, 0, 100, alpha))
+    pixels = eight(tmp_path, lambda path: image.save(path))[:, 0]
+    assert pixels.T.tolist() == [[255, 255, 255], [244, 204, 224], [200, 0, 100]]
+
+
+def test_a_transparent_palette_is_put_on_white(tmp_path: Path) -> None:
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putpixel((1, 0), 1)
+    pixels = eight(tmp_path, lambda path: image.save(path, transparency=0))[:, 0]
+    assert pixels.T.tolist() == [[255, 255, 255], [40, 50, 60]]
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"), [("LA", ".png"), ("CMYK", ".jpg"), ("CMYK", ".tif"), ("YCbCr", ".jpg"), ("P", ".gif")]
+)
+def test_other_modes_become_rgb(tmp_path: Path, mode: str, suffix: str) -> None:
+    white = {"LA": (255, 255), "CMYK": (0, 0, 0, 0), "YCbCr": (255, 128, 128), "P": 255}[mode]
+    image = Image.new(mode, (8, 8), white)
+    if mode == "P":
+        image.putpalette([255] * 768)
+    assert eight(tmp_path, lambda path: image.save(path), suffix).unique().tolist() == [255]
+
+
+def test_an_animation_gives_its_first_frame(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    pixels = eight(tmp_path, lambda path: frames[0].save(path, save_all=True, append_images=frames[1:]), ".gif")
+    assert pixels[:, 0, 0].tolist() == [255, 0, 0]
+
+
+@pytest.mark.parametrize("suffix", [".PNG", ".Jpg", ".JPEG", ".bmp", ".GIF", ".webp", ".TIF", ".tiff"])
+def test_suffixes_are_read_in_any_case(tmp_path: Path, suffix: str) -> None:
+    assert eight(tmp_path, lambda path: Image.new("RGB", (5, 5), "white").save(path), suffix).shape[1:] == (5, 5)
+
+
+def test_hidden_and_other_files_are_left_out(tmp_path: Path) -> None:
+    fill(tmp_path)
+    fill(tmp_path / ".thumbnails", size=(3, 3))
+    (tmp_path / "._0.png").write_text("resource fork")
+    (tmp_path / "readme.txt").write_text("hello")
+    data = open_source(str(tmp_path), DataConfig())
+    assert len(together(data)) == 8
+    assert data.notes == ("1 files that are not images were left out.",)
+
+
+def test_the_short_side_is_resized_and_the_centre_square_kept(tmp_path: Path) -> None:
+    picture = np.zeros((40, 80), dtype=np.uint8)
+    picture[:, 30:50] = 200  # a band in the middle: half the width of the centre square
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    Image.fromarray(np.ascontiguousarray(picture.T)).save(tmp_path / "b.png")
+    fill(tmp_path, size=(10, 20), prefix="c")
+    band = one(tmp_path, "a.png", size=8)[0].float()
+    assert band.shape == (8, 8)
+    assert (band - band[0]).abs().max() == 0
+    assert abs(float(band.mean()) - 100) < 1
+    assert one(tmp_path, "b.png", size=8)[0].float().equal(band.T)
+
+
+def test_an_image_of_the_wanted_size_is_not_touched(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8)
+    for i in range(8):
+        Image.fromarray(noise).save(tmp_path / f"{i}.png")
+    assert one(tmp_path, "0.png", size=9).equal(torch.from_numpy(noise).permute(2, 0, 1))
+
+
+def test_enlarged_images_are_noted(tmp_path: Path) -> None:
+    fill(tmp_path)
+    data = open_source(str(tmp_path), DataConfig(size=12))
+    assert data.shape == (1, 12, 12)
+    assert "8 of 8 images are smaller than 12" in data.notes[0]
+
+
+def test_first_level_folders_become_labels(tmp_path: Path) -> None:
+    fill(tmp_path / "dog" / "deep", count=5)
+    fill(tmp_path / "cat", count=20)
+    data = open_source(str(tmp_path), DataConfig(held_out=0.2))
+    assert data.classes == ("cat", "dog")
+    assert data.labels is not None
+    assert data.held_out_labels is not None
+    assert data.labels.bincount().tolist() == [16, 4]
+    assert data.held_out_labels.bincount().tolist() == [4, 1]
+
+
+def test_one_folder_or_a_stray_image_gives_no_labels(tmp_path: Path) -> None:
+    fill(tmp_path / "cat")
+    assert open_source(str(tmp_path), DataConfig()).labels is None
+    fill(tmp_path / "dog")
+    fill(tmp_path, count=1)
+    assert open_source(str(tmp_path), DataConfig()).classes == ()
+
+
+def test_unicode_names_are_read(tmp_path: Path) -> None:
+    fill(tmp_path / "été 夏", prefix="ça va - ")
+    fill(tmp_path / "зима", prefix="снег")
+    assert open_source(str(tmp_path), DataConfig()).classes == ("été 夏", "зима")
+
+
+def test_a_symlink_loop_ends_and_a_linked_folder_is_read_once(tmp_path: Path) -> None:
+    fill(tmp_path / "data" / "a")
+    fill(tmp_path / "elsewhere", count=3)
+    (tmp_path / "data" / "a" / "loop").symlink_to(tmp_path / "data")
+    (tmp_path / "data" / "b").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data" / "c").symlink_to(tmp_path / "elsewhere")
+    data = open_source(str(tmp_path / "data"), DataConfig())
+    assert len(together(data)) == 11
+    assert data.classes == ("a", "b")
+
+
+def test_all_broken_images_are_named_at_once_with_their_causes(tmp_path: Path) -> None:
+    fill(tmp_path)
+    noise = np.random.default_rng(0).integers(0, 256, (6, 6), dtype=np.uint8)
+    Image.fromarray(noise).save(tmp_path / "cut.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:60])
+    (tmp_path / "text.png").write_text("I am not an image")
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ScorefieldError) as refusal:
+        open_source(str(tmp_path), DataConfig())
+    message = str(refusal.value)
+    assert "got 4 of 12 images" in message
+    assert all(f"'{name}'" in message for name in ("cut.png", "text.png", "empty.jpg", "gone.png"))
+    assert "'text.png' (not an image)" in message
+    assert "remove or repair them" in message
+    assert "\n" not in message
+
+
+def test_a_pipe_named_like_an_image_does_not_hang(tmp_path: Path) -> None:
+    fill(tmp_path)
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(ScorefieldError, match=r"'pipe.png' \(not a file\)"):
+        open_source(str(tmp_path), DataConfig())
+
+
+@pytest.mark.parametrize("width", [10_000, 20_000, 60_000])
+def test_a_decompression_bomb_is_refused_from_its_header(tmp_path: Path, width: int) -> None:
+    fill(tmp_path)
+    header = struct.pack(">4s2I5B", b"IHDR", width, 6_000, 8, 0, 0, 0, 0)
+    chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    data = struct.pack(">I4sI", 0, b"IDAT", 0x35AF061E)
+    (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + data)
+    with pytest.raises(ScorefieldError, match=r"'bomb.png' \(.*(50 million|exceeds limit)"):
+        open_source(str(tmp_path), DataConfig(size=8))
+
+
+def test_mixed_sizes_are_refused_with_counts_an_example_and_advice(tmp_path: Path) -> None:
+    fill(tmp_path, count=8, size=(50, 40), prefix="wide")
+    fill(tmp_path, count=3, size=(40, 60), prefix="high")
+    fill(tmp_path, count=1, size=(9, 9), prefix="small")
+    with pytest.raises(ScorefieldError) as refusal:
+        open_source(str(tmp_path), DataConfig())
+    message = str(refusal.value)
+    assert "8 of 50x40 (such as 'wide" in message
+    assert "3 of 40x60 (such as 'high" in message
+    assert "--set data.size=32" in message
+    assert open_source(str(tmp_path), DataConfig(size=32)).shape == (1, 32, 32)
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(ScorefieldError, match="got no images in"):
+        open_source(str(tmp_path), DataConfig())
+
+
+def test_float_tiffs_are_refused_because_they_have_no_range(tmp_path: Path) -> None:
+    with pytest.raises(ScorefieldError, match="pixels are floats"):
+        eight(tmp_path, lambda path: Image.new("F", (4, 4), 0.5).save(path), ".tif")
+
+
+# Arrays
+
+
+def save(path: Path, **arrays: np.ndarray) -> str:
+    file = path / "data.npz"
+    np.savez(file, **arrays)
+    return str(file)
+
+
+def saved(path: Path, array: np.ndarray) -> str:
+    file = path / "data.npy"
+    np.save(file, array)
+    return str(file)
+
+
+GENERATOR = np.random.default_rng(0)
+BYTES = GENERATOR.integers(0, 256, (20, 6, 5), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16, np.int32, np.uint8, ">f8"])
+def test_rows_become_standardised_vectors(tmp_path: Path, dtype: str) -> None:
+    array = GENERATOR.uniform(0, 200, (30, 3)).astype(dtype)
+    data = open_source(saved(tmp_path, array), DataConfig())
+    assert (data.kind, data.name, data.shape, data.train.dtype) == ("vector", "data.npy", (3,), torch.float32)
+    assert sorted(together(data).tolist()) == sorted(array.astype(np.float32).tolist())
+    assert len(data.affine.shift) == len(data.affine.scale) == 3
+    assert data.x0(slice(None)).double().mean(dim=0).abs().max() < 1e-6
+    assert (data.x0(slice(None)).double().var(dim=0, correction=0) - 1).abs().max() < 1e-6
+
+
+def test_a_constant_column_keeps_scale_one_and_is_noted(tmp_path: Path) -> None:
+    array = np.stack([np.arange(1000.0), np.full(1000, 1e9 / 7)], axis=1)
+    data = open_source(saved(tmp_path, array), DataConfig())
+    assert data.affine.scale[1] == 1
+    assert data.notes == ("Constant columns, which keep scale 1: [1].",)
+    assert data.x0(slice(None))[:, 1].abs().max() < 1e-8
+
+
+def test_a_column_that_float32_cannot_hold_is_noted(tmp_path: Path) -> None:
+    array = np.stack([np.arange(10.0), 1e9 + np.arange(10)], axis=1)
+    notes = open_source(saved(tmp_path, array), DataConfig()).notes
+    assert any("float32 rounds these columns by over 1% of their spread: [1]" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    ("array", "shape"),
+    [
+        (BYTES, (1, 6, 5)),
+        (BYTES[..., None], (1, 6, 5)),
+        (np.stack([BYTES] * 3, axis=3), (3, 6, 5)),
+        (np.stack([BYTES] * 3, axis=1), (3, 6, 5)),
+        (BYTES.astype(np.int64), (1, 6, 5)),
+    ],
+)
+def test_bytes_become_images_with_channels_first(tmp_path: Path, array: np.ndarray, shape: tuple[int, ...]) -> None:
+    data = open_source(saved(tmp_path, array), DataConfig())
+    assert (data.kind, data.shape, data.train.dtype) == ("image", shape, torch.uint8)
+    rows = torch.cat(split(20, 0.1, None))
+    assert all(together(data)[:, c].equal(torch.from_numpy(BYTES)[rows]) for c in range(shape[0]))
+
+
+def test_a_fourth_channel_is_opacity_on_white(tmp_path: Path) -> None:
+    array = np.zeros((8, 1, 2, 4), dtype=np.uint8)
+    array[:, 0, 1, 3] = 255
+    data = open_source(saved(tmp_path, array), DataConfig())
+    assert data.shape == (3, 1, 2)
+    assert together(data)[:, :, 0].unique(dim=0).tolist() == [[[255, 0]] * 3]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (-1, 1), (0, 255)])
+def test_float_images_keep_their_values_and_map_their_range(tmp_path: Path, low: float, high: float) -> None:
+    array = GENERATOR.uniform(low, high, (20, 6, 5))
+    array[0, 0, :2] = low, high
+    data = open_source(saved(tmp_path, array), DataConfig())
+    assert (data.affine.low, data.affine.high, data.train.dtype) == (low, high, torch.float32)
+    rows = torch.cat(split(20, 0.1, None))
+    assert together(data)[:, 0].equal(torch.from_numpy(array).float()[rows])
+    everything = data.affine.encode(together(data))
+    assert (float(everything.min()), float(everything.max())) == (-1, 1)
+    small = open_source(saved(tmp_path, array), DataConfig(size=4))
+    assert small.shape == (1, 4, 4)
+    assert low <= float(small.train.min()) <= float(small.train.max()) <= high
+
+
+@pytest.mark.parametrize("array", [np.full((9, 4, 4), 300.0), np.full((9, 4, 4), -3.0), np.full((9, 4, 4), 256)])
+def test_images_outside_every_known_range_are_refused(tmp_path: Path, array: np.ndarray) -> None:
+    with pytest.raises(ScorefieldError, match=r"expected images in .*: rescale them"):
+        open_source(saved(tmp_path, array), DataConfig())
+
+
+def test_nan_and_infinity_are_counted_and_the_first_is_named(tmp_path: Path) -> None:
+    array = np.zeros((20, 3))
+    array[4, 1], array[7, 0], array[9, 2] = np.nan, np.inf, 1e300
+    with pytest.raises(NotFinite, match=r"got 3 NaN, infinite or too large values in 'data.npy', the first at \[4, 1\]"):
+        open_source(saved(tmp_path, array), DataConfig())
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_python_objects_are_refused_and_never_run(tmp_path: Path, suffix: str) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple[Callable[..., object], tuple[str]]:
+            return os.mkdir, (str(tmp_path / "sprung"),)
+
+    array = np.array([[Trap()] * 2] * 9, dtype=object)
+    file = str(tmp_path / f"data{suffix}")
+    np.save(file, array) if suffix == ".npy" else np.savez(file, x=array)
+    with pytest.raises(ScorefieldError, match=r"expected a whole \.npy or \.npz file of plain numbers, without Python objects"):
+        open_source(file, DataConfig())
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+@pytest.mark.parametrize("keep", [0, 5, 40, 200, 0.9])
+def test_a_cut_file_is_refused(tmp_path: Path, suffix: str, keep: float) -> None:
+    file = tmp_path / f"data{suffix}"
+    np.save(file, BYTES) if suffix == ".npy" else np.savez(file, x=BYTES)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(keep * len(whole)) if isinstance(keep, float) else keep])
+    with pytest.raises(ScorefieldError, match=r"expected a whole \.npy or \.npz file"):
+        open_source(str(file), DataConfig())
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("shape", ["(10000000000000, 8)", "(-9, 8)", "(9, 'x')", "(1000000000, 8)"])
+def test_a_lying_header_is_refused(tmp_path: Path, shape: str, zipped: bool) -> None:
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(72)
+    file = tmp_path / ("data.npz" if zipped else "data.npy")
+    if zipped:
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("x.npy", content)
+    else:
+        file.write_bytes(content)
+    with pytest.raises(ScorefieldError, match="which cannot be read"):
+        open_source(str(file), DataConfig())
+
+
+def test_a_zip_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    file = save(tmp_path, x=np.zeros((9, 2)))
+    content = bytearray(Path(file).read_bytes())
+    entry = content.rindex(b"PK\x01\x02")
+    content[entry + 24 : entry + 28] = struct.pack("<I", 0xFFFFFFF0)  # unpacked size of the directory entry: 4 GiB
+    record, tail = bytes(content[entry : content.rindex(b"PK\x05\x06")]), bytearray(content[content.rindex(b"PK\x05\x06") :])
+    tail[8:12], tail[12:16] = struct.pack("<2H", 3, 3), struct.pack("<I", 3 * len(record))
+    Path(file).write_bytes(bytes(content[:entry]) + record * 3 + tail)
+    with pytest.raises(ScorefieldError, match=r"got 12 GiB .* at most 8 GiB"):
+        open_source(file, DataConfig())
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros(9), np.zeros((9, 0)), np.zeros((9, 2), complex), np.full((9, 2), "a"), np.zeros((9, 2, 2, 3, 3))]
+)
+def test_what_is_neither_vectors_nor_images_is_refused(tmp_path: Path, array: np.ndarray) -> None:
+    with pytest.raises(ScorefieldError, match=r"expected numbers of shape \(n, d\)"):
+        open_source(saved(tmp_path, array), DataConfig())
+
+
+def test_images_need_a_known_number_of_channels(tmp_path: Path) -> None:
+    with pytest.raises(ScorefieldError, match="expected 1, 3 or 4 channels"):
+        open_source(saved(tmp_path, np.zeros((9, 5, 6, 2))), DataConfig())
+
+
+def test_seven_examples_are_too_few_and_eight_are_enough(tmp_path: Path) -> None:
+    with pytest.raises(ScorefieldError, match=r"got 7 examples in 'data.npy', expected at least 8"):
+        open_source(saved(tmp_path, np.zeros((7, 2))), DataConfig())
+    assert len(open_source(saved(tmp_path, np.zeros((8, 2))), DataConfig()).train) == 7
+
+
+@pytest.mark.parametrize("key", ["images", "x", "X", "data", "train", "anything"])
+def test_the_data_of_an_archive_is_found_by_its_key_or_because_it_is_alone(tmp_path: Path, key: str) -> None:
+    data = open_source(save(tmp_path, **{key: BYTES, "other": np.zeros(3), "index": np.zeros((20, 2), int)}), DataConfig())
+    assert data.shape == (1, 6, 5)
+
+
+def test_an_unclear_archive_is_refused_with_its_keys(tmp_path: Path) -> None:
+    with pytest.raises(ScorefieldError, match=r"with a \(9, 2\) float64, b \(9, 3\) float64, expected one array"):
+        open_source(save(tmp_path, a=np.zeros((9, 2)), b=np.zeros((9, 3))), DataConfig())
+
+
+def test_labels_follow_their_rows_and_carry_their_names(tmp_path: Path) -> None:
+    y = np.arange(20) % 3
+    x = np.stack([y, np.arange(20)], axis=1).astype(float)
+    data = open_source(save(tmp_path, x=x, y=y, classes=np.array(["a", "b", "c"])), DataConfig(held_out=0.3))
+    assert data.labels is not None
+    assert data.held_out_labels is not None
+    assert data.labels.equal(data.train[:, 0].long())
+    assert data.held_out_labels.equal(data.held_out[:, 0].long())
+    assert data.classes == ("a", "b", "c")
+
+
+@pytest.mark.parametrize(
+    ("y", "classes"),
+    [
+        (np.arange(20) % 2 * 2 - 1, ("-1", "1")),
+        (np.arange(20)[:, None] % 2 + 5.0, ("5", "6")),
+        (np.array(["cat", "dog"] * 10), ("cat", "dog")),
+        (np.arange(20) % 2 == 1, ("0", "1")),
+    ],
+)
+def test_labels_are_counted_from_zero(tmp_path: Path, y: np.ndarray, classes: tuple[str, ...]) -> None:
+    data = open_source(save(tmp_path, x=np.zeros((20, 2)), labels=y), DataConfig())
+    assert data.classes == classes
+    assert data.labels is not None
+    assert data.labels.unique().tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("y", [np.arange(19), np.linspace(0, 1, 20), np.full(20, np.nan), np.full(20, np.inf)])
+def test_labels_that_do_not_fit_are_left_out_with_a_note(tmp_path: Path, y: np.ndarray) -> None:
+    data = open_source(save(tmp_path, x=BYTES, y=y), DataConfig())
+    assert data.labels is None
+    assert "were left out" in data.notes[0]
+
+
+def test_class_names_that_do_not_fit_are_left_out_with_a_note(tmp_path: Path) -> None:
+    data = open_source(save(tmp_path, x=BYTES, y=np.arange(20), classes=np.array(["a"])), DataConfig())
+    assert data.classes[:2] == ("0", "1")
+    assert "class names were left out" in data.notes[0]
+
+
+# The one entry
+
+
+def test_an_unknown_name_suggests_the_near_one() -> None:
+    with pytest.raises(
+        ScorefieldError, match=r"got 'digts', expected a built-in source \(checkerboard, .*did you mean 'digits'"
+    ):
+        open_source("digts", CONFIG)
+
+
+@pytest.mark.parametrize("source", ["/no/such/folder", "", "x" * 9999, "nul\0byte"])
+def test_a_path_that_does_not_exist_is_refused(source: str) -> None:
+    with pytest.raises(ScorefieldError, match="no such file or folder exists"):
+        open_source(source, CONFIG)
+
+
+def test_a_file_of_another_kind_is_refused_with_advice(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("a,b")
+    with pytest.raises(ScorefieldError, match=r"table\.csv', expected .*: save numbers with numpy\.save"):
+        open_source(str(tmp_path / "table.csv"), CONFIG)
+
+
+def test_a_built_in_name_comes_before_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "digits")
+    monkeypatch.chdir(tmp_path)
+    assert open_source("digits", CONFIG).shape == (1, 8, 8)
+    assert open_source("./digits", CONFIG).shape == (1, 6, 6)

@@ -1,0 +1,291 @@
+"""Levels: ladders have the spacing they are named after, densities are distributed as declared, NCSNv2's choices are optimal."""
+
+import math
+
+import mpmath
+import numpy
+import pytest
+import torch
+from scipy import optimize, stats
+
+from scorefield import VE, VP, Karras, LogNormal, Noise, ScorefieldError, Still, Tabulated, Uniform, geometric, karras, registry, uniform
+from scorefield.levels import Levels, largest_distance, level_ratio, number_of_levels, step_size, variance_ratio
+from scorefield.process import Process
+
+NEEDS_SETTINGS = {"tabulated": Tabulated.linear(1000)}
+PROCESSES = {
+    name: NEEDS_SETTINGS[name] if name in NEEDS_SETTINGS else kind() for name, kind in registry.every("process").items()
+}
+NOISY = {name: process for name, process in PROCESSES.items() if process.t_max > process.t_min}
+DENSITIES = registry.every("density")
+LADDERS = {name: ladder for name, ladder in registry.every("ladder").items() if name != "lowest"}  # has one rung by design
+each_noisy = pytest.mark.parametrize("process", NOISY.values(), ids=NOISY)
+each_ladder = pytest.mark.parametrize("ladder", LADDERS.values(), ids=LADDERS)
+FIVE_SIGMA = 5.7e-7  # two-sided chance of 5 standard deviations
+
+
+def ratio_of(process: Process, t: torch.Tensor) -> numpy.ndarray:
+    """sigma/alpha: what ladders are made of."""
+    return (process.sigma(t) / process.alpha(t)).numpy()
+
+
+# --- ladders ----------------------------------------------------------------------------------------------------------
+
+
+@each_noisy
+@each_ladder
+@pytest.mark.parametrize("levels", [1, 2, 10, 500])
+def test_a_ladder_falls_strictly_from_exactly_t_max_to_exactly_t_min(process: Process, ladder, levels: int) -> None:
+    times = ladder(process, levels)
+    assert times.shape == (levels,)
+    assert times.dtype == torch.float64
+    assert float(times[0]) == process.t_max
+    assert levels == 1 or float(times[-1]) == process.t_min
+    assert bool((times.diff() < 0).all())
+
+
+@each_noisy
+def test_the_lowest_ladder_is_the_single_time_of_least_noise(process: Process) -> None:
+    assert registry.find("ladder", "lowest")(process, 1).tolist() == [process.t_min]
+
+
+@each_ladder
+def test_a_process_without_noise_has_one_level_and_it_is_time_zero(ladder) -> None:
+    assert ladder(Still(), 1).tolist() == [0.0]
+
+
+@each_ladder
+def test_a_ladder_of_no_levels_is_refused(ladder) -> None:
+    with pytest.raises(ScorefieldError, match="got 0 levels, expected at least 1"):
+        ladder(VE(), 0)
+
+
+@each_noisy
+def test_geometric_means_a_constant_ratio_of_sigma_over_alpha(process: Process) -> None:
+    ratios = ratio_of(process, geometric(process, 30))
+    numpy.testing.assert_allclose(ratios[1:] / ratios[:-1], (ratios[-1] / ratios[0]) ** (1 / 29), rtol=4e-12)
+
+
+def test_the_ladder_of_ncsn_is_of_standard_deviations() -> None:
+    """Song and Ermon (2019): ten levels from 1 to 0.01 have the ratio 0.6, so the second is 0.59948 (not its square)."""
+    sigma = VE(0.01, 1.0).sigma(geometric(VE(0.01, 1.0), 10))
+    numpy.testing.assert_allclose(sigma, [10 ** (-2 * j / 9) for j in range(10)], rtol=1e-13)
+
+
+def test_on_a_ve_process_the_geometric_ladder_is_equally_spaced_in_time() -> None:
+    numpy.testing.assert_allclose(geometric(VE(), 101), numpy.linspace(1, 0, 101), atol=1e-14)
+
+
+@each_noisy
+def test_uniform_means_equal_steps_of_time(process: Process) -> None:
+    expected = [process.t_max - (process.t_max - process.t_min) * j / 7 for j in range(8)]
+    numpy.testing.assert_allclose(uniform(process, 8), expected, rtol=0, atol=4 * 2.3e-16 * process.t_max)
+
+
+@each_noisy
+def test_karras_at_rho_one_means_equal_steps_of_sigma_over_alpha(process: Process) -> None:
+    ratios = ratio_of(process, karras(process, 12, rho=1.0))
+    numpy.testing.assert_allclose(ratios, numpy.linspace(ratios[0], ratios[-1], 12), rtol=2e-12)
+
+
+@each_noisy
+def test_karras_means_equal_steps_of_the_rho_th_root(process: Process) -> None:
+    for rho in (2.0, 7.0):
+        roots = ratio_of(process, karras(process, 9, rho=rho)) ** (1 / rho)
+        numpy.testing.assert_allclose(numpy.diff(roots), (roots[-1] - roots[0]) / 8, rtol=1e-11)
+
+
+def test_karras_gives_the_eighteen_levels_of_edm() -> None:
+    """N = 18, 0.002 to 80, rho = 7: the ladder of Karras et al. (2022) for CIFAR-10, in 30 digits."""
+    with mpmath.workdps(30):
+        high, low = (mpmath.mpf(end) ** (mpmath.mpf(1) / 7) for end in ("80", "0.002"))
+        exact = [(high + mpmath.mpf(j) / 17 * (low - high)) ** 7 for j in range(18)]
+    times = karras(Karras(0.002, 80.0), 18)
+    numpy.testing.assert_allclose(times, [float(level) for level in exact], rtol=1e-13)
+    assert [f"{level:.4g}" for level in times.tolist()[:3]] == ["80", "57.59", "40.79"]
+
+
+def test_karras_in_the_limit_of_large_rho_is_geometric() -> None:
+    """(1 + log(x)/rho)^rho tends to x, at a distance that falls like 1/rho."""
+    exact = geometric(Karras(), 18).log()
+    gaps = [float((karras(Karras(), 18, rho=rho).log() - exact).abs().max()) for rho in (1e3, 1e4)]
+    assert math.isclose(gaps[0] / gaps[1], 10, rel_tol=0.02)
+
+
+# --- densities --------------------------------------------------------------------------------------------------------
+
+N = 20_000
+
+
+def declared_log_ratio_cdf(density, process: Process, log_ratio: numpy.ndarray) -> numpy.ndarray:
+    """The share of draws with ln(sigma/alpha) at most log_ratio, from the words of each density's first line."""
+    ends = numpy.log(ratio_of(process, torch.tensor([process.t_min, process.t_max], dtype=torch.float64)))
+    inside = numpy.where(log_ratio < ends[0], 0.0, numpy.where(log_ratio >= ends[1], 1.0, numpy.nan))
+    match type(density).__name__:
+        case "LogNormal":
+            middle = stats.norm.cdf(log_ratio, density.mean, density.std)
+        case "Uniform":
+            times = numpy.linspace(process.t_min, process.t_max, 200_001)
+            curve = numpy.log(ratio_of(process, torch.tensor(times)))
+            middle = numpy.interp(log_ratio, curve, numpy.linspace(0, 1, len(times)))
+        case "Levels":
+            rungs = numpy.linspace(ends[0], ends[1], density.levels)
+            middle = numpy.searchsorted(rungs, log_ratio + 1e-9, side="right") / density.levels
+        case name:
+            pytest.fail(f"write down what the density {name} declares")
+    return numpy.where(numpy.isnan(inside), middle, inside)
+
+
+@pytest.mark.parametrize("density", [kind() for kind in DENSITIES.values()], ids=DENSITIES)
+@each_noisy
+def test_a_density_is_distributed_as_it_declares(density, process: Process) -> None:
+    """Kolmogorov's distance to the declared distribution; valid (and conservative) with atoms, where it is taken at them."""
+    t = density.quantile(process, Noise(range(N), stream=3).uniform(()))
+    assert bool(((t >= process.t_min) & (t <= process.t_max)).all())
+    values, counts = numpy.unique(numpy.log(ratio_of(process, t)).round(9), return_counts=True)
+    distance = numpy.abs(numpy.cumsum(counts) / N - declared_log_ratio_cdf(density, process, values + 1e-9)).max()
+    assert distance < stats.kstwo.isf(FIVE_SIGMA, N)
+
+
+@pytest.mark.parametrize("density", [kind() for kind in DENSITIES.values()], ids=DENSITIES)
+@each_noisy
+def test_a_quantile_function_never_falls_and_keeps_the_shape_of_its_argument(density, process: Process) -> None:
+    u = torch.linspace(1e-9, 1 - 1e-9, 1000, dtype=torch.float64)
+    t = density.quantile(process, u)
+    assert bool((t.diff() >= 0).all())
+    assert torch.equal(density.quantile(process, u.reshape(10, 100)).flatten(), t)
+
+
+def test_levels_are_the_very_rungs_of_the_geometric_ladder() -> None:
+    process, ladder = VP(), geometric(VP(), 7)
+    u = (torch.arange(7, dtype=torch.float64) + 0.5) / 7
+    assert torch.equal(Levels(7).quantile(process, u), ladder.flip(0))
+    edges = torch.tensor([1e-16, 1 - 1.2e-16], dtype=torch.float64)
+    assert Levels(7).quantile(process, edges).tolist() == [process.t_min, process.t_max]
+
+
+def test_log_normal_puts_the_mass_outside_the_range_at_the_ends() -> None:
+    process = Karras(0.1, 0.5)
+    t = LogNormal(-1.2, 1.2).quantile(process, Noise(range(N)).uniform(()))
+    for end, share in [
+        (0.1, stats.norm.cdf(math.log(0.1), -1.2, 1.2)),
+        (0.5, stats.norm.sf(math.log(0.5), -1.2, 1.2)),
+    ]:
+        assert abs(float((t == end).double().mean()) - share) < 5 * math.sqrt(share * (1 - share) / N)
+
+
+def test_uniform_over_time_is_log_uniform_over_sigma_for_ve() -> None:
+    sigma = VE(0.01, 50.0).sigma(Uniform().quantile(VE(0.01, 50.0), torch.tensor([0.5], dtype=torch.float64)))
+    assert math.isclose(float(sigma), math.sqrt(0.01 * 50), rel_tol=1e-14)
+
+
+# --- NCSNv2's choices -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [(300, 2), (600, 3), (40, 1, 5, 5), (2, 1)])
+def test_largest_distance_is_the_largest_of_all_pairs(shape: tuple[int, ...]) -> None:
+    data = numpy.random.default_rng(0).normal(size=shape)
+    rows = data.reshape(len(data), -1)
+    brute = max(math.dist(a, b) for i, a in enumerate(rows) for b in rows[:i])
+    assert math.isclose(largest_distance(torch.tensor(data)), brute, rel_tol=1e-13)
+
+
+def test_largest_distance_does_not_depend_on_where_the_data_lie() -> None:
+    """Moving by 2^20 is exact in binary for these points, so the distance, 5, must come back to rounding."""
+    data = torch.tensor([[0.0, 0.0], [3.0, 4.0], [1.0, 1.0]], dtype=torch.float64).repeat(20, 1)
+    assert math.isclose(largest_distance(data + 2**20), 5.0, rel_tol=1e-12)
+
+
+def test_largest_distance_of_a_thinned_set_is_that_of_some_of_its_pairs() -> None:
+    data = torch.arange(100, dtype=torch.float64)[:, None] ** 2
+    some = largest_distance(data, at_most=10, seed=0)
+    assert any(some == b * b - a * a for b in range(100) for a in range(b))
+    assert len({largest_distance(data, at_most=10, seed=seed) for seed in range(20)}) > 1
+    assert largest_distance(data, at_most=10, seed=0) == some
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 1000.1, math.nan])
+@pytest.mark.parametrize("n", [1, 5, 100])
+def test_data_without_two_different_points_are_refused(value: float, n: int) -> None:
+    with pytest.raises(ScorefieldError, match="without two different ones"):
+        largest_distance(torch.full((n, 3), value, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("dimension", [100, 28 * 28, 32 * 32 * 3, 64 * 64 * 3, 256 * 256 * 3])
+def test_level_ratio_solves_the_equation_of_ncsnv2(dimension: int) -> None:
+    def excess(gamma: float) -> float:
+        shift = math.sqrt(2 * dimension) * (gamma - 1)
+        return stats.norm.cdf(shift + 3 * gamma) - stats.norm.cdf(shift - 3 * gamma) - 0.5
+
+    assert math.isclose(level_ratio(dimension), optimize.brentq(excess, 1, 100 ** (1 / 9), xtol=1e-15), rel_tol=1e-12)
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 4, 5])
+def test_level_ratio_in_few_dimensions_is_that_of_ncsn(dimension: int) -> None:
+    assert math.isclose(level_ratio(dimension), 100 ** (1 / 9), rel_tol=1e-14)
+
+
+@pytest.mark.parametrize("ends", [(0.01, 50.0), (0.01, 0.011), (0.002, 80.0)])
+@pytest.mark.parametrize("gamma", [1.0398, 1.2, 1.668])
+def test_number_of_levels_is_the_smallest_whose_ratio_is_at_most_gamma(ends: tuple[float, float], gamma: float) -> None:
+    brute = next(levels for levels in range(2, 10_000) if (ends[1] / ends[0]) ** (1 / (levels - 1)) <= gamma * (1 + 1e-12))
+    assert number_of_levels(*ends, gamma) == brute
+
+
+def test_number_of_levels_returns_the_levels_that_a_ladder_was_made_of() -> None:
+    for levels in range(2, 300):
+        assert number_of_levels(0.01, 50.0, 5000 ** (1 / (levels - 1))) == levels
+
+
+def variance_by_simulation(eps: numpy.ndarray | float, gamma: float, steps: int) -> numpy.ndarray | float:
+    """x <- x - eps·x + sqrt(2·eps)·z at level 1, from variance gamma²: the recursion of the variance, step by step."""
+    variance = gamma**2 + 0 * eps
+    for _ in range(steps):
+        variance = (1 - eps) ** 2 * variance + 2 * eps
+    return variance
+
+
+CHOICES = [(1.0375, 5), (1.668, 100), (1.668, 1), (1.2, 2), (3.0, 3), (1.001, 1), (1 + 1e-6, 5)]
+
+
+@pytest.mark.parametrize(("gamma", "steps"), CHOICES)
+@pytest.mark.parametrize("sigma_min", [1.0, 0.01])
+def test_variance_ratio_is_what_the_steps_do_to_the_variance(gamma: float, steps: int, sigma_min: float) -> None:
+    for eps in (1e-5, 0.03, 0.4, 1.0, 1.7):
+        got = variance_ratio(eps * sigma_min**2, gamma, steps, sigma_min)
+        assert math.isclose(got, variance_by_simulation(eps, gamma, steps), rel_tol=1e-10)
+
+
+@pytest.mark.parametrize(("gamma", "steps"), CHOICES)
+def test_step_size_beats_every_other_step(gamma: float, steps: int) -> None:
+    """Every other: a grid of 30,000 over (1e-8, 2), less those within 0.1 per cent of the chosen one."""
+    chosen = step_size(gamma, steps)
+    others = numpy.geomspace(1e-8, 1.9999, 30_000)
+    others = others[numpy.abs(others / chosen - 1) > 1e-3]
+    misfit = abs(variance_by_simulation(chosen, gamma, steps) - 1)
+    assert misfit <= numpy.abs(variance_by_simulation(others, gamma, steps) - 1).min()
+
+
+@pytest.mark.parametrize("gamma", [1.001, 1.0375, 1.3, 2.0])
+def test_step_size_for_one_step_a_level_is_one_minus_one_over_gamma_squared(gamma: float) -> None:
+    """V = (1 - eps)²·gamma² + 2·eps is smallest there; the search grid has a spacing of 7.3e-5."""
+    assert math.isclose(step_size(gamma, 1), 1 - gamma**-2, rel_tol=7.3e-5)
+
+
+@pytest.mark.parametrize("sigma_min", [0.01, 1.0, 3.0])
+def test_step_size_is_in_units_of_the_smallest_variance(sigma_min: float) -> None:
+    assert math.isclose(step_size(1.1, 3, sigma_min), step_size(1.1, 3) * sigma_min**2, rel_tol=1e-14)
+
+
+PUBLISHED_STEPS = [  # the released settings of NCSNv2: sigma_1, L, T, and step_lr with the digits that are printed
+    ("CIFAR-10", 50, 232, 5, "6.2e-06"),
+    ("CelebA", 90, 500, 5, "3.3e-06"),
+    ("LSUN bedroom", 190, 1086, 3, "1.8e-06"),
+    ("FFHQ", 348, 2311, 3, "9e-07"),
+]
+
+
+@pytest.mark.parametrize(("data", "sigma_max", "levels", "steps", "eps"), PUBLISHED_STEPS)
+def test_step_size_gives_the_published_values(data: str, sigma_max: float, levels: int, steps: int, eps: str) -> None:
+    chosen = step_size((sigma_max / 0.01) ** (1 / (levels - 1)), steps, sigma_min=0.01)
+    assert f"{chosen:.{1 if '.' in eps else 0}e}" == eps, data

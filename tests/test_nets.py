@@ -1,0 +1,375 @@
+"""Networks: each sample for itself, told its noise, and exactly the function that the docstring prints."""
+
+import itertools
+import math
+from collections.abc import Iterator
+
+import numpy
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from scorefield import ScorefieldError
+from scorefield.nets.embeddings import NoiseEmbedding
+from scorefield.nets.mlp import MLP
+from scorefield.nets.residual import ConditionedResNet, NoiseConditionedBlock
+from scorefield.nets.unet import UNet
+from scorefield.registry import every
+
+NETWORKS = every("network")
+TABLED = {name: config for name, config in NETWORKS.items() if "levels" in config.__dataclass_fields__}
+SHAPE = (2, 6, 5)
+EPS = torch.finfo(torch.float64).eps
+
+
+def _numbers(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def _shaken(network: nn.Module, seed: int = 0, by: float = 0.1) -> nn.Module:
+    """Return the network in float64 with every weight moved at random, so that no zero hides a path."""
+    generator = torch.Generator().manual_seed(seed)
+    network = network.double()
+    with torch.no_grad():
+        for weight in network.parameters():
+            weight += by * torch.randn(weight.shape, generator=generator, dtype=torch.float64)
+    return network.eval()
+
+
+def _all(name: str, classes: int = 0) -> nn.Module:
+    return _shaken(NETWORKS[name]().build(SHAPE, classes))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_output_for_a_sample_does_not_depend_on_its_batch_mates(name: str) -> None:
+    network = _all(name, classes=3)
+    x, label, cond = _numbers(8, *SHAPE), torch.linspace(-4, 2, 8, dtype=torch.float64), torch.arange(8) % 3
+    together = network(x, label, cond)
+    alone = torch.cat([network(x[i : i + 1], label[i : i + 1], cond[i : i + 1]) for i in range(8)])
+    loud = torch.cat([x[:1], 1e3 * x[1:]])  # other mates
+    beside_loud = network(loud, label.flip(0)[[7, *range(1, 8)]], cond[[0, *range(6, -1, -1)]])
+    # A thousand roundings of numbers of the output's own size is generous; a shared normalisation would move every digit.
+    bound = 1e3 * EPS * float(together.abs().max())
+    assert float((together - alone).abs().max()) < bound
+    assert float((together[0] - beside_loud[0]).abs().max()) < bound
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_listens_to_its_label_and_answers_in_the_shape_of_x(name: str) -> None:
+    network, x = _all(name), _numbers(1, *SHAPE).expand(5, -1, -1, -1)
+    y = network(x, torch.tensor([-5.0, -2.0, 0.0, 1.0, 3.0], dtype=torch.float64))
+    assert y.shape == x.shape
+    size = float(y.abs().max())
+    for i, j in itertools.combinations(range(5), 2):
+        assert float((y[i] - y[j]).abs().max()) > 1e-3 * size, (i, j)
+
+
+@pytest.mark.parametrize("name", ["mlp", "unet"])
+def test_training_starts_from_y_equal_to_zero(name: str) -> None:
+    network = NETWORKS[name]().build(SHAPE)
+    y = network(_numbers(4, *SHAPE).float(), torch.linspace(-4, 4, 4))
+    assert torch.equal(y, torch.zeros(4, *SHAPE))
+    y.sum().backward()
+    grads = [float(p.grad.abs().max()) for p in network.last.parameters()]
+    assert min(grads) > 0  # zero, but not stuck there
+
+
+# The noise-conditioned block
+
+
+def _convolve_by_hand(x: numpy.ndarray, weight: numpy.ndarray, bias: numpy.ndarray, dilation: int) -> numpy.ndarray:
+    """Cross-correlate `(channels, height, width)` with zeros outside, one number at a time."""
+    outward, inward, side, _ = weight.shape
+    _, height, width = x.shape
+    y = numpy.zeros((outward, height, width))
+    for o, i, j in itertools.product(range(outward), range(height), range(width)):
+        y[o, i, j] = bias[o]
+        for c, a, b in itertools.product(range(inward), range(side), range(side)):
+            row, column = i + dilation * (a - side // 2), j + dilation * (b - side // 2)
+            if 0 <= row < height and 0 <= column < width:
+                y[o, i, j] += weight[o, c, a, b] * x[c, row, column]
+    return y
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_the_block_is_conv1x1_relu_conv3x3_relu_conv1x1_of_x_plus_the_embedding_then_plus_x(dilation: int) -> None:
+    block = _shaken(NoiseConditionedBlock(4, told=3, dilation=dilation), by=0.5)
+    x, about = _numbers(2, 4, 5, 4), _numbers(2, 3, seed=1)
+    got = block(x, about).detach().numpy()
+    w = {name: weight.detach().numpy() for name, weight in block.named_parameters()}
+    for sample, level, output in zip(x.numpy(), about.numpy(), got, strict=True):
+        embedding = [sum(w["told.weight"][c, k] * level[k] for k in range(3)) + w["told.bias"][c] for c in range(4)]
+        h = sample + numpy.array(embedding)[:, None, None]
+        h = numpy.maximum(_convolve_by_hand(h, w["conv1.weight"], w["conv1.bias"], 1), 0)
+        h = numpy.maximum(_convolve_by_hand(h, w["conv2.weight"], w["conv2.bias"], dilation), 0)
+        expected = sample + _convolve_by_hand(h, w["conv3.weight"], w["conv3.bias"], 1)
+        assert numpy.abs(output - expected).max() < 100 * EPS * numpy.abs(expected).max()
+
+
+def test_the_embedding_is_added_before_the_first_convolution() -> None:
+    """A first convolution whose weights sum to zero cannot see a number that every channel shares."""
+    block = _shaken(NoiseConditionedBlock(4, told=3), by=0.5)
+    x, about = _numbers(2, 4, 5, 4), _numbers(2, 3, seed=1)
+    with torch.no_grad():
+        block.told.weight[:] = block.told.weight[:1]
+        block.told.bias[:] = 0.7
+        told = block(x, about)
+        assert float((told - block(x, 2 * about)).abs().max()) > 0.01  # it hears the level ...
+        block.conv1.weight -= block.conv1.weight.mean(dim=1, keepdim=True)
+        told, other = block(x, about), block(x, 2 * about)
+    assert float((told - other).abs().max()) < 100 * EPS * float(told.abs().max())  # ... through that convolution only
+
+
+def test_with_the_last_convolution_zeroed_the_block_is_exactly_the_identity_whatever_the_level() -> None:
+    """The residual sum is with x, not with x plus the embedding."""
+    block = _shaken(NoiseConditionedBlock(4, told=3), by=0.5)
+    nn.init.zeros_(block.conv3.weight)
+    nn.init.zeros_(block.conv3.bias)
+    x = _numbers(2, 4, 5, 4)
+    assert torch.equal(block(x, _numbers(2, 3, seed=1)), x)
+
+
+@torch.no_grad()
+def test_the_blocks_of_the_stack_are_dilated_by_1_2_4_in_turn() -> None:
+    """One white pixel reaches only the pixels that some path of 3x3 taps joins to it."""
+    net = ConditionedResNet((1, 31, 31), width=4, blocks=3)
+    for block, dilation in zip(net.blocks, (1, 2, 4), strict=True):
+        block = _shaken(block, by=0.5)
+        spot = torch.zeros(1, 4, 31, 31, dtype=torch.float64)
+        spot[..., 15, 15] = 10.0
+        moved = (block(spot, torch.zeros(1, 4).double()) - block(0 * spot, torch.zeros(1, 4).double()))[0].abs().amax(0) > 0
+        rows = moved[9:22].any(dim=1).nonzero().flatten()
+        assert int((rows + 9 - 15).abs().max()) == dilation
+
+
+# Levels
+
+
+@pytest.mark.parametrize("name", TABLED)
+def test_a_table_of_l_levels_has_no_index_l_and_none_below_zero(name: str) -> None:
+    network = TABLED[name](levels=5).build(SHAPE).double()
+    network(_numbers(5, *SHAPE), torch.arange(5.0))
+    for wrong in (5.0, -1.0):
+        with pytest.raises(ScorefieldError, match=r"expected 0 to 4: this network knows 5 levels only"):
+            network(_numbers(2, *SHAPE), torch.tensor([0.0, wrong]))
+
+
+@pytest.mark.parametrize("name", TABLED)
+def test_the_gradient_of_level_j_touches_row_j_of_the_table_and_no_other(name: str) -> None:
+    network = _shaken(TABLED[name](levels=5).build(SHAPE))
+    for level in range(5):
+        network.zero_grad()
+        network(_numbers(2, *SHAPE), torch.full((2,), float(level))).square().sum().backward()
+        touched = network.embed.table.weight.grad.abs().amax(dim=1).nonzero().flatten().tolist()
+        assert touched == [level]
+
+
+def test_level_indices_survive_the_rounding_of_float32_and_of_a_ladder() -> None:
+    embed = NoiseEmbedding(4, levels=1000)
+    labels = torch.arange(1000) + 1e-4 * torch.linspace(-1, 1, 1000)
+    assert torch.equal(embed.index(labels), torch.arange(1000))
+
+
+def test_continuous_labels_are_sines_and_cosines_at_geometric_frequencies_before_the_linear_layers() -> None:
+    embed = NoiseEmbedding(16).double()  # 4 frequencies: 1/4, 1, 4 and 16 half turns a unit
+    seen: list[Tensor] = []
+    embed.layers[0].register_forward_hook(lambda _module, inputs, _output: seen.append(inputs[0]))
+    labels = [-3.0, 0.5, 2.25]
+    embed(torch.tensor(labels, dtype=torch.float64))
+    for row, label in zip(seen[0].tolist(), labels, strict=True):
+        turns = [math.pi * label * frequency for frequency in (0.25, 1.0, 4.0, 16.0)]
+        expected = [*map(math.sin, turns), *map(math.cos, turns)]
+        # The frequencies are held in float32: an angle of up to 16·pi·3 is known to a few of its last digits.
+        assert max(abs(a - b) for a, b in zip(row, expected, strict=True)) < 4 * 2**-23 * 16 * math.pi * 3
+
+
+# Classes
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_class_labels_are_refused_by_a_network_without_classes(name: str) -> None:
+    with pytest.raises(ScorefieldError, match="trained without classes"):
+        _all(name)(_numbers(2, *SHAPE), torch.zeros(2), torch.tensor([0, 1]))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_no_class_label_means_the_row_after_the_last_class(name: str) -> None:
+    network, x, label = _all(name, classes=3), _numbers(2, *SHAPE), torch.zeros(2, dtype=torch.float64)
+
+    def rows(cond: Tensor | None) -> list[int]:
+        network.zero_grad()
+        network(x, label, cond).square().sum().backward()
+        return network.classes.weight.grad.abs().amax(dim=1).nonzero().flatten().tolist()
+
+    assert network.classes.weight.shape[0] == 4
+    assert rows(None) == [3]
+    assert rows(torch.tensor([0, 2])) == [0, 2]
+    assert torch.equal(network(x, label, None), network(x, label, torch.tensor([3, 3])))
+
+
+# Sizes of the U-Net
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("height", "width"), [(13, 9), (8, 16), (5, 24), (1, 1)])
+def test_sizes_that_do_not_divide_are_padded_with_their_edge_and_cut_back(height: int, width: int) -> None:
+    shape = (2, height, width)
+    network = _shaken(UNet(shape, channels=(8, 16, 24), blocks=1, patch=2))  # works on multiples of 2·2·2 = 8
+    x, label = _numbers(3, *shape), torch.tensor([-1.0, 0.0, 2.0], dtype=torch.float64)
+    below, right = (8 - height % 8) % 8, (8 - width % 8) % 8
+    padded = torch.from_numpy(numpy.pad(x.numpy(), ((0, 0), (0, 0), (0, below), (0, right)), mode="edge"))
+    y = network(x, label)
+    assert y.shape == x.shape
+    assert float((y - network(padded, label)[..., :height, :width]).abs().max()) < 100 * EPS * float(y.abs().max())
+
+
+@torch.no_grad()
+def test_folding_pixels_into_channels_puts_every_pixel_back_in_its_place() -> None:
+    """A U-Net whose only path is the identity through its first and last convolutions returns the image it was given."""
+    network = UNet((1, 6, 6), channels=(16,), blocks=1, attention=False, patch=2).double().eval()
+    network.norm = nn.Identity()
+    for weight in network.parameters():
+        weight.zero_()
+    for channel in range(4):
+        network.first.weight[channel, channel, 1, 1] = 1.0
+        network.last.weight[channel, channel, 1, 1] = 1.0
+    for block in network.up:
+        block.skip.weight[:, :16, 0, 0] = torch.eye(16)  # keep what came, forget the skip connection
+    x = 100 + _numbers(2, 1, 6, 6)  # SiLU is the identity up to 100·exp(-100)
+    assert float((network(x, torch.zeros(2)) - x).abs().max()) < 10 * EPS * 110
+
+
+@pytest.mark.parametrize("coarsest", [16, 96, 128, 160, 200, 224, 320])
+def test_attention_takes_any_number_of_channels(coarsest: int) -> None:
+    network = _shaken(UNet((1, 4, 4), channels=(8, coarsest), blocks=1), by=0.01)
+    y = network(_numbers(1, 1, 4, 4), torch.zeros(1))
+    assert y.shape == (1, 1, 4, 4) and bool(y.isfinite().all())
+
+
+@pytest.mark.parametrize("name", ["residual", "unet"])
+def test_image_networks_refuse_vectors_with_a_sentence(name: str) -> None:
+    with pytest.raises(ScorefieldError, match=r"expected \(channels, height, width\): use the mlp for vectors"):
+        NETWORKS[name]().build((7,))
+
+
+def test_dropout_is_off_in_eval_and_on_in_training() -> None:
+    network = _shaken(UNet(SHAPE, channels=(8, 16), blocks=1, dropout=0.5))
+    x, label = _numbers(2, *SHAPE), torch.zeros(2, dtype=torch.float64)
+    assert torch.equal(network(x, label), network(x, label))
+    network.train()
+    assert not torch.equal(network(x, label), network(x, label))
+
+
+# Second derivatives
+
+
+def _second(network: nn.Module, x: Tensor, v: Tensor) -> Tensor:
+    """Return d²/dh² of the sum of y(x + h·v) at h = 0 for each sample, by automatic differentiation."""
+    h = torch.zeros(len(x), dtype=torch.float64, requires_grad=True)
+    y = network(x + h.reshape(-1, *(1,) * (x.ndim - 1)) * v, torch.zeros(len(x), dtype=torch.float64))
+    (slope,) = torch.autograd.grad(y.sum(), h, create_graph=True)
+    if not slope.requires_grad:
+        return torch.zeros(len(x), dtype=torch.float64)
+    return torch.autograd.grad(slope.sum(), h, allow_unused=True, materialize_grads=True)[0]
+
+
+def _by_differences(network: nn.Module, x: Tensor, v: Tensor, h: float) -> Tensor:
+    label = torch.zeros(len(x), dtype=torch.float64)
+    with torch.no_grad():
+        up, here, down = (network(x + step * v, label).flatten(1).sum(dim=1) for step in (h, 0.0, -h))
+    return (up - 2 * here + down) / h**2
+
+
+@pytest.mark.parametrize(("name", "shape"), [("mlp", (3,)), ("unet", (1, 6, 5))])
+def test_smooth_networks_have_the_second_derivative_that_differences_of_their_values_show(name: str, shape) -> None:
+    network = _shaken(NETWORKS[name]().build(shape))
+    x, v = _numbers(4, *shape), _numbers(4, *shape, seed=1)
+    exact = _second(network, x, v).detach()
+    fine, coarse = (_by_differences(network, x, v, h) for h in (1e-3, 2e-3))
+    # The error of central differences falls as h²: fine is off by a third of what separates it from coarse.
+    rounding = 100 * EPS * float(network(x, torch.zeros(4)).abs().sum()) / 1e-3**2
+    assert bool(((fine - exact).abs() <= (coarse - fine).abs() + rounding).all())
+    assert bool((exact.abs() > 100 * ((coarse - fine).abs() + rounding)).any())  # and it is far from zero
+
+
+class _Along(nn.Module):
+    """A block as a network: the level's vector is fixed."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, x: Tensor, label: Tensor) -> Tensor:
+        return self.block(x, torch.ones(len(x), 3, dtype=torch.float64))
+
+
+def test_the_second_derivative_of_a_relu_block_is_exactly_zero_almost_everywhere() -> None:
+    block = _Along(_shaken(NoiseConditionedBlock(4, told=3), by=0.5))
+    x, v = _numbers(200, 4, 5, 4), _numbers(200, 4, 5, 4, seed=1)
+    assert torch.equal(_second(block, x, v), torch.zeros(200, dtype=torch.float64))
+    slopes = torch.autograd.functional.jvp(lambda z: block(z, torch.zeros(200)), x, v)[1]
+    assert float(slopes.abs().max()) > 0.1  # its first derivative is not
+
+
+def test_the_whole_residual_network_is_curved_by_its_normalisation_alone() -> None:
+    network = _shaken(ConditionedResNet((1, 6, 5), width=8, blocks=3))
+    x, v = _numbers(20, 1, 6, 5), _numbers(20, 1, 6, 5, seed=1)
+    assert float(_second(network, x, v).abs().max()) > 1e-3
+    network.norm = nn.Identity()
+    assert torch.equal(_second(network, x, v), torch.zeros(20, dtype=torch.float64))
+
+
+# Hand-computed: the whole MLP
+
+
+def test_the_mlp_is_a_residual_sum_of_silu_layers_told_the_noise_in_each() -> None:
+    network = _shaken(MLP((2, 2), width=6, depth=3))
+    x, label = _numbers(3, 2, 2), torch.tensor([-2.0, 0.0, 1.0], dtype=torch.float64)
+    w = {name: weight.detach().numpy() for name, weight in network.named_parameters()}
+
+    def silu(z: numpy.ndarray) -> numpy.ndarray:
+        return z / (1 + numpy.exp(-z))
+
+    got = network(x, label).detach().numpy()
+    with torch.no_grad():
+        about = silu(network.embed(label).numpy())
+    for sample, told, output in zip(x.reshape(3, 4).numpy(), about, got.reshape(3, 4), strict=True):
+        h = w["first.weight"] @ sample + w["first.bias"]
+        for layer in range(3):
+            inner = silu(h + w[f"told.{layer}.weight"] @ told + w[f"told.{layer}.bias"])
+            h = h + w[f"hidden.{layer}.weight"] @ inner + w[f"hidden.{layer}.bias"]
+        expected = w["last.weight"] @ silu(h) + w["last.bias"]
+        assert numpy.abs(output - expected).max() < 100 * EPS * numpy.abs(expected).max()
+
+
+def _attend_by_hand(x: numpy.ndarray, qkv: numpy.ndarray, heads: int) -> Iterator[numpy.ndarray]:
+    """Yield the mixed values of each position of `(channels, positions)`, from rows of query, key and value weights."""
+    channels, positions = x.shape
+    size = channels // heads
+    q, k, v = (part @ x for part in qkv.reshape(3, channels, channels))
+    for here in range(positions):
+        mixed = numpy.zeros(channels)
+        for head in range(heads):
+            rows = slice(head * size, (head + 1) * size)
+            logits = [float(q[rows, here] @ k[rows, there]) / math.sqrt(size) for there in range(positions)]
+            weights = numpy.exp(numpy.array(logits) - max(logits))
+            mixed[rows] = v[rows] @ (weights / weights.sum())
+        yield mixed
+
+
+def test_attention_is_the_softmax_average_of_values_in_every_head() -> None:
+    from scorefield.nets.unet import Attention
+
+    layer = _shaken(Attention(8, heads=2), by=0.5)
+    nn.init.zeros_(layer.qkv.bias)
+    x = _numbers(2, 8, 2, 3)
+    got = layer(x).detach()
+    for sample, output in zip(x, got, strict=True):
+        rows = functional.group_norm(sample[None], 1, layer.norm.weight, layer.norm.bias, layer.norm.eps)[0].detach()
+        mixed = list(_attend_by_hand(rows.reshape(8, 6).numpy(), layer.qkv.weight.detach().numpy()[..., 0, 0], 2))
+        out = layer.out.weight.detach().numpy()[..., 0, 0] @ numpy.stack(mixed, 1) + layer.out.bias.detach().numpy()[:, None]
+        expected = sample.reshape(8, 6).numpy() + out
+        assert numpy.abs(output.reshape(8, 6).numpy() - expected).max() < 1e3 * EPS * numpy.abs(expected).max()
