@@ -1,4 +1,4 @@
-"""Levels: ladders have the spacing they are named after, densities are distributed as declared, NCSNv2's choices are optimal."""
+"""Levels: ladders have the spacing they are named after, densities are distributed as declared, NCSNv2's are optimal."""
 
 import math
 
@@ -8,7 +8,21 @@ import pytest
 import torch
 from scipy import optimize, stats
 
-from scorefield import VE, VP, Karras, LogNormal, Noise, ScorefieldError, Still, Tabulated, Uniform, geometric, karras, registry, uniform
+from scorefield import (
+    VE,
+    VP,
+    Karras,
+    LogNormal,
+    Noise,
+    ScorefieldError,
+    Still,
+    Tabulated,
+    Uniform,
+    geometric,
+    karras,
+    registry,
+    uniform,
+)
 from scorefield.levels import Levels, largest_distance, level_ratio, number_of_levels, step_size, variance_ratio
 from scorefield.process import Process
 
@@ -191,9 +205,9 @@ def test_largest_distance_is_the_largest_of_all_pairs(shape: tuple[int, ...]) ->
 
 
 def test_largest_distance_does_not_depend_on_where_the_data_lie() -> None:
-    """Moving by 2^20 is exact in binary for these points, so the distance, 5, must come back to rounding."""
+    """Moving by 2^30 is exact in binary for these points, so the distance, 5, must come back; squares of 2^30 are not."""
     data = torch.tensor([[0.0, 0.0], [3.0, 4.0], [1.0, 1.0]], dtype=torch.float64).repeat(20, 1)
-    assert math.isclose(largest_distance(data + 2**20), 5.0, rel_tol=1e-12)
+    assert largest_distance(data + 2**30) == 5.0
 
 
 def test_largest_distance_of_a_thinned_set_is_that_of_some_of_its_pairs() -> None:

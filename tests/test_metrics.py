@@ -13,7 +13,7 @@ from scorefield import ScorefieldError
 from scorefield.metrics.base import Estimate
 from scorefield.metrics.frechet import Frechet, frechet_of_moments
 from scorefield.metrics.judge import train_judge
-from scorefield.metrics.prdc import Coverage, Precision, PRDensity, Recall
+from scorefield.metrics.prdc import Coverage, PRDensity, Precision, Recall
 from scorefield.registry import every
 
 METRICS = every("metric")
@@ -114,15 +114,13 @@ def test_the_bootstrap_standard_error_of_frechet_is_the_spread_of_repeated_sampl
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_the_standard_error_falls_as_the_root_of_the_number_of_samples(name: str) -> None:
-    """Four times the samples (and, for what counts real examples, the reference): half the error."""
-    errors = []
-    for n in (150, 600):
-        pairs = [(_normal(n, 3, s), _normal(n, 3, s + 700) * 1.5 + 0.5) for s in range(20)]
-        errors.append([METRICS[name]()(samples, reference).standard_error for samples, reference in pairs])
-    means = [statistics.mean(e) for e in errors]
-    spread = math.hypot(*(statistics.stdev(e) / m / math.sqrt(20) for e, m in zip(errors, means, strict=True)))
-    assert abs(math.log(means[0] / means[1] / 2)) < 5 * spread + 0.15  # 0.15: the rates themselves move a little with n
+def test_no_standard_error_is_smaller_than_the_spread_of_repeated_sampling(name: str) -> None:
+    """Both sets drawn anew each time: that is how far the number would move with other samples."""
+    repeats = 40
+    estimates = [METRICS[name]()(_normal(150, 3, s) + 1.0, _normal(150, 3, s + 1000)) for s in range(repeats)]
+    spread = statistics.stdev(e.value for e in estimates)
+    claimed = math.sqrt(statistics.mean(e.standard_error**2 for e in estimates))
+    assert claimed > spread * math.exp(-5 / math.sqrt(2 * (repeats - 1)))  # the spread itself is known to 1/sqrt(2(m - 1))
 
 
 # Precision, recall, density, coverage
@@ -149,9 +147,7 @@ def _by_loops(samples: Tensor, reference: Tensor) -> dict[str, list[float]]:
 def test_the_shares_are_what_loops_over_all_points_count(name: str, n: int, m: int, d: int) -> None:
     samples, reference = 0.7 * _normal(n, d, 3) + 0.8, _normal(m, d, 4)
     values = _by_loops(samples, reference)[name]
-    got = SHARES[name]()(samples, reference)
-    assert got.value == pytest.approx(statistics.mean(values), abs=10 * EPS)
-    assert got.standard_error == pytest.approx(statistics.stdev(values) / math.sqrt(len(values)), abs=10 * EPS)
+    assert SHARES[name]()(samples, reference).value == pytest.approx(statistics.mean(values), abs=10 * EPS)
 
 
 def _scores(samples: Tensor, reference: Tensor) -> dict[str, float]:
@@ -170,7 +166,7 @@ def test_a_collapsed_generator_has_high_precision_and_low_recall_and_a_scattered
 
 def test_precision_of_one_set_in_another_is_the_recall_of_the_other_in_the_one() -> None:
     a, b = _normal(60, 3, 0), 0.6 * _normal(80, 3, 1)
-    assert Precision()(a, b) == Recall()(b, a)
+    assert Precision()(a, b).value == Recall()(b, a).value
 
 
 def test_a_set_far_away_scores_zero_everywhere() -> None:
@@ -210,36 +206,32 @@ def test_the_unit_of_the_features_does_not_matter(name: str) -> None:
 # Every metric
 
 
+def _repeated(name: str, move: float, noise: float) -> list[float]:
+    """The metric between a Gaussian and a moved, noisier copy of it, on six fresh draws of both."""
+    metric = METRICS[name]()
+    spoilt = [_normal(300, 3, s) + move + noise * _normal(300, 3, s + 100) for s in range(6)]
+    return [metric(samples, _normal(300, 3, s + 200)).value for s, samples in enumerate(spoilt)]
+
+
 @pytest.mark.parametrize("name", METRICS)
-def test_a_metric_declares_its_direction_and_mixing_in_samples_from_far_away_worsens_it(name: str) -> None:
-    metric, sign = METRICS[name](), {"higher": 1, "lower": -1}[METRICS[name].better]
-    real, samples = _normal(400, 3, 0), _normal(400, 3, 1)
-    scores = []
-    for share in (0, 100, 300):
-        spoilt = samples.clone()
-        spoilt[:share] = 50 + 1e-2 * spoilt[:share]
-        scores.append(metric(spoilt, real))
-    for better, worse in zip(scores, scores[1:], strict=False):
-        gap = sign * (better.value - worse.value)
-        assert gap > 0
-        if name != "recall":  # a quarter of the samples is enough to span the support: recall is slow to fall
-            assert gap > 5 * math.hypot(better.standard_error, worse.standard_error if name != "frechet" else 0)
+def test_a_metric_declares_its_direction_and_moving_the_samples_away_worsens_it(name: str) -> None:
+    sign = {"higher": 1, "lower": -1}[METRICS[name].better]
+    here, near, far = ([sign * value for value in _repeated(name, move, 0.0)] for move in (0.0, 2.0, 4.0))
+    assert min(here) > max(near)
+    assert min(near) > max(far)
 
 
 @pytest.mark.parametrize("name", sorted(set(METRICS) - {"recall"}))
 def test_noise_on_the_samples_worsens_every_metric_but_recall(name: str) -> None:
-    metric, sign = METRICS[name](), {"higher": 1, "lower": -1}[METRICS[name].better]
-    real, samples, noise = _normal(400, 3, 0), _normal(400, 3, 1), _normal(400, 3, 2)
-    clean, noisy, noisier = (metric(samples + level * noise, real) for level in (0.0, 1.5, 4.0))
-    assert sign * (clean.value - noisy.value) > 5 * math.hypot(clean.standard_error, noisy.standard_error)
-    assert sign * (noisy.value - noisier.value) > 5 * math.hypot(noisy.standard_error, noisier.standard_error)
+    sign = {"higher": 1, "lower": -1}[METRICS[name].better]
+    clean, noisy, noisier = ([sign * value for value in _repeated(name, 0.0, noise)] for noise in (0.0, 1.5, 6.0))
+    assert min(clean) > max(noisy)
+    assert min(noisy) > max(noisier)
 
 
 def test_noise_on_the_samples_does_not_worsen_recall_since_it_widens_their_balls() -> None:
     """Why recall says nothing without precision beside it."""
-    real, samples, noise = _normal(400, 3, 0), _normal(400, 3, 1), _normal(400, 3, 2)
-    clean, noisy = Recall()(samples, real), Recall()(samples + 4 * noise, real)
-    assert noisy.value >= clean.value
+    assert statistics.mean(_repeated("recall", 0.0, 6.0)) >= statistics.mean(_repeated("recall", 0.0, 0.0))
 
 
 def test_dropping_a_mode_worsens_recall_and_coverage_and_not_precision() -> None:
@@ -248,10 +240,9 @@ def test_dropping_a_mode_worsens_recall_and_coverage_and_not_precision() -> None
     whole, half = samples.clone(), samples.clone()
     whole[:200] += 20
     for metric in (Recall(), Coverage()):
-        full, dropped = metric(whole, real), metric(half, real)
-        assert full.value - dropped.value > 5 * math.hypot(full.standard_error, dropped.standard_error)
-        assert dropped.value <= 0.5
-    assert Precision()(half, real).value >= Precision()(whole, real).value - 5 * Precision()(whole, real).standard_error
+        assert metric(whole, real).value > 0.9
+        assert metric(half, real).value <= 0.5  # of the real examples, half lie in the mode that is missing
+    assert Precision()(half, real).value > 0.9
 
 
 @pytest.mark.parametrize("name", METRICS)

@@ -290,7 +290,7 @@ def test_smooth_networks_have_the_second_derivative_that_differences_of_their_va
     exact = _second(network, x, v).detach()
     fine, coarse = (_by_differences(network, x, v, h) for h in (1e-3, 2e-3))
     # The error of central differences falls as h²: fine is off by a third of what separates it from coarse.
-    rounding = 100 * EPS * float(network(x, torch.zeros(4)).abs().sum()) / 1e-3**2
+    rounding = 100 * EPS * float(network(x, torch.zeros(4)).detach().abs().sum()) / 1e-3**2
     assert bool(((fine - exact).abs() <= (coarse - fine).abs() + rounding).all())
     assert bool((exact.abs() > 100 * ((coarse - fine).abs() + rounding)).any())  # and it is far from zero
 

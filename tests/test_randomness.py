@@ -106,6 +106,30 @@ def test_named_streams_differ_by_every_name_and_by_their_order() -> None:
     assert all(0 <= number < 2**64 for number in numbers)
 
 
+def test_numbers_are_float64_and_use_all_of_its_digits() -> None:
+    """Every one of the first 52 binary digits of a uniform number is a fair coin; and of a normal number, those after 30."""
+    for draw in (Noise(range(9)).uniform((3,)), Noise(range(9)).normal((3,)), Noise(range(9)).sign((3,))):
+        assert draw.dtype == torch.float64
+    whole = (Noise(range(N)).uniform(()) * 2.0**52).long()
+    for digit in range(52):
+        assert abs(float((whole >> digit & 1).double().mean()) - 0.5) < 5 * 0.5 / math.sqrt(N), f"binary digit {52 - digit}"
+    tails = (Noise(range(N)).normal(()) * 2.0**40).long()
+    for digit in range(10):
+        assert abs(float((tails >> digit & 1).double().mean()) - 0.5) < 5 * 0.5 / math.sqrt(N), f"binary digit {40 - digit}"
+
+
+def test_normal_numbers_are_box_and_mullers_of_the_words_of_philox() -> None:
+    """Seed 5, stream 9, draw 3: two pairs, each a radius and an angle, computed with plain floats from plain integers."""
+    got = Noise([5], stream=9, draws=3).normal((8,))[0].tolist()
+    expected = []
+    for block in range(2):
+        a, b, c, d = _philox_in_plain_integers((block, 3, 9, 0), (5, 0))
+        for first, second in ((a, b), (c, d)):
+            radius = math.sqrt(-2 * math.log((first + 0.5) / 2**32))
+            expected += [radius * math.cos(2 * math.pi * second / 2**32), radius * math.sin(2 * math.pi * second / 2**32)]
+    numpy.testing.assert_allclose(got, expected, rtol=0, atol=4e-15)
+
+
 def test_the_global_generator_is_neither_read_nor_moved() -> None:
     torch.manual_seed(1)
     state = torch.get_rng_state()

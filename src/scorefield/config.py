@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field as default
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict, ValidationError, model_validator
 from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
 
@@ -28,7 +28,7 @@ from scorefield.samplers import Sampler
 
 __all__ = ["Optimiser", "RunConfig", "Training", "data_config", "of_plain", "override", "plain"]
 
-_ANY = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+_ANY = ConfigDict(arbitrary_types_allowed=True, extra="forbid", allow_inf_nan=False)
 
 
 @dataclass(frozen=True, config=_ANY)
@@ -74,6 +74,12 @@ class Training:
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     pictures: Annotated[int, Bound(ge=0)] = 4
     checkpoint_seconds: Positive = 30.0
+
+    @model_validator(mode="after")
+    def _check(self) -> Training:
+        if self.steps is None and self.seconds is None:
+            raise ScorefieldError("got neither steps nor seconds, expected at least one: a training must end")
+        return self
 
 
 @dataclass(frozen=True, config=_ANY)
@@ -122,9 +128,11 @@ def plain(value: Any, kind: str = "") -> Any:
 def _refuse(error: ValidationError, where: str) -> ScorefieldError:
     """Turn pydantic's report into one sentence about the first fault."""
     first = error.errors()[0]
-    key = ".".join(str(part) for part in (*([where] if where else []), *first["loc"]))
+    key = ".".join([*([where] if where else []), *map(str, first["loc"][:1])])  # deeper parts are pydantic's, not a person's
+    if first["type"] == "missing":
+        return ScorefieldError(f"got no {key}, which is required: add the setting {key!r}")
     reason = first["msg"].removeprefix("Value error, ")
-    got = "" if "got" in reason else f"got {first['input']!r} for {key}, "
+    got = "" if reason.startswith("got") else f"got {first['input']!r} for {key}, "
     return ScorefieldError(f"{got}{reason[0].lower() + reason[1:]}: correct the setting {key!r}")
 
 
@@ -144,9 +152,11 @@ def _build(key: str, value: Any, where: str) -> Any:
         return _make(_SECTIONS[key], value, where)
     if key in HOMES and key not in ("source", "recipe") and isinstance(value, (str, Mapping)):
         settings = {"name": value} if isinstance(value, str) else dict(value)
-        if "name" not in settings:
+        if not isinstance(settings.get("name"), str):
             raise ScorefieldError(f"got a {key} without a name, expected {where}.name: name one of the {key} components")
         return _make(find(key, settings.pop("name")), settings, where)
+    if key == "network":  # the one component without a base class that pydantic could check
+        raise ScorefieldError(f"got {value!r} for {where}, expected a network: correct the setting {where!r}")
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -164,6 +174,15 @@ def _parse(text: str) -> Any:
         except json.JSONDecodeError:
             continue
     return None if text.lower() == "none" else text
+
+
+def _swapped(kind: str, name: str) -> Any:
+    """Return the plain values of a component with its defaults, or its bare name when it has required settings."""
+    if kind not in HOMES:
+        return name
+    component = find(kind, name)
+    required = any(f.default is f.default_factory is dataclasses.MISSING for f in dataclasses.fields(component))
+    return {"name": name} if required else plain(component(), kind)
 
 
 def _apply(values: dict[str, Any], settings: Sequence[str]) -> None:
@@ -184,8 +203,10 @@ def _apply(values: dict[str, Any], settings: Sequence[str]) -> None:
             node, walked = node[part], part
         if last not in node:
             raise unknown(f"setting of {walked}", last, node)
-        value = _parse(text)
-        node[last] = {"name": value} if isinstance(node[last], dict) and isinstance(value, str) else value
+        value = _parse(text.strip())
+        if isinstance(node[last], dict) and isinstance(value, str):
+            value = _swapped(last, value)
+        node[last] = value
 
 
 def override(config: RunConfig, settings: Sequence[str]) -> RunConfig:

@@ -124,7 +124,7 @@ class Uniform(Density):
 class LogNormal(Density):
     """ln(sigma/alpha) ~ N(mean, std²), cut to the range of the process (Karras et al. 2022: mean -1.2, std 1.2)."""
 
-    mean: float = -1.2
+    mean: Annotated[float, Bound(allow_inf_nan=False)] = -1.2
     std: Positive = 1.2
 
     def quantile(self, process: Process, u: Tensor) -> Tensor:

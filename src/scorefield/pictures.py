@@ -7,6 +7,7 @@ values give the same bytes: no dates or versions are written into a file.
 from __future__ import annotations
 
 import io
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,25 +33,28 @@ def image(pixels: Array) -> Image.Image:
     return Image.fromarray(pixels)
 
 
-def _zoom(height: int, width: int, columns: int) -> int:
-    """Whole factor that brings small images to a size people can read: about 900 pixels across, at most 8 times."""
-    return max(1, min(8, 900 // max(columns * width, height, 1)))
+def _zoom(height: int, width: int, columns: int, across: int) -> int:
+    """Whole factor that brings small images to a size people can read: at most `across` pixels and 8 times."""
+    return max(1, min(8, across // max(columns * width, height, 1)))
 
 
-def grid(images: Tensor, columns: int | None = None, gap: int = 2) -> Image.Image:
+def grid(images: Tensor, columns: int | None = None, gap: int = 2, across: int = 900) -> Image.Image:
     """Lay images `(n, 1 or 3, height, width)` in [0, 1] out as a grid, enlarged without smoothing when they are small.
 
     Args:
         images: what to show.
         columns: how many side by side; None for about as many as rows.
         gap: pixels between neighbours.
+        across: how wide the picture may grow by enlarging.
 
     >>> grid(torch.zeros(4, 1, 8, 8)).size
     (134, 134)
     """
     n, _, height, width = images.shape
+    if n == 0:
+        raise ScorefieldError("got no images, expected at least one: draw some")
     columns = columns or math.ceil(math.sqrt(n))
-    rows, zoom = math.ceil(n / columns), _zoom(height, width, columns)
+    rows, zoom = math.ceil(n / columns), _zoom(height, width, columns, across)
     pixels = to_pixels(images).repeat(zoom, axis=1).repeat(zoom, axis=2)
     tall, wide = height * zoom + gap, width * zoom + gap
     canvas = np.full((rows * tall + gap, columns * wide + gap, 3), 128, dtype=np.uint8)
@@ -75,43 +79,55 @@ def png(picture: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
+def _is_grey(frame: Image.Image) -> bool:
+    pixels = np.asarray(frame)
+    return pixels.ndim == 2 or bool((pixels == pixels[..., :1]).all())
+
+
 def gif(frames: Sequence[Image.Image], milliseconds: int = 80, last: int = 2000) -> bytes:
     """Return frames as an endless GIF; the last one stays for `last` milliseconds."""
     if not frames:
         raise ScorefieldError("got no frames, expected at least one: simulate at least one step")
     buffer = io.BytesIO()
-    still = [frame.quantize(64, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE) for frame in frames]
+    if all(_is_grey(frame) for frame in frames):
+        # 64 greys: noise hardly compresses, and a quarter of the values takes half of the bytes.
+        still = [frame.convert("L").point([v & 0xFC | v >> 6 for v in range(256)]) for frame in frames]
+    else:
+        still = [frame.quantize(64, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE) for frame in frames]
     durations = [milliseconds] * (len(still) - 1) + [last]
     still[0].save(buffer, format="GIF", save_all=True, append_images=still[1:], duration=durations, loop=0, optimize=False)
     return buffer.getvalue()
 
 
-def _pyplot() -> Any:
+def _figure(width: float | int, height: float | int) -> Any:
+    """Return a figure and its axes without pyplot, whose backend and open figures belong to the caller."""
     try:
-        import matplotlib
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
     except ImportError:
         raise ScorefieldError(
             "got a request for a plot without matplotlib installed, expected the extra: run pip install 'scorefield[plot]'"
         ) from None
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    return plt
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots()
 
 
 def _render(figure: Any) -> Image.Image:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    _pyplot().close(figure)
     return Image.open(io.BytesIO(buffer.getvalue())).convert("RGB")
 
 
 def scatter(
     points: Tensor, real: Tensor | None = None, title: str = "", limits: tuple[float, float, float, float] | None = None
 ) -> Image.Image:
-    """Plot the first two columns of samples `(n, d)`, over real examples in grey when given."""
-    plt = _pyplot()
-    figure, axes = plt.subplots(figsize=(6, 6), layout="constrained")
+    """Plot the first two columns of samples `(n, d)`, over real examples in grey when given; one column as a histogram."""
+    figure, axes = _figure(6, 6)
+    if points.shape[1] == 1:
+        axes.hist(points[:, 0].numpy(), bins=50, density=True, color="tab:blue")
+        axes.set(title=title, xlabel="column 1", ylabel="density", xlim=limits[:2] if limits else None)
+        return _render(figure)
     if real is not None:
         axes.scatter(real[:, 0], real[:, 1], s=4, color="0.8", label="data", rasterized=True)
     axes.scatter(points[:, 0], points[:, 1], s=4, color="tab:blue", label="samples", rasterized=True)
@@ -125,9 +141,10 @@ def scatter(
 
 def loss_by_level(sigmas: Sequence[float], curves: Mapping[str, Sequence[float]], title: str) -> Image.Image:
     """Plot ‖sigma·score + noise‖²/d against sigma, one line a curve; 1 is what knowing nothing gives."""
-    plt = _pyplot()
-    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    for style, (name, values) in zip(("-o", "-s", "--", ":"), curves.items(), strict=False):
+    figure, axes = _figure(7, 4.5)
+    for style, (name, values) in zip(
+        itertools.cycle(("-o", "-s", "--", ":")), curves.items(), strict=False
+    ):  # the styles never end
         axes.plot(sigmas, values, style, ms=3, label=name)
     axes.set(title=title, xscale="log", xlabel="noise level sigma", ylabel="squared error of the predicted noise, a coordinate")
     axes.set_ylim(bottom=0)

@@ -98,12 +98,6 @@ class Run:
         """Return samples in the data's own units, `(n, *shape)`, float64."""
         return self.affine.decode(x)
 
-    def visible(self, x: Tensor) -> Tensor:
-        """Return image samples in [0, 1] for a picture."""
-        low, high = self.affine.low, self.affine.high
-        assert low is not None and high is not None
-        return (self.decode(x) - low) / (high - low)
-
 
 def manifest_of(data: Dataset, std: float, why: tuple[str, ...], parameters: int) -> dict[str, Any]:
     """Return the manifest of a new run."""
@@ -147,6 +141,8 @@ def open_run(path: str | Path) -> Run:
     if not folder.is_dir():
         raise ScorefieldError(f"got {str(path)!r}, which is no folder, expected a run's folder: make one with scorefield train")
     config, manifest = files.read_json(folder / "config.json"), files.read_json(folder / "manifest.json")
+    if not isinstance(config, dict):
+        raise ScorefieldError(f"got a damaged {folder / 'config.json'}, expected a run's settings: restore it")
     if not isinstance(manifest, dict) or manifest.get("format") != VERSION:
         found = manifest.get("format") if isinstance(manifest, dict) else None
         raise ScorefieldError(

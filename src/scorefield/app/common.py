@@ -35,9 +35,7 @@ def pick_device(name: str) -> torch.device:
 def picture_of(kind: str, raw: Tensor, affine: Affine, columns: int | None = None) -> Image:
     """Return samples in the data's own units as a picture: a grid of images, or a scatter plot of two columns."""
     if kind == "image":
-        low, high = affine.low, affine.high
-        assert low is not None and high is not None
-        return pictures.grid((raw - low) / (high - low), columns)
+        return pictures.grid(affine.visible(raw), columns)
     return pictures.scatter(raw.flatten(1).cpu())
 
 

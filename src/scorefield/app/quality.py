@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -59,6 +60,7 @@ def evaluate(
     seed: int = 0,
     device: str = "auto",
     watch: Watch = unwatched,
+    tell: Callable[[str], None] = lambda text: None,
 ) -> QualityReport:
     """Measure samples of a run against its held-out data with a judge trained on its labelled training data.
 
@@ -66,6 +68,7 @@ def evaluate(
         run: the run's folder; its data source must still be there, unchanged, and have class labels.
         n: samples to draw.
         sampler, steps, seed, device, watch: as in `sample`.
+        tell: called with what is being done, in words.
 
     Raises:
         ScorefieldError: data that changed or have no labels; too few samples.
@@ -82,6 +85,7 @@ def evaluate(
             "evaluate digits, or images in class folders"
         )
     chosen, ladder = choose_sampler(opened, sampler, steps)
+    tell(f"training the judge on {len(data.train)} labelled examples, then drawing {n} samples from {opened.path}")
     judge = train_judge(data.affine.encode(data.train), data.labels)
     x = draw(opened, n, chosen, ladder, seed=seed, device=where, watch=watch).clamp(-1, 1).float()
     held_out, training = data.affine.encode(data.held_out), data.affine.encode(data.train)

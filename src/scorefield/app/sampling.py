@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +45,7 @@ class _Film:
         self.run, self.shown, self.frames = run, shown, list[Tensor]()
 
     def look(self, moment: Moment) -> None:
-        every = max(1, moment.steps // 60)
+        every = math.ceil(moment.steps / 60)
         if moment.step % every and moment.step != moment.steps:
             return
         field = self.run.field
@@ -59,7 +60,7 @@ class _Film:
     def picture(self, frame: Tensor, limits: tuple[float, float, float, float] | None) -> Image:
         raw = self.run.decode(frame)
         if self.run.kind == "image":
-            return picture_of("image", raw, self.run.affine)
+            return pictures.grid(self.run.affine.visible(raw), across=360)  # noise does not compress: small frames
         return pictures.scatter(raw.flatten(1), limits=limits)
 
     def gif(self) -> bytes:
@@ -135,13 +136,13 @@ def sample(
     written = [target]
     if as_folder:
         target.mkdir(parents=True, exist_ok=True)
-        for index, pixels in enumerate(pictures.to_pixels(opened.visible(x))):
+        for index, pixels in enumerate(pictures.to_pixels(opened.affine.visible(raw))):
             content = pictures.png(pictures.image(pixels if opened.shape[0] > 1 else pixels[..., 0]))
             files.write(target / f"{index:05d}.png", content)
     elif target.suffix == ".npz":
         buffer = io.BytesIO()
         if opened.kind == "image":
-            pixels = pictures.to_pixels(opened.visible(x))
+            pixels = pictures.to_pixels(opened.affine.visible(raw))
             np.savez(buffer, images=pixels if opened.shape[0] > 1 else pixels[..., 0])
         else:
             np.savez(buffer, x=raw.numpy().astype(np.float32))

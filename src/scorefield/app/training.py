@@ -106,8 +106,11 @@ def train(
                 f"got --out {folder}, which holds a run already, expected a new folder: choose another, or add --resume"
             )
         old = open_run(folder)
-        budget = [f"training.steps={steps or 'none'}", f"training.seconds={seconds or 'none'}"] if steps or seconds else []
-        config = override(old.config, [*budget, *settings])
+        config = override(old.config, [*_budget(steps, seconds), *settings])
+        if source != config.source:
+            raise ScorefieldError(
+                f"got {source!r} for the run {folder}, expected {config.source!r}, which it was trained on: name that"
+            )
         data = open_source(config.source, config.data)
         if data.fingerprint != old.manifest["data"]["fingerprint"]:
             raise ScorefieldError(
@@ -123,9 +126,7 @@ def train(
         data = open_source(source, data_config(settings))
         facts = measure(data, data.affine.encode(data.train))
         made = chosen(facts)
-        config = override(replace(made.config, source=source, seed=seed), settings)
-        if steps or seconds:
-            config = override(config, [f"training.steps={steps or 'none'}", f"training.seconds={seconds or 'none'}"])
+        config = override(replace(made.config, source=source), [f"seed={seed}", *_budget(steps, seconds), *settings])
         why = made.why + tuple(f"{setting}: set by hand" for setting in settings)
         manifest = {}
     encoded = data.affine.encode(data.train)
@@ -163,6 +164,13 @@ def train(
             watch(progress)
     written += _curve(open_run(folder), data)
     return TrainReport(folder, **asdict(trainer.clock), held_out=held_out, finished_before=False, written=tuple(written))
+
+
+def _budget(steps: int | None, seconds: float | None) -> list[str]:
+    """Return the settings that replace a budget, or none when neither is given."""
+    if steps is None and seconds is None:
+        return []
+    return [f"training.{key}={json.dumps(value)}" for key, value in (("steps", steps), ("seconds", seconds))]
 
 
 def _line(progress: Progress) -> dict[str, Any]:

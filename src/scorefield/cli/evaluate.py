@@ -38,14 +38,20 @@ class Evaluate:
         from scorefield import app
 
         with Bar("sampling") as bar:
-            bar.say("training the judge on the labelled training part ...")
 
             def watch(first: int, count: int, moment: Any) -> None:
                 done = (first + count * moment.step / moment.steps) / self.n
                 bar.at(done, f"step {moment.step} of {moment.steps}, samples {first} to {first + count - 1}")
 
             report = app.evaluate(
-                self.run_, n=self.n, sampler=self.sampler, steps=self.steps, seed=self.seed, device=self.device, watch=watch
+                self.run_,
+                n=self.n,
+                sampler=self.sampler,
+                steps=self.steps,
+                seed=self.seed,
+                device=self.device,
+                watch=watch,
+                tell=bar.say,
             )
         print(app.quality_table(report))
         for path in report.written:

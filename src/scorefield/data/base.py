@@ -113,6 +113,16 @@ class Affine:
         raw = x * scale + shift
         return raw if self.low is None else raw.clamp(self.low, self.high)
 
+    def visible(self, raw: Tensor) -> Tensor:
+        """Return raw values of images on the scale from black, 0, to white, 1.
+
+        Raises:
+            ScorefieldError: values without a legal range, which are no images.
+        """
+        if self.low is None or self.high is None:
+            raise ScorefieldError("got values without a legal range, expected those of images: plot them instead")
+        return (raw - self.low) / (self.high - self.low)
+
 
 @plain(frozen=True, eq=False)
 class Dataset:

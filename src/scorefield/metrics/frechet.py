@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from scorefield.metrics.base import Estimate, Metric, check
-from scorefield.randomness import Noise
+from scorefield.randomness import Noise, stream_of
 from scorefield.registry import register
 
 
@@ -35,7 +35,7 @@ def frechet_of_moments(mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2: Tensor)
 
 
 def _moments(features: Tensor) -> tuple[Tensor, Tensor]:
-    return features.mean(dim=0), features.mT.cov()
+    return features.mean(dim=0), features.mT.cov().reshape(features.shape[1], -1)  # cov() of one column is a scalar
 
 
 @register("metric", "frechet")
@@ -49,6 +49,6 @@ class Frechet(Metric):
         real = _moments(reference)
         again = []
         for resampling in range(20):
-            rows = Noise(range(len(samples)), stream=resampling).choose(torch.ones(len(samples)))
+            rows = Noise(range(len(samples)), stream=stream_of("frechet", resampling)).choose(torch.ones(len(samples)))
             again.append(frechet_of_moments(*_moments(samples[rows]), *real))
         return Estimate(frechet_of_moments(*_moments(samples), *real), float(torch.tensor(again, dtype=torch.float64).std()))

@@ -118,7 +118,7 @@ class UNet(nn.Module):
                 self.down.append(Block(here, width, told, dropout))
                 here = width
                 stack.append(here)
-        heads = max(1, here // 64)
+        heads = next(n for n in range(max(1, here // 64), 0, -1) if here % n == 0)
         self.middle = nn.ModuleList([Block(here, here, told, dropout)])
         if attention:
             self.middle.extend([Attention(here, heads), Block(here, here, told, dropout)])
@@ -158,7 +158,7 @@ class UNet(nn.Module):
 class UNetConfig:
     """Settings of the `UNet`; `levels` goes with a parametrisation whose label is that number."""
 
-    channels: tuple[Annotated[int, Bound(ge=4)], ...] = (32, 64)
+    channels: Annotated[tuple[Annotated[int, Bound(ge=4)], ...], Bound(min_length=1)] = (32, 64)
     blocks: Annotated[int, Bound(ge=1)] = 2
     attention: bool = True
     patch: Annotated[int, Bound(ge=1)] = 1

@@ -151,7 +151,6 @@ def _check(x: Tensor, sampler: Sampler, step: int, t: float) -> None:
     )
 
 
-@torch.no_grad()
 def simulate(
     field: Field,
     sampler: Sampler,
@@ -200,13 +199,17 @@ def simulate(
     state, hold = sampler.start(rungs), sampler.steps_per_level
     steps = len(rungs) * hold + int(denoise)
     yield Moment(x, rungs[0].t, 0, steps, 0)
+    # Gradients are off inside a step only: around a yield they would stay off in the caller.
     for rung in rungs:
         for held in range(hold):
-            x, step = sampler.step(counted, x, rung, state, noise), rung.index * hold + held + 1
+            with torch.no_grad():
+                x = sampler.step(counted, x, rung, state, noise)
+            step = rung.index * hold + held + 1
             _check(x, sampler, step, rung.t)
             yield Moment(x, rung.t if rung.s is None or hold > 1 else rung.s, step, steps, counted.evaluations, state)
     if denoise:
-        x = counted(x, rungs[-1].t).denoised
+        with torch.no_grad():
+            x = counted(x, rungs[-1].t).denoised
         _check(x, sampler, steps, rungs[-1].t)
         yield Moment(x, 0.0, steps, steps, counted.evaluations, state)
 

@@ -1,0 +1,352 @@
+"""A run is one nested value: JSON and back changes nothing, one setting changes one leaf, and every slip gets a sentence."""
+
+import dataclasses
+import json
+from typing import Any
+
+import pytest
+
+from scorefield import VP, ScorefieldError, Tabulated
+from scorefield.config import RunConfig, data_config, of_plain, override, plain
+from scorefield.data import DataConfig
+from scorefield.recipes import Facts
+from scorefield.registry import every, find
+
+FACTS = {
+    "small images": Facts("digits", "image", (1, 8, 8), 1200, 0.61, 9.1234),
+    "colour images": Facts("photos", "image", (3, 33, 40), 50_000, 0.5, 60.0),
+    "vectors": Facts("two-moons", "vector", (2,), 18_000, 1.0, 4.25),
+}
+RUNS: dict[str, RunConfig] = {
+    f"{recipe} on {facts}": find("recipe", recipe)(FACTS[facts]).config for recipe in every("recipe") for facts in FACTS
+}
+AUTO = RUNS["auto on small images"]
+
+
+def _leaves(value: Any, path: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return every setting that holds no others, by dotted key."""
+    if isinstance(value, dict):
+        return {key: leaf for name, inner in value.items() for key, leaf in _leaves(inner, (*path, name)).items()}
+    return {".".join(path): value}
+
+
+def _refusal(settings: list[str], config: RunConfig = AUTO) -> str:
+    with pytest.raises(ScorefieldError) as refusal:
+        override(config, settings)
+    text = str(refusal.value)
+    assert "\n" not in text and "ArgsKwargs" not in text and "pydantic" not in text and len(text) < 400
+    return text
+
+
+# To JSON and back
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_comes_back_from_plain_values_and_from_json_as_it_was(name: str) -> None:
+    run = RUNS[name]
+    assert of_plain(plain(run)) == run
+    text = json.dumps(plain(run), allow_nan=False)
+    assert json.loads(text) == plain(run)  # nothing in it that JSON would change: no tuples, no classes
+    assert of_plain(json.loads(text)) == run
+    assert json.dumps(plain(of_plain(json.loads(text)))) == text
+
+
+COMPONENTS = [
+    (kind, name) for kind in ("process", "parametrisation", "network", "objective", "sampler") for name in every(kind)
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), COMPONENTS)
+def test_every_registered_component_survives_the_round_trip(kind: str, name: str) -> None:
+    component = Tabulated.linear(20) if name == "tabulated" else find(kind, name)()
+    run = dataclasses.replace(AUTO, **{kind: component})
+    again = of_plain(json.loads(json.dumps(plain(run), allow_nan=False)))
+    assert again == run
+    assert type(getattr(again, kind)) is find(kind, name)
+    assert plain(run)[kind]["name"] == name
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in ("density", "weighting") for name in every(kind)])
+def test_a_component_within_a_component_survives_the_round_trip_too(kind: str, name: str) -> None:
+    run = dataclasses.replace(AUTO, objective=dataclasses.replace(AUTO.objective, **{kind: find(kind, name)()}))
+    assert of_plain(json.loads(json.dumps(plain(run)))) == run
+    assert plain(run)["objective"][kind]["name"] == name
+
+
+def test_plain_values_are_what_a_person_would_write() -> None:
+    written = plain(AUTO)
+    assert written["process"] == {"name": "ve", "sigma_min": 0.02, "sigma_max": 9.1234}
+    assert written["network"]["channels"] == [32, 64]
+    assert written["sampler"] == {"name": "annealed", "steps_per_level": 5, "eps": None}
+    assert written["training"]["batch"] == 128
+    assert written["source"] == "digits"
+
+
+def test_a_setting_that_json_leaves_out_takes_its_default() -> None:
+    """A run that was written before a setting existed still opens."""
+    values = plain(AUTO)
+    del values["training"]["precision"], values["sampler"]["eps"], values["seed"]
+    assert of_plain(values) == AUTO
+
+
+# Overriding
+
+
+def _another(key: str, value: Any) -> Any:
+    """Return a legal value other than the one that is there."""
+    known = {"source": "photos", "recipe": "mine", "precision": "float32", "label": "t", "betas": [0.8, 0.95]}
+    known |= {"channels": [16, 48, 64], "size": 16, "levels": 12, "steps": 7, "eps": 1e-4, "held_out": 0.25, "tau": 0.1}
+    last = key.rpartition(".")[2]
+    if last in known:
+        return known[last]
+    if isinstance(value, bool):
+        return not value
+    return value + 1 if isinstance(value, int) else value * 0.75 or 0.5
+
+
+LEAVES = [
+    (name, key)
+    for name in ("auto on small images", "ncsn on small images", "ncsnv2 on vectors")
+    for key in _leaves(plain(RUNS[name]))
+    if not key.endswith("name")
+]
+
+
+def test_the_leaves_under_test_are_all_of_a_run() -> None:
+    assert len(LEAVES) > 80
+
+
+@pytest.mark.parametrize(("name", "key"), LEAVES)
+def test_a_setting_changes_exactly_one_leaf_and_leaves_the_original_as_it_was(name: str, key: str) -> None:
+    run, before = RUNS[name], json.dumps(plain(RUNS[name]))
+    value = _another(key, _leaves(plain(run))[key])
+    text = value if isinstance(value, str) else json.dumps(value)
+    got, was = _leaves(plain(override(run, [f"{key}={text}"]))), _leaves(plain(run))
+    assert {k: v for k, v in got.items() if v != was.get(k)} == {key: value}
+    assert got.keys() == was.keys()
+    assert json.dumps(plain(run)) == before
+
+
+def test_a_later_setting_wins_and_several_settings_change_several_leaves() -> None:
+    got = override(AUTO, ["training.batch=32", "seed=5", "training.batch=64"])
+    assert (got.training.batch, got.seed) == (64, 5)
+    assert override(AUTO, []) == AUTO
+
+
+def test_a_list_is_written_with_commas_or_as_json() -> None:
+    for text in ("16,32", "[16,32]", "[16, 32]", "16, 32"):
+        assert override(AUTO, [f"network.channels={text}"]).network.channels == (16, 32)
+    assert override(AUTO, ["network.channels=[24]"]).network.channels == (24,)
+    assert override(AUTO, ["optimiser.betas=0.8,0.95"]).optimiser.betas == (0.8, 0.95)
+
+
+def test_nothing_is_written_as_none_and_truth_as_true() -> None:
+    for text in ("none", "None", "null"):
+        assert override(AUTO, [f"training.seconds={text}", "training.steps=9"]).training.seconds is None
+    for text, value in (("true", True), ("false", False), ("True", True)):
+        assert override(AUTO, [f"objective.every_level={text}"]).objective.every_level is value
+
+
+def test_numbers_may_be_written_with_an_exponent() -> None:
+    assert override(AUTO, ["optimiser.lr=3e-4"]).optimiser.lr == 3e-4
+    assert override(AUTO, ["training.steps=2e3"]).training.steps == 2000
+
+
+@pytest.mark.parametrize(
+    "setting", ["training.batch = 64", " training.batch=64 ", "sampler = heun", "training.precision= float32"]
+)
+def test_spaces_around_the_equals_sign_change_nothing(setting: str) -> None:
+    assert override(AUTO, [setting]) == override(AUTO, ["".join(setting.split())])
+
+
+def test_a_text_with_a_comma_or_an_equals_sign_stays_a_text() -> None:
+    assert override(AUTO, ["source=photos, 2024=new"]).source == "photos, 2024=new"
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, name in COMPONENTS if name != "tabulated"])
+def test_the_name_of_a_component_swaps_it_for_that_component_with_its_defaults(kind: str, name: str) -> None:
+    got = override(AUTO, [f"{kind}={name}"])
+    assert getattr(got, kind) == find(kind, name)()
+    assert dataclasses.replace(got, **{kind: getattr(AUTO, kind)}) == AUTO  # and nothing else moved
+
+
+def test_a_component_within_a_component_is_swapped_by_name() -> None:
+    got = override(AUTO, ["objective.density=uniform", "objective.weighting=sigma2"])
+    assert got.objective.density == find("density", "uniform")()
+    assert got.objective.weighting == find("weighting", "sigma2")()
+    assert got.objective.every_level == AUTO.objective.every_level
+
+
+def test_a_component_can_be_swapped_and_then_set() -> None:
+    got = override(AUTO, ["sampler=langevin", "sampler.steps=10", "network=mlp", "network.width=64"])
+    assert got.sampler == find("sampler", "langevin")(steps=10)
+    assert got.network == find("network", "mlp")(width=64)
+    assert override(AUTO, ["process=vp"]).process == VP()
+
+
+def test_a_component_can_be_given_whole_as_json() -> None:
+    got = override(AUTO, ['sampler={"name": "langevin", "steps": 10}'])
+    assert got.sampler == find("sampler", "langevin")(steps=10)
+
+
+# Refusals
+
+
+@pytest.mark.parametrize("key", sorted(_leaves(plain(AUTO))))
+def test_a_slip_at_any_depth_of_any_key_is_answered_with_the_key_that_was_meant(key: str) -> None:
+    parts = key.split(".")
+    for depth, part in enumerate(parts):
+        wrong = part + part[-1]
+        text = _refusal([".".join([*parts[:depth], wrong, *parts[depth + 1 :]]) + "=1"])
+        where = parts[depth - 1] if depth else "the run"
+        assert text.startswith(f"unknown setting of {where} {wrong!r}: did you mean ")
+        assert repr(part) in text.split("Known:")[0]
+
+
+def test_a_slip_in_json_is_answered_with_the_key_that_was_meant() -> None:
+    for path, wrong, right in [
+        ((), "sampelr", "sampler"),
+        (("training",), "bach", "batch"),
+        (("objective", "density"), "st", "std"),
+    ]:
+        values = json.loads(json.dumps(plain(AUTO)))
+        node = values
+        for part in path:
+            node = node[part]
+        node[wrong] = 1
+        with pytest.raises(ScorefieldError, match=f"unknown setting of .*'{wrong}': did you mean .*'{right}'"):
+            of_plain(values)
+
+
+@pytest.mark.parametrize("kind", ["process", "parametrisation", "network", "objective", "sampler", "objective.density"])
+def test_an_unknown_component_is_answered_with_the_known_ones(kind: str) -> None:
+    last = kind.rpartition(".")[2]
+    name = next(iter(every(last)))
+    text = _refusal([f"{kind}={name}x"])
+    assert text.startswith(f"unknown {last} '{name}x': did you mean ") and repr(name) in text
+
+
+OUT_OF_RANGE = [
+    "training.batch=0",
+    "training.steps=-1",
+    "training.seconds=0",
+    "training.ema=1",
+    "training.pictures=-1",
+    "optimiser.lr=0",
+    "optimiser.decay=1.5",
+    "optimiser.warmup=-1",
+    "network.dropout=1",
+    "network.patch=0",
+    "levels=0",
+    "seed=-1",
+    "data.size=0",
+    "data.held_out=1",
+    "process.sigma_min=0",
+    "sampler.eps=0",
+    "sampler.steps_per_level=0",
+    "objective.density.std=0",
+    "parametrisation.data_std=-1",
+    "network.channels=[]",
+]
+WRONG_TYPE = [
+    "training.batch=many",
+    "training.batch=1.5",
+    "training.batch=1,2",
+    "training.batch=none",
+    "training.precision=float16",
+    "optimiser.betas=0.9",
+    "optimiser.betas=0.9,0.99,0.999",
+    "network.channels=16",
+    "network.attention=perhaps",
+    "parametrisation.label=loud",
+    "objective.every_level=7",
+    "training=5",
+    "training=none",
+    "data=5",
+    "sampler=5",
+    "sampler=none",
+    "sampler=1,2",
+    "process=true",
+    "objective.density=3",
+    "network=5",
+    "network=none",
+    "network=1,2",
+    "source=5",
+]
+
+
+@pytest.mark.parametrize("setting", [*OUT_OF_RANGE, *WRONG_TYPE])
+def test_a_value_out_of_range_or_of_the_wrong_type_is_refused_naming_its_key(setting: str) -> None:
+    key, _, value = setting.partition("=")
+    text = _refusal([setting])
+    assert f"'{key}'" in text  # the key as it must be typed
+    if "," not in value and value != "[]":  # a list is shown as Python shows it
+        assert value in text or value.capitalize() in text  # none is None, true is True
+
+
+@pytest.mark.parametrize(
+    ("setting", "key"), [("optimiser.betas=0.9,2", "optimiser.betas"), ("network.channels=16,2", "network.channels")]
+)
+def test_a_bad_entry_of_a_list_is_refused_naming_the_list(setting: str, key: str) -> None:
+    assert key in _refusal([setting])
+
+
+@pytest.mark.parametrize("key", [key for key, value in _leaves(plain(AUTO)).items() if isinstance(value, float)])
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
+def test_no_setting_is_infinite_or_nan_since_json_has_no_such_number(key: str, value: str) -> None:
+    assert key.split(".")[0] in _refusal([f"{key}={value}"])
+
+
+def test_settings_that_contradict_each_other_are_refused_naming_their_component() -> None:
+    text = _refusal(["process.sigma_min=20"])
+    assert "sigma_min = 20" in text and "sigma_max = 9.1234" in text and "'process'" in text
+
+
+def test_a_run_that_would_never_stop_is_refused() -> None:
+    text = _refusal(["training.steps=none", "training.seconds=none"])
+    assert "steps" in text and "seconds" in text
+
+
+@pytest.mark.parametrize("setting", ["training.batch", "training", "heun", ""])
+def test_a_setting_without_an_equals_sign_is_refused_with_an_example(setting: str) -> None:
+    text = _refusal([setting])
+    assert repr(setting) in text and "expected dotted.key=value: for example training.batch=64" in text
+
+
+def test_a_key_below_a_plain_value_is_refused_naming_that_value() -> None:
+    assert "expected no setting below 'batch'" in _refusal(["training.batch.size=3"])
+
+
+def test_naming_a_component_without_its_required_settings_says_which_are_missing() -> None:
+    text = _refusal(["process=tabulated"])
+    assert "betas" in text and "required" in text
+
+
+@pytest.mark.parametrize("missing", ["source", "process", "network", "sampler", "levels"])
+def test_json_without_a_required_setting_is_refused_naming_it(missing: str) -> None:
+    values = plain(AUTO)
+    del values[missing]
+    with pytest.raises(ScorefieldError) as refusal:
+        of_plain(values)
+    text = str(refusal.value)
+    assert f"'{missing}'" in text
+    assert len(text) < 200  # a sentence, not the whole run
+
+
+@pytest.mark.parametrize("component", [{"sigma_min": 0.1}, {"name": 5}, {"name": None}, {"name": ["ve"]}, 3, None], ids=repr)
+def test_a_component_without_a_proper_name_is_refused_with_a_sentence(component: Any) -> None:
+    with pytest.raises(ScorefieldError, match="process"):
+        of_plain(plain(AUTO) | {"process": component})
+
+
+# Data settings, needed before there is a run
+
+
+def test_data_settings_are_picked_out_of_all_settings_and_checked() -> None:
+    got = data_config(["training.batch=3", "data.size=16", "data.held_out=0.25", "sampler=heun"])
+    assert got == DataConfig(size=16, held_out=0.25)
+    assert data_config(["training.batch=3"]) == DataConfig()
+    with pytest.raises(ScorefieldError, match="unknown setting of data 'siz': did you mean 'size'"):
+        data_config(["data.siz=3"])
+    with pytest.raises(ScorefieldError, match=r"data\.size"):
+        data_config(["data.size=0"])

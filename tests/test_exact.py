@@ -1,0 +1,370 @@
+"""Exact fields: their density, score, posterior mean and samples agree with each other and with the SDE that noises them."""
+
+import math
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from scipy import stats
+
+from scorefield import (
+    VE,
+    VP,
+    Cosine,
+    EnergyField,
+    Field,
+    Flow,
+    Gaussian,
+    GaussianMixture,
+    Karras,
+    Noise,
+    Process,
+    ScorefieldError,
+    SubVP,
+    Tabulated,
+)
+
+PROCESSES = {
+    "ve": VE(0.05, 8.0),
+    "vp": VP(),
+    "sub-vp": SubVP(),
+    "cosine": Cosine(),
+    "flow": Flow(),
+    "karras": Karras(0.05, 8.0),
+    "tabulated": Tabulated.linear(1000),
+}
+each_process = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
+COVARIANCE = [[2.0, 0.6, -0.3], [0.6, 0.8, 0.1], [-0.3, 0.1, 0.5]]
+
+
+def doubles(numbers: Any) -> torch.Tensor:
+    return torch.tensor(numbers, dtype=torch.float64)
+
+
+def fields_on(process: Process) -> dict[str, Any]:
+    """A vector Gaussian, a vector mixture, an image mixture and an empirical field."""
+    generator = torch.Generator().manual_seed(3)
+    return {
+        "gaussian": Gaussian([1.0, -2.0, 0.5], COVARIANCE, process),
+        "mixture": GaussianMixture([0.5, 1.2, 0.3], [[-2.0, 0.0], [1.0, 1.0], [2.0, -1.5]], [0.4, 0.7, 1.1], process),
+        "image": GaussianMixture(
+            [1, 2], torch.randn(2, 1, 2, 2, dtype=torch.float64, generator=generator), [0.5, 0.2], process
+        ),
+        "empirical": GaussianMixture.empirical(torch.randn(5, 2, dtype=torch.float64, generator=generator), process),
+    }
+
+
+NAMES = list(fields_on(VE()))
+each_name = pytest.mark.parametrize("name", NAMES)
+
+
+def times_of(process: Process, n: int) -> torch.Tensor:
+    return process.t_min + torch.linspace(0.05, 0.95, n, dtype=torch.float64) * (process.t_max - process.t_min)
+
+
+def points_of(field: Any, t: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    """Noisy data at the given times: points where the density lives."""
+    noise = Noise(range(len(t)), stream=seed)
+    return field.process.perturb(field.sample(noise), t, noise.normal(field.shape))
+
+
+def column(number: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return number.reshape(-1, *[1] * (x.ndim - 1))
+
+
+# --- density, score, posterior mean -----------------------------------------------------------------------------------
+
+
+@each_process
+@each_name
+def test_the_score_is_the_gradient_of_the_log_density(name: str, process: Process) -> None:
+    field = fields_on(process)[name]
+    t = times_of(process, 8)
+    x = points_of(field, t).requires_grad_(True)
+    (gradient,) = torch.autograd.grad(field.log_prob(x, t).sum(), x)
+    score = field(x.detach(), t).score
+    # both sum terms as large as |x|/sigma², which cancel
+    size = (1 + x.detach().abs().amax(dim=tuple(range(1, x.ndim)))) / process.sigma(t) ** 2
+    assert bool(((gradient - score).abs() <= 400 * 2.3e-16 * column(size, x)).all())
+
+
+@each_name
+def test_the_energy_is_minus_the_log_density(name: str) -> None:
+    field = fields_on(VP())[name]
+    t = times_of(VP(), 6)
+    x = points_of(field, t)
+    assert torch.equal(field.energy(x, t), -field.log_prob(x, t))
+    assert isinstance(field, Field)
+    assert isinstance(field, EnergyField)
+
+
+@each_process
+@pytest.mark.parametrize("name", ["gaussian", "mixture"])
+def test_the_log_density_is_that_of_scipy(name: str, process: Process) -> None:
+    """Each component is N(alpha·m, alpha²·S + sigma²·I), by scipy's multivariate normal."""
+    field, t = fields_on(process)[name], times_of(process, 5)
+    x = points_of(field, t)
+    if name == "gaussian":
+        parts = [(1.0, [1.0, -2.0, 0.5], numpy.array(COVARIANCE))]
+    else:
+        parts = [
+            (0.25, [-2.0, 0.0], 0.16 * numpy.eye(2)),
+            (0.6, [1.0, 1.0], 0.49 * numpy.eye(2)),
+            (0.15, [2.0, -1.5], 1.21 * numpy.eye(2)),
+        ]
+    for i in range(5):
+        a, s = float(process.alpha(t[i])), float(process.sigma(t[i]))
+        density = sum(
+            w * stats.multivariate_normal.pdf(x[i], a * numpy.array(m), a**2 * c + s**2 * numpy.eye(len(m)))
+            for w, m, c in parts
+        )
+        assert math.isclose(float(field.log_prob(x[i : i + 1], t[i : i + 1])), math.log(density), rel_tol=1e-11, abs_tol=1e-11)
+
+
+LINE = {
+    "gaussian": (lambda x0: stats.norm.pdf(x0, 0.7, 1.5), lambda p: Gaussian([0.7], [[2.25]], p)),
+    "mixture": (
+        lambda x0: 0.8 * stats.norm.pdf(x0, -2, 0.5) + 0.2 * stats.norm.pdf(x0, 1.5, 0.3),
+        lambda p: GaussianMixture([0.8, 0.2], [[-2.0], [1.5]], [0.5, 0.3], p),
+    ),
+}
+
+
+def quadrature(half: float) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Nodes and weights on [-half, half]: 400 panels of 20 Gauss-Legendre points."""
+    nodes, weights = numpy.polynomial.legendre.leggauss(20)
+    middles = half * ((2 * numpy.arange(400) + 1) / 400 - 1)
+    return (middles[:, None] + half / 400 * nodes).ravel(), numpy.tile(half / 400 * weights, 400)
+
+
+@each_process
+@pytest.mark.parametrize(("prior", "build"), LINE.values(), ids=LINE)
+def test_the_posterior_mean_is_bayes_rule_by_quadrature(prior: Any, build: Any, process: Process) -> None:
+    """E[x0 | x] = ∫ x0 p(x0) p(x | x0) dx0 / ∫ p(x0) p(x | x0) dx0, and the denominator is p_t(x)."""
+    field, t = build(process), times_of(process, 4)
+    x0, weights = quadrature(13.0)  # eight standard deviations of the wider prior
+    for time, point in zip(t, points_of(field, t), strict=True):
+        mass = weights * prior(x0) * stats.norm.pdf(float(point), float(process.alpha(time)) * x0, float(process.sigma(time)))
+        assert math.isclose(
+            float(field(point[None], time[None]).denoised), mass @ x0 / mass.sum(), rel_tol=1e-11, abs_tol=1e-11
+        )
+        assert math.isclose(float(field.log_prob(point[None], time[None])), math.log(mass.sum()), rel_tol=1e-11, abs_tol=1e-11)
+
+
+@each_process
+@pytest.mark.parametrize(("prior", "build"), LINE.values(), ids=LINE)
+def test_the_density_integrates_to_one(prior: Any, build: Any, process: Process) -> None:
+    field = build(process)
+    for time in times_of(process, 3):
+        x, weights = quadrature(13 * float(process.alpha(time)) + 9 * float(process.sigma(time)))
+        density = field.log_prob(torch.tensor(x)[:, None], time.expand(len(x))).exp().numpy()
+        assert math.isclose(weights @ density, 1, rel_tol=1e-12)
+
+
+@each_process
+def test_a_mixture_of_one_component_is_a_gaussian(process: Process) -> None:
+    one = GaussianMixture([3.0], [[1.0, -1.0]], [0.6], process)
+    two = Gaussian([1.0, -1.0], [[0.36, 0.0], [0.0, 0.36]], process)
+    t = times_of(process, 6)
+    x = points_of(two, t)
+    size = (1 + x.abs().amax(1)) ** 2 / process.sigma(t) ** 2
+    assert bool(((one.log_prob(x, t) - two.log_prob(x, t)).abs() <= 100 * 2.3e-16 * size).all())
+    assert bool(((one(x, t).score - two(x, t).score).abs() <= 100 * 2.3e-16 * size[:, None]).all())
+    numpy.testing.assert_allclose(one.data_mean, two.data_mean)
+    assert math.isclose(one.data_std, two.data_std)
+
+
+@each_process
+@pytest.mark.parametrize("name", ["gaussian", "mixture", "image", "empirical"])
+def test_the_fokker_planck_residual_of_the_density_is_zero(name: str, process: Process) -> None:
+    """d/dt p = -div(f·x·p) + g²/2·lap p, divided by p and written on l = log p:
+
+    d/dt l = -f·d - f·x·grad l + g²/2·(lap l + |grad l|²).
+    Every derivative of l is automatic; f and g² are the process's.
+    """
+    field = fields_on(process)[name]
+    t = times_of(process, 5).requires_grad_(True)
+    x = points_of(field, t.detach()).requires_grad_(True)
+    log_p = field.log_prob(x, t)
+    rate, gradient = torch.autograd.grad(log_p.sum(), [t, x], create_graph=True)
+    rows = gradient.flatten(1)
+    second = [torch.autograd.grad(rows[:, i].sum(), x, retain_graph=True)[0].flatten(1)[:, i] for i in range(rows.shape[1])]
+    rate, rows, flat_x = rate.detach(), rows.detach(), x.detach().flatten(1)
+    f, half_g2 = process.drift(t), process.diffusion(t) ** 2 / 2
+    terms = [f * rows.shape[1], f * (flat_x * rows).sum(1), -half_g2 * sum(second), -half_g2 * (rows**2).sum(1), rate]
+    size = sum(term.abs() for term in terms)
+    # A log-density is a difference of squares as large as |x|²/sigma²: its derivatives carry that many digits less.
+    lost = 1 + (flat_x**2).sum(1) / process.sigma(t.detach()) ** 2
+    assert bool((sum(terms).abs() <= 100 * 2.3e-16 * size * lost).all())
+    assert bool((rate.abs() > 1e-6 * size).any())  # the statement is not 0 = 0
+
+
+# --- the empirical field ----------------------------------------------------------------------------------------------
+
+
+@each_process
+def test_the_empirical_posterior_mean_is_the_data_weighted_by_how_likely_they_made_x(process: Process) -> None:
+    data = torch.randn(50, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(5))
+    field, t = GaussianMixture.empirical(data, process), times_of(process, 6)
+    x = points_of(field, t)
+    for i in range(len(t)):
+        a, s = float(process.alpha(t[i])), float(process.sigma(t[i]))
+        logits = [-sum((float(u) - a * float(v)) ** 2 for u, v in zip(x[i], point, strict=True)) / (2 * s**2) for point in data]
+        weights = numpy.exp(numpy.array(logits) - max(logits))
+        expected = (weights / weights.sum()) @ data.numpy()
+        lost = 100 * 2.3e-16 * (1 + float((x[i] ** 2).sum())) / s**2 / a
+        numpy.testing.assert_allclose(field(x[i : i + 1], t[i : i + 1]).denoised[0], expected, rtol=0, atol=lost)
+
+
+def test_with_little_noise_the_empirical_field_returns_the_nearest_training_point() -> None:
+    """Perfect memorisation: points 1 apart at sigma = 0.05 leave exp(-0.5/0.05²) = 1e-87 to all others."""
+    data = doubles([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    field = GaussianMixture.empirical(data, VE(0.05, 8.0))
+    x = doubles([[0.1, -0.05], [0.9, 0.02], [0.03, 1.1]])
+    assert bool(((field(x, doubles([0.0, 0.0, 0.0])).denoised - data).abs() <= 400 * 2.3e-16 / 0.05**2).all())
+
+
+def test_responsibilities_are_bayes_rule() -> None:
+    field = fields_on(VE(0.05, 8.0))["mixture"]
+    x, t = doubles([[0.3, 0.2]]), doubles([0.6])
+    s = float(field.process.sigma(t))
+    parts = [(0.25, [-2.0, 0.0], 0.4), (0.6, [1.0, 1.0], 0.7), (0.15, [2.0, -1.5], 1.1)]
+    joint = numpy.array([w * stats.multivariate_normal.pdf([0.3, 0.2], m, d**2 + s**2) for w, m, d in parts])
+    numpy.testing.assert_allclose(field.responsibilities(x, t)[0], joint / joint.sum(), rtol=1e-12)
+
+
+# --- samples and moments ----------------------------------------------------------------------------------------------
+
+N = 50_000
+
+
+@each_name
+def test_samples_have_the_declared_mean_and_spread(name: str) -> None:
+    """Each coordinate's mean within 5 standard errors, and the mean squared distance from data_mean equal to d·data_std²."""
+    field = fields_on(VE())[name]
+    rows = field.sample(Noise(range(N))).flatten(1)
+    centre = field.data_mean.flatten()
+    assert bool(((rows.mean(0) - centre).abs() < 5 * rows.std(0) / math.sqrt(N)).all())
+    square = ((rows - centre) ** 2).mean(dim=1)
+    assert abs(float(square.mean()) - field.data_std**2) < 5 * float(square.std()) / math.sqrt(N)
+    assert field.data_mean.shape == field.shape
+
+
+def test_gaussian_samples_have_the_declared_covariance() -> None:
+    rows = fields_on(VE())["gaussian"].sample(Noise(range(N))) - doubles([1.0, -2.0, 0.5])
+    products = rows[:, :, None] * rows[:, None, :]
+    assert bool(((products.mean(0) - doubles(COVARIANCE)).abs() < 5 * products.std(0) / math.sqrt(N)).all())
+
+
+def test_mixture_samples_have_the_declared_weights_and_widths() -> None:
+    field = GaussianMixture([4, 1], [[-50.0], [50.0]], [1.0, 3.0], VE())
+    rows = field.sample(Noise(range(N)))[:, 0]
+    left = rows < 0
+    assert abs(float(left.double().mean()) - 0.8) < 5 * math.sqrt(0.8 * 0.2 / N)
+    assert stats.kstest(rows[left].numpy(), stats.norm(-50, 1).cdf).pvalue > 5.7e-7
+    assert stats.kstest(rows[~left].numpy(), stats.norm(50, 3).cdf).pvalue > 5.7e-7
+
+
+def test_data_mean_and_std_of_two_points_are_those_of_a_coin() -> None:
+    """Points (-3, 0) and (3, 0) with weights 0.8 and 0.2: mean -1.8; variances 5.76 and 0, so 2.88 a coordinate."""
+    field = GaussianMixture([0.8, 0.2], [[-3.0, 0.0], [3.0, 0.0]], [0.0, 0.0], VE())
+    numpy.testing.assert_allclose(field.data_mean, [-1.8, 0.0], atol=1e-15)
+    assert math.isclose(field.data_std**2, 2.88, rel_tol=1e-14)
+    wide = GaussianMixture([0.8, 0.2], [[-3.0, 0.0], [3.0, 0.0]], [2.0, 1.0], VE())
+    assert math.isclose(wide.data_std**2, 2.88 + 0.8 * 4 + 0.2 * 1, rel_tol=1e-14)
+
+
+# --- shapes and extremes ----------------------------------------------------------------------------------------------
+
+
+@each_process
+def test_an_image_field_is_the_vector_field_of_its_pixels(process: Process) -> None:
+    means = torch.randn(3, 2, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    image = GaussianMixture([1, 2, 3], means, [0.5, 0.2, 0.9], process)
+    vector = GaussianMixture([1, 2, 3], means.flatten(1), [0.5, 0.2, 0.9], process)
+    t = times_of(process, 4)
+    x = points_of(image, t)
+    for view in ("score", "denoised", "noise", "velocity"):
+        assert torch.equal(getattr(image(x, t), view).flatten(1), getattr(vector(x.flatten(1), t), view)), view
+    assert torch.equal(image.log_prob(x, t), vector.log_prob(x.flatten(1), t))
+    assert torch.equal(image.sample(Noise(range(9))).flatten(1), vector.sample(Noise(range(9))))
+
+
+def test_an_image_gaussian_is_the_vector_gaussian_of_its_pixels() -> None:
+    root = torch.randn(6, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    mean, covariance = torch.arange(6, dtype=torch.float64), root @ root.T
+    image, vector = Gaussian(mean.reshape(1, 2, 3), covariance, VP()), Gaussian(mean, covariance, VP())
+    t = times_of(VP(), 4)
+    x = points_of(image, t)
+    assert torch.equal(image(x, t).score.flatten(1), vector(x.flatten(1), t).score)
+    assert torch.equal(image.sample(Noise(range(9))).flatten(1), vector.sample(Noise(range(9))))
+
+
+@each_process
+@each_name
+def test_far_from_all_data_and_at_the_least_noise_everything_is_finite_and_points_back(name: str, process: Process) -> None:
+    field = fields_on(process)[name]
+    for far in (1e3, 1e6):
+        x = torch.full((2, *field.shape), far, dtype=torch.float64)
+        t = doubles([process.t_min, process.t_max])
+        prediction = field(x, t)
+        for view in (prediction.score, prediction.denoised, prediction.noise, prediction.velocity, field.log_prob(x, t)):
+            assert bool(torch.isfinite(view).all())
+        if name != "gaussian":  # a correlated Gaussian pulls along its axes, not along every coordinate
+            assert bool((prediction.score < 0).all())
+
+
+def test_far_away_the_score_is_that_of_the_nearest_component() -> None:
+    """At x = 1000 the right component has exp(-2000) times the density of the left one: the score is its line."""
+    field = GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [1.0, 1.0], Karras(0.01, 10.0))
+    score = float(field(doubles([[1000.0]]), doubles([0.01])).score)
+    assert math.isclose(score, -(1000 - 1) / (1 + 1e-4), rel_tol=1e-13)
+
+
+def test_single_precision_points_are_computed_in_double_precision() -> None:
+    field, t = fields_on(VE(0.05, 8.0))["mixture"], doubles([0.1, 0.5])
+    x = points_of(field, t).float()
+    score = field(x, t.float()).score
+    assert score.dtype == torch.float32
+    assert torch.equal(score, field(x.double(), t.float().double()).score.float())
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("weights", "means", "stds", "sentence"),
+    [
+        ([1.0], [[0.0], [1.0]], [1.0, 1.0], "got weights"),
+        ([1.0, 1.0], [0.0, 1.0], [1.0, 1.0], "got weights"),
+        ([1.0, -1.0], [[0.0], [1.0]], [1.0, 1.0], "got a weight <= 0"),
+        ([1.0, 0.0], [[0.0], [1.0]], [1.0, 1.0], "got a weight <= 0"),
+        ([1.0, 1.0], [[0.0], [1.0]], [1.0, -1.0], "std < 0"),
+        ([1.0, math.nan], [[0.0], [1.0]], [1.0, 1.0], "got"),
+        ([1.0, 1.0], [[0.0], [math.nan]], [1.0, 1.0], "got"),
+    ],
+)
+def test_a_mixture_without_meaning_is_refused(weights: Any, means: Any, stds: Any, sentence: str) -> None:
+    with pytest.raises(ScorefieldError, match=sentence):
+        GaussianMixture(weights, means, stds, VE())
+
+
+@pytest.mark.parametrize(
+    ("covariance", "sentence"),
+    [
+        ([[1.0]], r"got a covariance of shape \(1, 1\), expected \(2, 2\)"),
+        ([[1.0, 0.5], [0.1, 1.0]], "not symmetric"),
+        ([[1.0, 2.0], [2.0, 1.0]], "not symmetric positive semi-definite"),
+    ],
+)
+def test_a_matrix_that_is_no_covariance_is_refused(covariance: Any, sentence: str) -> None:
+    with pytest.raises(ScorefieldError, match=sentence):
+        Gaussian([0.0, 0.0], covariance, VE())
+
+
+def test_a_singular_covariance_is_welcome_for_noise_fills_the_rest() -> None:
+    """On the line x = y with variance 2 along it, sigma = 0.5: score (1, -1) across is -(x - y)/(2 sigma²)·(1, -1)."""
+    field = Gaussian([0.0, 0.0], [[1.0, 1.0], [1.0, 1.0]], Karras(0.01, 10.0))
+    score = field(doubles([[1.0, -1.0]]), doubles([0.5])).score[0]
+    numpy.testing.assert_allclose(score, [-4.0, 4.0], rtol=1e-13)

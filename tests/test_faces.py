@@ -1,0 +1,333 @@
+"""The faces: Python and the command give the same bytes; a wrong word gets one sentence and exit code 2; nothing is lost."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from scorefield import ScorefieldError, app, registry
+from scorefield.app.common import choose_sampler, draw
+from scorefield.cli import main
+from scorefield.cli.show import seconds_of
+from scorefield.runs import load_field, open_run
+
+ROOT = Path(__file__).parents[1]
+SMALL = ("network.channels=8,16", "network.blocks=1", "training.precision=float32", "training.pictures=2")
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on digits that has learned next to nothing, which is enough for everything but quality."""
+    folder = tmp_path_factory.mktemp("faces") / "digits"
+    app.train("digits", out=folder, steps=8, settings=SMALL)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def moons(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("faces") / "moons"
+    app.train("two-moons", out=folder, steps=8, settings=("data.examples=200", "training.precision=float32"))
+    return folder
+
+
+def command(*words: object) -> int:
+    """Run the command in this process; returns its exit code."""
+    try:
+        main([str(word) for word in words])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+# --- the same bytes ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["grid.png", "samples.npz"])
+def test_python_and_the_command_give_the_same_bytes_and_so_does_repeating_them(name: str, digits: Path, tmp_path: Path) -> None:
+    app.sample(digits, n=9, out=tmp_path / f"python-{name}", seed=3)
+    assert command("sample", digits, "-n", 9, "--out", tmp_path / f"command-{name}", "--seed", 3) == 0
+    assert command("sample", digits, "-n", 9, "--out", tmp_path / f"again-{name}", "--seed", 3) == 0
+    one, other, third = ((tmp_path / f"{who}-{name}").read_bytes() for who in ("python", "command", "again"))
+    assert one == other == third
+    app.sample(digits, n=9, out=tmp_path / f"other-{name}", seed=4)
+    assert (tmp_path / f"other-{name}").read_bytes() != one
+
+
+def test_a_sample_does_not_depend_on_its_batch(digits: Path) -> None:
+    run = open_run(digits)
+    sampler, ladder = choose_sampler(run, "annealed", 40)
+    together, alone = draw(run, 64, sampler, ladder, batch=64), draw(run, 64, sampler, ladder, batch=1)
+    # Identical noise; float32 convolutions of other batch sizes add in another order, and 40 steps pass that on.
+    assert float((together - alone).abs().max()) < 1e-5
+    assert torch.equal(draw(run, 5, sampler, ladder), draw(run, 7, sampler, ladder)[:5]) or (
+        float((draw(run, 5, sampler, ladder) - draw(run, 7, sampler, ladder)[:5]).abs().max()) < 1e-5
+    )
+
+
+def test_the_same_training_twice_leaves_the_same_weights_and_pictures(digits: Path, tmp_path: Path) -> None:
+    app.train("digits", out=tmp_path / "digits", steps=8, settings=SMALL)
+    one, other = contents(digits), contents(tmp_path / "digits")
+    assert one.keys() >= other.keys() - {"samples-seed0.png"}
+    for name in ("model.safetensors", "config.json", "levels.json", "loss_by_level.png"):
+        assert one[name] == other[name], name
+
+
+def test_every_sampler_draws_finite_samples_from_a_run(digits: Path) -> None:
+    run = open_run(digits)
+    for name in registry.names("sampler"):
+        sampler, ladder = choose_sampler(run, name, 20)
+        assert bool(draw(run, 2, sampler, ladder).isfinite().all()), name
+
+
+def test_steps_asks_for_about_that_many_steps_of_every_sampler(digits: Path) -> None:
+    run = open_run(digits)
+    for name in registry.names("sampler"):
+        sampler, ladder = choose_sampler(run, name, 40)
+        assert len(ladder) * sampler.steps_per_level == 40, name
+
+
+# --- what is written ---------------------------------------------------------------------------------------------------
+
+
+def test_the_folder_describes_itself_and_opens_without_its_data(digits: Path) -> None:
+    run = open_run(digits)
+    assert run.config.source == "digits"
+    assert run.shape == (1, 8, 8)
+    assert run.manifest["data"]["examples"] == 1198
+    assert run.manifest["data"]["held_out"] == 599
+    assert re.fullmatch("[0-9a-f]{64}", run.manifest["data"]["fingerprint"])
+    assert run.manifest["progress"] == {
+        "step": 8,
+        "seconds": pytest.approx(run.manifest["progress"]["seconds"]),
+        "images": 1024,
+        "finished": True,
+    }
+    assert any("sigma_max = 9.63" in reason for reason in run.manifest["why"])
+    lines = [json.loads(line) for line in (digits / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 8
+    assert all(line["loss"] is None or line["loss"] > 0 for line in lines)
+
+
+def test_training_draws_raw_and_average_side_by_side(digits: Path) -> None:
+    previews = sorted((digits / "previews").glob("*.png"))
+    assert [path.name for path in previews] == ["step-00000004-raw-and-average.png", "step-00000008-raw-and-average.png"]
+    with Image.open(previews[0]) as picture:
+        half = (picture.width - 16) // 2
+        left, right = picture.crop((0, 0, half, picture.height)), picture.crop((half + 16, 0, picture.width, picture.height))
+        assert left.tobytes() != right.tobytes()
+
+
+def test_a_folder_holds_one_picture_a_sample_and_an_array_holds_the_same_pixels(digits: Path, tmp_path: Path) -> None:
+    app.sample(digits, n=5, out=tmp_path / "folder")
+    app.sample(digits, n=5, out=tmp_path / "array.npz")
+    with np.load(tmp_path / "array.npz") as file:
+        images = file["images"]
+    for index in range(5):
+        with Image.open(tmp_path / "folder" / f"{index:05d}.png") as picture:
+            assert np.array_equal(np.asarray(picture), images[index])
+
+
+def test_samples_of_vectors_come_back_in_the_units_of_the_data(moons: Path, tmp_path: Path) -> None:
+    app.sample(moons, n=6, out=tmp_path / "x.npz", sampler="heun", steps=5)
+    run = open_run(moons)
+    sampler, ladder = choose_sampler(run, "heun", 5)
+    x = draw(run, 6, sampler, ladder)
+    with np.load(tmp_path / "x.npz") as file:
+        expected = x.numpy() * np.array(run.affine.scale) + np.array(run.affine.shift)
+        assert np.array_equal(file["x"], expected.astype(np.float32))
+
+
+def test_the_animation_ends_with_the_samples(digits: Path, tmp_path: Path) -> None:
+    report = app.sample(digits, n=4, out=tmp_path / "few.png", gif=True)
+    assert [path.name for path in report.written] == ["few.png", "few.gif"]
+    with Image.open(tmp_path / "few.gif") as film, Image.open(tmp_path / "few.png") as still:
+        assert 30 <= film.n_frames <= 70
+        film.seek(film.n_frames - 1)
+        last = np.asarray(film.convert("L").resize(still.size, Image.Resampling.NEAREST), dtype=float)
+        # 64 greys in the film; both are enlarged without smoothing, so only the grey gaps between images can lie apart.
+        far = np.abs(last - np.asarray(still.convert("L"), dtype=float)) > 3
+        assert far.mean() < 0.1
+
+
+def test_resume_goes_on_and_a_finished_run_stays_as_it_is(digits: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "digits"
+    app.train("digits", out=folder, steps=5, settings=SMALL)
+    before = contents(folder)
+    report = app.train("digits", out=folder, steps=5, resume=True)
+    assert report.finished_before
+    assert contents(folder) == before
+    report = app.train("digits", out=folder, steps=8, resume=True)
+    assert (report.step, report.finished_before) == (8, False)
+
+
+# --- the wrong thing ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder with some broken inputs beside it."""
+    inputs = tmp_path / "inputs"
+    (inputs / "empty").mkdir(parents=True)
+    (inputs / "broken").mkdir()
+    (inputs / "broken" / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n\x00\x00")
+    values = np.zeros((20, 3), dtype=np.float32)
+    values[3, 1] = np.nan
+    np.save(inputs / "nan.npy", values)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path / "work"
+
+
+WRONG = [
+    (("train", "digist"), "unknown|did you mean 'digits'"),
+    (("train", "../inputs/nowhere/"), "expected"),
+    (("train", "../inputs/empty"), "expected"),
+    (("train", "../inputs/broken"), "cut.png"),
+    (("train", "../inputs/nan.npy"), "NaN"),
+    (("train", "digits", "--recipe", "ncnsv2"), "did you mean 'ncsnv2'"),
+    (("train", "digits", "--set", "network.chanels=8"), "did you mean 'channels'"),
+    (("train", "digits", "--set", "training.batch=0"), "training.batch"),
+    (("train", "digits", "--set", "process.sigma_min=100"), "sigma_min < sigma_max"),
+    (("train", "digits", "--set", "sampler=huen"), "did you mean 'heun'"),
+    (("train", "digits", "--set", "steps"), "expected dotted.key=value"),
+    (("train", "digits", "--time", "3 parsecs"), "expected a duration"),
+    (("train", "digits", "--steps", "0"), "training.steps"),
+    (("train", "digits", "--seed", "-1"), "seed"),
+    (("sample", "runs/none"), "expected a run's folder"),
+    (("inspect", ".."), "expected the folder of a run"),
+    (("evaluate", "runs/none"), "expected a run's folder"),
+    (("list", "samplers"), "did you mean 'sampler'"),
+]
+
+
+@pytest.mark.parametrize(("words", "says"), WRONG, ids=[" ".join(words) for words, _ in WRONG])
+def test_a_wrong_word_gets_one_sentence_exit_code_2_and_nothing_written(
+    words: tuple[str, ...], says: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(*words) == 2
+    said = capsys.readouterr()
+    lines = said.err.strip().splitlines()
+    assert len(lines) == 1, said.err
+    assert lines[0].startswith("scorefield: ")
+    assert re.search(says, lines[0]), lines[0]
+    assert "Traceback" not in said.err
+    assert list(place.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [("--recipe",), ("--tiem", "3m"), ("--device", "tpu"), ("--steps", "many")])
+def test_a_wrong_option_exits_with_2_and_writes_nothing(words: tuple[str, ...], place: Path) -> None:
+    assert command("train", "digits", *words) == 2
+    assert list(place.iterdir()) == []
+
+
+def test_nothing_is_overwritten_unasked(digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = contents(digits)
+    assert command("train", "digits", "--out", digits) == 2
+    assert "holds a run already" in capsys.readouterr().err
+    assert contents(digits) == before
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "thesis.txt").write_text("years of work")
+    assert command("train", "digits", "--out", tmp_path / "notes") == 2
+    for name in ("grid.png", "array.npz", "folder"):
+        assert command("sample", digits, "-n", 1, "--out", tmp_path / name) == 0
+        kept = contents(tmp_path)
+        assert command("sample", digits, "-n", 2, "--out", tmp_path / name) == 2
+        assert "add --force" in capsys.readouterr().err
+        assert contents(tmp_path) == kept
+        assert command("sample", digits, "-n", 2, "--out", tmp_path / name, "--force") == 0
+        assert contents(tmp_path) != kept
+
+
+def test_a_run_whose_data_changed_is_not_continued(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+    np.save(tmp_path / "x.npy", rows)
+    app.train(str(tmp_path / "x.npy"), out=tmp_path / "run", steps=2, settings=("training.precision=float32",))
+    np.save(tmp_path / "x.npy", rows + 1)
+    with pytest.raises(ScorefieldError, match="differ from those the run"):
+        app.train(str(tmp_path / "x.npy"), out=tmp_path / "run", steps=4, resume=True)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "manifest.json", "config.json"])
+def test_a_damaged_run_is_refused(name: str, digits: Path, tmp_path: Path) -> None:
+    for path in ("model.safetensors", "manifest.json", "config.json"):
+        (tmp_path / path).write_bytes((digits / path).read_bytes())
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(ScorefieldError, match="expected"):
+        load_field(tmp_path)
+
+
+def test_a_run_of_an_unknown_format_is_refused_with_advice(digits: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes((digits / "config.json").read_bytes())
+    manifest = json.loads((digits / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"format": 99}))
+    with pytest.raises(ScorefieldError, match=r"format 99.*open it with the scorefield version"):
+        open_run(tmp_path)
+
+
+def test_durations_are_read_as_people_write_them() -> None:
+    assert [seconds_of(text) for text in ("90", "90s", "3m", "1.5h", "1h30m", "2m30s")] == [90, 90, 180, 5400, 5400, 150]
+    for text in ("", "0", "soon", "3 m", "-5s", "1d"):
+        with pytest.raises(ScorefieldError, match="expected"):
+            seconds_of(text)
+
+
+# --- help and lists ----------------------------------------------------------------------------------------------------
+
+
+def test_help_imports_nothing_slow() -> None:
+    code = "import sys\nfrom scorefield.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit: pass\n"
+    code += "print([m for m in ('torch', 'numpy', 'sklearn', 'matplotlib', 'PIL', 'pydantic') if m in sys.modules])"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.strip().splitlines()[-1] == "[]"
+    assert "scorefield train digits" in said
+
+
+def test_list_names_every_registered_component_with_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("list") == 0
+    said = capsys.readouterr().out
+    for kind in registry.HOMES:
+        for name in registry.names(kind):
+            assert re.search(rf"^  {re.escape(name)} +\S", said, re.M), (kind, name)
+
+
+def test_inspect_says_why(digits: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("inspect", digits, "--json") == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["config"]["process"]["sigma_max"] == pytest.approx(9.63, abs=0.01)
+    assert values["sigmas"] == sorted(values["sigmas"], reverse=True)
+    assert command("inspect", digits) == 0
+    assert "largest distance between two examples" in re.sub(r"[│\s]+", " ", capsys.readouterr().out)
+
+
+# --- the README --------------------------------------------------------------------------------------------------------
+
+
+def test_the_ten_lines_of_the_readme_run_and_work_unchanged_with_a_trained_model(
+    moons: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
+    assert code is not None
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(compile(code.group(1), "README.md", "exec"), names)
+    last = names["last"]
+    share = float((last.x[:, 0] < 0).double().mean())  # type: ignore[attr-defined]
+    assert abs(share - 0.8) < 5 * (0.8 * 0.2 / 1000) ** 0.5
+    lines = code.group(1).splitlines()
+    (at,) = [index for index, line in enumerate(lines) if line.startswith("field = ")]
+    lines[at] = f"from scorefield.runs import load_field; field = load_field({str(moons)!r})"
+    exec(compile("\n".join(lines), "README.md", "exec"), names)
+    assert bool(names["last"].x.isfinite().all())  # type: ignore[attr-defined]

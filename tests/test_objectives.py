@@ -1,0 +1,333 @@
+"""Objectives: the excess loss of a wrong score is the weighted Fisher divergence, so the minimum is the true score."""
+
+import math
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy
+import pytest
+import torch
+
+from scorefield import (
+    EDM,
+    VE,
+    VP,
+    Gaussian,
+    GaussianMixture,
+    LogNormal,
+    Noise,
+    Prediction,
+    Process,
+    ScoreModel,
+    Uniform,
+    registry,
+)
+from scorefield.levels import Levels
+from scorefield.objectives.base import EDMWeight, Objective, Power, SigmaSquared, Unweighted, Weighting
+from scorefield.objectives.denoising import Denoising
+
+OBJECTIVES = registry.every("objective")
+WEIGHTINGS = {name: kind() for name, kind in registry.every("weighting").items()}
+PROCESSES = {"ve": VE(0.3, 3.0), "vp": VP(t_min=0.1)}
+each_objective = pytest.mark.parametrize("kind", OBJECTIVES.values(), ids=OBJECTIVES)
+each_weighting = pytest.mark.parametrize("weighting", WEIGHTINGS.values(), ids=WEIGHTINGS)
+each_process = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
+N = 20_000
+C = 1.0
+
+# lambda on the score, in the words of the papers, of (alpha, sigma, sd).
+LAMBDAS = {
+    "sigma2": lambda alpha, sigma, sd: sigma**2,
+    "uniform": lambda alpha, sigma, sd: 1 + 0 * sigma,
+    "power": lambda alpha, sigma, sd: sigma**2,  # with its default exponent
+    # Karras et al. (2022), table 1, on D for z = x_t/alpha at level s: (s² + sd²)/(s·sd)²; D - x0 = s²·(score of z) - ..., and
+    # the score of z is alpha times that of x_t.
+    "edm": lambda alpha, sigma, sd: (
+        ((sigma / alpha) ** 2 + sd**2) / (sigma / alpha * sd) ** 2 * ((sigma / alpha) ** 2 * alpha) ** 2
+    ),
+}
+
+
+def h(x: torch.Tensor) -> torch.Tensor:
+    """A smooth vector field that is no gradient and no multiple of any score here."""
+    rows = x.flatten(1)
+    return (torch.sin(rows) + rows.roll(1, dims=1).cos()).reshape(x.shape)
+
+
+class Wrong:
+    """The true score of a field, plus c·h."""
+
+    def __init__(self, true: Any, c: float) -> None:
+        self.true, self.c = true, c
+        self.process, self.shape, self.data_mean, self.data_std = true.process, true.shape, true.data_mean, true.data_std
+
+    def __call__(self, x: torch.Tensor, t: torch.Tensor, cond: torch.Tensor | None = None) -> Prediction:
+        return Prediction.of_score(self.process, x, t, self.true(x, t).score + self.c * h(x))
+
+
+def mixture(process: Process) -> GaussianMixture:
+    return GaussianMixture([0.7, 0.3], [[-1.0, 0.5], [1.5, 0.0]], [0.5, 0.8], process)
+
+
+def within_five(a: torch.Tensor, b: torch.Tensor | float = 0.0) -> bool:
+    """The means of two independent samples agree within 5 standard errors."""
+    b = torch.as_tensor(b, dtype=torch.float64)
+    variance = a.var() / len(a) + (b.var() / len(b) if b.ndim else 0.0)
+    return abs(float(a.mean() - b.mean())) < 5 * math.sqrt(float(variance))
+
+
+def of_weighting(kind: type[Objective], weighting: Weighting) -> Objective:
+    """The objective with this weighting, or as it is where the weighting is part of its nature."""
+    return kind(weighting=weighting) if "weighting" in {f.name for f in fields(kind)} else kind()
+
+
+# --- the Fisher divergence --------------------------------------------------------------------------------------------
+
+
+@each_objective
+@each_process
+@pytest.mark.parametrize("name", WEIGHTINGS)
+def test_the_excess_loss_of_a_wrong_score_is_the_weighted_fisher_divergence(kind: Any, process: Process, name: str) -> None:
+    """E loss(s + c·h) - E loss(s) = E[lambda/2·c²·|h(x_t)|²]: paired differences against an independent draw of x_t."""
+    true, objective = mixture(process), of_weighting(kind, WEIGHTINGS[name])
+    x0 = true.sample(Noise(range(N)))
+    difference = objective(Wrong(true, C), x0, noise=Noise(range(N), stream=1)) - objective(
+        true, x0, noise=Noise(range(N), stream=1)
+    )
+    other = Noise(range(N), stream=2)
+    t = objective.density.quantile(process, other.uniform(()))
+    x_t = process.perturb(true.sample(other), t, other.normal((2,)))
+    weight = LAMBDAS[name](process.alpha(t), process.sigma(t), getattr(WEIGHTINGS[name], "data_std", 1.0))
+    divergence = 0.5 * weight * C**2 * (h(x_t) ** 2).sum(1)
+    assert within_five(difference, divergence)
+    assert not within_five(difference)  # and it is not zero: the test has the power to see a wrong sign or a lost factor
+    assert not within_five(difference, 2 * divergence)
+    assert not within_five(difference, divergence / 2)
+
+
+def test_every_registered_weighting_has_its_formula_written_down_here() -> None:
+    assert set(WEIGHTINGS) == set(LAMBDAS)
+
+
+@each_objective
+@each_weighting
+def test_no_other_score_has_a_smaller_expected_loss(kind: Any, weighting: Weighting) -> None:
+    """To both sides of the true score, and with its sign turned round: a missing minus doubles the score's own norm."""
+    process = PROCESSES["ve"]
+    true, objective = mixture(process), of_weighting(kind, weighting)
+    x0 = true.sample(Noise(range(N)))
+
+    def losses(field: Any) -> torch.Tensor:
+        return objective(field, x0, noise=Noise(range(N), stream=1))
+
+    class Turned(Wrong):
+        def __call__(self, x: torch.Tensor, t: torch.Tensor, cond: torch.Tensor | None = None) -> Prediction:
+            return Prediction.of_score(self.process, x, t, -self.true(x, t).score)
+
+    for wrong in (Wrong(true, C), Wrong(true, -C), Turned(true, 0.0)):
+        excess = losses(wrong) - losses(true)
+        assert float(excess.mean()) > 5 * float(excess.std()) / math.sqrt(N)
+
+
+@each_objective
+@each_process
+def test_on_a_gaussian_the_slope_of_the_loss_vanishes_at_the_true_score(kind: Any, process: Process) -> None:
+    """Among s = -k·(x - alpha·m)/(alpha²·v + sigma²) the derivatives by k and by m are zero at (1, mean) and only there."""
+    mean, variance = 0.8, 1.7
+    field, objective = Gaussian([mean], [[variance]], process), kind()
+    x0 = field.sample(Noise(range(N)))
+
+    def slopes(k: float, m: float) -> torch.Tensor:
+        """The derivative of every example's loss by k and m, each entering that example alone."""
+        ks, ms = (
+            torch.full((N,), k, dtype=torch.float64, requires_grad=True),
+            torch.full((N,), m, dtype=torch.float64, requires_grad=True),
+        )
+
+        class Linear(Wrong):
+            def __call__(self, x: torch.Tensor, t: torch.Tensor, cond: torch.Tensor | None = None) -> Prediction:
+                alpha, sigma = self.process.alpha(t), self.process.sigma(t)
+                total = alpha**2 * variance + sigma**2
+                return Prediction.of_score(self.process, x, t, (-ks * (x[:, 0] - alpha * ms) / total)[:, None])
+
+        loss = objective(Linear(field, 0.0), x0, noise=Noise(range(N), stream=1))
+        return torch.stack(torch.autograd.grad(loss.sum(), [ks, ms]))
+
+    by_k, by_m = slopes(1.0, mean)
+    assert within_five(by_k)
+    assert within_five(by_m)
+    assert not within_five(slopes(1.1, mean)[0])
+    assert not within_five(slopes(0.9, mean)[0])
+    assert not within_five(slopes(1.0, mean + 0.5)[1])
+    assert float(slopes(1.1, mean)[0].mean()) > 0 > float(slopes(0.9, mean)[0].mean())  # a minimum, not a maximum
+
+
+@each_objective
+def test_at_one_level_least_squares_finds_the_slope_and_the_centre_of_the_gaussian(kind: Any) -> None:
+    """The loss is quadratic in s = b - k·x: three values give its minimum, to compare with k = 1/(v + sigma²), b = k·m."""
+    mean, variance, process = 0.8, 1.7, VE(0.5, 1.0)
+    field, objective = Gaussian([mean], [[variance]], process), kind(density=Levels(1))
+    sigma2 = float(process.sigma(torch.tensor(process.t_max, dtype=torch.float64))) ** 2
+    x0 = field.sample(Noise(range(N)))
+
+    class Line(Wrong):
+        def __init__(self, k: float, b: float) -> None:
+            super().__init__(field, 0.0)
+            self.k, self.b = k, b
+
+        def __call__(self, x: torch.Tensor, t: torch.Tensor, cond: torch.Tensor | None = None) -> Prediction:
+            return Prediction.of_score(self.process, x, t, self.b - self.k * x)
+
+    def loss(k: float, b: float) -> float:
+        return float(objective(Line(k, b), x0, noise=Noise(range(N), stream=1)).mean())
+
+    base = loss(0, 0)
+    kk, bb = loss(1, 0) + loss(-1, 0) - 2 * base, loss(0, 1) + loss(0, -1) - 2 * base
+    k1, b1 = (loss(1, 0) - loss(-1, 0)) / 2, (loss(0, 1) - loss(0, -1)) / 2
+    kb = loss(1, 1) - base - (kk + bb) / 2 - k1 - b1
+    k, b = numpy.linalg.solve([[kk, kb], [kb, bb]], [-k1, -b1])
+    # Regressing -noise/sigma on x with residual variance 1/sigma² - k: the textbook standard errors of slope and intercept.
+    total = variance + sigma2
+    residual = 1 / sigma2 - 1 / total
+    assert abs(k - 1 / total) < 5 * math.sqrt(residual / total / N)
+    assert abs(b - mean / total) < 5 * math.sqrt(residual * (1 + mean**2 / total) / N)
+
+
+# --- one loss per example ---------------------------------------------------------------------------------------------
+
+
+@each_objective
+@each_weighting
+def test_an_examples_loss_does_not_depend_on_its_batch(kind: Any, weighting: Weighting) -> None:
+    true, objective = mixture(PROCESSES["ve"]), of_weighting(kind, weighting)
+    x0 = true.sample(Noise(range(6)))
+    wrong = Wrong(true, C)
+    whole = objective(wrong, x0, noise=Noise(range(6), stream=1))
+    alone = torch.cat([objective(wrong, x0[i : i + 1], noise=Noise([i], stream=1)) for i in range(6)])
+    numpy.testing.assert_allclose(whole, alone, rtol=1e-11)
+
+
+@each_objective
+def test_the_loss_of_an_image_is_that_of_its_pixels_as_a_vector(kind: Any) -> None:
+    """All axes but the batch are summed, not the last one alone."""
+    means = torch.randn(2, 2, 3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    image = GaussianMixture([1, 1], means, [0.5, 0.5], VE(0.1, 5.0))
+    vector = GaussianMixture([1, 1], means.flatten(1), [0.5, 0.5], VE(0.1, 5.0))
+    x0, objective = image.sample(Noise(range(5))), kind()
+    one = objective(Wrong(image, C), x0, noise=Noise(range(5), stream=1))
+    two = objective(Wrong(vector, C), x0.flatten(1), noise=Noise(range(5), stream=1))
+    assert torch.equal(one, two)
+
+
+@each_objective
+def test_the_terms_of_an_objective_are_its_losses_at_times_inside_the_range(kind: Any) -> None:
+    process = PROCESSES["vp"]
+    true, objective = mixture(process), kind()
+    x0 = true.sample(Noise(range(50)))
+    terms = objective.terms(true, x0, noise=Noise(range(50), stream=1))
+    assert torch.equal(terms.loss, objective(true, x0, noise=Noise(range(50), stream=1)))
+    assert terms.t is not None
+    assert bool(((terms.t >= process.t_min) & (terms.t <= process.t_max)).all())
+
+
+# --- denoising score matching: what the weights mean ------------------------------------------------------------------
+
+
+class Remembers:
+    """A field that remembers what it was asked, so that a test can undo the noising: noise = (x_t - alpha·x0)/sigma."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+        self.process, self.shape, self.data_mean, self.data_std = inner.process, inner.shape, inner.data_mean, inner.data_std
+
+    def __call__(self, x: torch.Tensor, t: torch.Tensor, cond: torch.Tensor | None = None) -> Prediction:
+        self.x, self.t, self.said = x, t, self.inner(x, t)
+        return self.said
+
+
+def asked(objective: Denoising, process: Process) -> tuple[Any, ...]:
+    """The losses of a wrong field with all that entered them, each recovered from outside."""
+    true = mixture(process)
+    x0, field = true.sample(Noise(range(200))), Remembers(Wrong(true, C))
+    loss = objective(field, x0, noise=Noise(range(200), stream=1))
+    alpha, sigma = process.alpha(field.t)[:, None], process.sigma(field.t)[:, None]
+    return loss, x0, (field.x - alpha * x0) / sigma, field.said, alpha, sigma
+
+
+@each_process
+def test_sigma_squared_makes_the_loss_the_squared_error_of_the_predicted_noise(process: Process) -> None:
+    loss, _, noise, said, _, sigma = asked(Denoising(Uniform(), SigmaSquared()), process)
+    error = said.noise - noise
+    # the noise is recovered as a difference divided by sigma: its digits are those of x_t/sigma
+    assert bool(((loss - 0.5 * (error**2).sum(1)).abs() <= 100 * 2.3e-16 * (1 + loss) * (1 + 5 / sigma[:, 0])).all())
+
+
+@each_process
+@pytest.mark.parametrize("sd", [0.5, 2.0])
+def test_the_edm_weight_makes_the_loss_the_squared_error_of_the_unit_variance_output(process: Process, sd: float) -> None:
+    loss, x0, noise, said, alpha, sigma = asked(Denoising(Uniform(), EDMWeight(data_std=sd)), process)
+    r = (alpha**2 * sd**2 + sigma**2).sqrt()
+    target = (sigma * x0 / sd - alpha * sd * noise) / r  # the output that EDM trains, of x0 and the noise
+    output = (sigma * said.denoised / sd - alpha * sd * said.noise) / r
+    # said.denoised is (x + sigma²·score)/alpha: its digits are those of x_t/alpha, and those of the noise are x_t/sigma
+    lost = (1 + 5 / sigma + 5 * sigma**2 / alpha)[:, 0] * (1 + said.score.abs().amax(1))
+    assert bool(((loss - 0.5 * ((output - target) ** 2).sum(1)).abs() <= 400 * 2.3e-16 * (1 + loss) * lost).all())
+
+
+@each_process
+def test_power_interpolates_between_unweighted_and_sigma_squared(process: Process) -> None:
+    alpha, sigma = torch.rand(2, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(Power(2.0)(alpha, sigma), SigmaSquared()(alpha, sigma))
+    assert torch.equal(Power(0.0)(alpha, sigma), Unweighted()(alpha, sigma))
+    numpy.testing.assert_allclose(Power(1.0)(alpha, sigma) ** 2, sigma**2, rtol=1e-15)
+
+
+def test_the_edm_weight_on_a_network_with_edm_output_is_the_plain_squared_error_of_the_network() -> None:
+    """Through a ScoreModel: the loss is 1/2·|network's answer - target|² whatever the level, here for the answer 0."""
+
+    class Zero(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1, dtype=torch.float64))
+
+        def forward(self, x: torch.Tensor, label: torch.Tensor, cond: Any) -> torch.Tensor:
+            return self.weight * x
+
+    sd, process = 0.5, VE(0.01, 50.0)
+    field = Remembers(ScoreModel(Zero(), EDM(data_std=sd), process, (2,)))
+    x0 = mixture(process).sample(Noise(range(200)))
+    with torch.no_grad():
+        loss = Denoising(LogNormal(), EDMWeight(data_std=sd))(field, x0, noise=Noise(range(200), stream=1))
+    sigma = process.sigma(field.t)[:, None]
+    target = (sigma * x0 / sd - sd * (field.x - x0) / sigma) / (sd**2 + sigma**2).sqrt()
+    lost = (1 + 5 / sigma**2)[:, 0]
+    assert bool(((loss - 0.5 * (target**2).sum(1)).abs() <= 100 * 2.3e-16 * (1 + loss) * lost).all())
+
+
+@each_process
+def test_all_levels_summed_have_the_expectation_of_levels_drawn(process: Process) -> None:
+    true = mixture(process)
+    drawn = Denoising(Levels(6))
+    losses = [
+        objective(Wrong(true, C), true.sample(Noise(range(N), stream=s)), noise=Noise(range(N), stream=s + 1))
+        for objective, s in ((drawn, 0), (replace(drawn, every_level=True), 2))
+    ]
+    assert within_five(*losses)
+    assert float(losses[1].var()) < float(losses[0].var())
+
+
+def test_the_noise_of_a_level_is_one_draw_and_levels_have_different_noise() -> None:
+    """Recorded from outside: on every rung of `every_level` the same x0 is noised by other numbers."""
+    process = PROCESSES["ve"]
+    true = mixture(process)
+    seen = []
+
+    class Listens(Remembers):
+        def __call__(self, x: torch.Tensor, t: torch.Tensor, cond: torch.Tensor | None = None) -> Prediction:
+            seen.append(((x - x0) / self.process.sigma(t)[:, None], t))
+            return super().__call__(x, t)
+
+    x0 = true.sample(Noise(range(4)))
+    Denoising(Levels(3), every_level=True)(Listens(true), x0, noise=Noise(range(4), stream=1))
+    numpy.testing.assert_allclose(sorted(float(t[0]) for _, t in seen), [0.0, 0.5, 1.0], atol=1e-14)
+    assert all(float((a - b).abs().min()) > 1e-6 for i, (a, _) in enumerate(seen) for b, _ in seen[:i])

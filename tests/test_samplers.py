@@ -1,0 +1,623 @@
+"""Samplers: what each step does to a Gaussian is known without Monte Carlo, and what the loop promises is held.
+
+On Gaussian data every score is affine, so every step is affine in the state and in the noise. `affine_map` reads the map of a
+whole run off from outside, by starting at 0 and at the unit vectors and by feeding zeros and unit vectors as noise; the mean
+and the covariance are then pushed through it exactly.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy
+import pytest
+import torch
+from scipy import integrate, linalg, optimize
+
+from scorefield import (
+    VE,
+    VP,
+    Cosine,
+    Flow,
+    Gaussian,
+    GaussianMixture,
+    Karras,
+    Noise,
+    NotFinite,
+    Prediction,
+    Process,
+    ScorefieldError,
+    Tabulated,
+    geometric,
+    registry,
+    uniform,
+)
+from scorefield.samplers import Annealed, Consistent, Euler, Heun, Langevin, Moment, Sampler, sample, simulate
+
+SAMPLERS: dict[str, Any] = {name: kind() for name, kind in registry.every("sampler").items()}
+JUMPING = {name: sampler for name, sampler in SAMPLERS.items() if sampler.order is not None}
+PROCESSES = {
+    "ve": VE(0.05, 8.0),
+    "vp": VP(),
+    "cosine": Cosine(),
+    "flow": Flow(),
+    "karras": Karras(0.05, 8.0),
+    "tabulated": Tabulated.linear(1000),
+}
+each_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+each_jumping = pytest.mark.parametrize("sampler", JUMPING.values(), ids=JUMPING)
+each_process = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
+
+MEAN, COVARIANCE = numpy.array([1.5, -0.5]), numpy.array([[1.5, 0.4], [0.4, 0.3]])
+
+
+def doubles(*numbers: Any) -> torch.Tensor:
+    return torch.tensor(numbers, dtype=torch.float64)
+
+
+class Scripted(Noise):
+    """Noise that is not random: draw number k of row r is `script(k, r)`, and draws are counted."""
+
+    def __init__(self, rows: int, script: Any = None) -> None:
+        super().__init__(range(rows))
+        self.script = script
+
+    def normal(self, shape: Any = ()) -> torch.Tensor:
+        draw = torch.zeros(len(self), *shape, dtype=torch.float64)
+        if self.script is not None:
+            self.script(self.draws, draw)
+        self.draws += 1
+        return draw
+
+
+def affine_map(
+    field: Any, sampler: Sampler, ladder: torch.Tensor, denoise: bool = False
+) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
+    """Return (A, B, c) of x_end = A·x_start + B·z + c, z being all the noise of the run laid end to end."""
+    d = field.shape[0]
+    probe = Scripted(1)
+    list(simulate(field, sampler, ladder, torch.zeros(1, d, dtype=torch.float64), noise=probe, denoise=denoise))
+
+    def script(k: int, draw: torch.Tensor) -> None:
+        draw[1 + d + k * d : 1 + d + (k + 1) * d] = torch.eye(d, dtype=torch.float64)
+
+    start = torch.zeros(1 + d + d * probe.draws, d, dtype=torch.float64)
+    start[1 : 1 + d] = torch.eye(d, dtype=torch.float64)
+    *_, last = simulate(field, sampler, ladder, start, noise=Scripted(len(start), script), denoise=denoise)
+    ends = last.x.numpy()
+    return (ends[1 : 1 + d] - ends[0]).T, (ends[1 + d :] - ends[0]).T, ends[0]
+
+
+def push(mean: numpy.ndarray, covariance: numpy.ndarray, run: tuple[numpy.ndarray, ...]) -> tuple[numpy.ndarray, numpy.ndarray]:
+    a, b, c = run
+    return a @ mean + c, a @ covariance @ a.T + b @ b.T
+
+
+def moments_at(process: Process, t: float) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """The mean and covariance of x_t when x0 ~ N(MEAN, COVARIANCE)."""
+    alpha, sigma = float(process.alpha(doubles(t))), float(process.sigma(doubles(t)))
+    return alpha * MEAN, alpha**2 * COVARIANCE + sigma**2 * numpy.eye(2)
+
+
+def draws_no_noise(sampler: Sampler) -> bool:
+    field, probe = Gaussian(MEAN, COVARIANCE, VE(0.1, 1.0)), Scripted(1)
+    list(simulate(field, sampler, geometric(field.process, 3), torch.zeros(1, 2, dtype=torch.float64), noise=probe))
+    return probe.draws == 0
+
+
+DETERMINISTIC = {name: sampler for name, sampler in JUMPING.items() if draws_no_noise(sampler)}
+
+
+def short(sampler: Any, steps: int = 12) -> tuple[Any, int]:
+    """The sampler and the number of levels of a run of about `steps` steps."""
+    return sampler.within(steps)
+
+
+def ladder_for(sampler: Any, process: Process, levels: int) -> torch.Tensor:
+    return registry.find("ladder", sampler.ladder)(process, levels)
+
+
+# --- declared facts ---------------------------------------------------------------------------------------------------
+
+
+@each_sampler
+def test_a_sampler_declares_its_facts(sampler: Any) -> None:
+    assert sampler.order is None or sampler.order >= 1
+    assert sampler.evaluations_per_step >= 1
+    assert sampler.levels >= 1
+    assert sampler.ladder in registry.names("ladder")
+
+
+@each_sampler
+def test_a_sampler_within_a_number_of_steps_takes_about_that_many(sampler: Any) -> None:
+    for steps in (10, 100):
+        within, levels = sampler.within(steps)
+        assert type(within) is type(sampler)
+        assert abs(levels * within.steps_per_level - steps) <= steps / 2
+
+
+@each_sampler
+def test_the_declared_evaluations_are_the_ones_that_are_made(sampler: Any) -> None:
+    """Every step makes them, the last rung of a jumping sampler is no step, and the final denoising makes one more."""
+    calls = []
+
+    class Counting(Gaussian):
+        def __call__(self, x: torch.Tensor, t: torch.Tensor, cond: torch.Tensor | None = None) -> Prediction:
+            calls.append(t)
+            return super().__call__(x, t, cond)
+
+    short_sampler, levels = short(sampler)
+    field = Counting(MEAN, COVARIANCE, VE(0.1, 1.0))
+    *_, last = simulate(field, short_sampler, ladder_for(sampler, field.process, levels), noise=Noise(range(2)))
+    steps = levels * short_sampler.steps_per_level if sampler.order is None else levels - 1
+    assert len(calls) == last.evaluations == steps * sampler.evaluations_per_step + 1
+
+
+# --- measured order ---------------------------------------------------------------------------------------------------
+
+
+@each_process
+@each_jumping
+def test_the_measured_order_on_a_gaussian_is_the_declared_one(sampler: Any, process: Process) -> None:
+    """The error of the mean and of the covariance at the end of the ladder, as steps are halved: no Monte Carlo.
+
+    The ladder is part of the range only, in which a tabulated process is cut into whole numbers of its own steps.
+    """
+    field = Gaussian(MEAN, COVARIANCE, process)
+    low, high = (process.t_min + share * (process.t_max - process.t_min) for share in (0.3, 0.7))
+    errors = []
+    for steps in (40, 80, 160):
+        ladder = torch.linspace(high, low, steps + 1, dtype=torch.float64)
+        mean, covariance = push(*moments_at(process, high), affine_map(field, sampler, ladder))
+        true_mean, true_covariance = moments_at(process, low)
+        errors.append(numpy.abs(mean - true_mean).max() + numpy.abs(covariance - true_covariance).max())
+    orders = numpy.log2(numpy.divide(errors[:-1], errors[1:]))
+    assert errors[-1] < 1e-11 or orders[-1] >= sampler.order - 0.1, (errors, orders)
+
+
+@pytest.mark.parametrize("process", [VE(0.05, 8.0), VP(), Flow()], ids=["ve", "vp", "flow"])
+@pytest.mark.parametrize("sampler", DETERMINISTIC.values(), ids=DETERMINISTIC)
+def test_the_measured_order_on_a_mixture_is_the_declared_one(sampler: Any, process: Process) -> None:
+    """Against scipy's eighth-order solution of dx/dt = f·x - g²·score/2, from points between and around the modes."""
+    field = GaussianMixture([0.8, 0.2], [[-2.0, 0.0], [2.0, 1.0]], [0.6, 0.9], process)
+    low, high = (process.t_min + share * (process.t_max - process.t_min) for share in (0.2, 0.8))
+    start = doubles([-3.0, 1.0], [0.4, 0.1], [2.0, -2.0], [-0.3, -0.4])
+
+    def slope(t: float, x: numpy.ndarray) -> numpy.ndarray:
+        time = torch.full((4,), t, dtype=torch.float64)
+        state = torch.tensor(x).reshape(4, 2)
+        f, g = process.drift(time)[:, None], process.diffusion(time)[:, None]
+        return (f * state - g**2 * field(state, time).score / 2).flatten().numpy()
+
+    exact = integrate.solve_ivp(slope, (high, low), start.flatten().numpy(), method="DOP853", rtol=1e-12, atol=1e-12).y[:, -1]
+    errors = []
+    for steps in (80, 160, 320):
+        ladder = torch.linspace(high, low, steps + 1, dtype=torch.float64)
+        *_, last = simulate(field, sampler, ladder, start, noise=Scripted(4), denoise=False)
+        errors.append(numpy.abs(last.x.flatten().numpy() - exact).max())
+    orders = numpy.log2(numpy.divide(errors[:-1], errors[1:]))
+    assert orders[-1] >= sampler.order - 0.1, (errors, orders)
+
+
+@each_process
+@pytest.mark.parametrize("sampler", DETERMINISTIC.values(), ids=DETERMINISTIC)
+def test_on_a_single_point_a_deterministic_sampler_is_exact_in_any_number_of_steps(sampler: Any, process: Process) -> None:
+    """The noise is then constant along the path: x = alpha·m + sigma·z with the z of the start."""
+    field, z = GaussianMixture([1.0], [[1.0, -2.0]], [0.0], process), doubles([0.3, -1.2])
+    ladder = uniform(process, 4)
+    alpha, sigma = process.alpha(ladder)[:, None], process.sigma(ladder)[:, None]
+    path = alpha * doubles(1.0, -2.0) + sigma * z
+    seen = [moment.x for moment in simulate(field, sampler, ladder, path[:1], noise=Scripted(1), denoise=False)]
+    for j in range(4):
+        # the score of a point mass, (alpha·m - x)/sigma², is a difference; it is lost by |x|/sigma at every level passed
+        lost = 20 * 2.3e-16 * (1 + 5 / float(sigma[: j + 1].min())) * 5
+        assert bool(((seen[j] - path[j : j + 1]).abs() <= lost).all())
+
+
+# --- the steps, against the papers ------------------------------------------------------------------------------------
+
+
+@each_process
+def test_euler_is_ddim(process: Process) -> None:
+    """Song, Meng, Ermon (2021), equation 12 with sigma_t = 0: predict x0, predict the noise, join them one level down."""
+    field = GaussianMixture([0.8, 0.2], [[-2.0, 0.0], [2.0, 1.0]], [0.6, 0.9], process)
+    ladder = uniform(process, 9)[1:-1]
+    start = doubles([0.4, 0.1], [-3.0, 1.0])
+    x = start
+    for t, s in zip(ladder[:-1], ladder[1:], strict=True):
+        view = field(x, t.expand(2))
+        x = process.alpha(s) * view.denoised + process.sigma(s) * view.noise
+    *_, last = simulate(field, Euler(), ladder, start, noise=Scripted(2), denoise=False)
+    numpy.testing.assert_allclose(last.x, x, rtol=1e-11)
+
+
+def test_heun_is_algorithm_1_of_edm() -> None:
+    """Karras et al. (2022), algorithm 1, on sigma(t) = t: d = (x - D(x))/t, an Euler step, and the mean of both slopes."""
+    process = Karras(0.05, 8.0)
+    field = GaussianMixture([0.8, 0.2], [[-2.0, 0.0], [2.0, 1.0]], [0.6, 0.9], process)
+    ladder = geometric(process, 9)
+    start = doubles([0.4, 0.1], [-3.0, 1.0])
+    x = start
+    for t, s in zip(ladder[:-1], ladder[1:], strict=True):
+        d = (x - field(x, t.expand(2)).denoised) / t
+        ahead = x + (s - t) * d
+        x = x + (s - t) * (d + (ahead - field(ahead, s.expand(2)).denoised) / s) / 2
+    *_, last = simulate(field, Heun(), ladder, start, noise=Scripted(2), denoise=False)
+    numpy.testing.assert_allclose(last.x, x, rtol=1e-11)
+
+
+# --- Langevin ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tau", [0.001, 0.1, 0.5])
+@each_process
+def test_the_stationary_variance_of_plain_langevin_is_v_over_one_minus_tau_over_2v(process: Process, tau: float) -> None:
+    """The fixed point of one step's map, on every principal axis; its mean is the true one, without bias."""
+    field = Gaussian(MEAN, COVARIANCE, process)
+    time = between(process, 0.5)
+    true_mean, true_covariance = moments_at(process, time)
+    variances, axes = numpy.linalg.eigh(true_covariance)
+    if tau >= 2 * variances.min():
+        pytest.skip("the step is unstable: the variance grows for ever")
+    a, b, c = affine_map(field, Langevin(tau=tau, steps=1), doubles(time))
+    stationary = linalg.solve_discrete_lyapunov(a, b @ b.T)
+    numpy.testing.assert_allclose(
+        stationary, axes @ numpy.diag(variances / (1 - tau / (2 * variances))) @ axes.T, rtol=1e-9, atol=1e-10
+    )
+    numpy.testing.assert_allclose(numpy.linalg.solve(numpy.eye(2) - a, c), true_mean, rtol=1e-9)
+
+
+def between(process: Process, share: float) -> float:
+    return process.t_min + share * (process.t_max - process.t_min)
+
+
+def test_plain_langevin_without_a_step_size_takes_a_tenth_of_the_variance_of_the_noise() -> None:
+    process = VE(0.05, 8.0)
+    field = Gaussian([0.0, 0.0], COVARIANCE, process)
+    _, b, _ = affine_map(field, Langevin(steps=1), doubles(0.0))
+    numpy.testing.assert_allclose(b, math.sqrt(2 * 0.1 * 0.05**2) * numpy.eye(2), rtol=1e-13, atol=1e-17)
+
+
+def steps_seen(field: Any, sampler: Sampler, ladder: torch.Tensor) -> tuple[list[float], list[float], list[float]]:
+    """(time, tau by the drift, tau by the noise) of every step of a run on N(0, ·), measured from outside.
+
+    Row 0 starts at 1 and gets no noise; row 1 gets 1 at every draw. With s = -k·x a step multiplies by 1 - tau·k and adds
+    sqrt(2·tau)·z, so both taus can be solved for.
+    """
+
+    def script(k: int, draw: torch.Tensor) -> None:
+        draw[1] = 1.0
+
+    moments = list(simulate(field, sampler, ladder, doubles([1.0], [0.0]), noise=Scripted(2, script), denoise=False))
+    times, drifts, noises = [], [], []
+    for before, after in zip(moments, moments[1:], strict=False):
+        level = (after.step - 1) // sampler.steps_per_level
+        t = float(ladder[level])
+        slope = 1 / (float(field.covariance) + float(field.process.sigma(doubles(t))) ** 2)
+        (x0, x1), (y0, y1) = before.x.flatten().tolist(), after.x.flatten().tolist()
+        times.append(t)
+        drifts.append((1 - y0 / x0) / slope)
+        noises.append((y1 - (y0 / x0) * x1) ** 2 / 2)
+    return times, drifts, noises
+
+
+@pytest.mark.parametrize("sampler", [Annealed(3, eps=1e-5), Annealed.from_ncsn(steps=4)], ids=["annealed", "from_ncsn"])
+def test_annealed_steps_are_eps_times_the_variance_of_the_level_over_the_smallest(sampler: Annealed) -> None:
+    """tau_j = eps·sigma_j²/sigma_min², in the drift and in the noise, with j = i // k; eps of the code of NCSN is ours."""
+    process = VE(0.01, 1.0)
+    field, ladder = Gaussian([0.0], [[0.5]], process), geometric(process, 10)
+    times, drifts, noises = steps_seen(field, sampler, ladder)
+    eps = {3: 1e-5, 4: 2e-5}[sampler.steps_per_level]
+    sigma = [10 ** (-2 * (i // sampler.steps_per_level) / 9) for i in range(10 * sampler.steps_per_level)]
+    numpy.testing.assert_allclose(noises, [eps * s**2 / 0.01**2 for s in sigma], rtol=1e-9)
+    numpy.testing.assert_allclose(drifts, [eps * s**2 / 0.01**2 for s in sigma], rtol=1e-9)
+    assert times == [float(ladder[i // sampler.steps_per_level]) for i in range(10 * sampler.steps_per_level)]
+
+
+def test_from_ncsn_is_the_published_setting() -> None:
+    """Song and Ermon (2019): 100 steps a level with 2e-5, so 0.2 on the first of the levels 1 to 0.01."""
+    sampler, process = Annealed.from_ncsn(), VE(0.01, 1.0)
+    assert sampler.steps_per_level == 100
+    _, _, noises = steps_seen(Gaussian([0.0], [[0.5]], process), replace(sampler, steps_per_level=1), geometric(process, 10))
+    assert math.isclose(noises[0], 0.2, rel_tol=1e-9)
+    assert math.isclose(noises[-1], 2e-5, rel_tol=1e-9)
+
+
+@pytest.mark.parametrize(("levels", "steps"), [(10, 1), (10, 5), (40, 3)])
+def test_annealed_without_eps_keeps_the_variance_closest_to_the_levels(levels: int, steps: int) -> None:
+    """On a single data point, x has the variance of the level times V after k steps; no other eps brings V nearer to 1."""
+    process = VE(0.01, 1.0)
+    field, ladder = GaussianMixture([1.0], [[0.0]], [0.0], process), geometric(process, levels)
+    sigma = process.sigma(ladder)
+
+    def misfit(eps: float | None) -> float:
+        run = affine_map(field, Annealed(steps, eps), ladder[-1:]) if levels == 1 else None
+        assert run is None
+        a, b, _ = affine_map(field, Annealed(steps, eps), ladder)
+        del a
+        last = b[:, -steps:]  # the noise of the last level, and its shrinkage, from the runs of that level alone
+        shrink = 1 - last[0, -1] ** 2 / 2 / float(sigma[-1]) ** 2
+        variance = float(sigma[-2]) ** 2 * shrink ** (2 * steps) + float(last[0] @ last[0])
+        return abs(variance / float(sigma[-1]) ** 2 - 1)
+
+    chosen = misfit(None)
+    best = optimize.minimize_scalar(
+        lambda log_eps: misfit(math.exp(log_eps)),
+        bounds=(math.log(1e-9), math.log(1e-4)),
+        method="bounded",
+        options={"xatol": 1e-9},
+    )
+    assert chosen <= best.fun * (1 + 1e-6)
+
+
+def test_the_score_is_evaluated_at_the_previous_state_and_at_the_rungs_own_time() -> None:
+    asked: list[tuple[torch.Tensor, float]] = []
+
+    class Listening(Gaussian):
+        def __call__(self, x: torch.Tensor, t: torch.Tensor, cond: torch.Tensor | None = None) -> Prediction:
+            asked.append((x, float(t[0])))
+            return super().__call__(x, t, cond)
+
+    field = Listening(MEAN, COVARIANCE, VE(0.1, 1.0))
+    ladder = geometric(field.process, 4)
+    moments = list(simulate(field, Annealed(3), ladder, noise=Noise(range(2))))
+    for i, (x, t) in enumerate(asked[:-1]):
+        assert torch.equal(x, moments[i].x)
+        assert t == float(ladder[i // 3])
+    assert asked[-1][1] == float(ladder[-1])
+
+
+# --- two modes with weights 0.8 and 0.2 -------------------------------------------------------------------------------
+
+PAIR = GaussianMixture([0.8, 0.2], [[-5.0, 0.0], [5.0, 0.0]], [1.0, 1.0], VE(0.01, 10.0))
+SAMPLES = 2000
+
+
+def share_on_the_left(x: torch.Tensor) -> float:
+    return float((x[:, 0] < 0).double().mean())
+
+
+def test_annealed_langevin_gives_two_modes_their_weights() -> None:
+    """With 200 levels of 20 steps. The lag of a finite ladder behind its levels is 0.006 here, well inside 5 standard errors;
+    with 10 levels of 100 steps it would be 0.055, and outside."""
+    x = sample(PAIR, Annealed(20), geometric(PAIR.process, 200), noise=Noise(range(SAMPLES)))
+    assert abs(share_on_the_left(x) - 0.8) < 5 * math.sqrt(0.8 * 0.2 / SAMPLES)
+
+
+def test_plain_langevin_at_one_level_keeps_the_weights_of_its_start() -> None:
+    """From N(0, 10²), half of the samples begin on either side, and stay there: 0.5, which is 33 standard errors from 0.8."""
+    noise = Noise(range(SAMPLES))
+    start = 10 * noise.normal((2,))
+    *_, last = simulate(PAIR, Langevin(tau=0.1, steps=300), doubles(0.0), start, noise=noise)
+    share = share_on_the_left(last.x)
+    assert abs(share - 0.8) > 5 * math.sqrt(0.8 * 0.2 / SAMPLES)
+    assert abs(share - share_on_the_left(start)) < 5 * math.sqrt(0.25 / SAMPLES)
+    near = (last.x[:, 0].abs() - 5).abs() < 5  # they have long arrived in the modes: it is not that they need more time
+    assert bool(near.all())
+
+
+# --- consistent annealed sampling -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("eta", [None, 0.5, 1.0, 1.3])
+@each_process
+def test_consistent_sampling_puts_the_noise_on_every_level_exactly(process: Process, eta: float | None) -> None:
+    """On a single data point m: from N(alpha_0·m, sigma_0²) every step leads to N(alpha_j·m, sigma_j²), whatever eta."""
+    point = numpy.array([1.0, -2.0])
+    field = GaussianMixture([1.0], [point.tolist()], [0.0], process)
+    ratios = numpy.geomspace(
+        *(float(process.sigma(doubles(t)) / process.alpha(doubles(t))) for t in (between(process, 0.6), between(process, 0.2))),
+        9,
+    )
+    ladder = process.time_of_sigma(torch.tensor(ratios))
+    alpha, sigma = process.alpha(ladder).numpy(), process.sigma(ladder).numpy()
+    gamma = (ratios[1] / ratios[0], ratios[-1] / ratios[-2])
+    if eta is not None and not 1 - min(gamma) < eta < 1 + min(gamma):
+        pytest.skip("eta is out of bounds for this ladder")
+    for j in range(1, 9):
+        mean, covariance = push(
+            alpha[0] * point, sigma[0] ** 2 * numpy.eye(2), affine_map(field, Consistent(eta), ladder[: j + 1])
+        )
+        numpy.testing.assert_allclose(mean, alpha[j] * point, rtol=1e-10)
+        numpy.testing.assert_allclose(covariance, sigma[j] ** 2 * numpy.eye(2), rtol=1e-10, atol=1e-14)
+
+
+def test_consistent_sampling_of_itself_draws_from_the_posterior_of_the_next_level() -> None:
+    """Bayes: given x0 (here known) and x_t = x0 + sigma·z, x_s is normal with weights by precision; a VE process."""
+    process = VE(0.1, 2.0)
+    ladder = geometric(process, 2)
+    field = GaussianMixture([1.0], [[0.0]], [0.0], process)
+    a, b, _ = affine_map(field, Consistent(), ladder)
+    s2, t2 = 0.1**2, 2.0**2
+    precision = 1 / s2 + 1 / (t2 - s2)  # of x_s given x0 = 0 and x_t: prior N(0, s²) and likelihood N(x_t; x_s, t² - s²)
+    assert math.isclose(float(b @ b.T), 1 / precision, rel_tol=1e-12)
+    assert math.isclose(float(a), 1 / (t2 - s2) / precision, rel_tol=1e-12)
+
+
+@pytest.mark.parametrize("eta", [0.1, 1.9])
+def test_consistent_sampling_refuses_an_eta_that_cannot_reach_the_next_level(eta: float) -> None:
+    field = Gaussian(MEAN, COVARIANCE, VE(0.1, 10.0))
+    with pytest.raises(ScorefieldError, match=rf"got eta = {eta} for neighbouring levels of ratio .*, expected 0\..* to 1\."):
+        sample(field, Consistent(eta), geometric(field.process, 5), noise=Noise([0]))
+
+
+# --- the loop ---------------------------------------------------------------------------------------------------------
+
+
+def run(sampler: Any, noise: Noise, process: Process | None = None, **more: Any) -> Iterator[Moment]:
+    field = GaussianMixture([0.8, 0.2], [[-2.0, 0.0], [2.0, 1.0]], [0.6, 0.9], process or VE(0.1, 5.0))
+    sampler, levels = short(sampler)
+    return simulate(field, sampler, ladder_for(sampler, field.process, levels), noise=noise, **more)
+
+
+@each_sampler
+def test_a_sample_is_the_same_alone_and_in_a_batch_of_64(sampler: Any) -> None:
+    *_, whole = run(sampler, Noise(range(64)))
+    for i in (0, 17, 63):
+        *_, alone = run(sampler, Noise([i]))
+        numpy.testing.assert_allclose(alone.x[0], whole.x[i], rtol=0, atol=1e-12)
+
+
+@each_sampler
+def test_the_same_seeds_give_the_same_samples_and_others_others(sampler: Any) -> None:
+    first, again, other = (list(run(sampler, Noise(range(s, s + 5))))[-1].x for s in (0, 0, 5))
+    assert torch.equal(first, again)
+    assert bool((first != other).all())
+
+
+@each_sampler
+def test_samples_of_an_image_are_those_of_its_pixels_as_a_vector(sampler: Any) -> None:
+    means = torch.randn(2, 1, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    short_sampler, levels = short(sampler)
+    ends = []
+    for shaped in (means, means.flatten(1)):
+        field = GaussianMixture([1, 1], shaped, [0.5, 0.3], VE(0.1, 5.0))
+        ends.append(sample(field, short_sampler, ladder_for(sampler, field.process, levels), noise=Noise(range(4))))
+    assert ends[0].shape == (4, 1, 2, 3)
+    numpy.testing.assert_allclose(ends[0].flatten(1), ends[1], rtol=0, atol=1e-12)
+
+
+@each_process
+def test_the_loop_starts_from_the_mean_and_spread_of_noised_data(process: Process) -> None:
+    """alpha·mean for zero noise, and the root of alpha²·Var + sigma² beside it for unit noise."""
+    field = Gaussian([1.5, -0.5], [[2.0, 0.0], [0.0, 2.0]], process)
+
+    def script(k: int, draw: torch.Tensor) -> None:
+        draw[1] = 1.0
+
+    x = next(simulate(field, Euler(), uniform(process, 3), noise=Scripted(2, script))).x
+    mean, covariance = moments_at(process, process.t_max)
+    del covariance
+    alpha, sigma = float(process.alpha(doubles(process.t_max))), float(process.sigma(doubles(process.t_max)))
+    numpy.testing.assert_allclose(x[0], mean, rtol=1e-14)
+    numpy.testing.assert_allclose(x[1] - x[0], math.sqrt(2 * alpha**2 + sigma**2), rtol=1e-13)
+
+
+@each_sampler
+def test_the_run_ends_with_the_posterior_mean_of_its_last_state(sampler: Any) -> None:
+    process = VE(0.1, 5.0)
+    field = GaussianMixture([0.8, 0.2], [[-2.0, 0.0], [2.0, 1.0]], [0.6, 0.9], process)
+    *_, before, last = run(sampler, Noise(range(5)), process)
+    expected = before.x + 0.1**2 * field(before.x, torch.full((5,), process.t_min, dtype=torch.float64)).score
+    numpy.testing.assert_allclose(last.x, expected, rtol=0, atol=1e-13)
+    assert last.t == 0.0
+    *_, raw = run(sampler, Noise(range(5)), process, denoise=False)
+    assert torch.equal(raw.x, before.x)
+
+
+@each_sampler
+def test_moments_count_the_steps_and_the_evaluations_never_fall(sampler: Any) -> None:
+    moments = list(run(sampler, Noise(range(2))))
+    assert [moment.step for moment in moments] == list(range(len(moments)))
+    assert {moment.steps for moment in moments} == {len(moments) - 1}
+    assert moments[0].evaluations == 0
+    assert all(a.evaluations <= b.evaluations for a, b in zip(moments, moments[1:], strict=False))
+    assert all(moment.x.dtype == torch.float64 and not moment.x.requires_grad for moment in moments)
+
+
+@each_sampler
+@pytest.mark.parametrize("hold", [1, 3])
+def test_a_moments_time_is_the_one_at_which_its_state_lives(sampler: Any, hold: int) -> None:
+    """After a Langevin step x still has the noise of its rung; after a jump it has that of the next; at the end none."""
+    names = set(type(sampler).__dataclass_fields__)
+    if hold > 1 and not names & {"steps_per_level", "steps"}:
+        pytest.skip("one step a level by nature")
+    held = replace(sampler, **{name: hold for name in ("steps_per_level", "steps") if name in names})
+    field = Gaussian(MEAN, COVARIANCE, VE(0.1, 5.0))
+    ladder = geometric(field.process, 4)
+    times = [moment.t for moment in simulate(field, held, ladder, noise=Noise([0]))]
+    rungs = ladder.tolist()
+    if sampler.order is None:
+        assert times == [rungs[0], *[t for t in rungs for _ in range(hold)], 0.0]
+    else:
+        assert times == [*rungs, rungs[-1], 0.0]
+
+
+def test_a_given_start_is_used_as_it_is_and_one_of_the_wrong_shape_is_refused() -> None:
+    field, start = Gaussian(MEAN, COVARIANCE, VE(0.1, 5.0)), doubles([7.0, 8.0])
+    assert torch.equal(next(simulate(field, Euler(), geometric(field.process, 3), start, noise=Noise([0]))).x, start)
+    with pytest.raises(ScorefieldError, match=r"got a start of shape \(1, 2\), expected \(2, 2\): one sample per seed"):
+        next(simulate(field, Euler(), geometric(field.process, 3), start, noise=Noise([0, 1])))
+
+
+class Spoilt(Gaussian):
+    """A field whose score is NaN (or infinite) for one sample below a time."""
+
+    def __init__(self, below: float, value: float, which: int) -> None:
+        super().__init__(MEAN, COVARIANCE, VE(0.1, 5.0))
+        self.below, self.value, self.which = below, value, which
+
+    def __call__(self, x: torch.Tensor, t: torch.Tensor, cond: torch.Tensor | None = None) -> Prediction:
+        score = super().__call__(x, t, cond).score.clone()
+        if float(t[0]) < self.below:
+            score[self.which] = self.value
+        return Prediction.of_score(self.process, x, t, score)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_number_that_is_not_finite_stops_the_loop_and_is_named(value: float) -> None:
+    """Times 1, 3/4, 1/2, 1/4, 0 with 2 steps each: the first bad score is that of step 5, at t = 0.5."""
+    field = Spoilt(0.6, value, which=1)
+    moments = simulate(field, Annealed(2), geometric(field.process, 5), noise=Noise(range(3)))
+    seen = []
+    with pytest.raises(NotFinite, match=r"got NaN or infinity in 1 of 3 samples at step 5 \(t = 0\.5\) of Annealed"):
+        seen.extend(moment.step for moment in moments)
+    assert seen == [0, 1, 2, 3, 4]
+
+
+@each_sampler
+def test_every_sampler_stops_at_a_nan(sampler: Any) -> None:
+    field = Spoilt(2.0, math.nan, which=0)
+    short_sampler, levels = short(sampler)
+    with pytest.raises(NotFinite, match=r"in 1 of 2 samples at step 1 "):
+        sample(field, short_sampler, ladder_for(sampler, field.process, levels), noise=Noise(range(2)))
+
+
+BAD_LADDERS = {
+    "turned round": (lambda ladder: ladder.flip(0), "do not turn it round"),
+    "standing still": (lambda ladder: ladder[[0, 1, 1, 2]], "do not fall strictly"),
+    "empty": (lambda ladder: ladder[:0], "got a ladder of 0 times"),
+    "too noisy": (lambda ladder: ladder + 0.5, r"got times from 1\.5 to 0\.5, expected them inside \[0, 1\]"),
+    "too clean": (lambda ladder: ladder - 0.5, r"expected them inside \[0, 1\]"),
+    "not a number": (lambda ladder: ladder * math.nan, "got"),
+    "of levels instead of times": (lambda ladder: VE(0.1, 5.0).sigma(ladder), r"expected them inside \[0, 1\]"),
+}
+
+
+@each_sampler
+@pytest.mark.parametrize(("spoil", "sentence"), BAD_LADDERS.values(), ids=BAD_LADDERS)
+def test_a_ladder_that_does_not_fall_inside_the_range_is_refused(sampler: Any, spoil: Any, sentence: str) -> None:
+    field = Gaussian(MEAN, COVARIANCE, VE(0.1, 5.0))
+    with pytest.raises(ScorefieldError, match=sentence) as refusal:
+        next(simulate(field, short(sampler)[0], spoil(uniform(field.process, 5)), noise=Noise([0])))
+    assert not isinstance(refusal.value, NotFinite)  # refused before it is used, not after
+
+
+def test_a_ladder_below_the_smallest_time_of_its_process_is_refused() -> None:
+    """VP stops at t = 0.001, for at 0 there is no noise to divide by."""
+    field = Gaussian(MEAN, COVARIANCE, VP())
+    with pytest.raises(ScorefieldError, match=r"expected them inside \[0\.001, 1\]"):
+        next(simulate(field, Euler(), doubles(1.0, 0.5, 0.0), noise=Noise([0])))
+
+
+def test_samples_of_a_fine_deterministic_run_have_the_distribution_of_the_data() -> None:
+    """End to end on a Gaussian, without Monte Carlo: the map of the whole run, its start and its last step included.
+
+    The start, N(alpha·mean, alpha²·std² + sigma²), has the mean of the data's variances; that and the final Tweedie step are
+    the only errors left, and both are known: the covariance that must come out is computed for them by hand.
+    """
+    process = VE(0.01, 50.0)
+    field = Gaussian(MEAN, COVARIANCE, process)
+    mean, covariance = push(
+        MEAN, (0.9 + 50.0**2) * numpy.eye(2), affine_map(field, Heun(), geometric(process, 400), denoise=True)
+    )
+    variances, axes = numpy.linalg.eigh(COVARIANCE)
+    flow = (variances + 0.01**2) / (variances + 50.0**2)  # the probability flow scales an axis by the ratio of its deviations
+    shrink = (variances / (variances + 0.01**2)) ** 2  # the posterior mean
+    expected = axes @ numpy.diag((0.9 + 50.0**2) * flow * shrink) @ axes.T
+    coarse = push(MEAN, (0.9 + 50.0**2) * numpy.eye(2), affine_map(field, Heun(), geometric(process, 200), denoise=True))[1]
+    numpy.testing.assert_allclose(mean, MEAN, rtol=1e-9)
+    left = numpy.abs(covariance - expected).max()
+    assert left < numpy.abs(coarse - expected).max() / 3.5  # a second-order error: a quarter at half the step
+    assert left < numpy.abs(coarse - covariance).max() / 2.5  # and what is left is that error, a third of the last change
