@@ -148,7 +148,12 @@ def largest_distance(data: Tensor, *, at_most: int = 4096, seed: int = 0) -> flo
     if len(data) > at_most:
         data = data[Noise(range(len(data)), stream=seed).uniform(()).argsort()[:at_most]]
     rows = flat(data).double()
-    largest = max((float(torch.cdist(some, rows).max()) for some in torch.split(rows, 512)), default=0.0)
+    rows = rows - rows.mean(dim=0)  # cdist multiplies matrices and would lose its digits far from the origin
+    largest = 0.0
+    for some in torch.split(rows, 512):
+        distances = torch.cdist(some, rows)
+        i, j = divmod(int(distances.argmax()), len(rows))
+        largest = max(largest, float((some[i] - rows[j]).norm()))
     if not largest > 0:
         raise ScorefieldError(f"got {len(rows)} data points without two different ones, expected a spread: check the data")
     return largest

@@ -107,8 +107,8 @@ class Process(ABC):
         Returns:
             Times, the shape of `ratio`, float64, exact to rounding (bisection on log sigma/alpha).
 
-        >>> float(VE(0.01, 10.0).time_of_sigma(torch.tensor(10.0)))
-        1.0
+        >>> VE(0.01, 10.0).time_of_sigma(torch.tensor([10.0, 1.0]))
+        tensor([1.0000, 0.6667], dtype=torch.float64)
         """
         goal = -2 * ratio.double().log()
         low, high = torch.full_like(goal, self.t_min), torch.full_like(goal, self.t_max)

@@ -104,15 +104,15 @@ class Noise:
         return tuple(torch.cat(parts) for parts in zip(*words, strict=True))
 
     def uniform(self, shape: Sequence[int] = ()) -> Tensor:
-        """Draw U(0, 1) with 53 random bits, shape `(batch, *shape)`, float64; never exactly 0 or 1.
+        """Draw U(0, 1) with 52 random bits, shape `(batch, *shape)`, float64; never exactly 0 or 1 (a 53rd bit would round to 1).
 
         >>> Noise([1, 2]).uniform((3,)).shape
         torch.Size([2, 3])
         """
         size = math.prod(shape)
         a, b, c, d = self._words((size + 1) // 2)
-        pairs = torch.stack([(a >> 5) * 67108864 + (b >> 6), (c >> 5) * 67108864 + (d >> 6)], dim=-1)
-        return ((pairs.flatten(1)[:, :size] + 0.5) / 2.0**53).reshape(len(self), *shape)
+        pairs = torch.stack([(a >> 6) * 67108864 + (b >> 6), (c >> 6) * 67108864 + (d >> 6)], dim=-1)
+        return ((pairs.flatten(1)[:, :size].double() + 0.5) / 2.0**52).reshape(len(self), *shape)
 
     def normal(self, shape: Sequence[int] = ()) -> Tensor:
         """Draw N(0, I) by Box and Muller (1958), shape `(batch, *shape)`, float64; tails reach 6.7 standard deviations.
@@ -122,8 +122,9 @@ class Noise:
         """
         size = math.prod(shape)
         a, b, c, d = self._words((size + 3) // 4)
-        radius = torch.stack([a, c], dim=-1).add(0.5).div_(2.0**32).log_().mul_(-2).sqrt_()
-        angle = torch.stack([b, d], dim=-1).mul(2 * math.pi / 2.0**32)
+        # .double() first: an integer tensor plus 0.5 is float32, which would leave 24 of the 32 bits
+        radius = torch.stack([a, c], dim=-1).double().add_(0.5).div_(2.0**32).log_().mul_(-2).sqrt_()
+        angle = torch.stack([b, d], dim=-1).double().mul_(2 * math.pi / 2.0**32)
         both = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=-1)
         return both.flatten(1)[:, :size].reshape(len(self), *shape)
 

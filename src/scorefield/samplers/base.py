@@ -52,14 +52,14 @@ class Rung:
 def rungs_of(process: Process, ladder: Tensor) -> list[Rung]:
     """Return the rungs of a ladder; raises `ScorefieldError` unless the times fall strictly inside the process's range."""
     times = torch.as_tensor(ladder, dtype=torch.float64).reshape(-1)
-    if len(times) == 0 or bool((times.diff() >= 0).any()):
+    if len(times) == 0 or not bool(times.isfinite().all() and (times.diff() < 0).all()):
         raise ScorefieldError(
             f"got a ladder of {len(times)} times that do not fall strictly, expected t_0 > t_1 > ...: make it with "
             "geometric(process, levels) and do not turn it round"
         )
     low, high = process.t_min, process.t_max
     slack = 1e-9 * max(abs(high), 1.0)
-    if float(times[0]) > high + slack or float(times[-1]) < min(low, 0.0) - slack:
+    if float(times[0]) > high + slack or float(times[-1]) < low - slack:
         raise ScorefieldError(
             f"got times from {float(times[0]):g} to {float(times[-1]):g}, expected them inside [{low:g}, {high:g}] "
             f"of {process}: make the ladder with field.process"
@@ -206,7 +206,8 @@ def simulate(
                 x = sampler.step(counted, x, rung, state, noise)
             step = rung.index * hold + held + 1
             _check(x, sampler, step, rung.t)
-            yield Moment(x, rung.t if rung.s is None or hold > 1 else rung.s, step, steps, counted.evaluations, state)
+            lives = rung.t if rung.s is None or sampler.order is None else rung.s  # dwelling samplers stay on their rung
+            yield Moment(x, lives, step, steps, counted.evaluations, state)
     if denoise:
         with torch.no_grad():
             x = counted(x, rungs[-1].t).denoised

@@ -111,14 +111,17 @@ class Annealed(Sampler):
 class Consistent(Sampler):
     """Consistent annealed sampling: each step adds just the noise that puts x on the next level exactly.
 
-        x <- x + eta·sigma_j²·score + sigma_{j+1}·sqrt(1 - ((1 - eta)/gamma)²)·z,    gamma = sigma_{j+1}/sigma_j
+    In z = x/alpha with noise level lambda = sigma/alpha, which makes every process variance exploding:
 
-    If the noise in x has level sigma_j before the step, it has level sigma_{j+1} after it, which annealed Langevin only
-    approaches. It needs 1 - gamma <= eta <= 1 + gamma, and one step a level.
+        z <- z + eta·(denoised - z) + lambda_s·sqrt(1 - ((1 - eta)/gamma)²)·noise,    gamma = lambda_s/lambda
+
+    where denoised - z = lambda²·(score of z). If the noise in z has level lambda before the step, it has level lambda_s after
+    it, which annealed Langevin only approaches. It needs 1 - gamma <= eta <= 1 + gamma, and takes one step a level.
 
     Attributes:
-        eta: fraction of the way to the denoised image, in (0, 2); None chooses 1 - gamma² of each pair of levels, for which a
-            step is the DDPM posterior mean and noise of a VE process (it always lies inside the bounds).
+        eta: fraction of the way to the denoised sample, in (0, 2); None chooses 1 - gamma² of each pair of levels, for which a
+            step draws from the posterior of the next level given the denoised sample (DDPM's ancestral step with the smaller
+            of its two variances); it always lies inside the bounds.
     """
 
     eta: Positive | None = None
@@ -128,22 +131,22 @@ class Consistent(Sampler):
     levels: ClassVar[int] = 100
 
     def start(self, rungs: list[Rung]) -> list[tuple[float, float]]:
-        """Return (drift, noise) coefficients of every rung."""
+        """Return eta and the noise's coefficient of every rung but the last."""
         coefficients = []
         for rung in rungs[:-1]:
-            gamma = rung.sigma_s / rung.sigma
+            below = rung.sigma_s / rung.alpha_s
+            gamma = below / (rung.sigma / rung.alpha)
             eta = 1 - gamma**2 if self.eta is None else self.eta
             if not 1 - gamma <= eta <= 1 + gamma:
                 raise ScorefieldError(
                     f"got eta = {eta:g} for neighbouring levels of ratio {gamma:.4g}, expected {1 - gamma:.4g} to "
                     f"{1 + gamma:.4g}: use more levels or leave eta unset"
                 )
-            beta = math.sqrt(max(0.0, 1 - ((1 - eta) / gamma) ** 2))
-            coefficients.append((eta * rung.sigma**2, rung.sigma_s * beta))
+            coefficients.append((eta, below * math.sqrt(max(0.0, 1 - ((1 - eta) / gamma) ** 2))))
         return coefficients
 
     def step(self, field: Counted, x: Sample, rung: Rung, state: list[tuple[float, float]], noise: Noise) -> Sample:
         if rung.s is None:
             return x
-        drift, spread = state[rung.index]
-        return x + drift * field(x, rung.t).score + spread * noise.normal(x.shape[1:])
+        (eta, spread), z = state[rung.index], x / rung.alpha
+        return rung.alpha_s * (z + eta * (field(x, rung.t).denoised - z) + spread * noise.normal(x.shape[1:]))
