@@ -109,7 +109,9 @@ class GaussianMixture:
                 f"got weights {tuple(w.shape)}, means {tuple(m.shape)}, stds {tuple(s.shape)}, expected (k,), (k, *shape), (k,)"
             )
         if not bool((w > 0).all() and (s >= 0).all() and w.isfinite().all() and m.isfinite().all() and s.isfinite().all()):
-            raise ScorefieldError("got a weight <= 0, a std < 0 or a NaN, expected positive weights, finite means and stds >= 0")
+            raise ScorefieldError(
+                "got a weight <= 0, a std < 0 or a NaN, expected positive weights, finite means and stds >= 0"
+            )
         self.process, self.shape = process, tuple(m.shape[1:])
         self.weights, self.means, self.stds = w / w.sum(), m.flatten(1), s
         centre = self.weights @ self.means

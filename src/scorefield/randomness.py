@@ -104,13 +104,14 @@ class Noise:
         return tuple(torch.cat(parts) for parts in zip(*words, strict=True))
 
     def uniform(self, shape: Sequence[int] = ()) -> Tensor:
-        """Draw U(0, 1) with 52 random bits, shape `(batch, *shape)`, float64; never exactly 0 or 1 (a 53rd bit would round to 1).
+        """Draw U(0, 1) with 52 random bits, shape `(batch, *shape)`, float64; never exactly 0 or 1.
 
         >>> Noise([1, 2]).uniform((3,)).shape
         torch.Size([2, 3])
         """
         size = math.prod(shape)
         a, b, c, d = self._words((size + 1) // 2)
+        # 52 bits and a half: with 53 the largest would round to 1.
         pairs = torch.stack([(a >> 6) * 67108864 + (b >> 6), (c >> 6) * 67108864 + (d >> 6)], dim=-1)
         return ((pairs.flatten(1)[:, :size].double() + 0.5) / 2.0**52).reshape(len(self), *shape)
 

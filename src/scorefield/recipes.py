@@ -12,11 +12,21 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from scorefield.config import Optimiser, RunConfig, Training
 from scorefield.data import Dataset
-from scorefield.levels import Levels, LogNormal, largest_distance, level_ratio, number_of_levels, step_size
+from scorefield.levels import (
+    Levels,
+    LogNormal,
+    largest_distance,
+    level_ratio,
+    number_of_levels,
+    reachable_ratio,
+    step_size,
+    thin,
+)
 from scorefield.nets.mlp import MLPConfig
 from scorefield.nets.residual import ResidualConfig
 from scorefield.nets.unet import UNetConfig
@@ -37,6 +47,7 @@ class Facts:
         kind: "image" or "vector".
         shape: of one example.
         examples: how many there are.
+        mean: of the examples, `shape`, float64.
         std: root of the variance around the mean, averaged over coordinates.
         distance: the largest pairwise distance.
     """
@@ -45,6 +56,7 @@ class Facts:
     kind: str
     shape: tuple[int, ...]
     examples: int
+    mean: Tensor
     std: float
     distance: float
 
@@ -62,17 +74,26 @@ class Recipe:
     why: tuple[str, ...]
 
 
-def measure(data: Dataset, encoded: Tensor) -> Facts:
-    """Return the facts of a data set whose training part in model space is `encoded`, `(n, *shape)`."""
-    std = float((encoded.double() - encoded.double().mean(dim=0)).square().mean().sqrt())
-    return Facts(data.name, data.kind, data.shape, len(encoded), std, largest_distance(encoded))
+def measure(data: Dataset) -> Facts:
+    """Return the facts of a data set's training part in model space, a few thousand examples at a time."""
+    n, encode = len(data.train), data.affine.encode
+    pieces = torch.split(data.train, 4096)
+    mean = sum((encode(piece).double().sum(dim=0) for piece in pieces), torch.zeros(data.shape, dtype=torch.float64)) / n
+    square = sum(float((encode(piece).double() - mean).square().sum()) for piece in pieces)
+    some = thin(n, 4096)
+    std = math.sqrt(square / (n * math.prod(data.shape)))
+    return Facts(data.name, data.kind, data.shape, n, mean, std, largest_distance(encode(data.train[some])))
 
 
-def _levels_from_data(facts: Facts, steps: int) -> tuple[VE, int, Annealed, tuple[str, ...]]:
-    """NCSNv2's techniques 1, 2 and 4: sigma_max, number of levels and eps, with their reasons."""
+def _levels_from_data(facts: Facts, steps: int, reachable: bool) -> tuple[VE, int, Annealed, tuple[str, ...]]:
+    """NCSNv2's techniques 1, 2 and 4: sigma_max, number of levels and eps, with their reasons.
+
+    With `reachable`, the ratio of levels is also small enough for the Langevin steps to keep the variance within 10 %.
+    """
     low = 0.02 if facts.kind == "image" else 0.01
     process = VE(low, round(facts.distance, 4))
-    gamma = level_ratio(facts.dimension)
+    overlap = level_ratio(facts.dimension)
+    gamma = min(overlap, reachable_ratio(steps)) if reachable else overlap
     levels = number_of_levels(process.sigma_min, process.sigma_max, gamma)
     real = (process.sigma_max / process.sigma_min) ** (1 / (levels - 1))
     eps = step_size(real, steps, low)
@@ -80,8 +101,8 @@ def _levels_from_data(facts: Facts, steps: int) -> tuple[VE, int, Annealed, tupl
     why = (
         f"sigma_max = {process.sigma_max:.4g}: the largest distance between two examples (NCSNv2, technique 1)",
         f"sigma_min = {low:g}: {unit}",
-        f"levels = {levels}: in {facts.dimension} dimensions neighbouring levels overlap by half "
-        f"at a ratio of {gamma:.4g} (technique 2)",
+        f"levels = {levels}: in {facts.dimension} dimensions neighbouring levels overlap by half at a ratio of {overlap:.4g} "
+        f"(technique 2)" + (f", but {steps} steps follow a ratio of at most {gamma:.4g}" if gamma < overlap else ""),
         f"eps = {eps:.3g}, {eps / low**2:.3g}·sigma² on every level: keeps the variance right "
         f"after {steps} Langevin steps (technique 4)",
     )
@@ -100,7 +121,7 @@ def _unet(facts: Facts) -> UNetConfig:
 @register("recipe", "auto")
 def auto(facts: Facts) -> Recipe:
     """The default: noise levels and Langevin step from the data, EDM preconditioning, weight and noise density."""
-    process, levels, sampler, why = _levels_from_data(facts, steps=5)
+    process, levels, sampler, why = _levels_from_data(facts, steps=5, reachable=True)
     network = _unet(facts) if facts.kind == "image" else MLPConfig()
     # Training looks where there is something to learn: far above the data's spread the denoised image is just the mean, far
     # below sigma_min·10 it is the input. EDM's density for std 0.5, moved with the data's own std.
@@ -124,7 +145,7 @@ def auto(facts: Facts) -> Recipe:
 @register("recipe", "ncsnv2")
 def ncsnv2(facts: Facts) -> Recipe:
     """NCSNv2 (2020): levels and step from the data, an unconditional network divided by sigma, EMA 0.999, Adam 1e-4."""
-    process, levels, sampler, why = _levels_from_data(facts, steps=5)
+    process, levels, sampler, why = _levels_from_data(facts, steps=5, reachable=False)
     network = _unet(facts) if facts.kind == "image" else MLPConfig()
     config = RunConfig(
         source=facts.source,
@@ -164,6 +185,7 @@ def ncsn(facts: Facts) -> Recipe:
         if facts.kind == "image"
         else f"ten geometric levels from {process.sigma_max:g} (the spread of the data) to {process.sigma_min:g}",
         f"eps = {2e-5 * unit**2:g}, 100 steps a level; weight sigma²; Adam at 1e-3, batch 128, no EMA: the paper's numbers",
+        "network: a stack of noise-conditioned residual blocks; the paper's is a RefineNet",
         "final denoising step: not in the paper; most of its FID gap was the missing step (arXiv 2009.05475)",
     )
     return Recipe(config, why)

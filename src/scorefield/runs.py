@@ -9,6 +9,7 @@ checkpoints/       to go on from
 
 from __future__ import annotations
 
+import json
 import platform
 from dataclasses import dataclass
 from functools import cached_property
@@ -160,3 +161,14 @@ def open_run(path: str | Path) -> Run:
 def load_field(path: str | Path) -> ScoreModel:
     """Return the trained field of a run's folder: a `Field` like any other."""
     return open_run(path).field
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Return the lines of a `metrics.jsonl`, without one that a kill cut short."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            lines.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return lines

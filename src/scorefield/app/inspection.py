@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scorefield import files
 from scorefield.app.common import choose_sampler
-from scorefield.runs import Run, open_run
+from scorefield.runs import Run, open_run, read_log
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ def inspect(run: str | Path) -> InspectReport:
     held_out = None
     log = opened.path / "metrics.jsonl"
     if log.exists():
-        for line in log.read_text(encoding="utf-8").splitlines():
-            held_out = json.loads(line).get("held_out", held_out)
+        for line in read_log(log):
+            held_out = line.get("held_out", held_out)
     sigmas = tuple(opened.config.process.sigma(ladder).tolist())
     return InspectReport(opened, sigmas, files.read_json(quality) if quality.exists() else None, held_out)

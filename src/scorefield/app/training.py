@@ -15,20 +15,23 @@ from scorefield import files, pictures, registry
 from scorefield.app.common import pick_device, picture_of
 from scorefield.config import RunConfig, data_config, override, plain
 from scorefield.data import Dataset, open_source
-from scorefield.errors import ScorefieldError
+from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.exact import GaussianMixture
 from scorefield.levels import geometric, karras
 from scorefield.objectives.base import SigmaSquared
 from scorefield.objectives.denoising import Denoising
 from scorefield.randomness import Noise, stream_of
 from scorefield.recipes import measure
-from scorefield.runs import Run, build_model, manifest_of, open_run, save_model
+from scorefield.runs import Run, build_model, manifest_of, open_run, read_log, save_model
 from scorefield.samplers import Heun, simulate
 from scorefield.shapes import flat
 from scorefield.training.loop import Progress, Trainer
 
 CURVE_LEVELS = 24
 CURVE_EXAMPLES = 512
+
+
+Watch = Callable[["Plan | Progress"], None]
 
 
 def _quiet(_: Any) -> None:
@@ -78,7 +81,7 @@ def train(
     seed: int = 0,
     device: str = "auto",
     resume: bool = False,
-    watch: Callable[[Plan | Progress], None] = _quiet,
+    watch: Watch = _quiet,
 ) -> TrainReport:
     """Learn the score of a data source and leave a self-describing run folder.
 
@@ -100,70 +103,103 @@ def train(
     """
     where, chosen = pick_device(device), registry.find("recipe", recipe)
     folder = Path(out) if out is not None else Path("runs") / (Path(source).stem or "run")
-    if (folder / "config.json").exists():
-        if not resume:
-            raise ScorefieldError(
-                f"got --out {folder}, which holds a run already, expected a new folder: choose another, or add --resume"
-            )
-        old = open_run(folder)
-        config = override(old.config, [*_budget(steps, seconds), *settings])
-        if source != config.source:
-            raise ScorefieldError(
-                f"got {source!r} for the run {folder}, expected {config.source!r}, which it was trained on: name that"
-            )
-        data = open_source(config.source, config.data)
-        if data.fingerprint != old.manifest["data"]["fingerprint"]:
-            raise ScorefieldError(
-                f"got data from {config.source!r} that differ from those the run {folder} was trained on, expected the same: "
-                "restore them or start a new run"
-            )
-        manifest, why = old.manifest, tuple(old.manifest["why"])
+    budget = _budget(steps, seconds)
+    goes_on = (folder / "config.json").exists()
+    if goes_on:
+        config, data, manifest = _go_on(folder, source, [*budget, *settings], resume)
+        facts, why = measure(data), tuple(manifest["why"])
     else:
-        if folder.exists() and any(folder.iterdir()):
-            raise ScorefieldError(
-                f"got --out {folder}, a folder that is not empty and no run, expected a new one: choose another"
-            )
+        _refuse_strangers(folder)
         data = open_source(source, data_config(settings))
-        facts = measure(data, data.affine.encode(data.train))
+        facts = measure(data)
         made = chosen(facts)
-        config = override(replace(made.config, source=source), [f"seed={seed}", *_budget(steps, seconds), *settings])
+        config = override(replace(made.config, source=source), [f"seed={seed}", *budget, *settings])
         why = made.why + tuple(f"{setting}: set by hand" for setting in settings)
         manifest = {}
-    encoded = data.affine.encode(data.train)
-    mean = encoded.double().mean(dim=0)
-    std = float((encoded.double() - mean).square().mean().sqrt())
-    model = build_model(config, data.shape, std, mean)
+    model = build_model(config, data.shape, facts.std, facts.mean)
     parameters = sum(p.numel() for p in model.parameters())
-    manifest = manifest or manifest_of(data, std, why, parameters)
+    manifest = manifest or manifest_of(data, facts.std, why, parameters)
     trainer = Trainer(config, data, model, folder / "checkpoints", where)
-    if resume:
+    if goes_on:
+        trainer.precision = manifest.get("precision", trainer.precision)  # measured once, so that both sittings agree
         trainer.resume()
     watch(Plan(data, config, why, parameters, folder))
-    if resume and trainer.fraction >= 1:
+    if trainer.fraction >= 1:
         return TrainReport(folder, **asdict(trainer.clock), held_out=math.nan, finished_before=True, written=())
-    folder.mkdir(parents=True, exist_ok=True)
-    files.write_json(folder / "config.json", plain(config))
+    return _train(trainer, folder, data, manifest, watch)
+
+
+def _go_on(folder: Path, source: str, settings: list[str], resume: bool) -> tuple[RunConfig, Dataset, dict[str, Any]]:
+    """Return what the run in `folder` goes on with, or refuse."""
+    if not resume:
+        raise ScorefieldError(
+            f"got --out {folder}, which holds a run already, expected a new folder: choose another, or add --resume"
+        )
+    old = open_run(folder)
+    config = override(old.config, settings)
+    if source != config.source:
+        raise ScorefieldError(
+            f"got {source!r} for the run {folder}, expected {config.source!r}, which it was trained on: name that"
+        )
+    for part in ("data", "network", "process", "parametrisation", "seed"):
+        if getattr(config, part) != getattr(old.config, part):
+            raise ScorefieldError(f"got another {part} for the run {folder}, expected its own: start a new run to change it")
+    data = open_source(config.source, config.data)
+    if data.fingerprint != old.manifest["data"]["fingerprint"]:
+        raise ScorefieldError(
+            f"got data from {config.source!r} that differ from those the run {folder} was trained on, expected the same: "
+            "restore them or start a new run"
+        )
+    return config, data, old.manifest
+
+
+def _refuse_strangers(folder: Path) -> None:
+    """Refuse a folder with anything in it but what a run that was killed while it began leaves behind."""
+    ours = {"model.safetensors", "manifest.json"}
+    if folder.exists() and (not folder.is_dir() or any(p.name not in ours and p.name[0] != "." for p in folder.iterdir())):
+        raise ScorefieldError(f"got --out {folder}, which is there already and no run, expected a new folder: choose another")
+
+
+def _train(trainer: Trainer, folder: Path, data: Dataset, manifest: dict[str, Any], watch: Watch) -> TrainReport:
+    """Run the loop, keeping weights, log and pictures up to date in the run's folder."""
     held_out, written = math.nan, list[Path]()
 
     def keep(finished: bool = False) -> None:
         manifest["progress"] = {**asdict(trainer.clock), "finished": finished}
-        manifest["precision"], manifest["device"] = trainer.precision, where.type
+        if trainer.precision != "auto":
+            manifest["precision"] = trainer.precision
+        manifest["device"] = trainer.device.type
         save_model(folder, trainer.average, manifest)
 
+    folder.mkdir(parents=True, exist_ok=True)
     keep()
-    with (folder / "metrics.jsonl").open("a", encoding="utf-8") as log:
-        for progress in trainer.run():
-            held_out = progress.extra.get("held_out", held_out)
-            if progress.event in ("log", "done"):
-                log.write(json.dumps(_line(progress)) + "\n")
-                log.flush()
-            if progress.event in ("checkpoint", "done"):
-                keep(finished=progress.event == "done")
-            if progress.event == "picture" or (progress.event == "done" and config.training.pictures):
-                written += _preview(trainer, folder, data)
-            watch(progress)
+    files.write_json(folder / "config.json", plain(trainer.config))  # last: with it the folder is a run
+    _forget_later_lines(folder / "metrics.jsonl", trainer.clock.step)
+    try:
+        with (folder / "metrics.jsonl").open("a", encoding="utf-8") as log:
+            for progress in trainer.run():
+                held_out = progress.extra.get("held_out", held_out)
+                if progress.event in ("log", "done"):
+                    log.write(json.dumps(_line(progress)) + "\n")
+                    log.flush()
+                if progress.event in ("ready", "checkpoint", "done"):
+                    keep(finished=progress.event == "done")
+                if progress.event == "picture" or (progress.event == "done" and trainer.config.training.pictures):
+                    written += _preview(trainer, folder, data)
+                watch(progress)
+    except (KeyboardInterrupt, NotFinite):
+        if trainer.is_finite():
+            keep()
+        raise
     written += _curve(open_run(folder), data)
     return TrainReport(folder, **asdict(trainer.clock), held_out=held_out, finished_before=False, written=tuple(written))
+
+
+def _forget_later_lines(log: Path, step: int) -> None:
+    """Drop the lines that a killed run wrote after the checkpoint from which it goes on, and a line cut short."""
+    if log.exists():
+        lines = [line for line in read_log(log) if line["step"] <= step]
+        files.write(log, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
 
 def _budget(steps: int | None, seconds: float | None) -> list[str]:

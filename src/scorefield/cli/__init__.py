@@ -60,5 +60,6 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(2) from None
     except KeyboardInterrupt as stop:
         by_term = stop.args == ("SIGTERM",)
-        print(f"scorefield: stopped by {'SIGTERM' if by_term else 'an interrupt'}", file=sys.stderr)
+        saved = "; the state is saved, go on with the same command and --resume" if isinstance(verb, Train) else ""
+        print(f"scorefield: stopped by {'SIGTERM' if by_term else 'an interrupt'}{saved}", file=sys.stderr)
         raise SystemExit(143 if by_term else 130) from None

@@ -104,6 +104,10 @@ class Trainer:
         """Write a checkpoint of this moment."""
         return checkpoint.save(self.folder, self.clock, checkpoint.state_of(self.model, self._own_average, self.optimiser))
 
+    def is_finite(self) -> bool:
+        """Whether the weights are numbers: an overflow inside the optimiser shows only at the next step's loss."""
+        return all(bool(value.isfinite().all()) for value in self.model.state_dict().values())
+
     @property
     def fraction(self) -> float:
         """Share of the budget that is spent, by steps or by seconds, whichever is further."""
@@ -236,7 +240,7 @@ class Trainer:
                     self.save()
                     yield report("checkpoint")
         except (KeyboardInterrupt, NotFinite):
-            if all(bool(value.isfinite().all()) for value in self.model.state_dict().values()):
+            if self.is_finite():
                 self.save()
             raise
         self.save()
