@@ -73,7 +73,7 @@ def main() -> None:
         print(json.dumps(rows[-1]), flush=True)
     result = {
         "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} threads",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, {torch.get_num_threads()} thr.",
         "scorefield": scorefield.__version__,
         "command": " ".join(["python", "benchmarks/digits.py", *sys.argv[1:]]),
         "rows": rows,
