@@ -88,6 +88,7 @@ def main() -> None:
     head = f"# Speed: {datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}"
     table = ["| what: one, other | one, ms | other, ms | other/one |", "|---|---|---|---|", *rows]
     text = "\n".join([head, "", f"`python benchmarks/speed.py`, medians of {ROUNDS} interleaved rounds.", "", *table]) + "\n"
+    (Path(__file__).parent / "results").mkdir(exist_ok=True)
     (Path(__file__).parent / "results" / "speed.md").write_text(text, encoding="utf-8")
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from scorefield import ScorefieldError, app, registry
@@ -71,9 +70,7 @@ def test_a_sample_does_not_depend_on_its_batch(digits: Path) -> None:
     together, alone = draw(run, 64, sampler, ladder, batch=64), draw(run, 64, sampler, ladder, batch=1)
     # Identical noise; float32 convolutions of other batch sizes add in another order, and 40 steps pass that on.
     assert float((together - alone).abs().max()) < 1e-5
-    assert torch.equal(draw(run, 5, sampler, ladder), draw(run, 7, sampler, ladder)[:5]) or (
-        float((draw(run, 5, sampler, ladder) - draw(run, 7, sampler, ladder)[:5]).abs().max()) < 1e-5
-    )
+    assert float((draw(run, 5, sampler, ladder) - draw(run, 7, sampler, ladder)[:5]).abs().max()) < 1e-5
 
 
 def test_the_same_training_twice_leaves_the_same_weights_and_pictures(digits: Path, tmp_path: Path) -> None:
@@ -108,12 +105,9 @@ def test_the_folder_describes_itself_and_opens_without_its_data(digits: Path) ->
     assert run.manifest["data"]["examples"] == 1198
     assert run.manifest["data"]["held_out"] == 599
     assert re.fullmatch("[0-9a-f]{64}", run.manifest["data"]["fingerprint"])
-    assert run.manifest["progress"] == {
-        "step": 8,
-        "seconds": pytest.approx(run.manifest["progress"]["seconds"]),
-        "images": 1024,
-        "finished": True,
-    }
+    progress = run.manifest["progress"]
+    assert (progress["step"], progress["images"], progress["finished"]) == (8, 1024, True)
+    assert progress["seconds"] > 0
     assert any("sigma_max = 9.63" in reason for reason in run.manifest["why"])
     lines = [json.loads(line) for line in (digits / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 8
@@ -166,10 +160,10 @@ def test_resume_goes_on_and_a_finished_run_stays_as_it_is(digits: Path, tmp_path
     app.train("digits", out=folder, steps=5, settings=SMALL)
     before = contents(folder)
     report = app.train("digits", out=folder, steps=5, resume=True)
-    assert report.finished_before
+    assert report.ended == "before"
     assert contents(folder) == before
     report = app.train("digits", out=folder, steps=8, resume=True)
-    assert (report.step, report.finished_before) == (8, False)
+    assert (report.step, report.ended) == (8, "done")
 
 
 # --- the wrong thing ---------------------------------------------------------------------------------------------------
@@ -279,7 +273,7 @@ def test_a_run_of_an_unknown_format_is_refused_with_advice(digits: Path, tmp_pat
 
 def test_durations_are_read_as_people_write_them() -> None:
     assert [seconds_of(text) for text in ("90", "90s", "3m", "1.5h", "1h30m", "2m30s")] == [90, 90, 180, 5400, 5400, 150]
-    for text in ("", "0", "soon", "3 m", "-5s", "1d"):
+    for text in ("", "0", "soon", "3 m", "-5s", "1d", "1h30"):
         with pytest.raises(ScorefieldError, match="expected"):
             seconds_of(text)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,16 +72,8 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 def test_stop_and_resume_is_the_uninterrupted_run_bit_for_bit(stop: int, data: Dataset, tmp_path: Path) -> None:
     whole = train(trainer_of(config_of(), data, tmp_path / "whole"))
     part = trainer_of(config_of(), data, tmp_path / "part")
-    with pytest.raises(KeyboardInterrupt):
-        take = part._step
-
-        def step_then_stop() -> float:
-            if part.clock.step == stop:
-                raise KeyboardInterrupt
-            return take()
-
-        part._step = step_then_stop  # type: ignore[method-assign]
-        train(part)
+    *_, last = part.run(stop=lambda: part.clock.step == stop)
+    assert last.event == "stopped"
     later = trainer_of(config_of(seed=0), data, tmp_path / "part")
     assert later.resume()
     assert later.clock.step == stop
@@ -205,26 +198,42 @@ def saved(data: Dataset, tmp_path: Path) -> tuple[Path, Trainer]:
     return tmp_path, trainer
 
 
-def test_every_flipped_bit_is_found_and_the_older_checkpoint_used(saved: tuple[Path, Trainer]) -> None:
+def test_every_flipped_bit_is_found_and_the_older_checkpoint_used(saved: tuple[Path, Trainer], tmp_path: Path) -> None:
     folder, _ = saved
-    path = folder / "step-00000002" / "state.safetensors"
-    content = path.read_bytes()
+    content = (folder / "step-00000002" / "state.safetensors").read_bytes()
     for position in range(0, len(content), max(1, len(content) // 40)):
-        path.write_bytes(content[:position] + bytes([content[position] ^ 16]) + content[position + 1 :])
-        found = checkpoint.newest(folder)
+        copied = tmp_path / f"copy-{position}"
+        shutil.copytree(folder, copied, ignore=shutil.ignore_patterns("copy-*"))
+        flipped = content[:position] + bytes([content[position] ^ 16]) + content[position + 1 :]
+        (copied / "step-00000002" / "state.safetensors").write_bytes(flipped)
+        found = checkpoint.newest(copied)
         assert found is not None
         assert found[0].step == 1
         assert "step-00000002 is damaged" in found[2][0]
 
 
+def test_a_damaged_checkpoint_does_not_stand_in_the_way_of_a_good_one(saved: tuple[Path, Trainer], data: Dataset) -> None:
+    folder, trainer = saved
+    (folder / "step-00000002" / "state.safetensors").write_bytes(b"")
+    later = trainer_of(config_of(), data, folder)
+    assert later.resume()
+    later._step()
+    later.save()
+    found = checkpoint.newest(folder)
+    assert found is not None
+    assert found[0].step == 2
+    assert same(everything(later), everything(trainer))
+
+
 @pytest.mark.parametrize("name", ["state.safetensors", "manifest.json"])
-def test_every_truncation_is_found(name: str, saved: tuple[Path, Trainer]) -> None:
+def test_every_truncation_is_found(name: str, saved: tuple[Path, Trainer], tmp_path: Path) -> None:
     folder, _ = saved
-    path = folder / "step-00000002" / name
-    content = path.read_bytes()
+    content = (folder / "step-00000002" / name).read_bytes()
     for length in [0, 1, len(content) // 2, len(content) - 3]:
-        path.write_bytes(content[:length])
-        found = checkpoint.newest(folder)
+        copied = tmp_path / f"copy-{length}"
+        shutil.copytree(folder, copied, ignore=shutil.ignore_patterns("copy-*"))
+        (copied / "step-00000002" / name).write_bytes(content[:length])
+        found = checkpoint.newest(copied)
         assert found is not None
         assert found[0].step == 1
 

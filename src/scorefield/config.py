@@ -33,15 +33,15 @@ _ANY = ConfigDict(arbitrary_types_allowed=True, extra="forbid", allow_inf_nan=Fa
 
 @dataclass(frozen=True, config=_ANY)
 class Optimiser:
-    """AdamW: learning rate with linear warm-up and a final linear decay to zero, and clipping of the gradient's norm.
+    """AdamW: learning rate with linear warm-up and a final linear decay, and clipping of the gradient's norm.
 
     Attributes:
-        lr: peak learning rate.
+        lr: peak learning rate, at most 1/100 of which is left at the end.
         betas: decay of the two moments.
         weight_decay: decoupled.
         clip: largest norm of the gradient, 0 for no clipping.
         warmup: steps from 0 to the peak.
-        decay: last fraction of the training over which lr falls to zero, in [0, 1].
+        decay: last fraction of the training over which lr falls, in [0, 1].
     """
 
     lr: Positive = 2e-3
@@ -223,6 +223,6 @@ def override(config: RunConfig, settings: Sequence[str]) -> RunConfig:
 def data_config(settings: Sequence[str]) -> DataConfig:
     """Return the data settings among `data.key=value` settings: they are needed before a recipe can see the data."""
     values = {"data": plain(DataConfig())}
-    _apply(values, [setting for setting in settings if setting.startswith("data.")])
+    _apply(values, [setting for setting in settings if setting.strip().startswith("data.")])
     data: DataConfig = _make(DataConfig, values["data"], "data")
     return data

@@ -167,7 +167,7 @@ def level_ratio(dimension: int) -> float:
     """Return gamma > 1, NCSNv2's ratio of neighbouring levels in `dimension` coordinates.
 
     In four dimensions and fewer there are no thin shells and every ratio overlaps by half; the ratio is therefore never
-    larger than NCSN's 100^(1/9) = 1.668. For CIFAR-10 the equation gives 220 levels; the paper rounds to 232.
+    larger than NCSN's 100^(1/9) = 1.668. For CIFAR-10 the equation gives 220 levels; the paper uses 232.
 
     >>> round(level_ratio(3 * 32 * 32), 4)
     1.0398

@@ -99,6 +99,11 @@ def gif(frames: Sequence[Image.Image], milliseconds: int = 80, last: int = 2000)
     return buffer.getvalue()
 
 
+def require_plots() -> None:
+    """Raise `ScorefieldError` now, before the work, if plots cannot be drawn."""
+    _figure(1, 1)
+
+
 def _figure(width: float | int, height: float | int) -> Any:
     """Return a figure and its axes without pyplot, whose backend and open figures belong to the caller."""
     try:

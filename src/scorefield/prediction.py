@@ -32,7 +32,7 @@ from scorefield.process import Positive, Process
 from scorefield.registry import register
 from scorefield.shapes import PerSample, Sample, over
 
-Label = Literal["log-sigma", "t", "sigma"] | Annotated[int, Bound(ge=2)]
+Label = Literal["log-sigma", "t", "sigma", "none"] | Annotated[int, Bound(ge=2)]
 
 
 @plain_dataclass(frozen=True, eq=False)
@@ -130,13 +130,13 @@ def label_of(kind: Label, process: Process, t: PerSample) -> PerSample:
     """Return what the network is told about the noise, `(batch,)`.
 
     Args:
-        kind: "log-sigma" for ln(sigma/alpha), "sigma" for sigma/alpha, "t" for the time, or a number of levels L for the
-            index 0..L-1 of the nearest rung of the process's geometric ladder (0 is the noisiest).
+        kind: "log-sigma" for ln(sigma/alpha), "sigma" for sigma/alpha, "t" for the time, "none" for 0 whatever the noise, or a
+            number of levels L for the index 0..L-1 of the nearest rung of the process's geometric ladder (0 is the noisiest).
         process: how the data are noised.
         t: times, `(batch,)`.
     """
-    if kind == "t":
-        return t
+    if kind in ("t", "none"):
+        return t if kind == "t" else torch.zeros_like(t)
     log_ratio = -0.5 * process.log_snr(t)
     if isinstance(kind, int):
         ends = torch.tensor([process.t_min, process.t_max], dtype=t.dtype, device=t.device)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from scorefield.config import Optimiser, RunConfig, Training
 from scorefield.data import Dataset
+from scorefield.errors import ScorefieldError
 from scorefield.levels import (
     Levels,
     LogNormal,
@@ -91,6 +92,11 @@ def _levels_from_data(facts: Facts, steps: int, reachable: bool) -> tuple[VE, in
     With `reachable`, the ratio of levels is also small enough for the Langevin steps to keep the variance within 10 %.
     """
     low = 0.02 if facts.kind == "image" else 0.01
+    if facts.distance <= 2 * low:
+        raise ScorefieldError(
+            f"got examples at most {facts.distance:.3g} apart, expected more than twice the smallest noise level, {low:g}: "
+            "they are all but the same"
+        )
     process = VE(low, round(facts.distance, 4))
     overlap = level_ratio(facts.dimension)
     gamma = min(overlap, reachable_ratio(steps)) if reachable else overlap
@@ -110,7 +116,7 @@ def _levels_from_data(facts: Facts, steps: int, reachable: bool) -> tuple[VE, in
 
 
 def _unet(facts: Facts) -> UNetConfig:
-    """Two resolutions for small images, a third above 16 pixels, a fourth above 48; pixels folded above 24."""
+    """Two resolutions of at most 16 pixels, else three; pixels folded 2x2 above 24 pixels and 4x4 above 96."""
     side = max(facts.shape[1:])
     patch = 1 if side <= 24 else 2 if side <= 96 else 4
     depth = 2 if side / patch <= 16 else 3
@@ -124,7 +130,8 @@ def auto(facts: Facts) -> Recipe:
     process, levels, sampler, why = _levels_from_data(facts, steps=5, reachable=True)
     network = _unet(facts) if facts.kind == "image" else MLPConfig()
     # Training looks where there is something to learn: far above the data's spread the denoised image is just the mean, far
-    # below sigma_min·10 it is the input. EDM's density for std 0.5, moved with the data's own std.
+    # below it the input. EDM's density for std 0.5, moved with the data's own std, and a little wider (1.4, not 1.2), because
+    # Langevin dynamics visits the ends of the ladder as often as the middle.
     density = LogNormal(mean=round(math.log(facts.std) - 0.5, 3), std=1.4)
     config = RunConfig(
         source=facts.source,
@@ -144,14 +151,14 @@ def auto(facts: Facts) -> Recipe:
 
 @register("recipe", "ncsnv2")
 def ncsnv2(facts: Facts) -> Recipe:
-    """NCSNv2 (2020): levels and step from the data, an unconditional network divided by sigma, EMA 0.999, Adam 1e-4."""
+    """NCSNv2 (2020): levels and step from the data, a network that is not told sigma, divided by it, EMA 0.999, Adam 1e-4."""
     process, levels, sampler, why = _levels_from_data(facts, steps=5, reachable=False)
     network = _unet(facts) if facts.kind == "image" else MLPConfig()
     config = RunConfig(
         source=facts.source,
         recipe="ncsnv2",
         process=process,
-        parametrisation=ScaledScore(),
+        parametrisation=ScaledScore(label="none"),
         network=network,
         objective=Denoising(density=Levels(levels)),
         sampler=sampler,
@@ -159,7 +166,14 @@ def ncsnv2(facts: Facts) -> Recipe:
         optimiser=Optimiser(lr=1e-4, betas=(0.9, 0.999), clip=0.0, warmup=0, decay=0.0),
         training=Training(ema=0.999),
     )
-    return Recipe(config, (*why, "s(x, sigma) = y(x)/sigma (technique 3), EMA 0.999 (technique 5), Adam at 1e-4, batch 128"))
+    return Recipe(
+        config,
+        (
+            *why,
+            "s(x, sigma) = y(x)/sigma (technique 3), EMA 0.999 (technique 5), Adam at 1e-4, batch 128",
+            "network: a U-Net or an MLP; the paper's is a RefineNet",
+        ),
+    )
 
 
 @register("recipe", "ncsn")

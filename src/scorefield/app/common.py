@@ -75,6 +75,8 @@ def draw(
     """
     if n < 1:
         raise ScorefieldError(f"got {n} samples to draw, expected at least 1: ask for more")
+    if batch < 1:
+        raise ScorefieldError(f"got a batch of {batch}, expected at least 1: ask for more")
     where = device or torch.device("cpu")
     field: Field = run.field.to(where)
     drawn = []

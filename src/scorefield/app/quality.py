@@ -12,15 +12,17 @@ from torch import Tensor
 
 from scorefield import files, registry
 from scorefield.app.common import Watch, choose_sampler, draw, pick_device, unwatched
-from scorefield.config import plain
 from scorefield.data import open_source
 from scorefield.errors import ScorefieldError
+from scorefield.levels import thin
 from scorefield.metrics.base import Estimate
 from scorefield.metrics.judge import train_judge
 from scorefield.randomness import Noise, stream_of
 from scorefield.runs import open_run
 from scorefield.shapes import flat
 
+LEAST = 20  # samples, and held-out examples
+MOST = 5000  # held-out examples: the balls of precision and recall need all pairs of distances
 FLOORS = 5  # subsets of the training part whose average is the floor
 
 
@@ -29,7 +31,8 @@ class QualityReport:
     """How good the samples of a run are, beside what real data score.
 
     Attributes:
-        samples, reference: how many of each.
+        samples, reference, floor_samples: how many samples, held-out examples, and training examples in the floor.
+        sampler, levels, seed: how the samples were drawn.
         judge: name and hash of the features, with its accuracy on held-out data.
         accuracy: of the judge on held-out data, in [0, 1].
         figures: metric name -> estimate on samples.
@@ -43,6 +46,10 @@ class QualityReport:
 
     samples: int
     reference: int
+    floor_samples: int
+    sampler: str
+    levels: int
+    seed: int
     judge: str
     accuracy: float
     figures: dict[str, Estimate]
@@ -87,11 +94,22 @@ def evaluate(
             f"got a run on {data.name!r}, which has no labelled images, expected them for the judge: "
             "evaluate digits, or images in class folders"
         )
+    if len(data.classes) < 2:
+        raise ScorefieldError(f"got {len(data.classes)} class in {data.name!r}, expected 2 or more: add class folders")
+    if min(n, len(data.held_out)) < LEAST:
+        raise ScorefieldError(
+            f"got {n} samples and {len(data.held_out)} held-out examples, expected at least {LEAST} of each: raise -n, or "
+            "train with a larger data.held_out"
+        )
     chosen, ladder = choose_sampler(opened, sampler, steps)
     tell(f"training the judge on {len(data.train)} labelled examples, then drawing {n} samples from {opened.path}")
     judge = train_judge(data.affine.encode(data.train), data.labels)
     x = draw(opened, n, chosen, ladder, seed=seed, device=where, watch=watch).clamp(-1, 1).float()
-    held_out, training = data.affine.encode(data.held_out), data.affine.encode(data.train)
+    rows = thin(len(data.held_out), MOST)
+    held_out, training = (
+        data.affine.encode(data.held_out[rows]),
+        data.affine.encode(data.train[thin(len(data.train), 10 * MOST)]),
+    )
     real, drawn, known = judge.features(held_out), judge.features(x), judge.features(training)
     metrics = {name: cls() for name, cls in registry.every("metric").items()}
     figures = {name: metric(drawn, real) for name, metric in metrics.items()}
@@ -100,23 +118,27 @@ def evaluate(
     best = {name: _average([metric(known[rows], real) for rows in shuffles]) for name, metric in metrics.items()}
     found = torch.bincount(judge.classify(x), minlength=len(data.classes)).double() / n
     assert data.held_out_labels is not None
+    stem = "quality" if sampler is None and steps is None else f"quality-{registry.name_of('sampler', chosen)}-{len(ladder)}"
     report = QualityReport(
         samples=n,
         reference=len(held_out),
+        floor_samples=min(n, len(known)),
+        sampler=str(chosen),
+        levels=len(ladder),
+        seed=seed,
         judge=judge.name,
-        accuracy=float((judge.classify(held_out) == data.held_out_labels).double().mean()),
+        accuracy=float((judge.classify(held_out) == data.held_out_labels[rows]).double().mean()),
         figures=figures,
         floor=best,
         better={name: metric.better for name, metric in metrics.items()},
         classes=dict(zip(data.classes, found.tolist(), strict=True)),
         nearest_training=_nearest(x, training),
         nearest_held_out=_nearest(held_out, training),
-        written=(opened.path / "quality.json", opened.path / "quality.md"),
+        written=(opened.path / f"{stem}.json", opened.path / f"{stem}.md"),
     )
     values = {key: value for key, value in asdict(report).items() if key != "written"}
-    values |= {"sampler": plain(chosen, "sampler"), "levels": len(ladder), "seed": seed}
-    files.write_json(opened.path / "quality.json", values)
-    files.write(opened.path / "quality.md", quality_table(report).encode())
+    files.write_json(report.written[0], values)
+    files.write(report.written[1], quality_table(report).encode())
     return report
 
 
@@ -126,7 +148,9 @@ def _average(estimates: list[Estimate]) -> Estimate:
 
 
 def _nearest(samples: Tensor, training: Tensor) -> float:
-    return float(torch.cdist(flat(samples).double(), flat(training).double()).min(dim=1).values.median())
+    known = flat(training).double()
+    nearest = [torch.cdist(some, known).min(dim=1).values for some in torch.split(flat(samples).double(), 512)]
+    return float(torch.cat(nearest).median())
 
 
 def quality_table(report: QualityReport) -> str:
@@ -134,9 +158,10 @@ def quality_table(report: QualityReport) -> str:
     lines = [
         f"# Quality of {report.samples} samples against {report.reference} held-out real examples",
         "",
-        f"Features: {report.judge}, trained on the training part only, {report.accuracy:.1%} right on the held-out part.",
+        f"Drawn by {report.sampler} on {report.levels} levels, seed {report.seed}. Features: {report.judge}, trained on the",
+        f"training part only, {report.accuracy:.1%} right on the held-out part. The floor is of examples that it has seen.",
         "",
-        "| figure | samples | real against real | better |",
+        f"| figure | samples | {report.floor_samples} training examples | better |",
         "|---|---|---|---|",
     ]
     for name, value in report.figures.items():

@@ -68,10 +68,24 @@ class _Film:
         if self.run.kind == "vector":
             ends = self.run.decode(self.frames[-1]).flatten(1)[:, :2]
             low, high = ends.min(dim=0).values, ends.max(dim=0).values
-            pad = 0.15 * (high - low)
-            (left, bottom), (right, top) = (low - pad).tolist(), (high + pad).tolist()
-            limits = (left, right, bottom, top)
+            pad = (0.15 * (high - low)).clamp(min=1e-3)
+            first, last = (low - pad).tolist(), (high + pad).tolist()
+            limits = (first[0], last[0], first[-1], last[-1])
         return pictures.gif([self.picture(frame, limits) for frame in self.frames])
+
+
+def _check_target(target: Path, as_folder: bool, kind: str, force: bool) -> None:
+    """Refuse an `out` that cannot be written before anything is drawn."""
+    if not as_folder and target.suffix not in (".png", ".npz"):
+        raise ScorefieldError(f"got --out {target}, expected a name ending in .png or .npz, or a folder: change the ending")
+    if as_folder and kind != "image":
+        raise ScorefieldError(f"got --out {target}, a folder, for samples that are no images, expected .png or .npz: change it")
+    if target.exists() and target.is_dir() != as_folder:
+        found, wanted = ("folder", "file") if target.is_dir() else ("file", "folder")
+        raise ScorefieldError(f"got --out {target}, where there is a {found}, expected a {wanted}: choose another name")
+    files.refuse_existing(target, force, "something" if as_folder else "a file")
+    if not target.resolve().parent.is_dir():
+        raise ScorefieldError(f"got --out {target} in a folder that does not exist, expected one that does: make it first")
 
 
 def sample(
@@ -96,7 +110,8 @@ def sample(
         sampler: its registered name; None for the run's own.
         steps: about how many sampling steps; None for the sampler's own number.
         seed: the same seed gives the same samples and the same bytes.
-        out: `.png` (a grid or a scatter plot), `.npz` (array), or a folder (one PNG each); None for a picture in the run.
+        out: `.png` (a grid or a scatter plot), `.npz` (an array: 8-bit pixels of images, vectors in the data's own
+            units), or a folder (one PNG each); None for a picture in the run.
         gif: also write an animation of the sampling, beside `out`.
         batch: how many at a time; changes memory, not samples.
         device: auto, cpu or cuda.
@@ -108,26 +123,21 @@ def sample(
     """
     opened, where = open_run(run), pick_device(device)
     chosen, ladder = choose_sampler(opened, sampler, steps)
-    target = Path(out) if out is not None else opened.path / f"samples-seed{seed}.png"
+    target = Path(out).expanduser() if out is not None else opened.path / f"samples-seed{seed}.png"
     as_folder = target.suffix == "" or str(out).endswith(os.sep)
-    if not as_folder and target.suffix not in (".png", ".npz"):
-        raise ScorefieldError(f"got --out {target}, expected a name ending in .png or .npz, or a folder: change the ending")
-    if as_folder and opened.kind != "image":
-        raise ScorefieldError(f"got --out {target}, a folder, for samples that are no images, expected .png or .npz: change it")
-    film, film_path = _Film(opened, min(n, 64 if opened.kind == "image" else 2000)), target.with_suffix(".gif")
-    files.refuse_existing(target, force, "something" if as_folder else "a file")
+    _check_target(target, as_folder, opened.kind, force)
+    film = _Film(opened, min(n, 64 if opened.kind == "image" else 2000)) if gif else None
+    film_path = target.resolve().with_suffix(".gif")
     if gif:
         files.refuse_existing(film_path, force)
-    if not as_folder and not target.parent.is_dir():
-        raise ScorefieldError(
-            f"got --out {target} in a folder that does not exist, expected one that does: make {target.parent} first"
-        )
+    if opened.kind == "vector" and (gif or target.suffix == ".png"):
+        pictures.require_plots()
     evaluations = 0
 
     def look(first: int, count: int, moment: Moment) -> None:
         nonlocal evaluations
         evaluations = moment.evaluations
-        if gif and first == 0:
+        if film and first == 0:
             film.look(moment)
         watch(first, count, moment)
 
@@ -135,7 +145,9 @@ def sample(
     raw = opened.decode(x)
     written = [target]
     if as_folder:
-        target.mkdir(parents=True, exist_ok=True)
+        target.mkdir(exist_ok=True)
+        for old in target.glob("[0-9][0-9][0-9][0-9][0-9].png"):
+            old.unlink()  # only with force: a smaller set must not keep pictures of a larger one
         for index, pixels in enumerate(pictures.to_pixels(opened.affine.visible(raw))):
             content = pictures.png(pictures.image(pixels if opened.shape[0] > 1 else pixels[..., 0]))
             files.write(target / f"{index:05d}.png", content)
@@ -149,7 +161,7 @@ def sample(
         files.write(target, buffer.getvalue())
     else:
         files.write(target, pictures.png(picture_of(opened.kind, raw, opened.affine)))
-    if gif:
+    if film:
         files.write(film_path, film.gif())
         written.append(film_path)
     return SampleReport(tuple(written), n, chosen, len(ladder), evaluations)

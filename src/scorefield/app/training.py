@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from scorefield import files, pictures, registry
 from scorefield.app.common import pick_device, picture_of
@@ -17,7 +19,8 @@ from scorefield.config import RunConfig, data_config, override, plain
 from scorefield.data import Dataset, open_source
 from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.exact import GaussianMixture
-from scorefield.levels import geometric, karras
+from scorefield.field import Field
+from scorefield.levels import geometric, karras, thin
 from scorefield.objectives.base import SigmaSquared
 from scorefield.objectives.denoising import Denoising
 from scorefield.randomness import Noise, stream_of
@@ -27,8 +30,10 @@ from scorefield.samplers import Heun, simulate
 from scorefield.shapes import flat
 from scorefield.training.loop import Progress, Trainer
 
+FIXED = ("data", "network", "process", "parametrisation")  # what a run cannot change when it goes on
 CURVE_LEVELS = 24
 CURVE_EXAMPLES = 512
+CURVE_NUMBERS = 50_000_000  # of the training set, above which its memorising optimum is too slow to be worth the wait
 
 
 Watch = Callable[["Plan | Progress"], None]
@@ -57,7 +62,7 @@ class TrainReport:
         folder: the run.
         step, seconds, images: how far it went.
         held_out: loss per coordinate on held-out examples, or NaN for a run that was already finished.
-        finished_before: whether there was nothing left to do.
+        ended: "done", "stopped" when it was asked to, or "before" when there was nothing left to do.
         written: pictures and tables it made.
     """
 
@@ -66,22 +71,23 @@ class TrainReport:
     seconds: float
     images: int
     held_out: float
-    finished_before: bool
+    ended: str
     written: tuple[Path, ...]
 
 
 def train(
-    source: str,
+    source: str | Path,
     *,
     out: str | Path | None = None,
     seconds: float | None = None,
     steps: int | None = None,
-    recipe: str = "auto",
+    recipe: str | None = None,
     settings: tuple[str, ...] = (),
-    seed: int = 0,
+    seed: int | None = None,
     device: str = "auto",
     resume: bool = False,
     watch: Watch = _quiet,
+    stop: Callable[[], bool] = lambda: False,
 ) -> TrainReport:
     """Learn the score of a data source and leave a self-describing run folder.
 
@@ -90,30 +96,35 @@ def train(
         out: the run's folder; None for runs/<name of the source>.
         seconds: of training, at most; with neither this nor `steps`, 180.
         steps: of the optimiser, at most.
-        recipe: name of the recipe that chooses everything else.
+        recipe: name of the recipe that chooses everything else; None for auto, or the run's own when it goes on.
         settings: `dotted.key=value` changes to the recipe's choices.
-        seed: of weights, data order and noise.
+        seed: of weights, data order and noise; None for 0, or the run's own when it goes on.
         device: auto, cpu or cuda.
         resume: go on with the run in `out`; its own config is used, a new budget of seconds or steps replaces its own.
         watch: called with a `Plan`, then with each `Progress`.
+        stop: asked between steps; True saves the state and ends.
 
     Raises:
         ScorefieldError: unusable data, unknown names, `out` in use; nothing has been written then.
         NotFinite: a NaN; the last good state has been kept.
     """
-    where, chosen = pick_device(device), registry.find("recipe", recipe)
-    folder = Path(out) if out is not None else Path("runs") / (Path(source).stem or "run")
-    budget = _budget(steps, seconds)
+    source, where = os.fspath(source), pick_device(device)
+    folder = Path(out).expanduser() if out is not None else Path("runs") / _name_of(source)
+    folder, budget = Path(os.path.normpath(folder)), _budget(steps, seconds)
+    for setting in settings:
+        if (key := setting.partition("=")[0].strip()) in ("source", "recipe", "data"):
+            raise ScorefieldError(f"got --set {setting!r}, expected no {key} there: name it itself, or one setting below it")
     goes_on = (folder / "config.json").exists()
     if goes_on:
-        config, data, manifest = _go_on(folder, source, [*budget, *settings], resume)
+        config, data, manifest = _go_on(folder, source, [*budget, *settings], resume, recipe, seed)
         facts, why = measure(data), tuple(manifest["why"])
     else:
         _refuse_strangers(folder)
+        chosen = registry.find("recipe", recipe or "auto")
         data = open_source(source, data_config(settings))
         facts = measure(data)
         made = chosen(facts)
-        config = override(replace(made.config, source=source), [f"seed={seed}", *budget, *settings])
+        config = override(replace(made.config, source=source), [f"seed={seed or 0}", *budget, *settings])
         why = made.why + tuple(f"{setting}: set by hand" for setting in settings)
         manifest = {}
     model = build_model(config, data.shape, facts.std, facts.mean)
@@ -123,13 +134,24 @@ def train(
     if goes_on:
         trainer.precision = manifest.get("precision", trainer.precision)  # measured once, so that both sittings agree
         trainer.resume()
+    trainer.rehearse()
     watch(Plan(data, config, why, parameters, folder))
-    if trainer.fraction >= 1:
-        return TrainReport(folder, **asdict(trainer.clock), held_out=math.nan, finished_before=True, written=())
-    return _train(trainer, folder, data, manifest, watch)
+    if goes_on and trainer.fraction >= 1 and _is_whole(folder, manifest, trainer.clock.step):
+        return TrainReport(folder, **asdict(trainer.clock), held_out=math.nan, ended="before", written=())
+    return _train(trainer, folder, data, manifest, watch, stop)
 
 
-def _go_on(folder: Path, source: str, settings: list[str], resume: bool) -> tuple[RunConfig, Dataset, dict[str, Any]]:
+def _name_of(source: str) -> str:
+    """Return a folder's name for a source: its own name, without the ending of a file."""
+    if source in registry.names("source"):
+        return source
+    path = Path(source).expanduser().resolve()
+    return (path.stem if path.is_file() else path.name) or "run"
+
+
+def _go_on(
+    folder: Path, source: str, settings: list[str], resume: bool, recipe: str | None, seed: int | None
+) -> tuple[RunConfig, Dataset, dict[str, Any]]:
     """Return what the run in `folder` goes on with, or refuse."""
     if not resume:
         raise ScorefieldError(
@@ -137,32 +159,57 @@ def _go_on(folder: Path, source: str, settings: list[str], resume: bool) -> tupl
         )
     old = open_run(folder)
     config = override(old.config, settings)
-    if source != config.source:
-        raise ScorefieldError(
-            f"got {source!r} for the run {folder}, expected {config.source!r}, which it was trained on: name that"
-        )
-    for part in ("data", "network", "process", "parametrisation", "seed"):
-        if getattr(config, part) != getattr(old.config, part):
-            raise ScorefieldError(f"got another {part} for the run {folder}, expected its own: start a new run to change it")
-    data = open_source(config.source, config.data)
+    for part, asked, own in (
+        ("recipe", recipe, old.config.recipe),
+        ("seed", seed, old.config.seed),
+        *((part, getattr(config, part), getattr(old.config, part)) for part in FIXED),
+        ("seed", config.seed, old.config.seed),
+        ("training.batch", config.training.batch, old.config.training.batch),
+        ("training.ema", config.training.ema > 0, old.config.training.ema > 0),
+    ):
+        if asked is not None and asked != own:
+            raise ScorefieldError(
+                f"got another {part} for the run {folder}, expected its own, {own}: start a new run to change it"
+            )
+    data = open_source(source, config.data)
     if data.fingerprint != old.manifest["data"]["fingerprint"]:
         raise ScorefieldError(
-            f"got data from {config.source!r} that differ from those the run {folder} was trained on, expected the same: "
+            f"got data from {source!r} that differ from those the run {folder} was trained on, expected the same: "
             "restore them or start a new run"
         )
     return config, data, old.manifest
 
 
+def _is_whole(folder: Path, manifest: dict[str, Any], step: int) -> bool:
+    """Whether a run was finished and everything was written: if it was killed at the very end, the end is done again."""
+    done, weights = manifest["progress"], folder / "model.safetensors"
+    return bool(
+        done["finished"]
+        and done["step"] == step
+        and weights.exists()
+        and files.digest(weights.read_bytes()) == manifest["model_sha256"]
+        and (folder / "levels.json").exists()
+    )
+
+
 def _refuse_strangers(folder: Path) -> None:
     """Refuse a folder with anything in it but what a run that was killed while it began leaves behind."""
-    ours = {"model.safetensors", "manifest.json"}
-    if folder.exists() and (not folder.is_dir() or any(p.name not in ours and p.name[0] != "." for p in folder.iterdir())):
+    if not folder.exists():
+        return
+    inside = {path.name for path in folder.iterdir() if not path.name.endswith(".partial")} if folder.is_dir() else {"a file"}
+    begun = inside == {"model.safetensors", "manifest.json"}
+    if begun:
+        manifest = files.read_json(folder / "manifest.json")
+        begun = isinstance(manifest, dict) and manifest.get("progress", {}).get("step") == 0
+    if inside and not begun:
         raise ScorefieldError(f"got --out {folder}, which is there already and no run, expected a new folder: choose another")
 
 
-def _train(trainer: Trainer, folder: Path, data: Dataset, manifest: dict[str, Any], watch: Watch) -> TrainReport:
+def _train(
+    trainer: Trainer, folder: Path, data: Dataset, manifest: dict[str, Any], watch: Watch, stop: Callable[[], bool]
+) -> TrainReport:
     """Run the loop, keeping weights, log and pictures up to date in the run's folder."""
-    held_out, written = math.nan, list[Path]()
+    held_out, written, ended = math.nan, list[Path](), "done"
 
     def keep(finished: bool = False) -> None:
         manifest["progress"] = {**asdict(trainer.clock), "finished": finished}
@@ -177,22 +224,25 @@ def _train(trainer: Trainer, folder: Path, data: Dataset, manifest: dict[str, An
     _forget_later_lines(folder / "metrics.jsonl", trainer.clock.step)
     try:
         with (folder / "metrics.jsonl").open("a", encoding="utf-8") as log:
-            for progress in trainer.run():
-                held_out = progress.extra.get("held_out", held_out)
+            for progress in trainer.run(stop):
+                held_out, ended = progress.extra.get("held_out", held_out), progress.event
                 if progress.event in ("log", "done"):
                     log.write(json.dumps(_line(progress)) + "\n")
                     log.flush()
-                if progress.event in ("ready", "checkpoint", "done"):
-                    keep(finished=progress.event == "done")
+                if progress.event in ("ready", "checkpoint", "stopped"):
+                    keep()
                 if progress.event == "picture" or (progress.event == "done" and trainer.config.training.pictures):
                     written += _preview(trainer, folder, data)
                 watch(progress)
-    except (KeyboardInterrupt, NotFinite):
+    except NotFinite:
         if trainer.is_finite():
             keep()
         raise
-    written += _curve(open_run(folder), data)
-    return TrainReport(folder, **asdict(trainer.clock), held_out=held_out, finished_before=False, written=tuple(written))
+    if ended == "done":
+        keep()
+        written += _curve(open_run(folder), data)
+        keep(finished=True)
+    return TrainReport(folder, **asdict(trainer.clock), held_out=held_out, ended=ended, written=tuple(written))
 
 
 def _forget_later_lines(log: Path, step: int) -> None:
@@ -218,16 +268,14 @@ def _line(progress: Progress) -> dict[str, Any]:
 def _preview(trainer: Trainer, folder: Path, data: Dataset) -> list[Path]:
     """Draw a few samples from the raw weights (left) and their average (right), the same seeds in both."""
     ladder, drawn = karras(trainer.model.process, 12), []
-    for model in (trainer.model, trainer.average):
-        training = model.training
-        model.eval()
-        noise = Noise(range(25 if data.kind == "image" else 1000), stream=stream_of("preview"), device=trainer.device)
-        *_, last = simulate(model, Heun(), ladder, noise=noise)
-        model.train(training)
-        drawn.append(last.x.cpu())
     try:
+        for model in (trainer.model, trainer.average):
+            model.eval()  # every training step turns training on again
+            noise = Noise(range(25 if data.kind == "image" else 1000), stream=stream_of("preview"), device=trainer.device)
+            *_, last = simulate(model, Heun(), ladder, noise=noise)
+            drawn.append(last.x.cpu())
         views = [picture_of(data.kind, data.affine.decode(x), data.affine) for x in drawn]
-    except ScorefieldError:  # vectors without matplotlib: training must not stop for want of a plot
+    except ScorefieldError:  # young weights that overflow, or no matplotlib: training must not stop for want of a picture
         return []
     (folder / "previews").mkdir(exist_ok=True)
     path = folder / "previews" / f"step-{trainer.clock.step:08d}-raw-and-average.png"
@@ -239,15 +287,15 @@ def _preview(trainer: Trainer, folder: Path, data: Dataset) -> list[Path]:
 def _curve(run: Run, data: Dataset) -> list[Path]:
     """Measure and plot ‖sigma·score + noise‖²/d by noise level, beside the best that is possible on the training set."""
     objective, process = Denoising(weighting=SigmaSquared()), run.config.process
-    times = geometric(process, CURVE_LEVELS)
-    training = data.affine.encode(data.train)
-    exact = GaussianMixture.empirical(training, process)
+    label = run.config.parametrisation.label
+    times = geometric(process, label if isinstance(label, int) else CURVE_LEVELS)
+    seen, unseen = (data.affine.encode(part[thin(len(part), CURVE_EXAMPLES)]) for part in (data.train, data.held_out))
+    fields: list[tuple[str, Field, Tensor]] = [("training examples", run.field, seen), ("held-out examples", run.field, unseen)]
+    if data.train.numel() <= CURVE_NUMBERS:
+        exact = GaussianMixture.empirical(data.affine.encode(data.train), process)
+        fields.append(("memorising optimum, on training examples", exact, seen))
     curves: dict[str, list[float]] = {}
-    for name, field, some in (
-        ("training examples", run.field, training[:CURVE_EXAMPLES]),
-        ("held-out examples", run.field, data.affine.encode(data.held_out)[:CURVE_EXAMPLES]),
-        ("memorising optimum, on training examples", exact, training[:CURVE_EXAMPLES]),
-    ):
+    for name, field, some in fields:
         noise = Noise(range(len(some)), stream=stream_of("curve"))
         size = flat(some).shape[1]
         losses = [objective.at(field, some, t.expand(len(some)), noise=noise).mean() for t in times]

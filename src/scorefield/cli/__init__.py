@@ -58,8 +58,10 @@ def main(arguments: list[str] | None = None) -> None:
     except ScorefieldError as error:
         print(f"scorefield: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except OSError as error:  # the disk is full, a folder may not be written: a person's to mend, too
+        print(f"scorefield: got an error of the system ({error}), expected to read and write there: mend it", file=sys.stderr)
+        raise SystemExit(2) from None
     except KeyboardInterrupt as stop:
         by_term = stop.args == ("SIGTERM",)
-        saved = "; the state is saved, go on with the same command and --resume" if isinstance(verb, Train) else ""
-        print(f"scorefield: stopped by {'SIGTERM' if by_term else 'an interrupt'}{saved}", file=sys.stderr)
+        print(f"scorefield: stopped by {'SIGTERM' if by_term else 'an interrupt'}", file=sys.stderr)
         raise SystemExit(143 if by_term else 130) from None

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
-from scorefield.cli.show import Bar
+from scorefield.cli.show import Bar, sampling
 
 
 @dataclass
@@ -38,11 +38,6 @@ class Evaluate:
         from scorefield import app
 
         with Bar("sampling") as bar:
-
-            def watch(first: int, count: int, moment: Any) -> None:
-                done = (first + count * moment.step / moment.steps) / self.n
-                bar.at(done, f"step {moment.step} of {moment.steps}, samples {first} to {first + count - 1}")
-
             report = app.evaluate(
                 self.run_,
                 n=self.n,
@@ -50,7 +45,7 @@ class Evaluate:
                 steps=self.steps,
                 seed=self.seed,
                 device=self.device,
-                watch=watch,
+                watch=sampling(bar, self.n),
                 tell=bar.say,
             )
         print(app.quality_table(report))

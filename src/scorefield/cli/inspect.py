@@ -49,10 +49,11 @@ class Inspect:
         table.add_row(
             "network", f"{run.config.network}, {facts['parameters']:,} parameters, told by {run.config.parametrisation}"
         )
+        precision = facts.get("precision", "precision not measured yet")
         state = "finished" if done["finished"] else "unfinished (go on with --resume)"
         table.add_row(
             "training",
-            f"{done['step']} steps, {done['images']:,} examples, {clock(done['seconds'])}, {facts['precision']}: {state}",
+            f"{done['step']} steps, {done['images']:,} examples, {clock(done['seconds'])}, {precision}: {state}",
         )
         if report.held_out is not None:
             table.add_row("held-out loss", f"{report.held_out:.4f} a coordinate")
@@ -72,4 +73,4 @@ class Inspect:
             )
             table.add_row("quality", text)
         table.add_row("made with", f"scorefield {facts['scorefield']}, torch {facts['versions']['torch']}")
-        Console(highlight=False).print(table)
+        Console(highlight=False, markup=False, emoji=False).print(table)

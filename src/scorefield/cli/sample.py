@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
-from scorefield.cli.show import Bar
+from scorefield.cli.show import Bar, sampling
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Sample:
     """About how many sampling steps; default the sampler's own number."""
     seed: int = 0
     """Of the whole set."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="PATH")] = None
+    out: Annotated[str | None, tyro.conf.arg(metavar="PATH")] = None
     """grid.png, samples.npz or folder/; default RUN/samples-seedN.png."""
     gif: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Also write an animation of the sampling beside --out."""
@@ -48,11 +48,6 @@ class Sample:
         from scorefield import app
 
         with Bar("sampling") as bar:
-
-            def watch(first: int, count: int, moment: Any) -> None:
-                done = (first + count * moment.step / moment.steps) / self.n
-                bar.at(done, f"step {moment.step} of {moment.steps}, samples {first} to {first + count - 1}")
-
             report = app.sample(
                 self.run_,
                 n=self.n,
@@ -64,7 +59,7 @@ class Sample:
                 batch=self.batch,
                 device=self.device,
                 force=self.force,
-                watch=watch,
+                watch=sampling(bar, self.n),
             )
         print(f"{report.samples} samples by {report.sampler} on {report.levels} levels, {report.evaluations} evaluations each:")
         for path in report.written:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from scorefield.errors import ScorefieldError
 
@@ -23,7 +24,8 @@ def seconds_of(text: str) -> float:
     (180.0, 5400.0, 45.0)
     """
     parts = re.findall(r"(\d+(?:\.\d+)?)([smh]?)", text.strip().lower())
-    if not parts or "".join(number + unit for number, unit in parts) != text.strip().lower():
+    whole = "".join(number + unit for number, unit in parts) == text.strip().lower()
+    if not parts or not whole or (len(parts) > 1 and not all(unit for _, unit in parts)):
         raise ScorefieldError(
             f"got --time {text!r}, expected a duration such as 90s, 3m or 1h30m: write a number and s, m or h"
         )
@@ -86,3 +88,13 @@ class Bar:
             self.bar.console.print(text, highlight=False, markup=False)
         else:
             print(text, file=sys.stderr, flush=True)
+
+
+def sampling(bar: Bar, n: int) -> Callable[[int, int, Any], None]:
+    """Return a watcher of the sampling of n samples that moves a bar."""
+
+    def watch(first: int, count: int, moment: Any) -> None:
+        done = (first + count * moment.step / moment.steps) / n
+        bar.at(done, f"step {moment.step} of {moment.steps}, samples {first} to {first + count - 1}")
+
+    return watch

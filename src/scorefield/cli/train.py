@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from dataclasses import dataclass, field
-from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any, Literal
 
 import tyro
@@ -25,18 +27,18 @@ class Train:
 
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")]
     """A built-in name (see `scorefield list source`: digits, two-moons, ...), a folder of images, or a .npy/.npz file."""
-    out: Annotated[Path | None, tyro.conf.arg(metavar="DIR")] = None
+    out: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder of the run; default runs/SOURCE."""
     time: Annotated[str | None, tyro.conf.arg(metavar="3m")] = None
     """Train at most this long: 90s, 3m, 1h30m. Default 3m when there is no --steps either."""
     steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Train at most this many steps."""
-    recipe: Annotated[str, tyro.conf.arg(metavar="NAME")] = "auto"
-    """What chooses everything else: auto, ncsnv2, ncsn (see `scorefield list recipe`)."""
+    recipe: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """What chooses everything else: auto (the default), ncsnv2, ncsn (see `scorefield list recipe`)."""
     set: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="KEY=VALUE")] = field(default=())
     """Change one setting of the run, as dotted.key=value; may be repeated. Keys are those of the run's config.json."""
-    seed: int = 0
-    """Of weights, data order and noise."""
+    seed: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
+    """Of weights, data order and noise; default 0."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
     resume: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -45,6 +47,16 @@ class Train:
     def run(self) -> None:
         """Train, showing reasons, progress and where things went."""
         seconds = seconds_of(self.time) if self.time is not None else None
+        asked: list[int] = []
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            """Stop after this step, where the state is whole; a second signal stops at once."""
+            if asked:
+                raise KeyboardInterrupt
+            asked.append(number)
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, ask)
         from scorefield import app
         from scorefield.training.loop import Progress
 
@@ -76,8 +88,15 @@ class Train:
                 device=self.device,
                 resume=self.resume,
                 watch=watch,
+                stop=lambda: bool(asked),
             )
-        if report.finished_before:
+        if report.ended == "stopped":
+            print(
+                f"{report.folder}: stopped at step {report.step} and saved; the same command with --resume goes on.",
+                file=sys.stderr,
+            )
+            raise SystemExit(128 + asked[0])
+        if report.ended == "before":
             print(
                 f"{report.folder} is finished ({report.step} steps, {clock(report.seconds)}): "
                 "give it more with --time or --steps."

@@ -137,7 +137,7 @@ class Dataset:
         held_out_labels: int64 `(m,)`, or None.
         classes: a name per label; empty without labels.
         affine: the map between raw values and model space.
-        fingerprint: sha256 over shapes, types and bytes of both parts.
+        fingerprint: sha256 over shapes, types and bytes of both parts, and the labels.
         notes: sentences about what was found in the source.
     """
 
@@ -232,5 +232,7 @@ def build(
     for part in (train, unseen):
         digest.update(f"{tuple(part.shape)} {part.dtype}".encode())
         digest.update(part.reshape(-1).numpy().data)
+    if labels is not None:
+        digest.update(labels.numpy().data)
     known, hidden = (None, None) if labels is None else (labels[rows], labels[held])
     return Dataset(name, kind, train, unseen, known, hidden, classes, affine(train), digest.hexdigest(), notes)

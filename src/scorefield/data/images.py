@@ -110,6 +110,9 @@ def _walk(folder: str) -> tuple[list[str], int]:
                 seen.add(real)
                 fresh.append(name)
         folders[:] = fresh
+        if here != folder and {"config.json", "manifest.json"} <= set(files):
+            folders[:] = []  # a run's folder among the images: its samples and plots are no data
+            continue
         shown = [name for name in files if not name.startswith(".")]
         found = [os.path.relpath(os.path.join(here, name), folder) for name in shown if name.lower().endswith(SUFFIXES)]
         paths += found

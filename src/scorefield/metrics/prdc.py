@@ -57,8 +57,8 @@ def _estimate(points: Tensor, centres: Tensor, summary: Callable[[Tensor], Tenso
     everyone = torch.arange(len(points)), torch.arange(len(centres))
     variance = 0.0
     for which, rows in enumerate(everyone):
-        groups = min(GROUPS, len(rows) - NEIGHBOURS)
-        if groups < 2:
+        groups = min(GROUPS, len(rows))
+        if len(rows) - math.ceil(len(rows) / groups) <= NEIGHBOURS:
             return Estimate(value(*everyone), math.inf)
         left = [rows[rows % groups != group] for group in range(groups)]
         values = torch.tensor([value(some, everyone[1]) if which == 0 else value(everyone[0], some) for some in left])

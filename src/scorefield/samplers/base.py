@@ -4,7 +4,8 @@ A ladder t_0 > t_1 > ... > t_{L-1} is visited rung by rung. On rung j a sampler 
 leaves p_t unchanged) or jump from t = t_j to s = t_{j+1} (differential equations), or both. On the last rung there is nowhere
 to jump: s is None, a jumping sampler does nothing, and the loop ends with one denoising step, x <- E[x0 | x], because what is
 left in x is noise of level sigma(t_{L-1}) (Jolicoeur-Martineau et al. 2021, "Adversarial score matching and improved sampling
-for image generation", arXiv 2009.05475).
+for image generation", arXiv 2009.05475). A dwelling sampler's x is scaled by alpha_{j+1}/alpha_j between rungs, so that
+x/alpha, the data with noise of level sigma/alpha, is what passes from level to level.
 
 The state is float64, every number that depends only on the ladder is a Python float computed once, evaluations of the field
 are counted, and a NaN stops the loop and is named.
@@ -201,6 +202,8 @@ def simulate(
     yield Moment(x, rungs[0].t, 0, steps, 0)
     # Gradients are off inside a step only: around a yield they would stay off in the caller.
     for rung in rungs:
+        if sampler.order is None and rung.index:  # a dwelling sampler is carried to the next level as it is in z = x/alpha
+            x = x * (rung.alpha / rungs[rung.index - 1].alpha)
         for held in range(hold):
             with torch.no_grad():
                 x = sampler.step(counted, x, rung, state, noise)

@@ -7,6 +7,7 @@ noise are functions of (seed, step), so nothing else needs saving. The newest th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -71,7 +72,8 @@ def save(folder: Path, clock: Clock, tensors: dict[str, Tensor]) -> Path:
     target, temporary = folder / f"step-{clock.step:08d}", folder / f".step-{clock.step:08d}-{os.getpid()}"
     if target.exists():
         return target
-    shutil.rmtree(temporary, ignore_errors=True)
+    for debris in folder.glob(".step-*"):  # of a run that was killed while it saved
+        shutil.rmtree(debris, ignore_errors=True)
     temporary.mkdir()
     try:
         state = save_tensors(tensors)
@@ -104,7 +106,9 @@ def newest(folder: Path) -> tuple[Clock, dict[str, Tensor], list[str]] | None:
             clock = Clock(int(manifest["step"]), float(manifest["seconds"]), int(manifest["images"]))
             return clock, load_tensors(state), damaged
         except (OSError, ValueError, KeyError, TypeError) as error:
-            damaged.append(f"{candidate.name} is damaged ({error}) and was passed over")
+            damaged.append(f"{candidate.name} is damaged ({error}) and was set aside")
+            with contextlib.suppress(OSError):  # out of the way of the good ones that will be saved under its name
+                os.replace(candidate, folder / f"damaged-{candidate.name}-{os.urandom(3).hex()}")
     if candidates:
         raise ScorefieldError(
             f"got only damaged checkpoints in {folder} ({'; '.join(damaged)}), expected one that verifies: train anew"

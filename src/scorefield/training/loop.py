@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from scorefield.config import RunConfig
 from scorefield.data import Dataset
 from scorefield.errors import NotFinite
 from scorefield.field import ScoreModel
+from scorefield.levels import thin
 from scorefield.objectives.base import Terms
 from scorefield.randomness import Noise, stream_of
 from scorefield.shapes import flat
@@ -32,6 +33,8 @@ from scorefield.training import checkpoint
 from scorefield.training.checkpoint import Clock
 from scorefield.training.precision import autocast, fastest
 
+Event = Literal["ready", "log", "picture", "checkpoint", "done", "stopped"]
+PILOT = 64  # examples a step in the choice of precision
 HELD_OUT = 512  # examples of the held-out part in the running check; each has the same noise every time
 
 
@@ -40,7 +43,8 @@ class Progress:
     """What the loop reports.
 
     Attributes:
-        event: "ready" once before the first step, "log", "picture" (time to draw samples), "checkpoint", "done".
+        event: "ready" once before the first step, "log", "picture" (time to draw samples), "checkpoint", and at the end "done",
+            or "stopped" if it was asked to.
         step, seconds, images: how far the run is.
         fraction: of the budget, 0 to 1.
         loss: per coordinate, averaged since the last report.
@@ -49,7 +53,7 @@ class Progress:
         extra: held-out loss, learning rate, messages.
     """
 
-    event: Literal["ready", "log", "picture", "checkpoint", "done"]
+    event: Event
     step: int
     seconds: float
     images: int
@@ -99,6 +103,14 @@ class Trainer:
     @property
     def _own_average(self) -> ScoreModel | None:
         return self.average if self.average is not self.model else None
+
+    @torch.no_grad()
+    def rehearse(self) -> None:
+        """Compute one loss and change nothing, so that parts that do not fit are refused before anything is written."""
+        x0, cond = self._batch(Noise(range(2), stream=stream_of("rehearsal"), device=self.device))
+        terms = self.config.objective.terms(self.average, x0, cond, noise=Noise(range(2), device=self.device))
+        if not bool(terms.loss.isfinite().all()):
+            raise self._refuse(terms, "the loss itself (before any training)")
 
     def save(self) -> Path:
         """Write a checkpoint of this moment."""
@@ -185,28 +197,33 @@ class Trainer:
     @torch.no_grad()
     def held_out_loss(self) -> float:
         """Return the averaged weights' loss per coordinate on held-out examples, with noise that never changes."""
-        some = self.data.affine.encode(self.data.held_out[:HELD_OUT]).to(self.device)
+        rows = thin(len(self.data.held_out), HELD_OUT)  # not the first: images in class folders come sorted by class
+        some = self.data.affine.encode(self.data.held_out[rows]).to(self.device)
         noise = Noise(range(len(some)), stream=stream_of("held out", self.config.seed), device=self.device)
         self.average.eval()
         with autocast(self.precision, self.device):
             loss = self.config.objective(self.average, some, noise=noise)
         return float(loss.mean()) / flat(some).shape[1]
 
-    def run(self) -> Iterator[Progress]:
-        """Train until the budget is spent, yielding `Progress`; an interrupt saves a checkpoint and goes on outwards."""
+    def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
+        """Train until the budget is spent or `stop()`, yielding `Progress`.
+
+        `stop` is asked between steps, where the state is whole; an exception from outside may come in the middle of one, so
+        it saves nothing and the last checkpoint stands.
+        """
         budget = self.config.training
         if self.precision == "auto":
             x0, cond = self._batch(Noise(range(budget.batch), stream=stream_of("pilot"), device=self.device))
-            self.precision, seconds = fastest(self.model, self.config.objective, x0, cond)
+            self.precision, seconds = fastest(self.model, self.config.objective, x0[:PILOT], cond)
             pace = ", ".join(f"{name} {value * 1000:.0f} ms a step" for name, value in seconds.items())
             self.messages.append(f"precision = {self.precision}: measured {pace}")
         losses: list[float] = []
         logged = saved = self.clock.seconds
-        images_then = self.clock.images
+        images_then, looking = self.clock.images, 0.0
         pictures = {round((i + 1) / budget.pictures, 6) for i in range(budget.pictures - 1)} if budget.pictures else set()
         pictures = {share for share in pictures if share > self.fraction}
 
-        def report(event: Literal["ready", "log", "picture", "checkpoint", "done"], **extra: Any) -> Progress:
+        def report(event: Event, **extra: Any) -> Progress:
             nonlocal logged, images_then
             span = self.clock.seconds - logged
             pace = (self.clock.images - images_then) / span if span > 0 else 0.0
@@ -222,13 +239,19 @@ class Trainer:
         yield report("ready", messages=tuple(self.messages))
         try:
             while self.fraction < 1:
+                if stop():
+                    self.save()
+                    yield report("stopped")
+                    return
                 start = time.perf_counter()
                 losses.append(self._step())
                 self.clock.seconds += time.perf_counter() - start
-                if self.clock.seconds - logged >= 2 or self.fraction >= 1:
+                # A look at the held-out part may cost a step or more: at most a twentieth of the time goes there.
+                if self.clock.seconds - logged >= max(2, 20 * looking) or self.fraction >= 1:
                     start = time.perf_counter()
                     held_out = self.held_out_loss()
-                    self.clock.seconds += time.perf_counter() - start
+                    looking = time.perf_counter() - start
+                    self.clock.seconds += looking
                     yield report("log", held_out=held_out, lr=self.optimiser.param_groups[0]["lr"])
                 if any(share <= self.fraction for share in pictures):
                     pictures = {share for share in pictures if share > self.fraction}
@@ -239,7 +262,7 @@ class Trainer:
                     saved = self.clock.seconds
                     self.save()
                     yield report("checkpoint")
-        except (KeyboardInterrupt, NotFinite):
+        except NotFinite:
             if self.is_finite():
                 self.save()
             raise
