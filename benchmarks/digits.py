@@ -65,6 +65,8 @@ def main() -> None:
                 **figures,
                 **floor,
                 "frechet / floor": round(figures["frechet"] / floor["frechet floor"], 3),
+                "frechet, independent real": round(quality.independent["frechet"].value, 4),
+                "frechet / independent real": round(figures["frechet"] / quality.independent["frechet"].value, 3),
                 "smallest class": round(min(quality.classes.values()), 3),
                 "largest class": round(max(quality.classes.values()), 3),
                 "nearest training / held-out": round(quality.nearest_training / quality.nearest_held_out, 3),

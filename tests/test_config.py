@@ -78,7 +78,7 @@ def test_plain_values_are_what_a_person_would_write() -> None:
     written = plain(AUTO)
     assert written["process"] == {"name": "ve", "sigma_min": 0.02, "sigma_max": 9.1234}
     assert written["network"]["channels"] == [32, 64]
-    assert written["sampler"] == {"name": "annealed", "steps_per_level": 5, "eps": None}
+    assert written["sampler"] == {"name": "annealed", "steps_per_level": 10, "eps": None}
     assert written["training"]["batch"] == 128
     assert written["source"] == "digits"
 

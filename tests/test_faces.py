@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from scorefield import ScorefieldError, app, registry
 from scorefield.app.common import choose_sampler, draw
+from scorefield.app.training import _name_of
 from scorefield.cli import main
 from scorefield.cli.show import seconds_of
+from scorefield.data import open_source
 from scorefield.runs import load_field, open_run
 
 ROOT = Path(__file__).parents[1]
@@ -276,6 +280,146 @@ def test_durations_are_read_as_people_write_them() -> None:
     for text in ("", "0", "soon", "3 m", "-5s", "1d", "1h30"):
         with pytest.raises(ScorefieldError, match="expected"):
             seconds_of(text)
+
+
+def test_the_default_folder_is_called_after_the_source_wherever_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photos.v2" / "inside").mkdir(parents=True)
+    (tmp_path / "table.of.numbers.npy").write_bytes(b"")
+    monkeypatch.chdir(tmp_path / "photos.v2" / "inside")
+    names = [_name_of(source) for source in ("digits", "..", "../", ".", "../../photos.v2/", "../../table.of.numbers.npy", "/")]
+    assert names == ["digits", "photos.v2", "photos.v2", "inside", "photos.v2", "table.of.numbers", "run"]
+
+
+def test_parts_that_do_not_fit_are_refused_before_anything_is_written(place: Path) -> None:
+    assert command("train", "digits", "--recipe", "ncsn", "--set", "network.levels=5") == 2
+    assert command("train", "digits", "--set", "process=still") == 2
+    assert command("train", "digits", "--set", "network=mlp", "--set", "source=mixture") == 2
+    assert list(place.iterdir()) == []
+
+
+def test_somebody_elses_weights_are_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"a month of somebody's work")
+    assert command("train", "digits", "--out", tmp_path, "--steps", 1) == 2
+    assert contents(tmp_path) == {"model.safetensors": b"a month of somebody's work"}
+
+
+@pytest.mark.parametrize("lost", ["model.safetensors", "levels.json", "manifest.json"])
+def test_a_run_killed_at_its_very_end_is_mended_by_resuming(lost: str, digits: Path, tmp_path: Path) -> None:
+    """The weights are written before the manifest, and the curve after both: each may be the one that is missing or old."""
+    folder = tmp_path / "digits"
+    shutil.copytree(digits, folder)
+    if lost == "manifest.json":
+        manifest = json.loads((folder / lost).read_text())
+        manifest["progress"]["finished"] = False
+        manifest["model_sha256"] = "0" * 64
+        (folder / lost).write_text(json.dumps(manifest))
+    else:
+        (folder / lost).unlink()
+    report = app.train("digits", out=folder, steps=8, resume=True)
+    assert (report.step, report.ended) == (8, "done")
+    assert (folder / "model.safetensors").read_bytes() == (digits / "model.safetensors").read_bytes()
+    assert app.train("digits", out=folder, steps=8, resume=True).ended == "before"
+
+
+def test_a_run_that_was_asked_to_stop_goes_on_to_the_same_weights(digits: Path, tmp_path: Path) -> None:
+    asked = iter([False, False, False, True])
+    report = app.train("digits", out=tmp_path / "digits", steps=8, settings=SMALL, stop=lambda: next(asked))
+    assert (report.step, report.ended) == (3, "stopped")
+    assert open_run(tmp_path / "digits").manifest["progress"]["step"] == 3
+    app.train("digits", out=tmp_path / "digits", steps=8, resume=True)
+    assert (tmp_path / "digits" / "model.safetensors").read_bytes() == (digits / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--seed", "1"),
+        ("--recipe", "ncsn"),
+        ("--set", "network.blocks=2"),
+        ("--set", "training.batch=64"),
+        ("--set", "training.ema=0"),
+        ("--set", "process.sigma_max=5"),
+    ],
+)
+def test_a_run_goes_on_only_as_what_it_is(words: tuple[str, ...], digits: Path) -> None:
+    before = contents(digits)
+    assert command("train", "digits", "--out", digits, "--resume", "--steps", 9, *words) == 2
+    assert contents(digits) == before
+
+
+def test_a_folder_of_images_that_holds_its_own_run_stays_the_same_data(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (12, 8, 8), dtype=np.uint8)
+    for index, pixels in enumerate(values):
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+    small = ("network=residual", "network.width=8", "network.blocks=1", "training.precision=float32")
+    app.train(tmp_path, out=tmp_path / "run", steps=2, settings=small)
+    app.sample(tmp_path / "run", n=2, steps=10)
+    report = app.train(tmp_path, out=tmp_path / "run", steps=3, resume=True)
+    assert (report.step, report.ended) == (3, "done")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("-n", "0"), "at least 1"),
+        (("--batch", "0"), "at least 1"),
+        (("--steps", "0"), "at least 1"),
+        (("--sampler", "anealed"), "did you mean 'annealed'"),
+        (("--out", "grid.jpg"), "ending in .png or .npz"),
+        (("--out", "no/such/folder/grid.png"), "make it first"),
+        (("--out", "taken", "--force"), "where there is a file"),
+        (("--out", "taken.png", "--force"), "where there is a folder"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_sampled_is_refused_before_the_work(
+    words: tuple[str, ...], says: str, digits: Path, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "taken").write_text("a file")
+    (place / "taken.png").mkdir()
+    assert command("sample", digits, *words) == 2
+    assert says in capsys.readouterr().err
+    assert sorted(path.name for path in place.iterdir()) == ["taken", "taken.png"]
+
+
+# --- quality -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("copied", ["held-out", "training"])
+def test_copies_of_real_images_score_as_such(copied: str, digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Held-out images against themselves are perfect; copies of training images are at distance 0, which nothing else shows."""
+    data = open_source("digits", open_run(digits).config.data)
+    images = data.affine.encode(data.held_out if copied == "held-out" else data.train)
+    monkeypatch.setattr("scorefield.app.quality.draw", lambda *_, **__: images.double())
+    report = app.evaluate(digits, n=len(images))
+    if copied == "held-out":
+        assert {name: report.figures[name].value for name in ("precision", "recall", "coverage")} == dict.fromkeys(
+            ("precision", "recall", "coverage"), 1.0
+        )
+        assert abs(report.figures["frechet"].value) < 1e-6
+        assert report.nearest_training == report.nearest_held_out
+        true = torch.bincount(data.held_out_labels, minlength=10) / len(images)
+        # the judge is wrong on a share of 1 - accuracy of the images, which is as far as a class's share can be off
+        found = torch.tensor(list(report.classes.values()))
+        assert float((found - true).abs().max()) <= 1 - report.accuracy + 1e-6
+        assert report.accuracy > 0.95
+    else:
+        assert report.nearest_training == 0.0
+        assert report.nearest_held_out > 1.0
+        assert report.figures["frechet"].value == pytest.approx(report.floor["frechet"].value, rel=0.5)
+    (digits / "quality.json").unlink()
+    (digits / "quality.md").unlink()
+
+
+@pytest.mark.parametrize(("n", "says"), [(19, "at least 20")])
+def test_too_few_samples_are_refused_before_they_are_drawn(n: int, says: str, digits: Path) -> None:
+    with pytest.raises(ScorefieldError, match=says):
+        app.evaluate(digits, n=n, tell=lambda text: pytest.fail("it began"))
+
+
+def test_vectors_have_no_judge(moons: Path) -> None:
+    with pytest.raises(ScorefieldError, match="no labelled images"):
+        app.evaluate(moons)
 
 
 # --- help and lists ----------------------------------------------------------------------------------------------------

@@ -23,7 +23,16 @@ from scorefield import (
     registry,
     uniform,
 )
-from scorefield.levels import Levels, largest_distance, level_ratio, number_of_levels, step_size, variance_ratio
+from scorefield.levels import (
+    Levels,
+    largest_distance,
+    level_ratio,
+    number_of_levels,
+    reachable_ratio,
+    step_size,
+    thin,
+    variance_ratio,
+)
 from scorefield.process import Process
 
 NEEDS_SETTINGS = {"tabulated": Tabulated.linear(1000)}
@@ -303,3 +312,27 @@ PUBLISHED_STEPS = [  # the released settings of NCSNv2: sigma_1, L, T, and step_
 def test_step_size_gives_the_published_values(data: str, sigma_max: float, levels: int, steps: int, eps: str) -> None:
     chosen = step_size((sigma_max / 0.01) ** (1 / (levels - 1)), steps, sigma_min=0.01)
     assert f"{chosen:.{1 if '.' in eps else 0}e}" == eps, data
+
+
+@pytest.mark.parametrize("steps", [1, 3, 5, 10])
+def test_the_reachable_ratio_is_the_largest_that_the_steps_can_follow(steps: int) -> None:
+    """Followed step by step at the eps that is best for each ratio: v <- (1 - eps)²·v + 2·eps, from v = gamma²."""
+
+    def left(gamma: float) -> float:
+        eps, v = step_size(gamma, steps), gamma**2
+        for _ in range(steps):
+            v = (1 - eps) ** 2 * v + 2 * eps
+        return v
+
+    gamma = reachable_ratio(steps, variance=1.1)
+    assert left(gamma) <= 1.1 < left(1 + 1.01 * (gamma - 1))
+
+
+def test_thinning_keeps_all_or_a_subset_without_repetition() -> None:
+    assert thin(5, 9).tolist() == [0, 1, 2, 3, 4]
+    rows = thin(1000, 100)
+    assert len(rows.unique()) == 100
+    assert rows.tolist() == sorted(rows.tolist())
+    assert thin(1000, 100, seed=1).tolist() != rows.tolist()
+    # the mean of 100 of 0..999 without replacement: variance (n² - 1)/12/100·(1 - 100/1000)
+    assert abs(float(rows.double().mean()) - 499.5) < 5 * ((1000**2 - 1) / 12 / 100 * 0.9) ** 0.5

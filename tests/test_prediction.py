@@ -26,6 +26,7 @@ from scorefield import (
     Velocity,
     registry,
 )
+from scorefield.nets.mlp import MLP
 from scorefield.prediction import label_of
 
 NEEDS_SETTINGS = {"tabulated": Tabulated.linear(1000)}
@@ -334,3 +335,14 @@ def test_a_score_model_gives_back_x0_when_its_network_gives_the_exact_output(nam
     assert torch.equal(scaled, (scale * x).float())
     assert torch.equal(label, label_of(parametrisation.label, process, t).float())
     assert cond is None
+
+
+def test_a_network_that_is_not_told_the_noise_gives_the_same_output_at_every_level() -> None:
+    """NCSNv2's technique 3: s(x, sigma) = y(x)/sigma, so sigma·score is one function of x."""
+    model = ScoreModel(MLP((2,)), ScaledScore(label="none"), VE(0.01, 10.0), (2,)).double()
+    torch.nn.init.normal_(model.network.last.weight)
+    x = torch.tensor([[0.3, -1.0], [2.0, 0.5]], dtype=torch.float64)
+    with torch.no_grad():
+        low, high = (model(x, torch.full((2,), t, dtype=torch.float64)) for t in (0.1, 0.9))
+    assert float(low.score.abs().min()) > 0
+    torch.testing.assert_close(low.sigma[:, None] * low.score, high.sigma[:, None] * high.score, rtol=1e-12, atol=0)

@@ -127,7 +127,7 @@ def _unet(facts: Facts) -> UNetConfig:
 @register("recipe", "auto")
 def auto(facts: Facts) -> Recipe:
     """The default: noise levels and Langevin step from the data, EDM preconditioning, weight and noise density."""
-    process, levels, sampler, why = _levels_from_data(facts, steps=5, reachable=True)
+    process, levels, sampler, why = _levels_from_data(facts, steps=10, reachable=True)
     network = _unet(facts) if facts.kind == "image" else MLPConfig()
     # Training looks where there is something to learn: far above the data's spread the denoised image is just the mean, far
     # below it the input. EDM's density for std 0.5, moved with the data's own std, and a little wider (1.4, not 1.2), because
