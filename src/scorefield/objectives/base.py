@@ -16,6 +16,7 @@ from typing import NamedTuple, final
 
 from pydantic.dataclasses import dataclass
 from torch import Tensor
+from torch.nn import Module
 
 from scorefield.field import Field
 from scorefield.process import Positive
@@ -85,6 +86,20 @@ class Terms(NamedTuple):
 
 class Objective(ABC):
     """A loss whose minimum over fields is the true score."""
+
+    def check(self, field: Field, *, bounded: bool = False) -> None:
+        """Refuse a field or data that the objective cannot learn from; called once, before training.
+
+        Args:
+            field: what will be trained.
+            bounded: the data are 8-bit or have hard bounds, so that their density is not smooth.
+
+        Raises:
+            ScorefieldError: the reason and the remedy.
+        """
+
+    def prepare(self, model: Module) -> None:
+        """Add what the objective learns besides the score (a weight or a variance per level) to the model, before training."""
 
     @abstractmethod
     def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, noise: Noise) -> Terms:

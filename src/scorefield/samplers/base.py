@@ -22,11 +22,11 @@ import torch
 from torch import Tensor
 
 from scorefield.errors import NotFinite, ScorefieldError
-from scorefield.field import Field
+from scorefield.field import EnergyField, Field
 from scorefield.prediction import Prediction
 from scorefield.process import Process
 from scorefield.randomness import Noise
-from scorefield.shapes import Sample, flat
+from scorefield.shapes import PerSample, Sample, flat
 
 
 @dataclass(frozen=True)
@@ -83,10 +83,22 @@ class Counted:
     def process(self) -> Process:
         return self.field.process
 
+    @property
+    def has_energy(self) -> bool:
+        """Whether the field knows its energy -log p_t, up to a constant."""
+        return isinstance(self.field, EnergyField)
+
     def __call__(self, x: Sample, t: float) -> Prediction:
         self.evaluations += 1
-        times = torch.full((len(x),), t, dtype=torch.float64, device=x.device)
-        return self.field(x, times, self.cond)
+        return self.field(x, self._times(x, t), self.cond)
+
+    def energy(self, x: Sample, t: float) -> PerSample:
+        """Return -log p_t(x) + constant, `(batch,)`; not counted, because it comes with the score of the same x."""
+        return self.field.energy(x, self._times(x, t), self.cond)  # type: ignore[attr-defined]  # has_energy says so
+
+    @staticmethod
+    def _times(x: Sample, t: float) -> PerSample:
+        return torch.full((len(x),), t, dtype=torch.float64, device=x.device)
 
 
 class Sampler(ABC):
@@ -94,12 +106,12 @@ class Sampler(ABC):
 
     Declared facts, measured by the tests:
         order: of the global error in the step length for a jumping sampler; None for one that dwells.
-        evaluations_per_step: of the field.
+        evaluations_per_step: of the field; None where the number is not the same for every step.
         ladder, levels: the registered ladder that suits it, and how many levels, when nobody says otherwise.
     """
 
     order: ClassVar[int | None]
-    evaluations_per_step: ClassVar[int]
+    evaluations_per_step: ClassVar[int | None]
     ladder: ClassVar[str]
     levels: ClassVar[int]
 
