@@ -87,7 +87,7 @@ class Terms(NamedTuple):
 class Objective(ABC):
     """A loss whose minimum over fields is the true score."""
 
-    def check(self, field: Field, *, bounded: bool = False) -> None:
+    def check(self, field: Field, *, bounded: bool = False) -> None:  # noqa: B027  # most objectives refuse nothing
         """Refuse a field or data that the objective cannot learn from; called once, before training.
 
         Args:
@@ -98,7 +98,7 @@ class Objective(ABC):
             ScorefieldError: the reason and the remedy.
         """
 
-    def prepare(self, model: Module) -> None:
+    def prepare(self, model: Module) -> None:  # noqa: B027  # most learn nothing else
         """Add what the objective learns besides the score (a weight or a variance per level) to the model, before training."""
 
     @abstractmethod

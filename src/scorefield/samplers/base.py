@@ -94,7 +94,8 @@ class Counted:
 
     def energy(self, x: Sample, t: float) -> PerSample:
         """Return -log p_t(x) + constant, `(batch,)`; not counted, because it comes with the score of the same x."""
-        return self.field.energy(x, self._times(x, t), self.cond)  # type: ignore[attr-defined]  # has_energy says so
+        assert isinstance(self.field, EnergyField)  # has_energy says so
+        return self.field.energy(x, self._times(x, t), self.cond)
 
     @staticmethod
     def _times(x: Sample, t: float) -> PerSample:
