@@ -105,13 +105,17 @@ class Counted:
 class Sampler(ABC):
     """One step of a sampling method.
 
-    Declared facts, measured by the tests:
-        order: of the global error in the step length for a jumping sampler; None for one that dwells.
+    Declared facts, measured by the tests and by `scorefield verify`:
+        order: see below.
         evaluations_per_step: of the field; None where the number is not the same for every step.
         ladder, levels: the registered ladder that suits it, and how many levels, when nobody says otherwise.
     """
 
-    order: ClassVar[int | None]
+    @property
+    @abstractmethod
+    def order(self) -> int | None:
+        """Of the global error in the step length for a jumping sampler; None for one that dwells."""
+
     evaluations_per_step: ClassVar[int | None]
     ladder: ClassVar[str]
     levels: ClassVar[int]
@@ -125,7 +129,7 @@ class Sampler(ABC):
         """Return a sampler and a number of levels that together take about `steps` steps."""
         return self, max(2, round(steps / self.steps_per_level))
 
-    def start(self, rungs: list[Rung]) -> Any:
+    def start(self, field: Counted, rungs: list[Rung]) -> Any:
         """Return the state carried from step to step; a good place for coefficients. None unless a sampler needs one."""
         return None
 
@@ -210,7 +214,7 @@ def simulate(
             f"got a start of shape {tuple(x.shape)}, expected {(len(noise), *field.shape)}: one sample per seed"
         )
     x = x.to(device, torch.float64)
-    state, hold = sampler.start(rungs), sampler.steps_per_level
+    state, hold = sampler.start(counted, rungs), sampler.steps_per_level
     steps = len(rungs) * hold + int(denoise)
     yield Moment(x, rungs[0].t, 0, steps, 0)
     # Gradients are off inside a step only: around a yield they would stay off in the caller.

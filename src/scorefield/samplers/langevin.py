@@ -95,7 +95,7 @@ class Annealed(Sampler):
         """Return the published setting: the code's `step_lr` (2e-5) is eps here; the paper's text prints alpha/2 for it."""
         return cls(steps_per_level=steps, eps=step_lr)
 
-    def start(self, rungs: list[Rung]) -> list[float]:
+    def start(self, field: Counted, rungs: list[Rung]) -> list[float]:
         """Return tau of every level."""
         low, high = rungs[-1].sigma / rungs[-1].alpha, rungs[0].sigma / rungs[0].alpha
         if low == 0:
@@ -132,7 +132,7 @@ class Consistent(Sampler):
     ladder: ClassVar[str] = "geometric"
     levels: ClassVar[int] = 100
 
-    def start(self, rungs: list[Rung]) -> list[tuple[float, float]]:
+    def start(self, field: Counted, rungs: list[Rung]) -> list[tuple[float, float]]:
         """Return eta and the noise's coefficient of every rung but the last."""
         coefficients = []
         for rung in rungs[:-1]:
