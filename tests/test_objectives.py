@@ -23,8 +23,9 @@ from scorefield import (
     registry,
 )
 from scorefield.levels import Levels
-from scorefield.objectives.base import EDMWeight, Objective, Power, SigmaSquared, Unweighted, Weighting
+from scorefield.objectives.base import Objective
 from scorefield.objectives.denoising import Denoising
+from scorefield.objectives.weightings import EDMWeight, Power, SigmaSquared, Unweighted, Weighting
 
 OBJECTIVES = registry.every("objective")
 WEIGHTINGS = {name: kind() for name, kind in registry.every("weighting").items()}

@@ -31,8 +31,8 @@ from scorefield.levels import (
 from scorefield.nets.mlp import MLPConfig
 from scorefield.nets.residual import ResidualConfig
 from scorefield.nets.unet import UNetConfig
-from scorefield.objectives.base import EDMWeight
 from scorefield.objectives.denoising import Denoising
+from scorefield.objectives.weightings import EDMWeight
 from scorefield.prediction import EDM, ScaledScore, Score
 from scorefield.process import VE
 from scorefield.registry import register

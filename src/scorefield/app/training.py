@@ -21,8 +21,8 @@ from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.exact import GaussianMixture
 from scorefield.field import Field
 from scorefield.levels import geometric, karras, thin
-from scorefield.objectives.base import SigmaSquared
 from scorefield.objectives.denoising import Denoising
+from scorefield.objectives.weightings import SigmaSquared
 from scorefield.randomness import Noise, stream_of
 from scorefield.recipes import measure
 from scorefield.runs import Run, build_model, manifest_of, open_run, read_log, save_model

@@ -22,7 +22,8 @@ from torch import Tensor
 
 from scorefield.field import Field
 from scorefield.levels import Density, Levels
-from scorefield.objectives.base import Objective, SigmaSquared, Terms, Weighting
+from scorefield.objectives.base import Objective, Terms
+from scorefield.objectives.weightings import SigmaSquared, Weighting
 from scorefield.randomness import Noise
 from scorefield.registry import register
 from scorefield.shapes import PerSample, Sample, over, total
