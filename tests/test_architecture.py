@@ -25,7 +25,7 @@ FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right und
     {"randomness", "process", "nets", "operators"},
     {"levels", "prediction", "data", "metrics"},
     {"field"},
-    {"exact", "samplers", "likelihood"},
+    {"exact", "samplers", "likelihood", "bound"},
     {"objectives", "guidance"},
     {"config"},
     {"runs"},

@@ -154,6 +154,10 @@ def declared_log_ratio_cdf(density, process: Process, log_ratio: numpy.ndarray) 
         case "Levels":
             rungs = numpy.linspace(ends[0], ends[1], density.levels)
             middle = numpy.searchsorted(rungs, log_ratio + 1e-9, side="right") / density.levels
+        case "Steps":
+            rungs = numpy.arange(process.t_max, process.t_min - 1e-9, -1.0)[::-1].copy()
+            curve = numpy.log(ratio_of(process, torch.tensor(rungs)))
+            middle = numpy.searchsorted(curve, log_ratio + 1e-9, side="right") / len(rungs)
         case name:
             pytest.fail(f"write down what the density {name} declares")
     return numpy.where(numpy.isnan(inside), middle, inside)

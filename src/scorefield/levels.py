@@ -131,6 +131,38 @@ class LogNormal(Density):
         return process.time_of_sigma(torch.exp(self.mean + self.std * torch.special.ndtri(u)))
 
 
+def steps_of(process: Process, steps: int | None = None) -> Tensor:
+    """Return the times of a discrete chain, ascending, `(T,)`, float64.
+
+    Args:
+        process: how the data are noised.
+        steps: T, equally spaced from t_min to t_max; None for times one apart, ending at t_max: DDPM's n = 1..T.
+
+    >>> from scorefield import Tabulated
+    >>> steps_of(Tabulated.linear(4))
+    tensor([1., 2., 3., 4.], dtype=torch.float64)
+    """
+    if steps is not None:
+        return uniform(process, steps).flip(0)
+    apart = math.floor(process.t_max - process.t_min + 1e-9)
+    return process.t_max - torch.arange(apart, -1, -1, dtype=torch.float64)
+
+
+@register("density", "steps")
+@dataclass(frozen=True)
+class Steps(Density):
+    """Uniform over the steps of a discrete chain, as DDPM trains: times one apart, or `steps` equally spaced ones.
+
+    Reference: Ho, Jain, Abbeel (2020), arXiv 2006.11239, algorithm 1.
+    """
+
+    steps: Annotated[int, Bound(ge=1)] | None = None
+
+    def quantile(self, process: Process, u: Tensor) -> Tensor:
+        times = steps_of(process, self.steps).to(u.device)
+        return times[(u * len(times)).long().clamp(max=len(times) - 1)]
+
+
 # --- NCSNv2's choices from the data -----------------------------------------------------------------------------------
 
 
