@@ -271,3 +271,33 @@ class EDM(Parametrisation):
 
     def input_scale(self, alpha: Tensor, sigma: Tensor) -> Tensor:
         return _unit_input(alpha, sigma, self.data_std)
+
+
+@register("parametrisation", "energy")
+@dataclass(frozen=True)
+class Energy(Parametrisation):
+    """score = -grad E of E = |x_t|²/(2·r²) + alpha·sd/sigma·phi(x_t/r), r² = alpha²·sd² + sigma²: EDM for a scalar network phi.
+
+    Its score is -x_t/r² - alpha·sd/(sigma·r)·grad phi, EDM's with the output y = -grad phi: at every level phi has an input of
+    unit variance and must have a gradient of unit variance. Without noise (sigma = 0) the factor before phi is 1.
+
+    Attributes:
+        data_std: sd, the standard deviation of the data.
+        form: how phi is made of the network (`nets/energy.py`).
+
+    Reference: Salimans, Ho (2021), "Should EBMs model the energy or the score?"; Karras et al. (2022), arXiv 2206.00364.
+    """
+
+    data_std: Positive = 1.0
+    form: Literal["inner", "residual", "plain"] = "inner"
+    label: Label = "log-sigma"
+
+    def pair(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(alpha), torch.ones_like(alpha)
+
+    def input_scale(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+        return _unit_input(alpha, sigma, self.data_std)
+
+    def gain(self, alpha: PerSample, sigma: PerSample) -> PerSample:
+        """Return the factor on phi, `(batch,)`."""
+        return torch.where(sigma > 0, alpha * self.data_std / sigma, 1.0)

@@ -29,7 +29,9 @@ from scorefield import files
 from scorefield.config import RunConfig, of_plain, plain
 from scorefield.data import Affine, Dataset
 from scorefield.errors import ScorefieldError
-from scorefield.field import ScoreModel
+from scorefield.field import EnergyModel, ScoreModel
+from scorefield.nets.energy import Potential
+from scorefield.prediction import Energy
 from scorefield.randomness import stream_of
 
 VERSION = 1
@@ -40,6 +42,8 @@ def build_model(config: RunConfig, shape: tuple[int, ...], data_std: float, data
     with torch.random.fork_rng(devices=[]):  # torch's initialisers know only the global generator: leave it as it was
         torch.manual_seed(stream_of("weights", config.seed) >> 1)
         network = config.network.build(shape)
+    if isinstance(meaning := config.parametrisation, Energy):
+        return EnergyModel(Potential(network, meaning.form), meaning, config.process, shape, data_mean, data_std)
     return ScoreModel(network, config.parametrisation, config.process, shape, data_mean, data_std)
 
 
