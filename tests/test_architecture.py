@@ -22,7 +22,7 @@ HOUSE = Path(scorefield.__file__).parent
 FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right under src/scorefield
     {"errors"},
     {"shapes", "registry", "files", "pictures"},
-    {"randomness", "process", "nets", "operators"},
+    {"randomness", "process", "nets", "operators", "runge_kutta"},
     {"levels", "prediction", "data", "metrics"},
     {"field"},
     {"exact", "samplers", "likelihood", "bound"},
