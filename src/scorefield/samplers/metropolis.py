@@ -1,0 +1,231 @@
+"""Metropolis' test: Langevin steps that leave the density exactly as it is, whatever their size.
+
+A Langevin step proposes x' = x + tau·s(x) + sqrt(2·tau)·z, a draw from q(x'|x) = N(x', x + tau·s(x), 2·tau·I), and the test
+accepts it with probability min(1, r),
+
+    log r = log p(x') - log p(x)  +  log q(x|x') - log q(x'|x)
+
+else the sample stays where it is. With both proposal densities the step is reversible, p(x)·k(x -> x') = p(x')·k(x' -> x), so p
+is stationary for every tau, where the step alone has the variance v/(1 - tau/(2v)) on N(0, v).
+
+The first difference is that of the energies where the field has them. A field that knows only its score gives it as a line
+integral, which does not depend on the path if the score is a gradient; on the straight one, by Simpson's rule,
+
+    log p(x') - log p(x) = ∫_0^1 s(x + u·(x' - x))·(x' - x) du = (s(x) + 4·s((x + x')/2) + s(x'))·(x' - x)/6 + O(|x' - x|^5)
+
+at one more evaluation a step, exact where the score is a cubic of u, hence for every Gaussian. A learned score is not quite a
+gradient; `curl` measures by how much.
+
+The test and everything it uses belong to one sample, so batch mates never matter. A proposal of density zero (energy +inf)
+is refused, as it should be. A NaN anywhere in the ratio, or an infinite score where the density is not zero, is a broken
+field: the sample becomes NaN, and the loop stops and names it.
+
+References: Besag (1994), in the discussion of Grenander and Miller, "Representations of knowledge in complex systems". Roberts,
+Tweedie (1996), "Exponential convergence of Langevin distributions and their discrete approximations", Bernoulli 2(4). Sjöberg,
+Lindqvist, Önnheim, Jirstrand, Svensson (2023), "MCMC-correction of score-based diffusion models for model composition",
+arXiv 2307.14012.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass as plain
+from dataclasses import field as default
+from dataclasses import replace
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field as Bound
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from scorefield.errors import ScorefieldError
+from scorefield.process import Positive
+from scorefield.randomness import Noise
+from scorefield.registry import register
+from scorefield.samplers.base import Counted, Rung, Sampler
+from scorefield.shapes import PerSample, Sample, flat, over, total
+
+Steps = Annotated[int, Bound(ge=1)]
+Difference = Literal["auto", "exact", "line"]
+
+
+def line_integral(field: Counted, x: Sample, there: Sample, t: float, score: Sample, score_there: Sample) -> PerSample:
+    """Return log p_t(there) - log p_t(x) from the score alone: Simpson's rule on the straight line, one evaluation.
+
+    Args:
+        field: gives the score in the middle.
+        x, there: the ends, `(batch, *shape)`.
+        t: the time of both.
+        score, score_there: the scores at the ends, in the shape of `x`.
+
+    Returns:
+        `(batch,)`; exact for a Gaussian, else wrong by O(|there - x|^5).
+    """
+    return total((score + 4 * field((x + there) / 2, t).score + score_there) * (there - x)) / 6
+
+
+def optimal_step(dimension: int) -> float:
+    """Return eps for which the best MALA step on N(0, v·I) in `dimension` coordinates is tau = eps·v.
+
+    Roberts and Rosenthal (1998): 2·tau = l²·d^(-1/3)·v with acceptance 2·Phi(-l³/8), and the samples move farthest per step at
+    l = 1.65, acceptance 0.574. "Optimal scaling of discrete approximations to Langevin diffusions", JRSS B 60(1).
+
+    >>> round(optimal_step(1), 2), round(optimal_step(1000), 3)
+    (1.36, 0.136)
+    """
+    return 0.5 * 1.65**2 * math.pow(dimension, -1 / 3)
+
+
+@plain
+class Chain:
+    """What a run carries from step to step.
+
+    Attributes:
+        taus: the step size on every rung.
+        exact: whether log p is had from energies; else from the line integral of the score.
+        acceptance: the mean probability of acceptance on every rung visited so far, over steps and samples.
+        rung, x, score, log_p: where the last step ended, with the score and, if known, the log density (plus a constant) there.
+    """
+
+    taus: list[float]
+    exact: bool
+    acceptance: list[float] = default(default_factory=list)
+    rung: Rung | None = None
+    x: Tensor | None = None
+    score: Tensor | None = None
+    log_p: Tensor | None = None
+    tests: int = 0
+
+    @classmethod
+    def starting(cls, field: Counted, taus: list[float], energy: Difference) -> Chain:
+        """Return the state at the start of a run: "exact" asks for energies, "auto" takes them where the field has them.
+
+        Raises:
+            ScorefieldError: "exact" for a field that has no energy, or a step size of 0.
+        """
+        if energy == "exact" and not field.has_energy:
+            raise ScorefieldError("got energy = 'exact' and a field without one, expected an energy: use energy = 'line'")
+        if min(taus) == 0:
+            raise ScorefieldError("got sigma = 0 on a rung, where a step in units of sigma² vanishes: set tau of 'mala'")
+        return cls(taus, field.has_energy and energy != "line")
+
+    def count(self, rung: Rung, probability: PerSample) -> None:
+        """Average the probability of acceptance of one more step into its rung's."""
+        if len(self.acceptance) <= rung.index:
+            self.acceptance.append(0.0)
+            self.tests = 0
+        self.tests += 1
+        self.acceptance[-1] += (float(probability.mean()) - self.acceptance[-1]) / self.tests
+
+
+def metropolis_step(field: Counted, x: Sample, rung: Rung, chain: Chain, noise: Noise) -> Sample:
+    """Return the next state of Metropolis-adjusted Langevin: the proposal where it is accepted, x where it is not.
+
+    Args:
+        field: the density, p_t at t = rung.t.
+        x: the state, `(batch, *shape)`.
+        rung: the level.
+        chain: gives the step size, and the score and log p of x if the last step ended there; takes those of the next state.
+        noise: gives z, then the uniform number of the test.
+    """
+    t, tau, exact = rung.t, chain.taus[rung.index], chain.exact
+    if chain.x is not x or chain.rung is not rung or chain.score is None:
+        chain.score, chain.log_p = field(x, t).score, -field.energy(x, t) if exact else None
+    z = noise.normal(x.shape[1:])
+    there = x + tau * chain.score + math.sqrt(2 * tau) * z
+    score, log_p = field(there, t).score, -field.energy(there, t) if exact else None
+    if log_p is None or chain.log_p is None:
+        gain = line_integral(field, x, there, t, chain.score, score)
+        outside = torch.zeros_like(gain, dtype=torch.bool)
+    else:
+        gain, outside = log_p - chain.log_p, log_p == -math.inf
+    back = (x - there - tau * score) / math.sqrt(2 * tau)  # the draw that would lead from x' to x
+    log_r = torch.where(outside, -math.inf, gain + 0.5 * (total(z**2) - total(back**2)))
+    sound = flat(there).isfinite().all(dim=1) & (outside | flat(score).isfinite().all(dim=1)) & ~log_r.isnan()
+    probability = log_r.clamp(max=0).exp()
+    chain.count(rung, probability)
+    accepted = noise.uniform() < probability
+    moved, whole = (over(which.double(), x) > 0 for which in (accepted, sound))
+    # neither accepted nor refused where the ratio is not a number: the loop stops there and names it
+    chain.x = torch.where(whole, torch.where(moved, there, x), math.nan)
+    chain.score = torch.where(moved, score, chain.score)
+    chain.log_p = None if log_p is None or chain.log_p is None else torch.where(accepted, log_p, chain.log_p)
+    chain.rung = rung
+    return chain.x
+
+
+@register("sampler", "mala")
+@dataclass(frozen=True)
+class Mala(Sampler):
+    """Metropolis-adjusted Langevin at every rung, with one step size on each: no bias at any step, still slow between modes.
+
+    Attributes:
+        tau: step size, in units of x²; None takes the best one for a density that is as narrow as the noise alone,
+            `optimal_step(d)`·sigma² of each rung.
+        steps: steps a rung; usually the ladder has one rung.
+        energy: "exact" asks for a field with an energy, "line" integrates the score, "auto" takes what the field has.
+    """
+
+    tau: Positive | None = None
+    steps: Steps = 1000
+    energy: Difference = "auto"
+    order: ClassVar[int | None] = None
+    evaluations_per_step: ClassVar[int | None] = None  # 1, or 2 with the line integral, and 1 more at the start of a rung
+    ladder: ClassVar[str] = "lowest"
+    levels: ClassVar[int] = 1
+
+    @property
+    def steps_per_level(self) -> int:
+        return self.steps
+
+    def within(self, steps: int) -> tuple[Sampler, int]:
+        return replace(self, steps=steps), 1
+
+    def start(self, field: Counted, rungs: list[Rung]) -> Chain:
+        eps = optimal_step(math.prod(field.field.shape))
+        return Chain.starting(field, [self.tau or eps * rung.sigma**2 for rung in rungs], self.energy)
+
+    def step(self, field: Counted, x: Sample, rung: Rung, state: Chain, noise: Noise) -> Sample:
+        return metropolis_step(field, x, rung, state, noise)
+
+
+@register("sampler", "annealed-mala")
+@dataclass(frozen=True)
+class AnnealedMala(Sampler):
+    """Annealed Langevin without its lag and its bias: each level is entered by a posterior step, then held by k MALA steps.
+
+    From level to level, in z = x/alpha with noise lambda = sigma/alpha and gamma = lambda_s/lambda < 1,
+
+        z <- z + (1 - gamma²)·(denoised - z) + lambda_s·sqrt(1 - gamma²)·noise
+
+    draws from p(z_s | z, x0) with the denoised sample for x0, which puts the noise on the new level exactly and needs no
+    evaluation, since the last Metropolis test knows the score. What it leaves, x0's own spread around its mean, is of second
+    order in 1 - gamma, and the MALA steps, with tau_j = eps·sigma_j², work against it at the level itself, last one included.
+
+    Attributes:
+        steps_per_level: k.
+        eps: step in units of sigma²; None takes `optimal_step(d)`.
+        energy: as in `Mala`.
+    """
+
+    steps_per_level: Steps = 1
+    eps: Positive | None = None
+    energy: Difference = "auto"
+    order: ClassVar[int | None] = None  # a state stays on its rung; the jump is the first thing that happens on the next
+    evaluations_per_step: ClassVar[int | None] = None  # k + 1 a level, 2k + 1 with the line integral
+    ladder: ClassVar[str] = "geometric"
+    levels: ClassVar[int] = 100
+
+    def start(self, field: Counted, rungs: list[Rung]) -> Chain:
+        eps = self.eps or optimal_step(math.prod(field.field.shape))
+        return Chain.starting(field, [eps * rung.sigma**2 for rung in rungs], self.energy)
+
+    def step(self, field: Counted, x: Sample, rung: Rung, state: Chain, noise: Noise) -> Sample:
+        above = state.rung
+        if above is not None and above is not rung and state.score is not None:
+            below = rung.sigma / rung.alpha
+            eta = 1 - (below * above.alpha / above.sigma) ** 2
+            pull = eta * above.sigma**2 / above.alpha * state.score
+            x = x + rung.alpha * (pull + below * math.sqrt(eta) * noise.normal(x.shape[1:]))
+        return metropolis_step(field, x, rung, state, noise)
