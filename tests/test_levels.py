@@ -154,6 +154,8 @@ def declared_log_ratio_cdf(density, process: Process, log_ratio: numpy.ndarray) 
         case "Levels":
             rungs = numpy.linspace(ends[0], ends[1], density.levels)
             middle = numpy.searchsorted(rungs, log_ratio + 1e-9, side="right") / density.levels
+        case "Level":
+            middle = (log_ratio + 1e-9 >= math.log(density.ratio)).astype(float)
         case "Steps":
             rungs = numpy.arange(process.t_max, process.t_min - 1e-9, -1.0)[::-1].copy()
             curve = numpy.log(ratio_of(process, torch.tensor(rungs)))

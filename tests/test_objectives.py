@@ -46,7 +46,15 @@ LAMBDAS = {
     "edm": lambda alpha, sigma, sd: (
         ((sigma / alpha) ** 2 + sd**2) / (sigma / alpha * sd) ** 2 * ((sigma / alpha) ** 2 * alpha) ** 2
     ),
+    # Hang et al. (2023): min(1, 5/SNR) on the squared error of the noise, which is sigma times that of the score.
+    "min-snr": lambda alpha, sigma, sd: torch.minimum(sigma**2, 5 * sigma**4 / alpha**2),
+    # Song et al. (2021): g², for this VE 2·ln(10)·sigma², for VP beta(t) = sqrt(0.1² + 2·19.9·B) with B = -2·ln(alpha).
+    "likelihood": lambda alpha, sigma, sd: (
+        2 * math.log(10) * sigma**2 if bool((alpha == 1).all()) else (0.01 - 4 * 19.9 * alpha.log()).sqrt()
+    ),
+    "learned": lambda alpha, sigma, sd: sigma**2,  # of a field that learns nothing
 }
+NATURE = {"DenoisingMatrix": "sigma2", "Simple": "sigma2"}  # the weighting of objectives that have no choice of it
 
 
 def h(x: torch.Tensor) -> torch.Tensor:
@@ -98,7 +106,9 @@ def test_the_excess_loss_of_a_wrong_score_is_the_weighted_fisher_divergence(kind
     other = Noise(range(N), stream=2)
     t = objective.density.quantile(process, other.uniform(()))
     x_t = process.perturb(true.sample(other), t, other.normal((2,)))
-    weight = LAMBDAS[name](process.alpha(t), process.sigma(t), getattr(WEIGHTINGS[name], "data_std", 1.0))
+    weight = LAMBDAS[NATURE.get(kind.__name__, name)](
+        process.alpha(t), process.sigma(t), getattr(WEIGHTINGS[name], "data_std", 1.0)
+    )
     divergence = 0.5 * weight * C**2 * (h(x_t) ** 2).sum(1)
     assert within_five(difference, divergence)
     assert not within_five(difference)  # and it is not zero: the test has the power to see a wrong sign or a lost factor
@@ -277,10 +287,10 @@ def test_the_edm_weight_makes_the_loss_the_squared_error_of_the_unit_variance_ou
 
 @each_process
 def test_power_interpolates_between_unweighted_and_sigma_squared(process: Process) -> None:
-    alpha, sigma = torch.rand(2, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(Power(2.0)(alpha, sigma), SigmaSquared()(alpha, sigma))
-    assert torch.equal(Power(0.0)(alpha, sigma), Unweighted()(alpha, sigma))
-    numpy.testing.assert_allclose(Power(1.0)(alpha, sigma) ** 2, sigma**2, rtol=1e-15)
+    t = torch.linspace(process.t_min, process.t_max, 9, dtype=torch.float64)
+    assert torch.equal(Power(2.0)(process, t), SigmaSquared()(process, t))
+    assert torch.equal(Power(0.0)(process, t), Unweighted()(process, t))
+    numpy.testing.assert_allclose(Power(1.0)(process, t) ** 2, process.sigma(t) ** 2, rtol=1e-15)
 
 
 def test_the_edm_weight_on_a_network_with_edm_output_is_the_plain_squared_error_of_the_network() -> None:

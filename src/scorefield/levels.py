@@ -97,6 +97,10 @@ class Density(ABC):
     def quantile(self, process: Process, u: Tensor) -> Tensor:
         """Return the time below which a fraction u of the draws lies; u in (0, 1), any shape."""
 
+    def parts(self, process: Process) -> int:
+        """Return into how many parts of equal probability the density falls by itself: its levels, or 10 if it has none."""
+        return 10
+
 
 @register("density", "levels")
 @dataclass(frozen=True)
@@ -108,6 +112,33 @@ class Levels(Density):
     def quantile(self, process: Process, u: Tensor) -> Tensor:
         ladder = geometric(process, self.levels).flip(0).to(u.device)
         return ladder[(u * self.levels).long().clamp(max=self.levels - 1)]
+
+    def parts(self, process: Process) -> int:
+        return self.levels
+
+
+@register("density", "level")
+@dataclass(frozen=True)
+class Level(Density):
+    """The one level sigma/alpha = ratio, always: a single noise level, as in denoising autoencoders (Vincent 2011).
+
+    Raises:
+        ScorefieldError: the process does not reach that level.
+    """
+
+    ratio: Positive = 1.0
+
+    def quantile(self, process: Process, u: Tensor) -> Tensor:
+        high, low = _ends(process, 1)
+        if not float(low) * (1 - 1e-9) <= self.ratio <= float(high) * (1 + 1e-9):
+            raise ScorefieldError(
+                f"got the level {self.ratio:g}, expected one from {float(low):g} to {float(high):g}, the range of the process: "
+                "change density.ratio or the process"
+            )
+        return process.time_of_sigma(torch.full_like(u, self.ratio))
+
+    def parts(self, process: Process) -> int:
+        return 1
 
 
 @register("density", "uniform")
@@ -161,6 +192,9 @@ class Steps(Density):
     def quantile(self, process: Process, u: Tensor) -> Tensor:
         times = steps_of(process, self.steps).to(u.device)
         return times[(u * len(times)).long().clamp(max=len(times) - 1)]
+
+    def parts(self, process: Process) -> int:
+        return len(steps_of(process, self.steps))
 
 
 # --- NCSNv2's choices from the data -----------------------------------------------------------------------------------

@@ -38,13 +38,15 @@ VERSION = 1
 
 
 def build_model(config: RunConfig, shape: tuple[int, ...], data_std: float, data_mean: Tensor | None = None) -> ScoreModel:
-    """Return the model of a run with fresh weights, a function of the run's seed."""
+    """Return the model of a run with fresh weights, a function of the run's seed, and what its objective learns besides."""
     with torch.random.fork_rng(devices=[]):  # torch's initialisers know only the global generator: leave it as it was
         torch.manual_seed(stream_of("weights", config.seed) >> 1)
         network = config.network.build(shape)
     if isinstance(meaning := config.parametrisation, Energy):
         return EnergyModel(Potential(network, meaning.form), meaning, config.process, shape, data_mean, data_std)
-    return ScoreModel(network, config.parametrisation, config.process, shape, data_mean, data_std)
+    model = ScoreModel(network, config.parametrisation, config.process, shape, data_mean, data_std)
+    config.objective.prepare(model)
+    return model
 
 
 @dataclass(frozen=True)

@@ -7,38 +7,59 @@ The target is an unbiased guess of the score of the *smoothed* density at any si
 loss(s) - loss(grad log p_t) is lambda/2 times the Fisher divergence between them. With lambda = sigma² it equals
 1/2·‖noise_hat - noise‖²: weighting that by sigma² once more would weigh the score by sigma⁴.
 
+The loss multiplied out is 1/2·‖s‖² + noise·s/sigma + ‖noise‖²/(2·sigma²). As sigma -> 0 the standard deviations of the last two
+terms diverge like 1/sigma and 1/sigma², although of the second only the noise's part in s matters and of the third nothing. The
+control variate c = noise·s(alpha·x0, t)/sigma + (‖noise‖² - d)/(2·sigma²) has mean zero for any s, and
+
+    loss - lambda·c = lambda·[1/2·‖s(x_t, t)‖² + noise·(s(x_t, t) - s(alpha·x0, t))/sigma + d/(2·sigma²)]
+
+has the same mean and a variance (of the bracket) that stays bounded, for two evaluations of the field instead of one.
+
+Noise with a covariance: x_t = alpha·x0 + sigma·L·noise with C = L·Lᵀ, so S = sigma²·C, has
+
+    grad log p(x_t | x0) = -S⁻¹·(x_t - alpha·x0) = -L⁻ᵀ·noise/sigma,      E[x0 | x_t] = (x_t + S·score)/alpha.
+
 References: Vincent (2011), "A connection between score matching and denoising autoencoders". Song, Ermon (2019),
-arXiv 1907.05600. Karras et al. (2022), arXiv 2206.00364.
+arXiv 1907.05600. Karras et al. (2022), arXiv 2206.00364. Control variate: Wang, Cheng, Li, Zhu, Zhang (2020), "A Wasserstein
+minimum velocity approach to learning unnormalized models", arXiv 2002.07501; Song, Kingma (2021), "How to train your
+energy-based models", arXiv 2101.03288.
 """
 
 from __future__ import annotations
 
 from dataclasses import field as default
+from functools import cached_property
+from typing import Annotated, Literal
 
 import torch
-from pydantic import ConfigDict
+from pydantic import ConfigDict, model_validator
+from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
-from torch import Tensor
+from torch import Tensor, nn
 
+from scorefield.errors import ScorefieldError
 from scorefield.field import Field
 from scorefield.levels import Density, Levels
 from scorefield.objectives.base import Objective, Terms
 from scorefield.objectives.weightings import SigmaSquared, Weighting
+from scorefield.process import Positive
 from scorefield.randomness import Noise
 from scorefield.registry import register
-from scorefield.shapes import PerSample, Sample, over, total
+from scorefield.shapes import PerSample, Sample, flat, over, total
 
 
 @register("objective", "denoising")
 @dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
 class Denoising(Objective):
-    """Denoising score matching, one random noise level per example, or all levels of a ladder summed.
+    """Denoising score matching, one random noise level per example, or one from each of L equal parts of the density.
 
     Attributes:
         density: where t is drawn.
         weighting: lambda, on the score.
-        every_level: with a `Levels` density, sum over all its levels (mean weight 1/L each) instead of drawing one: the same
-            expectation, less variance, L times the cost.
+        every_level: average over L times, one drawn from each of the L parts of equal probability, instead of drawing one: the
+            same expectation, less variance, L times the cost. With the density `levels` these are its levels themselves.
+        levels: L; None takes as many as the density has, 10 for one without levels.
+        control_variate: subtract a term of mean zero that keeps the variance bounded as sigma -> 0, for twice the cost.
 
     >>> from scorefield import VE, Gaussian, Noise
     >>> field = Gaussian([0.0], [[1.0]], VE(0.1, 10.0))
@@ -49,20 +70,109 @@ class Denoising(Objective):
     density: Density = default(default_factory=Levels)
     weighting: Weighting = default(default_factory=SigmaSquared)
     every_level: bool = False
+    levels: Annotated[int, Bound(ge=1)] | None = None
+    control_variate: bool = False
+
+    def prepare(self, model: nn.Module) -> None:
+        self.weighting.prepare(model)
 
     def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, noise: Noise) -> Terms:
-        if not (self.every_level and isinstance(self.density, Levels)):
-            t = self.density.quantile(field.process, noise.uniform(())).to(x0.device)
+        def times(u: Tensor) -> Tensor:
+            return self.density.quantile(field.process, u).to(x0.device)
+
+        if not self.every_level:
+            t = times(noise.uniform(()))
             return Terms(self.at(field, x0, t, cond, noise=noise), t)
-        rungs = (torch.arange(self.density.levels, dtype=torch.float64) + 0.5) / self.density.levels
-        times = self.density.quantile(field.process, rungs).to(x0.device)
-        return Terms(torch.stack([self.at(field, x0, t.expand(len(x0)), cond, noise=noise) for t in times]).mean(dim=0), None)
+        parts = self.levels or self.density.parts(field.process)
+        drawn = (times((part + noise.uniform(())) / parts) for part in range(parts))
+        return Terms(torch.stack([self.at(field, x0, t, cond, noise=noise) for t in drawn]).mean(dim=0), None)
 
     def at(self, field: Field, x0: Sample, t: PerSample, cond: Tensor | None = None, *, noise: Noise) -> PerSample:
         """Return the losses at given times, `(batch,)`."""
         alpha, sigma = field.process.alpha(t), field.process.sigma(t)
         eps = noise.normal(x0.shape[1:]).to(x0)
-        x_t = over(alpha, x0) * x0 + over(sigma, x0) * eps
-        error = field(x_t, t, cond).score + eps / over(sigma, x0)
+        centre = over(alpha, x0) * x0
+        score = field(centre + over(sigma, x0) * eps, t, cond).score
         # sqrt(lambda) inside the square: at sigma = 0.01 the bare square would be 10^4 larger before lambda shrinks it.
-        return 0.5 * total((over(self.weighting(alpha, sigma).sqrt(), x0) * error) ** 2)
+        root, size = self.weighting(field.process, t).sqrt(), flat(x0).shape[1]
+        if self.control_variate:
+            moved = score - field(centre, t, cond).score
+            cross = total(over(root, x0) * moved * over(root / sigma, x0) * eps)
+            loss = 0.5 * total((over(root, x0) * score) ** 2) + cross + 0.5 * size * (root / sigma).to(x0.dtype) ** 2
+        else:
+            loss = 0.5 * total((over(root, x0) * (score + eps / over(sigma, x0))) ** 2)
+        return self.weighting.minimised(loss, field, t, size)
+
+
+@register("objective", "denoising-matrix")
+@dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
+class DenoisingMatrix(Objective):
+    """Denoising score matching with noise of covariance S = sigma²·C; the field learns the score of data so noised.
+
+    The process says how much noise, C of which shape: sensors of different accuracy (a diagonal), or neighbours that err
+    together (a matrix). The score is that of x_t = alpha·x0 + sigma·L·noise, so a prediction's `.score` means what it says but
+    its other views, which take C = 1, do not: use `denoised` here. For a known S choose a density of one `level`.
+
+    Attributes:
+        covariance: C, over the coordinates in the order of `flat`: one number, a variance per coordinate, or a `(d, d)` matrix.
+        density: where t is drawn.
+        norm: "noise" for 1/2·‖sigma·Lᵀ·error‖², the analogue of lambda = sigma²; "identity" for 1/2·‖error‖².
+
+    Raises:
+        ScorefieldError: C is not symmetric positive definite, or not of the samples' size.
+
+    >>> from scorefield import VE, Gaussian, Noise
+    >>> field = Gaussian([0.0, 0.0], [[1.0, 0.0], [0.0, 1.0]], VE(0.1, 10.0))
+    >>> objective = DenoisingMatrix(covariance=((1.0, 0.5), (0.5, 1.0)))
+    >>> objective(field, field.sample(Noise(range(4))), noise=Noise(range(4), stream=1)).shape
+    torch.Size([4])
+    """
+
+    covariance: tuple[Positive, ...] | tuple[tuple[float, ...], ...] = (1.0,)
+    density: Density = default(default_factory=Levels)
+    norm: Literal["noise", "identity"] = "noise"
+
+    @model_validator(mode="after")
+    def _check(self) -> DenoisingMatrix:
+        rows = [row for row in self.covariance if isinstance(row, tuple)]
+        if not self.covariance or any(len(row) != len(self.covariance) for row in rows):
+            raise ScorefieldError("got rows of different lengths, expected a square covariance: give one number per pair")
+        matrix = torch.tensor(self.covariance, dtype=torch.float64)
+        if rows and (not torch.allclose(matrix, matrix.mT) or int(torch.linalg.cholesky_ex(matrix).info) != 0):
+            raise ScorefieldError("got a matrix that is not symmetric positive definite, expected a covariance: check it")
+        return self
+
+    @cached_property
+    def _root(self) -> Tensor:
+        """L: standard deviations `(d,)` or `(1,)`, or the lower triangle `(d, d)`, float64."""
+        matrix = torch.tensor(self.covariance, dtype=torch.float64)
+        return matrix.sqrt() if matrix.ndim == 1 else torch.linalg.cholesky(matrix)
+
+    def _times(self, rows: Tensor, how: Literal["L", "Lt", "L^-t"]) -> Tensor:
+        """Return L·row, Lᵀ·row or L⁻ᵀ·row for every row, `(batch, d)`."""
+        root = self._root.to(rows)
+        if root.shape[-1] not in (1, rows.shape[1]):
+            raise ScorefieldError(
+                f"got a covariance over {root.shape[-1]} coordinates, expected {rows.shape[1]}: one per coordinate of a sample"
+            )
+        if root.ndim == 1:
+            return rows / root if how == "L^-t" else rows * root
+        if how == "L^-t":
+            solved: Tensor = torch.linalg.solve_triangular(root.mT, rows.mT, upper=True)
+            return solved.mT
+        return rows @ (root.mT if how == "L" else root)
+
+    def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, noise: Noise) -> Terms:
+        t = self.density.quantile(field.process, noise.uniform(())).to(x0.device)
+        sigma, z = field.process.sigma(t), flat(noise.normal(x0.shape[1:]).to(x0))
+        x_t = field.process.perturb(x0, t, self._times(z, "L").reshape(x0.shape))
+        score, target = flat(field(x_t, t, cond).score), -self._times(z, "L^-t")
+        if self.norm == "noise":
+            return Terms(0.5 * total(self._times(over(sigma, z) * score - target, "Lt") ** 2), t)
+        return Terms(0.5 * total((score - target / over(sigma, z)) ** 2), t)
+
+    def denoised(self, field: Field, x: Sample, t: PerSample, cond: Tensor | None = None) -> Sample:
+        """Return E[x0 | x_t] = (x_t + sigma²·C·score)/alpha, `(batch, *shape)`, for a field trained with this objective."""
+        alpha, sigma = field.process.alpha(t), field.process.sigma(t)
+        pulled = self._times(self._times(flat(field(x, t, cond).score), "Lt"), "L").reshape(x.shape)
+        return (x + over(sigma**2, x) * pulled) / over(alpha, x)

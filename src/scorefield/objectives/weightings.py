@@ -2,20 +2,32 @@
 
 A weighting lambda belongs to the objective and is written **on the score**,
 
-    loss = 1/2·lambda·‖s(x_t, t) - target‖²,
+    loss = 1/2·lambda(t)·‖s(x_t, t) - target‖²,
 
-whatever the network predicts: sigma² makes it the squared error of the predicted noise, and EDM's weight
-(sigma² + sd²)/(sigma·sd)² on the denoised image is (sigma² + sd²)·sigma²/sd² here (for alpha = 1).
+whatever the network predicts. Errors of the other views are multiples of the score's, error_noise = -sigma·error_score and
+error_x0 = (sigma²/alpha)·error_score, so a weight that a paper puts on its own prediction becomes, with SNR = alpha²/sigma²,
+
+    weight w on the noise (DDPM)             lambda = w·sigma²
+    weight w on the denoised image (EDM)     lambda = w·sigma⁴/alpha² = w·sigma²/SNR
+
+A weighting may also learn: `prepare` puts what it learns on the model, and `minimised` is the loss that follows from it.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import field as default
+from typing import Annotated
 
+import torch
+from pydantic import ConfigDict
+from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
-from torch import Tensor
+from torch import Tensor, nn
 
-from scorefield.process import Positive
+from scorefield.errors import ScorefieldError
+from scorefield.field import Field
+from scorefield.process import Positive, Process
 from scorefield.registry import register
 from scorefield.shapes import PerSample
 
@@ -24,8 +36,22 @@ class Weighting(ABC):
     """A positive weight on the squared error of the score."""
 
     @abstractmethod
-    def __call__(self, alpha: PerSample, sigma: PerSample) -> PerSample:
-        """Return lambda, `(batch,)`."""
+    def __call__(self, process: Process, t: PerSample) -> PerSample:
+        """Return lambda at times t, `(batch,)`."""
+
+    def prepare(self, model: nn.Module) -> None:  # noqa: B027  # most learn nothing
+        """Put what the weighting learns on the model; called once, before training."""
+
+    def minimised(self, loss: PerSample, field: Field, t: PerSample, size: int) -> PerSample:
+        """Return what training minimises, `(batch,)`: the weighted loss itself, unless the weighting learns.
+
+        Args:
+            loss: 1/2·lambda·‖error‖², `(batch,)`.
+            field: what is trained, and may carry what the weighting learns.
+            t: times, `(batch,)`.
+            size: number of coordinates of a sample.
+        """
+        return loss
 
 
 @register("weighting", "sigma2")
@@ -33,8 +59,8 @@ class Weighting(ABC):
 class SigmaSquared(Weighting):
     """lambda = sigma²: every level weighs the same, since sigma·score has unit size (Song, Ermon 2019)."""
 
-    def __call__(self, alpha: Tensor, sigma: Tensor) -> Tensor:
-        return sigma**2
+    def __call__(self, process: Process, t: Tensor) -> Tensor:
+        return process.sigma(t) ** 2
 
 
 @register("weighting", "uniform")
@@ -42,8 +68,8 @@ class SigmaSquared(Weighting):
 class Unweighted(Weighting):
     """lambda = 1: the plain Fisher divergence, which low noise dominates by 1/sigma²."""
 
-    def __call__(self, alpha: Tensor, sigma: Tensor) -> Tensor:
-        return sigma * 0 + 1
+    def __call__(self, process: Process, t: Tensor) -> Tensor:
+        return torch.ones_like(t)
 
 
 @register("weighting", "edm")
@@ -57,7 +83,8 @@ class EDMWeight(Weighting):
 
     data_std: Positive = 0.5
 
-    def __call__(self, alpha: Tensor, sigma: Tensor) -> Tensor:
+    def __call__(self, process: Process, t: Tensor) -> Tensor:
+        alpha, sigma = process.alpha(t), process.sigma(t)
         return sigma**2 * (sigma**2 + (alpha * self.data_std) ** 2) / (alpha * self.data_std) ** 2
 
 
@@ -68,5 +95,98 @@ class Power(Weighting):
 
     exponent: float = 2.0
 
-    def __call__(self, alpha: Tensor, sigma: Tensor) -> Tensor:
-        return sigma**self.exponent
+    def __call__(self, process: Process, t: Tensor) -> Tensor:
+        return process.sigma(t) ** self.exponent
+
+
+@register("weighting", "min-snr")
+@dataclass(frozen=True)
+class MinSNR(Weighting):
+    """lambda = sigma²·min(SNR, gamma)/SNR: weight min(SNR, gamma) on the denoised image, min(1, gamma/SNR) on the noise.
+
+    Low noise, where the noise is easy to ignore but its weight in 1/2·‖noise_hat - noise‖² is full, counts less.
+
+    Attributes:
+        gamma: signal-to-noise ratio above which the weight on the denoised image stops growing.
+
+    Reference: Hang et al. (2023), "Efficient diffusion training via min-SNR weighting strategy", arXiv 2303.09556.
+    """
+
+    gamma: Positive = 5.0
+
+    def __call__(self, process: Process, t: Tensor) -> Tensor:
+        sigma2 = process.sigma(t) ** 2
+        return sigma2 * (self.gamma * sigma2 / process.alpha(t) ** 2).clamp(max=1.0)
+
+
+@register("weighting", "likelihood")
+@dataclass(frozen=True)
+class Likelihood(Weighting):
+    """lambda = g²: with t uniform, the loss bounds the Kullback-Leibler divergence of the reverse SDE's samples from the data.
+
+    KL(data ‖ samples) <= integral of 1/2·g²(t)·E‖s - grad log p_t‖² dt + KL at t_max, so that (t_max - t_min) times the excess
+    loss under the density `uniform` is the integral. Reference: Song, Durkan, Murray, Ermon (2021), "Maximum likelihood
+    training of score-based diffusion models", arXiv 2101.09258, theorem 1.
+    """
+
+    def __call__(self, process: Process, t: Tensor) -> Tensor:
+        return process.diffusion(t) ** 2
+
+
+class LevelTable(nn.Module):
+    """u as a function of the noise level: linear between knots that are equally spaced in log SNR, 0 before training."""
+
+    def __init__(self, knots: int) -> None:
+        """Hold `knots` numbers, from t_min to t_max."""
+        super().__init__()
+        self.values = nn.Parameter(torch.zeros(knots))
+
+    def forward(self, process: Process, t: PerSample) -> PerSample:
+        """Return u at times t, `(batch,)`, float64."""
+        ends = torch.tensor([process.t_min, process.t_max], dtype=torch.float64, device=t.device)
+        low, high = process.log_snr(ends).unbind()
+        where = ((process.log_snr(t.double()) - low) / (high - low)).clamp(0, 1) * (len(self.values) - 1)
+        left = where.floor().long().clamp(max=len(self.values) - 2)
+        values = self.values.double()
+        return torch.lerp(values[left], values[left + 1], where - left)
+
+
+@register("weighting", "learned")
+@dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
+class Learned(Weighting):
+    """Another weighting, balanced by what is learned of each level: loss/e^u + d/2·u with u a function of the level.
+
+    For a given network the best u has e^u = 2·E loss/d, the mean squared error a coordinate at that level, so every level
+    comes to weigh the same. In a run u is a table on the model, `LevelTable`, trained with it; a field that learns nothing,
+    such as an exact one, has u = 0. This is half of the loss of Karras et al., whose u is a small network of sigma.
+
+    Attributes:
+        weighting: lambda before it is balanced.
+        knots: numbers in the table of u.
+
+    References: Kendall, Gal, Cipolla (2018), "Multi-task learning using uncertainty to weigh losses", arXiv 1705.07115.
+    Karras et al. (2024), "Analyzing and improving the training dynamics of diffusion models", arXiv 2312.02696, equation 21.
+    """
+
+    weighting: Weighting = default(default_factory=SigmaSquared)
+    knots: Annotated[int, Bound(ge=2)] = 16
+
+    TABLE = "loss_by_level"
+
+    def __call__(self, process: Process, t: Tensor) -> Tensor:
+        return self.weighting(process, t)
+
+    def prepare(self, model: nn.Module) -> None:
+        model.add_module(self.TABLE, LevelTable(self.knots))
+
+    def minimised(self, loss: PerSample, field: Field, t: PerSample, size: int) -> PerSample:
+        if not isinstance(field, nn.Module):
+            return loss
+        table = getattr(field, self.TABLE, None)
+        if not isinstance(table, LevelTable):
+            raise ScorefieldError(
+                "got a model without the table of a learned weighting, expected one prepared for it: "
+                "call objective.prepare(model)"
+            )
+        u: Tensor = table(field.process, t).to(loss.dtype)
+        return loss * torch.exp(-u) + 0.5 * size * u
