@@ -124,7 +124,7 @@ class EnergyModel(ScoreModel):
         scaled = over(self.parametrisation.input_scale(alpha, sigma), x) * x
         label = label_of(self.parametrisation.label, self.process, t).nan_to_num(neginf=0.0)  # ln(0) where there is no noise
         dtype = next(self.network.parameters()).dtype
-        phi = self.network(scaled.to(dtype), label.to(dtype), cond).to(x.dtype)
+        phi: Tensor = self.network(scaled.to(dtype), label.to(dtype), cond).to(x.dtype)
         return total(scaled**2) / 2 + self.parametrisation.gain(alpha, sigma).to(x.dtype) * phi
 
     def forward(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> Prediction:
