@@ -42,9 +42,11 @@ def build_model(config: RunConfig, shape: tuple[int, ...], data_std: float, data
     with torch.random.fork_rng(devices=[]):  # torch's initialisers know only the global generator: leave it as it was
         torch.manual_seed(stream_of("weights", config.seed) >> 1)
         network = config.network.build(shape)
+    model: ScoreModel
     if isinstance(meaning := config.parametrisation, Energy):
-        return EnergyModel(Potential(network, meaning.form), meaning, config.process, shape, data_mean, data_std)
-    model = ScoreModel(network, config.parametrisation, config.process, shape, data_mean, data_std)
+        model = EnergyModel(Potential(network, meaning.form), meaning, config.process, shape, data_mean, data_std)
+    else:
+        model = ScoreModel(network, meaning, config.process, shape, data_mean, data_std)
     config.objective.prepare(model)
     return model
 

@@ -1,0 +1,230 @@
+"""Contrastive divergence: push the energy down at the data and up at the model's own samples.
+
+For p = exp(-E)/Z the gradient of the negative log-likelihood by the weights is a difference of two means,
+
+    d/dw E_data[-log p(x)]  =  E_data[dE(x)/dw] - E_model[dE(x)/dw],
+
+because d log Z/dw = -E_model[dE/dw]. The loss of an example is E(x_t) - E(negative), whose *gradient* is meant; its value is no
+measure of fit. A negative that is a draw from the model would make this maximum likelihood. Markov chains come near to one:
+
+    contrastive   k Langevin steps from x_t itself: short chains, close to the data, biased
+    persistent    the chain of the last visit goes on for k steps, whatever the data are: it follows the model as it learns
+
+with steps x <- x + tau·score + sqrt(2·tau)·z, score = -grad E, the weights held. Unadjusted, a chain has the fixed point of the
+step and not of the model: on E = x²/(2v) both methods settle where v/(1 - tau/(2v)) is the variance of the data. With a
+Metropolis test the model is its fixed point.
+
+Noise levels: t is drawn from a density and the energy of p_t is learned from x_t = alpha·x0 + sigma·noise; the process `still`
+is the classical case of the data themselves. No divergence is minimised by CD (Sutskever, Tieleman 2010), so none is declared.
+
+References: Hinton (2002), "Training products of experts by minimizing contrastive divergence". Tieleman (2008), "Training
+restricted Boltzmann machines using approximations to the likelihood gradient". Du, Mordatch (2019), "Implicit generation and
+modeling with energy-based models", arXiv 1903.08689. Roberts, Tweedie (1996), on the test for Langevin proposals.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import field as default
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import ConfigDict
+from pydantic import Field as Bound
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from scorefield.errors import ScorefieldError
+from scorefield.field import EnergyField, Field
+from scorefield.levels import Density, Levels
+from scorefield.objectives.base import Objective, Terms
+from scorefield.process import Positive
+from scorefield.randomness import Noise, stream_of
+from scorefield.registry import register
+from scorefield.shapes import PerSample, Sample, flat, over, total
+
+Steps = Annotated[int, Bound(ge=1)]
+Share = Annotated[float, Bound(ge=0, le=1)]
+GOLDEN = 0.6180339887498949  # multiples of it, modulo 1, fill (0, 1) evenly however many are taken
+_ANY = ConfigDict(arbitrary_types_allowed=True)
+
+
+def step_sizes(field: Field, t: PerSample, tau: float | None) -> PerSample:
+    """Return tau of each sample, `(batch,)`; None gives sigma²/10, or a hundredth of the data's variance where sigma = 0."""
+    sigma = field.process.sigma(t)
+    if tau is not None:
+        return torch.full_like(sigma, tau)
+    return 0.1 * torch.where(sigma > 0, sigma**2, 0.1 * field.data_std**2)
+
+
+@torch.no_grad()
+def walk(
+    field: EnergyField,
+    x: Sample,
+    t: PerSample,
+    cond: Tensor | None = None,
+    *,
+    steps: int,
+    tau: PerSample,
+    adjusted: bool,
+    noise: Noise,
+) -> Sample:
+    """Return x after Langevin steps of its energy, `(batch, *shape)`, detached.
+
+    Args:
+        field: the energy.
+        x, t, cond: where the chains are, their noise levels and conditioning.
+        steps: how many, k.
+        tau: step size of each sample, `(batch,)`.
+        adjusted: accept x' with probability min(1, p(x')·q(x|x') / (p(x)·q(x'|x))), q(x'|x) = N(x', x + tau·s(x), 2·tau·I), so
+            that the steps leave exp(-E) exactly as it is.
+        noise: one seed per sample.
+    """
+    wide = over(tau, x)
+    with torch.autocast(x.device.type, enabled=False) if adjusted else nullcontext():  # three digits of E would be no test
+        for _ in range(steps):
+            drift = wide * field(x, t, cond).score
+            there = x + drift + (2 * wide).sqrt() * noise.normal(x.shape[1:]).to(x)
+            if adjusted:
+                back = there + wide * field(there, t, cond).score
+                log_q = (total((there - x - drift) ** 2) - total((x - back) ** 2)) / (4 * tau)
+                log_ratio = field.energy(x, t, cond) - field.energy(there, t, cond) + log_q
+                accepted = noise.uniform(()).to(tau).log() < log_ratio
+                there = torch.where(over(accepted.to(tau), x) > 0, there, x)
+            x = there
+    return x
+
+
+def contrast(field: EnergyField, x: Sample, negative: Sample, t: PerSample, cond: Tensor | None) -> PerSample:
+    """Return E(x) - E(negative), `(batch,)`."""
+    return field.energy(x, t, cond) - field.energy(negative, t, cond)
+
+
+def energy_of(field: Field) -> EnergyField:
+    """Return the field as an energy; raises `ScorefieldError` for one that has none, or one with dropout in it."""
+    if not isinstance(field, EnergyField):
+        raise ScorefieldError(
+            f"got a {type(field).__name__}, which has no energy, for contrastive divergence, expected an energy: "
+            "set parametrisation=energy"
+        )
+    if isinstance(field, nn.Module) and any(isinstance(part, nn.Dropout) and part.p > 0 for part in field.modules()):
+        raise ScorefieldError(
+            "got a network with dropout for contrastive divergence, expected one energy for the data and for the chains: "
+            "set network.dropout=0"
+        )
+    return field
+
+
+@register("objective", "contrastive")
+@dataclass(frozen=True, config=_ANY)
+class Contrastive(Objective):
+    """Contrastive divergence, CD-k: the negatives are k Langevin steps away from the data.
+
+    Attributes:
+        density: where t is drawn.
+        steps: k.
+        tau: step size, in units of x²; None takes sigma²/10, or a hundredth of the data's variance where sigma = 0.
+        adjusted: make the steps exact by a Metropolis test, at three times the cost.
+
+    Reference: Hinton (2002), "Training products of experts by minimizing contrastive divergence".
+
+    >>> from scorefield import Gaussian, Noise, Still
+    >>> field = Gaussian([0.0], [[1.0]], Still())
+    >>> Contrastive(steps=2)(field, field.sample(Noise(range(4))), noise=Noise(range(4), stream=1)).shape
+    torch.Size([4])
+    """
+
+    divergence: ClassVar[Literal["none"]] = "none"
+    density: Density = default(default_factory=Levels)
+    steps: Steps = 10
+    tau: Positive | None = None
+    adjusted: bool = False
+
+    def check(self, field: Field, *, bounded: bool = False) -> None:
+        energy_of(field)
+
+    def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, noise: Noise) -> Terms:
+        energy = energy_of(field)
+        t = self.density.quantile(field.process, noise.uniform(())).to(x0.device)
+        x = field.process.perturb(x0, t, noise.normal(x0.shape[1:]).to(x0))
+        tau = step_sizes(field, t, self.tau)
+        negative = walk(energy, x, t, cond, steps=self.steps, tau=tau, adjusted=self.adjusted, noise=noise)
+        return Terms(contrast(energy, x, negative, t, cond), t)
+
+
+@register("objective", "persistent")
+@dataclass(frozen=True, config=_ANY)
+class Persistent(Objective):
+    """Persistent contrastive divergence: chains that live as long as the training, some of them born again.
+
+    The chains are a buffer of the model (`model.chains`, added by `prepare`): checkpoints hold them and a resumed run goes on
+    with them. Chain i stays at its own noise level, and the example with seed s meets chain s modulo their number. They move
+    only when the model is in training mode and gradients are on; a look at the held-out part leaves them where they are.
+
+    Attributes:
+        density: where t is drawn.
+        steps: k, a visit.
+        tau: step size, in units of x²; None takes sigma²/10, or a hundredth of the data's variance where sigma = 0.
+        adjusted: make the steps exact by a Metropolis test, at three times the cost.
+        chains: how many; at least the batch.
+        restart: chance that a chain begins anew from N(alpha·mean, alpha²·std² + sigma²) at a visit (Du, Mordatch 2019: 0.05).
+
+    Reference: Tieleman (2008), "Training restricted Boltzmann machines using approximations to the likelihood gradient".
+    """
+
+    divergence: ClassVar[Literal["none"]] = "none"
+    density: Density = default(default_factory=Levels)
+    steps: Steps = 10
+    tau: Positive | None = None
+    adjusted: bool = False
+    chains: Steps = 1024
+    restart: Share = 0.01
+
+    def check(self, field: Field, *, bounded: bool = False) -> None:
+        energy_of(field)
+
+    def times(self, field: Field, slots: Tensor) -> PerSample:
+        """Return the noise level of each chain, `(batch,)`."""
+        return self.density.quantile(field.process, (slots.double() + 0.5) * GOLDEN % 1.0)
+
+    def _born(self, field: Field, t: PerSample, noise: Noise) -> Sample:
+        """Return new chains, `(batch, *shape)`."""
+        alpha, sigma = field.process.alpha(t), field.process.sigma(t)
+        z = noise.normal(field.shape)
+        return over(alpha, z) * field.data_mean.to(z) + over((alpha**2 * field.data_std**2 + sigma**2).sqrt(), z) * z
+
+    def prepare(self, model: nn.Module) -> None:
+        """Add the chains to the model; they are the same for every run of this density and number."""
+        assert isinstance(model, Field)
+        slots = torch.arange(self.chains)
+        chains = self._born(model, self.times(model, slots), Noise(slots, stream=stream_of("chains")))
+        model.register_buffer("chains", chains.to(model.data_mean))
+
+    def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, noise: Noise) -> Terms:
+        energy, chains = energy_of(field), getattr(field, "chains", None)
+        if not isinstance(chains, Tensor):
+            raise ScorefieldError("got a model without chains, expected some: call objective.prepare(model) before training")
+        if cond is not None:
+            raise ScorefieldError("got class labels for persistent chains, which have none, expected none: use contrastive")
+        slots = noise.seeds.to(chains.device) % len(chains)
+        t = self.times(field, slots)
+        x = field.process.perturb(x0, t, noise.normal(x0.shape[1:]).to(x0))
+        again = over((noise.uniform(()) < self.restart).to(t), x0) > 0
+        start = torch.where(again, self._born(field, t, noise).to(x0), chains[slots].to(x0))
+        tau = step_sizes(field, t, self.tau)
+        negative = walk(energy, start, t, None, steps=self.steps, tau=tau, adjusted=self.adjusted, noise=noise)
+        if isinstance(field, nn.Module) and field.training and torch.is_grad_enabled():
+            self._keep(chains, slots, negative)
+        return Terms(contrast(energy, x, negative, t, None), t)
+
+    @staticmethod
+    @torch.no_grad()
+    def _keep(chains: Tensor, slots: Tensor, negative: Sample) -> None:
+        """Write the chains back, but for a NaN: the loss will name it, and the last good state is kept."""
+        if len(torch.unique(slots)) < len(slots):
+            raise ScorefieldError(
+                f"got {len(slots)} examples on {len(chains)} persistent chains, expected one chain each: "
+                "set objective.chains to at least training.batch"
+            )
+        good = flat(negative).isfinite().all(dim=1)
+        chains[slots[good]] = negative[good].to(chains)
