@@ -116,7 +116,8 @@ class DenoisingMatrix(Objective):
     Attributes:
         covariance: C, over the coordinates in the order of `flat`: one number, a variance per coordinate, or a `(d, d)` matrix.
         density: where t is drawn.
-        norm: "noise" for 1/2·‖sigma·Lᵀ·error‖², the analogue of lambda = sigma²; "identity" for 1/2·‖error‖².
+        weighting: lambda, on the score.
+        norm: of the error of the score: "noise" for 1/2·lambda·‖Lᵀ·error‖², "identity" for 1/2·lambda·‖error‖².
 
     Raises:
         ScorefieldError: C is not symmetric positive definite, or not of the samples' size.
@@ -130,6 +131,7 @@ class DenoisingMatrix(Objective):
 
     covariance: tuple[Positive, ...] | tuple[tuple[float, ...], ...] = (1.0,)
     density: Density = default(default_factory=Levels)
+    weighting: Weighting = default(default_factory=SigmaSquared)
     norm: Literal["noise", "identity"] = "noise"
 
     @model_validator(mode="after")
@@ -147,6 +149,9 @@ class DenoisingMatrix(Objective):
         """L: standard deviations `(d,)` or `(1,)`, or the lower triangle `(d, d)`, float64."""
         matrix = torch.tensor(self.covariance, dtype=torch.float64)
         return matrix.sqrt() if matrix.ndim == 1 else torch.linalg.cholesky(matrix)
+
+    def prepare(self, model: nn.Module) -> None:
+        self.weighting.prepare(model)
 
     def _times(self, rows: Tensor, how: Literal["L", "Lt", "L^-t"]) -> Tensor:
         """Return L·row, Lᵀ·row or L⁻ᵀ·row for every row, `(batch, d)`."""
@@ -166,10 +171,11 @@ class DenoisingMatrix(Objective):
         t = self.density.quantile(field.process, noise.uniform(())).to(x0.device)
         sigma, z = field.process.sigma(t), flat(noise.normal(x0.shape[1:]).to(x0))
         x_t = field.process.perturb(x0, t, self._times(z, "L").reshape(x0.shape))
-        score, target = flat(field(x_t, t, cond).score), -self._times(z, "L^-t")
+        error = flat(field(x_t, t, cond).score) + self._times(z, "L^-t") / over(sigma, z)
         if self.norm == "noise":
-            return Terms(0.5 * total(self._times(over(sigma, z) * score - target, "Lt") ** 2), t)
-        return Terms(0.5 * total((score - target / over(sigma, z)) ** 2), t)
+            error = self._times(error, "Lt")
+        loss = 0.5 * total((over(self.weighting(field.process, t).sqrt(), z) * error) ** 2)
+        return Terms(self.weighting.minimised(loss, field, t, z.shape[1]), t)
 
     def denoised(self, field: Field, x: Sample, t: PerSample, cond: Tensor | None = None) -> Sample:
         """Return E[x0 | x_t] = (x_t + sigma²·C·score)/alpha, `(batch, *shape)`, for a field trained with this objective."""

@@ -1,0 +1,128 @@
+"""DDPM's two objectives on a discrete chain n = 1..T (`Tabulated`): the variational bound, and the simple loss that is none.
+
+    simple   1/2·‖noise_hat - noise‖² at a uniform n: weight sigma² on the score, any constant factor aside
+    bound    KL(q(x_T|x0) ‖ prior) + sum_n KL(q(x_{n-1}|x_n, x0) ‖ p(x_{n-1}|x_n)) - log p(x0|x_1), in nats, from `bound.py`:
+             weight lambda_n = std⁴/(k²·w) on the score, for DDPM's chain beta_n²/((1 - beta_n)·w_n)
+
+With w_n = beta_n the bound weighs the noise by beta_n/((1 - beta_n)·(1 - abar_n)), far more at the first steps than the simple
+loss does, on which sample quality hardly depends: better likelihoods against better pictures.
+
+References: Ho, Jain, Abbeel (2020), "Denoising diffusion probabilistic models", arXiv 2006.11239, equations 5 and 14.
+Nichol, Dhariwal (2021), "Improved denoising diffusion probabilistic models", arXiv 2102.09672.
+"""
+
+from __future__ import annotations
+
+from dataclasses import field as default
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import ConfigDict
+from pydantic import Field as Bound
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from scorefield.bound import LEARNED, Chain, Decoder, Variance, bound, bound_terms, prior_kl
+from scorefield.errors import ScorefieldError
+from scorefield.field import Field
+from scorefield.levels import Density, Steps
+from scorefield.objectives.base import Objective, Terms
+from scorefield.objectives.denoising import Denoising
+from scorefield.objectives.weightings import SigmaSquared, Weighting
+from scorefield.randomness import Noise
+from scorefield.registry import register
+from scorefield.shapes import Sample
+
+Count = Annotated[int, Bound(ge=1)]
+
+
+def _check_chain(field: Field, steps: int | None) -> None:
+    """Refuse a continuous process when nobody said into how many steps it falls: steps of length 1 would be all but none."""
+    low, high = field.process.t_min, field.process.t_max
+    if steps is None and not (low == 1.0 and high == round(high)):
+        raise ScorefieldError(
+            f"got a process on [{low:g}, {high:g}] for steps n = 1, ..., T, expected DDPM's chain: choose process=tabulated, "
+            "or set steps, the number of equally spaced times"
+        )
+
+
+@register("objective", "simple")
+@dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
+class Simple(Objective):
+    """L_simple of DDPM: 1/2·‖noise_hat - noise‖² at one of the T steps, drawn uniformly. It is no bound on the likelihood.
+
+    This is denoising score matching, told to refuse a process that is no chain.
+
+    Attributes:
+        density: uniform over the steps n = 1..T.
+        weighting: lambda, on the score; sigma² is the plain L_simple, `min-snr` its best-known variant.
+
+    >>> from scorefield import Gaussian, Tabulated
+    >>> field = Gaussian([0.0], [[1.0]], Tabulated.linear(100))
+    >>> Simple()(field, field.sample(Noise(range(4))), noise=Noise(range(4), stream=1)).shape
+    torch.Size([4])
+
+    Reference: Ho, Jain, Abbeel (2020), arXiv 2006.11239, equation 14.
+    """
+
+    density: Density = default(default_factory=Steps)
+    weighting: Weighting = default(default_factory=SigmaSquared)
+
+    def check(self, field: Field, *, bounded: bool = False) -> None:
+        if isinstance(self.density, Steps):
+            _check_chain(field, self.density.steps)
+
+    def prepare(self, model: nn.Module) -> None:
+        self.weighting.prepare(model)
+
+    def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, noise: Noise) -> Terms:
+        return Denoising(density=self.density, weighting=self.weighting).terms(field, x0, cond, noise=noise)
+
+
+@register("objective", "bound")
+@dataclass(frozen=True)
+class VariationalBound(Objective):
+    """The variational bound on -log p(x0), nats per example: one step n drawn uniformly and its term times T, or all steps.
+
+    Attributes:
+        variance: w_n of the model's steps: "posterior" (beta~_n, best for data that are one point), "transition" (beta_n, best
+            for N(0, I)) or "learned". A field predicts no variance, so what is learned is one number per step, on the model:
+            the mix of log beta_n and log beta~_n. Nichol and Dhariwal's network predicts one per coordinate, given x_n.
+        decoder: "gaussian" for real-valued data; "pixels" for 8-bit values scaled to [-1, 1], a probability of 256 values.
+        every_step: sum over all T steps instead of drawing one: less variance, T times the cost.
+        steps: T, equally spaced times from t_min to t_max; None for DDPM's whole n = 1..T.
+
+    Raises:
+        ScorefieldError: a learned variance and a field without one; the decoder "pixels" and data that are none.
+
+    >>> from scorefield import Gaussian, Tabulated
+    >>> field = Gaussian([0.0], [[1.0]], Tabulated.linear(100))
+    >>> VariationalBound()(field, field.sample(Noise(range(4))), noise=Noise(range(4), stream=1)).shape
+    torch.Size([4])
+
+    References: Ho, Jain, Abbeel (2020), arXiv 2006.11239, equation 5. Nichol, Dhariwal (2021), arXiv 2102.09672, equation 15.
+    """
+
+    divergence: ClassVar[Literal["fisher", "fisher + O(step^2)", "none"]] = "none"  # lambda_n depends on two steps of the chain
+
+    variance: Variance = "posterior"
+    decoder: Decoder = "gaussian"
+    every_step: bool = False
+    steps: Count | None = None
+
+    def check(self, field: Field, *, bounded: bool = False) -> None:
+        _check_chain(field, self.steps)
+
+    def prepare(self, model: nn.Module) -> None:
+        if self.variance == "learned":
+            steps = len(Chain(model.process, self.steps))  # type: ignore[arg-type]  # models that are trained are fields
+            model.register_parameter(LEARNED, nn.Parameter(torch.full((steps,), 0.5)))
+
+    def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, noise: Noise) -> Terms:
+        if self.every_step:
+            every = bound(field, x0, cond, noise=noise, variance=self.variance, decoder=self.decoder, steps=self.steps)
+            return Terms(every, None)
+        times = Chain(field.process, self.steps).times.to(x0.device)
+        n = 1 + (noise.uniform(()) * len(times)).long().clamp(max=len(times) - 1).to(x0.device)
+        one = bound_terms(field, x0, n, cond, noise=noise, variance=self.variance, decoder=self.decoder, steps=self.steps)
+        return Terms(prior_kl(field, x0, steps=self.steps) + len(times) * one, times[n - 1])
