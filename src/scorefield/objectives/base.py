@@ -13,8 +13,6 @@ from torch import Tensor
 from torch.nn import Module
 
 from scorefield.field import Field
-from scorefield.levels import Density
-from scorefield.objectives.weightings import Weighting
 from scorefield.randomness import Noise
 from scorefield.shapes import PerSample, Sample
 
@@ -30,16 +28,13 @@ class Objective(ABC):
     """A loss whose minimum over fields is the true score.
 
     Attributes:
-        divergence: a declared fact that the contract tests measure: what E loss(s) - E loss(true score) is. "fisher": the weighted
-            Fisher divergence E_t E_{x_t} 1/2·lambda(t)·‖s - grad log p_t‖², exactly; "fisher + O(step^2)": that, up to an error
-            that falls with the square of the attribute `step`; "none": no such law, and neither `density` nor `weighting`.
-        density: where t is drawn.
-        weighting: lambda, on the score.
+        divergence: a declared fact that the contract tests measure, what E loss(s) - E loss(true score) is. "fisher": exactly
+            the weighted Fisher divergence E_t E_{x_t} 1/2·lambda(t)·‖s - grad log p_t‖², for t drawn from the attribute
+            `density` and lambda the attribute `weighting`, or the objective's nature; "fisher + O(step^2)": that, up to an error
+            that falls with the square of the attribute `step`; "none": no such law is claimed.
     """
 
     divergence: ClassVar[Literal["fisher", "fisher + O(step^2)", "none"]] = "fisher"
-    density: Density
-    weighting: Weighting
 
     def check(self, field: Field, *, bounded: bool = False) -> None:  # noqa: B027  # most objectives refuse nothing
         """Refuse a field or data that the objective cannot learn from; called once, before training.
