@@ -40,6 +40,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from scorefield.errors import ScorefieldError
+from scorefield.field import Field
 from scorefield.process import Positive
 from scorefield.randomness import Noise
 from scorefield.registry import register
@@ -63,6 +64,59 @@ def line_integral(field: Counted, x: Sample, there: Sample, t: float, score: Sam
         `(batch,)`; exact for a Gaussian, else wrong by O(|there - x|^5).
     """
     return total((score + 4 * field((x + there) / 2, t).score + score_there) * (there - x)) / 6
+
+
+def curl(
+    field: Field, x: Sample, t: PerSample, noise: Noise, *, probes: int = 4, step: float = 1e-2, cond: Tensor | None = None
+) -> PerSample:
+    """Measure how far a score is from being a gradient: the share of its Jacobian J that is antisymmetric.
+
+        ‖(J - Jᵀ)/2‖ / ‖J‖,   Frobenius norms, each squared and estimated from bilinear forms a = vᵀJu, b = uᵀJv:
+        sum of (a - b)²/4 over sum of (a² + b²)/2
+
+    A gradient's Jacobian is symmetric, so this is 0, and a line integral does not depend on its path; a rotation has 1.
+    Where it is not small no density has this score, and what the test with a line integral samples has no name.
+
+    Args:
+        field: any field.
+        x: where, `(batch, *shape)`.
+        t: the times, `(batch,)`.
+        noise: draws u and v of every probe, uniform on the sphere.
+        probes: pairs (u, v), >= 1; each takes four evaluations. One number is an estimate: use many, or average over samples.
+        step: of the central differences, in units of sigma (of the data's deviation where sigma = 0); their error is O(step²).
+        cond: conditioning, or None.
+
+    Returns:
+        `(batch,)`, in [0, 1]; 0 where the score does not depend on x.
+
+    Raises:
+        ScorefieldError: fewer than one probe.
+
+    >>> from scorefield import VE, GaussianMixture
+    >>> mixture = GaussianMixture([.8, .2], [[-5., 0.], [5., 0.]], [1., 1.], VE(.01, 10.))
+    >>> bool((curl(mixture, torch.randn(9, 2), torch.full((9,), 0.5), Noise(range(9))) < 1e-3).all())
+    True
+    """
+    if probes < 1:
+        raise ScorefieldError(f"got {probes} probes, expected at least 1: each is a pair of directions")
+    x, sigma = x.double(), field.process.sigma(t.double())
+    length = step * torch.where(sigma > 0, sigma, torch.full_like(sigma, field.data_std))
+    split, whole = torch.zeros_like(length), torch.zeros_like(length)
+
+    def direction() -> Sample:
+        z = noise.normal(x.shape[1:])
+        return z / over(total(z**2).sqrt(), x)
+
+    def slope(u: Sample) -> Sample:
+        ahead, behind = (field(x + sign * over(length, x) * u, t, cond).score for sign in (1, -1))
+        return (ahead - behind) / (2 * over(length, x))
+
+    with torch.no_grad():
+        for _ in range(probes):
+            u, v = direction(), direction()
+            a, b = total(v * slope(u)), total(u * slope(v))
+            split, whole = split + (a - b) ** 2 / 4, whole + (a**2 + b**2) / 2
+        return (split / torch.where(whole > 0, whole, torch.ones_like(whole))).sqrt()
 
 
 def optimal_step(dimension: int) -> float:
