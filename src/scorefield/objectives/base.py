@@ -30,8 +30,8 @@ class Objective(ABC):
     Attributes:
         divergence: a declared fact that the contract tests measure, what E loss(s) - E loss(true score) is. "fisher": exactly
             the weighted Fisher divergence E_t E_{x_t} 1/2·lambda(t)·‖s - grad log p_t‖², for t drawn from the attribute
-            `density` and lambda the attribute `weighting`, or the objective's nature; "fisher + O(step^2)": that, up to an error
-            that falls with the square of the attribute `step`; "none": no such law is claimed.
+            `density` and lambda the attribute `weighting`, or the objective's nature; "fisher + O(step^2)": that, up to an
+            error that falls with the square of the attribute `step`; "none": no such law is claimed.
     """
 
     divergence: ClassVar[Literal["fisher", "fisher + O(step^2)", "none"]] = "fisher"
