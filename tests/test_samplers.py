@@ -34,9 +34,40 @@ from scorefield import (
     registry,
     uniform,
 )
-from scorefield.samplers import Annealed, Consistent, Euler, Heun, Langevin, Moment, Sampler, sample, simulate
+from scorefield.samplers import (
+    DDIM,
+    DEIS,
+    Adams,
+    Ancestral,
+    Annealed,
+    Consistent,
+    DPMSolver,
+    Euler,
+    Heun,
+    Langevin,
+    Moment,
+    PredictorCorrector,
+    Sampler,
+    UniPC,
+    sample,
+    simulate,
+)
 
-SAMPLERS: dict[str, Any] = {name: kind() for name, kind in registry.every("sampler").items()}
+SAMPLERS: dict[str, Any] = {name: kind() for name, kind in registry.every("sampler").items()} | {
+    "adams of order 1": Adams(1, corrector=False),
+    "adams of order 2": Adams(2, corrector=False),
+    "adams of order 2, corrected": Adams(2),
+    "adams of order 3, not corrected": Adams(3, corrector=False),
+    "ancestral with beta": Ancestral("transition"),
+    "ddim with noise": DDIM(eta=0.6),
+    "deis of order 2": DEIS(2),
+    "dpm-solver++ 3m": DPMSolver(3),
+    "dpm-solver++ sde 2m": DPMSolver(2, eta=1.0),
+    "dpm-solver++ sde 3m": DPMSolver(3, eta=1.0),
+    "heun with churn": Heun(churn=10.0),
+    "predictor-corrector over heun": PredictorCorrector(Heun(), corrections=2),
+    "unipc of order 2": UniPC(2),
+}
 JUMPING = {name: sampler for name, sampler in SAMPLERS.items() if sampler.order is not None}
 PROCESSES = {
     "ve": VE(0.05, 8.0),

@@ -84,6 +84,19 @@ def uniform(process: Process, levels: int) -> Tensor:
     return torch.linspace(process.t_max, process.t_min, levels, dtype=torch.float64)
 
 
+@register("ladder", "cauchy")
+def cauchy(process: Process, levels: int, data_std: float = 1.0, centre: float = -0.25, width: float = 1.5) -> Tensor:
+    """Return times whose log(sigma/alpha/data_std) are quantiles of a Cauchy density, (levels,), float64, descending.
+
+    Equal steps of arctan((log(lambda/data_std) - centre)/width): dense where the noise is about as large as the data, which is
+    where samples decide what to become, and thin, but never empty, towards both ends, whatever the range of the process.
+    """
+    high, low = (math.log(float(end) / data_std) for end in _ends(process, levels))
+    first, last = math.atan((high - centre) / width), math.atan((low - centre) / width)
+    angle = torch.linspace(first, last, levels, dtype=torch.float64)
+    return _at(process, data_std * torch.exp(centre + width * angle.tan()))
+
+
 @register("ladder", "lowest")
 def lowest(process: Process, levels: int = 1) -> Tensor:
     """Return the single time t_min, (1,), float64: one noise level, for plain Langevin dynamics."""

@@ -1,7 +1,30 @@
 """Samplers: how a sample walks down a ladder. `simulate` in `base` is the only loop; a sampler is one step."""
 
 from scorefield.samplers.base import Moment, Rung, Sampler, sample, simulate
+from scorefield.samplers.compose import PredictorCorrector
 from scorefield.samplers.langevin import Annealed, Consistent, Langevin
+from scorefield.samplers.multistep import DEIS, Adams, DPMSolver, UniPC
 from scorefield.samplers.ode import Euler, Heun
+from scorefield.samplers.sde import DDIM, Ancestral, EulerMaruyama, ReverseDiffusion
 
-__all__ = ["Annealed", "Consistent", "Euler", "Heun", "Langevin", "Moment", "Rung", "Sampler", "sample", "simulate"]
+__all__ = [
+    "DDIM",
+    "DEIS",
+    "Adams",
+    "Ancestral",
+    "Annealed",
+    "Consistent",
+    "DPMSolver",
+    "Euler",
+    "EulerMaruyama",
+    "Heun",
+    "Langevin",
+    "Moment",
+    "PredictorCorrector",
+    "ReverseDiffusion",
+    "Rung",
+    "Sampler",
+    "UniPC",
+    "sample",
+    "simulate",
+]

@@ -83,6 +83,14 @@ class Counted:
     def process(self) -> Process:
         return self.field.process
 
+    def alpha(self, t: float) -> float:
+        """Return the signal scale at a time, as a float."""
+        return float(self.process.alpha(torch.tensor(t, dtype=torch.float64)))
+
+    def data_mean(self, x: Sample) -> Tensor:
+        """Return the data's mean, the shape of one sample, where and as `x` is."""
+        return self.field.data_mean.to(x)
+
     @property
     def has_energy(self) -> bool:
         """Whether the field knows its energy -log p_t, up to a constant."""

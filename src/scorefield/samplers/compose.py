@@ -1,0 +1,72 @@
+"""Predictor-corrector sampling: after every step of any sampler, Langevin steps at the new noise level.
+
+The predictor leaves x near p_s, the corrector, for which p_s is stationary, pulls it nearer. Its step is
+
+    tau = strength·h·sigma_s²,    h = log(lambda/lambda_s), the length of the predictor's step, at most sigma_s²/2,
+
+so that the Langevin time spent in a stretch of noise levels does not depend on how finely it is cut and the corrector's own
+bias, tau/(2·sigma²), falls with the steps. The published corrector has tau = 2·(0.16·sigma)² however fine the ladder: a bias
+that more levels do not mend. On its 1,000 levels of VE that is a strength of 6. It takes sigma from the norms ‖z‖/‖score‖
+averaged over the batch, which would tie a sample to its batch mates; here it is sigma itself.
+
+Reference: Song et al. (2021), "Score-based generative modeling through stochastic differential equations", arXiv 2011.13456,
+algorithms 4 and 5.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import field as default
+from dataclasses import replace
+from typing import Annotated, Any, ClassVar
+
+from pydantic import ConfigDict
+from pydantic import Field as Bound
+from pydantic.dataclasses import dataclass
+
+from scorefield.process import Positive
+from scorefield.randomness import Noise
+from scorefield.registry import register
+from scorefield.samplers.base import Counted, Rung, Sampler
+from scorefield.samplers.langevin import langevin_step
+from scorefield.samplers.sde import ReverseDiffusion
+from scorefield.shapes import Sample
+
+
+@register("sampler", "predictor-corrector")
+@dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
+class PredictorCorrector(Sampler):
+    """A predictor followed by Langevin corrections at the level it reached.
+
+    Attributes:
+        sampler: the predictor, any that jumps from level to level.
+        corrections: Langevin steps a level.
+        strength: Langevin time per unit of log-noise, in units of sigma².
+    """
+
+    sampler: Sampler = default(default_factory=ReverseDiffusion)
+    corrections: Annotated[int, Bound(ge=1)] = 1
+    strength: Positive = 1.0
+    ladder: ClassVar[str] = "geometric"
+    levels: ClassVar[int] = 500
+    evaluations_per_step: ClassVar[int | None] = None  # the predictor's and one for every correction
+
+    @property
+    def order(self) -> int | None:
+        return 1
+
+    def within(self, steps: int) -> tuple[Sampler, int]:
+        return replace(self), max(2, steps)
+
+    def start(self, field: Counted, rungs: list[Rung]) -> Any:
+        """Return the predictor's own state."""
+        return self.sampler.start(field, rungs)
+
+    def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> Sample:
+        x = self.sampler.step(field, x, rung, state, noise)
+        if rung.s is None:
+            return x
+        h = math.log(rung.sigma * rung.alpha_s / (rung.alpha * rung.sigma_s))
+        for _ in range(self.corrections):
+            x = langevin_step(field, x, rung.s, min(self.strength * h / self.corrections, 0.5) * rung.sigma_s**2, noise)
+        return x
