@@ -140,6 +140,7 @@ class Chain:
         exact: whether log p is had from energies; else from the line integral of the score.
         acceptance: the mean probability of acceptance on every rung visited so far, over steps and samples.
         rung, x, score, log_p: where the last step ended, with the score and, if known, the log density (plus a constant) there.
+        slope: of the score along the last proposal, (s(x') - s(x))·(x' - x)/|x' - x|², `(batch,)`.
     """
 
     taus: list[float]
@@ -149,6 +150,7 @@ class Chain:
     x: Tensor | None = None
     score: Tensor | None = None
     log_p: Tensor | None = None
+    slope: Tensor | None = None
     tests: int = 0
 
     @classmethod
@@ -199,6 +201,7 @@ def metropolis_step(field: Counted, x: Sample, rung: Rung, chain: Chain, noise: 
     sound = flat(there).isfinite().all(dim=1) & (outside | flat(score).isfinite().all(dim=1)) & ~log_r.isnan()
     probability = log_r.clamp(max=0).exp()
     chain.count(rung, probability)
+    chain.slope = total((score - chain.score) * (there - x)) / total((there - x) ** 2)
     accepted = noise.uniform() < probability
     moved, whole = (over(which.double(), x) > 0 for which in (accepted, sound))
     # neither accepted nor refused where the ratio is not a number: the loop stops there and names it
@@ -249,13 +252,17 @@ class Mala(Sampler):
 class AnnealedMala(Sampler):
     """Annealed Langevin without its lag and its bias: each level is entered by a posterior step, then held by k MALA steps.
 
-    From level to level, in z = x/alpha with noise lambda = sigma/alpha and gamma = lambda_s/lambda < 1,
+    From level to level, in z = x/alpha with noise lambda = sigma/alpha, gamma = lambda_s/lambda < 1 and eta = 1 - gamma²,
 
-        z <- z + (1 - gamma²)·(denoised - z) + lambda_s·sqrt(1 - gamma²)·noise
+        z <- z + eta·(denoised - z) + lambda·sqrt(eta·(gamma² + eta·c))·noise,   c = Cov[x0 | x]/lambda² = 1 + sigma²·grad score
 
-    draws from p(z_s | z, x0) with the denoised sample for x0, which puts the noise on the new level exactly and needs no
-    evaluation, since the last Metropolis test knows the score. What it leaves, x0's own spread around its mean, is of second
-    order in 1 - gamma, and the MALA steps, with tau_j = eps·sigma_j², work against it at the level itself, last one included.
+    has the mean and, if c is the same in all directions, the covariance of p(z_s | z) = ∫ p(z_s | z, x0)·p(x0 | z) dx0. It
+    costs no evaluation: the last test knows the score at x, and c, kept in [0, 1], from the slope of the score along its
+    proposal. On N(m, v·I), c = v/(v + lambda²) and every level is met exactly, however far it lies from the last one. What is
+    left elsewhere the MALA steps mend, with tau_j = eps·sigma_j², on every level including the last.
+
+    The variance is that of Bao, Li, Zhu, Zhang (2022), "Analytic-DPM: an analytic estimate of the optimal reverse variance in
+    diffusion probabilistic models", arXiv 2201.06503, who average it over the data; here it is each sample's own.
 
     Attributes:
         steps_per_level: k.
@@ -277,9 +284,11 @@ class AnnealedMala(Sampler):
 
     def step(self, field: Counted, x: Sample, rung: Rung, state: Chain, noise: Noise) -> Sample:
         above = state.rung
-        if above is not None and above is not rung and state.score is not None:
-            below = rung.sigma / rung.alpha
-            eta = 1 - (below * above.alpha / above.sigma) ** 2
+        if above is not None and above is not rung and state.score is not None and state.slope is not None:
+            wide = above.sigma / above.alpha
+            eta = 1 - (rung.sigma / rung.alpha / wide) ** 2
+            c = (1 + above.sigma**2 * state.slope).nan_to_num(0.0).clamp(0, 1)  # NaN: the proposal had density 0
             pull = eta * above.sigma**2 / above.alpha * state.score
-            x = x + rung.alpha * (pull + below * math.sqrt(eta) * noise.normal(x.shape[1:]))
+            spread = over(wide * (eta * (1 - eta + eta * c)).sqrt(), x)
+            x = x + rung.alpha * (pull + spread * noise.normal(x.shape[1:]))
         return metropolis_step(field, x, rung, state, noise)
