@@ -167,9 +167,13 @@ class Persistent(Objective):
         tau: step size, in units of x²; None takes sigma²/10, or a hundredth of the data's variance where sigma = 0.
         adjusted: make the steps exact by a Metropolis test, at three times the cost.
         chains: how many; at least the batch.
-        restart: chance that a chain begins anew from N(alpha·mean, alpha²·std² + sigma²) at a visit (Du, Mordatch 2019: 0.05).
+        restart: chance that a chain begins anew at a visit (Du, Mordatch 2019: 0.05); 0 is Tieleman's method.
+        born: where it begins: "data" (at the example's x_t; `restart` = 1 is CD-k then) or "noise" (N(alpha·mean, alpha²·std² +
+            sigma²), as in Du, Mordatch; for steps that can cross the data, since with little noise and steps to match a chain
+            from afar never arrives).
 
-    Reference: Tieleman (2008), "Training restricted Boltzmann machines using approximations to the likelihood gradient".
+    References: Tieleman (2008), "Training restricted Boltzmann machines using approximations to the likelihood gradient". Du,
+    Mordatch (2019), arXiv 1903.08689.
     """
 
     divergence: ClassVar[Literal["none"]] = "none"
@@ -178,7 +182,8 @@ class Persistent(Objective):
     tau: Positive | None = None
     adjusted: bool = False
     chains: Steps = 1024
-    restart: Share = 0.01
+    restart: Share = 0.05
+    born: Literal["data", "noise"] = "data"
 
     def check(self, field: Field, *, bounded: bool = False) -> None:
         energy_of(field)
@@ -187,8 +192,9 @@ class Persistent(Objective):
         """Return the noise level of each chain, `(batch,)`."""
         return self.density.quantile(field.process, (slots.double() + 0.5) * GOLDEN % 1.0)
 
-    def _born(self, field: Field, t: PerSample, noise: Noise) -> Sample:
-        """Return new chains, `(batch, *shape)`."""
+    @staticmethod
+    def _prior(field: Field, t: PerSample, noise: Noise) -> Sample:
+        """Draw N(alpha·mean, alpha²·std² + sigma²), `(batch, *shape)`, float64."""
         alpha, sigma = field.process.alpha(t), field.process.sigma(t)
         z = noise.normal(field.shape)
         return over(alpha, z) * field.data_mean.to(z) + over((alpha**2 * field.data_std**2 + sigma**2).sqrt(), z) * z
@@ -197,7 +203,7 @@ class Persistent(Objective):
         """Add the chains to the model; they are the same for every run of this density and number."""
         assert isinstance(model, Field)
         slots = torch.arange(self.chains)
-        chains = self._born(model, self.times(model, slots), Noise(slots, stream=stream_of("chains")))
+        chains = self._prior(model, self.times(model, slots), Noise(slots, stream=stream_of("chains")))
         model.register_buffer("chains", chains.to(model.data_mean))
 
     def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, noise: Noise) -> Terms:
@@ -210,7 +216,8 @@ class Persistent(Objective):
         t = self.times(field, slots)
         x = field.process.perturb(x0, t, noise.normal(x0.shape[1:]).to(x0))
         again = over((noise.uniform(()) < self.restart).to(t), x0) > 0
-        start = torch.where(again, self._born(field, t, noise).to(x0), chains[slots].to(x0))
+        birth = x if self.born == "data" else self._prior(field, t, noise).to(x0)
+        start = torch.where(again, birth, chains[slots].to(x0))
         tau = step_sizes(field, t, self.tau)
         negative = walk(energy, start, t, None, steps=self.steps, tau=tau, adjusted=self.adjusted, noise=noise)
         if isinstance(field, nn.Module) and field.training and torch.is_grad_enabled():
