@@ -146,7 +146,8 @@ def pixel_log_prob(x0: Sample, mean: Sample, std: PerSample) -> PerSample:
     level = (x0 + 1) / (2 * HALF_BIN)
     if bool(((level - level.round()).abs() > 1e-3).any() | (level < -0.5).any() | (level > 255.5).any()):
         raise ScorefieldError(
-            "got values that are no 8-bit pixels scaled to [-1, 1], expected -1 + 2·k/255 for k = 0..255: use the decoder gaussian"
+            "got values that are no 8-bit pixels scaled to [-1, 1], expected -1 + 2·k/255 for k = 0..255: "
+            "use the decoder gaussian"
         )
     lower, upper = ((x0 + shift - mean) / over(std.double(), x0) for shift in (-HALF_BIN, HALF_BIN))
     first, last = level < 0.5, level > 254.5
@@ -201,7 +202,12 @@ def bound_terms(
     >>> bound_terms(field, field.sample(Noise(range(3))), torch.tensor([1, 50, 100]), noise=Noise(range(3), stream=1)).shape
     torch.Size([3])
     """
-    chain = Chain(field.process, steps)
+    return _terms(Chain(field.process, steps), field, x0, n, cond, noise, variance, decoder)
+
+
+def _terms(
+    chain: Chain, field: Field, x0: Sample, n: Tensor, cond: Tensor | None, noise: Noise, variance: Variance, decoder: Decoder
+) -> PerSample:
     if bool(((n < 1) | (n > len(chain))).any()):
         raise ScorefieldError(
             f"got steps from {int(n.min())} to {int(n.max())}, expected 1 to {len(chain)}: 0 is the data, above T is nothing"
@@ -239,10 +245,8 @@ def bound(
 
     Arguments as in `bound_terms`; T evaluations of the field.
     """
-    sum_of_terms = prior_kl(field, x0, steps=steps)
-    for n in range(1, len(Chain(field.process, steps)) + 1):
-        every = torch.full((len(x0),), n, device=x0.device)
-        sum_of_terms = sum_of_terms + bound_terms(
-            field, x0, every, cond, noise=noise, variance=variance, decoder=decoder, steps=steps
-        )
-    return sum_of_terms
+    chain, terms = Chain(field.process, steps), prior_kl(field, x0, steps=steps)
+    for step in range(1, len(chain) + 1):
+        n = torch.full((len(x0),), step, device=x0.device)
+        terms = terms + _terms(chain, field, x0, n, cond, noise, variance, decoder)
+    return terms
