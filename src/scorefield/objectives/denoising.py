@@ -120,7 +120,8 @@ class DenoisingMatrix(Objective):
         norm: of the error of the score: "noise" for 1/2·lambda·‖Lᵀ·error‖², "identity" for 1/2·lambda·‖error‖².
 
     Raises:
-        ScorefieldError: C is not symmetric positive definite, or not of the samples' size.
+        ValueError: C is not symmetric positive definite.
+        ScorefieldError: C is not of the samples' size.
 
     >>> from scorefield import VE, Gaussian, Noise
     >>> field = Gaussian([0.0, 0.0], [[1.0, 0.0], [0.0, 1.0]], VE(0.1, 10.0))
@@ -137,11 +138,13 @@ class DenoisingMatrix(Objective):
     @model_validator(mode="after")
     def _check(self) -> DenoisingMatrix:
         rows = [row for row in self.covariance if isinstance(row, tuple)]
-        if not self.covariance or any(len(row) != len(self.covariance) for row in rows):
-            raise ScorefieldError("got rows of different lengths, expected a square covariance: give one number per pair")
+        if not self.covariance:
+            raise ValueError("got an empty covariance, expected at least one number")
+        if any(len(row) != len(self.covariance) for row in rows):
+            raise ValueError("got rows of another length than their number, expected a square covariance: one number per pair")
         matrix = torch.tensor(self.covariance, dtype=torch.float64)
         if rows and (not torch.allclose(matrix, matrix.mT) or int(torch.linalg.cholesky_ex(matrix).info) != 0):
-            raise ScorefieldError("got a matrix that is not symmetric positive definite, expected a covariance: check it")
+            raise ValueError("got a matrix that is not symmetric positive definite, expected a covariance: check it")
         return self
 
     @cached_property
