@@ -5,18 +5,22 @@ Python, the command and the page are three faces of these functions and differ o
 """
 
 from scorefield.app.inspection import InspectReport, inspect
+from scorefield.app.likelihood import LikelihoodReport, likelihood, likelihood_table
 from scorefield.app.quality import QualityReport, evaluate, quality_table
 from scorefield.app.sampling import SampleReport, sample
 from scorefield.app.training import Plan, TrainReport, train
 
 __all__ = [
     "InspectReport",
+    "LikelihoodReport",
     "Plan",
     "QualityReport",
     "SampleReport",
     "TrainReport",
     "evaluate",
     "inspect",
+    "likelihood",
+    "likelihood_table",
     "quality_table",
     "sample",
     "train",

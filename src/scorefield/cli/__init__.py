@@ -16,6 +16,7 @@ import tyro
 from scorefield import __version__
 from scorefield.cli.evaluate import Evaluate
 from scorefield.cli.inspect import Inspect
+from scorefield.cli.likelihood import Likelihood
 from scorefield.cli.list import List
 from scorefield.cli.sample import Sample
 from scorefield.cli.train import Train
@@ -28,6 +29,7 @@ examples:
   scorefield sample runs/digits -n 64            draw 64 new ones
   scorefield inspect runs/digits                 what is in that folder
   scorefield evaluate runs/digits                how good they are
+  scorefield likelihood runs/digits              how probable it finds unseen ones
   scorefield list sampler                        what can be named
 """
 
@@ -37,6 +39,7 @@ Verb = (
     | Annotated[Sample, _named("sample", description="Draw new samples from a trained run.")]
     | Annotated[Inspect, _named("inspect", description="Say what a run's folder holds, and why.")]
     | Annotated[Evaluate, _named("evaluate", description="Measure how good the samples of a run are.")]
+    | Annotated[Likelihood, _named("likelihood", description="Measure how probable a run finds data.")]
     | Annotated[List, _named("list", description="List what can be named: samplers, recipes, sources, ...")]
 )
 

@@ -243,7 +243,7 @@ def log_prob(
         if not bool((error <= within).all()):
             raise ScorefieldError(
                 f"got log-densities that move by up to {float(error.max()):.2g} nats between tolerances {10 * tolerance:g} and "
-                f"{tolerance:g}, expected at most {within:g}: lower the tolerance, or raise `within` if that is near enough"
+                f"{tolerance:g}, expected at most {within:g}: lower the tolerance (or raise `within`, in Python)"
             )
     return LogProb(value, standard_error, error, evaluations, start, float(sigmas[0] / alphas[0]))
 
