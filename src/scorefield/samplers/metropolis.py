@@ -250,7 +250,7 @@ class Mala(Sampler):
 @register("sampler", "annealed-mala")
 @dataclass(frozen=True)
 class AnnealedMala(Sampler):
-    """Annealed Langevin without its lag and its bias: each level is entered by a posterior step, then held by k MALA steps.
+    """Metropolis-adjusted annealed Langevin: each level is entered by a posterior step, then held by k unbiased MALA steps.
 
     From level to level, in z = x/alpha with noise lambda = sigma/alpha, gamma = lambda_s/lambda < 1 and eta = 1 - gamma²,
 
@@ -264,6 +264,8 @@ class AnnealedMala(Sampler):
     The variance is that of Bao, Li, Zhu, Zhang (2022), "Analytic-DPM: an analytic estimate of the optimal reverse variance in
     diffusion probabilistic models", arXiv 2201.06503, who average it over the data; here it is each sample's own.
 
+    At a fixed number of evaluations more levels beat more steps a level, and a Karras ladder a geometric one.
+
     Attributes:
         steps_per_level: k.
         eps: step in units of sigma²; None takes `optimal_step(d)`.
@@ -275,7 +277,7 @@ class AnnealedMala(Sampler):
     energy: Difference = "auto"
     order: ClassVar[int | None] = None  # a state stays on its rung; the jump is the first thing that happens on the next
     evaluations_per_step: ClassVar[int | None] = None  # k + 1 a level, 2k + 1 with the line integral
-    ladder: ClassVar[str] = "geometric"
+    ladder: ClassVar[str] = "karras"
     levels: ClassVar[int] = 100
 
     def start(self, field: Counted, rungs: list[Rung]) -> Chain:
