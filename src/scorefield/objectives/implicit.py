@@ -148,7 +148,7 @@ class Implicit(ByParts):
             some = torch.eye(size, dtype=x.dtype, device=x.device)[first : first + self.together]
             rows = some.unsqueeze(1).expand(-1, len(x), -1)
             (product,) = torch.autograd.grad(score, x, rows, is_grads_batched=True, create_graph=keep)
-            return (product.flatten(2) * rows).sum(dim=(0, 2))
+            return product.flatten(2)[..., first : first + self.together].diagonal(dim1=0, dim2=2).sum(dim=1)
 
         with torch.enable_grad():
             trace = torch.zeros(len(x), dtype=x.dtype, device=x.device)
