@@ -120,8 +120,8 @@ def main() -> None:
     )
     say = (
         f"`OMP_NUM_THREADS=1 python benchmarks/cost_of_matching.py`: milliseconds of processor time of one loss and its "
-        f"gradient by the weights, batch {BATCH}, MLP of width {WIDTH} and depth {DEPTH} with SiLU, float32; medians of {ROUNDS} "
-        "interleaved rounds. The last column is the exponent of d between the two largest dimensions."
+        f"gradient by the weights, batch {BATCH}, MLP of width {WIDTH} and depth {DEPTH} with SiLU, float32; medians of "
+        f"{ROUNDS} interleaved rounds. The last column is the exponent of d between the two largest dimensions."
     )
     lines = [f"| way | {' | '.join(f'd = {d}' for d in DIMENSIONS)} | exponent |", "|---" * (len(DIMENSIONS) + 2) + "|"]
     for name, row in table.items():
