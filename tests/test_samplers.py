@@ -201,9 +201,9 @@ def test_the_measured_order_on_a_gaussian_is_the_declared_one(sampler: Any, proc
     field = Gaussian(MEAN, COVARIANCE, process)
     low, high = (process.t_min + share * (process.t_max - process.t_min) for share in (0.3, 0.7))
     errors = []
-    for steps in (40, 80, 160):
+    for steps in (40, 80, 160) if sampler.order <= 3 else (16, 32, 64):  # a higher order is exact to rounding soon
         ladder = torch.linspace(high, low, steps + 1, dtype=torch.float64)
-        mean, covariance = push(*moments_at(process, high), affine_map(field, sampler, ladder))
+        mean, covariance = push(*moments_at(process, high), affine_map(field, sampler.at_fixed_steps(), ladder))
         true_mean, true_covariance = moments_at(process, low)
         errors.append(numpy.abs(mean - true_mean).max() + numpy.abs(covariance - true_covariance).max())
     orders = numpy.log2(numpy.divide(errors[:-1], errors[1:]))
@@ -226,9 +226,9 @@ def test_the_measured_order_on_a_mixture_is_the_declared_one(sampler: Any, proce
 
     exact = integrate.solve_ivp(slope, (high, low), start.flatten().numpy(), method="DOP853", rtol=1e-12, atol=1e-12).y[:, -1]
     errors = []
-    for steps in (80, 160, 320):
+    for steps in (80, 160, 320) if sampler.order <= 3 else (30, 60, 120):
         ladder = torch.linspace(high, low, steps + 1, dtype=torch.float64)
-        *_, last = simulate(field, sampler, ladder, start, noise=Scripted(4), denoise=False)
+        *_, last = simulate(field, sampler.at_fixed_steps(), ladder, start, noise=Scripted(4), denoise=False)
         errors.append(numpy.abs(last.x.flatten().numpy() - exact).max())
     orders = numpy.log2(numpy.divide(errors[:-1], errors[1:]))
     assert orders[-1] >= sampler.order - 0.1, (errors, orders)
@@ -606,7 +606,7 @@ def test_a_number_that_is_not_finite_stops_the_loop_and_is_named(value: float) -
 def test_every_sampler_stops_at_a_nan(sampler: Any) -> None:
     field = Spoilt(2.0, math.nan, which=0)
     short_sampler, levels = short(sampler)
-    with pytest.raises(NotFinite, match=r"in 1 of 2 samples at step 1 "):
+    with pytest.raises(NotFinite, match=r"in 1 of 2 samples at step 1 |for example 0"):
         sample(field, short_sampler, ladder_for(sampler, field.process, levels), noise=Noise(range(2)))
 
 

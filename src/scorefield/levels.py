@@ -17,10 +17,11 @@ models", arXiv 2006.09011):
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field as Bound
@@ -30,10 +31,10 @@ from torch import Tensor
 from scorefield.errors import ScorefieldError
 from scorefield.process import Positive, Process
 from scorefield.randomness import Noise
-from scorefield.registry import register
+from scorefield.registry import find, register
 from scorefield.shapes import flat
 
-Ladder = Callable[[Process, int], Tensor]
+Ladder = Callable[[Process, int], Tensor]  # and `data_std`, where the ladder asks for it
 
 
 def _ends(process: Process, levels: int) -> tuple[Tensor, Tensor]:
@@ -51,6 +52,19 @@ def _at(process: Process, ratios: Tensor) -> Tensor:
     times[0] = process.t_max
     if len(times) > 1:
         times[-1] = process.t_min
+    return times
+
+
+def ladder_of(field: Any, name: str, levels: int) -> Tensor:
+    """Return the registered ladder for a field, told the data's standard deviation if it asks: (levels,), descending.
+
+    >>> from scorefield import VE, Gaussian
+    >>> ladder_of(Gaussian([0.0], [[4.0]], VE(0.01, 100.0)), "cauchy", 5).shape
+    torch.Size([5])
+    """
+    ladder = find("ladder", name)
+    asks = "data_std" in inspect.signature(ladder).parameters
+    times: Tensor = ladder(field.process, levels, **({"data_std": field.data_std} if asks and field.data_std > 0 else {}))
     return times
 
 
@@ -91,8 +105,8 @@ def cauchy(process: Process, levels: int, data_std: float = 1.0, centre: float =
     Equal steps of arctan((log(lambda/data_std) - centre)/width): dense where the noise is about as large as the data, which is
     where samples decide what to become, and thin, but never empty, towards both ends, whatever the range of the process.
     """
-    high, low = (math.log(float(end) / data_std) for end in _ends(process, levels))
-    first, last = math.atan((high - centre) / width), math.atan((low - centre) / width)
+    ends = torch.stack(_ends(process, levels)).log() - math.log(data_std)
+    first, last = ((ends - centre) / width).arctan().tolist()
     angle = torch.linspace(first, last, levels, dtype=torch.float64)
     return _at(process, data_std * torch.exp(centre + width * angle.tan()))
 

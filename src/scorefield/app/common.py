@@ -12,6 +12,7 @@ from scorefield import pictures, registry
 from scorefield.data import Affine
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
+from scorefield.levels import ladder_of
 from scorefield.randomness import Noise, stream_of
 from scorefield.runs import Run
 from scorefield.samplers import Moment, Sampler, simulate
@@ -48,7 +49,7 @@ def choose_sampler(run: Run, name: str | None, steps: int | None) -> tuple[Sampl
         if steps < 1:
             raise ScorefieldError(f"got --steps {steps}, expected at least 1: ask for more")
         sampler, levels = sampler.within(steps)
-    return sampler, registry.find("ladder", sampler.ladder)(run.config.process, levels)
+    return sampler, ladder_of(run.field, sampler.ladder, levels)
 
 
 def draw(

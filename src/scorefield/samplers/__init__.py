@@ -1,5 +1,6 @@
 """Samplers: how a sample walks down a ladder. `simulate` in `base` is the only loop; a sampler is one step."""
 
+from scorefield.samplers.adaptive import Adaptive
 from scorefield.samplers.base import Moment, Rung, Sampler, sample, simulate
 from scorefield.samplers.compose import PredictorCorrector
 from scorefield.samplers.langevin import Annealed, Consistent, Langevin
@@ -11,6 +12,7 @@ __all__ = [
     "DDIM",
     "DEIS",
     "Adams",
+    "Adaptive",
     "Ancestral",
     "Annealed",
     "Consistent",

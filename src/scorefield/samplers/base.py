@@ -100,6 +100,11 @@ class Counted:
         self.evaluations += 1
         return self.field(x, self._times(x, t), self.cond)
 
+    def at(self, x: Sample, t: PerSample, rows: Tensor) -> Prediction:
+        """Return the prediction for some rows of the batch, each at a time of its own."""
+        self.evaluations += 1
+        return self.field(x, t, None if self.cond is None else self.cond[rows])
+
     def energy(self, x: Sample, t: float) -> PerSample:
         """Return -log p_t(x) + constant, `(batch,)`; not counted, because it comes with the score of the same x."""
         assert isinstance(self.field, EnergyField)  # has_energy says so
@@ -136,6 +141,10 @@ class Sampler(ABC):
     def within(self, steps: int) -> tuple[Sampler, int]:
         """Return a sampler and a number of levels that together take about `steps` steps."""
         return self, max(2, round(steps / self.steps_per_level))
+
+    def at_fixed_steps(self) -> Sampler:
+        """Return the sampler with the ladder's own steps, to which its order refers; itself unless it chooses its steps."""
+        return self
 
     def start(self, field: Counted, rungs: list[Rung]) -> Any:
         """Return the state carried from step to step; a good place for coefficients. None unless a sampler needs one."""

@@ -53,13 +53,13 @@ class Heun(Sampler):
 
     Attributes:
         churn: S_churn, 0 for a deterministic path.
-        churn_from, churn_to: the range of sigma/alpha in which noise is added (S_tmin, S_tmax).
+        churn_from, churn_to: the range of sigma/alpha in which noise is added (S_tmin, S_tmax); None for no upper end.
         noise_scale: S_noise, 1 for the exact law; a little more makes up for a network's loss of detail.
     """
 
     churn: Annotated[float, Bound(ge=0, allow_inf_nan=False)] = 0.0
     churn_from: Annotated[float, Bound(ge=0)] = 0.0
-    churn_to: Annotated[float, Bound(gt=0)] = math.inf
+    churn_to: Positive | None = None
     noise_scale: Positive = 1.0
     order: ClassVar[int | None] = 2
     evaluations_per_step: ClassVar[int | None] = 2
@@ -75,7 +75,7 @@ class Heun(Sampler):
         times = torch.tensor([rung.t for rung in rungs], dtype=torch.float64)
         gamma = min(self.churn / max(len(rungs) - 1, 1), math.sqrt(2) - 1)
         if gamma > 0:
-            churned = (lams >= self.churn_from) & (lams <= self.churn_to)
+            churned = (lams >= self.churn_from) & (lams <= (self.churn_to or math.inf))
             times = torch.where(churned, field.process.time_of_sigma(lams * (1 + gamma)), times)
             lams = torch.maximum(lams, field.process.sigma(times) / field.process.alpha(times))
         return list(zip(times.tolist(), lams.tolist(), strict=True))
