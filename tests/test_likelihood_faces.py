@@ -1,0 +1,99 @@
+"""`likelihood` through Python and the command: the same report, the unit that applies, and what is refused."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from scorefield import Noise, ScorefieldError, app
+from scorefield.cli import main
+from scorefield.data import open_source
+from scorefield.levels import thin
+from scorefield.likelihood import Exact, data_log_prob
+from scorefield.runs import open_run
+
+
+@pytest.fixture(scope="module")
+def moons(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("likelihood") / "moons"
+    app.train("two-moons", out=folder, steps=8, settings=("data.examples=200", "training.precision=float32"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("likelihood") / "digits"
+    settings = ("network.channels=8,16", "network.blocks=1", "training.precision=float32", "training.pictures=2")
+    app.train("digits", out=folder, steps=8, settings=settings)
+    return folder
+
+
+def command(*words: object) -> int:
+    try:
+        main([str(word) for word in words])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def test_points_are_reported_in_nats_of_the_datas_own_unit_and_python_and_the_command_agree(
+    moons: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[float] = []
+    report = app.likelihood(moons, n=6, rungs=10, batch=4, watch=lambda fraction, text: seen.append(fraction))
+    assert seen == sorted(seen)
+    assert math.isclose(seen[-1], 1.0)
+    written = report.written[0].read_bytes()
+    assert command("likelihood", moons, "-n", 6, "--rungs", 10, "--batch", 4) == 0
+    assert report.written[0].read_bytes() == written
+    assert app.likelihood_table(report) == report.written[1].read_text()
+    assert app.likelihood_table(report) in capsys.readouterr().out
+    kept = json.loads(written)
+    assert (kept["unit"], kept["guessing"], kept["probes"], kept["divergence"]) == ("nats", None, 0.0, "exact trace")
+    run = open_run(moons)
+    source = open_source(run.config.source, run.config.data)
+    raw = source.held_out[thin(len(source.held_out), 6)]
+    model = data_log_prob(
+        run.field, run.affine.encode(raw).double(), noise=Noise(range(6)), divergence=Exact(), tolerance=1e-5, within=None
+    )
+    scales = torch.tensor(run.affine.scale, dtype=torch.float64).expand(2)
+    expected = float(model.value.mean()) - float(scales.log().sum())
+    assert math.isclose(report.flow.value, expected, abs_tol=1e-4)
+
+
+def test_digits_have_17_levels_so_their_unit_is_nats_of_a_probability(digits: Path) -> None:
+    report = app.likelihood(digits, n=3, data="train", probes=2, tolerance=1e-2, rungs=8)
+    assert report.unit == "nats"
+    assert "17 grey levels" in report.meaning
+    assert math.isclose(report.guessing or 0.0, -64 * math.log(17))
+    assert report.flow.value < 0
+    assert report.elbo.value < 0
+    assert report.probes is not None
+    assert report.probes > 0
+    assert math.isclose(report.smoothing, 1 / math.sqrt(12), rel_tol=1e-6)  # of the uniform noise on a bin of width 1
+    assert [path.name for path in report.written] == ["likelihood-train.json", "likelihood-train.md"]
+    assert "even guessing" in report.written[1].read_text()
+
+
+def test_what_cannot_be_measured_is_refused_in_one_sentence(moons: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words, sentence in (
+        (("-n", 1), "got -n 1, expected at least 2"),
+        (("--probes", 0), "got --probes 0, expected at least 1"),
+        (("--rungs", 1), "got --rungs 1, expected at least 2"),
+        (("--tolerance", 0), "expected rtol >= 0 and atol > 0"),
+    ):
+        assert command("likelihood", moons, *words) == 2
+        assert sentence in capsys.readouterr().err
+    with pytest.raises(ScorefieldError, match="got data 'test', expected held-out or train"):
+        app.likelihood(moons, data="test")
+    with pytest.raises(ScorefieldError, match="got divergence 'sliced', expected exact or hutchinson"):
+        app.likelihood(moons, divergence="sliced")
+
+
+def test_help_names_every_choice(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("likelihood", "--help") == 0
+    shown = capsys.readouterr().out
+    for word in ("--data", "held-out,train", "--divergence", "--probes", "--tolerance", "--rungs"):
+        assert word in shown
