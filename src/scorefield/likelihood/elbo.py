@@ -12,7 +12,7 @@ equation. It needs no fine ladder, since one random level drawn uniformly in log
 The decoder is N(denoised, lambda²·I) with lambda = sigma/alpha of the last rung, or, for data on a grid, the mass that this
 Gaussian puts on the bin of each value, the first and last bins being open. The first gives a density of real data, the second
 a probability of integers. The model is the *chain*, not the density that the probability flow has at t_min, so the two figures
-are of two models with one network; neither bounds the other, and both are worst-cased by a bad one. For data that have a
+are of two models with one network; neither bounds the other. For data that have a
 density p, no model beats the truth on average: E[bound] <= E[log p].
 
 `scorefield.bound` has the same bound on equally spaced times with the choices of DDPM: other variances, one term at a time.
