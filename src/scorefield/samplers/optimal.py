@@ -1,0 +1,132 @@
+"""Ladders optimised for one field: which `levels` of `fine` noise levels a multistep sampler should visit.
+
+In the angle u = arctan(lambda/sd) the probability flow is dy/du = -F with y = (x/alpha - m)/r and F the unit output (see
+`multistep.py`). A pilot run on a fine ladder gives y_j and F_j of some samples at every fine angle. A coarse step from i to j
+that remembers h, taken along the pilot's path, would err by
+
+    e(h, i, j) = y_j - y_i + sum_k w_k·F_k,     sum_k w_k·F_k = integral from u_i to u_j of the polynomial through F_k
+
+where k = j, i, h (Adams and Moulton: each step of `Adams` is corrected at its end), except that the first step has no h and
+the last one, after which nothing is evaluated, no j. The mean square of e over samples is a quadratic form in (1, -1, w): one
+Gram matrix of all y and F holds it for every triple, at no further evaluation. The ladder of `levels` rungs from t_max to
+t_min with the smallest sum of root mean squares is then found exactly, by dynamic programming over pairs (h, i).
+
+Chen, Zhou, Wang, Shen, Lyu (2024), "On the trajectory regularity of ODE-based diffusion sampling", arXiv 2405.11326, choose
+the levels of Euler's method so, from one-step errors; here the steps have a memory.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from scorefield.errors import ScorefieldError
+from scorefield.field import Field
+from scorefield.levels import ladder_of
+from scorefield.prediction import Prediction
+from scorefield.randomness import Noise
+from scorefield.samplers.base import simulate
+from scorefield.samplers.multistep import Adams
+from scorefield.shapes import PerSample, Sample, flat
+
+
+class _Witness:
+    """A field that writes down y and F, one row of `batch·d` numbers each, wherever it is asked."""
+
+    def __init__(self, field: Field) -> None:
+        self.field, self.process, self.shape = field, field.process, field.shape
+        self.data_mean, self.data_std = field.data_mean, field.data_std
+        self.sd = max(field.data_std, 1e-12)  # data that are one point have no spread
+        self.places, self.slopes, self.angles = list[Tensor](), list[Tensor](), list[Tensor]()
+
+    def __call__(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> Prediction:
+        seen = self.field(x, t, cond)
+        mean, time = self.data_mean.to(x), t[:1].double()
+        alpha = self.process.alpha(time)
+        lam, sd = self.process.sigma(time) / alpha, self.sd
+        r = (lam**2 + sd**2).sqrt()
+        self.places.append(flat((x / alpha - mean) / r).flatten())
+        self.slopes.append(flat((lam / sd * (seen.denoised - mean) - sd * seen.noise) / r).flatten())
+        self.angles.append((lam / sd).arctan()[0])
+        return seen
+
+
+def _size(gram: Tensor, *parts: tuple[Tensor, Tensor | float]) -> Tensor:
+    """Return the root mean square of sum_k weight_k·vector_k for (index, weight) pairs that broadcast together."""
+    square = sum(a * b * gram[i, j] for i, a in parts for j, b in parts)
+    return torch.as_tensor(square).clamp(min=0).sqrt()
+
+
+def _errors(places: Tensor, slopes: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the errors of first steps (0, j), `(n,)`, of steps (h, i, j), `(n, n, n)`, and of last steps (h, i), `(n, n)`.
+
+    Steps that do not descend are infinitely wrong.
+    """
+    n = len(u)
+    rows = torch.cat([places, slopes])
+    gram = rows @ rows.mT / rows.shape[1]
+    j = torch.arange(n, device=u.device)
+    h, i = j[:, None, None], j[:, None]
+    legal = (h < i) & (i < j)
+    step, before = (torch.where(legal, span, -1.0) for span in (u[j] - u[i], u[i] - u[h]))
+    # Through three values: the trapezium less step³/6 times their second difference.
+    bend = step**3 / (6 * (step + before))
+    corrected = (n + j, step / 2 - bend / step), (n + i, step / 2 + bend * (1 / step + 1 / before)), (n + h, -bend / before)
+    steps = torch.where(legal, _size(gram, (j, 1.0), (i, -1.0), *corrected), torch.inf)
+    lean = step**2 / (2 * before)
+    predicted = _size(gram, (j, 1.0), (i, -1.0), (n + i, step + lean), (n + h, -lean))
+    zero, half = torch.zeros_like(j), (u - u[0]) / 2
+    first = _size(gram, (j, 1.0), (zero, -1.0), (n + j, half), (n + zero, half))
+    first[0] = torch.inf
+    return first, steps, torch.where(legal, predicted, torch.inf)[:, :, -1]
+
+
+def _shortest(first: Tensor, steps: Tensor, last: Tensor, levels: int) -> list[int]:
+    """Return the indices of the rungs of the ladder of least total error, levels >= 3."""
+    n = len(first)
+    cost = torch.full_like(last, torch.inf)
+    cost[0] = first  # of the best way to a pair of neighbours (h, i)
+    origins = list[Tensor]()
+    for _ in range(levels - 3):
+        cost, origin = (cost[:, :, None] + steps).min(dim=0)
+        origins.append(origin)
+    h, i = divmod(int((cost + last).argmin()), n)
+    path = [n - 1, i, h]
+    for origin in reversed(origins):
+        h, i = int(origin[h, i]), h
+        path.append(h)
+    return path[::-1]
+
+
+def optimised(field: Field, levels: int, *, noise: Noise, fine: int = 64) -> Tensor:
+    """Return the ladder of least local error for `Adams()` on this field, (levels,), float64, descending from t_max to t_min.
+
+    It minimises the sum over steps of sqrt(E|e(h, i, j)|²) among all ladders with rungs on a fine Cauchy ladder. The cost is
+    `fine` evaluations of a batch of len(noise), once; about 128 samples are enough, and the pilot keeps 2·fine copies of them.
+
+    Args:
+        field: any field.
+        levels: of the ladder, from 2 to `fine`.
+        noise: one seed per sample of the pilot; draw them from a stream that the samples do not use.
+        fine: levels to choose from.
+
+    Raises:
+        ScorefieldError: fewer levels than 2, or more than `fine`.
+
+    Reference: Chen et al. (2024), arXiv 2405.11326, for one-step errors.
+
+    >>> from scorefield import GaussianMixture, Karras
+    >>> field = GaussianMixture([.8, .2], [[-5., 0.], [5., 0.]], [1., 1.], Karras())
+    >>> ladder = optimised(field, 10, noise=Noise(range(128)))
+    >>> len(ladder), float(ladder[0]), float(ladder[-1])
+    (10, 80.0, 0.002)
+    """
+    if not 2 <= levels <= fine:
+        raise ScorefieldError(f"got {levels} levels, expected 2 to {fine}: ask for others, or for a ladder by name")
+    witness, candidates = _Witness(field), ladder_of(field, "cauchy", fine)
+    for _ in simulate(witness, Adams(), candidates, noise=noise):
+        pass
+    if levels == 2:
+        return candidates[[0, -1]]
+    places, slopes, angles = (torch.stack(seen) for seen in (witness.places, witness.slopes, witness.angles))
+    return candidates[_shortest(*_errors(places, slopes, angles), levels)]
