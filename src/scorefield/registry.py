@@ -2,17 +2,20 @@
 
 Python users import classes and never need this file. A class enters with `@register(kind, name)`; `find` looks one up with a
 did-you-mean, `names` and `every` list them. The modules of a kind are imported only when that kind is asked for, so `--help`
-stays fast, and a new file in a listed package is found without editing anything.
+stays fast, and a new file in a listed package is found without editing anything. Other packages add theirs by an entry point
+(`load_plugins`).
 """
 
 from __future__ import annotations
 
+import functools
 import importlib
+import importlib.metadata
 import pkgutil
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from scorefield.errors import unknown
+from scorefield.errors import ScorefieldError, unknown
 
 T = TypeVar("T")
 
@@ -45,6 +48,30 @@ def register(kind: str, name: str) -> Callable[[T], T]:
     return enter
 
 
+@functools.cache
+def load_plugins() -> tuple[str, ...]:
+    """Import what other packages name under the entry point `scorefield.plugins`, once, and return their names.
+
+    A plugin is a module whose import calls `@register(kind, name)`. In its pyproject.toml:
+
+        [project.entry-points."scorefield.plugins"]
+        mine = "my_package.samplers"
+
+    Raises:
+        ScorefieldError: a plugin that cannot be imported, with its name and the reason.
+    """
+    found = importlib.metadata.entry_points(group="scorefield.plugins")
+    for plugin in found:
+        try:
+            plugin.load()
+        except Exception as error:  # whatever a stranger's module raises
+            raise ScorefieldError(
+                f"got {type(error).__name__} ({error}) from the plugin {plugin.name!r} ({plugin.value}), expected it to be "
+                "imported: mend or uninstall it"
+            ) from error
+    return tuple(plugin.name for plugin in found)
+
+
 def every(kind: str) -> dict[str, Any]:
     """Return every registered thing of a kind by name, sorted.
 
@@ -56,6 +83,7 @@ def every(kind: str) -> dict[str, Any]:
     home = importlib.import_module(HOMES[kind])
     for module in pkgutil.iter_modules(getattr(home, "__path__", [])):
         importlib.import_module(f"{HOMES[kind]}.{module.name}")
+    load_plugins()
     return dict(sorted(_tables[kind].items()))
 
 

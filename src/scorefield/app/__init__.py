@@ -9,6 +9,7 @@ from scorefield.app.likelihood import LikelihoodReport, likelihood, likelihood_t
 from scorefield.app.quality import QualityReport, evaluate, quality_table
 from scorefield.app.sampling import SampleReport, sample
 from scorefield.app.training import Plan, TrainReport, train
+from scorefield.app.verification import VerifyReport, verify
 
 __all__ = [
     "InspectReport",
@@ -17,6 +18,7 @@ __all__ = [
     "QualityReport",
     "SampleReport",
     "TrainReport",
+    "VerifyReport",
     "evaluate",
     "inspect",
     "likelihood",
@@ -24,4 +26,5 @@ __all__ = [
     "quality_table",
     "sample",
     "train",
+    "verify",
 ]

@@ -20,6 +20,7 @@ from scorefield.cli.likelihood import Likelihood
 from scorefield.cli.list import List
 from scorefield.cli.sample import Sample
 from scorefield.cli.train import Train
+from scorefield.cli.verify import Verify
 from scorefield.errors import ScorefieldError
 
 DESCRIPTION = """Learn the gradient of a log-density from your own data, and sample from it.
@@ -30,6 +31,7 @@ examples:
   scorefield inspect runs/digits                 what is in that folder
   scorefield evaluate runs/digits                how good they are
   scorefield likelihood runs/digits              how probable it finds unseen ones
+  scorefield verify                              every method against closed-form truth
   scorefield list sampler                        what can be named
 """
 
@@ -40,6 +42,7 @@ Verb = (
     | Annotated[Inspect, _named("inspect", description="Say what a run's folder holds, and why.")]
     | Annotated[Evaluate, _named("evaluate", description="Measure how good the samples of a run are.")]
     | Annotated[Likelihood, _named("likelihood", description="Measure how probable a run finds data.")]
+    | Annotated[Verify, _named("verify", description="Measure every method against closed-form truth, on this machine.")]
     | Annotated[List, _named("list", description="List what can be named: samplers, recipes, sources, ...")]
 )
 

@@ -1,0 +1,1 @@
+"""Verification: every registered method measured against closed-form truth on the user's own machine."""
