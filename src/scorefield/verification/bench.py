@@ -11,7 +11,6 @@ and several sets are averaged. The weights themselves are judged in standard err
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,7 +22,7 @@ from scorefield.levels import ladder_of
 from scorefield.metrics.two_sample import directions, mmd, sliced_wasserstein
 from scorefield.process import VE, Process
 from scorefield.randomness import Noise, stream_of
-from scorefield.samplers import Moment, Sampler, simulate
+from scorefield.samplers import Sampler, simulate
 
 BUDGETS = (10, 20, 50, 100, 1000)
 
@@ -48,6 +47,7 @@ class Score:
         evaluations: made, at most those asked for.
         distance: sliced Wasserstein-2, averaged over the sets.
         ratio: the same over the floor.
+        error: standard error of the ratio, over sets and pairs of the floor.
         weights: the largest deviation of a mode's weight, in standard errors of all samples together.
         variation: total variation between the weights and the true ones.
         mmd: MMD² of the first 2,000 samples to exact ones.
@@ -56,6 +56,7 @@ class Score:
     evaluations: int
     distance: float
     ratio: float
+    error: float
     weights: float
     variation: float
     mmd: float
@@ -105,10 +106,15 @@ class Bench:
         return [self.exact(1000 + i) for i in range(2 * self.sets)]
 
     @cached_property
+    def pairs(self) -> Tensor:
+        """The distances of 24 pairs of exact sets."""
+        pairs = ((self.exact(2 * i), self.exact(2 * i + 1)) for i in range(24))
+        return torch.tensor([sliced_wasserstein(a, b, self.directions) for a, b in pairs], dtype=torch.float64)
+
+    @property
     def floor(self) -> float:
-        """The distance of two exact sets, averaged over twelve pairs."""
-        pairs = ((self.exact(2 * i), self.exact(2 * i + 1)) for i in range(12))
-        return sum(sliced_wasserstein(a, b, self.directions) for a, b in pairs) / 12
+        """The distance of two exact sets, averaged over the pairs."""
+        return float(self.pairs.mean())
 
     @cached_property
     def mmd_floor(self) -> float:
@@ -116,24 +122,25 @@ class Bench:
         pairs = [mmd(self.exact(2 * i)[:2000], self.exact(2 * i + 1)[:2000], self.field.data_std) for i in range(4)]
         return math.sqrt(sum(value**2 for value in pairs) / 4)
 
-    def score(
-        self, sampler: Sampler, ladder: Tensor | None, levels: int, watch: Callable[[Moment], None] = lambda moment: None
-    ) -> Score:
-        """Draw the sets and compare; `ladder` None takes the sampler's own with `levels` levels."""
+    def score(self, sampler: Sampler, levels: int, sets: int | None = None, ladder: Tensor | None = None) -> Score:
+        """Draw `sets` sets (None: all) and compare them; `ladder` None takes the sampler's own with `levels` levels."""
         times = ladder_of(self.field, sampler.ladder, levels) if ladder is None else ladder
-        distances, counts, drawn = [], torch.zeros(len(self.field.weights), dtype=torch.float64), []
+        count = sets or self.sets
+        distances, counts, first = [], torch.zeros(len(self.field.weights), dtype=torch.float64), self.exact(0)
         low = torch.full((self.samples,), self.field.process.t_min, dtype=torch.float64)
-        for index in range(self.sets):
-            noise = Noise(range(self.samples), stream=stream_of("bench", index))
-            for moment in simulate(self.field, sampler, times, noise=noise):
-                watch(moment)
-            drawn.append(moment.x)
-            counts += self.field.responsibilities(moment.x, low).argmax(dim=1).bincount(minlength=len(counts))
-            for reference in self.references[2 * index : 2 * index + 2]:
-                distances.append(sliced_wasserstein(moment.x, reference, self.directions))
-        n, w = self.samples * self.sets, self.field.weights
+        for index in range(count):
+            *_, last = simulate(self.field, sampler, times, noise=Noise(range(self.samples), stream=stream_of("bench", index)))
+            counts += self.field.responsibilities(last.x, low).argmax(dim=1).bincount(minlength=len(counts))
+            both = self.references[2 * index : 2 * index + 2]
+            distances.append(sum(sliced_wasserstein(last.x, reference, self.directions) for reference in both) / 2)
+            first = last.x if index == 0 else first
+        n, w = self.samples * count, self.field.weights
         error = (counts / n - w) / (w * (1 - w) / n).sqrt()
-        mean = sum(distances) / len(distances)
-        two = mmd(drawn[0][:2000], self.references[0][:2000], self.field.data_std)
+        each = torch.tensor(distances, dtype=torch.float64)
+        ratio = float(each.mean()) / self.floor
+        # one set has no spread of its own: that of a pair of exact sets stands in
+        spread = float(each.std() / each.mean()) if count > 2 else float(self.pairs.std()) / self.floor
+        relative = math.hypot(spread / math.sqrt(count), float(self.pairs.std()) / self.floor / math.sqrt(len(self.pairs)))
+        two = mmd(first[:2000], self.references[0][:2000], self.field.data_std)
         variation = 0.5 * float((counts / n - w).abs().sum())
-        return Score(moment.evaluations, mean, mean / self.floor, float(error.abs().max()), variation, two)
+        return Score(last.evaluations, float(each.mean()), ratio, ratio * relative, float(error.abs().max()), variation, two)
