@@ -41,6 +41,7 @@ each = pytest.mark.parametrize("parametrisation", PARAMETRISATIONS.values(), ids
 # What each network is trained to say, in the words of its paper: y as a function of x0, noise, alpha, sigma and sd.
 TARGETS = {
     "score": lambda x0, noise, alpha, sigma, sd: -noise / sigma,
+    "energy": lambda x0, noise, alpha, sigma, sd: -noise / sigma,  # what the scalar's gradient is matched to, times -1
     "scaled-score": lambda x0, noise, alpha, sigma, sd: -noise,
     "noise": lambda x0, noise, alpha, sigma, sd: noise,
     "denoised": lambda x0, noise, alpha, sigma, sd: x0,

@@ -142,9 +142,9 @@ def test_every_component_says_in_its_first_line_what_it_is(kind: str, name: str)
 
 @pytest.mark.parametrize("name", registry.names("sampler"))
 def test_every_sampler_declares_its_order_its_cost_and_a_ladder_that_exists(name: str) -> None:
-    sampler = registry.find("sampler", name)
+    sampler = registry.find("sampler", name)()
     assert sampler.order is None or sampler.order >= 1
-    assert sampler.evaluations_per_step >= 1
+    assert sampler.evaluations_per_step is None or sampler.evaluations_per_step >= 1  # None: not the same for every step
     assert sampler.ladder in registry.names("ladder")
     assert sampler.levels >= 1
     assert not {"order", "evaluations_per_step", "ladder", "levels"} & {f.name for f in dataclasses.fields(sampler)}

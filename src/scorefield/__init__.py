@@ -14,9 +14,9 @@ _HOMES = {
     "scorefield.errors": ["NotFinite", "ScorefieldError"],
     "scorefield.randomness": ["Noise"],
     "scorefield.process": ["VE", "VP", "Cosine", "Flow", "Karras", "Process", "Still", "SubVP", "Tabulated"],
-    "scorefield.levels": ["Levels", "LogNormal", "Uniform", "geometric", "karras", "uniform"],
+    "scorefield.levels": ["Level", "Levels", "LogNormal", "Steps", "Uniform", "cauchy", "geometric", "karras", "uniform"],
     "scorefield.prediction": [
-        *("EDM", "Denoiser", "NoisePrediction", "Parametrisation", "Prediction"),
+        *("EDM", "Denoiser", "Energy", "NoisePrediction", "Parametrisation", "Prediction"),
         *("ScaledScore", "Score", "V", "Velocity"),
     ],
     "scorefield.field": ["EnergyField", "EnergyModel", "Field", "ScoreModel"],

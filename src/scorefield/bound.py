@@ -127,6 +127,19 @@ def mix_of(field: Field, n: Tensor, variance: Variance) -> PerSample:
     return learned.double()[n - 1]
 
 
+def log_mass(lower: Tensor, upper: Tensor) -> Tensor:
+    """Return log(Phi(upper) - Phi(lower)), lower < upper, either of them infinite, without cancellation in either tail.
+
+    >>> log_mass(torch.tensor([-torch.inf, 9.0, 0.0]), torch.tensor([0.0, torch.inf, 1e-3]).double()).exp()
+    tensor([5.0000e-01, 1.1286e-19, 3.9894e-04], dtype=torch.float64)
+    """
+    right = lower + upper > 0  # mirrored, since in the right tail Phi is close to 1 and differences lose their digits
+    lower, upper = torch.where(right, -upper, lower), torch.where(right, -lower, upper)
+    high = torch.special.log_ndtr(upper)
+    inside: Tensor = high + torch.log(-torch.expm1(torch.special.log_ndtr(lower) - high))
+    return inside
+
+
 def pixel_log_prob(x0: Sample, mean: Sample, std: PerSample) -> PerSample:
     """Return the log of the mass that N(mean, std²) puts on the bins of 8-bit pixels, `(batch,)`, nats, float64.
 
@@ -149,25 +162,23 @@ def pixel_log_prob(x0: Sample, mean: Sample, std: PerSample) -> PerSample:
             "got values that are no 8-bit pixels scaled to [-1, 1], expected -1 + 2·k/255 for k = 0..255: "
             "use the decoder gaussian"
         )
-    lower, upper = ((x0 + shift - mean) / over(std.double(), x0) for shift in (-HALF_BIN, HALF_BIN))
-    first, last = level < 0.5, level > 254.5
-    ends = torch.special.log_ndtr(torch.where(first, upper, -lower))
-    right = lower + upper > 0  # mirrored, since in the right tail Phi is close to 1 and differences lose their digits
-    lower, upper = torch.where(right, -upper, lower), torch.where(right, -lower, upper)
-    high = torch.special.log_ndtr(upper)
-    inside = high + torch.log(-torch.expm1(torch.special.log_ndtr(lower) - high))
-    return total(torch.where(first | last, ends, inside))
+    below, above = ((x0 + shift - mean) / over(std.double(), x0) for shift in (-HALF_BIN, HALF_BIN))
+    return total(log_mass(torch.where(level < 0.5, -torch.inf, below), torch.where(level > 254.5, torch.inf, above)))
 
 
-def prior_kl(field: Field, x0: Sample, *, steps: int | None = None) -> PerSample:
-    """Return KL(q(x_T | x0) ‖ N(alpha·mean, alpha²·std² + sigma²)) in nats, `(batch,)`, float64.
+def prior_kl(field: Field, x0: Sample, t: float | None = None) -> PerSample:
+    """Return KL(q(x_t | x0) ‖ N(alpha·mean, alpha²·std² + sigma²)) in nats, `(batch,)`, float64.
 
     The prior is where samplers start; for DDPM's chains it is all but N(0, I).
+
+    Args:
+        field: whose prior.
+        x0: clean samples, `(batch, *shape)`.
+        t: the time of the prior, where the chain begins; None for t_max.
     """
-    alpha, start = field.process.prior(float(Chain(field.process, steps).times[-1]), field.data_std)
-    sigma2 = start**2 - (alpha * field.data_std) ** 2
+    alpha, start = field.process.prior(field.process.t_max if t is None else t, field.data_std)
+    ratio = 1 - (alpha * field.data_std / start) ** 2  # of the variances: sigma²/start²
     distance = alpha**2 * total((x0.double() - field.data_mean.to(x0.device).double()) ** 2)
-    ratio = sigma2 / start**2
     return 0.5 * (flat(x0).shape[1] * (ratio - 1 - math.log(ratio)) + distance / start**2)
 
 
@@ -245,7 +256,7 @@ def bound(
 
     Arguments as in `bound_terms`; T evaluations of the field.
     """
-    chain, terms = Chain(field.process, steps), prior_kl(field, x0, steps=steps)
+    chain, terms = Chain(field.process, steps), prior_kl(field, x0)
     for step in range(1, len(chain) + 1):
         n = torch.full((len(x0),), step, device=x0.device)
         terms = terms + _terms(chain, field, x0, n, cond, noise, variance, decoder)

@@ -80,12 +80,17 @@ class ScoreModel(nn.Module):
     def forward(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> Prediction:
         """Return the prediction at x_t, `(batch, *shape)`, and times t, `(batch,)`."""
         t = t.double()
+        alpha, sigma, _, output = self._ask(x, t, cond)
+        return Prediction(self.process, x, t, output, *self.parametrisation.pair(alpha, sigma))
+
+    def _ask(self, x: Sample, t: PerSample, cond: Tensor | None) -> tuple[PerSample, PerSample, Sample, Tensor]:
+        """Return alpha, sigma, the scaled input and what the network says of it, in the dtype of x."""
         alpha, sigma = self.process.alpha(t), self.process.sigma(t)
         scaled = over(self.parametrisation.input_scale(alpha, sigma), x) * x
         label = label_of(self.parametrisation.label, self.process, t)
+        label = label.nan_to_num(nan=0.0, neginf=0.0, posinf=torch.inf)  # ln(0) and 0/0, where there is no noise
         dtype = next(self.network.parameters()).dtype
-        output = self.network(scaled.to(dtype), label.to(dtype), cond).to(x.dtype)
-        return Prediction(self.process, x, t, output, *self.parametrisation.pair(alpha, sigma))
+        return alpha, sigma, scaled, self.network(scaled.to(dtype), label.to(dtype), cond).to(x.dtype)
 
 
 class EnergyModel(ScoreModel):
@@ -119,12 +124,7 @@ class EnergyModel(ScoreModel):
 
     def energy(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> PerSample:
         """Return E(x, t) = -log p_t(x) + a constant of t, `(batch,)`, in the dtype of x."""
-        t = t.double()
-        alpha, sigma = self.process.alpha(t), self.process.sigma(t)
-        scaled = over(self.parametrisation.input_scale(alpha, sigma), x) * x
-        label = label_of(self.parametrisation.label, self.process, t).nan_to_num(neginf=0.0)  # ln(0) where there is no noise
-        dtype = next(self.network.parameters()).dtype
-        phi: Tensor = self.network(scaled.to(dtype), label.to(dtype), cond).to(x.dtype)
+        alpha, sigma, scaled, phi = self._ask(x, t.double(), cond)
         return total(scaled**2) / 2 + self.parametrisation.gain(alpha, sigma).to(x.dtype) * phi
 
     def forward(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> Prediction:

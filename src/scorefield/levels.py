@@ -41,6 +41,11 @@ def _ends(process: Process, levels: int) -> tuple[Tensor, Tensor]:
     """Return sigma/alpha at t_max and t_min, after checking the number of levels."""
     if levels < 1:
         raise ScorefieldError(f"got {levels} levels, expected at least 1: ask for 1 or more")
+    if levels > 1 and process.t_max == process.t_min:
+        raise ScorefieldError(
+            f"got {levels} levels on a process with a single time, t = {process.t_min:g}, expected 1: "
+            "choose what needs one level, such as the sampler langevin with a stated tau, or a process with noise"
+        )
     ends = torch.tensor([process.t_max, process.t_min], dtype=torch.float64)
     high, low = process.sigma(ends) / process.alpha(ends)
     return high, low
@@ -132,16 +137,19 @@ class Density(ABC):
 @register("density", "levels")
 @dataclass(frozen=True)
 class Levels(Density):
-    """Uniform over the rungs of a geometric ladder, as NCSN trains: each of `levels` noise levels equally often."""
+    """Uniform over the rungs of a geometric ladder, as NCSN trains: each of `levels` noise levels equally often.
+
+    A process with a single time has a single rung.
+    """
 
     levels: Annotated[int, Bound(ge=1)] = 10
 
     def quantile(self, process: Process, u: Tensor) -> Tensor:
-        ladder = geometric(process, self.levels).flip(0).to(u.device)
-        return ladder[(u * self.levels).long().clamp(max=self.levels - 1)]
+        ladder = geometric(process, self.parts(process)).flip(0).to(u.device)
+        return ladder[(u * len(ladder)).long().clamp(max=len(ladder) - 1)]
 
     def parts(self, process: Process) -> int:
-        return self.levels
+        return self.levels if process.t_max > process.t_min else 1
 
 
 @register("density", "level")

@@ -23,14 +23,16 @@ from scorefield.field import Field
 from scorefield.levels import geometric, karras, thin
 from scorefield.objectives.denoising import Denoising
 from scorefield.objectives.weightings import SigmaSquared
+from scorefield.prediction import Score
+from scorefield.process import Process
 from scorefield.randomness import Noise, stream_of
 from scorefield.recipes import measure
 from scorefield.runs import Run, build_model, manifest_of, open_run, read_log, save_model
-from scorefield.samplers import Heun, simulate
+from scorefield.samplers import Heun, Langevin, simulate
 from scorefield.shapes import flat
 from scorefield.training.loop import Progress, Trainer
 
-FIXED = ("data", "network", "process", "parametrisation")  # what a run cannot change when it goes on
+FIXED = ("data", "network", "process", "parametrisation", "objective")  # what a run cannot change when it goes on
 CURVE_LEVELS = 24
 CURVE_EXAMPLES = 512
 CURVE_NUMBERS = 50_000_000  # of the training set, above which its memorising optimum is too slow to be worth the wait
@@ -125,7 +127,8 @@ def train(
         facts = measure(data)
         made = chosen(facts)
         config = override(replace(made.config, source=source), [f"seed={seed or 0}", *budget, *settings])
-        why = made.why + tuple(f"{setting}: set by hand" for setting in settings)
+        config, reasons = _without_noise(config, settings, facts.std)
+        why = made.why + tuple(f"{setting}: set by hand" for setting in settings) + reasons
         manifest = {}
     model = build_model(config, data.shape, facts.std, facts.mean)
     parameters = sum(p.numel() for p in model.parameters())
@@ -136,9 +139,29 @@ def train(
         trainer.resume()
     trainer.rehearse()
     watch(Plan(data, config, why, parameters, folder))
-    if goes_on and trainer.fraction >= 1 and _is_whole(folder, manifest, trainer.clock.step):
+    if goes_on and trainer.fraction >= 1 and _is_whole(folder, manifest, trainer.clock.step, _has_levels(config.process)):
         return TrainReport(folder, **asdict(trainer.clock), held_out=math.nan, ended="before", written=())
     return _train(trainer, folder, data, manifest, watch, stop)
+
+
+def _has_levels(process: Process) -> bool:
+    """Whether a process has more than one time, and so a curve of its error by level."""
+    return process.t_max > process.t_min
+
+
+def _without_noise(config: RunConfig, settings: tuple[str, ...], std: float) -> tuple[RunConfig, tuple[str, ...]]:
+    """Return the run with what can be learned and sampled without noise, where nobody chose by hand, and the reasons."""
+    end = torch.tensor(config.process.t_max, dtype=torch.float64)
+    if float(config.process.sigma(end)) > 0:
+        return config, ()
+    asked, reasons = {setting.partition("=")[0].strip().partition(".")[0] for setting in settings}, list[str]()
+    if "parametrisation" not in asked:
+        config = replace(config, parametrisation=Score())
+        reasons.append("parametrisation = score: without noise other outputs hold no score")
+    if "sampler" not in asked:
+        config = replace(config, sampler=Langevin(tau=float(f"{0.01 * std**2:.3g}")), levels=1)
+        reasons.append("sampler = langevin: there is one level; tau is a hundredth of the data's variance")
+    return config, tuple(reasons)
 
 
 def _name_of(source: str) -> str:
@@ -180,7 +203,7 @@ def _go_on(
     return config, data, old.manifest
 
 
-def _is_whole(folder: Path, manifest: dict[str, Any], step: int) -> bool:
+def _is_whole(folder: Path, manifest: dict[str, Any], step: int, has_levels: bool) -> bool:
     """Whether a run was finished and everything was written: if it was killed at the very end, the end is done again."""
     done, weights = manifest["progress"], folder / "model.safetensors"
     return bool(
@@ -188,7 +211,7 @@ def _is_whole(folder: Path, manifest: dict[str, Any], step: int) -> bool:
         and done["step"] == step
         and weights.exists()
         and files.digest(weights.read_bytes()) == manifest["model_sha256"]
-        and (folder / "levels.json").exists()
+        and (not has_levels or (folder / "levels.json").exists())
     )
 
 
@@ -240,7 +263,7 @@ def _train(
         raise
     if ended == "done":
         keep()
-        written += _curve(open_run(folder), data)
+        written += _curve(open_run(folder), data) if _has_levels(trainer.config.process) else []
         keep(finished=True)
     return TrainReport(folder, **asdict(trainer.clock), held_out=held_out, ended=ended, written=tuple(written))
 
@@ -267,15 +290,16 @@ def _line(progress: Progress) -> dict[str, Any]:
 
 def _preview(trainer: Trainer, folder: Path, data: Dataset) -> list[Path]:
     """Draw a few samples from the raw weights (left) and their average (right), the same seeds in both."""
-    ladder, drawn = karras(trainer.model.process, 12), []
+    drawn = []
     try:
+        ladder = karras(trainer.model.process, 12)
         for model in (trainer.model, trainer.average):
             model.eval()  # every training step turns training on again
             noise = Noise(range(25 if data.kind == "image" else 1000), stream=stream_of("preview"), device=trainer.device)
             *_, last = simulate(model, Heun(), ladder, noise=noise)
             drawn.append(last.x.cpu())
         views = [picture_of(data.kind, data.affine.decode(x), data.affine) for x in drawn]
-    except ScorefieldError:  # young weights that overflow, or no matplotlib: training must not stop for want of a picture
+    except ScorefieldError:  # young weights that overflow, no levels, no matplotlib: training must not stop for a picture
         return []
     (folder / "previews").mkdir(exist_ok=True)
     path = folder / "previews" / f"step-{trainer.clock.step:08d}-raw-and-average.png"

@@ -29,11 +29,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorefield.bound import log_mass, prior_kl
 from scorefield.data import Affine
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
 from scorefield.randomness import Noise
-from scorefield.shapes import PerSample, Sample, flat, total
+from scorefield.shapes import PerSample, Sample, total
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,15 +56,6 @@ class Elbo:
     evaluations: int
 
 
-def _log_mass(lower: Tensor, upper: Tensor) -> Tensor:
-    """Return log(Phi(upper) - Phi(lower)), lower < upper, without cancellation in either tail."""
-    mirrored = lower + upper > 0
-    lower, upper = torch.where(mirrored, -upper, lower), torch.where(mirrored, -lower, upper)
-    high = torch.special.log_ndtr(upper)
-    inside: Tensor = high + torch.log(-torch.expm1(torch.special.log_ndtr(lower) - high))
-    return inside
-
-
 def _decoded(x0: Sample, denoised: Sample, std: float, grid: Affine | None) -> PerSample:
     """Return log p(x0 | x) of the decoder N(denoised, std²), `(batch,)`: a density, or a probability on a grid."""
     if grid is None or grid.low is None or grid.high is None:
@@ -71,7 +63,7 @@ def _decoded(x0: Sample, denoised: Sample, std: float, grid: Affine | None) -> P
     raw, half = (x0 * grid.scale[0] + grid.shift[0]).round(), 0.5 / grid.scale[0]
     below = torch.where(raw <= grid.low, -torch.inf, (x0 - half - denoised) / std)
     above = torch.where(raw >= grid.high, torch.inf, (x0 + half - denoised) / std)
-    return total(_log_mass(below, above))
+    return total(log_mass(below, above))
 
 
 @torch.no_grad()
@@ -116,10 +108,7 @@ def elbo(
     if times.ndim != 1 or len(times) == 0 or not bool((times.diff() < 0).all()):
         raise ScorefieldError("got a ladder that does not fall strictly, expected t_0 > t_1 > ...: make it with geometric()")
     x0, process = x0.double(), field.process
-    alpha, start = process.prior(float(times[0]), field.data_std)
-    ratio = 1 - (alpha * field.data_std / start) ** 2  # of the variances: sigma²/start²
-    apart = alpha**2 * total((x0 - field.data_mean.to(x0)) ** 2) / start**2
-    prior = 0.5 * (flat(x0).shape[1] * (ratio - 1 - math.log(ratio)) + apart)
+    prior = prior_kl(field, x0, float(times[0]))
     log_snr = process.log_snr(times)
     snr = log_snr.exp()
     diffusion, decoder = torch.zeros_like(prior), torch.zeros_like(prior)

@@ -50,7 +50,11 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Self-attention between positions, added to its input."""
+    """Self-attention between positions, added to its input.
+
+    Written out, for torch's fused kernels have no second derivative, which energies and sliced matching need; at the coarsest
+    resolution there are few positions, and nothing to gain from them.
+    """
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -65,7 +69,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = x.shape
         q, k, v = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w).transpose(-1, -2).unbind(1)
-        mixed = F.scaled_dot_product_attention(q, k, v).transpose(-1, -2).reshape(b, c, h, w)
+        weights = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1)
+        mixed = (weights @ v).transpose(-1, -2).reshape(b, c, h, w)
         out: Tensor = x + self.out(mixed)
         return out
 

@@ -36,12 +36,13 @@ class Objective(ABC):
 
     divergence: ClassVar[Literal["fisher", "fisher + O(step^2)", "none"]] = "fisher"
 
-    def check(self, field: Field, *, bounded: bool = False) -> None:  # noqa: B027  # most objectives refuse nothing
+    def check(self, field: Field, *, bounded: bool = False, batch: int = 1) -> None:  # noqa: B027  # most objectives refuse nothing
         """Refuse a field or data that the objective cannot learn from; called once, before training.
 
         Args:
             field: what will be trained.
             bounded: the data are 8-bit or have hard bounds, so that their density is not smooth.
+            batch: examples a step.
 
         Raises:
             ScorefieldError: the reason and the remedy.

@@ -115,6 +115,13 @@ def energy_of(field: Field) -> EnergyField:
     return field
 
 
+def _too_few(batch: int, chains: int) -> ScorefieldError:
+    return ScorefieldError(
+        f"got {batch} examples a step on {chains} persistent chains, expected one chain each: "
+        "set objective.chains to at least training.batch"
+    )
+
+
 @register("objective", "contrastive")
 @dataclass(frozen=True, config=_ANY)
 class Contrastive(Objective):
@@ -140,7 +147,7 @@ class Contrastive(Objective):
     tau: Positive | None = None
     adjusted: bool = False
 
-    def check(self, field: Field, *, bounded: bool = False) -> None:
+    def check(self, field: Field, *, bounded: bool = False, batch: int = 1) -> None:
         energy_of(field)
 
     def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, noise: Noise) -> Terms:
@@ -185,8 +192,10 @@ class Persistent(Objective):
     restart: Share = 0.05
     born: Literal["data", "noise"] = "data"
 
-    def check(self, field: Field, *, bounded: bool = False) -> None:
+    def check(self, field: Field, *, bounded: bool = False, batch: int = 1) -> None:
         energy_of(field)
+        if batch > self.chains:
+            raise _too_few(batch, self.chains)
 
     def times(self, field: Field, slots: Tensor) -> PerSample:
         """Return the noise level of each chain, `(batch,)`."""
@@ -229,9 +238,6 @@ class Persistent(Objective):
     def _keep(chains: Tensor, slots: Tensor, negative: Sample) -> None:
         """Write the chains back, but for a NaN: the loss will name it, and the last good state is kept."""
         if len(torch.unique(slots)) < len(slots):
-            raise ScorefieldError(
-                f"got {len(slots)} examples on {len(chains)} persistent chains, expected one chain each: "
-                "set objective.chains to at least training.batch"
-            )
+            raise _too_few(len(slots), len(chains))
         good = flat(negative).isfinite().all(dim=1)
         chains[slots[good]] = negative[good].to(chains)

@@ -48,6 +48,19 @@ from scorefield.registry import register
 from scorefield.shapes import PerSample, Sample, flat, over, total
 
 
+def check_noise(field: Field) -> None:
+    """Refuse a process that adds none: there is nothing to remove then.
+
+    Raises:
+        ScorefieldError: sigma = 0 at the largest time.
+    """
+    if float(field.process.sigma(torch.tensor(field.process.t_max, dtype=torch.float64))) == 0:
+        raise ScorefieldError(
+            "got a process without noise for denoising, expected noise to remove: set process=ve, or choose an objective that "
+            "needs none (sliced or contrastive)"
+        )
+
+
 @register("objective", "denoising")
 @dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
 class Denoising(Objective):
@@ -72,6 +85,9 @@ class Denoising(Objective):
     every_level: bool = False
     levels: Annotated[int, Bound(ge=1)] | None = None
     control_variate: bool = False
+
+    def check(self, field: Field, *, bounded: bool = False, batch: int = 1) -> None:
+        check_noise(field)
 
     def prepare(self, model: nn.Module) -> None:
         self.weighting.prepare(model)
@@ -152,6 +168,9 @@ class DenoisingMatrix(Objective):
         """L: standard deviations `(d,)` or `(1,)`, or the lower triangle `(d, d)`, float64."""
         matrix = torch.tensor(self.covariance, dtype=torch.float64)
         return matrix.sqrt() if matrix.ndim == 1 else torch.linalg.cholesky(matrix)
+
+    def check(self, field: Field, *, bounded: bool = False, batch: int = 1) -> None:
+        check_noise(field)
 
     def prepare(self, model: nn.Module) -> None:
         self.weighting.prepare(model)

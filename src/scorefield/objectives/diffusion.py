@@ -27,7 +27,7 @@ from scorefield.errors import ScorefieldError
 from scorefield.field import Field
 from scorefield.levels import Density, Steps
 from scorefield.objectives.base import Objective, Terms
-from scorefield.objectives.denoising import Denoising
+from scorefield.objectives.denoising import Denoising, check_noise
 from scorefield.objectives.weightings import SigmaSquared, Weighting
 from scorefield.randomness import Noise
 from scorefield.registry import register
@@ -38,6 +38,7 @@ Count = Annotated[int, Bound(ge=1)]
 
 def _check_chain(field: Field, steps: int | None) -> None:
     """Refuse a continuous process when nobody said into how many steps it falls: steps of length 1 would be all but none."""
+    check_noise(field)
     low, high = field.process.t_min, field.process.t_max
     if steps is None and not (low == 1.0 and high == round(high)):
         raise ScorefieldError(
@@ -68,7 +69,8 @@ class Simple(Objective):
     density: Density = default(default_factory=Steps)
     weighting: Weighting = default(default_factory=SigmaSquared)
 
-    def check(self, field: Field, *, bounded: bool = False) -> None:
+    def check(self, field: Field, *, bounded: bool = False, batch: int = 1) -> None:
+        check_noise(field)
         if isinstance(self.density, Steps):
             _check_chain(field, self.density.steps)
 
@@ -110,7 +112,7 @@ class VariationalBound(Objective):
     every_step: bool = False
     steps: Count | None = None
 
-    def check(self, field: Field, *, bounded: bool = False) -> None:
+    def check(self, field: Field, *, bounded: bool = False, batch: int = 1) -> None:
         _check_chain(field, self.steps)
 
     def prepare(self, model: nn.Module) -> None:
@@ -125,4 +127,4 @@ class VariationalBound(Objective):
         times = Chain(field.process, self.steps).times.to(x0.device)
         n = 1 + (noise.uniform(()) * len(times)).long().clamp(max=len(times) - 1).to(x0.device)
         one = bound_terms(field, x0, n, cond, noise=noise, variance=self.variance, decoder=self.decoder, steps=self.steps)
-        return Terms(prior_kl(field, x0, steps=self.steps) + len(times) * one, times[n - 1])
+        return Terms(prior_kl(field, x0) + len(times) * one, times[n - 1])

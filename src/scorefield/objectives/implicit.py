@@ -77,12 +77,12 @@ class ByParts(Matching):
 
     bends: ClassVar[bool] = False  # whether a score with bends, but no jumps, is learned rightly
 
-    def check(self, field: Field, *, bounded: bool = False) -> None:
+    def check(self, field: Field, *, bounded: bool = False, batch: int = 1) -> None:
         ends = torch.tensor([field.process.t_min, field.process.t_max], dtype=torch.float64)
         if bounded and float(field.process.sigma(ends)[0]) == 0:
             raise ScorefieldError(
                 "got bounded or 8-bit data and a process without noise at its smallest time, for which integration by parts "
-                "fails and the loss is unbounded below, expected a smooth density: add noise (process ve) or match by denoising"
+                "fails and the loss is unbounded below, expected a smooth density: add noise (process=ve)"
             )
         if not bool((self.weighting(field.process, ends) > 0).any()):
             raise ScorefieldError(
@@ -99,7 +99,7 @@ class ByParts(Matching):
         if any(isinstance(part, _DropoutNd) and part.p > 0 and part.training for part in field.modules()):
             raise ScorefieldError(
                 "got a network with dropout in training mode, whose random masks enter the estimate of the trace, "
-                "expected none: set dropout to 0"
+                "expected none: set network.dropout=0"
             )
         found = kinks(field) if isinstance(field, EnergyField) or not self.bends else []
         if found:
@@ -140,6 +140,8 @@ class Implicit(ByParts):
 
     def at(self, field: Field, x: Sample, t: PerSample, cond: Tensor | None = None, *, noise: Noise) -> PerSample:
         keep, size = torch.is_grad_enabled(), flat(x).shape[1]
+        parts = field.modules() if keep and isinstance(field, nn.Module) else ()
+        batched = not any(isinstance(part, nn.GroupNorm) for part in parts)  # torch cannot batch its second derivative
         x = x.detach().requires_grad_(True)
 
         def diagonal(first: int) -> PerSample:
@@ -147,7 +149,10 @@ class Implicit(ByParts):
             score = flat(field(x, t, cond).score)
             some = torch.eye(size, dtype=x.dtype, device=x.device)[first : first + self.together]
             rows = some.unsqueeze(1).expand(-1, len(x), -1)
-            (product,) = torch.autograd.grad(score, x, rows, is_grads_batched=True, create_graph=keep)
+            if batched:
+                (product,) = torch.autograd.grad(score, x, rows, is_grads_batched=True, create_graph=keep)
+            else:
+                product = torch.stack([pull(row, score, x, keep=keep) for row in rows])
             return product.flatten(2)[..., first : first + self.together].diagonal(dim1=0, dim2=2).sum(dim=1)
 
         with torch.enable_grad():

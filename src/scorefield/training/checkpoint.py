@@ -51,14 +51,24 @@ def state_of(model: nn.Module, average: nn.Module | None, optimiser: Optimizer) 
 
 
 def put_back(tensors: dict[str, Tensor], model: nn.Module, average: nn.Module | None, optimiser: Optimizer) -> None:
-    """Load what `state_of` returned."""
+    """Load what `state_of` returned.
+
+    Raises:
+        ScorefieldError: it is that of another model, or of another objective that learned something besides.
+    """
 
     def part(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
-    model.load_state_dict(part("model/"))
-    if average is not None:
-        average.load_state_dict(part("average/"))
+    try:
+        model.load_state_dict(part("model/"))
+        if average is not None:
+            average.load_state_dict(part("average/"))
+    except RuntimeError as error:
+        raise ScorefieldError(
+            f"got a checkpoint that does not fit the model ({str(error).splitlines()[-1].strip()}), expected its own network "
+            "and objective: go on with those, or start a new run"
+        ) from None
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in part("optimiser/").items():
         index, moment = name.split("/")

@@ -79,9 +79,14 @@ class Trainer:
             model: fresh weights.
             folder: where checkpoints go.
             device: where to compute.
+
+        Raises:
+            ScorefieldError: by the objective's check, a model or data that it cannot learn from.
         """
         self.config, self.data, self.folder, self.device = config, data, folder, device
         self.model = model.to(device)
+        bounded = data.affine.low is not None or not data.train.is_floating_point()
+        config.objective.check(self.model.train(), bounded=bounded, batch=config.training.batch)
         keeps_average = config.training.ema > 0
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False) if keeps_average else self.model
         how = config.optimiser
