@@ -82,7 +82,7 @@ class ByParts(Matching):
         if bounded and float(field.process.sigma(ends)[0]) == 0:
             raise ScorefieldError(
                 "got bounded or 8-bit data and a process without noise at its smallest time, for which integration by parts "
-                "fails and the loss is unbounded below, expected a smooth density: add noise (process=ve)"
+                "fails and the loss is unbounded below, expected a smooth density: add noise (process ve)"
             )
         if not bool((self.weighting(field.process, ends) > 0).any()):
             raise ScorefieldError(
