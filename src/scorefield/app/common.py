@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -10,14 +11,17 @@ from torch import Tensor
 
 from scorefield import pictures, registry
 from scorefield.data import Affine
-from scorefield.errors import ScorefieldError
+from scorefield.errors import ScorefieldError, unknown
 from scorefield.field import Field
+from scorefield.guidance import Tempered
 from scorefield.levels import ladder_of
 from scorefield.randomness import Noise, stream_of
 from scorefield.runs import Run
 from scorefield.samplers import Moment, Sampler, simulate
+from scorefield.samplers.optimal import optimised
 
 Watch = Callable[[int, int, Moment], None]
+OPTIMISED = "optimised"  # a ladder, but made for a field and not for a process alone, so that no registry can hold it
 
 
 def unwatched(first: int, count: int, moment: Moment) -> None:
@@ -40,8 +44,25 @@ def picture_of(kind: str, raw: Tensor, affine: Affine, columns: int | None = Non
     return pictures.scatter(raw.flatten(1).cpu())
 
 
-def choose_sampler(run: Run, name: str | None, steps: int | None) -> tuple[Sampler, Tensor]:
-    """Return the sampler called `name` (None: the run's own) with about `steps` steps, and its ladder."""
+def field_of(run: Run, device: torch.device | None = None, temperature: float = 1.0) -> Field:
+    """Return a run's field on a device, at a temperature (1: as it is)."""
+    field: Field = run.field.to(device or torch.device("cpu"))
+    return field if temperature == 1 else Tempered(field, temperature)
+
+
+def choose_sampler(
+    run: Run,
+    name: str | None,
+    steps: int | None,
+    ladder: str | None = None,
+    *,
+    device: torch.device | None = None,
+    temperature: float = 1.0,
+) -> tuple[Sampler, Tensor]:
+    """Return the sampler called `name` (None: the run's own) with about `steps` steps, and its ladder.
+
+    `ladder` is a registered name, "optimised" for one made for this field, or None for the one that suits the sampler.
+    """
     own = run.config.sampler
     sampler: Sampler = own if name in (None, registry.name_of("sampler", own)) else registry.find("sampler", str(name))()
     levels = run.config.levels if sampler is own else sampler.levels
@@ -49,7 +70,15 @@ def choose_sampler(run: Run, name: str | None, steps: int | None) -> tuple[Sampl
         if steps < 1:
             raise ScorefieldError(f"got --steps {steps}, expected at least 1: ask for more")
         sampler, levels = sampler.within(steps)
-    return sampler, ladder_of(run.field, sampler.ladder, levels)
+    field, kinds = field_of(run, device, temperature), [*registry.names("ladder"), OPTIMISED]
+    if ladder not in (None, *kinds):
+        raise unknown("ladder", str(ladder), kinds)
+    if ladder != OPTIMISED:
+        return sampler, ladder_of(field, ladder or sampler.ladder, levels)
+    # At most 2^20 numbers a level, and at least 8 samples; a stream of its own, so that the seed of a set changes no ladder.
+    pilots = max(8, min(128, 2**20 // math.prod(field.shape)))
+    noise = Noise(range(pilots), stream=stream_of("ladder"), device=device or torch.device("cpu"))
+    return sampler, optimised(field, levels, noise=noise)
 
 
 def draw(
@@ -61,6 +90,7 @@ def draw(
     seed: int = 0,
     batch: int = 256,
     device: torch.device | None = None,
+    temperature: float = 1.0,
     watch: Watch = unwatched,
 ) -> Tensor:
     """Return n samples in model space, `(n, *shape)`, float64; sample i is the same for every n and batch.
@@ -72,6 +102,7 @@ def draw(
         seed: of the whole set; sample i owns number i of it.
         batch: how many at a time.
         device: where.
+        temperature: of `Tempered`; 1 for the field as it is.
         watch: called after every step with the first index of the batch, its size, and the moment.
     """
     if n < 1:
@@ -79,7 +110,7 @@ def draw(
     if batch < 1:
         raise ScorefieldError(f"got a batch of {batch}, expected at least 1: ask for more")
     where = device or torch.device("cpu")
-    field: Field = run.field.to(where)
+    field = field_of(run, where, temperature)
     drawn = []
     for first in range(0, n, batch):
         noise = Noise(range(first, min(first + batch, n)), stream=stream_of("sample", seed), device=where)

@@ -13,8 +13,9 @@ from PIL.Image import Image
 from torch import Tensor
 
 from scorefield import files, pictures
-from scorefield.app.common import Watch, choose_sampler, draw, pick_device, picture_of, unwatched
+from scorefield.app.common import Watch, choose_sampler, draw, field_of, pick_device, picture_of, unwatched
 from scorefield.errors import ScorefieldError
+from scorefield.field import Field
 from scorefield.runs import Run, open_run
 from scorefield.samplers import Moment, Sampler
 
@@ -41,14 +42,14 @@ class SampleReport:
 class _Film:
     """Collects about 60 frames of the first samples: the state at a noise level, scaled back to the size of the data."""
 
-    def __init__(self, run: Run, shown: int) -> None:
-        self.run, self.shown, self.frames = run, shown, list[Tensor]()
+    def __init__(self, run: Run, field: Field, shown: int) -> None:
+        self.run, self.field, self.shown, self.frames = run, field, shown, list[Tensor]()
 
     def look(self, moment: Moment) -> None:
         every = math.ceil(moment.steps / 60)
         if moment.step % every and moment.step != moment.steps:
             return
-        field = self.run.field
+        field = self.field
         x = moment.x[: self.shown].cpu()
         if moment.t > 0 or moment.step < moment.steps:
             # alpha·mean + std·(x - alpha·mean)/sqrt(alpha²·std² + sigma²): noise looks like noise, not like saturation.
@@ -94,6 +95,8 @@ def sample(
     n: int = 64,
     sampler: str | None = None,
     steps: int | None = None,
+    ladder: str | None = None,
+    temperature: float = 1.0,
     seed: int = 0,
     out: str | Path | None = None,
     gif: bool = False,
@@ -109,6 +112,10 @@ def sample(
         n: how many.
         sampler: its registered name; None for the run's own.
         steps: about how many sampling steps; None for the sampler's own number.
+        ladder: name of the noise levels (geometric, karras, uniform, cauchy), or "optimised" for the sampler `adams` and its
+            like: levels chosen for this run, at the cost of 64 evaluations of a batch; None for those that suit the sampler.
+        temperature: below 1 for likelier samples, above 1 for more varied ones; see `guidance.Tempered` for what it does to
+            modes, and for why it wants a sampler with Langevin steps.
         seed: the same seed gives the same samples and the same bytes.
         out: `.png` (a grid or a scatter plot), `.npz` (an array: 8-bit pixels of images, vectors in the data's own
             units), or a folder (one PNG each); None for a picture in the run.
@@ -119,19 +126,20 @@ def sample(
         watch: called after every step with the first index of the batch, its size, and the moment.
 
     Raises:
-        ScorefieldError: no such run or sampler, a file in the way, an `out` that does not suit the data.
+        ScorefieldError: no such run, sampler or ladder, a temperature that is not positive, a file in the way, an `out` that
+            does not suit the data.
     """
     opened, where = open_run(run), pick_device(device)
-    chosen, ladder = choose_sampler(opened, sampler, steps)
     target = Path(out).expanduser() if out is not None else opened.path / f"samples-seed{seed}.png"
     as_folder = target.suffix == "" or str(out).endswith(os.sep)
     _check_target(target, as_folder, opened.kind, force)
-    film = _Film(opened, min(n, 64 if opened.kind == "image" else 2000)) if gif else None
     film_path = target.resolve().with_suffix(".gif")
     if gif:
         files.refuse_existing(film_path, force)
     if opened.kind == "vector" and (gif or target.suffix == ".png"):
         pictures.require_plots()
+    chosen, times = choose_sampler(opened, sampler, steps, ladder, device=where, temperature=temperature)
+    film = _Film(opened, field_of(opened, where, temperature), min(n, 64 if opened.kind == "image" else 2000)) if gif else None
     evaluations = 0
 
     def look(first: int, count: int, moment: Moment) -> None:
@@ -141,7 +149,7 @@ def sample(
             film.look(moment)
         watch(first, count, moment)
 
-    x = draw(opened, n, chosen, ladder, seed=seed, batch=batch, device=where, watch=look)
+    x = draw(opened, n, chosen, times, seed=seed, batch=batch, device=where, temperature=temperature, watch=look)
     raw = opened.decode(x)
     written = [target]
     if as_folder:
@@ -164,4 +172,4 @@ def sample(
     if film:
         files.write(film_path, film.gif())
         written.append(film_path)
-    return SampleReport(tuple(written), n, chosen, len(ladder), evaluations)
+    return SampleReport(tuple(written), n, chosen, len(times), evaluations)

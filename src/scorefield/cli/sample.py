@@ -20,6 +20,8 @@ class Sample:
       scorefield sample runs/digits -n 64 --gif --out digits.png
       scorefield sample runs/digits -n 1000 --out samples.npz --seed 7
       scorefield sample runs/digits --sampler heun --steps 20 --out heun.png
+      scorefield sample runs/digits --sampler adams --steps 10 --ladder optimised --out ten.png
+      scorefield sample runs/digits --sampler annealed --temperature 0.8 --out likely.png
     """
 
     run_: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(name="run", metavar="RUN")]
@@ -30,6 +32,10 @@ class Sample:
     """annealed, consistent, euler, heun, langevin (see `scorefield list sampler`); default the run's own."""
     steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """About how many sampling steps; default the sampler's own number."""
+    ladder: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """geometric, karras, uniform, cauchy, lowest, or optimised (made for this run); default what suits the sampler."""
+    temperature: Annotated[float, tyro.conf.arg(metavar="T")] = 1.0
+    """Below 1 for likelier samples, above 1 for more varied ones; wants Langevin steps (annealed, predictor-corrector)."""
     seed: int = 0
     """Of the whole set."""
     out: Annotated[str | None, tyro.conf.arg(metavar="PATH")] = None
@@ -53,6 +59,8 @@ class Sample:
                 n=self.n,
                 sampler=self.sampler,
                 steps=self.steps,
+                ladder=self.ladder,
+                temperature=self.temperature,
                 seed=self.seed,
                 out=self.out,
                 gif=self.gif,

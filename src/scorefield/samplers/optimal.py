@@ -6,10 +6,14 @@ that remembers h, taken along the pilot's path, would err by
 
     e(h, i, j) = y_j - y_i + sum_k w_k·F_k,     sum_k w_k·F_k = integral from u_i to u_j of the polynomial through F_k
 
-where k = j, i, h (Adams and Moulton: each step of `Adams` is corrected at its end), except that the first step has no h and
-the last one, after which nothing is evaluated, no j. The mean square of e over samples is a quadratic form in (1, -1, w): one
-Gram matrix of all y and F holds it for every triple, at no further evaluation. The ladder of `levels` rungs from t_max to
-t_min with the smallest sum of root mean squares is then found exactly, by dynamic programming over pairs (h, i).
+where k = i, h in the prediction (Adams and Bashforth) and k = j, i, h in its correction (Adams and Moulton), which sees F where
+the prediction went; F and y are of unit size and so, nearly, is the slope of F, so that a step is charged with
+
+    |e corrected| + |u_j - u_i|/2·|e predicted|
+
+(the first has no h; the last, after which nothing is evaluated, only its prediction). Each |e|², a mean square over samples, is
+a quadratic form in (1, -1, w): one Gram matrix of all y and F holds it for every triple, at no further evaluation. The ladder
+of `levels` rungs from t_max to t_min with the smallest sum is then found exactly, by dynamic programming over pairs (h, i).
 
 Chen, Zhou, Wang, Shen, Lyu (2024), "On the trajectory regularity of ODE-based diffusion sampling", arXiv 2405.11326, choose
 the levels of Euler's method so, from one-step errors; here the steps have a memory.
@@ -65,20 +69,23 @@ def _errors(places: Tensor, slopes: Tensor, u: Tensor) -> tuple[Tensor, Tensor, 
     n = len(u)
     rows = torch.cat([places, slopes])
     gram = rows @ rows.mT / rows.shape[1]
-    j = torch.arange(n, device=u.device)
-    h, i = j[:, None, None], j[:, None]
+    rung = torch.arange(n, device=u.device)
+    h, i, j = torch.meshgrid(rung, rung, rung, indexing="ij")
     legal = (h < i) & (i < j)
     step, before = (torch.where(legal, span, -1.0) for span in (u[j] - u[i], u[i] - u[h]))
-    # Through three values: the trapezium less step³/6 times their second difference.
-    bend = step**3 / (6 * (step + before))
-    corrected = (n + j, step / 2 - bend / step), (n + i, step / 2 + bend * (1 / step + 1 / before)), (n + h, -bend / before)
-    steps = torch.where(legal, _size(gram, (j, 1.0), (i, -1.0), *corrected), torch.inf)
-    lean = step**2 / (2 * before)
-    predicted = _size(gram, (j, 1.0), (i, -1.0), (n + i, step + lean), (n + h, -lean))
-    zero, half = torch.zeros_like(j), (u - u[0]) / 2
-    first = _size(gram, (j, 1.0), (zero, -1.0), (n + j, half), (n + zero, half))
+    # On three values: the trapezium less step³/6 times their second difference.
+    bend, lean = step**3 / (6 * (step + before)), step**2 / (2 * before)
+    moulton = (n + j, step / 2 - bend / step), (n + i, step / 2 + bend * (1 / step + 1 / before)), (n + h, -bend / before)
+    bashforth = (n + i, step + lean), (n + h, -lean)
+    path = (j, 1.0), (i, -1.0)
+    predicted = torch.where(legal, _size(gram, *path, *bashforth), torch.inf)
+    steps = _size(gram, *path, *moulton) + step.abs() / 2 * predicted
+    zero, whole = torch.zeros_like(rung), u - u[0]
+    path = (rung, 1.0), (zero, -1.0)
+    first = _size(gram, *path, (n + rung, whole / 2), (n + zero, whole / 2))
+    first = first + whole.abs() / 2 * _size(gram, *path, (n + zero, whole))
     first[0] = torch.inf
-    return first, steps, torch.where(legal, predicted, torch.inf)[:, :, -1]
+    return first, steps, predicted[:, :, -1]
 
 
 def _shortest(first: Tensor, steps: Tensor, last: Tensor, levels: int) -> list[int]:
@@ -101,8 +108,11 @@ def _shortest(first: Tensor, steps: Tensor, last: Tensor, levels: int) -> list[i
 def optimised(field: Field, levels: int, *, noise: Noise, fine: int = 64) -> Tensor:
     """Return the ladder of least local error for `Adams()` on this field, (levels,), float64, descending from t_max to t_min.
 
-    It minimises the sum over steps of sqrt(E|e(h, i, j)|²) among all ladders with rungs on a fine Cauchy ladder. The cost is
+    It minimises the sum of the steps' errors among all ladders with rungs on a fine Cauchy ladder. The cost is
     `fine` evaluations of a batch of len(noise), once; about 128 samples are enough, and the pilot keeps 2·fine copies of them.
+
+    On 8 modes, 8192 equal starts and 8, 10, 15 and 20 levels the final root-mean-square error is measured to be
+    0.96, 0.89, 0.75 and 0.78 of the plain Cauchy ladder's on the ring, 0.83, 0.62, 0.52 and 0.49 in 32 dimensions.
 
     Args:
         field: any field.
