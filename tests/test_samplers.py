@@ -1,8 +1,7 @@
 """Samplers: what each step does to a Gaussian is known without Monte Carlo, and what the loop promises is held.
 
 On Gaussian data every score is affine, so every step is affine in the state and in the noise. `affine_map` reads the map of a
-whole run off from outside, by starting at 0 and at the unit vectors and by feeding zeros and unit vectors as noise; the mean
-and the covariance are then pushed through it exactly.
+whole run off from outside (`scorefield.verification.affine`); mean and covariance are then pushed through it exactly.
 """
 
 import math
@@ -52,6 +51,8 @@ from scorefield.samplers import (
     sample,
     simulate,
 )
+from scorefield.verification import affine
+from scorefield.verification.affine import Scripted
 
 SAMPLERS: dict[str, Any] = {name: kind() for name, kind in registry.every("sampler").items()} | {
     "adams of order 1": Adams(1, corrector=False),
@@ -88,37 +89,12 @@ def doubles(*numbers: Any) -> torch.Tensor:
     return torch.tensor(numbers, dtype=torch.float64)
 
 
-class Scripted(Noise):
-    """Noise that is not random: draw number k of row r is `script(k, r)`, and draws are counted."""
-
-    def __init__(self, rows: int, script: Any = None) -> None:
-        super().__init__(range(rows))
-        self.script = script
-
-    def normal(self, shape: Any = ()) -> torch.Tensor:
-        draw = torch.zeros(len(self), *shape, dtype=torch.float64)
-        if self.script is not None:
-            self.script(self.draws, draw)
-        self.draws += 1
-        return draw
-
-
 def affine_map(
     field: Any, sampler: Sampler, ladder: torch.Tensor, denoise: bool = False
 ) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
-    """Return (A, B, c) of x_end = A·x_start + B·z + c, z being all the noise of the run laid end to end."""
-    d = field.shape[0]
-    probe = Scripted(1)
-    list(simulate(field, sampler, ladder, torch.zeros(1, d, dtype=torch.float64), noise=probe, denoise=denoise))
-
-    def script(k: int, draw: torch.Tensor) -> None:
-        draw[1 + d + k * d : 1 + d + (k + 1) * d] = torch.eye(d, dtype=torch.float64)
-
-    start = torch.zeros(1 + d + d * probe.draws, d, dtype=torch.float64)
-    start[1 : 1 + d] = torch.eye(d, dtype=torch.float64)
-    *_, last = simulate(field, sampler, ladder, start, noise=Scripted(len(start), script), denoise=denoise)
-    ends = last.x.numpy()
-    return (ends[1 : 1 + d] - ends[0]).T, (ends[1 + d :] - ends[0]).T, ends[0]
+    """(A, B, c) of x_end = A·x_start + B·z + c, z being all the noise of the run laid end to end."""
+    a, b, c = affine.affine_map(field, sampler, ladder, denoise)
+    return a.numpy(), b.numpy(), c.numpy()
 
 
 def push(mean: numpy.ndarray, covariance: numpy.ndarray, run: tuple[numpy.ndarray, ...]) -> tuple[numpy.ndarray, numpy.ndarray]:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from scorefield.errors import ScorefieldError
 from scorefield.randomness import Noise
-from scorefield.shapes import Sample, flat
+from scorefield.shapes import flat
 
 
 def directions(dimension: int, count: int = 128, seed: int = 0) -> Tensor:
@@ -30,7 +30,7 @@ def directions(dimension: int, count: int = 128, seed: int = 0) -> Tensor:
     return unit
 
 
-def sliced_wasserstein(x: Sample, y: Sample, v: Tensor | None = None) -> float:
+def sliced_wasserstein(x: Tensor, y: Tensor, v: Tensor | None = None) -> float:
     """Return the sliced Wasserstein-2 distance of two sets of equal size.
 
     Args:
@@ -51,7 +51,7 @@ def sliced_wasserstein(x: Sample, y: Sample, v: Tensor | None = None) -> float:
     return float((first - second).square().mean().sqrt())
 
 
-def mmd(x: Sample, y: Sample, bandwidth: float) -> float:
+def mmd(x: Tensor, y: Tensor, bandwidth: float) -> float:
     """Return the unbiased MMD² for the kernel exp(-|x - y|²/(2·bandwidth²)); n² memory, so give it a few thousand."""
     rows, columns = flat(x).double(), flat(y).double()
     n, m = len(rows), len(columns)

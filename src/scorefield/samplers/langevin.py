@@ -90,6 +90,11 @@ class Annealed(Sampler):
     ladder: ClassVar[str] = "geometric"
     levels: ClassVar[int] = 50
 
+    def within(self, steps: int) -> tuple[Sampler, int]:
+        """Return fewer steps a level where there would be fewer than ten levels: samples follow close levels only."""
+        hold = max(1, min(self.steps_per_level, steps // 10))
+        return replace(self, steps_per_level=hold), max(2, round(steps / hold))
+
     @classmethod
     def from_ncsn(cls, step_lr: float = 2e-5, steps: int = 100) -> Annealed:
         """Return the published setting: the code's `step_lr` (2e-5) is eps here; the paper's text prints alpha/2 for it."""

@@ -81,7 +81,7 @@ def processes() -> Iterator[Check]:
         alphas, variances = process.alpha(ends), process.sigma(ends) ** 2
         start = torch.stack([alphas[0], variances[0]])[None]
         if kind is Tabulated:  # beta jumps at whole times: one smooth stretch at a time
-            low = math.floor(high)
+            low = float(math.floor(high))
             ends = torch.tensor([low, high], dtype=torch.float64)
             alphas, variances = process.alpha(ends), process.sigma(ends) ** 2
             start = torch.stack([alphas[0], variances[0]])[None]
@@ -172,9 +172,11 @@ def verdict(name: str, sampler: Sampler, budget: int, score: Score) -> bool | No
     return ratio <= 1.5 and score.weights <= 5 if sampler.order is not None else None
 
 
-def bench_rows(bench: Bench, budgets: tuple[int, ...], watch: Watch) -> Iterator[tuple[str, Sampler, int, Score]]:
-    """Score every sampler on a mixture at every budget of evaluations; at most two sets for a thousand."""
-    samplers = registry.every("sampler")
+def bench_rows(
+    bench: Bench, budgets: tuple[int, ...], watch: Watch, samplers: dict[str, Any] | None = None
+) -> Iterator[tuple[str, Sampler, int, Score]]:
+    """Score samplers (None: every one) on a mixture at every budget of evaluations; at most two sets for a thousand."""
+    samplers = registry.every("sampler") if samplers is None else samplers
     for place, (name, kind) in enumerate(samplers.items()):
         sampler: Sampler = kind()
         for budget in budgets:
