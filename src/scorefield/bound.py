@@ -140,6 +140,16 @@ def log_mass(lower: Tensor, upper: Tensor) -> Tensor:
     return inside
 
 
+def check_pixels(x0: Sample) -> None:
+    """Refuse values that are not on the grid -1, -1 + 2/255, ..., 1 of 8-bit pixels; raises `ScorefieldError`."""
+    level = (x0.double() + 1) / (2 * HALF_BIN)
+    if bool(((level - level.round()).abs() > 1e-3).any() | (level < -0.5).any() | (level > 255.5).any()):
+        raise ScorefieldError(
+            "got values that are no 8-bit pixels scaled to [-1, 1], expected -1 + 2·k/255 for k = 0..255: "
+            "use the decoder gaussian"
+        )
+
+
 def pixel_log_prob(x0: Sample, mean: Sample, std: PerSample) -> PerSample:
     """Return the log of the mass that N(mean, std²) puts on the bins of 8-bit pixels, `(batch,)`, nats, float64.
 
@@ -155,13 +165,9 @@ def pixel_log_prob(x0: Sample, mean: Sample, std: PerSample) -> PerSample:
     >>> round(float(pixel_log_prob(values, torch.full_like(values, 0.3), torch.full((256,), 0.2)).exp().sum()), 12)
     1.0
     """
+    check_pixels(x0)
     x0, mean = x0.double(), mean.double()
     level = (x0 + 1) / (2 * HALF_BIN)
-    if bool(((level - level.round()).abs() > 1e-3).any() | (level < -0.5).any() | (level > 255.5).any()):
-        raise ScorefieldError(
-            "got values that are no 8-bit pixels scaled to [-1, 1], expected -1 + 2·k/255 for k = 0..255: "
-            "use the decoder gaussian"
-        )
     below, above = ((x0 + shift - mean) / over(std.double(), x0) for shift in (-HALF_BIN, HALF_BIN))
     return total(log_mass(torch.where(level < 0.5, -torch.inf, below), torch.where(level > 254.5, torch.inf, above)))
 

@@ -8,8 +8,8 @@ Three small convolutions (bottleneck) keep a deep stack cheap; the 3x3 convoluti
 few blocks see the whole of a small image without losing resolution. With `levels` every noise level has its own embedding, as
 in NCSN (2019); without, levels share one embedding of ln(sigma).
 
-A block's second derivative is zero almost everywhere (ReLU), so an energy made of such blocks has a degenerate Hessian: train
-this network by denoising score matching.
+A block's second derivative is zero almost everywhere (ReLU), so an energy made of such blocks has a degenerate Hessian and a
+score that jumps: train this network as a score, by denoising score matching.
 
 References: He, Zhang, Ren, Sun (2016), "Deep residual learning", arXiv 1512.03385. Song, Ermon (2019), arXiv 1907.05600.
 """

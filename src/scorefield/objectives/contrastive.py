@@ -117,7 +117,7 @@ def energy_of(field: Field) -> EnergyField:
 
 def _too_few(batch: int, chains: int) -> ScorefieldError:
     return ScorefieldError(
-        f"got {batch} examples a step on {chains} persistent chains, expected one chain each: "
+        f"got {batch} examples on {chains} persistent chains, expected one chain each: "
         "set objective.chains to at least training.batch"
     )
 

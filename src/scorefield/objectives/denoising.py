@@ -38,9 +38,10 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from scorefield.errors import ScorefieldError
-from scorefield.field import Field
+from scorefield.field import EnergyField, Field
 from scorefield.levels import Density, Levels
 from scorefield.objectives.base import Objective, Terms
+from scorefield.objectives.implicit import kinks
 from scorefield.objectives.weightings import SigmaSquared, Weighting
 from scorefield.process import Positive
 from scorefield.randomness import Noise
@@ -48,16 +49,24 @@ from scorefield.registry import register
 from scorefield.shapes import PerSample, Sample, flat, over, total
 
 
-def check_noise(field: Field) -> None:
-    """Refuse a process that adds none: there is nothing to remove then.
+def check_denoiser(field: Field) -> None:
+    """Refuse what cannot learn to denoise: a process that adds no noise, and an energy whose score jumps.
+
+    Where a score jumps the mean loss also changes as the jump moves, which autograd does not see.
 
     Raises:
-        ScorefieldError: sigma = 0 at the largest time.
+        ScorefieldError: sigma = 0 at the largest time; an energy made of activations with a kink.
     """
     if float(field.process.sigma(torch.tensor(field.process.t_max, dtype=torch.float64))) == 0:
         raise ScorefieldError(
             "got a process without noise for denoising, expected noise to remove: set process=ve, or choose an objective that "
             "needs none (sliced or contrastive)"
+        )
+    found = kinks(field) if isinstance(field, EnergyField) else []
+    if found:
+        raise ScorefieldError(
+            f"got an energy made with {', '.join(found)}, whose score jumps and whose learning autograd therefore misses, "
+            "expected a smooth network: use SiLU or softplus, as the networks mlp and unet do"
         )
 
 
@@ -87,7 +96,7 @@ class Denoising(Objective):
     control_variate: bool = False
 
     def check(self, field: Field, *, bounded: bool = False, batch: int = 1) -> None:
-        check_noise(field)
+        check_denoiser(field)
 
     def prepare(self, model: nn.Module) -> None:
         self.weighting.prepare(model)
@@ -170,7 +179,7 @@ class DenoisingMatrix(Objective):
         return matrix.sqrt() if matrix.ndim == 1 else torch.linalg.cholesky(matrix)
 
     def check(self, field: Field, *, bounded: bool = False, batch: int = 1) -> None:
-        check_noise(field)
+        check_denoiser(field)
 
     def prepare(self, model: nn.Module) -> None:
         self.weighting.prepare(model)

@@ -22,12 +22,12 @@ from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from scorefield.bound import LEARNED, Chain, Decoder, Variance, bound, bound_terms, prior_kl
+from scorefield.bound import LEARNED, Chain, Decoder, Variance, bound, bound_terms, check_pixels, prior_kl
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
 from scorefield.levels import Density, Steps
 from scorefield.objectives.base import Objective, Terms
-from scorefield.objectives.denoising import Denoising, check_noise
+from scorefield.objectives.denoising import Denoising, check_denoiser
 from scorefield.objectives.weightings import SigmaSquared, Weighting
 from scorefield.randomness import Noise
 from scorefield.registry import register
@@ -38,7 +38,7 @@ Count = Annotated[int, Bound(ge=1)]
 
 def _check_chain(field: Field, steps: int | None) -> None:
     """Refuse a continuous process when nobody said into how many steps it falls: steps of length 1 would be all but none."""
-    check_noise(field)
+    check_denoiser(field)
     low, high = field.process.t_min, field.process.t_max
     if steps is None and not (low == 1.0 and high == round(high)):
         raise ScorefieldError(
@@ -70,7 +70,7 @@ class Simple(Objective):
     weighting: Weighting = default(default_factory=SigmaSquared)
 
     def check(self, field: Field, *, bounded: bool = False, batch: int = 1) -> None:
-        check_noise(field)
+        check_denoiser(field)
         if isinstance(self.density, Steps):
             _check_chain(field, self.density.steps)
 
@@ -121,6 +121,8 @@ class VariationalBound(Objective):
             model.register_parameter(LEARNED, nn.Parameter(torch.full((steps,), 0.5)))
 
     def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, noise: Noise) -> Terms:
+        if self.decoder == "pixels":  # also where no example is at n = 1, so that wrong data are refused at once
+            check_pixels(x0)
         if self.every_step:
             every = bound(field, x0, cond, noise=noise, variance=self.variance, decoder=self.decoder, steps=self.steps)
             return Terms(every, None)
