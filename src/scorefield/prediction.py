@@ -77,10 +77,11 @@ class Prediction:
 
     @cached_property
     def _det(self) -> PerSample:
-        det = self.alpha * self.c + self.sigma**2 * self.a
-        size = (self.alpha * self.c).abs() + (self.sigma**2 * self.a).abs()
-        if bool((det.abs() <= 1e-12 * size).any()):
-            worst = int((det.abs() - 1e-12 * size).argmin())
+        one, other = self.alpha * self.c, self.sigma**2 * self.a
+        det = one + other
+        # |one| + |other| is the larger of |one + other| and |one - other|
+        if not float(torch.linalg.vector_norm((one - other) / det, torch.inf)) < 1e12:
+            worst = int((det.abs() - 1e-12 * (one - other).abs()).argmin())
             raise ScorefieldError(
                 f"got an output with a = {float(self.a[worst]):g}, c = {float(self.c[worst]):g} at alpha = "
                 f"{float(self.alpha[worst]):g}, sigma = {float(self.sigma[worst]):g}, which repeats x_t and so says nothing "
@@ -88,17 +89,18 @@ class Prediction:
             )
         return det
 
+    def _mixed(self, by_x: PerSample, by_y: PerSample) -> Sample:
+        return torch.addcmul(over(by_x, self.x) * self.x, over(by_y, self.x), self.output)
+
     @cached_property
     def denoised(self) -> Sample:
         """E[x0 | x_t] = (x_t + sigma²·score)/alpha, `(batch, *shape)`."""
-        by_x, by_y = self.c / self._det, self.sigma**2 / self._det
-        return over(by_x, self.x) * self.x + over(by_y, self.x) * self.output
+        return self._mixed(self.c / self._det, self.sigma**2 / self._det)
 
     @cached_property
     def score(self) -> Sample:
         """Gradient of log p_t at x_t, `(batch, *shape)`."""
-        by_y, by_x = self.alpha / self._det, -self.a / self._det
-        return over(by_y, self.x) * self.output + over(by_x, self.x) * self.x
+        return self._mixed(-self.a / self._det, self.alpha / self._det)
 
     @cached_property
     def noise(self) -> Sample:

@@ -64,14 +64,14 @@ class Past:
     """What a multistep sampler carries: the moves of every rung, and what the last rungs gave.
 
     Attributes:
-        mixing: (a, b) of q = a·(D - m) + b·noise_hat, for every rung.
+        mixing: (a, b, c) of q = a·(D - m) + b·noise_hat + c·(z - m), for every rung but the last.
         moves: from every rung to the next.
         corrections: the move that led to each rung, repeated with the value found there; None where it is not.
         values: q of the last rungs, the newest first.
         before: z - m at the rung before.
     """
 
-    mixing: list[tuple[float, float]]
+    mixing: list[tuple[float, float, float]]
     moves: list[_Move]
     corrections: list[_Move | None]
     values: list[Tensor] = default(default_factory=list)
@@ -115,11 +115,11 @@ def _plan(rungs: list[Rung], basis: Basis, past: int, corrector: bool, sd: float
     lams = [rung.sigma / rung.alpha for rung in rungs]
     mixing, moves = [], list[_Move]()
     corrections: list[_Move | None] = [None]
-    for j, lam in enumerate(lams):
+    for j, lam in enumerate(lams[:-1]):
         r = math.hypot(sd, lam)
-        mixing.append({"denoised": (1.0, 0.0), "noise": (0.0, 1.0), "unit": (lam / sd / r, -sd / r)}[basis])
-        if j + 1 == len(lams):
-            break
+        # With noise_hat = (z - D)/lambda, F asks for one view of the prediction only.
+        unit = (r / (lam * sd), 0.0, -sd / (lam * r))
+        mixing.append({"denoised": (1.0, 0.0, 0.0), "noise": (0.0, 1.0, 0.0), "unit": unit}[basis])
         nodes = lams[j::-1][: max(1, past - corrector)]
         moves.append(_move(basis, nodes, lam, lams[j + 1], sd, eta))
         repeated = corrector or (j == 0 and past == 3 and eta == 0)
@@ -134,9 +134,11 @@ def _advance(field: Counted, x: Sample, rung: Rung, past: Past, noise: Noise) ->
         return x
     mean, j = field.data_mean(x), rung.index
     seen = field(x, rung.t)
-    a, b = past.mixing[j]
-    q = b * seen.noise if a == 0 else a * (seen.denoised - mean) + (b * seen.noise if b else 0.0)
+    a, b, c = past.mixing[j]
     z = x / rung.alpha - mean
+    q = b * seen.noise if b else a * (seen.denoised - mean)
+    if c:
+        q = q.add(z, alpha=c)
     past.values = [q, *past.values[:2]]
     again, move = past.corrections[j], past.moves[j]
     if again is not None and past.before is not None:
@@ -144,14 +146,14 @@ def _advance(field: Counted, x: Sample, rung: Rung, past: Past, noise: Noise) ->
     past.before = z
     z = _moved(move, z, past.values)
     if move.spread:
-        z = z + move.spread * noise.normal(x.shape[1:])
+        z = z.add(noise.normal(x.shape[1:]), alpha=move.spread)
     return rung.alpha_s * (mean + z)
 
 
 def _moved(move: _Move, z: Tensor, values: list[Tensor]) -> Tensor:
     out = move.keep * z
     for weight, q in zip(move.weights, values, strict=False):
-        out = out + weight * q
+        out = out.add(q, alpha=weight)
     return out
 
 

@@ -39,8 +39,8 @@ class Euler(Sampler):
     def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> Sample:
         if rung.s is None:
             return x
-        z, span = x / rung.alpha, rung.sigma_s / rung.alpha_s - rung.sigma / rung.alpha
-        return rung.alpha_s * (z + span * field(x, rung.t).noise)
+        span = rung.sigma_s / rung.alpha_s - rung.sigma / rung.alpha
+        return (rung.alpha_s / rung.alpha * x).add(field(x, rung.t).noise, alpha=rung.alpha_s * span)
 
 
 @register("sampler", "heun")

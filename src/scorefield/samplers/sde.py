@@ -51,7 +51,8 @@ class EulerMaruyama(Sampler):
         if rung.s is None:
             return x
         (f, g), h = state[rung.index], rung.t - rung.s
-        return (1 - f * h) * x + g**2 * h * field(x, rung.t).score + g * math.sqrt(h) * noise.normal(x.shape[1:])
+        drifted = ((1 - f * h) * x).add(field(x, rung.t).score, alpha=g**2 * h)
+        return drifted.add(noise.normal(x.shape[1:]), alpha=g * math.sqrt(h))
 
 
 @register("sampler", "reverse-diffusion")
@@ -72,7 +73,8 @@ class ReverseDiffusion(Sampler):
             return x
         k = rung.alpha / rung.alpha_s
         variance = rung.sigma**2 - (k * rung.sigma_s) ** 2
-        return (2 - k) * x + variance * field(x, rung.t).score + math.sqrt(variance) * noise.normal(x.shape[1:])
+        mean = ((2 - k) * x).add(field(x, rung.t).score, alpha=variance)
+        return mean.add(noise.normal(x.shape[1:]), alpha=math.sqrt(variance))
 
 
 @register("sampler", "ancestral")
@@ -98,8 +100,8 @@ class Ancestral(Sampler):
         spread = below * math.sqrt(1 - ratio)
         if self.variance == "transition":
             spread = rung.alpha / rung.alpha_s * math.sqrt(above**2 - below**2)
-        mean = ratio / rung.alpha * x + (1 - ratio) * field(x, rung.t).denoised
-        return rung.alpha_s * (mean + spread * noise.normal(x.shape[1:]))
+        mean = (ratio * rung.alpha_s / rung.alpha * x).add(field(x, rung.t).denoised, alpha=rung.alpha_s * (1 - ratio))
+        return mean.add(noise.normal(x.shape[1:]), alpha=rung.alpha_s * spread)
 
 
 @register("sampler", "ddim")
@@ -123,5 +125,5 @@ class DDIM(Sampler):
         ratio = rung.sigma_s * rung.alpha / (rung.alpha_s * rung.sigma)
         std = self.eta * rung.sigma_s * math.sqrt(1 - ratio**2)
         seen = field(x, rung.t)
-        x = rung.alpha_s * seen.denoised + math.sqrt(rung.sigma_s**2 - std**2) * seen.noise
-        return x + std * noise.normal(x.shape[1:]) if std else x
+        x = (rung.alpha_s * seen.denoised).add(seen.noise, alpha=math.sqrt(rung.sigma_s**2 - std**2))
+        return x.add(noise.normal(x.shape[1:]), alpha=std) if std else x
