@@ -203,6 +203,14 @@ WRONG = [
     (("train", "digits", "--time", "3 parsecs"), "expected a duration"),
     (("train", "digits", "--steps", "0"), "training.steps"),
     (("train", "digits", "--seed", "-1"), "seed"),
+    (("train", "digits", "--set", "process=still"), "without noise for denoising.*choose an objective that needs none"),
+    (("train", "digits", "--set", "process=still", "--set", "objective=implicit"), "8-bit data .* unbounded below.*add noise"),
+    (("train", "digits", "--set", "objective=sliced"), "dropout .*: set network.dropout=0"),
+    (("train", "digits", "--set", "objective=sliced", "--set", "objective.projection=unit"), "choose the projection sphere"),
+    (("train", "digits", "--set", "objective=bound"), "choose process=tabulated, or set steps"),
+    (("train", "digits", "--set", "objective=simple"), "choose process=tabulated, or set steps"),
+    (("train", "digits", "--set", "objective=contrastive"), "has no energy.*: set parametrisation=energy"),
+    (("train", "digits", "--set", "parametrisation=energy", "--set", "network=residual"), "relu.*expected a smooth network"),
     (("sample", "runs/none"), "expected a run's folder"),
     (("inspect", ".."), "expected the folder of a run"),
     (("evaluate", "runs/none"), "expected a run's folder"),
@@ -297,6 +305,35 @@ def test_parts_that_do_not_fit_are_refused_before_anything_is_written(place: Pat
     assert list(place.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        (("objective=bound", "objective.steps=10", "objective.decoder=pixels"), "no 8-bit pixels"),
+        (("objective=persistent", "parametrisation=energy", "objective.chains=511"), "to at least training.batch"),
+        (("process=still", "objective=sliced", "parametrisation=edm"), "choose another parametrisation"),
+    ],
+)
+def test_an_objective_that_cannot_learn_from_the_data_is_refused_before_anything_is_written(
+    settings: tuple[str, ...], says: str, tmp_path: Path
+) -> None:
+    """The data are 512 points a step in the plane, which are no pixels."""
+    with pytest.raises(ScorefieldError, match=says):
+        app.train("two-moons", out=tmp_path / "run", steps=2, settings=settings)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_without_noise_is_trained_resumed_and_sampled_at_its_one_level(tmp_path: Path) -> None:
+    """It learns the score itself; there is no curve by level, and samplers that need many levels are refused."""
+    run, budget = tmp_path / "run", {"steps": 4, "out": tmp_path / "run"}
+    app.train("two-moons", settings=("process=still", "objective=sliced", "data.examples=400"), **budget)
+    assert not (run / "levels.json").exists()
+    assert app.train("two-moons", resume=True, **budget).ended == "before"
+    report = app.sample(run, n=3, out=tmp_path / "few.npz")
+    assert (report.levels, bool(np.isfinite(np.load(tmp_path / "few.npz")["x"]).all())) == (1, True)
+    with pytest.raises(ScorefieldError, match=r"on a process with a single time, t = 0, expected 1: .* langevin"):
+        app.sample(run, n=3, sampler="annealed", out=tmp_path / "more.npz")
+
+
 def test_somebody_elses_weights_are_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"a month of somebody's work")
     assert command("train", "digits", "--out", tmp_path, "--steps", 1) == 2
@@ -339,6 +376,8 @@ def test_a_run_that_was_asked_to_stop_goes_on_to_the_same_weights(digits: Path, 
         ("--set", "training.batch=64"),
         ("--set", "training.ema=0"),
         ("--set", "process.sigma_max=5"),
+        ("--set", "objective=sliced"),
+        ("--set", "objective.weighting=learned"),
     ],
 )
 def test_a_run_goes_on_only_as_what_it_is(words: tuple[str, ...], digits: Path) -> None:

@@ -78,6 +78,19 @@ def test_a_process_without_noise_has_one_level_and_it_is_time_zero(ladder) -> No
 
 
 @each_ladder
+def test_more_levels_than_times_are_refused_with_a_sentence(ladder) -> None:
+    if ladder is not registry.find("ladder", "lowest"):  # which has one level whatever is asked
+        with pytest.raises(ScorefieldError, match="got 2 levels on a process with a single time, t = 0, expected 1"):
+            ladder(Still(), 2)
+
+
+def test_training_on_levels_without_noise_looks_at_the_only_time() -> None:
+    u = torch.linspace(0.001, 0.999, 7, dtype=torch.float64)
+    assert Levels(10).quantile(Still(), u).tolist() == [0.0] * 7
+    assert Levels(10).parts(Still()) == 1
+
+
+@each_ladder
 def test_a_ladder_of_no_levels_is_refused(ladder) -> None:
     with pytest.raises(ScorefieldError, match="got 0 levels, expected at least 1"):
         ladder(VE(), 0)

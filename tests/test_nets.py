@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scorefield import ScorefieldError
+from scorefield import EDM, VE, Noise, ScorefieldError, ScoreModel
 from scorefield.nets.embeddings import NoiseEmbedding
 from scorefield.nets.mlp import MLP
 from scorefield.nets.residual import ConditionedResNet, NoiseConditionedBlock
 from scorefield.nets.unet import UNet
+from scorefield.objectives import Implicit
 from scorefield.registry import every
 
 NETWORKS = every("network")
@@ -293,6 +294,39 @@ def test_smooth_networks_have_the_second_derivative_that_differences_of_their_va
     rounding = 100 * EPS * float(network(x, torch.zeros(4)).detach().abs().sum()) / 1e-3**2
     assert bool(((fine - exact).abs() <= (coarse - fine).abs() + rounding).all())
     assert bool((exact.abs() > 100 * ((coarse - fine).abs() + rounding)).any())  # and it is far from zero
+
+
+def test_a_unet_with_attention_can_be_learned_through_its_derivative_by_the_input() -> None:
+    """As energies and sliced matching do; against central differences over a step in the weights."""
+    network = _shaken(UNet((1, 4, 4), channels=(8, 8), blocks=1))
+    x, v, label = _numbers(3, 1, 4, 4).requires_grad_(), _numbers(3, 1, 4, 4, seed=1), torch.zeros(3, dtype=torch.float64)
+    weights = list(network.parameters())
+    way = [_numbers(*weight.shape, seed=2 + i) for i, weight in enumerate(weights)]
+
+    def slope(moved: float) -> Tensor:
+        with torch.no_grad():
+            for weight, direction in zip(weights, way, strict=True):
+                weight += moved * direction
+        return torch.autograd.grad(network(x, label), x, v, create_graph=True)[0].square().sum()
+
+    gradients = torch.autograd.grad(slope(0.0), weights, allow_unused=True)
+    exact = sum(float((g * d).sum()) for g, d in zip(gradients, way, strict=True) if g is not None)
+    attention = dict(zip([name for name, _ in network.named_parameters()], gradients, strict=True))["middle.1.qkv.weight"]
+    h = 1e-5
+    fine = float(slope(h).detach() - slope(-2 * h).detach()) / (2 * h)
+    coarse = float(slope(3 * h).detach() - slope(-4 * h).detach()) / (4 * h)  # each step starts where the last one ended
+    assert abs(fine - exact) <= abs(coarse - fine) + 1e-6 * abs(exact)
+    assert float(attention.abs().max()) > 0
+
+
+def test_the_exact_trace_of_a_unet_has_the_same_gradient_however_many_coordinates_go_together() -> None:
+    """Torch has no batched second derivative of group normalisation."""
+    model = ScoreModel(_shaken(UNet((1, 4, 4), channels=(8, 8), blocks=1)), EDM(), VE(0.1, 5.0), (1, 4, 4)).double()
+    x, gradients = _numbers(2, 1, 4, 4), []
+    for together in (1, 16):
+        loss = Implicit(together=together)(model, x, noise=Noise(range(2))).sum()
+        gradients.append(torch.autograd.grad(loss, model.network.first.weight)[0])
+    numpy.testing.assert_allclose(gradients[1], gradients[0], rtol=1e-9, atol=1e-9 * float(gradients[0].abs().max()))
 
 
 class _Along(nn.Module):

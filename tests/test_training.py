@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from scorefield import VE, NotFinite, ScorefieldError
+from scorefield import VE, NotFinite, Score, ScorefieldError, Still
 from scorefield.config import Optimiser, RunConfig, Training
 from scorefield.data import Affine, DataConfig, Dataset, open_source
 from scorefield.levels import Levels
 from scorefield.nets.mlp import MLPConfig
-from scorefield.objectives.denoising import Denoising
+from scorefield.objectives import Denoising, Sliced
+from scorefield.objectives.weightings import Learned, SigmaSquared
 from scorefield.prediction import EDM
 from scorefield.randomness import Noise
 from scorefield.runs import build_model
@@ -275,3 +276,21 @@ def test_a_checkpoint_returns_what_was_put_in(saved: tuple[Path, Trainer], data:
     assert other.resume()
     assert same(everything(other), everything(trainer))
     assert copy.deepcopy(other.clock) == trainer.clock
+
+
+def test_a_checkpoint_of_another_objective_is_refused_with_a_sentence(saved: tuple[Path, Trainer], data: Dataset) -> None:
+    """One that learned nothing besides the score, for one that learns a weight for every level."""
+    folder, _ = saved
+    other = trainer_of(config_of(objective=Denoising(density=Levels(8), weighting=Learned(SigmaSquared()))), data, folder)
+    with pytest.raises(ScorefieldError, match=r"got a checkpoint that does not fit the model .*: go on with those"):
+        other.resume()
+
+
+def test_what_an_objective_cannot_learn_from_is_refused_when_the_trainer_is_made(data: Dataset, tmp_path: Path) -> None:
+    still = config_of(process=Still(), parametrisation=Score(), objective=Sliced())
+    trainer_of(still, data, tmp_path)
+    hard = replace(data, affine=Affine.between(-20.0, 20.0))
+    with pytest.raises(ScorefieldError, match="bounded or 8-bit data"):
+        trainer_of(still, hard, tmp_path)
+    with pytest.raises(ScorefieldError, match="without noise for denoising"):
+        trainer_of(replace(still, objective=Denoising()), data, tmp_path)

@@ -152,7 +152,7 @@ class Implicit(ByParts):
             if batched:
                 (product,) = torch.autograd.grad(score, x, rows, is_grads_batched=True, create_graph=keep)
             else:
-                product = torch.stack([pull(row, score, x, keep=keep) for row in rows])
+                product = torch.stack([torch.autograd.grad(score, x, row, create_graph=keep)[0] for row in rows])
             return product.flatten(2)[..., first : first + self.together].diagonal(dim1=0, dim2=2).sum(dim=1)
 
         with torch.enable_grad():
