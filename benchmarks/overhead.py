@@ -6,6 +6,7 @@ The field costs nothing: it returns a stored array, wrapped as a `Prediction` (o
 is measured is the loop, the views and the noise. The floor of a step is two elementwise operations on the state and, where the
 sampler draws, one draw: x + a·y and torch.randn on the same 4096 x 2 float64 numbers. Samplers and floors are timed in turns,
 because a shared machine's clock drifts; the tables hold medians, and medians of ratios to the floors of the same round.
+What it printed before and after is kept in `benchmarks/results/overhead.md`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 
 import torch
@@ -107,8 +107,6 @@ def main() -> None:
         ratios = [median(one[name] / one[floor] for one in rounds) for floor in (calm, drawing)]
         lines.append(f"| {name} | {median(one[name] for one in rounds):.0f} | {ratios[0]:.2f} | {ratios[1]:.2f} |")
     print("\n".join(lines))
-    out = Path(__file__).parent / "results" / "overhead-latest.md"
-    out.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
