@@ -6,10 +6,12 @@ SIGTERM with 143.
 
 from __future__ import annotations
 
+import functools
+import operator
 import signal
 import sys
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import tyro
 
@@ -35,16 +37,15 @@ examples:
   scorefield list sampler                        what can be named
 """
 
-_named = tyro.conf.subcommand
-Verb = (
-    Annotated[Train, _named("train", description="Learn the score of your data and leave a run folder.")]
-    | Annotated[Sample, _named("sample", description="Draw new samples from a trained run.")]
-    | Annotated[Inspect, _named("inspect", description="Say what a run's folder holds, and why.")]
-    | Annotated[Evaluate, _named("evaluate", description="Measure how good the samples of a run are.")]
-    | Annotated[Likelihood, _named("likelihood", description="Measure how probable a run finds data.")]
-    | Annotated[Verify, _named("verify", description="Measure every method against closed-form truth, on this machine.")]
-    | Annotated[List, _named("list", description="List what can be named: samplers, recipes, sources, ...")]
-)
+VERBS = {
+    "train": (Train, "Learn the score of your data and leave a run folder."),
+    "sample": (Sample, "Draw new samples from a trained run."),
+    "inspect": (Inspect, "Say what a run's folder holds, and why."),
+    "evaluate": (Evaluate, "Measure how good the samples of a run are."),
+    "likelihood": (Likelihood, "Measure how probable a run finds data."),
+    "verify": (Verify, "Measure every method against closed-form truth, on this machine."),
+    "list": (List, "List what can be named: samplers, recipes, sources, ..."),
+}
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
@@ -57,7 +58,13 @@ def main(arguments: list[str] | None = None) -> None:
     if arguments in (["--version"], ["-V"]):
         print(f"scorefield {__version__}")
         return
-    verb = tyro.cli(Verb, prog="scorefield", description=DESCRIPTION, args=arguments or ["--help"])
+    if arguments[:1] and arguments[0] in VERBS:  # a verb's own page shows its examples; the list of verbs a line each
+        name, *rest = arguments
+        verb: Any = tyro.cli(VERBS[name][0], prog=f"scorefield {name}", args=rest)
+    else:
+        each = [Annotated[kind, tyro.conf.subcommand(name, description=line)] for name, (kind, line) in VERBS.items()]
+        one_of: Any = functools.reduce(operator.or_, each)
+        verb = tyro.cli(one_of, prog="scorefield", description=DESCRIPTION, args=arguments or ["--help"])
     signal.signal(signal.SIGTERM, _stop)
     try:
         verb.run()
