@@ -24,9 +24,11 @@ from torch import Tensor
 
 from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.field import EnergyField, Field
+from scorefield.levels import ladder_of
 from scorefield.prediction import Prediction
 from scorefield.process import Process
 from scorefield.randomness import Noise
+from scorefield.registry import find
 from scorefield.shapes import PerSample, Sample, flat
 
 
@@ -253,7 +255,30 @@ def simulate(
         yield Moment(x, 0.0, steps, steps, counted.evaluations, state)
 
 
-def sample(field: Field, sampler: Sampler, ladder: Tensor, *, noise: Noise, cond: Tensor | None = None) -> Tensor:
-    """Return the samples at the end of `simulate`, `(batch, *shape)`, float64."""
-    *_, last = simulate(field, sampler, ladder, noise=noise, cond=cond)
+def sample(
+    field: Field,
+    sampler: Sampler | None = None,
+    ladder: Tensor | None = None,
+    *,
+    noise: Noise,
+    cond: Tensor | None = None,
+) -> Tensor:
+    """Return samples, one per seed, `(batch, *shape)`, float64: the end of `simulate`.
+
+    Args:
+        field: any field.
+        sampler: any sampler; None for `Adams()`, the best in few evaluations.
+        ladder: descending times, `(levels,)`; None for the sampler's own, with its own number of levels.
+        noise: one seed per sample.
+        cond: conditioning of each sample, or None.
+
+    >>> from scorefield import VE, GaussianMixture, Noise
+    >>> field = GaussianMixture([.8, .2], [[-5., 0.], [5., 0.]], [1., 1.], VE(.01, 50.))
+    >>> x = sample(field, noise=Noise(range(1000)))  # 20 evaluations
+    >>> round(float((x[:, 0] < 0).double().mean()), 1)
+    0.8
+    """
+    chosen: Sampler = find("sampler", "adams")() if sampler is None else sampler
+    times = ladder_of(field, chosen.ladder, chosen.levels) if ladder is None else ladder
+    *_, last = simulate(field, chosen, times, noise=noise, cond=cond)
     return last.x
