@@ -64,6 +64,12 @@ class Langevin(Sampler):
     def within(self, steps: int) -> tuple[Sampler, int]:
         return replace(self, steps=steps), 1
 
+    def start(self, field: Counted, rungs: list[Rung]) -> None:
+        if self.tau is None and any(rung.sigma == 0 for rung in rungs):
+            raise ScorefieldError(
+                "got sigma = 0 on a rung, where a step in units of sigma² vanishes, expected a stated step: set tau of 'langevin'"
+            )
+
     def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> Sample:
         return langevin_step(field, x, rung.t, self.tau or 0.1 * rung.sigma**2, noise)
 

@@ -68,7 +68,7 @@ def _five(values: Tensor, other: Tensor | float = 0.0) -> tuple[float, bool]:
 def processes() -> Iterator[Check]:
     """Drift and diffusion, integrated as m' = f·m and v' = 2·f·v + g², return alpha and sigma²."""
     for name, kind in registry.every("process").items():
-        process: Process = Tabulated.linear() if kind is Tabulated else kind()
+        process: Process = getattr(kind, "linear", kind)()
         if process.t_min == process.t_max:
             continue
         low, high = (process.t_min + share * (process.t_max - process.t_min) for share in (0.2, 0.8))
@@ -80,7 +80,7 @@ def processes() -> Iterator[Check]:
 
         alphas, variances = process.alpha(ends), process.sigma(ends) ** 2
         start = torch.stack([alphas[0], variances[0]])[None]
-        if kind is Tabulated:  # beta jumps at whole times: one smooth stretch at a time
+        if hasattr(process, "betas"):  # beta jumps at whole times: one smooth stretch
             low = float(math.floor(high))
             ends = torch.tensor([low, high], dtype=torch.float64)
             alphas, variances = process.alpha(ends), process.sigma(ends) ** 2
