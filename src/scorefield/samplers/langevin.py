@@ -67,7 +67,7 @@ class Langevin(Sampler):
     def start(self, field: Counted, rungs: list[Rung]) -> None:
         if self.tau is None and any(rung.sigma == 0 for rung in rungs):
             raise ScorefieldError(
-                "got sigma = 0 on a rung, where a step in units of sigma² vanishes, expected a stated one: set tau of 'langevin'"
+                "got sigma = 0 on a rung, where a step in units of sigma² vanishes, expected a stated one: set its tau"
             )
 
     def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> Sample:
