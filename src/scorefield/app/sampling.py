@@ -16,8 +16,9 @@ from scorefield import files, pictures
 from scorefield.app.common import Watch, choose_sampler, draw, field_of, pick_device, picture_of, unwatched
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
+from scorefield.randomness import Noise, stream_of
 from scorefield.runs import Run, open_run
-from scorefield.samplers import Moment, Sampler
+from scorefield.samplers import Moment, Sampler, curl
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class SampleReport:
         sampler: what drew them.
         levels: of noise.
         evaluations: of the network, for one sample.
+        acceptance: of a sampler with Metropolis' test, (noise-to-signal ratio, mean acceptance, curl of the score) at up to
+            ten of its levels; a curl well above 0 says that no density has this score, and what is sampled has no name.
     """
 
     written: tuple[Path, ...]
@@ -37,6 +40,18 @@ class SampleReport:
     sampler: Sampler
     levels: int
     evaluations: int
+    acceptance: tuple[tuple[float, float, float], ...] = ()
+
+
+def _acceptance(field: Field, x: Tensor, rates: list[float], times: Tensor) -> tuple[tuple[float, float, float], ...]:
+    """Return (sigma/alpha, acceptance, curl) at about ten levels, the curl averaged over 64 samples noised to the level."""
+    process, some, found = field.process, x[:64].to(times.device), []
+    for j in sorted({round(k * (len(rates) - 1) / 9) for k in range(10)}):
+        noise, t = Noise(range(len(some)), stream=stream_of("curl", j)), times[j].expand(len(some))
+        turned = curl(field, process.perturb(some, t, noise.normal(some.shape[1:])), t, noise).mean()
+        ratio = float(process.sigma(times[j]) / process.alpha(times[j]))
+        found.append((ratio, rates[j], float(turned)))
+    return tuple(found)
 
 
 class _Film:
@@ -140,11 +155,11 @@ def sample(
         pictures.require_plots()
     chosen, times = choose_sampler(opened, sampler, steps, ladder, device=where, temperature=temperature)
     film = _Film(opened, field_of(opened, where, temperature), min(n, 64 if opened.kind == "image" else 2000)) if gif else None
-    evaluations = 0
+    evaluations, rates = 0, list[float]()
 
     def look(first: int, count: int, moment: Moment) -> None:
-        nonlocal evaluations
-        evaluations = moment.evaluations
+        nonlocal evaluations, rates
+        evaluations, rates = moment.evaluations, getattr(moment.info, "acceptance", [])
         if film and first == 0:
             film.look(moment)
         watch(first, count, moment)
@@ -172,4 +187,5 @@ def sample(
     if film:
         files.write(film_path, film.gif())
         written.append(film_path)
-    return SampleReport(tuple(written), n, chosen, len(times), evaluations)
+    accepted = _acceptance(field_of(opened, None, temperature), x, rates, times.cpu()) if rates else ()
+    return SampleReport(tuple(written), n, chosen, len(times), evaluations, accepted)

@@ -72,3 +72,5 @@ class Sample:
         print(f"{report.samples} samples by {report.sampler} on {report.levels} levels, {report.evaluations} evaluations each:")
         for path in report.written:
             print(f"  {path}")
+        for ratio, accepted, turned in report.acceptance:
+            print(f"  noise {ratio:8.3g}: {accepted:4.0%} of the proposals accepted, curl of the score {turned:.2f}")
