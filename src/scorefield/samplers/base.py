@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -280,5 +281,4 @@ def sample(
     """
     chosen: Sampler = find("sampler", "adams")() if sampler is None else sampler
     times = ladder_of(field, chosen.ladder, chosen.levels) if ladder is None else ladder
-    *_, last = simulate(field, chosen, times, noise=noise, cond=cond)
-    return last.x
+    return deque(simulate(field, chosen, times, noise=noise, cond=cond), maxlen=1).pop().x  # only the last is kept
