@@ -200,7 +200,7 @@ def test_the_measured_order_on_a_mixture_is_the_declared_one(sampler: Any, proce
         f, g = process.drift(time)[:, None], process.diffusion(time)[:, None]
         return (f * state - g**2 * field(state, time).score / 2).flatten().numpy()
 
-    exact = integrate.solve_ivp(slope, (high, low), start.flatten().numpy(), method="DOP853", rtol=1e-12, atol=1e-12).y[:, -1]
+    exact = integrate.solve_ivp(slope, (high, low), start.flatten().numpy(), method="DOP853", rtol=5e-14, atol=5e-14).y[:, -1]
     errors = []
     for steps in (80, 160, 320) if sampler.order <= 3 else (30, 60, 120):
         ladder = torch.linspace(high, low, steps + 1, dtype=torch.float64)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from scorefield.exact import Gaussian
+from scorefield.field import Field
 from scorefield.process import Process
 from scorefield.randomness import Noise
 from scorefield.samplers import Sampler, simulate
@@ -36,8 +37,8 @@ class Scripted(Noise):
         return draw
 
 
-def affine_map(field: Gaussian, sampler: Sampler, ladder: Tensor, denoise: bool = False) -> tuple[Tensor, Tensor, Tensor]:
-    """Return (A, B, c) of x_end = A·x_start + B·z + c for a field over vectors, shapes `(d, d)`, `(d, d·draws)`, `(d,)`."""
+def affine_map(field: Field, sampler: Sampler, ladder: Tensor, denoise: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (A, B, c) of x_end = A·x_start + B·z + c where the score is affine, `(d, d)`, `(d, d·draws)` and `(d,)`."""
     (d,) = field.shape
     unit = torch.eye(d, dtype=torch.float64)
     probe = Scripted(1)
