@@ -61,7 +61,7 @@ def main() -> None:
         "# Samplers on the bench",
         "",
         f"{datetime.date.today()}, {platform.machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}.",
-        f"`python benchmarks/samplers.py --samples {options.samples} --sets {options.sets}`",
+        f"`python benchmarks/samplers.py`, {options.samples:,} samples a set; the sets of every row are in samplers.json",
         "",
         "Exact scores, VE(0.01, 80), each sampler with its own default ladder, the final denoising counted. Cells: sliced",
         "Wasserstein-2 to exact samples over the floor (two exact sets, mean of 24 pairs) ± its standard error, mean of",

@@ -27,4 +27,4 @@ class List:
         for kind in registry.HOMES if self.kind == "all" else [self.kind]:
             print(f"{kind}:")
             for name, thing in registry.every(kind).items():
-                print(f"  {name:16} {(thing.__doc__ or '').strip().splitlines()[0]}")
+                print(f"  {name:20} {(thing.__doc__ or '').strip().splitlines()[0]}")
