@@ -17,8 +17,8 @@ step however long, and y = (z - m)/r turns by dy/du = -F through an angle that b
 singularities at either end, where the other two have one. It is the basis of the default sampler.
 
 A corrector (Adams-Moulton, in the manner of UniPC) repeats the last step with the value of q that the present evaluation has
-just given: one order more for no evaluation. With it the first step, which has no past, is of second order, so that three is
-reached; without it the order of the whole is at most two, whatever the length of the past.
+just given: one order more for no evaluation. The first step has no past, and its error, of second order, would be the order of
+the whole; where three values are asked for without a corrector, that one step is repeated in the same way.
 
 With noise (eta > 0) the update draws from the reverse SDE: its mean keeps the method's order, but the noise that enters within
 a step is not seen by the extrapolation, and the covariance has order one.
@@ -166,7 +166,7 @@ class Adams(Sampler):
 
     Attributes:
         past: how many values the polynomial passes through, which is the order.
-        corrector: repeat each step with the value found at its end, one of the `past`; three orders need it.
+        corrector: repeat each step with the value found at its end, one of the `past`.
     """
 
     past: Literal[1, 2, 3] = 3
@@ -181,9 +181,8 @@ class Adams(Sampler):
 
     def start(self, field: Counted, rungs: list[Rung]) -> Past:
         smallest = rungs[-1].sigma / rungs[-1].alpha
-        sd = max(
-            field.field.data_std, 1e-8 * smallest
-        )  # data that are one point have no spread: the limit is exact on them too
+        # Data that are one point have no spread: the limit is exact on them too.
+        sd = max(field.field.data_std, 1e-8 * smallest)
         return _plan(rungs, "unit", self.past, self.corrector, sd)
 
     def step(self, field: Counted, x: Sample, rung: Rung, state: Past, noise: Noise) -> Sample:
