@@ -17,6 +17,7 @@ from torch import Tensor
 
 from scorefield.config import Optimiser, RunConfig, Training
 from scorefield.data import Dataset
+from scorefield.data.base import PIECE
 from scorefield.errors import ScorefieldError
 from scorefield.levels import (
     Levels,
@@ -78,7 +79,7 @@ class Recipe:
 def measure(data: Dataset) -> Facts:
     """Return the facts of a data set's training part in model space, a few thousand examples at a time."""
     n, encode = len(data.train), data.affine.encode
-    pieces = torch.split(data.train, 4096)
+    pieces = [data.train[first : first + PIECE] for first in range(0, n, PIECE)]
     mean = sum((encode(piece).double().sum(dim=0) for piece in pieces), torch.zeros(data.shape, dtype=torch.float64)) / n
     square = sum(float((encode(piece).double() - mean).square().sum()) for piece in pieces)
     some = thin(n, 4096)

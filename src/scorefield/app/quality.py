@@ -107,7 +107,7 @@ def evaluate(
         )
     chosen, ladder = choose_sampler(opened, sampler, steps)
     tell(f"training the judge on {len(data.train)} labelled examples, then drawing {n} samples from {opened.path}")
-    judge = train_judge(data.affine.encode(data.train), data.labels)
+    judge = train_judge(data.affine.encode(data.train[:]), data.labels)
     x = draw(opened, n, chosen, ladder, seed=seed, device=where, watch=watch).clamp(-1, 1).float()
     rows = thin(len(data.held_out), MOST)
     held_out, training = (

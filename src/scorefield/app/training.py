@@ -316,7 +316,7 @@ def _curve(run: Run, data: Dataset) -> list[Path]:
     seen, unseen = (data.affine.encode(part[thin(len(part), CURVE_EXAMPLES)]) for part in (data.train, data.held_out))
     fields: list[tuple[str, Field, Tensor]] = [("training examples", run.field, seen), ("held-out examples", run.field, unseen)]
     if data.train.numel() <= CURVE_NUMBERS:
-        exact = GaussianMixture.empirical(data.affine.encode(data.train), process)
+        exact = GaussianMixture.empirical(data.affine.encode(data.train[:]), process)
         fields.append(("memorising optimum, on training examples", exact, seen))
     curves: dict[str, list[float]] = {}
     for name, field, some in fields:

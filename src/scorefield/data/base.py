@@ -18,9 +18,11 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass as plain
 from dataclasses import field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field as Bound
 from pydantic import model_validator
 from pydantic.dataclasses import dataclass
@@ -29,6 +31,8 @@ from torch import Tensor
 from scorefield.errors import ScorefieldError
 from scorefield.randomness import Noise, stream_of
 
+Kind = Literal["image", "signal", "vector", "table"]
+PIECE = 4096  # examples at a time, wherever all of them are walked through
 LEAST = 8  # fewer examples than this are a mistake, not a data set
 Finite = Annotated[float, Bound(allow_inf_nan=False)]
 Positive = Annotated[float, Bound(gt=0, allow_inf_nan=False)]
@@ -39,13 +43,20 @@ class DataConfig:
     """How a source is read.
 
     Attributes:
-        size: images: resize the short side to this with Lanczos and crop the centre square; None keeps them as they are.
+        size: images: side, or (height, width), in pixels; None keeps images of one size as they are.
+        fit: images: how one of another shape is brought to the size: "crop" keeps the centre, "pad" keeps everything, both with
+            the aspect ratio as it is; "stretch" gives it up.
+        flip: images: show training every image mirrored left to right half of the time.
+        kind: arrays: what an example is; "auto" reads it off the shape.
         held_out: fraction of the examples that training never sees; None = the source's own: a third for digits, else 0.1.
         examples: how many points a toy generates.
         seed: seed of the split and of the toys.
     """
 
-    size: Annotated[int, Bound(ge=1)] | None = None
+    size: Annotated[int, Bound(ge=1)] | tuple[Annotated[int, Bound(ge=1)], Annotated[int, Bound(ge=1)]] | None = None
+    fit: Literal["crop", "pad", "stretch"] = "crop"
+    flip: bool = False
+    kind: Literal["auto", "image", "signal", "vector"] = "auto"
     held_out: Annotated[float, Bound(gt=0, lt=1)] | None = None
     examples: Annotated[int, Bound(ge=LEAST)] = 20000
     seed: Annotated[int, Bound(ge=0, lt=2**63)] = 0
@@ -86,7 +97,7 @@ class Affine:
         return cls(shift=((low + high) / 2,), scale=((high - low) / 2,), low=low, high=high)
 
     @classmethod
-    def standard(cls, rows: Tensor, *, common: bool = False) -> Affine:
+    def standard(cls, rows: Tensor | Rows, *, common: bool = False) -> Affine:
         """Return the map of these rows to mean 0 and variance 1.
 
         Args:
@@ -96,7 +107,7 @@ class Affine:
         Returns:
             The map; a constant column gets scale 1.
         """
-        x = rows.double()
+        x = rows[:].double()
         variance = x.var(dim=0, correction=0)  # by Welford: exactly 0 when constant
         variance = variance.mean(dim=0, keepdim=True) if common else variance
         scale = torch.where(variance > 0, variance.sqrt(), 1.0)
@@ -124,14 +135,60 @@ class Affine:
         return (raw - self.low) / (self.high - self.low)
 
 
+@plain(frozen=True)
+class Problem:
+    """Something in a source that could not be used, or should be looked at.
+
+    Attributes:
+        where: the file, row or column.
+        cause: what is wrong with it, in a few words.
+        used: whether it is among the examples all the same (a duplicate, an odd size).
+    """
+
+    where: str
+    cause: str
+    used: bool = False
+
+
+class Rows:
+    """Some rows of an array that stays where it is, in memory or mapped from a disk: indexing copies what was asked for.
+
+    It answers to what training needs of a tensor: `len`, `[rows]`, `[first:last]`, `shape`, `dtype`, `numel`.
+
+    >>> Rows(np.arange(10.0).reshape(5, 2), torch.tensor([1, 3]))[torch.tensor([1])]
+    tensor([[6., 7.]], dtype=torch.float64)
+    """
+
+    def __init__(self, array: NDArray[Any], rows: Tensor) -> None:
+        """Hold them: an array `(n, *shape)` and int64 row numbers `(m,)`."""
+        self.array, self.rows = array, rows
+        self.shape = torch.Size((len(rows), *array.shape[1:]))
+        self.dtype = torch.from_numpy(np.zeros(0, array.dtype)).dtype
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, which: Tensor | slice) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(self.array[self.rows[which].numpy()]))
+
+    def is_floating_point(self) -> bool:
+        """Whether the values are floats."""
+        return self.dtype.is_floating_point
+
+    def numel(self) -> int:
+        """How many numbers there are."""
+        return self.shape.numel()
+
+
 @plain(frozen=True, eq=False)
 class Dataset:
     """Examples of one shape, split into those that training sees and those that it never does.
 
     Attributes:
         name: name of the source.
-        kind: image `(channels, height, width)` or vector `(d,)`.
-        train: raw examples `(n, *shape)`: uint8 for 8-bit images, float32 for the rest.
+        kind: image `(channels, height, width)`, signal `(channels, length)`, vector `(d,)` or table `(d,)`.
+        train: raw examples `(n, *shape)`: uint8 for 8-bit images, float32 for the rest; a tensor, or `Rows` of what is large.
+            Use only what both have.
         held_out: raw examples `(m, *shape)`, likewise.
         labels: int64 `(n,)` in [0, number of classes), or None.
         held_out_labels: int64 `(m,)`, or None.
@@ -139,18 +196,22 @@ class Dataset:
         affine: the map between raw values and model space.
         fingerprint: sha256 over shapes, types and bytes of both parts, and the labels.
         notes: sentences about what was found in the source.
+        problems: what in the source was left out, or should be looked at.
+        columns: what the coordinates of a table mean, as JSON values of `data/tables.py`; None for all else.
     """
 
     name: str
-    kind: Literal["image", "vector"]
-    train: Tensor = field(repr=False)
-    held_out: Tensor = field(repr=False)
+    kind: Kind
+    train: Tensor | Rows = field(repr=False)
+    held_out: Tensor | Rows = field(repr=False)
     labels: Tensor | None = field(repr=False)
     held_out_labels: Tensor | None = field(repr=False)
     classes: tuple[str, ...]
     affine: Affine
     fingerprint: str
     notes: tuple[str, ...]
+    problems: tuple[Problem, ...] = ()
+    columns: list[dict[str, Any]] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -195,14 +256,16 @@ def split(n: int, fraction: float, labels: Tensor | None, seed: int = 0) -> tupl
 
 def build(
     name: str,
-    kind: Literal["image", "vector"],
-    raw: Tensor,
+    kind: Kind,
+    raw: Tensor | NDArray[Any],
     config: DataConfig,
     *,
-    affine: Callable[[Tensor], Affine],
+    affine: Callable[[Tensor | Rows], Affine],
     labels: Tensor | None = None,
     classes: tuple[str, ...] = (),
     notes: tuple[str, ...] = (),
+    problems: tuple[Problem, ...] = (),
+    columns: list[dict[str, Any]] | None = None,
     held_out: float = 0.1,
 ) -> Dataset:
     """Split raw examples into a `Dataset`: what every source ends with.
@@ -210,12 +273,14 @@ def build(
     Args:
         name: name of the source.
         kind: what an example is.
-        raw: all examples `(n, *shape)`.
+        raw: all examples `(n, *shape)`: a tensor, which is divided by copying, or an array (memory-mapped), which is not.
         config: how the source is read.
         affine: the map to model space, from the training rows.
         labels: int64 `(n,)`, or None.
         classes: a name per label.
         notes: sentences about what was found.
+        problems: what was left out, or should be looked at.
+        columns: of a table.
         held_out: the source's own held-out fraction, used when the configuration leaves it open.
 
     Returns:
@@ -227,12 +292,15 @@ def build(
     if len(raw) < LEAST:
         raise ScorefieldError(f"got {len(raw)} examples in {name!r}, expected at least {LEAST}: add more data")
     rows, held = split(len(raw), config.held_out or held_out, labels, config.seed)
-    train, unseen = raw[rows], raw[held]
+    train, unseen = (Rows(raw, part) if isinstance(raw, np.ndarray) else raw[part] for part in (rows, held))
     digest = hashlib.sha256()
     for part in (train, unseen):
         digest.update(f"{tuple(part.shape)} {part.dtype}".encode())
-        digest.update(part.reshape(-1).numpy().data)
+        for first in range(0, len(part), PIECE):
+            digest.update(part[first : first + PIECE].reshape(-1).numpy().data)
     if labels is not None:
         digest.update(labels.numpy().data)
     known, hidden = (None, None) if labels is None else (labels[rows], labels[held])
-    return Dataset(name, kind, train, unseen, known, hidden, classes, affine(train), digest.hexdigest(), notes)
+    return Dataset(
+        name, kind, train, unseen, known, hidden, classes, affine(train), digest.hexdigest(), notes, problems, columns
+    )
