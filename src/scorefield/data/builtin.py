@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from scorefield.data.base import Affine, DataConfig, Dataset, build
-from scorefield.data.images import square
+from scorefield.data.images import fitted
 from scorefield.registry import register
 
 
@@ -28,7 +28,7 @@ def digits(config: DataConfig) -> Dataset:
     bunch = load_digits()
     raw = bunch.images.astype(np.uint8)[:, None]
     if config.size is not None:
-        raw = np.stack([square(image, config.size) for image in raw]).clip(0, 16)
+        raw = np.stack([fitted(image, config.size, config.fit) for image in raw]).clip(0, 16)
     return build(
         "digits",
         "image",

@@ -32,21 +32,54 @@ FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 MOST_PIXELS = 50_000_000
 
 
-def square(image: NDArray[Any], size: int) -> NDArray[Any]:
-    """Resize the short side to `size` with Lanczos and crop the centre square.
+def fitted(image: NDArray[Any], size: int | tuple[int, int], fit: str = "crop") -> NDArray[Any]:
+    """Bring an image to a size, with Lanczos.
+
+        crop       the largest centred part of the wanted shape, resized: the aspect ratio stays, the margins go
+        pad        all of it, resized and centred; the rest gets the median colour of the image's own border
+        stretch    all of it, resized to the wanted shape: the aspect ratio goes
 
     Args:
         image: `(channels, height, width)`, uint8 or float32.
-        size: height and width of the result.
+        size: the wanted side, or (height, width), in pixels.
+        fit: "crop", "pad" or "stretch".
 
     Returns:
-        `(channels, size, size)` of the same type; floats may overshoot their range a little, as Lanczos does.
+        `(channels, height, width)` of the same type; floats may overshoot their range a little, as Lanczos does. An image that
+        has the size already comes back as it is.
+
+    >>> wide = np.full((1, 2, 4), 7, dtype=np.uint8)
+    >>> fitted(wide, (4, 4), "pad").shape, fitted(wide, 2).shape
+    ((1, 4, 4), (1, 2, 2))
     """
+    high, wide = (size, size) if isinstance(size, int) else size
     height, width = image.shape[1:]
-    side = min(height, width)
-    box = ((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
+    if (height, width) == (high, wide):
+        return image
+    box, inner = (0.0, 0.0, float(width), float(height)), (high, wide)
+    if fit == "crop":
+        h, w = min(height, width * high / wide), min(width, height * wide / high)
+        box = ((width - w) / 2, (height - h) / 2, (width + w) / 2, (height + h) / 2)
+    elif fit == "pad":
+        scale = min(high / height, wide / width)
+        inner = max(round(height * scale), 1), max(round(width * scale), 1)
     planes = (Image.fromarray(np.ascontiguousarray(plane)) for plane in image)
-    return np.stack([np.asarray(plane.resize((size, size), Image.Resampling.LANCZOS, box=box)) for plane in planes])
+    turned = inner[::-1]  # Pillow's sizes are (width, height)
+    resized = np.stack([np.asarray(plane.resize(turned, Image.Resampling.LANCZOS, box=box)) for plane in planes])
+    if inner == (high, wide):
+        return resized
+    edges = np.concatenate([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], axis=1)
+    colour = np.quantile(edges, 0.5, axis=1, method="lower").astype(image.dtype)  # a colour that is there, not a mean of two
+    canvas = np.empty((len(image), high, wide), dtype=image.dtype)
+    canvas[:] = colour[:, None, None]
+    top, left = (high - inner[0]) // 2, (wide - inner[1]) // 2
+    canvas[:, top : top + inner[0], left : left + inner[1]] = resized
+    return canvas
+
+
+def square(image: NDArray[Any], size: int) -> NDArray[Any]:
+    """Resize the short side to `size` and crop the centre square: `fitted` of one number."""
+    return fitted(image, size)
 
 
 def read(folder: str, config: DataConfig) -> Dataset:
@@ -74,7 +107,7 @@ def read(folder: str, config: DataConfig) -> Dataset:
             _one_size({path: size for path, (_, size) in looks.items()})
         grey = sum(mode in ("1", "L") or mode.startswith("I") for mode, _ in looks.values())
         mode = "L" if grey == len(looks) else "RGB"
-        pixels = _attempt(lambda path: _decode(os.path.join(folder, path), mode, config.size), looks, broken)
+        pixels = _attempt(lambda path: _decode(os.path.join(folder, path), mode, config.size, config.fit), looks, broken)
     if broken:
         first = ", ".join(f"{path!r} ({cause})" for path, cause in sorted(broken.items())[:5])
         more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
@@ -84,9 +117,10 @@ def read(folder: str, config: DataConfig) -> Dataset:
     notes = []
     if 0 < grey < len(looks):
         notes.append(f"{grey} grey and {len(looks) - grey} colour images: all were read as RGB.")
-    small = sum(min(size) < config.size for _, size in looks.values()) if config.size else 0
+    side = config.size if isinstance(config.size, int) else min(config.size or (0,))
+    small = sum(min(size) < side for _, size in looks.values())
     if small:
-        notes.append(f"{small} of {len(looks)} images are smaller than {config.size} pixels and were enlarged.")
+        notes.append(f"{small} of {len(looks)} images are smaller than {side} pixels and were enlarged.")
     if others:
         notes.append(f"{others} files that are not images were left out.")
     classes, labels = _classes(paths)
@@ -153,7 +187,7 @@ def _look(path: str) -> tuple[str, tuple[int, int]]:
         return image.mode, (height, width) if lying else (width, height)
 
 
-def _decode(path: str, mode: str, size: int | None) -> NDArray[np.uint8]:
+def _decode(path: str, mode: str, size: int | tuple[int, int] | None, fit: str) -> NDArray[np.uint8]:
     """Return upright pixels `(channels, height, width)`, uint8."""
     with _open(path) as opened:
         image = ImageOps.exif_transpose(opened)
@@ -168,7 +202,7 @@ def _decode(path: str, mode: str, size: int | None) -> NDArray[np.uint8]:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     pixels = np.asarray(image.convert(mode))
     planes = pixels[None] if mode == "L" else pixels.transpose(2, 0, 1)
-    return np.ascontiguousarray(planes) if size is None else square(planes, size)
+    return np.ascontiguousarray(planes) if size is None else fitted(planes, size, fit)
 
 
 def _one_size(sizes: dict[str, tuple[int, int]]) -> None:
