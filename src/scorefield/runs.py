@@ -125,6 +125,7 @@ def manifest_of(data: Dataset, std: float, why: tuple[str, ...], parameters: int
             "affine": plain(data.affine),
             "fingerprint": data.fingerprint,
             "notes": list(data.notes),
+            "columns": data.columns,
         },
         "why": list(why),
         "parameters": parameters,

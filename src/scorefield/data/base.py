@@ -15,7 +15,8 @@ the seed and its index.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import mmap
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass as plain
 from dataclasses import field
 from typing import Annotated, Any, Literal
@@ -32,6 +33,7 @@ from scorefield.errors import ScorefieldError
 from scorefield.randomness import Noise, stream_of
 
 Kind = Literal["image", "signal", "vector", "table"]
+NUMBERS = 2**22  # of all examples at a time, wherever all of them are walked through
 PIECE = 4096  # examples at a time, wherever all of them are walked through
 LEAST = 8  # fewer examples than this are a mistake, not a data set
 Finite = Annotated[float, Bound(allow_inf_nan=False)]
@@ -69,6 +71,7 @@ class Affine:
     Attributes:
         shift: what is subtracted: one number for all coordinates, or one per column of a vector.
         scale: what it is then divided by, likewise.
+        per_channel: whether there is one number per channel of a signal `(..., channels, length)` instead.
         low: smallest legal raw value (images), None for vectors.
         high: largest legal raw value (images), None for vectors.
 
@@ -83,6 +86,7 @@ class Affine:
     scale: Annotated[tuple[Positive, ...], Bound(min_length=1)]
     low: Finite | None = None
     high: Finite | None = None
+    per_channel: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> Affine:
@@ -97,30 +101,42 @@ class Affine:
         return cls(shift=((low + high) / 2,), scale=((high - low) / 2,), low=low, high=high)
 
     @classmethod
-    def standard(cls, rows: Tensor | Rows, *, common: bool = False) -> Affine:
+    def standard(cls, rows: Tensor | Rows, *, common: bool = False, per_channel: bool = False) -> Affine:
         """Return the map of these rows to mean 0 and variance 1.
 
         Args:
-            rows: raw vectors `(n, d)`.
+            rows: raw vectors `(n, d)`, or signals `(n, channels, length)`.
             common: use one scale for all columns (the root mean variance), which keeps angles and shapes.
+            per_channel: signals: one mean and one scale for all times of a channel.
 
         Returns:
             The map; a constant column gets scale 1.
         """
-        x = rows[:].double()
-        variance = x.var(dim=0, correction=0)  # by Welford: exactly 0 when constant
+        axes = (0, 2) if per_channel else (0,)
+        count, mean, squares = 0, torch.zeros(rows.shape[1], dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+        for piece in pieces(rows):  # joined as by Chan, Golub, LeVeque (1979): exactly 0 squares when constant
+            x = piece.double()
+            more, step = x.numel() // x.shape[1], x.mean(dim=axes) - mean
+            squares = squares + x.var(dim=axes, correction=0) * more + step.square() * (count * more / (count + more))
+            count, mean = count + more, mean + step * (more / (count + more))
+        variance = squares / count
         variance = variance.mean(dim=0, keepdim=True) if common else variance
         scale = torch.where(variance > 0, variance.sqrt(), 1.0)
-        return cls(shift=tuple(x.mean(dim=0).tolist()), scale=tuple(scale.tolist()))
+        return cls(shift=tuple(mean.tolist()), scale=tuple(scale.tolist()), per_channel=per_channel)
+
+    def _numbers(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return shift and scale with the axes that they need beside x."""
+        shift, scale = (torch.tensor(v, dtype=torch.float64, device=x.device) for v in (self.shift, self.scale))
+        return (shift.unsqueeze(-1), scale.unsqueeze(-1)) if self.per_channel else (shift, scale)
 
     def encode(self, raw: Tensor) -> Tensor:
-        """Return raw values `(..., d)` or images in model space, float32."""
-        shift, scale = (torch.tensor(v, dtype=torch.float64, device=raw.device) for v in (self.shift, self.scale))
+        """Return raw values `(..., d)`, signals or images in model space, float32."""
+        shift, scale = self._numbers(raw)
         return ((raw - shift) / scale).float()
 
     def decode(self, x: Tensor) -> Tensor:
         """Return model values as raw values, float64, clipped to the legal range when there is one."""
-        shift, scale = (torch.tensor(v, dtype=torch.float64, device=x.device) for v in (self.shift, self.scale))
+        shift, scale = self._numbers(x)
         raw = x * scale + shift
         return raw if self.low is None else raw.clamp(self.low, self.high)
 
@@ -150,6 +166,22 @@ class Problem:
     used: bool = False
 
 
+def release(array: NDArray[Any]) -> None:
+    """Let go of the pages that were read of a mapped file, which would count as this process's memory otherwise."""
+    owner: Any = array
+    while isinstance(owner, np.ndarray):
+        owner = owner.base
+    if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        owner.madvise(mmap.MADV_DONTNEED)  # the map is shared: what was written stays, in the file
+
+
+def pieces(rows: Tensor | Rows) -> Iterator[Tensor]:
+    """Return rows `(n, *shape)` in order, some millions of numbers at a time."""
+    step = max(1, NUMBERS // max(1, rows.shape[1:].numel()))
+    for first in range(0, len(rows), step):
+        yield rows[first : first + step]
+
+
 class Rows:
     """Some rows of an array that stays where it is, in memory or mapped from a disk: indexing copies what was asked for.
 
@@ -169,7 +201,9 @@ class Rows:
         return len(self.rows)
 
     def __getitem__(self, which: Tensor | slice) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(self.array[self.rows[which].numpy()]))
+        found = torch.from_numpy(np.array(self.array[self.rows[which].numpy()], order="C"))
+        release(self.array)
+        return found
 
     def is_floating_point(self) -> bool:
         """Whether the values are floats."""
@@ -187,8 +221,8 @@ class Dataset:
     Attributes:
         name: name of the source.
         kind: image `(channels, height, width)`, signal `(channels, length)`, vector `(d,)` or table `(d,)`.
-        train: raw examples `(n, *shape)`: uint8 for 8-bit images, float32 for the rest; a tensor, or `Rows` of what is large.
-            Use only what both have.
+        train: raw examples `(n, *shape)`: uint8 for 8-bit images, float64 for tables, float32 for the rest; a tensor, or
+            `Rows` of what is large. Use only what both have.
         held_out: raw examples `(m, *shape)`, likewise.
         labels: int64 `(n,)` in [0, number of classes), or None.
         held_out_labels: int64 `(m,)`, or None.
@@ -296,8 +330,8 @@ def build(
     digest = hashlib.sha256()
     for part in (train, unseen):
         digest.update(f"{tuple(part.shape)} {part.dtype}".encode())
-        for first in range(0, len(part), PIECE):
-            digest.update(part[first : first + PIECE].reshape(-1).numpy().data)
+        for piece in pieces(part):
+            digest.update(piece.reshape(-1).numpy().data)
     if labels is not None:
         digest.update(labels.numpy().data)
     known, hidden = (None, None) if labels is None else (labels[rows], labels[held])
