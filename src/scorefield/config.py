@@ -33,19 +33,23 @@ _ANY = ConfigDict(arbitrary_types_allowed=True, extra="forbid", allow_inf_nan=Fa
 
 @dataclass(frozen=True, config=_ANY)
 class Optimiser:
-    """AdamW: learning rate with linear warm-up and a final linear decay, and clipping of the gradient's norm.
+    """AdamW or Muon: learning rate with linear warm-up and a final linear decay, and clipping of the gradient's norm.
 
     Attributes:
+        method: "adamw", or "muon" for the matrices of the network with AdamW for its other parameters.
         lr: peak learning rate, at most 1/100 of which is left at the end.
-        betas: decay of the two moments.
+        betas: decay of AdamW's two moments.
+        momentum: of Muon.
         weight_decay: decoupled.
         clip: largest norm of the gradient, 0 for no clipping.
         warmup: steps from 0 to the peak.
         decay: last fraction of the training over which lr falls, in [0, 1].
     """
 
+    method: Literal["adamw", "muon"] = "adamw"
     lr: Positive = 2e-3
     betas: tuple[Annotated[float, Bound(ge=0, lt=1)], Annotated[float, Bound(ge=0, lt=1)]] = (0.9, 0.99)
+    momentum: Annotated[float, Bound(ge=0, lt=1)] = 0.95
     weight_decay: Annotated[float, Bound(ge=0)] = 0.0
     clip: Annotated[float, Bound(ge=0)] = 1.0
     warmup: Annotated[int, Bound(ge=0)] = 200
