@@ -10,8 +10,9 @@ factor gives an update the root mean square of one of Adam's, so one learning ra
 (outputs, inputs x places). Matrices of one shape are stacked and iterated together: a network has dozens, and one by one they
 would cost more in calls than in arithmetic.
 
-References: Loshchilov, Hutter (2019), "Decoupled weight decay regularization", arXiv 1711.05101. Jordan et al. (2024), "Muon: an
-optimizer for hidden layers in neural networks". Liu et al. (2025), "Muon is scalable for LLM training", arXiv 2502.16982.
+References: Loshchilov, Hutter (2019), "Decoupled weight decay regularization", arXiv 1711.05101. Jordan et al. (2024),
+"Muon: an optimizer for hidden layers in neural networks". Liu et al. (2025), "Muon is scalable for LLM training", arXiv
+2502.16982.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ ROUNDS = 5
 def orthogonal(stack: Tensor) -> Tensor:
     """Return matrices `(n, rows, columns)` with their singular vectors, and singular values of about 1 (0.7 to 1.2).
 
-    In bfloat16: an update needs its direction, not its digits. Singular values below about 1/1000 of the norm grow only in part.
+    In bfloat16: an update needs its direction, not its digits. Values below about 1/1000 of the norm grow only in part.
 
     >>> values = torch.linalg.svdvals(orthogonal(torch.tensor([[[3.0, 0.0], [0.0, 0.5]]])))
     >>> bool(((values > 0.6) & (values < 1.3)).all())
@@ -43,13 +44,15 @@ def orthogonal(stack: Tensor) -> Tensor:
     for _ in range(ROUNDS):
         square = x @ x.mT
         x = _A * x + (_B * square + _C * square @ square) @ x
-    return (x.mT if tall else x).to(stack.dtype)
+    flat: Tensor = (x.mT if tall else x).to(stack.dtype)
+    return flat
 
 
 def matrices_of(network: nn.Module) -> list[nn.Parameter]:
     """Return the weights that Muon should have: of linear maps and convolutions, but neither tables nor single rows."""
     layers = [layer for layer in network.modules() if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d))]
-    return [layer.weight for layer in layers if layer.weight.requires_grad and min(layer.weight.flatten(1).shape) > 1]
+    weights = [weight for layer in layers if isinstance(weight := layer.weight, nn.Parameter) and weight.requires_grad]
+    return [weight for weight in weights if min(weight.flatten(1).shape) > 1]
 
 
 class Muon(Optimizer):
