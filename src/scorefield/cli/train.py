@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Annotated, Any, Literal
@@ -11,6 +12,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from scorefield.cli.show import Bar, clock, seconds_of
+from scorefield.errors import ScorefieldError
 
 
 @dataclass
@@ -20,13 +22,15 @@ class Train:
     examples:
       scorefield train digits --time 3m
       scorefield train two-moons --steps 3000 --seed 1
-      scorefield train photos/ --out runs/photos --set data.size=32 --set training.batch=64
+      scorefield train photos/ --out runs/photos --size 32 --flip --set training.batch=64
+      scorefield train photos.zip --size 48x64 --fit pad --time 1h
       scorefield train digits --recipe ncsn --out runs/ncsn
       scorefield train digits --time 5m --resume
     """
 
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")]
-    """A built-in name (see `scorefield list source`: digits, two-moons, ...), a folder of images, or a .npy/.npz file."""
+    """A built-in name (see `scorefield list source`: digits, two-moons, ...), a folder or .zip of images, tar shards, or a
+    .npy/.npz file."""
     out: Annotated[str | None, tyro.conf.arg(metavar="DIR")] = None
     """Folder of the run; default runs/SOURCE."""
     time: Annotated[str | None, tyro.conf.arg(metavar="3m")] = None
@@ -35,6 +39,12 @@ class Train:
     """Train at most this many steps."""
     recipe: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """What chooses everything else: auto (the default), ncsnv2, ncsn (see `scorefield list recipe`)."""
+    size: Annotated[str | None, tyro.conf.arg(metavar="32|48x64")] = None
+    """Images: side, or height x width, in pixels; default: theirs if all have one, else chosen from the data."""
+    fit: Literal["crop", "pad", "stretch"] | None = None
+    """Images of another shape: keep the centre (crop, the default), keep everything (pad), or give up the aspect ratio."""
+    flip: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Images: show training each one mirrored left to right half of the time."""
     set: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="KEY=VALUE")] = field(default=())
     """Change one setting of the run, as dotted.key=value; may be repeated. Keys are those of the run's config.json."""
     seed: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
@@ -83,7 +93,7 @@ class Train:
                 seconds=seconds,
                 steps=self.steps,
                 recipe=self.recipe,
-                settings=tuple(self.set),
+                settings=(*self._of_images(), *self.set),
                 seed=self.seed,
                 device=self.device,
                 resume=self.resume,
@@ -106,6 +116,18 @@ class Train:
             for path in report.written:
                 print(f"  {path}")
         print(f"Now try: scorefield sample {report.folder} -n 64")
+
+    def _of_images(self) -> Iterator[str]:
+        """Yield the flags on images as settings; --set, which comes after them, wins."""
+        if self.size is not None:
+            parts = self.size.lower().split("x")
+            if len(parts) > 2 or not all(part.isdecimal() and int(part) > 0 for part in parts):
+                raise ScorefieldError(f"got --size {self.size!r}, expected pixels: write 32, or height x width as 48x64")
+            yield f"data.size={','.join(parts)}"
+        if self.fit is not None:
+            yield f"data.fit={self.fit}"
+        if self.flip:
+            yield "data.flip=true"
 
 
 def _announce(plan: Any, bar: Bar) -> None:

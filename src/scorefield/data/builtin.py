@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from scorefield.data.base import Affine, DataConfig, Dataset, build
-from scorefield.data.images import fitted
+from scorefield.data.decode import fitted
 from scorefield.registry import register
 
 

@@ -1,80 +1,48 @@
-"""Images: a folder of ordinary picture files, read defensively.
+"""Images: the files of a folder, a .zip or tar shards, of any size and mode, decoded into examples of one shape.
 
-Files come from cameras, browsers and scrapers: rotated by a tag, transparent, of 16 bits, cut off, or not images at all.
+Every file is looked at twice, by a few threads, in an order that does not depend on them:
 
-    first pass      reads the headers and refuses what would not fit; whatever is broken is collected, and reported once
+    first pass      reads the headers: what cannot be opened or would not fit is set aside, size and channels are settled
     second pass     decodes: rotation is undone, transparency put on white, 16 bits become 8 by round(v/257), exact at both ends
 
-If all files are grey there is one channel, otherwise three. First-level folders become labels when every image lies in one.
+What is broken is left out and named with its cause; what is odd (a copy, one colour, several frames) is named and used. If all
+files are grey there is one channel, otherwise three. First-level folders become labels when every image lies in one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import statistics
 import warnings
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from scorefield.data.base import Affine, DataConfig, Dataset, build
+from scorefield.data.archives import Entry, Listing, cause_of
+from scorefield.data.base import LEAST, Affine, DataConfig, Dataset, Problem, build
+from scorefield.data.decode import LARGE, MOST_PIXELS, Look, Size, decode, fitted, growth, is_grey, look, one_at_a_time
+from scorefield.data.store import Store
 from scorefield.errors import ScorefieldError
 
+__all__ = ["fitted", "read"]
+
 T = TypeVar("T")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
-MOST_PIXELS = 50_000_000
-
-
-def fitted(image: NDArray[Any], size: int | tuple[int, int], fit: str = "crop") -> NDArray[Any]:
-    """Bring an image to a size, with Lanczos.
-
-        crop       the largest centred part of the wanted shape, resized: the aspect ratio stays, the margins go
-        pad        all of it, resized and centred; the rest gets the median colour of the image's own border
-        stretch    all of it, resized to the wanted shape: the aspect ratio goes
-
-    Args:
-        image: `(channels, height, width)`, uint8 or float32.
-        size: the wanted side, or (height, width), in pixels.
-        fit: "crop", "pad" or "stretch".
-
-    Returns:
-        `(channels, height, width)` of the same type; floats may overshoot their range a little, as Lanczos does. An image that
-        has the size already comes back as it is.
-
-    >>> wide = np.full((1, 2, 4), 7, dtype=np.uint8)
-    >>> fitted(wide, (4, 4), "pad").shape, fitted(wide, 2).shape
-    ((1, 4, 4), (1, 2, 2))
-    """
-    high, wide = (size, size) if isinstance(size, int) else size
-    height, width = image.shape[1:]
-    if (height, width) == (high, wide):
-        return image
-    box, inner = (0.0, 0.0, float(width), float(height)), (high, wide)
-    if fit == "crop":
-        h, w = min(height, width * high / wide), min(width, height * wide / high)
-        box = ((width - w) / 2, (height - h) / 2, (width + w) / 2, (height + h) / 2)
-    elif fit == "pad":
-        scale = min(high / height, wide / width)
-        inner = max(round(height * scale), 1), max(round(width * scale), 1)
-    planes = (Image.fromarray(np.ascontiguousarray(plane)) for plane in image)
-    turned = inner[::-1]  # Pillow's sizes are (width, height)
-    resized = np.stack([np.asarray(plane.resize(turned, Image.Resampling.LANCZOS, box=box)) for plane in planes])
-    if inner == (high, wide):
-        return resized
-    edges = np.concatenate([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], axis=1)
-    colour = np.quantile(edges, 0.5, axis=1, method="lower").astype(image.dtype)  # a colour that is there, not a mean of two
-    canvas = np.empty((len(image), high, wide), dtype=image.dtype)
-    canvas[:] = colour[:, None, None]
-    top, left = (high - inner[0]) // 2, (wide - inner[1]) // 2
-    canvas[:, top : top + inner[0], left : left + inner[1]] = resized
-    return canvas
+AHEAD = 2**26  # bytes of files that may wait for their turn
+KEPT_SIDE = 256  # images of one size up to here stay as they are
+CHOSEN_SIDE = 64  # what is chosen otherwise, unless the images are smaller: small enough to train soon
+ODD = {  # what may be said of an image that is used all the same
+    "frames": "has several frames, of which the first was used",
+    "plain": "is of one colour all over",
+    "copy": "has the same pixels as",
+}
 
 
 def square(image: NDArray[Any], size: int) -> NDArray[Any]:
@@ -82,146 +50,209 @@ def square(image: NDArray[Any], size: int) -> NDArray[Any]:
     return fitted(image, size)
 
 
-def read(folder: str, config: DataConfig) -> Dataset:
-    """Read a folder of images, with all its sub-folders.
+def read(listing: Listing, config: DataConfig) -> Dataset:
+    """Decode the images of a listing.
 
     Args:
-        folder: path of the folder.
-        config: how it is read.
+        listing: the files.
+        config: how they are read.
 
     Returns:
-        The data set, raw values 0 to 255, in the order of the paths.
+        The data set, raw values 0 to 255, in the order of the listing; its problems name every file that was left out, and
+        those that were used but are odd.
 
     Raises:
-        ScorefieldError: no images, broken images, more than 50 million pixels in one, or several sizes without `data.size`.
+        ScorefieldError: no images, fewer than 8 that can be read, or no room for the pixels.
     """
-    paths, others = _walk(folder)
-    if not paths:
-        raise ScorefieldError(f"got no images in {folder!r}, expected {' '.join(SUFFIXES)} files: check the path")
-    broken: dict[str, str] = {}
+    problems, notes = list(listing.problems), []
+    looks: dict[str, Look] = {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        looks = _attempt(lambda path: _look(os.path.join(folder, path)), paths, broken)
-        if config.size is None:
-            _one_size({path: size for path, (_, size) in looks.items()})
-        grey = sum(mode in ("1", "L") or mode.startswith("I") for mode, _ in looks.values())
+        for entry, seen in _each(look, listing.entries):
+            if isinstance(seen, Look):
+                looks[entry.path] = seen
+            else:
+                problems.append(Problem(entry.path, seen))
+        _enough(len(looks), listing, problems)
+        size, why = _size([seen.size for seen in looks.values()], config)
+        grey = sum(is_grey(seen.mode) for seen in looks.values())
         mode = "L" if grey == len(looks) else "RGB"
-        pixels = _attempt(lambda path: _decode(os.path.join(folder, path), mode, config.size, config.fit), looks, broken)
-    if broken:
-        first = ", ".join(f"{path!r} ({cause})" for path, cause in sorted(broken.items())[:5])
-        more = f" and {len(broken) - 5} more" if len(broken) > 5 else ""
-        found = f"got {len(broken)} of {len(paths)} images in {folder!r} that cannot be read: {first}{more}"
-        raise ScorefieldError(f"{found}, expected whole image files of at most 50 million pixels: remove or repair them")
+        store = Store(len(looks), (1 if mode == "L" else 3, *size), np.uint8)
+        used: dict[str, str | None] = {}
+        odd: dict[str, list[Problem]] = {kind: [] for kind in ODD}
+        first: dict[bytes, str] = {}
+        entries = (entry for entry in listing.entries if entry.path in looks)
+        for entry, pixels in _each(lambda entry: decode(entry, mode, size, config.fit), entries):
+            if isinstance(pixels, str):
+                problems.append(Problem(entry.path, pixels))
+                continue
+            store.append(pixels)
+            used[entry.path] = entry.label
+            for kind, more in _oddities(entry.path, pixels, looks[entry.path], first):
+                odd[kind].append(Problem(entry.path, f"{ODD[kind]}{more}", used=True))
+    _enough(len(used), listing, problems)
+    left_out = sorted(problems, key=lambda problem: problem.where)
+    if left_out:
+        one = len(left_out) == 1
+        notes.append(f"{len(left_out)} file{' was' if one else 's were'} left out: {_some(left_out)}.")
+    if listing.others:
+        kinds = ", ".join(f"{suffix} {count}" for suffix, count in sorted(listing.others.items()))
+        notes.append(f"Files that are not images were left out: {kinds}.")
+    if why:
+        notes.append(why)
+    notes += _about([looks[path] for path in used], size, config.fit)
+    notes += [_summary(found) for found in odd.values() if found]
+    classes, labels = _classes(used, listing.labelled, notes)
+    affine = Affine.between(0.0, 255.0)
+    return build(
+        listing.name,
+        "image",
+        store.finish(),
+        config,
+        affine=lambda train: affine,
+        labels=labels,
+        classes=classes,
+        notes=tuple(notes),
+        problems=(*left_out, *(problem for found in odd.values() for problem in found)),
+    )
 
+
+def _enough(count: int, listing: Listing, problems: list[Problem]) -> None:
+    """Raise `ScorefieldError` unless there are as many images as a data set needs."""
+    if count >= LEAST:
+        return
+    if not problems:
+        found = f"got {count or 'no'} image{'s' * (count != 1)} in {listing.name!r}"
+        raise ScorefieldError(f"{found}, expected at least {LEAST} image files: check the path, or add more")
+    left = _some(sorted(problems, key=lambda problem: problem.where))
+    found = f"got {count} images that can be read in {listing.name!r}, and {len(problems)} that cannot: {left}"
+    raise ScorefieldError(f"{found}, expected at least {LEAST}: repair them, or add more")
+
+
+def _some(problems: list[Problem], most: int = 5) -> str:
+    """Return the first few problems in words."""
+    first = ", ".join(f"{problem.where!r} ({problem.cause})" for problem in problems[:most])
+    return first + (f" and {len(problems) - most} more" if len(problems) > most else "")
+
+
+def _summary(found: list[Problem]) -> str:
+    """Return a note on odd images of one kind."""
+    more = f", and so {'do' if 'same' in found[0].cause else 'are'} {len(found) - 1} more" if len(found) > 1 else ""
+    return f"{found[0].where!r} {found[0].cause}{more}."
+
+
+def _each(function: Callable[[Entry], T], entries: Iterable[Entry]) -> Iterator[tuple[Entry, T | str]]:
+    """Yield each entry, in order, with its result or the cause why there is none; a few threads work ahead."""
+    threads = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
+
+    def attempt(entry: Entry) -> T | str:
+        try:
+            with one_at_a_time if entry.size > LARGE else nullcontext():
+                return function(entry)
+        except UnidentifiedImageError:
+            return "not an image"
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            return f"more than {MOST_PIXELS // 10**6} million pixels"
+        except Exception as error:  # decoders raise anything on broken files: SyntaxError, struct.error, zlib.error...
+            return cause_of(error)
+
+    waiting: deque[tuple[Entry, Future[T | str]]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        ahead = 0
+        for entry in entries:
+            waiting.append((entry, pool.submit(attempt, entry)))
+            ahead += entry.size
+            while len(waiting) > 8 * threads or ahead > AHEAD:
+                entry, future = waiting.popleft()
+                ahead -= entry.size
+                yield entry, future.result()
+        for entry, future in waiting:
+            yield entry, future.result()
+
+
+def _oddities(path: str, pixels: NDArray[np.uint8], seen: Look, first: dict[bytes, str]) -> Iterator[tuple[str, str]]:
+    """Yield what should be looked at in an image that is used: a kind of `ODD` and the rest of its sentence."""
+    if seen.frames:
+        yield "frames", ""
+    if (pixels == pixels[:, :1, :1]).all():
+        yield "plain", ""
+    twin = first.setdefault(hashlib.blake2b(pixels.data, digest_size=16).digest(), path)
+    if twin != path:
+        yield "copy", f" {twin!r}"
+
+
+def _shown(size: Size) -> str:
+    """Return a size as it is typed: height x width."""
+    return f"{size[0]}x{size[1]}"
+
+
+def _size(sizes: list[Size], config: DataConfig) -> tuple[Size, str]:
+    """Return the size of the examples, and why if nobody asked for it."""
+    if config.size is not None:
+        return (config.size, config.size) if isinstance(config.size, int) else config.size, ""
+    (size, count), *others = Counter(sizes).most_common()
+    if not others and max(size) <= KEPT_SIDE:
+        return size, ""
+    shorter = int(statistics.median_low(min(size) for size in sizes))
+    side = CHOSEN_SIDE if shorter >= CHOSEN_SIDE else 1 << (shorter.bit_length() - 1)
+    ratio = statistics.median(width / height for height, width in sizes)
+    alike = sum(0.95 < width / height / ratio < 1.05 for height, width in sizes) > 0.9 * len(sizes)
+    chosen = (side, side)
+    if alike:  # one shape, such as a camera's: keep it, in steps that halve well
+        step = max(side // 8, 1)
+        longer = max(round(side * max(ratio, 1 / ratio) / step), 1) * step
+        chosen = (side, longer) if ratio > 1 else (longer, side)
+    found = (
+        f"all images are {_shown(size)}"
+        if not others
+        else (
+            f"there are {len(others) + 1} sizes, {_shown(min(sizes))} to {_shown(max(sizes))}, "
+            f"most often {_shown(size)} ({count} of {len(sizes)})"
+        )
+    )
+    reason = "a size that trains soon" if side == CHOSEN_SIDE else "the power of two that half of the short sides have"
+    shape = "the shape that nearly all have" if alike else "square, as their shapes differ"
+    return chosen, (
+        f"Size {_shown(chosen)} (height x width) was chosen: {found}; {side} is {reason}, {shape}. Choose with --size."
+    )
+
+
+def _about(looks: list[Look], size: Size, fit: str) -> list[str]:
+    """Return notes on what was done to the images."""
     notes = []
+    grey = sum(is_grey(look.mode) for look in looks)
     if 0 < grey < len(looks):
         notes.append(f"{grey} grey and {len(looks) - grey} colour images: all were read as RGB.")
-    side = config.size if isinstance(config.size, int) else min(config.size or (0,))
-    small = sum(min(size) < side for _, size in looks.values())
+    other = sum(abs(look.size[1] * size[0] - look.size[0] * size[1]) > 0.05 * look.size[0] * size[1] for look in looks)
+    if other:
+        done = {
+            "crop": "cut to their centre (--fit pad keeps everything)",
+            "pad": "padded with the median colour of their own border",
+            "stretch": "stretched",
+        }[fit]
+        notes.append(f"{other} of {len(looks)} images have another shape than {_shown(size)} and were {done}.")
+    small = sum(growth(look.size, size, fit) > 1 for look in looks)
     if small:
-        notes.append(f"{small} of {len(looks)} images are smaller than {side} pixels and were enlarged.")
-    if others:
-        notes.append(f"{others} files that are not images were left out.")
-    classes, labels = _classes(paths)
-    name, raw = os.path.basename(os.path.abspath(folder)), torch.from_numpy(np.stack(list(pixels.values())))
-    affine = Affine.between(0.0, 255.0)
-    return build(name, "image", raw, config, affine=lambda train: affine, labels=labels, classes=classes, notes=tuple(notes))
+        notes.append(f"{small} of {len(looks)} images are smaller than {_shown(size)} pixels and were enlarged.")
+    return notes
 
 
-def _walk(folder: str) -> tuple[list[str], int]:
-    """Return the sorted relative paths of all images, and the number of other files; each real folder is entered once."""
-
-    def refuse(cause: OSError) -> None:
-        raise ScorefieldError(f"got {cause.filename!r}, expected a folder that can be read: {cause.strerror}") from cause
-
-    paths, others, seen = [], 0, {os.path.realpath(folder)}
-    for here, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
-        fresh = []
-        for name in sorted(name for name in folders if not name.startswith(".")):
-            real = os.path.realpath(os.path.join(here, name))
-            if real not in seen:
-                seen.add(real)
-                fresh.append(name)
-        folders[:] = fresh
-        if here != folder and {"config.json", "manifest.json"} <= set(files):
-            folders[:] = []  # a run's folder among the images: its samples and plots are no data
-            continue
-        shown = [name for name in files if not name.startswith(".")]
-        found = [os.path.relpath(os.path.join(here, name), folder) for name in shown if name.lower().endswith(SUFFIXES)]
-        paths += found
-        others += len(shown) - len(found)
-    return sorted(paths), others
-
-
-def _attempt(function: Callable[[str], T], paths: Iterable[str], broken: dict[str, str]) -> dict[str, T]:
-    """Return function(path) for every path that can be read, and enter the cause for every other one into `broken`."""
-    results = {}
-    for path in paths:
-        try:
-            results[path] = function(path)
-        except Exception as cause:  # decoders raise anything on broken files: SyntaxError, struct.error, zlib.error...
-            text = "not an image" if isinstance(cause, UnidentifiedImageError) else str(cause) or type(cause).__name__
-            broken[path] = text
-    return results
-
-
-@contextmanager
-def _open(path: str) -> Iterator[Image.Image]:
-    """Open an image without decoding it; only regular files (a pipe would wait forever) within the pixel limit."""
-    if not os.path.isfile(path):
-        raise OSError("not a file")
-    # From a stream, not a path: Pillow's memory map of a path misreads the rows of uncompressed TIFFs that lie on a side.
-    with open(path, "rb") as stream, Image.open(stream, formats=FORMATS) as image:
-        if image.width * image.height > MOST_PIXELS:
-            raise ValueError(f"{image.width}x{image.height} pixels are more than 50 million")
-        yield image
-
-
-def _look(path: str) -> tuple[str, tuple[int, int]]:
-    """Return the mode and the upright (width, height) of an image."""
-    with _open(path) as image:
-        width, height = image.size
-        upright = width == height or image.format == "TIFF"  # of a TIFF, Pillow gives the upright size
-        lying = not upright and image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
-        return image.mode, (height, width) if lying else (width, height)
-
-
-def _decode(path: str, mode: str, size: int | tuple[int, int] | None, fit: str) -> NDArray[np.uint8]:
-    """Return upright pixels `(channels, height, width)`, uint8."""
-    with _open(path) as opened:
-        image = ImageOps.exif_transpose(opened)
-    if image.mode.startswith("I"):
-        wide = np.asarray(image).astype(np.int64)
-        if wide.min() < 0 or wide.max() > 65535:
-            raise ValueError("its pixels have 32 bits, save it with 8 or 16")
-        image = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
-    if image.mode == "F":
-        raise ValueError("its pixels are floats, save it with 8 or 16 bits, or as .npy")
-    if image.has_transparency_data:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    pixels = np.asarray(image.convert(mode))
-    planes = pixels[None] if mode == "L" else pixels.transpose(2, 0, 1)
-    return np.ascontiguousarray(planes) if size is None else fitted(planes, size, fit)
-
-
-def _one_size(sizes: dict[str, tuple[int, int]]) -> None:
-    """Raise `ScorefieldError` unless all images have one size."""
-    common = Counter(sizes.values()).most_common(2)
-    if len(common) < 2:
-        return
-    example = {size: path for path, size in sizes.items()}
-    found = " and ".join(f"{count} of {w}x{h} (such as {example[w, h]!r})" for (w, h), count in common)
-    side = int(statistics.median(min(size) for size in sizes.values()))
-    advice = min(64, 1 << (side.bit_length() - 1))  # a power of two that most images have, small enough to train soon
-    raise ScorefieldError(f"got images of several sizes, {found}, expected one: add --set data.size={advice} to resize them")
-
-
-def _classes(paths: list[str]) -> tuple[tuple[str, ...], torch.Tensor | None]:
-    """Return class names and labels if every image lies in one of at least two first-level folders."""
-    folders = [path.split(os.sep)[0] if os.sep in path else "" for path in paths]
-    classes = tuple(sorted(set(folders)))
-    if "" in classes or len(classes) < 2:
+def _classes(used: dict[str, str | None], labelled: bool, notes: list[str]) -> tuple[tuple[str, ...], torch.Tensor | None]:
+    """Return class names and labels: those of the entries, or their first-level folders if every one lies in one."""
+    if labelled:
+        found = list(used.values())
+        without = sum(label is None for label in found)
+        if 0 < without < len(found):
+            notes.append(f"Labels were left out: {without} of {len(found)} images have none.")
+    else:
+        parts = [path.split("/")[:-1] for path in used]
+        shared = len(os.path.commonprefix([min(parts), max(parts)]))  # noqa: RUF071 - of lists: one folder around everything
+        found = [folders[shared] if len(folders) > shared else None for folders in parts]
+    names = {label for label in found if label is not None}
+    if None in found or len(names) < 2:
         return (), None
+    whole = all(name.lstrip("-").isdecimal() for name in names)
+    classes = tuple(sorted(names, key=lambda name: (int(name), name) if whole else (0, name)))
     number = {name: i for i, name in enumerate(classes)}
-    return classes, torch.tensor([number[folder] for folder in folders])
+    return classes, torch.tensor([number[label] for label in found if label is not None])

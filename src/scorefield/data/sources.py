@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 
-from scorefield.data import arrays, images
+from scorefield.data import archives, arrays, images, shards
 from scorefield.data.base import DataConfig, Dataset
 from scorefield.errors import ScorefieldError
 from scorefield.registry import every
@@ -15,7 +15,7 @@ def open_source(source: str, config: DataConfig) -> Dataset:
     """Open the data that a string names.
 
     Args:
-        source: a registered name, a folder of images, or a .npy or .npz file.
+        source: a registered name, a folder or .zip of images, tar shards, or a .npy or .npz file.
         config: how it is read.
 
     Returns:
@@ -32,8 +32,13 @@ def open_source(source: str, config: DataConfig) -> Dataset:
         found: Dataset = builtin[source](config)
         return found
     path = os.path.expanduser(source)
+    if tars := shards.paths_of(path):
+        return images.read(shards.shards(source, tars), config)
     if os.path.isdir(path):
-        return images.read(path, config)
+        return images.read(archives.folder(path), config)
+    if os.path.isfile(path) and path.lower().endswith(".zip"):
+        with archives.zipped(path) as listing:
+            return images.read(listing, config)
     if os.path.isfile(path) and path.lower().endswith((".npy", ".npz")):
         return arrays.read(path, config)
     close = difflib.get_close_matches(source.lower(), builtin, n=2, cutoff=0.5)
@@ -43,5 +48,5 @@ def open_source(source: str, config: DataConfig) -> Dataset:
         advice = f"did you mean {' or '.join(repr(name) for name in close)}?"
     else:
         advice = "no such file or folder exists, check its spelling"
-    known = f"expected a built-in source ({', '.join(builtin)}), a folder of images, or a .npy/.npz file"
+    known = f"expected a built-in source ({', '.join(builtin)}), a folder or .zip of images, tar shards, or a .npy/.npz file"
     raise ScorefieldError(f"got {source!r}, {known}: {advice}")

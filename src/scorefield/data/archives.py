@@ -1,0 +1,230 @@
+"""Listings: which image files there are in a folder or a .zip, found without trusting what is there.
+
+Files come from cameras, browsers, scrapers and strangers. A listing opens nothing that could wait forever (a pipe), never end
+(a loop of links) or grow without bound when it is unpacked; whatever it leaves out, it names with the cause. Nothing is
+written:
+
+    a member of a .zip      is unpacked into memory when it is read, at most MOST_BYTES of it, and must then have the length and
+                            checksum that the archive promised
+    a bomb                  promises a large member of almost no bytes, more members or more bytes in all than any data set has,
+                            or members that overlap: each is refused from the archive's directory
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass as plain
+from dataclasses import field
+from functools import partial
+from typing import BinaryIO
+
+from scorefield.data.base import Problem
+from scorefield.errors import ScorefieldError
+
+SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".pbm",
+)  # fmt: skip
+ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
+MOST_BYTES = 2**28  # of one file: 50 million pixels of 32 bits, and some
+MOST_MEMBERS = 5_000_000
+MOST_UNPACKED = 2**40  # of all members together
+MOST_RATIO = 100  # of a member over 1 MiB, unpacked to packed; picture files are packed already
+PLAIN_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others unpack whole blocks, whatever was asked for
+
+
+@plain(frozen=True)
+class Entry:
+    """One image file.
+
+    Attributes:
+        path: what it is called, with / between folders, as text that can be printed.
+        size: its length in bytes, for the bookkeeping of memory.
+        open: gives its content; raises anything if that cannot be had.
+        label: what the source says it shows, or None.
+    """
+
+    path: str
+    size: int
+    open: Callable[[], BinaryIO] = field(repr=False)
+    label: str | None = None
+
+
+@plain
+class Listing:
+    """The image files of a source.
+
+    Attributes:
+        name: of the source.
+        entries: the files in a fixed order; may be walked through more than once.
+        problems: what was left out, and why.
+        others: how many files of each suffix are not images.
+        labelled: whether labels come with the entries; otherwise first-level folders become labels.
+    """
+
+    name: str
+    entries: Iterable[Entry]
+    problems: list[Problem] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+    labelled: bool = False
+
+    def sort_out(self, path: str) -> bool:
+        """Return whether a file is an image by its name; name it as an archive, or count it as something else, if not."""
+        suffix = os.path.splitext(path)[1].lower()
+        if suffix in ARCHIVES:
+            self.problems.append(Problem(path, "an archive within the source, which is not opened"))
+        elif suffix not in SUFFIXES:
+            self.others[suffix or "no suffix"] += 1
+        return suffix in SUFFIXES
+
+
+def printable(path: str) -> str:
+    r"""Return a path with / between folders and every byte that is not UTF-8 as \xff."""
+    return path.replace(os.sep, "/").encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def cause_of(error: BaseException) -> str:
+    """Return what went wrong, in a few words of one line."""
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    return " ".join(text.split()).rstrip(".")[:120]
+
+
+def folder(path: str) -> Listing:
+    """List the images of a folder and of all its sub-folders, sorted by path; each real folder is entered once.
+
+    Args:
+        path: of the folder.
+
+    Returns:
+        The listing. Hidden files, and folders of runs, are left out without a word.
+
+    Raises:
+        ScorefieldError: the folder itself cannot be read.
+    """
+    entries: list[Entry] = []
+    listing = Listing(os.path.basename(os.path.abspath(path)), entries)
+
+    def shown(place: str) -> str:
+        return printable(os.path.relpath(place, path))
+
+    def unread(error: OSError) -> None:
+        if error.filename == path:
+            raise ScorefieldError(f"got {path!r}, expected a folder that can be read: {error.strerror}") from error
+        listing.problems.append(Problem(shown(error.filename), f"a folder that cannot be read: {cause_of(error)}"))
+
+    seen = {os.path.realpath(path)}
+    for here, folders, files in os.walk(path, onerror=unread, followlinks=True):
+        fresh = []
+        for name in sorted(name for name in folders if not name.startswith(".")):
+            real = os.path.realpath(os.path.join(here, name))
+            if real not in seen:
+                seen.add(real)
+                fresh.append(name)
+        folders[:] = fresh
+        if here != path and {"config.json", "manifest.json"} <= set(files):
+            folders[:] = []  # a run's folder among the images: its samples and plots are no data
+            continue
+        for place in (os.path.join(here, name) for name in files if not name.startswith(".")):
+            if listing.sort_out(shown(place)):
+                try:
+                    entries.append(_of_file(place, shown(place)))
+                except (OSError, ValueError) as error:
+                    listing.problems.append(Problem(shown(place), cause_of(error)))
+    entries.sort(key=lambda entry: entry.path)
+    return listing
+
+
+def _of_file(place: str, path: str) -> Entry:
+    """Return the entry of an ordinary file of a sensible length."""
+    status = os.stat(place)
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("not a file")  # opening a pipe would wait forever
+    sensible(status.st_size)
+    return Entry(path, status.st_size, partial(_content, place))
+
+
+def _content(place: str) -> BinaryIO:
+    return open(place, "rb")
+
+
+def sensible(size: int) -> None:
+    """Raise `ValueError` for a length that no image file has."""
+    if size == 0:
+        raise ValueError("empty")
+    if size > MOST_BYTES:
+        raise ValueError(f"{size / 2**20:,.0f} MiB, more than the {MOST_BYTES >> 20} MiB that are read of one file")
+
+
+@contextmanager
+def zipped(path: str) -> Iterator[Listing]:
+    """List the images of a .zip, sorted by path, while it stays open.
+
+    Args:
+        path: of the file.
+
+    Yields:
+        The listing.
+
+    Raises:
+        ScorefieldError: the file is no .zip, or has more members or unpacked bytes than any data set.
+    """
+    name = os.path.basename(path)
+    try:
+        archive = zipfile.ZipFile(path)
+    except Exception as error:  # zipfile raises anything on broken directories
+        raise ScorefieldError(f"got {name!r}, expected a whole .zip file ({cause_of(error)}): pack it again") from error
+    with archive:
+        infos = archive.infolist()
+        total = sum(info.file_size for info in infos)
+        if len(infos) > MOST_MEMBERS or total > MOST_UNPACKED:
+            found = f"got {len(infos):,} members of {total / 2**30:,.0f} GiB in {name!r}"
+            most = f"expected at most {MOST_MEMBERS:,} and {MOST_UNPACKED >> 30:,} GiB"
+            raise ScorefieldError(f"{found}, {most}: unpack what you trust, and give the folder")
+        entries: list[Entry] = []
+        listing = Listing(os.path.splitext(name)[0], entries)
+        seen: set[str] = set()
+        for info in infos:
+            shown = printable(info.filename)
+            hidden = any(part.startswith(".") and part not in ("..", ".") for part in shown.split("/"))
+            if info.is_dir() or hidden or shown.startswith("__MACOSX/") or not listing.sort_out(shown):
+                continue
+            try:
+                _check(info, seen)
+                entries.append(Entry(shown, info.file_size, partial(_unpack, archive, info)))
+            except ValueError as error:
+                listing.problems.append(Problem(shown, cause_of(error)))
+        entries.sort(key=lambda entry: entry.path)
+        yield listing
+
+
+def _check(info: zipfile.ZipInfo, seen: set[str]) -> None:
+    """Raise `ValueError` for a member that should not be unpacked."""
+    name = info.filename.replace("\\", "/")
+    if name.startswith("/") or ".." in name.split("/") or name[1:2] == ":":
+        raise ValueError("its name leads out of the archive")
+    if name in seen:
+        raise ValueError("a second member of this name")
+    seen.add(name)
+    if info.flag_bits & 0x1:
+        raise ValueError("encrypted")
+    if stat.S_ISLNK(info.external_attr >> 16):
+        raise ValueError("a link")
+    if info.compress_type not in PLAIN_METHODS:
+        raise ValueError("packed by another method than deflate")
+    sensible(info.file_size)
+    if info.file_size > max(2**20, MOST_RATIO * info.compress_size):
+        raise ValueError(f"unpacks to more than {MOST_RATIO} times its size, as a zip bomb does")
+
+
+def _unpack(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
+    """Return the content of a member, which must be what the directory promised."""
+    with archive.open(info) as member:
+        content = member.read(info.file_size + 1)  # never more than was promised; the checksum is compared at its end
+    if len(content) != info.file_size:
+        raise ValueError(f"unpacks to {len(content):,} bytes, its header promises {info.file_size:,}")
+    return io.BytesIO(content)
