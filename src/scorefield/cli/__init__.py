@@ -20,6 +20,7 @@ from scorefield.cli.evaluate import Evaluate
 from scorefield.cli.inspect import Inspect
 from scorefield.cli.likelihood import Likelihood
 from scorefield.cli.list import List
+from scorefield.cli.plan import Plan
 from scorefield.cli.sample import Sample
 from scorefield.cli.train import Train
 from scorefield.cli.verify import Verify
@@ -28,6 +29,7 @@ from scorefield.errors import ScorefieldError
 DESCRIPTION = """Learn the gradient of a log-density from your own data, and sample from it.
 
 examples:
+  scorefield plan photos/                        is my data all right, and how long will it take?
   scorefield train digits --time 3m              learn handwritten digits
   scorefield sample runs/digits -n 64            draw 64 new ones
   scorefield inspect runs/digits                 what is in that folder
@@ -38,6 +40,7 @@ examples:
 """
 
 VERBS = {
+    "plan": (Plan, "Look at your data, and say what training would do with them on this machine."),
     "train": (Train, "Learn the score of your data and leave a run folder."),
     "sample": (Sample, "Draw new samples from a trained run."),
     "inspect": (Inspect, "Say what a run's folder holds, and why."),

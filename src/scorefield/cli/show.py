@@ -46,11 +46,42 @@ def clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
+def duration(seconds: float) -> str:
+    """Write a duration in the one or two units that matter.
+
+    >>> duration(0.42), duration(42), duration(480), duration(75), duration(5400)
+    ('0.4 s', '42 s', '8 min', '1 min 15 s', '1 h 30 min')
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    parts = [(hours, "h"), (minutes, "min"), (rest, "s")]
+    parts = parts[:2] if hours else parts[1:]
+    return " ".join(f"{number} {unit}" for number, unit in parts if number)
+
+
+def size_of(text: str) -> int | tuple[int, int]:
+    """Read the size of images: a side, or height x width.
+
+    >>> size_of("64"), size_of("48x64")
+    (64, (48, 64))
+    """
+    found = re.fullmatch(r"([1-9]\d*)(?:\s*[x,]\s*([1-9]\d*))?", text.strip().lower())
+    if found is None:
+        raise ScorefieldError(f"got --size {text!r}, expected a side or height x width: write 64 or 48x64")
+    height, width = found.groups()
+    return (int(height), int(width)) if width else int(height)
+
+
 class Bar:
     """A progress bar in a terminal; elsewhere one plain line every few seconds."""
 
-    def __init__(self, title: str, every: float = 5.0) -> None:
-        """Start a bar from 0 to 1 called `title`; plain lines come at most every `every` seconds."""
+    def __init__(self, title: str, every: float = 5.0, keep: bool = True) -> None:
+        """Start a bar from 0 to 1 called `title`; plain lines come at most every `every` seconds.
+
+        With `keep` the bar stays when it is done.
+        """
         self.title, self.every, self.spoke = title, every, time.monotonic()
         self.bar: Progress | None = None
         if sys.stderr.isatty():
@@ -62,7 +93,7 @@ class Bar:
                 BarColumn(),
                 TextColumn("{task.percentage:>3.0f}% {task.fields[text]}"),
             )
-            self.bar = Progress(*columns, console=Console(stderr=True), transient=False)
+            self.bar = Progress(*columns, console=Console(stderr=True), transient=not keep)
             self.task = self.bar.add_task(title, total=1.0, text="")
 
     def __enter__(self) -> Bar:

@@ -1,0 +1,298 @@
+"""Plan: what the data are, what training would do with them, and what to expect of it; and nothing is written unasked.
+
+    the doctor    what in the data is broken, repeated, leaked or odd               (`data/doctor.py`)
+    the recipe    process, network, objective and sampler, with the reasons          (`recipes.py`)
+    the pilot     seconds and bytes of a training step on this machine               (`training/pilot.py`)
+
+From these follow steps = seconds/pace, images = steps·batch and epochs = images/examples, and the sentences of `expectations`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from scorefield import files, registry
+from scorefield.app.common import pick_device
+from scorefield.app.training import _budget, _without_noise
+from scorefield.config import RunConfig, data_config, override, plain
+from scorefield.data import Dataset, open_source
+from scorefield.data.doctor import Findings, examine
+from scorefield.errors import ScorefieldError
+from scorefield.levels import ladder_of
+from scorefield.prediction import Energy
+from scorefield.recipes import measure
+from scorefield.runs import build_model
+from scorefield.training.pilot import Pilot, pilot, reach
+
+Watch = Callable[[float, str], None]
+LARGE = 64  # pixels a side, above which a CPU takes hours
+FEW = 5_000  # examples, below which a network of usual size learns them by heart if it sees them often
+HANDFUL = 200  # examples, below which it does so in minutes
+OFTEN = 200  # epochs
+BEGUN = 100_000  # images seen, from which on samples of a small U-Net begin to be good
+SLOW = 0.1  # share of a step for loading that is worth a word
+
+
+@dataclass(frozen=True)
+class DataPlan:
+    """What the data are, and what a training on this machine would do.
+
+    Attributes:
+        data: the data set, opened.
+        findings: of the doctor.
+        config: the run that would be trained.
+        why: the reasons for its numbers.
+        std: of the data in model space, around their mean.
+        sigmas: noise levels of the run's own ladder, noisiest first.
+        parameters: of the network, and of what the objective learns besides.
+        reach: how far an output of an image network sees, along each axis; empty for vectors.
+        pilot: what a few steps have shown.
+        seconds: the budget, or None where only steps are given.
+        steps, images: that the budget allows.
+        sampling_seconds: to draw 64 samples with the run's own sampler.
+        evaluations: of the network for a sample.
+        expectations: what to expect, and what to do about it.
+    """
+
+    data: Dataset
+    findings: Findings
+    config: RunConfig
+    why: tuple[str, ...]
+    std: float
+    sigmas: tuple[float, ...]
+    parameters: int
+    reach: tuple[int, ...]
+    pilot: Pilot
+    seconds: float | None
+    steps: int
+    images: int
+    sampling_seconds: float
+    evaluations: int
+    expectations: tuple[str, ...]
+
+    @property
+    def epochs(self) -> float:
+        """How often each training example is seen, on average."""
+        return self.images / len(self.data.train)
+
+    def plain(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        data, chosen = self.data, self.pilot.chosen
+        return {
+            "data": {
+                "name": data.name,
+                "kind": data.kind,
+                "shape": list(data.shape),
+                "examples": len(data.train),
+                "held_out": len(data.held_out),
+                "classes": list(data.classes),
+                "notes": list(data.notes),
+                "affine": plain(data.affine),
+                "fingerprint": data.fingerprint,
+                "std": self.std,
+            },
+            "findings": {**asdict(self.findings), "constant": list(self.findings.constant)},
+            "config": plain(self.config),
+            "why": list(self.why),
+            "sigmas": list(self.sigmas),
+            "parameters": self.parameters,
+            "reach": list(self.reach),
+            "pilot": {
+                **asdict(self.pilot),
+                "images_per_second": chosen.images_per_second,
+                "memory": {**asdict(self.pilot.memory), "total": self.pilot.memory.total, "fits": self.pilot.memory.fits},
+            },
+            "expected": {
+                "seconds": self.seconds,
+                "steps": self.steps,
+                "images": self.images,
+                "epochs": self.epochs,
+                "sampling_seconds": self.sampling_seconds,
+                "evaluations": self.evaluations,
+                "sentences": list(self.expectations),
+            },
+        }
+
+
+def _quiet(_fraction: float, _text: str) -> None:
+    """Watch nothing."""
+
+
+def plan(
+    source: str | Path | Dataset,
+    *,
+    seconds: float | None = None,
+    steps: int | None = None,
+    recipe: str | None = None,
+    settings: tuple[str, ...] = (),
+    size: int | tuple[int, int] | None = None,
+    fit: Literal["crop", "pad", "stretch"] | None = None,
+    device: str = "auto",
+    out: str | Path | None = None,
+    force: bool = False,
+    pilot_seconds: float = 4.0,
+    watch: Watch = _quiet,
+) -> DataPlan:
+    """Say what the data are and what a training would do, after a few seconds of trying it.
+
+    Args:
+        source: a built-in name, a path, or a data set that is open already.
+        seconds: of training, at most; with neither this nor `steps`, the recipe's own.
+        steps: of the optimiser, at most.
+        recipe: name of the recipe; None for auto.
+        settings: `dotted.key=value` changes to the recipe's choices.
+        size: of images: side, or (height, width).
+        fit: how images of another shape are brought to it.
+        device: auto, cpu or cuda.
+        out: a .json file for everything; None for none.
+        force: overwrite it.
+        pilot_seconds: how long to measure, about.
+        watch: called with the share done, 0 to 1, and a few words.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ScorefieldError: unusable data, unknown names, `out` in use; nothing has been written then.
+    """
+    where, target = pick_device(device), _target(out, force)
+    shaped = [] if size is None else [f"data.size={size if isinstance(size, int) else ','.join(map(str, size))}"]
+    shaped += [] if fit is None else [f"data.fit={fit}"]
+    settings = (*shaped, *settings)
+    for setting in settings:
+        if (key := setting.partition("=")[0].strip()) in ("source", "recipe", "data"):
+            raise ScorefieldError(f"got --set {setting!r}, expected no {key} there: name it itself, or one setting below it")
+    chosen = registry.find("recipe", recipe or "auto")
+    watch(0.0, "opening the data")
+    if isinstance(source, Dataset):
+        name, data = source.name, source
+    else:
+        name = os.fspath(source)
+        data = open_source(name, data_config(settings))
+    findings = examine(data, lambda share, text: watch(0.1 + 0.3 * share, text))
+    watch(0.4, "choosing noise levels")
+    facts = measure(data)
+    made = chosen(facts)
+    config = override(replace(made.config, source=name), [*_budget(steps, seconds), *settings])
+    config, reasons = _without_noise(config, settings, facts.std)
+    why = made.why + tuple(f"{setting}: set by hand" for setting in settings) + reasons
+    model = build_model(config, data.shape, facts.std, facts.mean)
+    parameters = sum(p.numel() for p in model.parameters())
+    ladder = ladder_of(model, config.sampler.ladder, config.levels)
+    spatial = data.kind in ("image", "signal") and not isinstance(config.parametrisation, Energy)  # an energy is one number
+    seen = reach(model.network, data.shape) if spatial else ()
+    tried = pilot(config, data, model, where, seconds=pilot_seconds, watch=lambda share, text: watch(0.45 + 0.55 * share, text))
+    budget = config.training
+    each = tried.chosen.seconds
+    count = min(int(budget.seconds / each) if budget.seconds else budget.steps or 0, budget.steps or 2**62)
+    evaluations = 1 + len(ladder) * config.sampler.steps_per_level * (config.sampler.evaluations_per_step or 1)
+    done = DataPlan(
+        data=data,
+        findings=findings,
+        config=config,
+        why=why,
+        std=facts.std,
+        sigmas=tuple(config.process.sigma(ladder).tolist()),
+        parameters=parameters,
+        reach=seen,
+        pilot=tried,
+        seconds=budget.seconds,
+        steps=count,
+        images=count * budget.batch,
+        sampling_seconds=tried.evaluation * evaluations,
+        evaluations=evaluations,
+        expectations=(),
+    )
+    done = replace(done, expectations=tuple(_expectations(done)))
+    if target is not None:
+        files.write_json(target, _finite(done.plain()))
+    return done
+
+
+def _expectations(plan: DataPlan) -> list[str]:
+    """Return what to expect, the gravest first, each with what to do about it."""
+    data, found, chosen, memory = plan.data, plan.findings, plan.pilot.chosen, plan.pilot.memory
+    n, d, epochs = len(data.train), math.prod(data.shape), plan.epochs
+    said = []
+    if not memory.fits:
+        need, have = memory.total / 2**20, memory.available / 2**20
+        half = f"--set training.batch={max(1, chosen.batch // 4)}"
+        said.append(f"It will not fit: it needs {need:,.0f} MiB and {have:,.0f} MiB are free; add {half}, or a smaller --size.")
+    if found.leaks:
+        said.append(
+            f"{found.leaks:,} of {len(data.held_out):,} held-out examples are copies of training examples: the held-out loss "
+            "will look better than it is; remove the copies named above."
+        )
+    if found.copies > n // 100:
+        said.append(
+            f"{found.copies / n:.0%} of the training examples repeat another one: they weigh double, and a density of values "
+            "that recur is not smooth; remove them unless they are meant."
+        )
+    side = max(data.shape[1:]) if data.kind == "image" else 0
+    hours = BEGUN / chosen.images_per_second / 3600
+    if side > LARGE and hours > 1 and plan.pilot.device.startswith("cpu"):
+        said.append(
+            f"{data.shape[1]} x {data.shape[2]} pixels are many for this machine: {hours:,.1f} hours until {BEGUN:,} images "
+            f"are seen; add --size {LARGE}, which costs about 1/{(side / LARGE) ** 2:.0f}, or --size {LARGE // 2}."
+        )
+    elif data.kind == "image" and plan.images < BEGUN:
+        enough = math.ceil(BEGUN / chosen.images_per_second / 60)
+        said.append(f"{plan.images:,} images seen are few: expect rough shapes; --time {enough}m would show it {BEGUN:,}.")
+    weights = plan.parameters / (n * d)
+    small = f"{n:,} examples of {d:,} dimensions are few"
+    if n < HANDFUL:
+        said.append(f"{small}: it will memorise them, and samples will be copies of these; several thousand are needed.")
+    elif n < FEW and epochs > OFTEN:
+        said.append(
+            f"{small} for {epochs:,.0f} passes: it will memorise some of them ({weights:.2g} weights for each number in the "
+            "data); stop when the held-out loss rises, and add examples or --flip."
+            if data.kind == "image"
+            else f"{small} for {epochs:,.0f} passes: it will memorise some of them; stop when the held-out loss rises."
+        )
+    elif epochs < 1:
+        said.append(
+            f"The budget shows it only {epochs:.0%} of the examples, each once: more time is worth more than more data."
+        )
+    else:
+        said.append(f"Each example is seen {epochs:,.1f} times: no memorising to be feared yet.")
+    said.append(
+        f"Memorising shows in distances: an unseen example is {found.nearest_held_out:.3g} a coordinate (of model space) from "
+        f"the nearest training example, as training examples are from each other ({found.nearest_training:.3g}); samples that "
+        "are much closer are copies."
+    )
+    if better := plan.pilot.better_batch:
+        gain = better.images_per_second / chosen.images_per_second - 1
+        said.append(f"--set training.batch={better.batch} would see {gain:.0%} more examples a second.")
+    if plan.pilot.loading > SLOW:
+        said.append(
+            f"{plan.pilot.loading:.0%} of a step is spent on loading examples: keep them on a faster disk, or in memory."
+        )
+    return said
+
+
+def _target(out: str | Path | None, force: bool) -> Path | None:
+    """Return where the JSON goes, or refuse before the work."""
+    if out is None:
+        return None
+    path = Path(out).expanduser()
+    if path.is_dir() or (path.exists() and not force):
+        there = "a folder" if path.is_dir() else "a file"
+        advice = "choose another" if path.is_dir() else "choose another, or add --force"
+        raise ScorefieldError(f"got --json {path}, where there is {there} already, expected a new name: {advice}")
+    if not path.absolute().parent.is_dir():
+        raise ScorefieldError(f"got --json {path}, expected a file in a folder that exists: make it first")
+    return path
+
+
+def _finite(value: Any) -> Any:
+    """Return JSON values with None for what is no number, which JSON cannot hold."""
+    if isinstance(value, dict):
+        return {key: _finite(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
