@@ -56,7 +56,7 @@ def trainer_of(config: RunConfig, data: Dataset, folder: Path) -> Trainer:
 
 
 def everything(trainer: Trainer) -> dict[str, torch.Tensor]:
-    return checkpoint.state_of(trainer.model, trainer.average, trainer.optimiser)
+    return {f"{part}/{name}": value.clone() for part, tensors in trainer.parts().items() for name, value in tensors.items()}
 
 
 def train(trainer: Trainer) -> Trainer:
@@ -134,7 +134,7 @@ def test_on_gaussian_data_training_reaches_the_loss_of_the_true_score(tmp_path: 
     trainer = trainer_of(config, data, tmp_path)
     sigmas = config.process.sigma(torch.linspace(1, 0, 4, dtype=torch.float64))
     best = float((0.5 * v / (v + sigmas**2)).mean())
-    before = trainer.held_out_loss()
+    before = float(trainer.held_out.losses(trainer.average).mean())
     train(trainer)
 
     # Paired with the exact score on the same examples and noise, what is left is the Fisher divergence, without noise.
@@ -174,7 +174,7 @@ def test_a_diverging_run_never_stores_weights_that_are_not_finite(data: Dataset,
     with pytest.raises(NotFinite, match="got a NaN or infinite loss at step"):
         train(trainer)
     found = checkpoint.newest(tmp_path)
-    assert found is None or all(bool(value.isfinite().all()) for value in found[1].values())
+    assert found is None or all(bool(value.isfinite().all()) for value in found.parts["model"].values())
 
 
 def test_the_learning_rate_warms_up_stays_and_decays(data: Dataset, tmp_path: Path) -> None:
@@ -201,32 +201,32 @@ def saved(data: Dataset, tmp_path: Path) -> tuple[Path, Trainer]:
 
 def test_every_flipped_bit_is_found_and_the_older_checkpoint_used(saved: tuple[Path, Trainer], tmp_path: Path) -> None:
     folder, _ = saved
-    content = (folder / "step-00000002" / "state.safetensors").read_bytes()
+    content = (folder / "step-00000002" / "model.safetensors").read_bytes()
     for position in range(0, len(content), max(1, len(content) // 40)):
         copied = tmp_path / f"copy-{position}"
         shutil.copytree(folder, copied, ignore=shutil.ignore_patterns("copy-*"))
         flipped = content[:position] + bytes([content[position] ^ 16]) + content[position + 1 :]
-        (copied / "step-00000002" / "state.safetensors").write_bytes(flipped)
+        (copied / "step-00000002" / "model.safetensors").write_bytes(flipped)
         found = checkpoint.newest(copied)
         assert found is not None
-        assert found[0].step == 1
-        assert "step-00000002 is damaged" in found[2][0]
+        assert found.clock.step == 1
+        assert "step-00000002 is damaged" in found.damaged[0]
 
 
 def test_a_damaged_checkpoint_does_not_stand_in_the_way_of_a_good_one(saved: tuple[Path, Trainer], data: Dataset) -> None:
     folder, trainer = saved
-    (folder / "step-00000002" / "state.safetensors").write_bytes(b"")
+    (folder / "step-00000002" / "model.safetensors").write_bytes(b"")
     later = trainer_of(config_of(), data, folder)
     assert later.resume()
     later._step()
     later.save()
     found = checkpoint.newest(folder)
     assert found is not None
-    assert found[0].step == 2
+    assert found.clock.step == 2
     assert same(everything(later), everything(trainer))
 
 
-@pytest.mark.parametrize("name", ["state.safetensors", "manifest.json"])
+@pytest.mark.parametrize("name", ["model.safetensors", "manifest.json"])
 def test_every_truncation_is_found(name: str, saved: tuple[Path, Trainer], tmp_path: Path) -> None:
     folder, _ = saved
     content = (folder / "step-00000002" / name).read_bytes()
@@ -236,12 +236,12 @@ def test_every_truncation_is_found(name: str, saved: tuple[Path, Trainer], tmp_p
         (copied / "step-00000002" / name).write_bytes(content[:length])
         found = checkpoint.newest(copied)
         assert found is not None
-        assert found[0].step == 1
+        assert found.clock.step == 1
 
 
 def test_only_damaged_checkpoints_are_an_error_and_none_is_none(saved: tuple[Path, Trainer], tmp_path: Path) -> None:
     folder, _ = saved
-    for path in folder.glob("step-*/state.safetensors"):
+    for path in folder.glob("step-*/model.safetensors"):
         path.unlink()
     with pytest.raises(ScorefieldError, match="only damaged checkpoints"):
         checkpoint.newest(folder)
@@ -265,8 +265,8 @@ def test_a_failing_disk_leaves_the_previous_checkpoint_and_no_debris(
     assert sorted(path.name for path in folder.iterdir()) == ["step-00000001", "step-00000002"]
     found = checkpoint.newest(folder)
     assert found is not None
-    assert found[0].step == 2
-    assert found[2] == []
+    assert found.clock.step == 2
+    assert found.damaged == []
 
 
 def test_a_checkpoint_returns_what_was_put_in(saved: tuple[Path, Trainer], data: Dataset) -> None:

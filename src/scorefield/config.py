@@ -61,12 +61,17 @@ class Training:
     """How long and in which pieces.
 
     Attributes:
-        steps: stop after this many steps, or None.
+        steps: stop after this many steps, or None. With steps alone everything that a run writes but its times is a function of
+            the run's config, whatever interrupts it.
         seconds: stop after this many seconds of training, or None; the learning rate's schedule is fitted to whichever ends
             first.
-        batch: examples a step.
-        ema: decay of the exponential moving average of the weights, in [0, 1); 0 keeps none. It warms up as (1+n)/(10+n).
-        precision: float32, bfloat16 (autocast), or auto: what measures fastest on this machine.
+        batch: examples a step, over all processes.
+        accumulate: pieces in which a process takes its share of a batch; more need less memory, and give the same gradient.
+        ema: moving averages of the weights that are kept, of which the held-out loss chooses at the end; the first is shown
+            while it trains. Each is a relative width in (0, 0.28], the share of the training that it spans, or a decay in
+            [0.5, 1), warmed up as (1+n)/(10+n). 0 or none keeps none.
+        precision: float32, bfloat16 (autocast), float16 (with a scaled loss; on GPUs alone), or auto: what measures fastest on
+            this machine.
         pictures: how many times samples are drawn on the way.
         checkpoint_seconds: a checkpoint at least this often.
     """
@@ -74,15 +79,32 @@ class Training:
     steps: Annotated[int, Bound(ge=1)] | None = None
     seconds: Positive | None = 180.0
     batch: Annotated[int, Bound(ge=1)] = 128
-    ema: Annotated[float, Bound(ge=0, lt=1)] = 0.999
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    accumulate: Annotated[int, Bound(ge=1)] = 1
+    ema: Annotated[float, Bound(ge=0, lt=1)] | tuple[Annotated[float, Bound(gt=0, lt=1)], ...] = (0.05, 0.02, 0.12)
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     pictures: Annotated[int, Bound(ge=0)] = 4
     checkpoint_seconds: Positive = 30.0
+
+    @property
+    def lengths(self) -> tuple[float, ...]:
+        """The moving averages that are kept, none for none."""
+        return self.ema if isinstance(self.ema, tuple) else (self.ema,) if self.ema > 0 else ()
 
     @model_validator(mode="after")
     def _check(self) -> Training:
         if self.steps is None and self.seconds is None:
             raise ScorefieldError("got neither steps nor seconds, expected at least one: a training must end")
+        for length in self.lengths:
+            if 0.28 < length < 0.5 or self.lengths.count(length) > 1:
+                raise ScorefieldError(
+                    f"got ema {', '.join(map(str, self.lengths))}, expected different numbers, each a relative width in "
+                    "(0, 0.28] or a decay in [0.5, 1): correct training.ema"
+                )
+        if self.accumulate > self.batch:
+            raise ScorefieldError(
+                f"got accumulate {self.accumulate} for a batch of {self.batch}, expected at least an example in each piece: "
+                "lower training.accumulate"
+            )
         return self
 
 

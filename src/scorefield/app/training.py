@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from scorefield import files, pictures, registry
 from scorefield.app.common import pick_device, picture_of
-from scorefield.config import RunConfig, data_config, override, plain
+from scorefield.config import RunConfig, data_config, of_plain, override, plain
 from scorefield.data import Dataset, open_source
 from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.exact import GaussianMixture
@@ -26,13 +27,16 @@ from scorefield.objectives.weightings import SigmaSquared
 from scorefield.prediction import Score
 from scorefield.process import Process
 from scorefield.randomness import Noise, stream_of
-from scorefield.recipes import measure
+from scorefield.recipes import Facts, measure
 from scorefield.runs import Run, build_model, manifest_of, open_run, read_log, save_model
 from scorefield.samplers import Heun, Langevin, simulate
 from scorefield.shapes import flat
-from scorefield.training.loop import Progress, Trainer
+from scorefield.training.distribution import World, join
+from scorefield.training.loop import Trainer
+from scorefield.training.reports import Progress
 
 FIXED = ("data", "network", "process", "parametrisation", "objective")  # what a run cannot change when it goes on
+STOPPED = 143  # as a shell reports SIGTERM
 CURVE_LEVELS = 24
 CURVE_EXAMPLES = 512
 CURVE_NUMBERS = 50_000_000  # of the training set, above which its memorising optimum is too slow to be worth the wait
@@ -66,6 +70,7 @@ class TrainReport:
         held_out: loss per coordinate on held-out examples, or NaN for a run that was already finished.
         ended: "done", "stopped" when it was asked to, or "before" when there was nothing left to do.
         written: pictures and tables it made.
+        messages: what was said on the way: precision, warnings, the moving average that was chosen.
     """
 
     folder: Path
@@ -75,6 +80,7 @@ class TrainReport:
     held_out: float
     ended: str
     written: tuple[Path, ...]
+    messages: tuple[str, ...] = ()
 
 
 def train(
@@ -93,6 +99,8 @@ def train(
 ) -> TrainReport:
     """Learn the score of a data source and leave a self-describing run folder.
 
+    Under `torchrun` all processes train together, and all but the first end inside this call, with the exit code of the run.
+
     Args:
         source: a built-in name, a folder of images, or a .npy/.npz file.
         out: the run's folder; None for runs/<name of the source>.
@@ -102,46 +110,125 @@ def train(
         settings: `dotted.key=value` changes to the recipe's choices.
         seed: of weights, data order and noise; None for 0, or the run's own when it goes on.
         device: auto, cpu or cuda.
-        resume: go on with the run in `out`; its own config is used, a new budget of seconds or steps replaces its own.
+        resume: go on with the run in `out`; its own config is used, a new budget of seconds or steps replaces its own. A run
+            that was cut short goes on without this, too, when everything asked for is what it was begun with.
         watch: called with a `Plan`, then with each `Progress`.
         stop: asked between steps; True saves the state and ends.
 
     Raises:
-        ScorefieldError: unusable data, unknown names, `out` in use; nothing has been written then.
+        ScorefieldError: unusable data, unknown names, `out` in use; nothing has been written then. Or the last state could not
+            be written; the checkpoint before it stands.
         NotFinite: a NaN; the last good state has been kept.
     """
-    source, where = os.fspath(source), pick_device(device)
-    folder = Path(out).expanduser() if out is not None else Path("runs") / _name_of(source)
-    folder, budget = Path(os.path.normpath(folder)), _budget(steps, seconds)
     for setting in settings:
         if (key := setting.partition("=")[0].strip()) in ("source", "recipe", "data"):
             raise ScorefieldError(f"got --set {setting!r}, expected no {key} there: name it itself, or one setting below it")
-    goes_on = (folder / "config.json").exists()
-    if goes_on:
-        config, data, manifest = _go_on(folder, source, [*budget, *settings], resume, recipe, seed)
-        facts, why = measure(data), tuple(manifest["why"])
-    else:
-        _refuse_strangers(folder)
-        chosen = registry.find("recipe", recipe or "auto")
-        data = open_source(source, data_config(settings))
-        facts = measure(data)
-        made = chosen(facts)
-        config = override(replace(made.config, source=source), [f"seed={seed or 0}", *budget, *settings])
-        config, reasons = _without_noise(config, settings, facts.std)
-        why = made.why + tuple(f"{setting}: set by hand" for setting in settings) + reasons
-        manifest = {}
-    model = build_model(config, data.shape, facts.std, facts.mean)
-    parameters = sum(p.numel() for p in model.parameters())
-    manifest = manifest or manifest_of(data, facts.std, why, parameters)
-    trainer = Trainer(config, data, model, folder / "checkpoints", where)
-    if goes_on:
+    asked = _Asked(os.fspath(source), tuple(settings), tuple(_budget(steps, seconds)), recipe, seed, resume)
+    folder = Path(out).expanduser() if out is not None else Path("runs") / _name_of(asked.source)
+    folder = Path(os.path.normpath(folder))
+    with join(device) as world:
+        begun = world.agreed(lambda: _begin(asked, folder) if world.first else None)
+        if world.size > 1:
+            begun = world.agreed(lambda: _follow(asked.source, world.told(begun.said() if begun else {}), begun))
+        assert begun is not None  # by now every process has one
+        return _work(begun, folder, world.device or pick_device(device), world, watch, stop)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a person asked for."""
+
+    source: str
+    settings: tuple[str, ...]
+    budget: tuple[str, ...]
+    recipe: str | None
+    seed: int | None
+    resume: bool
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """What a training begins with, or goes on with."""
+
+    config: RunConfig
+    data: Dataset
+    facts: Facts
+    manifest: dict[str, Any]
+    goes_on: bool
+
+    def said(self) -> dict[str, Any]:
+        """Return what the other processes are told, as plain values; they open the data themselves."""
+        return {
+            "config": plain(self.config),
+            "manifest": self.manifest,
+            "goes_on": self.goes_on,
+            "print": self.data.fingerprint,
+        }
+
+
+def _begin(asked: _Asked, folder: Path) -> _Begun:
+    """Decide what to train, in the first process; nothing is written."""
+    if (folder / "config.json").exists():
+        if not asked.resume:
+            _refuse_another(asked, folder)
+        config, data, manifest = _go_on(folder, asked)
+        return _Begun(config, data, measure(data), manifest, True)
+    _refuse_strangers(folder)
+    config, data, facts, why = _anew(asked)
+    return _Begun(config, data, facts, manifest_of(data, facts.std, why, 0), False)
+
+
+def _follow(source: str, said: dict[str, Any], begun: _Begun | None) -> _Begun:
+    """Begin as the first process does, with the data that this one sees."""
+    if begun is not None:
+        return begun
+    config = of_plain(said["config"])
+    data = open_source(source, config.data)
+    if data.fingerprint != said["print"]:
+        raise ScorefieldError(
+            f"got data from {source!r} that differ from those of the first process, expected the same everywhere: copy them"
+        )
+    return _Begun(config, data, measure(data), said["manifest"], said["goes_on"])
+
+
+def _anew(asked: _Asked) -> tuple[RunConfig, Dataset, Facts, tuple[str, ...]]:
+    """Return a new run of what was asked for, its data, their facts and the reasons."""
+    chosen = registry.find("recipe", asked.recipe or "auto")
+    data = open_source(asked.source, data_config(asked.settings))
+    facts = measure(data)
+    made = chosen(facts)
+    config = override(replace(made.config, source=asked.source), [f"seed={asked.seed or 0}", *asked.budget, *asked.settings])
+    config, reasons = _without_noise(config, asked.settings, facts.std)
+    return config, data, facts, made.why + tuple(f"{setting}: set by hand" for setting in asked.settings) + reasons
+
+
+def _work(
+    begun: _Begun, folder: Path, device: torch.device, world: World, watch: Watch, stop: Callable[[], bool]
+) -> TrainReport:
+    """Build the model, go on where the run was, and train."""
+    config, data, manifest = begun.config, begun.data, begun.manifest
+    model = build_model(config, data.shape, begun.facts.std, begun.facts.mean)
+    manifest["parameters"] = sum(p.numel() for p in model.parameters())
+    trainer = world.agreed(lambda: Trainer(config, data, model, folder / "checkpoints", device, world))
+    if begun.goes_on:
         trainer.precision = manifest.get("precision", trainer.precision)  # measured once, so that both sittings agree
-        trainer.resume()
-    trainer.rehearse()
-    watch(Plan(data, config, why, parameters, folder))
-    if goes_on and trainer.fraction >= 1 and _is_whole(folder, manifest, trainer.clock.step, _has_levels(config.process)):
-        return TrainReport(folder, **asdict(trainer.clock), held_out=math.nan, ended="before", written=())
-    return _train(trainer, folder, data, manifest, watch, stop)
+        if not world.agreed(trainer.resume) and manifest["progress"]["step"]:
+            raise ScorefieldError(
+                f"got no checkpoint in {trainer.folder}, though the run had reached step {manifest['progress']['step']}, "
+                "expected one to go on from: restore the folder, or start a new run"
+            )
+    world.agreed(trainer.rehearse)
+    if world.first:
+        watch(Plan(data, config, tuple(manifest["why"]), manifest["parameters"], folder))
+    if begun.goes_on and trainer.fraction >= 1:
+        done = world.told(world.first and _is_whole(folder, manifest, trainer.clock.step, _has_levels(config.process)))
+        if done:
+            return TrainReport(folder, **asdict(trainer.clock), held_out=math.nan, ended="before", written=())
+    if world.first:
+        return _train(trainer, folder, data, manifest, watch, stop)
+    for _ in trainer.run(stop):
+        pass
+    raise SystemExit(0 if trainer.fraction >= 1 else STOPPED)
 
 
 def _has_levels(process: Process) -> bool:
@@ -172,32 +259,35 @@ def _name_of(source: str) -> str:
     return (path.stem if path.is_file() else path.name) or "run"
 
 
-def _go_on(
-    folder: Path, source: str, settings: list[str], resume: bool, recipe: str | None, seed: int | None
-) -> tuple[RunConfig, Dataset, dict[str, Any]]:
-    """Return what the run in `folder` goes on with, or refuse."""
-    if not resume:
+def _refuse_another(asked: _Asked, folder: Path) -> None:
+    """Refuse a run that is there already, unless it was cut short and is the very one that was asked for."""
+    old = open_run(folder)
+    if old.manifest["progress"]["finished"] or _anew(asked)[0] != old.config:
         raise ScorefieldError(
             f"got --out {folder}, which holds a run already, expected a new folder: choose another, or add --resume"
         )
+
+
+def _go_on(folder: Path, asked: _Asked) -> tuple[RunConfig, Dataset, dict[str, Any]]:
+    """Return what the run in `folder` goes on with, or refuse."""
     old = open_run(folder)
-    config = override(old.config, settings)
-    for part, asked, own in (
-        ("recipe", recipe, old.config.recipe),
-        ("seed", seed, old.config.seed),
+    config = override(old.config, [*asked.budget, *asked.settings])
+    for part, wanted, own in (
+        ("recipe", asked.recipe, old.config.recipe),
+        ("seed", asked.seed, old.config.seed),
         *((part, getattr(config, part), getattr(old.config, part)) for part in FIXED),
         ("seed", config.seed, old.config.seed),
         ("training.batch", config.training.batch, old.config.training.batch),
-        ("training.ema", config.training.ema > 0, old.config.training.ema > 0),
+        ("training.ema", config.training.lengths, old.config.training.lengths),
     ):
-        if asked is not None and asked != own:
+        if wanted is not None and wanted != own:
             raise ScorefieldError(
                 f"got another {part} for the run {folder}, expected its own, {own}: start a new run to change it"
             )
-    data = open_source(source, config.data)
+    data = open_source(asked.source, config.data)
     if data.fingerprint != old.manifest["data"]["fingerprint"]:
         raise ScorefieldError(
-            f"got data from {source!r} that differ from those the run {folder} was trained on, expected the same: "
+            f"got data from {asked.source!r} that differ from those the run {folder} was trained on, expected the same: "
             "restore them or start a new run"
         )
     return config, data, old.manifest
@@ -231,47 +321,67 @@ def _refuse_strangers(folder: Path) -> None:
 def _train(
     trainer: Trainer, folder: Path, data: Dataset, manifest: dict[str, Any], watch: Watch, stop: Callable[[], bool]
 ) -> TrainReport:
-    """Run the loop, keeping weights, log and pictures up to date in the run's folder."""
-    held_out, written, ended = math.nan, list[Path](), "done"
+    """Run the loop, keeping weights, log and pictures up to date in the run's folder.
+
+    What cannot be written while the loop runs is a warning and is tried again, for the loop may outlast a full disk; at the end
+    it is an error.
+    """
+    held_out, written, ended, lines, messages = math.nan, list[Path](), "done", list[str](), list[str]()
 
     def keep(finished: bool = False) -> None:
         manifest["progress"] = {**asdict(trainer.clock), "finished": finished}
         if trainer.precision != "auto":
             manifest["precision"] = trainer.precision
         manifest["device"] = trainer.device.type
-        save_model(folder, trainer.average, manifest)
+        with files.together():
+            save_model(folder, trainer.average, manifest)
+
+    def note() -> None:
+        files.append(folder / "metrics.jsonl", "".join(lines).encode())
+        lines.clear()
 
     folder.mkdir(parents=True, exist_ok=True)
-    keep()
-    files.write_json(folder / "config.json", plain(trainer.config))  # last: with it the folder is a run
-    _forget_later_lines(folder / "metrics.jsonl", trainer.clock.step)
-    try:
-        with (folder / "metrics.jsonl").open("a", encoding="utf-8") as log:
+    with files.alone(folder):
+        keep()
+        files.write_json(folder / "config.json", plain(trainer.config))  # last: with it the folder is a run
+        _forget_later_lines(folder / "metrics.jsonl", trainer.clock.step)
+        try:
             for progress in trainer.run(stop):
                 held_out, ended = progress.extra.get("held_out", held_out), progress.event
                 if progress.event in ("log", "done"):
-                    log.write(json.dumps(_line(progress)) + "\n")
-                    log.flush()
-                if progress.event in ("ready", "checkpoint", "stopped"):
-                    keep()
+                    lines.append(json.dumps(_line(progress)) + "\n")
+                try:
+                    if lines:
+                        note()
+                    if progress.event in ("ready", "checkpoint", "stopped"):
+                        keep()
+                except OSError as error:
+                    if progress.event in ("done", "stopped"):
+                        raise
+                    trouble = f"{folder} could not be written ({error}): training goes on and will try again"
+                    progress = replace(progress, messages=(*progress.messages, trouble))
                 if progress.event == "picture" or (progress.event == "done" and trainer.config.training.pictures):
                     written += _preview(trainer, folder, data)
+                messages += progress.messages
                 watch(progress)
-    except NotFinite:
-        if trainer.is_finite():
+        except NotFinite:
+            if trainer.is_finite():
+                with contextlib.suppress(OSError):  # the NaN is what a person should hear of
+                    keep()
+            raise
+        if ended == "done":
             keep()
-        raise
-    if ended == "done":
-        keep()
-        written += _curve(open_run(folder), data) if _has_levels(trainer.config.process) else []
-        keep(finished=True)
-    return TrainReport(folder, **asdict(trainer.clock), held_out=held_out, ended=ended, written=tuple(written))
+            written += _curve(open_run(folder), data) if _has_levels(trainer.config.process) else []
+            keep(finished=True)
+    return TrainReport(
+        folder, **asdict(trainer.clock), held_out=held_out, ended=ended, written=tuple(written), messages=tuple(messages)
+    )
 
 
 def _forget_later_lines(log: Path, step: int) -> None:
-    """Drop the lines that a killed run wrote after the checkpoint from which it goes on, and a line cut short."""
+    """Drop what a killed run wrote after the checkpoint from which it goes on, a line cut short, and that it was done."""
     if log.exists():
-        lines = [line for line in read_log(log) if line["step"] <= step]
+        lines = [line for line in read_log(log) if line["step"] <= step and line["event"] != "done"]
         files.write(log, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
 

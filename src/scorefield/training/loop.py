@@ -1,125 +1,138 @@
 """The training loop, to be read from top to bottom.
 
     draw a batch and its noise from (seed, step)      so that a resumed run sees what the uninterrupted one saw
-    loss of each example, mean, gradient              in the precision that measured fastest
+    loss of each example, mean, gradient              in the precision that measured fastest, in pieces where memory is short
+    sum over processes                                every one holds the gradient of the whole batch
     refuse NaN                                        naming step, level and parameter, before anything is changed
-    clip, AdamW, moving average                       one fused call each
+    clip, optimiser, moving averages                  one fused call each
     now and then: report, draw samples, checkpoint
 
-`train` is a generator of `Progress`; the command, the page and a notebook all consume it, and it prints nothing.
+`Trainer.run` is a generator of `Progress`; the command, the page and a notebook all consume it, and it prints nothing.
 """
 
 from __future__ import annotations
 
-import copy
+import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from scorefield.config import RunConfig
 from scorefield.data import Dataset
-from scorefield.errors import NotFinite
+from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.field import ScoreModel
-from scorefield.levels import thin
 from scorefield.objectives.base import Terms
 from scorefield.randomness import Noise, stream_of
 from scorefield.shapes import flat
 from scorefield.training import checkpoint
+from scorefield.training.averages import Averages
 from scorefield.training.checkpoint import Clock
-from scorefield.training.precision import autocast, fastest
+from scorefield.training.distribution import World
+from scorefield.training.held_out import HeldOut
+from scorefield.training.optimisers import make
+from scorefield.training.precision import autocast, fastest, scaler_of
+from scorefield.training.reports import Event, Progress, Tally
 
-Event = Literal["ready", "log", "picture", "checkpoint", "done", "stopped"]
 PILOT = 64  # examples a step in the choice of precision
-HELD_OUT = 512  # examples of the held-out part in the running check; each has the same noise every time
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What the loop reports.
-
-    Attributes:
-        event: "ready" once before the first step, "log", "picture" (time to draw samples), "checkpoint", and at the end "done",
-            or "stopped" if it was asked to.
-        step, seconds, images: how far the run is.
-        fraction: of the budget, 0 to 1.
-        loss: per coordinate, averaged since the last report.
-        images_per_second: since the last report.
-        seconds_left: by the budget, or by the speed so far.
-        extra: held-out loss, learning rate, messages.
-    """
-
-    event: Event
-    step: int
-    seconds: float
-    images: int
-    fraction: float
-    loss: float
-    images_per_second: float
-    seconds_left: float
-    extra: dict[str, Any] = field(default_factory=dict)
+REPORTS = 100  # in a run whose length is a number of steps
+RARELY = 25  # steps between two reports of such a run, at least
+LOUD = 1.0  # a scale of the loss below which float16 is beyond help
 
 
 class Trainer:
-    """A model in training: raw weights, their moving average, the optimiser and the clock.
+    """A model in training: raw weights, their moving averages, the optimiser and the clock.
 
     Iterate over `run()`; `model` and `average` may be looked at between steps (not changed).
     """
 
-    def __init__(self, config: RunConfig, data: Dataset, model: ScoreModel, folder: Path, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: RunConfig,
+        data: Dataset,
+        model: ScoreModel,
+        folder: Path | None,
+        device: torch.device,
+        world: World | None = None,
+    ) -> None:
         """Hold the parts.
 
         Args:
             config: the whole run.
             data: raw examples; each batch is encoded when it is drawn.
             model: fresh weights.
-            folder: where checkpoints go.
+            folder: where checkpoints go; None for none.
             device: where to compute.
+            world: the processes that train together; None for this one alone.
 
         Raises:
-            ScorefieldError: by the objective's check, a model or data that it cannot learn from.
+            ScorefieldError: by the objective's check, a model or data that it cannot learn from; a precision that the device
+                does not have; more processes than examples in a batch.
         """
-        self.config, self.data, self.folder, self.device = config, data, folder, device
+        self.config, self.data, self.folder, self.device, self.world = config, data, folder, device, world or World()
         self.model = model.to(device)
         bounded = data.affine.low is not None or not data.train.is_floating_point()
         config.objective.check(self.model.train(), bounded=bounded, batch=config.training.batch)
-        keeps_average = config.training.ema > 0
-        self.average = copy.deepcopy(self.model).eval().requires_grad_(False) if keeps_average else self.model
-        how = config.optimiser
-        self.optimiser = torch.optim.AdamW(
-            self.model.parameters(), lr=how.lr, betas=how.betas, weight_decay=how.weight_decay, fused=True
-        )
+        if self.world.size > 1 and (config.training.batch < self.world.size or hasattr(model, "chains")):
+            what = "persistent chains" if hasattr(model, "chains") else f"a batch of {config.training.batch}"
+            raise ScorefieldError(
+                f"got {what} for {self.world.size} processes, expected something that can be divided: train in one process"
+            )
+        self.averages = Averages(self.model, config.training.lengths)
+        self.optimiser = make(config.optimiser, self.model)
+        self.scaler = scaler_of(config.training.precision, device)
         self.clock, self.messages, self.precision = Clock(), list[str](), config.training.precision
+        self.pieces = config.training.accumulate
+        self.tally = Tally(model.process, device)
+
+    @property
+    def average(self) -> ScoreModel:
+        """The weights to use: the moving average that is shown, or the raw ones where none is kept."""
+        return self.model if self.averages.shown is None else self.averages.kept[self.averages.shown]
+
+    @cached_property
+    def held_out(self) -> HeldOut:
+        """The running check on examples that are never trained on."""
+        return HeldOut(self.data, self.config.objective, self.model.process, self.config.seed, self.device)
+
+    # --- where it stands ---------------------------------------------------------------------------------------------
+
+    def parts(self) -> dict[str, dict[str, Tensor]]:
+        """Return every tensor that training changes, by the file of a checkpoint that holds it."""
+        return {
+            "model": self.model.state_dict(),
+            "averages": self.averages.state(),
+            "optimiser": checkpoint.of_optimiser(self.optimiser),
+            "loop": {"tally": self.tally.sums, "best": self.held_out.best},
+        }
+
+    def save(self) -> Path | None:
+        """Write a checkpoint of this moment, where there is a folder for it; the first process alone does."""
+        if self.folder is None or not self.world.first:
+            return None
+        facts = {"pieces": self.pieces, "scaler": self.scaler.state_dict(), "held_out": self.held_out.facts()}
+        return checkpoint.save(self.folder, self.clock, self.parts(), facts)
 
     def resume(self) -> bool:
         """Go on from the newest checkpoint that verifies; returns whether there was one."""
-        found = checkpoint.newest(self.folder)
+        read = checkpoint.newest(self.folder) if self.folder is not None and self.world.first else None
+        found = self.world.told(read)
         if found is None:
             return False
-        self.clock, tensors, damaged = found
-        checkpoint.put_back(tensors, self.model, self._own_average, self.optimiser)
-        self.messages += [*damaged, f"resumed at step {self.clock.step} after {self.clock.seconds:.0f} s of training"]
+        checkpoint.put_back(found.parts["model"], self.model)
+        self.averages.put_back(found.parts["averages"])
+        checkpoint.put_back_moments(found.parts["optimiser"], self.optimiser)
+        self.tally.sums = found.parts["loop"]["tally"].to(self.device)
+        self.held_out.put_back(found.facts["held_out"], found.parts["loop"]["best"])
+        self.pieces = found.facts["pieces"] if self.config.training.accumulate == 1 else self.config.training.accumulate
+        self.scaler.load_state_dict(found.facts["scaler"])
+        self.clock = found.clock
+        self.messages += [*found.damaged, f"resumed at step {self.clock.step} after {self.clock.seconds:.0f} s of training"]
         return True
-
-    @property
-    def _own_average(self) -> ScoreModel | None:
-        return self.average if self.average is not self.model else None
-
-    @torch.no_grad()
-    def rehearse(self) -> None:
-        """Compute one loss and change nothing, so that parts that do not fit are refused before anything is written."""
-        x0, cond = self._batch(Noise(range(2), stream=stream_of("rehearsal"), device=self.device))
-        terms = self.config.objective.terms(self.average, x0, cond, noise=Noise(range(2), device=self.device))
-        if not bool(terms.loss.isfinite().all()):
-            raise self._refuse(terms, "the loss itself (before any training)")
-
-    def save(self) -> Path:
-        """Write a checkpoint of this moment."""
-        return checkpoint.save(self.folder, self.clock, checkpoint.state_of(self.model, self._own_average, self.optimiser))
 
     def is_finite(self) -> bool:
         """Whether the weights are numbers: an overflow inside the optimiser shows only at the next step's loss."""
@@ -139,137 +152,250 @@ class Trainer:
         cold = min(1.0, (1 - done) / how.decay) if how.decay else 1.0
         return how.lr * warm * max(cold, 0.01)
 
+    # --- one step ----------------------------------------------------------------------------------------------------
+
     def _batch(self, noise: Noise) -> tuple[Tensor, Tensor | None]:
-        rows = noise.choose(torch.ones(len(self.data.train))).cpu()
-        return self.data.x0(rows).to(self.device), None
+        """Return one example for each seed, drawn with replacement, and what the model is told of it."""
+        rows = (noise.uniform() * len(self.data.train)).long().cpu()  # below n: the largest of the numbers is 1 - 2^-53
+        x0 = self.data.affine.encode(self.data.train[rows].to(self.device))
+        if self.config.data.flip and self.data.kind == "image":
+            mirrored = (noise.uniform() < 0.5).nonzero().flatten()
+            x0[mirrored] = x0[mirrored].flip(-1)
+        return x0, None
 
-    def _refuse(self, terms: Terms, parameter: str) -> NotFinite:
-        bad = (~terms.loss.isfinite()).nonzero().flatten()
-        level = "all levels"
-        if terms.t is not None:
-            t = terms.t[bad[0]] if len(bad) else terms.t[terms.loss.argmax()]
-            level = f"sigma = {float(self.model.process.sigma(t)):.4g}"
-        return NotFinite(
-            f"got a NaN or infinite loss at step {self.clock.step + 1}, {level}, first in {parameter}, expected finite "
-            "numbers: the last good state is kept; lower optimiser.lr, or set training.precision=float32"
-        )
-
-    def _first_bad_parameter(self) -> str:
-        for name, value in self.model.named_parameters():
-            if value.grad is not None and not bool(value.grad.isfinite().all()):
-                return f"the gradient of {name}"
-        return "the loss itself (no gradient yet)"
-
-    def _step(self) -> float:
-        """Take one optimiser step; returns the mean loss per coordinate. Raises `NotFinite` with everything unchanged."""
-        config, step = self.config, self.clock.step
-        size = config.training.batch
-        first = step * size
-        noise = Noise(range(first, first + size), stream=stream_of("train", config.seed), device=self.device)
+    def _piece(self, some: range) -> tuple[Tensor, Terms]:
+        """Add the gradient of some examples, by their numbers in the run; return their losses per coordinate, and the terms."""
+        config, size = self.config, self.config.training.batch
+        noise = Noise(some, stream=stream_of("train", config.seed), device=self.device)
         x0, cond = self._batch(noise)
-        self.model.train()
         cuda = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda), autocast(self.precision, self.device):
-            torch.manual_seed(stream_of("dropout", config.seed, step) >> 1)  # dropout knows only the global generator
+            # Dropout knows only the global generator, so its masks depend on how the batch is divided.
+            torch.manual_seed(stream_of("dropout", config.seed, some[0]) >> 1)
             terms = config.objective.terms(self.model, x0, cond, noise=noise)
         # The mean over coordinates, so that clipping and Adam's epsilon mean the same for vectors and large images.
-        loss = terms.loss.mean() / flat(x0).shape[1]
-        value = float(loss.detach())
+        losses = terms.loss / flat(x0).shape[1]
+        self.scaler.scale(losses.sum() / size).backward()  # type: ignore[no-untyped-call]
+        return losses.detach(), Terms(terms.loss.detach(), terms.t)
+
+    def _gradient(self) -> tuple[Tensor, list[Terms]]:
+        """Fill in the gradient of the batch's mean loss; return the losses by level, of all processes, and this one's terms."""
+        first = self.clock.step * self.config.training.batch
+        share = self.world.share(self.config.training.batch)
+        while True:
+            self.optimiser.zero_grad(set_to_none=True)
+            tally, terms, short = self.tally.empty(), list[Terms](), False
+            try:
+                for i in range(self.pieces):
+                    piece = share[i * len(share) // self.pieces : (i + 1) * len(share) // self.pieces]
+                    if len(piece):
+                        losses, term = self._piece(range(first + piece.start, first + piece.stop))
+                        tally += self.tally.of(losses, term.t)
+                        terms.append(term)
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+                short = True
+            if not self.world.most(float(short))[0]:
+                break
+            self._take_smaller_pieces(len(share))
+        self.world.add_([*(p.grad for p in self.model.parameters() if p.grad is not None), tally])
+        return tally, terms
+
+    def _take_smaller_pieces(self, share: int) -> None:
+        """Halve what is computed at once: the batch, its noise and its gradient stay what they are."""
         self.optimiser.zero_grad(set_to_none=True)
-        if value != value or value == float("inf"):
-            raise self._refuse(terms, self._first_bad_parameter())
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.optimiser.clip or float("inf"))
-        if not bool(norm.isfinite()):
-            raise self._refuse(terms, self._first_bad_parameter())
-        for group in self.optimiser.param_groups:
-            group["lr"] = self._learning_rate()
-        self.optimiser.step()
-        self.clock.step, self.clock.images = step + 1, self.clock.images + size
-        self._update_average()
-        return value
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if self.pieces >= share:
+            raise ScorefieldError(
+                "got too little memory for the gradient of a single example, expected room for it: choose a smaller network "
+                "or smaller examples"
+            )
+        self.pieces = min(2 * self.pieces, share)
+        self.messages.append(
+            f"out of memory: a batch is now taken in {self.pieces} pieces, with the same gradient; "
+            f"training.accumulate={self.pieces} begins there"
+        )
+
+    def _step(self) -> None:
+        """Take one optimiser step. Raises `NotFinite` with everything unchanged."""
+        step, how = self.clock.step, self.config.optimiser
+        self.model.train()
+        tally, terms = self._gradient()
+        self.scaler.unscale_(self.optimiser)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), how.clip or math.inf)
+        loss, size = (float(norm), *tally[:, 0].sum().reshape(1).tolist())
+        finite = math.isfinite(loss) and math.isfinite(size)
+        overflow = self.scaler.is_enabled() and math.isfinite(size) and self.scaler.get_scale() > LOUD
+        if not finite and not overflow:
+            raise self._refusal(terms, loss_is_finite=math.isfinite(size))
+        if finite:
+            for group in self.optimiser.param_groups:
+                group["lr"] = self._learning_rate()
+            self.optimiser.step()
+        if self.scaler.is_enabled():  # float16: a step that overflowed is left out, and the next one is scaled by half
+            self.scaler.update()
+        self.tally.sums += tally
+        self.clock.step, self.clock.images = step + 1, self.clock.images + self.config.training.batch
+        self.averages.update(self.clock.step)
+
+    def _refusal(self, terms: list[Terms], loss_is_finite: bool) -> NotFinite:
+        """Name the step, the level and the tensor; the process that has the bad example knows its level."""
+        loss = torch.cat([term.loss for term in terms])
+        bad = (~loss.isfinite()).nonzero().flatten()
+        level, where = "all levels", "the loss itself"
+        if all(term.t is not None for term in terms):
+            t = torch.cat([term.t for term in terms if term.t is not None])[bad[0] if len(bad) else loss.argmax()]
+            level = f"sigma = {float(self.model.process.sigma(t)):.4g}"
+        if loss_is_finite:
+            named = ((name, value.grad) for name, value in self.model.named_parameters() if value.grad is not None)
+            where = next((f"the gradient of {name}" for name, grad in named if not bool(grad.isfinite().all())), "the gradient")
+        said = self.world.said((bool(len(bad)), level))
+        level = next((level for found, level in said if found), said[0][1])
+        return NotFinite(
+            f"got a NaN or infinite loss at step {self.clock.step + 1}, {level}, first in {where}, expected finite numbers: "
+            "the last good state is kept; lower optimiser.lr, or set training.precision=float32"
+        )
+
+    # --- the whole run -----------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _update_average(self) -> None:
-        """average <- average + (1 - beta)·(weights - average), with beta warming up from 0.1; buffers are copied."""
-        if self._own_average is None:
-            return
-        beta = min(self.config.training.ema, (1 + self.clock.step) / (10 + self.clock.step))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - beta)
-        for kept, new in zip(self.average.buffers(), self.model.buffers(), strict=True):
-            kept.copy_(new)
+    def rehearse(self) -> None:
+        """Compute one loss and change nothing, so that parts that do not fit are refused before anything is written."""
+        x0, cond = self._batch(Noise(range(2), stream=stream_of("rehearsal"), device=self.device))
+        terms = self.config.objective.terms(self.average, x0, cond, noise=Noise(range(2), device=self.device))
+        if not bool(terms.loss.isfinite().all()):
+            raise NotFinite(
+                "got a NaN or infinite loss before any training, expected finite numbers: look for them in the data, or choose "
+                "another parametrisation"
+            )
 
-    @torch.no_grad()
-    def held_out_loss(self) -> float:
-        """Return the averaged weights' loss per coordinate on held-out examples, with noise that never changes."""
-        rows = thin(len(self.data.held_out), HELD_OUT)  # not the first: images in class folders come sorted by class
-        some = self.data.affine.encode(self.data.held_out[rows]).to(self.device)
-        noise = Noise(range(len(some)), stream=stream_of("held out", self.config.seed), device=self.device)
-        self.average.eval()
+    def _choose_precision(self) -> None:
+        x0, cond = self._batch(Noise(range(self.config.training.batch), stream=stream_of("pilot"), device=self.device))
+        precision, seconds = fastest(self.model, self.config.objective, x0[:PILOT], cond)
+        self.precision = self.world.told(precision)
+        pace = ", ".join(f"{name} {value * 1000:.0f} ms a step" for name, value in seconds.items())
+        self.messages.append(f"precision = {self.precision}: measured {pace}")
+
+    def _losses(self, field: ScoreModel) -> Tensor:
         with autocast(self.precision, self.device):
-            loss = self.config.objective(self.average, some, noise=noise)
-        return float(loss.mean()) / flat(some).shape[1]
+            return self.held_out.losses(field.eval())
+
+    def _look(self) -> dict[str, Any]:
+        """Look at the held-out examples, and be warned of over-fitting; returns what goes into the log."""
+        now, training = self._losses(self.average), self.tally.mean()
+        memorised = self.held_out.memorised(self.average)
+        self.messages += self.held_out.judge(now, self.clock.step, training, memorised)
+        found: dict[str, Any] = {"held_out": float(now.mean()), "lr": self.optimiser.param_groups[0]["lr"]}
+        found |= {} if memorised is None else {"memorised": memorised}
+        levels = self.tally.by_level()
+        return found | ({"sigmas": [s for s, _ in levels], "losses": [v for _, v in levels]} if levels else {})
+
+    def choose(self) -> dict[float, float]:
+        """Show the average with the smallest held-out loss from now on; returns the loss of each, by its length."""
+        losses = {length: float(self._losses(average).mean()) for length, average in self.averages.kept.items()}
+        if losses:
+            self.averages.shown = min(losses, key=lambda length: losses[length])
+        if len(losses) > 1:
+            table = ", ".join(f"{length:g} {loss:.5g}" for length, loss in losses.items())
+            self.messages.append(
+                f"moving average = {self.averages.shown:g}: of those kept its held-out loss is smallest ({table})"
+            )
+        return losses
 
     def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
-        """Train until the budget is spent or `stop()`, yielding `Progress`.
+        """Train until the budget is spent or `stop()`, yielding `Progress` (in the first process; the others yield none).
 
         `stop` is asked between steps, where the state is whole; an exception from outside may come in the middle of one, so
-        it saves nothing and the last checkpoint stands.
+        it saves nothing and the last checkpoint stands. A checkpoint that cannot be written is a warning, for the disk may be
+        mended while the training goes on, and stopping would lose what is in memory; at the end it is an error.
+
+        Raises:
+            NotFinite: a NaN; the last good state has been saved.
+            ScorefieldError: the last checkpoint could not be written.
         """
-        budget = self.config.training
+        budget, mark = self.config.training, time.perf_counter()
         if self.precision == "auto":
-            x0, cond = self._batch(Noise(range(budget.batch), stream=stream_of("pilot"), device=self.device))
-            self.precision, seconds = fastest(self.model, self.config.objective, x0[:PILOT], cond)
-            pace = ", ".join(f"{name} {value * 1000:.0f} ms a step" for name, value in seconds.items())
-            self.messages.append(f"precision = {self.precision}: measured {pace}")
-        losses: list[float] = []
+            self._choose_precision()
         logged = saved = self.clock.seconds
         images_then, looking = self.clock.images, 0.0
-        pictures = {round((i + 1) / budget.pictures, 6) for i in range(budget.pictures - 1)} if budget.pictures else set()
-        pictures = {share for share in pictures if share > self.fraction}
+        every = max(RARELY, math.ceil(budget.steps / REPORTS)) if budget.steps and not budget.seconds else None
+        pictures = [share for i in range(1, budget.pictures) if (share := round(i / budget.pictures, 6)) > self.fraction]
+
+        def tick() -> None:
+            """Count the time since the last tick: whatever it went into, it is what a person waits."""
+            nonlocal mark
+            now = time.perf_counter()
+            self.clock.seconds, mark = self.clock.seconds + now - mark, now
 
         def report(event: Event, **extra: Any) -> Progress:
             nonlocal logged, images_then
             span = self.clock.seconds - logged
             pace = (self.clock.images - images_then) / span if span > 0 else 0.0
-            left = self.clock.seconds * (1 / self.fraction - 1) if self.fraction > 0 else float("nan")
-            mean = sum(losses) / len(losses) if losses else float("nan")
+            left = self.clock.seconds * (1 / self.fraction - 1) if self.fraction > 0 else math.nan
+            mean, told = self.tally.mean(), tuple(self.messages)
             if event == "log":
-                logged, images_then = self.clock.seconds, self.clock.images
-                losses.clear()
-            return Progress(
-                event, self.clock.step, self.clock.seconds, self.clock.images, self.fraction, mean, pace, left, extra
-            )
+                logged, images_then, self.tally.sums = self.clock.seconds, self.clock.images, self.tally.empty()
+            self.messages.clear()
+            clock = self.clock
+            return Progress(event, clock.step, clock.seconds, clock.images, self.fraction, mean, pace, left, extra, told)
 
-        yield report("ready", messages=tuple(self.messages))
+        def keep() -> bool:
+            """Write a checkpoint; where that fails, say so and go on."""
+            try:
+                self.save()
+            except OSError as error:
+                self.messages.append(f"no checkpoint at step {self.clock.step} ({error}): training goes on and will try again")
+                return False
+            return True
+
+        def keep_at_last() -> None:
+            try:
+                self.save()
+            except OSError as error:
+                raise ScorefieldError(
+                    f"got an error of the system at the last checkpoint, of step {self.clock.step} ({error}), expected to "
+                    "write there: mend it and go on from the checkpoint before, with --resume"
+                ) from None
+
+        if self.world.first:
+            yield report("ready", messages=tuple(self.messages))
         try:
-            while self.fraction < 1:
-                if stop():
-                    self.save()
-                    yield report("stopped")
-                    return
-                start = time.perf_counter()
-                losses.append(self._step())
-                self.clock.seconds += time.perf_counter() - start
-                # A look at the held-out part may cost a step or more: at most a twentieth of the time goes there.
-                if self.clock.seconds - logged >= max(2, 20 * looking) or self.fraction >= 1:
+            while True:
+                tick()
+                asked, seconds = self.world.most(float(stop()), self.clock.seconds if self.world.first else 0.0)
+                self.clock.seconds = seconds  # of the first process: the ranks must not disagree about the end
+                if asked or self.fraction >= 1:
+                    break
+                self._step()
+                if not self.world.first:
+                    self.messages.clear()
+                    continue
+                tick()
+                due = self.clock.step % every == 0 if every else self.clock.seconds - logged >= max(2.0, 20 * looking)
+                if due or self.fraction >= 1:  # by time, at most a twentieth of it goes into looking
                     start = time.perf_counter()
-                    held_out = self.held_out_loss()
+                    found = self._look()
                     looking = time.perf_counter() - start
-                    self.clock.seconds += looking
-                    yield report("log", held_out=held_out, lr=self.optimiser.param_groups[0]["lr"])
-                if any(share <= self.fraction for share in pictures):
-                    pictures = {share for share in pictures if share > self.fraction}
-                    start = time.perf_counter()
+                    yield report("log", **found)
+                elif self.messages:
+                    yield report("warning")
+                if pictures and pictures[0] <= self.fraction:
+                    pictures = [share for share in pictures if share > self.fraction]
                     yield report("picture")
-                    self.clock.seconds += time.perf_counter() - start  # drawing counts: the budget is what a person waits
                 if self.clock.seconds - saved >= budget.checkpoint_seconds and self.fraction < 1:
                     saved = self.clock.seconds
-                    self.save()
-                    yield report("checkpoint")
+                    yield report("checkpoint" if keep() else "warning")
         except NotFinite:
             if self.is_finite():
-                self.save()
+                keep()
             raise
-        self.save()
-        yield report("done")
+        keep_at_last()
+        if self.world.first:
+            yield report("stopped" if asked else "done", **({} if asked else {"averages": self.choose()}))
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error is a lack of memory: PyTorch has a class of its own for it on GPUs, and none on CPUs."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

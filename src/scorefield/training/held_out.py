@@ -1,0 +1,118 @@
+"""The running check on examples that training never sees, with noise that never changes, and what it says about over-fitting.
+
+Noise that is fixed makes two moments of a training comparable example by example: of the differences d_i between the losses now
+and at the best moment so far, mean(d) / (std(d)/sqrt(n)) is how many standard errors the loss rose, however noisy each is.
+
+A data set has one field that fits it best of all, that of its own points (`GaussianMixture.empirical`), and sampling from that
+returns the training examples. How far a model went from learning to memorising is, with the losses of the model on examples
+unseen and seen, and of that optimum on the seen ones,
+
+    memorised = (unseen - seen)/(unseen - optimum)        0: both alike       1: the training set by heart
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefield.data import Dataset
+from scorefield.exact import GaussianMixture
+from scorefield.field import Field
+from scorefield.levels import Levels, thin
+from scorefield.objectives.base import Objective
+from scorefield.objectives.denoising import Denoising
+from scorefield.process import Process
+from scorefield.randomness import Noise, stream_of
+from scorefield.shapes import flat
+
+HELD_OUT = 512  # examples, each with the same noise every time
+PLAIN = 256  # examples of each part in the look at what is memorised
+AFFORDABLE = 5_000_000  # numbers in the training set, above which the memorising optimum costs too much
+CLEAR = 5.0  # standard errors that are no accident
+
+
+class HeldOut:
+    """The check of one run, the best moment that it has seen, and what was said about it."""
+
+    def __init__(self, data: Dataset, objective: Objective, process: Process, seed: int, device: torch.device) -> None:
+        """Choose the examples: at random, since images in class folders come sorted by class."""
+        self.data, self.objective, self.process, self.seed, self.device = data, objective, process, seed, device
+        self.examples = data.affine.encode(data.held_out[thin(len(data.held_out), HELD_OUT)]).to(device)
+        self.best, self.best_step, self.best_training = torch.zeros(0, dtype=torch.float64), 0, math.nan
+        self.said: list[str] = []
+        self._seen: Tensor | None = None
+        self._optimum = torch.zeros(0)
+
+    def _losses(self, objective: Objective, field: Field, examples: Tensor) -> Tensor:
+        noise = Noise(range(len(examples)), stream=stream_of("held out", self.seed), device=self.device)
+        return objective(field, examples, noise=noise).double().cpu() / flat(examples).shape[1]
+
+    @torch.no_grad()
+    def losses(self, field: Field) -> Tensor:
+        """Return the loss per coordinate of every held-out example, `(n,)`, float64, on the CPU."""
+        return self._losses(self.objective, field, self.examples)
+
+    @torch.no_grad()
+    def memorised(self, field: Field) -> float | None:
+        """Return how far the model went towards the memorising optimum.
+
+        Returns:
+            The share, or None where it is too costly, where there are no levels of noise, or where that optimum is no better
+            than the model on unseen examples by 5 standard errors: then there is nothing to gain by learning by heart.
+        """
+        large = self.data.train.numel() > AFFORDABLE or len(self.data.train) < 2
+        if large or not self.process.t_max > self.process.t_min:
+            return None
+        plain = Denoising(density=Levels(8))
+        if self._seen is None:
+            self._seen = self.data.x0(thin(len(self.data.train), PLAIN)).to(self.device)
+            optimum = GaussianMixture.empirical(self.data.x0(slice(None)), self.process)
+            self._optimum = self._losses(plain, optimum, self._seen)
+        unseen, seen = (self._losses(plain, field, some) for some in (self.examples[:PLAIN], self._seen))
+        room = float(unseen.mean() - self._optimum.mean())
+        error = math.sqrt(float(unseen.var()) / len(unseen) + float(self._optimum.var()) / len(self._optimum))
+        return float(unseen.mean() - seen.mean()) / room if room > CLEAR * error else None
+
+    def judge(self, now: Tensor, step: int, training: float, memorised: float | None) -> list[str]:
+        """Take the held-out losses of a step, the training loss around it, and return what a person should be told, once."""
+        warnings: list[str] = []
+        if not len(self.best) or float(now.mean()) < float(self.best.mean()):
+            self.best, self.best_step, self.best_training = now, step, training
+        elif (errors := risen(now, self.best)) > CLEAR and training < self.best_training:
+            warnings.append(
+                f"over-fitting: the held-out loss rose from {float(self.best.mean()):.4g} at step {self.best_step} to "
+                f"{float(now.mean()):.4g} ({errors:.0f} standard errors) while the training loss fell; more examples, "
+                "data.flip, dropout, a smaller network or fewer steps help"
+            )
+        if memorised is not None and memorised > 0.5:
+            warnings.append(
+                f"memorising: the model has gone {memorised:.0%} of the way to reciting its {len(self.data.train)} training "
+                "examples; more examples, data.flip, dropout, a smaller network or fewer steps help"
+            )
+        new = [sentence for sentence in warnings if sentence.partition(":")[0] not in self.said]
+        self.said += [sentence.partition(":")[0] for sentence in new]
+        return new
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a resumed run must know, as JSON values; `best` is kept as a tensor."""
+        known = not math.isnan(self.best_training)
+        return {"best_step": self.best_step, "best_training": self.best_training if known else None, "said": list(self.said)}
+
+    def put_back(self, facts: dict[str, Any], best: Tensor) -> None:
+        """Take up what `facts` returned."""
+        self.best, self.best_step, self.said = best, facts["best_step"], list(facts["said"])
+        self.best_training = math.nan if facts["best_training"] is None else facts["best_training"]
+
+
+def risen(now: Tensor, best: Tensor) -> float:
+    """Return by how many standard errors paired losses have risen.
+
+    >>> risen(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.5, 1.0, 2.5])) > 3
+    True
+    """
+    change = now - best
+    error = float(change.std()) / math.sqrt(len(change))
+    return float(change.mean()) / error if error > 0 else 0.0

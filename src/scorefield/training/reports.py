@@ -1,0 +1,84 @@
+"""What the loop reports, and the running loss by noise level from which it does.
+
+The loss of a batch jumps, because each example was drawn at its own level and levels differ more than models do. The mean over
+all examples since the last report is calmer; by level it says where the model is weak.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from scorefield.process import Process
+
+Event = Literal["ready", "log", "picture", "checkpoint", "warning", "done", "stopped"]
+BINS = 8
+QUIET = 1e-3  # a process may begin without noise; everything below this level counts as one
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What the loop reports.
+
+    Attributes:
+        event: "ready" once before the first step, "log", "picture" (time to draw samples), "checkpoint", "warning" (see
+            `messages`), and at the end "done", or "stopped" if it was asked to.
+        step, seconds, images: how far the run is.
+        fraction: of the budget, 0 to 1.
+        loss: per coordinate, averaged since the last report.
+        images_per_second: since the last report.
+        seconds_left: by the budget, or by the speed so far.
+        extra: held-out loss, learning rate, loss by noise level, ...
+        messages: sentences that a person should see now.
+    """
+
+    event: Event
+    step: int
+    seconds: float
+    images: int
+    fraction: float
+    loss: float
+    images_per_second: float
+    seconds_left: float
+    extra: dict[str, Any] = field(default_factory=dict)
+    messages: tuple[str, ...] = ()
+
+
+class Tally:
+    """Sums and counts of losses since the last report by noise level: `(BINS + 1, 2)`, the last row for those without one."""
+
+    def __init__(self, process: Process, device: torch.device) -> None:
+        """Divide the process's levels into bins of equal width in log sigma."""
+        ends = process.sigma(torch.tensor([process.t_min, process.t_max], dtype=torch.float64)).clamp(min=QUIET)
+        low, high = ends.log().tolist()
+        self.process = process
+        self._edges = torch.linspace(low, high, BINS + 1, dtype=torch.float64, device=device)[1:-1]
+        self._levels = [math.exp(low + (high - low) * (i + 0.5) / BINS) for i in range(BINS)]
+        self.sums = self.empty()
+
+    def empty(self) -> Tensor:
+        """Return no losses, `(BINS + 1, 2)`, float64."""
+        return torch.zeros(BINS + 1, 2, dtype=torch.float64, device=self._edges.device)
+
+    def of(self, losses: Tensor, t: Tensor | None) -> Tensor:
+        """Return the sums and counts of some losses `(batch,)` at times `(batch,)`, or None for no single time each."""
+        if t is None:
+            where = torch.full_like(losses, BINS, dtype=torch.int64)
+        else:
+            where = torch.bucketize(self.process.sigma(t.double()).log(), self._edges)
+        one = torch.stack([losses.double(), torch.ones_like(losses, dtype=torch.float64)], dim=1)
+        return self.empty().index_add_(0, where, one)
+
+    def mean(self) -> float:
+        """Return the mean loss, NaN for none."""
+        total, count = self.sums.sum(dim=0).tolist()
+        return total / count if count else math.nan
+
+    def by_level(self) -> list[tuple[float, float]]:
+        """Return (sigma, mean loss) of every bin in which there were losses, from the least noisy up."""
+        rows = zip(self._levels, self.sums[:BINS].tolist(), strict=True)
+        return [(sigma, total / count) for sigma, (total, count) in rows if count]
