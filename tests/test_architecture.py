@@ -31,7 +31,7 @@ FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right und
     {"config"},
     {"runs"},
     {"training", "recipes", "verification"},
-    {"app"},
+    {"app", "estimator"},
     {"cli", "web"},
     {"__main__"},
 ]

@@ -1,5 +1,10 @@
-"""Guidance: what bends a field. Guidance that changes the score wraps the field, so that every sampler works with it."""
+"""Guidance: what bends a field or a sampler.
 
+Guidance that changes the score wraps the field, and guidance that changes the state wraps the sampler, so that each works with
+all of the other kind.
+"""
+
+from scorefield.guidance.replacement import Filled, Replacement, fill_in
 from scorefield.guidance.temperature import Tempered
 
-__all__ = ["Tempered"]
+__all__ = ["Filled", "Replacement", "Tempered", "fill_in"]

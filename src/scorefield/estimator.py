@@ -1,0 +1,309 @@
+"""scikit-learn's habits: `ScoreDensity().fit(X).sample(n)`, `.score_samples(X)`, `.denoise(X)`, `.impute(X)`.
+
+A score of rows of numbers is learned from X as the command learns it from a file, by the recipe `auto` and the same loop. Columns
+are moved and scaled to mean 0 and standard deviation 1 first, as StandardScaler would do it, z = (X - mean_)/scale_, so that
+
+    samples        leave in X's own units
+    log-densities  are nats of X's own units: log p(X) = log p(z) - sum log scale_
+    noise          of one level in z is noise of standard deviation level·scale_ in X: another in every column
+
+and X times c changes every log-density by exactly -d·log c. `score_samples` is the density seen through noise of the lowest
+level, `smoothing_` in X's units (1 % of each column's standard deviation): data on a grid or a line have no density of their own.
+
+Everything random comes from `random_state` by way of one integer, and a fit depends on the data, the parameters and that integer
+alone as long as its budget is in steps; row i of `impute` has a draw of its own, whatever the other rows are.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from scorefield import registry
+from scorefield.config import of_plain, override, plain
+from scorefield.data import Affine, DataConfig
+from scorefield.data.base import LEAST, build
+from scorefield.errors import ScorefieldError
+from scorefield.guidance.replacement import fill_in
+from scorefield.likelihood import Exact, Hutchinson, data_log_prob, raw_nats
+from scorefield.randomness import Noise, stream_of
+from scorefield.recipes import measure
+from scorefield.runs import build_model
+from scorefield.samplers.base import sample
+from scorefield.training.loop import Progress, Trainer
+
+Array = NDArray[np.float64]
+SMALL = 16  # columns up to which the trace of the log-density is exact
+PIECE = 4096  # rows (times particles) at a time: changes memory, not answers
+
+
+class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """A density of rows of numbers, learned by its score: draw from it, evaluate it, denoise with it, fill gaps with it.
+
+    It follows scikit-learn: works in a Pipeline, under clone and in GridSearchCV (`score` is the mean log-density, so higher is
+    better), takes arrays and data frames, and keeps by joblib or pickle as plain arrays.
+
+    Ctrl-C during `fit` ends it there and keeps what has been learned, with a ConvergenceWarning, as MLPClassifier does.
+
+    Attributes:
+        config_: the whole run as a recipe chose it, a `RunConfig`.
+        field_: the learned field of standardised rows, for every function of scorefield that takes one.
+        mean_, scale_: of every column, `(n_features,)`; a constant column has scale 1.
+        smoothing_: standard deviation of the noise through which the density is seen, per column, in X's units.
+        n_iter_: steps taken.
+        held_out_loss_: per coordinate, on the tenth of the rows that training did not see.
+        n_features_in_, feature_names_in_: as everywhere.
+
+    >>> X = np.random.default_rng(0).normal(size=(200, 2))
+    >>> density = ScoreDensity(max_steps=20, random_state=0).fit(X)
+    >>> density.sample(3).shape, density.score_samples(X[:5]).shape, density.impute([[0.3, np.nan]]).shape
+    ((3, 2), (5,), (1, 2))
+    """
+
+    def __init__(
+        self,
+        *,
+        max_steps: int | None = 1500,
+        max_seconds: float | None = None,
+        recipe: str = "auto",
+        settings: tuple[str, ...] = (),
+        device: str = "cpu",
+        random_state: Any = None,
+        verbose: bool = False,
+    ) -> None:
+        """Hold the parameters; nothing is checked before `fit`.
+
+        Args:
+            max_steps: of the optimiser; the learning rate falls to its end. None needs max_seconds.
+            max_seconds: of training, instead or besides; two fits then differ, as two stopwatches do.
+            recipe: name of the recipe that chooses everything else.
+            settings: `dotted.key=value` changes to its choices, as of `scorefield train --set`: "process.sigma_min=0.05" smooths
+                more, "network.width=64" learns faster.
+            device: cpu, cuda, or auto for cuda where there is one; a network of this size is no slower on a CPU.
+            random_state: an integer, a numpy RandomState, or None for another result every time.
+            verbose: print a line every few seconds of `fit`.
+        """
+        self.max_steps, self.max_seconds, self.recipe, self.settings = max_steps, max_seconds, recipe, settings
+        self.device, self.random_state, self.verbose = device, random_state, verbose
+
+    def fit(self, X: ArrayLike, y: Any = None) -> ScoreDensity:
+        """Learn the score of the rows of X.
+
+        Args:
+            X: `(n, d)`, finite numbers, n >= 8.
+            y: ignored.
+
+        Raises:
+            ValueError: fewer rows than 8, NaN, parameters that do not fit (a `ScorefieldError`).
+            NotFinite: training that diverges.
+        """
+        rows = torch.from_numpy(validate_data(self, X, dtype=np.float64, ensure_min_samples=LEAST, copy=True))
+        where, seed = _device(self.device), _seed(self.random_state)
+        affine = Affine.standard(rows)
+        data = build("X", "vector", rows, DataConfig(seed=seed), affine=lambda train: affine)
+        facts = measure(data)
+        made = registry.find("recipe", self.recipe)(facts)
+        budget = replace(made.config.training, steps=self.max_steps, seconds=self.max_seconds, precision="float32", pictures=0)
+        config = override(replace(made.config, training=budget, seed=seed), list(self.settings))
+        model = build_model(config, data.shape, facts.std, facts.mean)
+        trainer = Trainer(config, data, model, None, where)
+        self.n_iter_, self.held_out_loss_ = 0, math.nan
+        try:
+            for progress in trainer.run():
+                self._watch(progress)
+        except KeyboardInterrupt:  # the average changes in one call, after the step: it is whole
+            warnings.warn(
+                f"fit was interrupted after {trainer.clock.step} steps; what has been learned so far is kept",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        self.n_iter_ = trainer.clock.step
+        self.config_, self._affine, self._std = config, affine, facts.std
+        # float64: one row's answer is then the same to a dozen digits whatever batch it is in
+        self.field_ = trainer.average.double().eval().requires_grad_(False)
+        self._name()
+        return self
+
+    def sample(self, n_samples: int = 1, random_state: Any = None) -> Array:
+        """Return draws from the density, `(n_samples, d)`, in X's units.
+
+        Args:
+            n_samples: how many, >= 1.
+            random_state: as of the estimator; None for another result every time.
+        """
+        check_is_fitted(self)
+        if n_samples < 1:
+            raise ScorefieldError(f"got n_samples = {n_samples}, expected at least 1: ask for more")
+        noise = self._noise(n_samples, "sample", _seed(random_state))
+        drawn = [sample(self.field_, noise=noise[piece]) for piece in _pieces(n_samples)]
+        return self._raw(torch.cat(drawn))
+
+    def score_samples(self, X: ArrayLike) -> Array:
+        """Return the log-density of each row, `(n,)`, in nats of X's own units, by the probability flow.
+
+        Args:
+            X: `(n, d)`, finite. Up to 16 columns the trace is exact; above, 8 fixed random probes a row estimate it.
+        """
+        check_is_fitted(self)
+        z = self._standard(validate_data(self, X, reset=False, dtype=np.float64))
+        trace = Exact() if z.shape[1] <= SMALL else Hutchinson()
+        noise = self._noise(1, "probes", 0)  # one seed for all rows: a row's answer does not depend on its place
+        found = [
+            data_log_prob(
+                self.field_, z[some], noise=noise[torch.zeros(len(z[some]), dtype=torch.long)], divergence=trace, within=None
+            ).value
+            for some in _pieces(len(z))
+        ]
+        return _array(raw_nats(torch.cat(found), self._affine, self.field_.shape))
+
+    def score(self, X: ArrayLike, y: Any = None) -> float:
+        """Return the mean log-density of the rows, nats; higher is better. y is ignored."""
+        return float(self.score_samples(X).mean())
+
+    def denoise(self, X: ArrayLike, noise_std: float | ArrayLike | None = None) -> Array:
+        """Return the mean of the clean row given the noisy one, E[x | x + noise = X], `(n, d)`, in X's units.
+
+        Args:
+            X: noisy rows, `(n, d)`, finite.
+            noise_std: standard deviation of the noise in X's own units, one number or one per column. What was learned is noise
+                of one level for standardised columns, so it must be the same multiple of `scale_` in every column, to 1 %:
+                `0.1 * density.scale_`, or one number after a StandardScaler. None for 0.1·scale_.
+
+        Raises:
+            ScorefieldError: noise of another shape, or of a level that was not learned.
+        """
+        check_is_fitted(self)
+        z = self._standard(validate_data(self, X, reset=False, dtype=np.float64))
+        asked = 0.1 * self.scale_ if noise_std is None else np.asarray(noise_std, dtype=np.float64)
+        if asked.shape not in ((), (z.shape[1],)) or not bool((np.isfinite(asked) & (asked > 0)).all()):
+            raise ScorefieldError(
+                f"got noise_std {noise_std}, expected a positive number or {z.shape[1]} of them: 0.1 * density.scale_, say"
+            )
+        levels = np.broadcast_to(asked, self.scale_.shape) / self.scale_
+        level = float(np.exp(np.log(levels).mean()))
+        if levels.max() > 1.01 * levels.min():
+            raise ScorefieldError(
+                f"got noise of {levels.min():.3g} to {levels.max():.3g} times the columns' standard deviations, expected the same "
+                "multiple in every column: pass multiple * density.scale_, or put a StandardScaler before"
+            )
+        process = self.field_.process
+        ends = torch.tensor([process.t_min, process.t_max], dtype=torch.float64)
+        low, high = (process.sigma(ends) / process.alpha(ends)).tolist()
+        if not low <= level <= high:
+            raise ScorefieldError(
+                f"got noise of {level:.3g} times the columns' standard deviations, expected {low:.3g} to {high:.3g}, which was "
+                "learned: choose a level between"
+            )
+        t = process.time_of_sigma(torch.tensor([level], dtype=torch.float64))
+        x = process.alpha(t).to(z.device) * z
+        clean = [self.field_(x[some], t.to(z.device).expand(len(x[some]))).denoised for some in _pieces(len(x))]
+        return self._raw(torch.cat(clean))
+
+    def impute(
+        self, X: ArrayLike, n_draws: int = 1, *, mean: bool = False, particles: int = 16, random_state: Any = None
+    ) -> Array:
+        """Fill what is missing given what is there, by `guidance.replacement.fill_in`.
+
+        Args:
+            X: `(n, d)`, NaN where a value is missing, any pattern.
+            n_draws: independent draws for each row, >= 1.
+            mean: return the mean given what is there instead, over all particles of the draws.
+            particles: of each draw; more are nearer the truth, and slower.
+            random_state: as of the estimator; None for another result every time.
+
+        Returns:
+            `(n, d)`, or `(n_draws, n, d)` for several draws, in X's units, observed values untouched.
+        """
+        check_is_fitted(self)
+        raw = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
+        if n_draws < 1 or particles < 1:
+            raise ScorefieldError(f"got n_draws = {n_draws}, particles = {particles}, expected at least 1: ask for more")
+        seed, missing = _seed(random_state), np.isnan(raw)
+        gaps = np.flatnonzero(missing.any(axis=1))
+        known, filled = self._standard(raw[gaps]), np.repeat(raw[None], n_draws, axis=0)
+        for draw in range(n_draws if len(gaps) else 0):
+            noise = self._noise(len(raw), "impute", seed, draw)[torch.from_numpy(gaps)]
+            found = [
+                fill_in(self.field_, known[some], noise=noise[some], particles=particles)
+                for some in _pieces(len(gaps), max(1, PIECE // particles))
+            ]
+            x = self._raw(torch.cat([one.mean if mean else one.x for one in found]))
+            filled[draw, gaps] = np.where(missing[gaps], x, raw[gaps])
+        if mean:
+            return np.asarray(filled.mean(axis=0))
+        return np.asarray(filled[0] if n_draws == 1 else filled)
+
+    # --- within ------------------------------------------------------------------------------------------------------
+
+    def _name(self) -> None:
+        """Set what is known of the fitted density."""
+        self.mean_, self.scale_ = np.array(self._affine.shift), np.array(self._affine.scale)
+        process = self.field_.process
+        low = torch.tensor(process.t_min, dtype=torch.float64)
+        self.smoothing_ = float(process.sigma(low) / process.alpha(low)) * self.scale_
+
+    def _watch(self, progress: Progress) -> None:
+        self.held_out_loss_ = progress.extra.get("held_out", self.held_out_loss_)
+        if self.verbose and progress.event in ("log", "done"):
+            done = f"[ScoreDensity] {progress.fraction:4.0%}, step {progress.step}, {progress.seconds:.0f} s"
+            print(f"{done}, held-out loss {self.held_out_loss_:.4f}")
+
+    def _noise(self, count: int, *purpose: object) -> Noise:
+        return Noise(range(count), stream=stream_of("estimator", *purpose), device=self.field_.data_mean.device)
+
+    def _standard(self, raw: Array) -> Tensor:
+        return torch.from_numpy((raw - self.mean_) / self.scale_).to(self.field_.data_mean.device)
+
+    def _raw(self, z: Tensor) -> Array:
+        return _array(self._affine.decode(z))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return plain values and arrays: a pickle then holds no tensor, no device and no code but this class."""
+        state: dict[str, Any] = dict(super().__getstate__())
+        if "field_" in state:
+            weights = {name: value.cpu().numpy() for name, value in state.pop("field_").state_dict().items()}
+            state["_kept"] = plain(state.pop("config_")), plain(state.pop("_affine")), weights
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        kept = state.pop("_kept", None)
+        super().__setstate__(state)
+        if kept is not None:
+            config, affine, weights = kept
+            self.config_, self._affine = of_plain(config), Affine(**affine)
+            model = build_model(self.config_, (self.n_features_in_,), self._std).double()
+            model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()})
+            self.field_ = model.eval().requires_grad_(False)
+
+
+def _array(x: Tensor) -> Array:
+    return np.asarray(x.detach().cpu().numpy(), dtype=np.float64)
+
+
+def _pieces(count: int, size: int = PIECE) -> list[slice]:
+    return [slice(first, min(first + size, count)) for first in range(0, count, size)]
+
+
+def _seed(random_state: Any) -> int:
+    """Return the integer that stands for a random state: itself if it is one, else drawn from it."""
+    return int(check_random_state(random_state).randint(2**31 - 1))
+
+
+def _device(name: str) -> torch.device:
+    if name not in ("auto", "cpu", "cuda"):
+        raise ScorefieldError(f"got device {name!r}, expected auto, cpu or cuda: name one of them")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ScorefieldError("got device cuda on a machine where torch sees none, expected a CUDA device: use cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
