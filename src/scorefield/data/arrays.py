@@ -1,35 +1,46 @@
-"""Arrays: a .npy file, or the arrays of a .npz file, as vectors or images.
+"""Arrays: a .npy file, or the arrays of a .npz file, as vectors, images or signals.
 
 What an array means is read off its type and shape, never guessed from its values alone:
 
     (n, d)                                        vectors, standardised column by column
     (n, h, w), (n, h, w, c), (n, c, h, w)         images with c = 1, 3 or 4 (transparent, put on white)
+    (n, a, b), one of a, b over 4 times the other   signals: the short side is the channels, standardised channel by channel
 
+`data.kind` says it instead: "signal" reads (n, length) and (n, channels, length) as they are, "vector" lays any shape out flat.
 8-bit images range over 0..255. Float images must lie in [0, 1], [-1, 1] or [0, 255], the first that fits. Nothing is unpickled.
+
+A large array stays in its file: 8-bit images and float32 numbers are mapped as they lie, anything else is converted piece by
+piece into a store, and every check walks through pieces, so that the memory taken does not grow with the file.
 """
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.lib import format as npy
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
+from torch import Tensor
 
-from scorefield.data.base import Affine, DataConfig, Dataset, build
-from scorefield.data.images import square
+from scorefield.data.base import NUMBERS, Affine, DataConfig, Dataset, Kind, Problem, Rows, build, release
+from scorefield.data.images import fitted
+from scorefield.data.store import AS_TENSOR, IN_MEMORY, Store
 from scorefield.errors import NotFinite, ScorefieldError
 
 Array = NDArray[Any]
 KEYS = ("images", "x", "X", "data", "train")
 MOST_BYTES = 8 * 2**30
 RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
+LONG = 4  # times the other side: what is longer is no picture
 
 
 def read(file: str, config: DataConfig) -> Dataset:
-    """Read vectors or images from a .npy or .npz file.
+    """Read vectors, images or signals from a .npy or .npz file.
 
     Args:
         file: path of the file; a .npz may hold integer `labels` (or `y`) and names, `classes`.
@@ -50,25 +61,62 @@ def read(file: str, config: DataConfig) -> Dataset:
     except Exception as cause:  # numpy, zipfile and zlib raise anything on broken files
         expected = "expected a whole .npy or .npz file of plain numbers, without Python objects: save it again with numpy.save"
         raise ScorefieldError(f"got {name!r}, which cannot be read ({cause}), {expected}") from cause
+    return of_array(array, name, config, targets=targets, titles=titles)
+
+
+def of_array(
+    array: Array,
+    name: str,
+    config: DataConfig,
+    *,
+    targets: Array | None = None,
+    titles: Array | None = None,
+    problems: tuple[Problem, ...] = (),
+) -> Dataset:
+    """Read vectors, images or signals from an array.
+
+    Args:
+        array: the examples, first axis n; one that is mapped from a file may be larger than the memory.
+        name: what messages call it.
+        config: how it is read.
+        targets: labels `(n,)` or `(n, 1)`, whole numbers or texts, or None.
+        titles: names of labels that count from 0, or None.
+        problems: what was found before.
+
+    Raises:
+        ScorefieldError: as `read`.
+    """
+    notes: list[str] = []
+    kind = _kind(array, name, config.kind)
+    labels, classes = _labels(targets, titles, len(array), notes)
+    affine: Callable[[Tensor | Rows], Affine]
+    if kind == "image":
+        raw, fixed = _images(array, name, config, notes)
+        affine = lambda train: fixed  # noqa: E731
+    elif kind == "signal":
+        raw, affine = _signals(array, name, config.kind), lambda train: Affine.standard(train, per_channel=True)
+    else:
+        raw, affine = _vectors(array, name, notes), Affine.standard
+    if config.kind == "auto" and array.ndim == 3:
+        shape = "x".join(str(size) for size in raw.shape[1:])
+        notes.append(f"Read as {kind}s of shape {shape}, by the lengths of the axes; data.kind says otherwise.")
+    return build(name, kind, raw, config, affine=affine, labels=labels, classes=classes, notes=tuple(notes), problems=problems)
+
+
+def _kind(array: Array, name: str, asked: str) -> Kind:
+    """Return what an example is."""
     if array.dtype.kind not in "fiub" or array.ndim not in (2, 3, 4) or array.size == 0:
         expected = "expected numbers of shape (n, d), (n, h, w), (n, h, w, c) or (n, c, h, w): reshape or convert it"
         raise ScorefieldError(f"got an array of shape {array.shape} and type {array.dtype} in {name!r}, {expected}")
-    notes: list[str] = []
-    labels, classes = _labels(targets, titles, len(array), notes)
-    if array.ndim == 2:
-        raw, affine = _vectors(array, name, notes), None
-    else:
-        raw, affine = _images(array, name, config, notes)
-    return build(
-        name,
-        "vector" if affine is None else "image",
-        torch.from_numpy(raw),
-        config,
-        affine=lambda train: affine or Affine.standard(train),
-        labels=labels,
-        classes=classes,
-        notes=tuple(notes),
-    )
+    if (asked, array.ndim) in (("image", 2), ("signal", 4)):
+        expected = "(n, length) or (n, channels, length)" if asked == "signal" else "(n, h, w), (n, h, w, c) or (n, c, h, w)"
+        raise ScorefieldError(f"got an array of shape {array.shape} in {name!r}, expected {asked}s, {expected}: reshape it")
+    if asked in ("image", "signal"):
+        return "image" if asked == "image" else "signal"
+    if asked == "vector" or array.ndim == 2:
+        return "vector"
+    long = array.ndim == 3 and max(array.shape[1:]) > LONG * min(array.shape[1:])
+    return "signal" if long else "image"
 
 
 def _load(file: str, name: str) -> tuple[Array, Array | None, Array | None]:
@@ -83,15 +131,50 @@ def _load(file: str, name: str) -> tuple[Array, Array | None, Array | None]:
         key = next((key for key in KEYS if key in loaded.files), None) or _only(loaded, name)
         label = next((key for key in ("labels", "y") if key in loaded.files), None)
         titles = loaded["classes"] if "classes" in loaded.files else None
-        return loaded[key], loaded[label] if label else None, titles
+        return _unpack(loaded, key), loaded[label] if label else None, titles
+
+
+def _open(loaded: NpzFile, key: str) -> tuple[Any, tuple[int, ...], bool, np.dtype[Any]]:
+    """Return the stream of an array behind its header, its shape, whether columns come first, and its type."""
+    archive: Any = loaded.zip
+    member = f"{key}.npy" if f"{key}.npy" in archive.namelist() else key
+    stream = archive.open(member)
+    version = npy.read_magic(stream)
+    header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, by_columns, dtype = header(stream)
+    claimed, there = math.prod(shape) * dtype.itemsize, archive.getinfo(member).file_size - stream.tell()
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    if min(shape, default=0) < 0 or claimed > there:
+        raise ValueError(f"its header claims {claimed} bytes where there are {there}")
+    return stream, shape, by_columns, dtype
+
+
+def _unpack(loaded: NpzFile, key: str) -> Array:
+    """Return an array of an archive, piece by piece into a file if it is large."""
+    stream, shape, by_columns, dtype = _open(loaded, key)
+    with stream:
+        if math.prod(shape) * dtype.itemsize <= IN_MEMORY or by_columns or dtype.kind not in "fiub" or dtype.itemsize > 8:
+            return loaded[key]
+        native, row = dtype.newbyteorder("="), math.prod(shape[1:])
+        store, step = Store(shape[0], shape[1:], native.type), max(1, NUMBERS // row)
+        for first in range(0, shape[0], step):
+            count = min(step, shape[0] - first)
+            values = np.frombuffer(stream.read(count * row * dtype.itemsize), dtype)
+            store.extend(values.reshape(count, *shape[1:]).astype(native))
+        return np.asanyarray(store.finish())
 
 
 def _only(loaded: NpzFile, name: str) -> str:
     """Return the key of the only array that can be data."""
-    found = {key: loaded[key] for key in loaded.files}
-    fit = [key for key, array in found.items() if array.ndim >= 2 and (array.dtype.kind == "f" or array.dtype == np.uint8)]
+    found = {}
+    for key in loaded.files:
+        stream, shape, _, dtype = _open(loaded, key)
+        stream.close()
+        found[key] = shape, dtype
+    fit = [key for key, (shape, dtype) in found.items() if len(shape) >= 2 and (dtype.kind == "f" or dtype == np.uint8)]
     if len(fit) != 1:
-        have = ", ".join(f"{key} {array.shape} {array.dtype}" for key, array in found.items()) or "nothing"
+        have = ", ".join(f"{key} {shape} {dtype}" for key, (shape, dtype) in found.items()) or "nothing"
         raise ScorefieldError(f"got {name!r} with {have}, expected one array of data: call it 'images' or 'x'")
     return fit[0]
 
@@ -117,65 +200,112 @@ def _labels(
     return torch.from_numpy(places.astype(np.int64)), tuple(str(value) for value in values)
 
 
-def _floats(array: Array, name: str) -> NDArray[np.float32]:
-    """Return a float32 copy; raises `NotFinite` with the place of the first value that is not a finite float32."""
-    with np.errstate(over="ignore"):
-        values = np.array(array, dtype=np.float32)
-    bad = ~np.isfinite(values)
-    if bad.any():
-        place = [int(i) for i in np.unravel_index(bad.argmax(), bad.shape)]
-        found = f"got {int(bad.sum())} NaN, infinite or too large values in {name!r}, the first at {place}"
+def _walk(array: Array) -> Iterator[tuple[int, Array]]:
+    """Return an array piece by piece, each with the number of its first row; pages of a file are let go behind."""
+    step = max(1, NUMBERS // math.prod(array.shape[1:]))
+    for first in range(0, len(array), step):
+        yield first, array[first : first + step]
+        release(array)
+
+
+def _range(array: Array, name: str) -> tuple[float, float]:
+    """Return the ends of the values as float32; raises `NotFinite` with the place of the first one that is not finite."""
+    count, place, least, most = 0, list[int](), math.inf, -math.inf
+    for first, piece in _walk(array):
+        if piece.dtype.kind == "f":
+            with np.errstate(over="ignore"):
+                piece = piece.astype(np.float32)
+            if (bad := ~np.isfinite(piece)).any():
+                row, *others = (int(i) for i in np.unravel_index(bad.argmax(), bad.shape))
+                count, place = count + int(bad.sum()), place or [first + row, *others]
+                continue
+        least, most = min(least, float(piece.min())), max(most, float(piece.max()))
+    if count:
+        found = f"got {count} NaN, infinite or too large values in {name!r}, the first at {place}"
         raise NotFinite(f"{found}, expected finite float32 numbers: remove or fill them")
-    return values
+    return least, most
 
 
-def _vectors(array: Array, name: str, notes: list[str]) -> NDArray[np.float32]:
+def _taken(array: Array, turn: Callable[[Array], Array], dtype: type[np.generic]) -> Tensor | Array:
+    """Return turn(array): a large array of the right type, of which turn is a view, stays where it is."""
+    first = turn(array[:1])
+    size = len(array) * math.prod(first.shape[1:]) * np.dtype(dtype).itemsize
+    if size > AS_TENSOR and array.dtype == dtype and array.flags.c_contiguous and np.shares_memory(first, array):
+        return turn(array)
+    store = Store(len(array), first.shape[1:], dtype)
+    with np.errstate(over="ignore"):
+        for _, piece in _walk(array):
+            store.extend(turn(piece))
+    return store.finish()
+
+
+def _vectors(array: Array, name: str, notes: list[str]) -> Tensor | Array:
     """Return vectors as float32, with a note on constant columns and on those that float32 is too coarse for."""
-    values = _floats(array, name)
-    constant = values.min(axis=0) == values.max(axis=0)
-    if constant.any():
+    _range(array, name)
+    start = array[0].reshape(-1).astype(np.float64)
+    low, high = start.copy(), start.copy()
+    total, squares, coarse = (np.zeros_like(start) for _ in range(3))
+    for _, piece in _walk(array):
+        exact = piece.reshape(len(piece), -1).astype(np.float64)
+        low, high = np.minimum(low, exact.min(axis=0)), np.maximum(high, exact.max(axis=0))
+        coarse = np.maximum(coarse, np.abs(exact.astype(np.float32) - exact).max(axis=0))
+        exact -= start  # the variance of differences loses no digits to a far mean
+        total, squares = total + exact.sum(axis=0), squares + np.square(exact).sum(axis=0)
+    spread = np.sqrt(np.maximum(squares / len(array) - np.square(total / len(array)), 0))
+    if (constant := low == high).any():
         notes.append(f"Constant columns, which keep scale 1: {np.flatnonzero(constant).tolist()}.")
-    coarse = np.abs(values - array.astype(np.float64)).max(axis=0) > 0.01 * array.std(axis=0, dtype=np.float64)
-    coarse &= array.max(axis=0) > array.min(axis=0)
-    if coarse.any():
-        columns = np.flatnonzero(coarse).tolist()
+    if (rounded := ~constant & (coarse > 0.01 * spread)).any():
+        columns = np.flatnonzero(rounded).tolist()
         notes.append(f"float32 rounds these columns by over 1% of their spread: {columns}; subtract their mean first.")
-    return values
+    return _taken(array, lambda piece: piece.reshape(len(piece), -1), np.float32)
 
 
-def _images(array: Array, name: str, config: DataConfig, notes: list[str]) -> tuple[Array, Affine]:
+def _signals(array: Array, name: str, asked: str) -> Tensor | Array:
+    """Return signals `(n, channels, length)` as float32."""
+    _range(array, name)
+    swapped = asked == "auto" and array.shape[1] > array.shape[2]
+
+    def turn(piece: Array) -> Array:
+        return piece[:, None] if piece.ndim == 2 else piece.transpose(0, 2, 1) if swapped else piece
+
+    return _taken(array, turn, np.float32)
+
+
+def _images(array: Array, name: str, config: DataConfig, notes: list[str]) -> tuple[Tensor | Array, Affine]:
     """Return images `(n, c, h, w)` and the map of their range to [-1, 1]."""
-    low, high = RANGES[-1]
-    if array.dtype.kind in "fb":
-        array = _floats(array, name)
-        least, most = float(array.min()), float(array.max())
+    (low, high), (least, most) = RANGES[-1], _range(array, name)
+    floats = array.dtype.kind in "fb"
+    if floats:
         fit = [(low, high) for low, high in RANGES if low <= least and most <= high]
         if not fit or (fit[0][1] == 255 and most < 2):  # a hair above 1 is a rounding, not a picture of 255 greys
             expected = "expected images in [0, 1], [-1, 1] or [0, 255]: rescale them"
-            raise ScorefieldError(f"got values from {least:.6g} to {most:.6g} in {name!r}, {expected}")
+            raise ScorefieldError(f"got values from {least:.6g} to {most:.6g} in {name!r}, {expected}, or set data.kind=signal")
         low, high = fit[0]
-    elif array.dtype != np.uint8 and (array.min() < 0 or array.max() > 255):
-        found = f"got values from {array.min()} to {array.max()} in {name!r}"
-        raise ScorefieldError(f"{found}, expected images in [0, 255]: rescale them")
-    else:
-        array = array.astype(np.uint8)
-        if array.max() <= 1:
-            notes.append("All values are 0 or 1 of 255: multiply by 255 if these are black-and-white images.")
+    elif least < 0 or most > 255:
+        found = f"got values from {least:.0f} to {most:.0f} in {name!r}"
+        raise ScorefieldError(f"{found}, expected images in [0, 255]: rescale them, or set data.kind=signal")
+    elif most <= 1:
+        notes.append("All values are 0 or 1 of 255: multiply by 255 if these are black-and-white images.")
     first, last = array.shape[1] in (1, 3, 4), array.shape[-1] in (1, 3, 4)
-    if array.ndim == 3:
-        array = array[:, None]
-    elif last:
-        if first:
-            notes.append(f"The shape {array.shape} could have its channels first or last: they were read as last.")
-        array = array.transpose(0, 3, 1, 2)
-    elif not first:
+    if array.ndim == 4 and not first and not last:
         found = f"got images of shape {array.shape} in {name!r}"
         raise ScorefieldError(f"{found}, expected 1, 3 or 4 channels on the second or the last axis: choose some")
-    if array.shape[1] == 4:
-        alpha = (array[:, 3:] - low) / (high - low)
-        flat = array[:, :3] * alpha + high * (1 - alpha)
-        array = (flat.round() if array.dtype == np.uint8 else flat).astype(array.dtype)
+    if array.ndim == 4 and first and last:
+        notes.append(f"The shape {array.shape} could have its channels first or last: they were read as last.")
+    transparent = array.ndim == 4 and array.shape[-1 if last else 1] == 4
+    if transparent:
         notes.append("The fourth channel was read as opacity, and the images were put on white.")
-    if config.size is not None:
-        array = np.stack([square(image, config.size) for image in array]).clip(low, high).astype(array.dtype)
-    return np.ascontiguousarray(array), Affine.between(low, high)
+    dtype = np.float32 if floats else np.uint8
+
+    def turn(piece: Array) -> Array:
+        planes = piece[:, None] if piece.ndim == 3 else piece.transpose(0, 3, 1, 2) if last else piece
+        planes = planes.astype(dtype, copy=False)
+        if transparent:
+            alpha = (planes[:, 3:] - low) / (high - low)
+            flat = planes[:, :3] * alpha + high * (1 - alpha)
+            planes = (flat if floats else flat.round()).astype(dtype)
+        if config.size is not None:
+            planes = np.stack([fitted(image, config.size, config.fit) for image in planes]).clip(low, high).astype(dtype)
+        return planes
+
+    return _taken(array, turn, dtype), Affine.between(low, high)
