@@ -96,6 +96,7 @@ def test_a_setting_that_json_leaves_out_takes_its_default() -> None:
 def _another(key: str, value: Any) -> Any:
     """Return a legal value other than the one that is there."""
     known = {"source": "photos", "recipe": "mine", "precision": "float32", "label": "t", "betas": [0.8, 0.95]}
+    known |= {"fit": "pad", "kind": "image"}
     known |= {"channels": [16, 48, 64], "size": 16, "levels": 12, "steps": 7, "eps": 1e-4, "held_out": 0.25, "tau": 0.1}
     last = key.rpartition(".")[2]
     if last in known:

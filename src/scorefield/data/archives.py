@@ -22,7 +22,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass as plain
 from dataclasses import field
 from functools import partial
-from typing import BinaryIO
 
 from scorefield.data.base import Problem
 from scorefield.errors import ScorefieldError
@@ -38,6 +37,9 @@ MOST_RATIO = 100  # of a member over 1 MiB, unpacked to packed; picture files ar
 PLAIN_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others unpack whole blocks, whatever was asked for
 
 
+Content = io.BufferedReader | io.BytesIO
+
+
 @plain(frozen=True)
 class Entry:
     """One image file.
@@ -51,7 +53,7 @@ class Entry:
 
     path: str
     size: int
-    open: Callable[[], BinaryIO] = field(repr=False)
+    open: Callable[[], Content] = field(repr=False)
     label: str | None = None
 
 
@@ -148,7 +150,7 @@ def _of_file(place: str, path: str) -> Entry:
     return Entry(path, status.st_size, partial(_content, place))
 
 
-def _content(place: str) -> BinaryIO:
+def _content(place: str) -> Content:
     return open(place, "rb")
 
 
@@ -221,7 +223,7 @@ def _check(info: zipfile.ZipInfo, seen: set[str]) -> None:
         raise ValueError(f"unpacks to more than {MOST_RATIO} times its size, as a zip bomb does")
 
 
-def _unpack(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> BinaryIO:
+def _unpack(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Content:
     """Return the content of a member, which must be what the directory promised."""
     with archive.open(info) as member:
         content = member.read(info.file_size + 1)  # never more than was promised; the checksum is compared at its end

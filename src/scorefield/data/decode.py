@@ -118,6 +118,8 @@ def _open(entry: Entry) -> Iterator[Image.Image]:
 
 def _orientation(image: Image.Image) -> int:
     """Return how the camera was held, 1 (upright) to 8."""
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1  # or Pillow would decode all of it, to look behind the pixels
     try:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception:  # broken notes of a camera do not make its picture unreadable
@@ -142,25 +144,32 @@ def look(entry: Entry) -> Look:
 def decode(entry: Entry, mode: str, size: Size, fit: str) -> NDArray[np.uint8]:
     """Return the pixels of an image, upright and of the wanted mode and size, `(channels, height, width)`."""
     with _open(entry) as image, one_at_a_time if image.width * image.height > LARGE else nullcontext():
+        # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size: to twice what is wanted at least, so that Lanczos does the rest.
         if image.format in ("JPEG", "MPO"):
-            # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size; to twice the wanted size, so that Lanczos does the rest.
-            lying = _orientation(image) in (5, 6, 7, 8)
-            scale = growth((image.width, image.height) if lying else (image.height, image.width), size, fit)
+            scale = _growth_of(image, size, fit)
             image.draft(None, (int(2 * scale * image.width) + 1, int(2 * scale * image.height) + 1))
         image.load()
-        stored = _plain(image, mode)
+        step = int(1 / (3 * _growth_of(image, size, fit))) if image.width * image.height > LARGE else 1
+        stored = _plain(image, mode, max(step, 1))
         turn = TURN.get(_orientation(image))
     upright = stored if turn is None else turn(stored)
     return np.ascontiguousarray(fitted(upright.transpose(2, 0, 1), size, fit))
 
 
-def _plain(image: Image.Image, mode: str) -> NDArray[np.uint8]:
-    """Return pixels `(height, width, channels)` as they are stored, strip by strip, which keeps copies small."""
-    out = np.empty((image.height, image.width, 1 if mode == "L" else 3), dtype=np.uint8)
-    rows = max(STRIP // image.width, 1)
-    for top in range(0, image.height, rows):
-        bottom = min(top + rows, image.height)
-        strip = image.crop((0, top, image.width, bottom)) if bottom - top < image.height else image
+def _growth_of(image: Image.Image, size: Size, fit: str) -> float:
+    """Return by how much an opened image grows on its way to the wanted size."""
+    lying = _orientation(image) in (5, 6, 7, 8)
+    return growth((image.width, image.height) if lying else (image.height, image.width), size, fit)
+
+
+def _plain(image: Image.Image, mode: str, step: int) -> NDArray[np.uint8]:
+    """Return pixels `(height, width, channels)` as they are stored, means of `step` by `step`; by strips: copies stay small."""
+    height, width = -(-image.height // step), -(-image.width // step)
+    out = np.empty((height, width, 1 if mode == "L" else 3), dtype=np.uint8)
+    rows = max(STRIP // image.width // step, 1)  # of the result
+    for top in range(0, height, rows):
+        bottom = min(top + rows, height)
+        strip = image.crop((0, top * step, image.width, min(bottom * step, image.height))) if rows < height else image
         if strip.mode.startswith("I"):
             wide = np.asarray(strip).astype(np.int64)
             if wide.min() < 0 or wide.max() > 65535:
@@ -168,5 +177,5 @@ def _plain(image: Image.Image, mode: str) -> NDArray[np.uint8]:
             strip = Image.fromarray(((wide + 128) // 257).astype(np.uint8))
         if strip.has_transparency_data:
             strip = Image.alpha_composite(Image.new("RGBA", strip.size, "white"), strip.convert("RGBA"))
-        out[top:bottom] = np.asarray(strip.convert(mode)).reshape(bottom - top, image.width, -1)
+        out[top:bottom] = np.asarray(strip.convert(mode).reduce(step)).reshape(bottom - top, width, -1)
     return out

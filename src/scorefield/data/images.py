@@ -39,9 +39,9 @@ AHEAD = 2**26  # bytes of files that may wait for their turn
 KEPT_SIDE = 256  # images of one size up to here stay as they are
 CHOSEN_SIDE = 64  # what is chosen otherwise, unless the images are smaller: small enough to train soon
 ODD = {  # what may be said of an image that is used all the same
-    "frames": "has several frames, of which the first was used",
-    "plain": "is of one colour all over",
-    "copy": "has the same pixels as",
+    "frames": "several frames, of which the first is used",
+    "plain": "one colour all over",
+    "copy": "the same pixels as",
 }
 
 
@@ -138,8 +138,8 @@ def _some(problems: list[Problem], most: int = 5) -> str:
 
 def _summary(found: list[Problem]) -> str:
     """Return a note on odd images of one kind."""
-    more = f", and so {'do' if 'same' in found[0].cause else 'are'} {len(found) - 1} more" if len(found) > 1 else ""
-    return f"{found[0].where!r} {found[0].cause}{more}."
+    more = f"; {len(found) - 1} more are like that" if len(found) > 1 else ""
+    return f"{found[0].where!r}: {found[0].cause}{more}."
 
 
 def _each(function: Callable[[Entry], T], entries: Iterable[Entry]) -> Iterator[tuple[Entry, T | str]]:
