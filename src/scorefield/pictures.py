@@ -144,6 +144,43 @@ def scatter(
     return _render(figure)
 
 
+def _small(count: int) -> tuple[Any, Sequence[Any]]:
+    """Return a figure and `count` small axes on it, side by side as in a grid."""
+    figure, axes = _figure(9, 9)
+    axes.remove()
+    across = math.ceil(math.sqrt(count))
+    down = math.ceil(count / across)
+    figure.set_size_inches(9, min(9, 2.4 * down))
+    return figure, [figure.add_subplot(down, across, i + 1) for i in range(count)]
+
+
+def lines(signals: Tensor, limits: tuple[float, float] | None = None) -> Image.Image:
+    """Plot the first 16 signals `(n, channels, length)`, each on axes of its own, one line a channel."""
+    figure, axes = _small(min(len(signals), 16))
+    for one, signal in zip(axes, signals.numpy(), strict=False):
+        one.plot(signal.T, lw=0.8)
+        one.tick_params(labelsize=6)
+        one.set(ylim=limits)
+    return _render(figure)
+
+
+def histograms(table: Mapping[str, Sequence[Any]], most: int = 9) -> Image.Image:
+    """Plot how the values of a table's first columns are distributed: numbers in bins, everything else counted."""
+    figure, axes = _small(min(len(table), most))
+    for one, (name, column) in zip(axes, table.items(), strict=False):
+        known = [value for value in column if value is not None]
+        if known and not isinstance(known[0], str | bool):
+            one.hist(known, bins=30, color="tab:blue")
+        else:
+            texts, counts = np.unique([str(value) for value in known], return_counts=True)
+            order = np.argsort(-counts, kind="stable")[:12]
+            one.barh([text[:16] for text in texts[order]][::-1], counts[order][::-1], color="tab:blue")
+        missing = f", {len(column) - len(known)} missing" if len(known) < len(column) else ""
+        one.set_title(f"{name[:24]}{missing}".replace("$", r"\$"), fontsize=8)
+        one.tick_params(labelsize=6)
+    return _render(figure)
+
+
 def loss_by_level(sigmas: Sequence[float], curves: Mapping[str, Sequence[float]], title: str) -> Image.Image:
     """Plot ‖sigma·score + noise‖²/d against sigma, one line a curve; 1 is what knowing nothing gives."""
     figure, axes = _figure(7, 4.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from PIL.Image import Image
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from scorefield import pictures, registry
 from scorefield.data import Affine
+from scorefield.data.tables import decode
 from scorefield.errors import ScorefieldError, unknown
 from scorefield.field import Field
 from scorefield.guidance import Tempered
@@ -37,10 +39,21 @@ def pick_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def picture_of(kind: str, raw: Tensor, affine: Affine, columns: int | None = None) -> Image:
-    """Return samples in the data's own units as a picture: a grid of images, or a scatter plot of two columns."""
+def picture_of(kind: str, raw: Tensor, affine: Affine, columns: list[dict[str, Any]] | None = None) -> Image:
+    """Return samples in the data's own units as a picture.
+
+    Args:
+        kind: "image" for a grid, "signal" for lines, "table" for a histogram of each column, else a plot of two columns.
+        raw: the samples, `(n, *shape)`.
+        affine: of the data.
+        columns: of a table: `Dataset.columns`.
+    """
     if kind == "image":
-        return pictures.grid(affine.visible(raw), columns)
+        return pictures.grid(affine.visible(raw))
+    if kind == "signal":
+        return pictures.lines(raw.cpu())
+    if columns:
+        return pictures.histograms(decode(raw.cpu(), columns))
     return pictures.scatter(raw.flatten(1).cpu())
 
 

@@ -14,11 +14,14 @@ from torch import Tensor
 
 from scorefield import files, pictures
 from scorefield.app.common import Watch, choose_sampler, draw, field_of, pick_device, picture_of, unwatched
+from scorefield.data.tables import csv_of, decode, parquet_of
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
 from scorefield.randomness import Noise, stream_of
 from scorefield.runs import Run, open_run
 from scorefield.samplers import Moment, Sampler, curl
+
+TABLES = (".csv", ".tsv", ".parquet", ".npy", ".png", ".npz")
 
 
 @dataclass(frozen=True)
@@ -77,12 +80,15 @@ class _Film:
         raw = self.run.decode(frame)
         if self.run.kind == "image":
             return pictures.grid(self.run.affine.visible(raw), across=360)  # noise does not compress: small frames
+        if self.run.kind == "signal":
+            return pictures.lines(raw, limits=limits[2:] if limits else None)
         return pictures.scatter(raw.flatten(1), limits=limits)
 
     def gif(self) -> bytes:
         limits = None
-        if self.run.kind == "vector":
-            ends = self.run.decode(self.frames[-1]).flatten(1)[:, :2]
+        if self.run.kind != "image":
+            ends = self.run.decode(self.frames[-1]).flatten(1)
+            ends = ends.reshape(-1, 1) if self.run.kind == "signal" else ends[:, :2]
             low, high = ends.min(dim=0).values, ends.max(dim=0).values
             pad = (0.15 * (high - low)).clamp(min=1e-3)
             first, last = (low - pad).tolist(), (high + pad).tolist()
@@ -92,10 +98,12 @@ class _Film:
 
 def _check_target(target: Path, as_folder: bool, kind: str, force: bool) -> None:
     """Refuse an `out` that cannot be written before anything is drawn."""
-    if not as_folder and target.suffix not in (".png", ".npz"):
-        raise ScorefieldError(f"got --out {target}, expected a name ending in .png or .npz, or a folder: change the ending")
+    endings = TABLES if kind == "table" else (".png", ".npz")
+    known = f"{', '.join(endings[:-1])} or {endings[-1]}"
+    if not as_folder and target.suffix not in endings:
+        raise ScorefieldError(f"got --out {target}, expected a name ending in {known}, or a folder: change the ending")
     if as_folder and kind != "image":
-        raise ScorefieldError(f"got --out {target}, a folder, for samples that are no images, expected .png or .npz: change it")
+        raise ScorefieldError(f"got --out {target}, a folder, for samples that are no images, expected {known}: change it")
     if target.exists() and target.is_dir() != as_folder:
         found, wanted = ("folder", "file") if target.is_dir() else ("file", "folder")
         raise ScorefieldError(f"got --out {target}, where there is a {found}, expected a {wanted}: choose another name")
@@ -132,8 +140,9 @@ def sample(
         temperature: below 1 for likelier samples, above 1 for more varied ones; see `guidance.Tempered` for what it does to
             modes, and for why it wants a sampler with Langevin steps.
         seed: the same seed gives the same samples and the same bytes.
-        out: `.png` (a grid or a scatter plot), `.npz` (an array: 8-bit pixels of images, vectors in the data's own
-            units), or a folder (one PNG each); None for a picture in the run.
+        out: `.png` (a grid or a plot), `.npz` (an array: 8-bit pixels of images, vectors and signals in the data's own
+            units), or a folder (one PNG each). Of a table `.csv`, `.tsv` or `.parquet` (its own columns and types), `.npy` or
+            `.npz` (its coordinates, a category as one for each text). None for a picture, or a .csv, in the run.
         gif: also write an animation of the sampling, beside `out`.
         batch: how many at a time; changes memory, not samples.
         device: auto, cpu or cuda.
@@ -145,16 +154,26 @@ def sample(
             does not suit the data.
     """
     opened, where = open_run(run), pick_device(device)
-    target = Path(out).expanduser() if out is not None else opened.path / f"samples-seed{seed}.png"
+    target = (
+        Path(out).expanduser()
+        if out is not None
+        else opened.path / f"samples-seed{seed}{'.csv' if opened.kind == 'table' else '.png'}"
+    )
     as_folder = target.suffix == "" or str(out).endswith(os.sep)
     _check_target(target, as_folder, opened.kind, force)
     film_path = target.resolve().with_suffix(".gif")
     if gif:
         files.refuse_existing(film_path, force)
-    if opened.kind == "vector" and (gif or target.suffix == ".png"):
+    if opened.kind != "image" and (gif or target.suffix == ".png"):
         pictures.require_plots()
+    if target.suffix == ".parquet":
+        parquet_of({})  # without pyarrow, say so now
     chosen, times = choose_sampler(opened, sampler, steps, ladder, device=where, temperature=temperature)
-    film = _Film(opened, field_of(opened, where, temperature), min(n, 64 if opened.kind == "image" else 2000)) if gif else None
+    film = (
+        _Film(opened, field_of(opened, where, temperature), min(n, {"image": 64, "signal": 16}.get(opened.kind, 2000)))
+        if gif
+        else None
+    )
     evaluations, rates = 0, list[float]()
 
     def look(first: int, count: int, moment: Moment) -> None:
@@ -165,7 +184,7 @@ def sample(
         watch(first, count, moment)
 
     x = draw(opened, n, chosen, times, seed=seed, batch=batch, device=where, temperature=temperature, watch=look)
-    raw = opened.decode(x)
+    raw, columns = opened.decode(x), opened.manifest["data"].get("columns")
     written = [target]
     if as_folder:
         target.mkdir(exist_ok=True)
@@ -182,8 +201,15 @@ def sample(
         else:
             np.savez(buffer, x=raw.numpy().astype(np.float32))
         files.write(target, buffer.getvalue())
+    elif target.suffix == ".npy":
+        np.save(buffer := io.BytesIO(), raw.numpy().astype(np.float32))
+        files.write(target, buffer.getvalue())
+    elif target.suffix == ".parquet":
+        files.write(target, parquet_of(decode(raw, columns)))
+    elif target.suffix in (".csv", ".tsv"):
+        files.write(target, csv_of(decode(raw, columns), "," if target.suffix == ".csv" else "\t"))
     else:
-        files.write(target, pictures.png(picture_of(opened.kind, raw, opened.affine)))
+        files.write(target, pictures.png(picture_of(opened.kind, raw, opened.affine, columns)))
     if film:
         files.write(film_path, film.gif())
         written.append(film_path)

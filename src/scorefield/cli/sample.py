@@ -19,6 +19,7 @@ class Sample:
       scorefield sample runs/digits -n 64
       scorefield sample runs/digits -n 64 --gif --out digits.png
       scorefield sample runs/digits -n 1000 --out samples.npz --seed 7
+      scorefield sample runs/table -n 1000 --out more.csv
       scorefield sample runs/digits --sampler heun --steps 20 --out heun.png
       scorefield sample runs/digits --sampler adams --steps 10 --ladder optimised --out ten.png
       scorefield sample runs/digits --sampler annealed --temperature 0.8 --out likely.png
@@ -39,7 +40,7 @@ class Sample:
     seed: int = 0
     """Of the whole set."""
     out: Annotated[str | None, tyro.conf.arg(metavar="PATH")] = None
-    """grid.png, samples.npz or folder/; default RUN/samples-seedN.png."""
+    """grid.png, samples.npz or folder/, of tables also .csv, .tsv, .parquet, .npy; default RUN/samples-seedN.png or .csv."""
     gif: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Also write an animation of the sampling beside --out."""
     batch: int = 256

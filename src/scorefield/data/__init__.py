@@ -1,6 +1,8 @@
 """Data: `open_source("digits" | "folder/" | "file.npy", config)` returns a `Dataset`, split and with its map to model space."""
 
 from scorefield.data.base import Affine, DataConfig, Dataset
+from scorefield.data.sequences import of_sequence
 from scorefield.data.sources import open_source
+from scorefield.data.tables import of_frame
 
-__all__ = ["Affine", "DataConfig", "Dataset", "open_source"]
+__all__ = ["Affine", "DataConfig", "Dataset", "of_frame", "of_sequence", "open_source"]
