@@ -171,6 +171,7 @@ def histograms(table: Mapping[str, Sequence[Any]], most: int = 9) -> Image.Image
         known = [value for value in column if value is not None]
         if known and not isinstance(known[0], str | bool):
             one.hist(known, bins=30, color="tab:blue")
+            one.tick_params("x", labelrotation=0 if isinstance(known[0], int | float) else 30)  # dates are long
         else:
             texts, counts = np.unique([str(value) for value in known], return_counts=True)
             order = np.argsort(-counts, kind="stable")[:12]

@@ -7,9 +7,8 @@ the sequence (an augmentation) is frozen as it came: data that change while one 
 
 from __future__ import annotations
 
-from collections.abc import Sized
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,14 +24,7 @@ from scorefield.errors import ScorefieldError
 Array = NDArray[Any]
 
 
-class Sequence(Sized, Protocol):
-    """What has a length and gives a thing for a number."""
-
-    def __getitem__(self, index: int, /) -> Any:
-        """Return one thing."""
-
-
-def of_sequence(things: Sequence, config: DataConfig, *, name: str = "data") -> Dataset:
+def of_sequence(things: Any, config: DataConfig, *, name: str = "data") -> Dataset:
     """Read a sequence of examples, such as a data set for torch, a list, an array or a tensor.
 
     Args:
