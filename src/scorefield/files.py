@@ -94,11 +94,12 @@ def _rename(pairs: list[tuple[Path, Path]]) -> None:
             os.replace(temporary, path)
             done.append((aside, path))
     except BaseException:
-        for aside, path in reversed(done):
+        aside.unlink(missing_ok=True)
+        for old, path in reversed(done):
             with contextlib.suppress(OSError):
-                os.replace(aside, path)
-        for leftover in (*(temporary for temporary, _ in pairs), aside):
-            leftover.unlink(missing_ok=True)
+                os.replace(old, path)
+        for temporary, _ in pairs:
+            temporary.unlink(missing_ok=True)
         raise
     for aside, _ in done:
         aside.unlink(missing_ok=True)

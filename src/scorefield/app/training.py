@@ -310,7 +310,7 @@ def _refuse_strangers(folder: Path) -> None:
     if not folder.exists():
         return
     inside = {path.name for path in folder.iterdir() if not path.name.endswith(".partial")} if folder.is_dir() else {"a file"}
-    begun = inside == {"model.safetensors", "manifest.json"}
+    begun = "manifest.json" in inside and inside <= {"model.safetensors", "manifest.json"}
     if begun:
         manifest = files.read_json(folder / "manifest.json")
         begun = isinstance(manifest, dict) and manifest.get("progress", {}).get("step") == 0
@@ -342,6 +342,8 @@ def _train(
 
     folder.mkdir(parents=True, exist_ok=True)
     with files.alone(folder):
+        if not (folder / "manifest.json").exists():
+            files.write_json(folder / "manifest.json", manifest)  # first: a kill leaves a folder that says what it is
         keep()
         files.write_json(folder / "config.json", plain(trainer.config))  # last: with it the folder is a run
         _forget_later_lines(folder / "metrics.jsonl", trainer.clock.step)
