@@ -1,17 +1,17 @@
 """scikit-learn's habits: `ScoreDensity().fit(X).sample(n)`, `.score_samples(X)`, `.denoise(X)`, `.impute(X)`.
 
-A score of rows of numbers is learned from X as the command learns it from a file, by the recipe `auto` and the same loop. Columns
-are moved and scaled to mean 0 and standard deviation 1 first, as StandardScaler would do it, z = (X - mean_)/scale_, so that
+A score of rows of numbers is learned from X as the command learns it from a file, by the recipe `auto` and the same loop.
+Columns are moved and scaled to mean 0 and standard deviation 1 first, as by a StandardScaler, z = (X - mean_)/scale_, so that
 
     samples        leave in X's own units
     log-densities  are nats of X's own units: log p(X) = log p(z) - sum log scale_
     noise          of one level in z is noise of standard deviation level·scale_ in X: another in every column
 
 and X times c changes every log-density by exactly -d·log c. `score_samples` is the density seen through noise of the lowest
-level, `smoothing_` in X's units (1 % of each column's standard deviation): data on a grid or a line have no density of their own.
+level, `smoothing_` in X's units (1 % of each column's standard deviation): data on a grid or a line have none of their own.
 
-Everything random comes from `random_state` by way of one integer, and a fit depends on the data, the parameters and that integer
-alone as long as its budget is in steps; row i of `impute` has a draw of its own, whatever the other rows are.
+Everything random comes from `random_state` by way of one integer, and a fit depends on the data, the parameters and that
+integer alone as long as its budget is in steps; row i of `impute` has a draw of its own, whatever the other rows are.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ from scorefield.randomness import Noise, stream_of
 from scorefield.recipes import measure
 from scorefield.runs import build_model
 from scorefield.samplers.base import sample
-from scorefield.training.loop import Progress, Trainer
+from scorefield.training.loop import Trainer
+from scorefield.training.reports import Progress
 
 Array = NDArray[np.float64]
 SMALL = 16  # columns up to which the trace of the log-density is exact
@@ -74,7 +75,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
     def __init__(
         self,
         *,
-        max_steps: int | None = 1500,
+        max_steps: int | None = 300,
         max_seconds: float | None = None,
         recipe: str = "auto",
         settings: tuple[str, ...] = (),
@@ -88,8 +89,8 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             max_steps: of the optimiser; the learning rate falls to its end. None needs max_seconds.
             max_seconds: of training, instead or besides; two fits then differ, as two stopwatches do.
             recipe: name of the recipe that chooses everything else.
-            settings: `dotted.key=value` changes to its choices, as of `scorefield train --set`: "process.sigma_min=0.05" smooths
-                more, "network.width=64" learns faster.
+            settings: `dotted.key=value` changes to its choices, as of `scorefield train --set`: "process.sigma_min=0.05"
+                smooths more, "network.width=64" learns faster.
             device: cpu, cuda, or auto for cuda where there is one; a network of this size is no slower on a CPU.
             random_state: an integer, a numpy RandomState, or None for another result every time.
             verbose: print a line every few seconds of `fit`.
@@ -188,14 +189,14 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         asked = 0.1 * self.scale_ if noise_std is None else np.asarray(noise_std, dtype=np.float64)
         if asked.shape not in ((), (z.shape[1],)) or not bool((np.isfinite(asked) & (asked > 0)).all()):
             raise ScorefieldError(
-                f"got noise_std {noise_std}, expected a positive number or {z.shape[1]} of them: 0.1 * density.scale_, say"
+                f"got noise_std {asked.tolist()}, expected a positive number or {z.shape[1]} of them: 0.1 * density.scale_, say"
             )
         levels = np.broadcast_to(asked, self.scale_.shape) / self.scale_
         level = float(np.exp(np.log(levels).mean()))
         if levels.max() > 1.01 * levels.min():
             raise ScorefieldError(
-                f"got noise of {levels.min():.3g} to {levels.max():.3g} times the columns' standard deviations, expected the same "
-                "multiple in every column: pass multiple * density.scale_, or put a StandardScaler before"
+                f"got noise of {levels.min():.3g} to {levels.max():.3g} times the columns' standard deviations, expected the "
+                "same multiple in every column: pass multiple * density.scale_, or put a StandardScaler before"
             )
         process = self.field_.process
         ends = torch.tensor([process.t_min, process.t_max], dtype=torch.float64)
