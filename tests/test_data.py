@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import struct
+import subprocess
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -746,6 +748,67 @@ def test_class_names_that_do_not_fit_are_left_out_with_a_note(tmp_path: Path) ->
     data = open_source(save(tmp_path, x=BYTES, y=np.arange(20), classes=np.array(["a"])), DataConfig())
     assert data.classes[:2] == ("0", "1")
     assert "class names were left out" in data.notes[0]
+
+
+# Signals, and what an example is
+
+
+def test_signals_have_one_mean_and_scale_per_channel(tmp_path: Path) -> None:
+    array = GENERATOR.normal(size=(40, 2, 30)) * np.array([[3.0], [0.01]]) + np.array([[5.0], [-7.0]])
+    data = open_source(saved(tmp_path, array), DataConfig(kind="signal"))
+    assert (data.kind, data.shape, len(data.affine.shift)) == ("signal", (2, 30), 2)
+    x = data.x0(slice(None)).double()
+    assert x.mean(dim=(0, 2)).abs().max() < 1e-5  # -7 ± 0.01 in float32: 2^-22 of 0.01
+    assert (x.var(dim=(0, 2), correction=0) - 1).abs().max() < 1e-5
+    assert (data.affine.decode(data.x0(slice(None))) - data.train[:]).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "wanted"),
+    [
+        ((9, 6, 5), "auto", ("image", (1, 6, 5))),
+        ((9, 5, 20), "auto", ("image", (1, 5, 20))),
+        ((9, 5, 21), "auto", ("signal", (5, 21))),
+        ((9, 21, 5), "auto", ("signal", (5, 21))),
+        ((9, 21, 5), "signal", ("signal", (21, 5))),
+        ((9, 21), "signal", ("signal", (1, 21))),
+        ((9, 5, 21), "image", ("image", (1, 5, 21))),
+        ((9, 21), "auto", ("vector", (21,))),
+        ((9, 3, 4, 5), "vector", ("vector", (60,))),
+    ],
+)
+def test_an_example_is_what_its_shape_or_its_owner_says(tmp_path: Path, shape: tuple, kind: str, wanted: tuple) -> None:
+    array = GENERATOR.uniform(size=shape)
+    data = open_source(saved(tmp_path, array), DataConfig(kind=kind))
+    assert (data.kind, data.shape) == wanted
+    assert any("by the lengths of the axes" in note for note in data.notes) == (kind == "auto" and len(shape) == 3)
+    turned = array.transpose(0, 2, 1) if shape[1:] == (21, 5) and kind == "auto" else array
+    rows = torch.cat(split(9, 0.1, None))
+    assert together(data).equal(torch.from_numpy(turned.reshape(9, *data.shape)).float()[rows])
+
+
+@pytest.mark.parametrize(("shape", "kind"), [((9, 5), "image"), ((9, 3, 5, 5), "signal")])
+def test_a_kind_that_the_shape_cannot_have_is_refused(tmp_path: Path, shape: tuple, kind: str) -> None:
+    with pytest.raises(ScorefieldError, match=rf"expected {kind}s, \(n"):
+        open_source(saved(tmp_path, np.zeros(shape)), DataConfig(kind=kind))
+
+
+def test_a_large_array_stays_in_its_file(tmp_path: Path) -> None:
+    """Half a gigabyte is opened, checked and hashed; memory grows by less than half of that."""
+    file = tmp_path / "large.npy"
+    array = np.lib.format.open_memmap(file, "w+", np.uint8, (175_000, 32, 32, 3))  # zeros that take no disk
+    array[::1000] = 255
+    script = (
+        "import resource, torch; from scorefield.data import DataConfig, open_source; peak = lambda: "
+        "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; before = peak(); "
+        f"data = open_source({str(file)!r}, DataConfig()); [data.x0(torch.arange(i, 157_500, 500)) for i in range(20)]; "
+        "print(type(data.train).__name__, data.shape, (peak() - before) // 1024)"
+    )
+    kind, *shape, grown = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert (kind, " ".join(shape)) == ("Rows", "(3, 32, 32)")
+    assert int(grown) < 256
 
 
 # The one entry
