@@ -351,6 +351,13 @@ def test_padding_halves_a_picture_of_twice_the_size_and_crop_cuts_a_third_of_one
     assert fitted(np.zeros((3, 30, 20), dtype=np.uint8), (48, 64)).shape == (3, 48, 64)
 
 
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_each_channel_is_brought_to_size_as_if_it_were_alone(fit: str) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (3, 20, 31), dtype=np.uint8)
+    alone = np.concatenate([fitted(channel[None], (9, 8), fit) for channel in image])
+    assert (fitted(image, (9, 8), fit) == alone).all()
+
+
 def test_the_smallest_side_of_a_padded_sliver_is_one_pixel() -> None:
     assert fitted(np.zeros((1, 1, 1000), dtype=np.uint8), 8, "pad").shape == (1, 8, 8)
 
@@ -535,6 +542,18 @@ def test_shards_are_read_in_order_with_their_labels_by_folder_pattern_or_file(tm
     folder.mkdir()
     sharded(folder / "a.tar", samples(0, 20))
     assert open_source(str(folder), DataConfig()).classes == ("0", "1", "2")
+
+
+def test_shards_of_one_name_in_two_folders_are_both_read(tmp_path: Path) -> None:
+    pytest.importorskip("webdataset")
+    for folder, first in (("a", 0), ("b", 1)):
+        (tmp_path / folder).mkdir()
+        sharded(
+            tmp_path / folder / "x.tar",
+            {"k" + name[3:]: content for name, content in numbered(1, first).items()} | samples(9 * first + 3, 9),
+        )
+    data = open_source(str(tmp_path / "*" / "x.tar"), DataConfig())
+    assert len(data.train) + len(data.held_out) == 20
 
 
 def test_pickles_huge_members_and_cut_shards_are_never_opened_and_named(tmp_path: Path) -> None:

@@ -92,9 +92,15 @@ def fitted(image: NDArray[Any], size: int | tuple[int, int], fit: str = "crop") 
     elif fit == "pad":
         scale = min(high / height, wide / width)
         inner = max(round(height * scale), 1), max(round(width * scale), 1)
-    planes = (Image.fromarray(np.ascontiguousarray(plane)) for plane in image)
-    turned = inner[::-1]  # Pillow's sizes are (width, height)
-    resized = np.stack([np.asarray(plane.resize(turned, Image.Resampling.LANCZOS, box=box)) for plane in planes])
+
+    def resized_to(plane: NDArray[Any]) -> NDArray[Any]:
+        picture = Image.fromarray(np.ascontiguousarray(plane))
+        return np.asarray(picture.resize(inner[::-1], Image.Resampling.LANCZOS, box=box))  # Pillow has (width, height)
+
+    if len(image) == 3 and image.dtype == np.uint8:  # at once, which is the same and faster
+        resized = resized_to(image.transpose(1, 2, 0)).transpose(2, 0, 1)
+    else:
+        resized = np.stack([resized_to(plane) for plane in image])
     if inner == (high, wide):
         return resized
     edges = np.concatenate([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], axis=1)

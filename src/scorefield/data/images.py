@@ -19,7 +19,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -45,11 +45,6 @@ ODD = {  # what may be said of an image that is used all the same
 }
 
 
-def square(image: NDArray[Any], size: int) -> NDArray[Any]:
-    """Resize the short side to `size` and crop the centre square: `fitted` of one number."""
-    return fitted(image, size)
-
-
 def read(listing: Listing, config: DataConfig) -> Dataset:
     """Decode the images of a listing.
 
@@ -65,13 +60,13 @@ def read(listing: Listing, config: DataConfig) -> Dataset:
         ScorefieldError: no images, fewer than 8 that can be read, or no room for the pixels.
     """
     problems, notes = list(listing.problems), []
-    looks: dict[str, Look] = {}
+    looks: dict[int, Look] = {}  # by place in the listing: two paths may look the same in print
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for entry, seen in _each(look, listing.entries):
+        for place, (entry, seen) in enumerate(_each(look, listing.entries)):
             if isinstance(seen, Look):
-                looks[entry.path] = seen
+                looks[place] = seen
             else:
                 problems.append(Problem(entry.path, seen))
         _enough(len(looks), listing, problems)
@@ -79,17 +74,18 @@ def read(listing: Listing, config: DataConfig) -> Dataset:
         grey = sum(is_grey(seen.mode) for seen in looks.values())
         mode = "L" if grey == len(looks) else "RGB"
         store = Store(len(looks), (1 if mode == "L" else 3, *size), np.uint8)
-        used: dict[str, str | None] = {}
+        used: list[tuple[str, str | None, Look]] = []
         odd: dict[str, list[Problem]] = {kind: [] for kind in ODD}
         first: dict[bytes, str] = {}
-        entries = (entry for entry in listing.entries if entry.path in looks)
-        for entry, pixels in _each(lambda entry: decode(entry, mode, size, config.fit), entries):
+        entries = (entry for place, entry in enumerate(listing.entries) if place in looks)
+        decoded = _each(lambda entry: decode(entry, mode, size, config.fit), entries)
+        for seen, (entry, pixels) in zip(looks.values(), decoded, strict=True):
             if isinstance(pixels, str):
                 problems.append(Problem(entry.path, pixels))
                 continue
             store.append(pixels)
-            used[entry.path] = entry.label
-            for kind, more in _oddities(entry.path, pixels, looks[entry.path], first):
+            used.append((entry.path, entry.label, seen))
+            for kind, more in _oddities(entry.path, pixels, seen, first):
                 odd[kind].append(Problem(entry.path, f"{ODD[kind]}{more}", used=True))
     _enough(len(used), listing, problems)
     left_out = sorted(problems, key=lambda problem: problem.where)
@@ -101,7 +97,7 @@ def read(listing: Listing, config: DataConfig) -> Dataset:
         notes.append(f"Files that are not images were left out: {kinds}.")
     if why:
         notes.append(why)
-    notes += _about([looks[path] for path in used], size, config.fit)
+    notes += _about([seen for _, _, seen in used], size, config.fit)
     notes += [_summary(found) for found in odd.values() if found]
     classes, labels = _classes(used, listing.labelled, notes)
     affine = Affine.between(0.0, 255.0)
@@ -138,7 +134,7 @@ def _some(problems: list[Problem], most: int = 5) -> str:
 
 def _summary(found: list[Problem]) -> str:
     """Return a note on odd images of one kind."""
-    more = f"; {len(found) - 1} more are like that" if len(found) > 1 else ""
+    more = f"; {len(found) - 1} more like it" if len(found) > 1 else ""
     return f"{found[0].where!r}: {found[0].cause}{more}."
 
 
@@ -238,15 +234,17 @@ def _about(looks: list[Look], size: Size, fit: str) -> list[str]:
     return notes
 
 
-def _classes(used: dict[str, str | None], labelled: bool, notes: list[str]) -> tuple[tuple[str, ...], torch.Tensor | None]:
+def _classes(
+    used: list[tuple[str, str | None, Look]], labelled: bool, notes: list[str]
+) -> tuple[tuple[str, ...], torch.Tensor | None]:
     """Return class names and labels: those of the entries, or their first-level folders if every one lies in one."""
     if labelled:
-        found = list(used.values())
+        found = [label for _, label, _ in used]
         without = sum(label is None for label in found)
         if 0 < without < len(found):
             notes.append(f"Labels were left out: {without} of {len(found)} images have none.")
     else:
-        parts = [path.split("/")[:-1] for path in used]
+        parts = [path.split("/")[:-1] for path, _, _ in used]
         shared = len(os.path.commonprefix([min(parts), max(parts)]))  # noqa: RUF071 - of lists: one folder around everything
         found = [folders[shared] if len(folders) > shared else None for folders in parts]
     names = {label for label in found if label is not None}
