@@ -34,8 +34,10 @@ LARGE = 64  # pixels a side, above which a CPU takes hours
 FEW = 5_000  # examples, below which a network of usual size learns them by heart if it sees them often
 HANDFUL = 200  # examples, below which it does so in minutes
 OFTEN = 200  # epochs
-BEGUN = 100_000  # images seen, from which on samples of a small U-Net begin to be good
+BEGUN = 100_000  # images seen, of 28 x 28 pixels, from which on samples of a small U-Net begin to look right
 SLOW = 0.1  # share of a step for loading that is worth a word
+PATIENCE = 60.0  # seconds for 64 samples that are worth a word
+QUICK = 20  # steps of a quick sampler
 
 
 @dataclass(frozen=True)
@@ -226,45 +228,47 @@ def _expectations(plan: DataPlan) -> list[str]:
     if found.leaks:
         said.append(
             f"{found.leaks:,} of {len(data.held_out):,} held-out examples are copies of training examples: the held-out loss "
-            "will look better than it is; remove the copies named above."
+            "will look better than it is; remove them."
         )
     if found.copies > n // 100:
         said.append(
-            f"{found.copies / n:.0%} of the training examples repeat another one: they weigh double, and a density of values "
-            "that recur is not smooth; remove them unless they are meant."
+            f"{found.copies / n:.0%} of the training examples repeat another one: they weigh double; remove them unless "
+            "they are meant."
         )
-    side = max(data.shape[1:]) if data.kind == "image" else 0
-    hours = BEGUN / chosen.images_per_second / 3600
-    if side > LARGE and hours > 1 and plan.pilot.device.startswith("cpu"):
+    side, begun = max(data.shape[1:]) if data.kind == "image" else 0, round(BEGUN * min(1, d / 784))
+    wait = begun / chosen.images_per_second
+    if side > LARGE and wait > 3600 and plan.pilot.device.startswith("cpu"):
         said.append(
-            f"{data.shape[1]} x {data.shape[2]} pixels are many for this machine: {hours:,.1f} hours until {BEGUN:,} images "
-            f"are seen; add --size {LARGE}, which costs about 1/{(side / LARGE) ** 2:.0f}, or --size {LARGE // 2}."
+            f"{data.shape[1]} x {data.shape[2]} pixels are many for this machine: {duration(wait)} until {begun:,} images are "
+            f"seen, about where samples begin to look right; --size {LARGE} costs about 1/{(side / LARGE) ** 2:.0f} of that."
         )
-    elif data.kind == "image" and plan.images < BEGUN:
-        enough = math.ceil(BEGUN / chosen.images_per_second / 60)
-        said.append(f"{plan.images:,} images seen are few: expect rough shapes; --time {enough}m would show it {BEGUN:,}.")
-    weights = plan.parameters / (n * d)
-    small = f"{n:,} examples of {d:,} dimensions are few"
+    elif side and plan.images < begun:
+        said.append(
+            f"{plan.images:,} images seen are few: expect rough shapes. --time {_flag(wait)} would show it {begun:,}, about "
+            "where samples begin to look right" + (f"; --size {side // 2} would need a quarter." if side >= LARGE else ".")
+        )
+    few = f"{n:,} examples of {d:,} dimensions are few"
     if n < HANDFUL:
-        said.append(f"{small}: it will memorise them, and samples will be copies of these; several thousand are needed.")
+        said.append(f"{few}: it will memorise them, and samples will be copies; several thousand are needed.")
     elif n < FEW and epochs > OFTEN:
+        remedy = "add examples, or --flip" if data.kind == "image" else "add examples"
         said.append(
-            f"{small} for {epochs:,.0f} passes: it will memorise some of them ({weights:.2g} weights for each number in the "
-            "data); stop when the held-out loss rises, and add examples or --flip."
-            if data.kind == "image"
-            else f"{small} for {epochs:,.0f} passes: it will memorise some of them; stop when the held-out loss rises."
+            f"{few} for {epochs:,.0f} passes: it will memorise some of them; {remedy}, or stop when the held-out loss rises."
         )
     elif epochs < 1:
-        said.append(
-            f"The budget shows it only {epochs:.0%} of the examples, each once: more time is worth more than more data."
-        )
+        said.append(f"There is time for {epochs:.0%} of the examples, once: more time helps, more data do not.")
     else:
-        said.append(f"Each example is seen {epochs:,.1f} times: no memorising to be feared yet.")
+        said.append(f"Each example is seen {epochs:,.1f} times; the held-out loss will tell if that is too often.")
     said.append(
-        f"Memorising shows in distances: an unseen example is {found.nearest_held_out:.3g} a coordinate (of model space) from "
-        f"the nearest training example, as training examples are from each other ({found.nearest_training:.3g}); samples that "
-        "are much closer are copies."
+        f"A new example lies {found.nearest_held_out:.3g} a coordinate from the nearest training example (these from each "
+        f"other: {found.nearest_training:.3g}): samples that lie much nearer are copies."
     )
+    if plan.sampling_seconds > PATIENCE:
+        quick = duration(plan.pilot.evaluation * QUICK * 2)
+        said.append(
+            f"64 samples take {duration(plan.sampling_seconds)} with the run's own sampler; --sampler heun --steps {QUICK} "
+            f"takes about {quick}."
+        )
     if better := plan.pilot.better_batch:
         gain = better.images_per_second / chosen.images_per_second - 1
         said.append(f"--set training.batch={better.batch} would see {gain:.0%} more examples a second.")
@@ -273,6 +277,27 @@ def _expectations(plan: DataPlan) -> list[str]:
             f"{plan.pilot.loading:.0%} of a step is spent on loading examples: keep them on a faster disk, or in memory."
         )
     return said
+
+
+def duration(seconds: float) -> str:
+    """Write a duration in the one or two units that matter.
+
+    >>> duration(0.42), duration(42), duration(480), duration(75), duration(5400)
+    ('0.4 s', '42 s', '8 min', '1 min 15 s', '1 h 30 min')
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole >= 36000:
+        return f"{whole / 3600:,.0f} h"
+    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
+    parts = [(hours, "h"), (minutes, "min")] if hours else [(minutes, "min"), (rest if minutes < 10 else 0, "s")]
+    return " ".join(f"{number} {unit}" for number, unit in parts if number)
+
+
+def _flag(seconds: float) -> str:
+    """Write a duration as --time takes it, rounded up."""
+    return f"{math.ceil(seconds / 60)}m" if seconds < 7200 else f"{math.ceil(seconds / 3600)}h"
 
 
 def _target(out: str | Path | None, force: bool) -> Path | None:

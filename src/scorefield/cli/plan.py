@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from scorefield.cli.show import Bar, duration, seconds_of, size_of
+from scorefield.cli.show import Bar, problem_lines, seconds_of, size_of
 
 if TYPE_CHECKING:
     from scorefield.app import DataPlan
 
-SHOWN = 20  # problems on the screen; --json has all
+SHOWN = 20  # lines of problems on the screen; --json has all
 
 
 @dataclass
@@ -84,13 +84,13 @@ def show(plan: DataPlan) -> None:
     console = Console(highlight=False, markup=False, emoji=False)
     for title, rows in (
         (plan.data.name, _data(plan)),
-        ("what training would do", _run(plan)),
+        (f"what training would do, by the recipe {plan.config.recipe}", _run(plan)),
         ("on this machine", _machine(plan)),
-        ("what to expect", (("", sentence) for sentence in plan.expectations)),
+        ("what to expect", (("-", sentence) for sentence in plan.expectations)),
     ):
         console.print(Text(title, style="bold"))
         grid = Table.grid(padding=(0, 2))
-        grid.add_column(style="cyan", no_wrap=True, min_width=11)
+        grid.add_column(style="cyan", no_wrap=True, min_width=0 if title == "what to expect" else 10)
         grid.add_column(overflow="fold")
         for name, text in rows:
             grid.add_row(f"  {name}", Text(text, style="yellow" if name in ("warning", "problem", "leak") else ""))
@@ -119,25 +119,25 @@ def _data(plan: DataPlan) -> Iterator[tuple[str, str]]:
         f"{found.low:.4g} to {found.high:.4g}; {mapped}, where their standard deviation (sigma_data) is {plan.std:.4g}",
     )
     if found.constant:
-        what = "pixels" if data.kind == "image" else "coordinates"
-        total = plan.parameters and _size(data.shape)
-        which = f": columns {', '.join(map(str, found.constant[:8]))}" if data.kind in ("vector", "table") else ""
-        yield "constant", f"{len(found.constant):,} of {total:,} {what} never change{which}"
+        what = {"image": "pixel values", "vector": "columns"}.get(data.kind, "coordinates")
+        which = (
+            f" (number {', '.join(map(str, found.constant[:8]))})" if len(found.constant) <= 8 and data.kind == "vector" else ""
+        )
+        yield "constant", f"{len(found.constant):,} of {_size(data.shape):,} {what} never change{which}"
     copies = ((found.copies, "exact copies"), (found.near_copies, "near copies"), (found.leaks, "leaks into the held-out part"))
     yield "copies", ", ".join(f"{count:,} {name}" for count, name in copies) if any(c for c, _ in copies) else "none found"
     for note in data.notes:
-        yield "note", note
+        if not any(problem.where in note for problem in data.problems):  # those come by name below
+            yield "note", note
     for sentence in found.warnings:
         yield "warning", sentence
-    left_out = sum(not problem.used for problem in found.problems)
     if found.problems:
+        left_out = sum(not problem.used for problem in found.problems)
         rest = len(found.problems) - left_out
         parts = [f"{left_out:,} left out"] * bool(left_out) + [f"{rest:,} used, but worth a look"] * bool(rest)
-        yield "problems", ", ".join(parts)
-    for problem in found.problems[:SHOWN]:
-        yield "problem", f"{problem.where}: {problem.cause}"
-    if len(found.problems) > SHOWN:
-        yield "", f"and {len(found.problems) - SHOWN:,} more: --json FILE has all of them"
+        yield "problems", ", ".join(parts) + "; --json FILE lists all" * (len(found.problems) > SHOWN)
+    for line in problem_lines(found.problems, SHOWN):
+        yield "problem", line
 
 
 def _kind(data: Any) -> str:
@@ -159,7 +159,9 @@ def _size(shape: tuple[int, ...]) -> int:
 def _words(value: Any) -> str:
     """Return a component's plain values as a name and its settings."""
     if isinstance(value, dict):
-        settings = ", ".join(f"{key} {_words(inner)}" for key, inner in value.items() if key != "name" and inner is not None)
+        settings = ", ".join(
+            f"{key} {_words(inner)}" for key, inner in value.items() if key != "name" and inner not in (None, False)
+        )
         return f"{value['name']} ({settings})" if settings else str(value["name"])
     if isinstance(value, float):
         return f"{value:.4g}"
@@ -171,7 +173,6 @@ def _run(plan: DataPlan) -> Iterator[tuple[str, str]]:
     from scorefield.config import plain
 
     config = plan.config
-    yield "recipe", config.recipe
     for part in ("process", "network", "objective", "sampler"):
         text = _words(plain(getattr(config, part), part))
         if part == "network":
@@ -183,12 +184,14 @@ def _run(plan: DataPlan) -> Iterator[tuple[str, str]]:
     sigmas = plan.sigmas
     few = ", ".join(f"{sigma:.3g}" for sigma in sigmas[:3]) + (f" ... {sigmas[-1]:.3g}" if len(sigmas) > 3 else "")
     yield "noise", f"{len(sigmas)} level{'s' if len(sigmas) > 1 else ''}: {few}"
-    for reason in plan.why:
-        yield "why", reason
+    for index, reason in enumerate(plan.why):
+        yield "" if index else "why", reason
 
 
 def _machine(plan: DataPlan) -> Iterator[tuple[str, str]]:
     """Yield what the pilot has measured."""
+    from scorefield.app.planning import duration
+
     pilot, chosen, memory = plan.pilot, plan.pilot.chosen, plan.pilot.memory
     scaled = "" if chosen.timed == chosen.batch else f" (timed with {chosen.timed} and scaled up)"
     yield "device", pilot.device

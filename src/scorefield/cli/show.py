@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ from scorefield.errors import ScorefieldError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+    from scorefield.data.base import Problem
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -46,19 +49,20 @@ def clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def duration(seconds: float) -> str:
-    """Write a duration in the one or two units that matter.
+def problem_lines(problems: Sequence[Problem], most: int) -> list[str]:
+    """Return at most `most` lines on what is wrong with the data, and one more on how many others there are.
 
-    >>> duration(0.42), duration(42), duration(480), duration(75), duration(5400)
-    ('0.4 s', '42 s', '8 min', '1 min 15 s', '1 h 30 min')
+    Neighbours with the same cause share a line.
     """
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    parts = [(hours, "h"), (minutes, "min"), (rest, "s")]
-    parts = parts[:2] if hours else parts[1:]
-    return " ".join(f"{number} {unit}" for number, unit in parts if number)
+    lines, told = list[str](), 0
+    for cause, alike in itertools.groupby(problems, key=lambda problem: problem.cause):
+        if len(lines) == most:
+            break
+        names = [problem.where for problem in alike]
+        more = f" and {len(names) - 4:,} more" if len(names) > 4 else ""
+        lines.append(f"{', '.join(names[:4])}{more}: {cause}")
+        told += len(names)
+    return lines + [f"and {len(problems) - told:,} more"] * (told < len(problems))
 
 
 def size_of(text: str) -> int | tuple[int, int]:

@@ -1,7 +1,7 @@
 """The data doctor: what in a data set is repeated, leaked, odd or badly scaled, found in bounded time and memory.
 
     exact copies    equal digests of the raw bytes
-    near copies     root mean square difference below 5 % of the data's own standard deviation, in 16 coordinates and more
+    near copies     root mean square difference below a tenth of the data's standard deviation, in 16 coordinates and more
     leak            a copy of a training example in the held-out part, which makes the held-out loss look better than it is
     outliers        values far from their column's median; examples far from their nearest neighbour; blank images
 
@@ -25,18 +25,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scorefield.data.base import PIECE, Dataset, Problem, Rows
+from scorefield.data.columns import width
 from scorefield.randomness import Noise, stream_of
 
 MOST = 100_000  # examples looked at
 NUMBERS = 2**28  # numbers looked at
 FEATURES = 256  # numbers kept of each example for the search
-NEAR = 0.05  # of the data's standard deviation: the root mean square difference of near copies
+NEAR = 0.1  # of the data's standard deviation: the root mean square difference of near copies
 LEAST_DIMENSION = 16  # below it neighbours are close by chance
 TABLES, BITS = 8, 32
 COMPARED = 4096  # examples whose nearest neighbours are found
 FAR = 10.0  # robust standard deviations from a column's median
 HEAVY = 20.0  # standard deviations from a column's mean
 NAMED = 5  # outliers of each sort that are named
+LEAK = ", which is trained on: a leak"
 
 Watch = Callable[[float, str], None]
 
@@ -144,7 +146,8 @@ def _walk(data: Dataset, watch: Watch) -> _Sight:
                 blank += (some + first)[flat.amin(1) == flat.amax(1)].tolist()
             if not first:
                 low, high = torch.minimum(low, flat.amin(0)), torch.maximum(high, flat.amax(0))
-                sums, squares = sums + float(flat.double().sum()), squares + float(flat.double().square().sum())
+                sums += float(flat.sum(dtype=torch.float64))
+                squares += float(torch.linalg.vector_norm(flat, dtype=torch.float64)) ** 2
             grey = grey and bool((raw[:, :1] == raw).all())
             features.append(_features(x))
             done += len(some)
@@ -238,18 +241,27 @@ def _outliers(data: Dataset, sight: _Sight, among: Tensor, rows: Tensor) -> list
         for i in worst.argsort(descending=True)[:NAMED].tolist():
             if float(worst[i]) > FAR:
                 raw = _value(data, int(sight.rows[i]), int(column[i]))
-                cause = f"column {int(column[i])} is {raw:.6g}, {float(worst[i]):,.0f} spreads from its median: an outlier?"
+                cause = (
+                    f"{_column(data, int(column[i]))} is {raw:.6g}, {float(worst[i]):,.0f} spreads from its median: an outlier?"
+                )
                 problems.append(Problem(where(data, int(sight.rows[i])), cause, used=True))
     positive = among[among > 0]
     if len(positive) >= 16:
         logs = positive.log()
         lower, upper = torch.quantile(logs, torch.tensor([0.25, 0.75], dtype=logs.dtype)).tolist()
         fence, middle = math.exp(upper + 3 * (upper - lower)), float(positive.median())
+        named = {problem.where for problem in problems}
         for i in among.argsort(descending=True)[:NAMED].tolist():
-            if float(among[i]) > fence:
+            if float(among[i]) > fence and where(data, int(rows[i])) not in named:
                 cause = f"is {float(among[i]) / middle:.1f} times as far from all others as is usual: an outlier?"
                 problems.append(Problem(where(data, int(rows[i])), cause, used=True))
     return problems
+
+
+def _column(data: Dataset, coordinate: int) -> str:
+    """Return the name of the column that a coordinate belongs to."""
+    names = [repr(column["name"]) for column in data.columns or () for _ in range(width(column))]
+    return f"column {names[coordinate] if names else coordinate}"
 
 
 def _value(data: Dataset, index: int, column: int) -> float:
@@ -271,7 +283,7 @@ def _repeats(data: Dataset, sight: _Sight, copies: dict[int, int], word: str, na
         if named and not leak:
             continue
         one, other = (where(data, int(sight.rows[i])) for i in (later, earlier))
-        problems.append(Problem(one, f"{word} {other}" + (" of the training part: a leak" if leak else ""), used=True))
+        problems.append(Problem(one, f"{word} {other}" + (LEAK if leak else ""), used=True))
     return problems
 
 
@@ -295,7 +307,7 @@ def _warnings(data: Dataset, sight: _Sight, counts: dict[str, int]) -> list[str]
     if low is not None and high is not None and sight.raw[1] - sight.raw[0] < 0.3 * (high - low):
         found = f"Values lie in {sight.raw[0]:g} to {sight.raw[1]:g} of the legal {low:g} to {high:g}"
         said.append(f"{found}: mis-scaled? Stretch them, or the model learns almost nothing but the mean.")
-    if data.kind in ("vector", "table"):
+    if data.kind == "vector":  # a table's reader says so of its columns
         reach = torch.maximum(sight.low.abs(), sight.high.abs())
         heavy = (reach > HEAVY).nonzero().flatten().tolist()
         if heavy:
@@ -306,8 +318,8 @@ def _warnings(data: Dataset, sight: _Sight, counts: dict[str, int]) -> list[str]
         some = sight.features[_even(sight.seen, COMPARED)]
         few = [c for c in range(some.shape[1]) if 1 < len(torch.unique(some[:, c])) <= min(20, len(some) // 10)]
         if few:
-            found = f"Columns {_few(few)} hold few distinct values"
-            said.append(f"{found}: a density peaks without bound there; samples will fall between them.")
+            found = f"Columns {_few(few)} hold" if len(few) > 1 else f"Column {few[0]} holds"
+            said.append(f"{found} few distinct values: a density peaks without bound there; samples will fall between them.")
     if sight.grey:
         said.append(
             "All three channels are equal: grey images saved as colour; one channel would be three times as cheap to read."
@@ -343,14 +355,10 @@ def examine(data: Dataset, watch: Watch = _quiet) -> Findings:
     leaks = [later for copies in (exact, near) for later, earlier in copies.items() if earlier < sight.seen <= later]
     within = [sum(later < sight.seen for later in copies) for copies in (exact, near)]
     constant = (sight.low == sight.high).nonzero().flatten().tolist()
-    problems = [
-        *data.problems,
-        *sorted(
-            [*_repeats(data, sight, exact, "repeats", _named(data)), *_repeats(data, sight, near, "all but repeats")],
-            key=lambda problem: not problem.cause.endswith("a leak"),
-        ),
-        *_outliers(data, sight, among, rows),
-    ]
+    copies = [*_repeats(data, sight, exact, "repeats", _named(data)), *_repeats(data, sight, near, "all but repeats")]
+    copies.sort(key=lambda problem: not problem.cause.endswith(LEAK))
+    leaked = sum(problem.cause.endswith(LEAK) for problem in copies)
+    problems = [*data.problems, *copies[:leaked], *_outliers(data, sight, among, rows), *copies[leaked:]]
     watch(1.0, "")
     return Findings(
         looked_at=len(sight.rows),

@@ -142,7 +142,7 @@ def pilot(
         data: what it learns from.
         model: fresh weights, which stay as they are.
         device: where to compute.
-        seconds: how long to measure, about; on a slow machine fewer examples a step are timed, never fewer steps than three.
+        seconds: how long to measure, about; on a slow machine fewer examples a step are timed, and no rival of float32.
         clock: tells the time in seconds.
         watch: called with the share done, 0 to 1, and a few words.
 
@@ -167,7 +167,7 @@ def pilot(
             torch.cuda.synchronize(device)
         return clock() - start
 
-    def twice(function: Callable[[], Any]) -> float:
+    def second(function: Callable[[], Any]) -> float:
         function()  # kernels are chosen and memory is found at the first call of each size
         return timed(function)
 
@@ -175,7 +175,7 @@ def pilot(
         """Return the most examples, up to the run's batch, of which three steps take about the limit at most."""
         size = min(FIRST, own)
         while size < own:
-            most = int(size * limit / (3 * max(twice(trainer_of("float32", size)._step), 1e-9)))
+            most = int(size * limit / (3 * max(second(trainer_of("float32", size)._step), 1e-9)))
             if most < 1.5 * size:
                 break
             size = min(most, 8 * size, own)
@@ -183,19 +183,18 @@ def pilot(
 
     def measure(precision: Precision, batch: int, size: int) -> tuple[Pace, Trainer]:
         watch(min((clock() - began) / seconds, 0.99), f"timing {precision}, batch {batch}")
-        trainer = trainer_of(precision, size)
+        trainer, record, start = trainer_of(precision, size), list[float](), clock()
         trainer._step()
-        record, start = [timed(trainer._step), timed(trainer._step)], clock()
-        while len(record) < STEPS and clock() - start < limit / 2:
+        while not record or (len(record) < STEPS and clock() - start < limit):
             record.append(timed(trainer._step))
         return Pace(precision, batch, median(record) * batch / size, size), trainer
 
     wanted, size = config.training.precision, affordable()
     paces = [measure("float32" if wanted == "auto" else wanted, own, size)]
-    if wanted == "auto":
+    if wanted == "auto" and clock() - began < 2 * seconds:  # elsewhere a single step took longer than all should
         with contextlib.suppress(NotFinite):  # its range is float32's, but not every loss bears its coarseness
             few = min(FIRST, size)  # on machines without it, it may be ten times as slow
-            slow = twice(trainer_of("bfloat16", few)._step) > 3 * twice(trainer_of("float32", few)._step)
+            slow = second(trainer_of("bfloat16", few)._step) > 3 * second(trainer_of("float32", few)._step)
             paces.append(measure("bfloat16", own, few if slow else size))
     chosen, trainer = min(paces, key=lambda pair: pair[0].seconds)
     noise = Noise(range(chosen.timed), stream=stream_of("pilot"), device=device)
@@ -208,7 +207,7 @@ def pilot(
     x, t = torch.zeros(size, *data.shape, dtype=torch.float64, device=device), torch.ones(size, device=device)
     t = t.double() * model.process.t_max
     with torch.no_grad():
-        evaluation = twice(lambda: trainer.average.eval()(x, t)) * SAMPLES / size
+        evaluation = second(lambda: trainer.average.eval()(x, t)) * SAMPLES / size
     watch(1.0, "")
     return Pilot(
         device=_name(device),
