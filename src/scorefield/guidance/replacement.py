@@ -54,9 +54,9 @@ class Replacement(Sampler):
 
     Of `simulate`'s last moment the observed coordinates are those of the last denoising step: put the given ones back.
 
-    Its bias, in the limit of many levels: on N(0, [[1, rho], [rho, 1]]) with `Ancestral()` the missing coordinate gets the mean r·y
-    where rho·y is right, r = 0.27, 0.50 and 0.72 for rho = 0.5, 0.8 and 0.95, and the variance 0.82, 0.49 and 0.19 where 0.75,
-    0.36 and 0.10 are right; a mode that deserves a share of 0.83 (0.08) gets 0.50 (0.27). With 4 repeats: 0.64 (0.19).
+    Its bias, in the limit of many levels: on N(0, [[1, rho], [rho, 1]]) with `Ancestral()` the missing coordinate gets the mean
+    r·y where rho·y is right, r = 0.27, 0.50 and 0.72 for rho = 0.5, 0.8 and 0.95, and the variance 0.82, 0.49 and 0.19 where
+    0.75, 0.36 and 0.10 are right; a mode that deserves a share of 0.83 (0.08) gets 0.50 (0.27). With 4 repeats: 0.64 (0.19).
 
     >>> from scorefield import VE, Gaussian, Noise, geometric
     >>> from scorefield.samplers import Ancestral, simulate
