@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
@@ -75,15 +75,15 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
     def __init__(
         self,
         *,
-        max_steps: int | None = 300,
-        max_seconds: float | None = None,
-        recipe: str = "auto",
-        settings: tuple[str, ...] = (),
-        device: str = "cpu",
+        max_steps: Any = 300,
+        max_seconds: Any = None,
+        recipe: Any = "auto",
+        settings: Any = (),
+        device: Any = "cpu",
         random_state: Any = None,
-        verbose: bool = False,
+        verbose: Any = False,
     ) -> None:
-        """Hold the parameters; nothing is checked before `fit`.
+        """Hold the parameters; by scikit-learn's rule anything may be given here, and nothing is checked before `fit`.
 
         Args:
             max_steps: of the optimiser; the learning rate falls to its end. None needs max_seconds.
@@ -98,7 +98,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         self.max_steps, self.max_seconds, self.recipe, self.settings = max_steps, max_seconds, recipe, settings
         self.device, self.random_state, self.verbose = device, random_state, verbose
 
-    def fit(self, X: ArrayLike, y: Any = None) -> ScoreDensity:
+    def fit(self, X: Any, y: Any = None) -> ScoreDensity:
         """Learn the score of the rows of X.
 
         Args:
@@ -150,7 +150,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         drawn = [sample(self.field_, noise=noise[piece]) for piece in _pieces(n_samples)]
         return self._raw(torch.cat(drawn))
 
-    def score_samples(self, X: ArrayLike) -> Array:
+    def score_samples(self, X: Any) -> Array:
         """Return the log-density of each row, `(n,)`, in nats of X's own units, by the probability flow.
 
         Args:
@@ -168,11 +168,11 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         ]
         return _array(raw_nats(torch.cat(found), self._affine, self.field_.shape))
 
-    def score(self, X: ArrayLike, y: Any = None) -> float:
+    def score(self, X: Any, y: Any = None) -> float:
         """Return the mean log-density of the rows, nats; higher is better. y is ignored."""
         return float(self.score_samples(X).mean())
 
-    def denoise(self, X: ArrayLike, noise_std: float | ArrayLike | None = None) -> Array:
+    def denoise(self, X: Any, noise_std: Any = None) -> Array:
         """Return the mean of the clean row given the noisy one, E[x | x + noise = X], `(n, d)`, in X's units.
 
         Args:
@@ -211,9 +211,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         clean = [self.field_(x[some], t.to(z.device).expand(len(x[some]))).denoised for some in _pieces(len(x))]
         return self._raw(torch.cat(clean))
 
-    def impute(
-        self, X: ArrayLike, n_draws: int = 1, *, mean: bool = False, particles: int = 16, random_state: Any = None
-    ) -> Array:
+    def impute(self, X: Any, n_draws: int = 1, *, mean: bool = False, particles: int = 16, random_state: Any = None) -> Array:
         """Fill what is missing given what is there, by `guidance.replacement.fill_in`.
 
         Args:
