@@ -23,6 +23,7 @@ from scorefield.randomness import Noise
 from scorefield.runs import build_model
 from scorefield.samplers import Heun
 from scorefield.training import checkpoint
+from scorefield.training.averages import beta
 from scorefield.training.loop import Trainer
 
 CPU = torch.device("cpu")
@@ -184,6 +185,183 @@ def test_the_learning_rate_warms_up_stays_and_decays(data: Dataset, tmp_path: Pa
         trainer.clock.step = step
         seen.append(round(trainer._learning_rate(), 6))
     assert seen == [0.1, 0.5, 1.0, 1.0, 1.0, 0.5, 0.02]
+
+
+def gradients_of(trainer: Trainer) -> torch.Tensor:
+    trainer._gradient()
+    return torch.cat([value.grad.flatten() for value in trainer.model.parameters() if value.grad is not None])
+
+
+def rounding(gradient: torch.Tensor) -> float:
+    """What adding the gradients of 32 examples in another order may change: 32 roundings of the largest number."""
+    return 32 * 2**-24 * float(gradient.abs().max())
+
+
+@pytest.mark.parametrize("pieces", [2, 5, 32])
+def test_a_batch_in_pieces_has_the_same_gradient(pieces: int, data: Dataset, tmp_path: Path) -> None:
+    whole = gradients_of(trainer_of(config_of(), data, tmp_path))
+    config = config_of(training=replace(config_of().training, accumulate=pieces))
+    difference = float((gradients_of(trainer_of(config, data, tmp_path)) - whole).abs().max())
+    assert difference <= rounding(whole)
+    other = gradients_of(trainer_of(config_of(seed=1), data, tmp_path))
+    assert float((other - whole).abs().max()) > 100 * rounding(whole)  # of another batch it is another gradient
+
+
+def out_of_memory_above(trainer: Trainer, examples: int, error: Exception) -> None:
+    """Let the network fail on more than so many examples at once, as a small device does."""
+
+    def limit(_: object, inputs: tuple[torch.Tensor, ...]) -> None:
+        if len(inputs[0]) > examples:
+            raise error
+
+    trainer.model.network.register_forward_pre_hook(limit)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")],
+    ids=["gpu", "cpu"],
+)
+def test_out_of_memory_halves_the_pieces_and_keeps_the_batch(error: Exception, data: Dataset, tmp_path: Path) -> None:
+    whole = gradients_of(trainer_of(config_of(), data, tmp_path))
+    trainer = trainer_of(config_of(), data, tmp_path)
+    out_of_memory_above(trainer, 8, error)
+    assert float((gradients_of(trainer) - whole).abs().max()) <= rounding(whole)
+    assert trainer.pieces == 4
+    assert ["taken in 2 pieces" in trainer.messages[0], "taken in 4 pieces" in trainer.messages[1]] == [True, True]
+
+
+def test_memory_too_small_for_one_example_is_a_sentence_and_other_errors_stay_themselves(data: Dataset, tmp_path: Path) -> None:
+    trainer = trainer_of(config_of(), data, tmp_path)
+    out_of_memory_above(trainer, 0, torch.OutOfMemoryError("CUDA out of memory."))
+    with pytest.raises(ScorefieldError, match="too little memory for the gradient of a single example"):
+        trainer._step()
+    trainer = trainer_of(config_of(), data, tmp_path)
+    out_of_memory_above(trainer, 8, RuntimeError("shapes cannot be multiplied"))
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        trainer._step()
+
+
+def test_float16_is_refused_where_there_is_no_gpu(data: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(ScorefieldError, match=r"got training.precision=float16 on cpu, expected a GPU"):
+        trainer_of(config_of(training=replace(config_of().training, precision="float16")), data, tmp_path)
+
+
+def test_every_image_is_seen_mirrored_half_of_the_time_and_nothing_else_changes(tmp_path: Path) -> None:
+    images = open_source("digits", DataConfig())
+    from scorefield.nets.unet import UNetConfig
+
+    config = config_of(source="digits", network=UNetConfig(channels=(8,), blocks=1, attention=False))
+    as_they_are, flipped = (
+        trainer_of(replace(config, data=DataConfig(flip=flip)), images, tmp_path)._batch(Noise(range(400)))[0]
+        for flip in (False, True)
+    )
+    mirrored = [not torch.equal(a, b) for a, b in zip(as_they_are, flipped, strict=True)]
+    assert all(torch.equal(b, a.flip(-1) if m else a) for a, b, m in zip(as_they_are, flipped, mirrored, strict=True))
+    assert abs(sum(mirrored) - 200) < 5 * math.sqrt(400 / 4)
+
+
+# --- moving averages ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [0.02, 0.05, 0.12, 0.28])
+def test_a_width_is_the_standard_deviation_of_an_averages_weights_as_a_share_of_the_training(width: float) -> None:
+    """The weight of step i after n is (1 - beta_i)·prod of the later betas; its spread is that of i^gamma up to 1/n."""
+    n = 2000
+    betas = torch.tensor([beta(width, i) for i in range(1, n + 1)], dtype=torch.float64)
+    later = torch.cat([betas.flip(0).cumprod(0).flip(0)[1:], torch.ones(1, dtype=torch.float64)])
+    weights, when = (1 - betas) * later, torch.arange(1, n + 1, dtype=torch.float64) / n
+    assert abs(float(weights.sum()) - 1) < n * 2**-52
+    mean = float((weights * when).sum())
+    assert abs(math.sqrt(float((weights * (when - mean) ** 2).sum())) - width) < 1 / n
+
+
+def test_the_average_with_the_smallest_held_out_loss_is_chosen_at_the_end(data: Dataset, tmp_path: Path) -> None:
+    trainer = trainer_of(config_of(training=replace(config_of().training, ema=(0.9999, 0.05, 0.5))), data, tmp_path)
+    *_, last = trainer.run()
+    losses = last.extra["averages"]
+    assert losses.keys() == {0.9999, 0.05, 0.5}
+    best = min(losses, key=losses.get)
+    assert trainer.average is trainer.averages.kept[best]
+    assert f"moving average = {best:g}" in last.messages[-1]
+    again = trainer_of(trainer.config, data, tmp_path)
+    assert again.resume()
+    assert same(everything(again), everything(trainer))  # all of them are in the checkpoint
+
+
+@pytest.mark.parametrize("ema", [0.3, (0.05, 0.05), (0.05, 0.4)])
+def test_a_length_that_is_neither_a_width_nor_a_decay_is_refused(ema: object) -> None:
+    with pytest.raises(ValueError, match="expected different numbers"):
+        Training(ema=ema)
+
+
+# --- what a run says ----------------------------------------------------------------------------------------------------
+
+
+def test_reports_of_a_run_of_steps_come_at_fixed_steps_with_the_loss_by_level(data: Dataset, tmp_path: Path) -> None:
+    trainer = trainer_of(config_of(), data, tmp_path)
+    logs = [progress for progress in trainer.run() if progress.event == "log"]
+    assert [progress.step for progress in logs] == [25, 30]
+    first = logs[0].extra
+    assert len(first["sigmas"]) == len(first["losses"]) > 4
+    assert first["sigmas"] == sorted(first["sigmas"])
+    assert min(first["losses"]) <= logs[0].loss <= max(first["losses"])  # the mean lies among the means of its parts
+
+
+def test_a_network_that_learns_its_few_examples_by_heart_is_warned_of_and_a_run_with_plenty_is_not(tmp_path: Path) -> None:
+    """Eight examples in two dimensions and 400 steps of a fast optimiser, against 4,000 examples and the same steps."""
+    said = {}
+    for count in (9, 4000):
+        few = open_source("mixture", DataConfig(examples=count))
+        config = config_of(
+            data=DataConfig(examples=count),
+            network=MLPConfig(width=64, depth=2),
+            training=replace(config_of().training, steps=300, batch=64),
+        )
+        said[count] = [
+            message for progress in train_and_listen(trainer_of(config, few, tmp_path / str(count))) for message in progress
+        ]
+    assert any(sentence.startswith(("memorising:", "over-fitting:")) for sentence in said[9])
+    assert not any(sentence.startswith(("memorising:", "over-fitting:")) for sentence in said[4000])
+
+
+def train_and_listen(trainer: Trainer) -> list[tuple[str, ...]]:
+    return [progress.messages for progress in trainer.run()]
+
+
+def test_a_rise_of_the_held_out_loss_is_told_once_and_only_while_the_training_loss_falls(data: Dataset, tmp_path: Path) -> None:
+    losses = Noise(range(40)).uniform().double()
+    up = losses + 0.1 + 0.01 * Noise(range(40), stream=1).normal()
+    held = trainer_of(config_of(), data, tmp_path).held_out
+    assert held.judge(losses, 10, 1.0, None) == []
+    assert held.judge(up, 20, 1.1, None) == []  # training rose, too
+    assert held.judge(losses + 0.1 * Noise(range(40), stream=2).normal(), 30, 0.9, None) == []  # no more than chance
+    (sentence,) = held.judge(up, 40, 0.9, None)
+    assert sentence.startswith("over-fitting: the held-out loss rose from") and "at step 10" in sentence
+    assert held.judge(up, 50, 0.8, None) == []
+
+
+# --- not a number ---------------------------------------------------------------------------------------------------------
+
+
+def test_nan_in_a_gradient_and_in_the_data_are_named_and_never_stored(data: Dataset, tmp_path: Path) -> None:
+    trainer = trainer_of(config_of(), data, tmp_path / "gradient")
+    trainer._step()
+    name, weight = list(trainer.model.named_parameters())[2]
+    good = everything(trainer)
+    weight.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(NotFinite, match=rf"at step 2, .*first in the gradient of {name}"):
+        train(trainer)
+    assert same(good, everything(trainer))
+
+    assert isinstance(data.train, torch.Tensor)
+    raw = data.train.clone()
+    raw[::7] = float("nan")
+    trainer = trainer_of(config_of(), replace(data, train=raw), tmp_path / "data")
+    good = everything(trainer)
+    with pytest.raises(NotFinite, match=r"at step 1, .*first in the data"):
+        train(trainer)
+    assert same(good, everything(trainer))
 
 
 # --- checkpoints -------------------------------------------------------------------------------------------------------

@@ -212,7 +212,7 @@ def _work(
     trainer = world.agreed(lambda: Trainer(config, data, model, folder / "checkpoints", device, world))
     if begun.goes_on:
         trainer.precision = manifest.get("precision", trainer.precision)  # measured once, so that both sittings agree
-        if not world.agreed(trainer.resume) and manifest["progress"]["step"]:
+        if not trainer.resume() and manifest["progress"]["step"]:
             raise ScorefieldError(
                 f"got no checkpoint in {trainer.folder}, though the run had reached step {manifest['progress']['step']}, "
                 "expected one to go on from: restore the folder, or start a new run"
@@ -228,7 +228,7 @@ def _work(
         return _train(trainer, folder, data, manifest, watch, stop)
     for _ in trainer.run(stop):
         pass
-    raise SystemExit(0 if trainer.fraction >= 1 else STOPPED)
+    raise SystemExit(STOPPED if trainer.fraction < 1 else 0)
 
 
 def _has_levels(process: Process) -> bool:

@@ -112,18 +112,27 @@ class World:
         """Part in peace. The others end here, and hard: gloo's threads may abort a process that exits in the usual way."""
         if self.size == 1:
             return
-        if error is None:
-            torch.distributed.barrier()
+        if error is None or isinstance(error, SystemExit):
+            try:
+                torch.distributed.barrier()  # the others wait until the first has written everything
+            except RuntimeError:  # one of them broke down at the very end, and has said so
+                if not self.first:
+                    leave(1)
         if self.first:
             torch.distributed.destroy_process_group()
             return
         if isinstance(error, SystemExit):
             leave(error.code if isinstance(error.code, int) else 1)
-        if isinstance(error, ScorefieldError):  # the first process says it
-            leave(2)
-        if error is not None:  # a bug: seen whoever has it
+        if isinstance(error, ScorefieldError | KeyboardInterrupt):  # the first process says it
+            leave(2 if isinstance(error, ScorefieldError) else 130)
+        if error is not None and not _is_lost(error):  # a bug: seen whoever has it
             sys.excepthook(type(error), error, trace)
         leave(0 if error is None else 1)
+
+
+def _is_lost(error: BaseException) -> bool:
+    """Whether an error is that another process has gone, which has said why."""
+    return isinstance(error, RuntimeError) and "closed by peer" in str(error)
 
 
 def leave(code: int) -> NoReturn:

@@ -119,8 +119,8 @@ class Trainer:
 
     def resume(self) -> bool:
         """Go on from the newest checkpoint that verifies; returns whether there was one."""
-        read = checkpoint.newest(self.folder) if self.folder is not None and self.world.first else None
-        found = self.world.told(read)
+        folder = self.folder if self.world.first else None
+        found = self.world.told(self.world.agreed(lambda: checkpoint.newest(folder) if folder is not None else None))
         if found is None:
             return False
         checkpoint.put_back(found.parts["model"], self.model)
@@ -241,18 +241,21 @@ class Trainer:
         self.averages.update(self.clock.step)
 
     def _refusal(self, terms: list[Terms], loss_is_finite: bool) -> NotFinite:
-        """Name the step, the level and the tensor; the process that has the bad example knows its level."""
+        """Name the step, the level and the tensor; the process that has the bad example knows them."""
+        size, share = self.config.training.batch, self.world.share(self.config.training.batch)
+        some = range(self.clock.step * size + share.start, self.clock.step * size + share.stop)
+        x0, _ = self._batch(Noise(some, stream=stream_of("train", self.config.seed), device=self.device))
         loss = torch.cat([term.loss for term in terms])
         bad = (~loss.isfinite()).nonzero().flatten()
-        level, where = "all levels", "the loss itself"
+        level, where = "all levels", "the loss itself" if bool(x0.isfinite().all()) else "the data"
         if all(term.t is not None for term in terms):
             t = torch.cat([term.t for term in terms if term.t is not None])[bad[0] if len(bad) else loss.argmax()]
             level = f"sigma = {float(self.model.process.sigma(t)):.4g}"
         if loss_is_finite:
             named = ((name, value.grad) for name, value in self.model.named_parameters() if value.grad is not None)
             where = next((f"the gradient of {name}" for name, grad in named if not bool(grad.isfinite().all())), "the gradient")
-        said = self.world.said((bool(len(bad)), level))
-        level = next((level for found, level in said if found), said[0][1])
+        said = self.world.said((bool(len(bad)), level, where))
+        _, level, where = next((one for one in said if one[0]), said[0])
         return NotFinite(
             f"got a NaN or infinite loss at step {self.clock.step + 1}, {level}, first in {where}, expected finite numbers: "
             "the last good state is kept; lower optimiser.lr, or set training.precision=float32"
@@ -284,9 +287,8 @@ class Trainer:
 
     def _look(self) -> dict[str, Any]:
         """Look at the held-out examples, and be warned of over-fitting; returns what goes into the log."""
-        now, training = self._losses(self.average), self.tally.mean()
-        memorised = self.held_out.memorised(self.average)
-        self.messages += self.held_out.judge(now, self.clock.step, training, memorised)
+        now, memorised = self._losses(self.average), self.held_out.memorised(self.average)
+        self.messages += self.held_out.judge(now, self.clock.step, self.tally.mean(), memorised)
         found: dict[str, Any] = {"held_out": float(now.mean()), "lr": self.optimiser.param_groups[0]["lr"]}
         found |= {} if memorised is None else {"memorised": memorised}
         levels = self.tally.by_level()
@@ -338,26 +340,22 @@ class Trainer:
             if event == "log":
                 logged, images_then, self.tally.sums = self.clock.seconds, self.clock.images, self.tally.empty()
             self.messages.clear()
-            clock = self.clock
-            return Progress(event, clock.step, clock.seconds, clock.images, self.fraction, mean, pace, left, extra, told)
+            at = (self.clock.step, self.clock.seconds, self.clock.images)
+            return Progress(event, *at, self.fraction, mean, pace, left, extra, told)
 
-        def keep() -> bool:
-            """Write a checkpoint; where that fails, say so and go on."""
+        def keep(last: bool = False) -> bool:
+            """Write a checkpoint; where that fails, say so and go on, if there is anything to go on with."""
             try:
                 self.save()
             except OSError as error:
+                if last:
+                    raise ScorefieldError(
+                        f"got an error of the system at the last checkpoint, of step {self.clock.step} ({error}), expected to "
+                        "write there: mend it and go on from the checkpoint before, with --resume"
+                    ) from None
                 self.messages.append(f"no checkpoint at step {self.clock.step} ({error}): training goes on and will try again")
                 return False
             return True
-
-        def keep_at_last() -> None:
-            try:
-                self.save()
-            except OSError as error:
-                raise ScorefieldError(
-                    f"got an error of the system at the last checkpoint, of step {self.clock.step} ({error}), expected to "
-                    "write there: mend it and go on from the checkpoint before, with --resume"
-                ) from None
 
         if self.world.first:
             yield report("ready", messages=tuple(self.messages))
@@ -391,7 +389,7 @@ class Trainer:
             if self.is_finite():
                 keep()
             raise
-        keep_at_last()
+        keep(last=True)
         if self.world.first:
             yield report("stopped" if asked else "done", **({} if asked else {"averages": self.choose()}))
 
