@@ -220,24 +220,23 @@ class Trainer:
 
     def _step(self) -> None:
         """Take one optimiser step. Raises `NotFinite` with everything unchanged."""
-        step, how = self.clock.step, self.config.optimiser
         self.model.train()
         tally, terms = self._gradient()
         self.scaler.unscale_(self.optimiser)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), how.clip or math.inf)
-        loss, size = (float(norm), *tally[:, 0].sum().reshape(1).tolist())
-        finite = math.isfinite(loss) and math.isfinite(size)
-        overflow = self.scaler.is_enabled() and math.isfinite(size) and self.scaler.get_scale() > LOUD
-        if not finite and not overflow:
-            raise self._refusal(terms, loss_is_finite=math.isfinite(size))
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
+        known, finite = math.isfinite(float(tally[:, 0].sum())), math.isfinite(float(norm))  # a NaN loss has a NaN gradient
+        overflow = self.scaler.is_enabled() and known and self.scaler.get_scale() > LOUD
+        if not (known and finite) and not overflow:
+            raise self._refusal(terms, loss_is_finite=known)
         if finite:
+            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.optimiser.clip or math.inf, norm)
             for group in self.optimiser.param_groups:
                 group["lr"] = self._learning_rate()
             self.optimiser.step()
         if self.scaler.is_enabled():  # float16: a step that overflowed is left out, and the next one is scaled by half
             self.scaler.update()
         self.tally.sums += tally
-        self.clock.step, self.clock.images = step + 1, self.clock.images + self.config.training.batch
+        self.clock.step, self.clock.images = self.clock.step + 1, self.clock.images + self.config.training.batch
         self.averages.update(self.clock.step)
 
     def _refusal(self, terms: list[Terms], loss_is_finite: bool) -> NotFinite:
