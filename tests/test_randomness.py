@@ -212,3 +212,25 @@ def test_signs_are_minus_one_or_one_with_equal_chance() -> None:
     signs = Noise(range(N)).sign(())
     assert set(signs.tolist()) == {-1.0, 1.0}
     assert abs(float(signs.mean())) < 5 / math.sqrt(N)
+
+
+# --- even numbers -----------------------------------------------------------------------------------------------------
+
+
+def test_even_numbers_of_consecutive_seeds_leave_at_most_three_gaps_none_wide() -> None:
+    golden = (5**0.5 - 1) / 2
+    for n in (10, 64, 1000):
+        u = Noise(range(7, 7 + n), stream=3).even().sort().values
+        gaps = torch.cat([u[1:] - u[:-1], u[:1] + 1 - u[-1:]])
+        distinct = torch.unique((gaps * 2**40).round())
+        assert len(distinct) <= 3  # Sos's theorem; independent numbers have n different ones
+        assert float(gaps.max()) <= golden**-1 / n * (1 + golden)  # 2.618 times the mean gap
+
+
+def test_one_even_number_is_uniform_over_streams_and_a_sample_keeps_its_own() -> None:
+    first = torch.cat([Noise([5], stream=stream_of("even", i)).even() for i in range(4000)])
+    statistic, _ = stats.kstest(first.numpy(), "uniform")
+    assert statistic < 1.95 / 4000**0.5  # Kolmogorov's quantile of 1 - 0.001
+    assert bool((Noise(range(100)).even()[17:18] == Noise([17]).even()).all())
+    noise = Noise(range(4))
+    assert not torch.equal(noise.even(), noise.even())

@@ -106,7 +106,7 @@ class Denoising(Objective):
             return self.density.quantile(field.process, u).to(x0.device)
 
         if not self.every_level:
-            t = times(noise.uniform(()))
+            t = times(noise.even())  # a batch then holds every level in its share, which steadies its mean
             return Terms(self.at(field, x0, t, cond, noise=noise), t)
         parts = self.levels or self.density.parts(field.process)
         drawn = (times((part + noise.uniform(())) / parts) for part in range(parts))
@@ -199,7 +199,7 @@ class DenoisingMatrix(Objective):
         return rows @ (root.mT if how == "L" else root)
 
     def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, noise: Noise) -> Terms:
-        t = self.density.quantile(field.process, noise.uniform(())).to(x0.device)
+        t = self.density.quantile(field.process, noise.even()).to(x0.device)
         sigma, z = field.process.sigma(t), flat(noise.normal(x0.shape[1:]).to(x0))
         x_t = field.process.perturb(x0, t, self._times(z, "L").reshape(x0.shape))
         error = flat(field(x_t, t, cond).score) + self._times(z, "L^-t") / over(sigma, z)
