@@ -84,7 +84,7 @@ def test_a_mistake_ends_every_process_with_the_code_of_a_mistake(tmp_path: Path)
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_torchrun_stops_at_a_signal_with_everything_saved_and_prints_once(tmp_path: Path) -> None:
     """A SIGTERM to the launcher reaches every process; all agree on the step, one saves."""
-    arguments = [*benchmark().command(tmp_path / "run", 10**6, False), "--set", "training.checkpoint_seconds=1000"]
+    arguments = [*benchmark().command(tmp_path / "run", 2500, False), "--set", "training.checkpoint_seconds=1000"]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "scorefield"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen([*launch, *arguments], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:

@@ -16,6 +16,7 @@ the score makes several of each. One sum of all gradients a step is a page short
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -137,8 +138,9 @@ def _is_lost(error: BaseException) -> bool:
 
 def leave(code: int) -> NoReturn:
     """End the process at once with this code, after everything that was printed has gone out."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # nobody listens any more
+            stream.flush()
     os._exit(code)
 
 

@@ -40,7 +40,7 @@ from scorefield.training.reports import Event, Progress, Tally
 
 PILOT = 64  # examples a step in the choice of precision
 REPORTS = 100  # in a run whose length is a number of steps
-RARELY = 25  # steps between two reports of such a run, at least
+RARELY, OFTEN = 25, 250  # steps between two reports of such a run, at least and at most
 LOUD = 1.0  # a scale of the loss below which float16 is beyond help
 
 
@@ -321,7 +321,7 @@ class Trainer:
             self._choose_precision()
         logged = saved = self.clock.seconds
         images_then, looking = self.clock.images, 0.0
-        every = max(RARELY, math.ceil(budget.steps / REPORTS)) if budget.steps and not budget.seconds else None
+        every = min(max(RARELY, budget.steps // REPORTS), OFTEN) if budget.steps and not budget.seconds else None
         pictures = [share for i in range(1, budget.pictures) if (share := round(i / budget.pictures, 6)) > self.fraction]
 
         def tick() -> None:
