@@ -21,6 +21,7 @@ _HOMES = {
     ],
     "scorefield.field": ["EnergyField", "EnergyModel", "Field", "ScoreModel"],
     "scorefield.exact": ["Gaussian", "GaussianMixture"],
+    "scorefield.estimator": ["ScoreDensity"],
 }
 _home_of = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *_home_of]

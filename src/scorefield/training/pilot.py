@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 import torch
 from torch import Tensor, nn
 
