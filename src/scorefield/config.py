@@ -72,6 +72,8 @@ class Training:
             [0.5, 1), warmed up as (1+n)/(10+n). 0 or none keeps none.
         precision: float32, bfloat16 (autocast), float16 (with a scaled loss; on GPUs alone), or auto: what measures fastest on
             this machine.
+        labels: share of the labelled examples whose class the network is told, so that it learns both p(x | class) and p(x); 0:
+            it knows no classes.
         pictures: how many times samples are drawn on the way.
         checkpoint_seconds: a checkpoint at least this often.
     """
@@ -82,6 +84,7 @@ class Training:
     accumulate: Annotated[int, Bound(ge=1)] = 1
     ema: Annotated[float, Bound(ge=0, lt=1)] | tuple[Annotated[float, Bound(gt=0, lt=1)], ...] = (0.05, 0.02, 0.12)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    labels: Annotated[float, Bound(ge=0, le=1)] = 0.0
     pictures: Annotated[int, Bound(ge=0)] = 4
     checkpoint_seconds: Positive = 30.0
 

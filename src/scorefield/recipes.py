@@ -17,7 +17,7 @@ from torch import Tensor
 
 from scorefield.config import Optimiser, RunConfig, Training
 from scorefield.data import Dataset
-from scorefield.data.base import PIECE
+from scorefield.data.base import pieces
 from scorefield.errors import ScorefieldError
 from scorefield.levels import (
     Levels,
@@ -79,9 +79,9 @@ class Recipe:
 def measure(data: Dataset) -> Facts:
     """Return the facts of a data set's training part in model space, a few thousand examples at a time."""
     n, encode = len(data.train), data.affine.encode
-    pieces = [data.train[first : first + PIECE] for first in range(0, n, PIECE)]
-    mean = sum((encode(piece).double().sum(dim=0) for piece in pieces), torch.zeros(data.shape, dtype=torch.float64)) / n
-    square = sum(float((encode(piece).double() - mean).square().sum()) for piece in pieces)
+    zero = torch.zeros(data.shape, dtype=torch.float64)
+    mean = sum((encode(piece).double().sum(dim=0) for piece in pieces(data.train)), zero) / n
+    square = sum(float((encode(piece).double() - mean).square().sum()) for piece in pieces(data.train))
     some = thin(n, 4096)
     std = math.sqrt(square / (n * math.prod(data.shape)))
     return Facts(data.name, data.kind, data.shape, n, mean, std, largest_distance(encode(data.train[some])))

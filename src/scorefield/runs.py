@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,11 +38,18 @@ from scorefield.randomness import stream_of
 VERSION = 1
 
 
-def build_model(config: RunConfig, shape: tuple[int, ...], data_std: float, data_mean: Tensor | None = None) -> ScoreModel:
+def classes_of(config: RunConfig, names: Sequence[str]) -> int:
+    """Return how many classes a run's network is told of, 0 for none: those of the data, where the run uses labels."""
+    return len(names) if config.training.labels > 0 and len(names) > 1 else 0
+
+
+def build_model(
+    config: RunConfig, shape: tuple[int, ...], data_std: float, data_mean: Tensor | None = None, *, classes: int = 0
+) -> ScoreModel:
     """Return the model of a run with fresh weights, a function of the run's seed, and what its objective learns besides."""
     with torch.random.fork_rng(devices=[]):  # torch's initialisers know only the global generator: leave it as it was
         torch.manual_seed(stream_of("weights", config.seed) >> 1)
-        network = config.network.build(shape)
+        network = config.network.build(shape, classes)
     model: ScoreModel
     if isinstance(meaning := config.parametrisation, Energy):
         model = EnergyModel(Potential(network, meaning.form), meaning, config.process, shape, data_mean, data_std)
@@ -72,8 +80,14 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """ "image" or "vector"."""
+        """ "image", "signal", "vector" or "table"."""
         return str(self.manifest["data"]["kind"])
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes that the network is told of, none where it knows no classes."""
+        names = tuple(self.manifest["data"]["classes"])
+        return names if classes_of(self.config, names) else ()
 
     @cached_property
     def affine(self) -> Affine:
@@ -83,7 +97,7 @@ class Run:
     @cached_property
     def field(self) -> ScoreModel:
         """The trained field, in model space, ready to sample from."""
-        model = build_model(self.config, self.shape, float(self.manifest["data"]["std"]))
+        model = build_model(self.config, self.shape, float(self.manifest["data"]["std"]), classes=len(self.classes))
         path = self.path / "model.safetensors"
         try:
             content = path.read_bytes()
@@ -122,6 +136,7 @@ def manifest_of(data: Dataset, std: float, why: tuple[str, ...], parameters: int
             "examples": len(data.train),
             "held_out": len(data.held_out),
             "classes": list(data.classes),
+            "class_counts": [] if data.labels is None else data.labels.bincount(minlength=len(data.classes)).tolist(),
             "affine": plain(data.affine),
             "fingerprint": data.fingerprint,
             "notes": list(data.notes),

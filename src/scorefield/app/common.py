@@ -94,6 +94,31 @@ def choose_sampler(
     return sampler, optimised(field, levels, noise=noise)
 
 
+def class_of(run: Run, name: str) -> int:
+    """Return the number of a class; raises `ScorefieldError` for one that the run does not know, with a did-you-mean."""
+    if not run.classes:
+        raise ScorefieldError(
+            f"got --label {name!r} for {run.path}, which was trained without classes, expected none: leave it out, or train on "
+            "labelled data with training.labels above 0"
+        )
+    if name not in run.classes:
+        raise unknown("class", name, run.classes)
+    return run.classes.index(name)
+
+
+def labels_of(run: Run, samples: range, *, seed: int = 0, label: str | None = None) -> Tensor | None:
+    """Return the class of each sample: the one asked for, else drawn as often as in the training data; None without classes.
+
+    Drawing x from p(x | class) for classes drawn from p(class) draws it from p(x), and better than a network that is not told.
+    """
+    if label is not None:
+        return torch.full((len(samples),), class_of(run, label))
+    if not run.classes:
+        return None
+    counts = torch.tensor(run.manifest["data"]["class_counts"])
+    return Noise(samples, stream=stream_of("label", seed)).choose(counts)
+
+
 def draw(
     run: Run,
     n: int,
@@ -104,6 +129,7 @@ def draw(
     batch: int = 256,
     device: torch.device | None = None,
     temperature: float = 1.0,
+    label: str | None = None,
     watch: Watch = unwatched,
 ) -> Tensor:
     """Return n samples in model space, `(n, *shape)`, float64; sample i is the same for every n and batch.
@@ -116,6 +142,7 @@ def draw(
         batch: how many at a time.
         device: where.
         temperature: of `Tempered`; 1 for the field as it is.
+        label: name of the class that all should have; None for classes as often as in the training data.
         watch: called after every step with the first index of the batch, its size, and the moment.
     """
     if n < 1:
@@ -126,8 +153,10 @@ def draw(
     field = field_of(run, where, temperature)
     drawn = []
     for first in range(0, n, batch):
-        noise = Noise(range(first, min(first + batch, n)), stream=stream_of("sample", seed), device=where)
-        for moment in simulate(field, sampler, ladder, noise=noise):
+        some = range(first, min(first + batch, n))
+        told = labels_of(run, some, seed=seed, label=label)
+        noise = Noise(some, stream=stream_of("sample", seed), device=where)
+        for moment in simulate(field, sampler, ladder, noise=noise, cond=None if told is None else told.to(where)):
             watch(first, len(noise), moment)
         drawn.append(moment.x.cpu())
     return torch.cat(drawn)

@@ -7,13 +7,24 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL.Image import Image
 from torch import Tensor
 
 from scorefield import files, pictures
-from scorefield.app.common import Watch, choose_sampler, draw, field_of, pick_device, picture_of, unwatched
+from scorefield.app.common import (
+    Watch,
+    choose_sampler,
+    class_of,
+    draw,
+    field_of,
+    labels_of,
+    pick_device,
+    picture_of,
+    unwatched,
+)
 from scorefield.data.tables import csv_of, decode, parquet_of
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
@@ -120,6 +131,7 @@ def sample(
     steps: int | None = None,
     ladder: str | None = None,
     temperature: float = 1.0,
+    label: str | None = None,
     seed: int = 0,
     out: str | Path | None = None,
     gif: bool = False,
@@ -139,6 +151,8 @@ def sample(
             like: levels chosen for this run, at the cost of 64 evaluations of a batch; None for those that suit the sampler.
         temperature: below 1 for likelier samples, above 1 for more varied ones; see `guidance.Tempered` for what it does to
             modes, and for why it wants a sampler with Langevin steps.
+        label: name of the class that all samples should have, of a run that was told classes; None for classes as often as in
+            the training data.
         seed: the same seed gives the same samples and the same bytes.
         out: `.png` (a grid or a plot), `.npz` (an array: 8-bit pixels of images, vectors and signals in the data's own
             units), or a folder (one PNG each). Of a table `.csv`, `.tsv` or `.parquet` (its own columns and types), `.npy` or
@@ -168,6 +182,8 @@ def sample(
         pictures.require_plots()
     if target.suffix == ".parquet":
         parquet_of({})  # without pyarrow, say so now
+    if label is not None:
+        class_of(opened, label)  # refused before anything is drawn
     chosen, times = choose_sampler(opened, sampler, steps, ladder, device=where, temperature=temperature)
     film = (
         _Film(opened, field_of(opened, where, temperature), min(n, {"image": 64, "signal": 16}.get(opened.kind, 2000)))
@@ -183,7 +199,8 @@ def sample(
             film.look(moment)
         watch(first, count, moment)
 
-    x = draw(opened, n, chosen, times, seed=seed, batch=batch, device=where, temperature=temperature, watch=look)
+    how: dict[str, Any] = {"seed": seed, "batch": batch, "device": where, "temperature": temperature, "label": label}
+    x = draw(opened, n, chosen, times, **how, watch=look)
     raw, columns = opened.decode(x), opened.manifest["data"].get("columns")
     written = [target]
     if as_folder:
@@ -197,7 +214,9 @@ def sample(
         buffer = io.BytesIO()
         if opened.kind == "image":
             pixels = pictures.to_pixels(opened.affine.visible(raw))
-            np.savez(buffer, images=pixels if opened.shape[0] > 1 else pixels[..., 0])
+            told = labels_of(opened, range(n), seed=seed, label=label)
+            also = {} if told is None else {"labels": told.numpy(), "classes": np.array(opened.classes)}
+            np.savez(buffer, images=pixels if opened.shape[0] > 1 else pixels[..., 0], **also)
         else:
             np.savez(buffer, x=raw.numpy().astype(np.float32))
         files.write(target, buffer.getvalue())

@@ -17,7 +17,9 @@ from torch import Tensor
 from scorefield import files, pictures, registry
 from scorefield.app.common import pick_device, picture_of
 from scorefield.config import RunConfig, data_config, of_plain, override, plain
-from scorefield.data import Dataset, open_source
+from scorefield.data import DataConfig, Dataset, of_frame, of_sequence, open_source
+from scorefield.data.base import Problem
+from scorefield.data.doctor import examine
 from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.exact import GaussianMixture
 from scorefield.field import Field
@@ -28,7 +30,7 @@ from scorefield.prediction import Score
 from scorefield.process import Process
 from scorefield.randomness import Noise, stream_of
 from scorefield.recipes import Facts, measure
-from scorefield.runs import Run, build_model, manifest_of, open_run, read_log, save_model
+from scorefield.runs import Run, build_model, classes_of, manifest_of, open_run, read_log, save_model
 from scorefield.samplers import Heun, Langevin, simulate
 from scorefield.shapes import flat
 from scorefield.training.distribution import World, join
@@ -36,6 +38,7 @@ from scorefield.training.loop import Trainer
 from scorefield.training.reports import Progress
 
 FIXED = ("data", "network", "process", "parametrisation", "objective")  # what a run cannot change when it goes on
+PROBLEMS = "data_problems.json"
 STOPPED = 143  # as a shell reports SIGTERM
 CURVE_LEVELS = 24
 CURVE_EXAMPLES = 512
@@ -51,13 +54,14 @@ def _quiet(_: Any) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a training is about to do, for whoever watches: data, reasons, size."""
+    """What a training is about to do, for whoever watches: data, reasons, size, and what is odd about the data."""
 
     data: Dataset
     config: RunConfig
     why: tuple[str, ...]
     parameters: int
     folder: Path
+    problems: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class TrainReport:
 
 
 def train(
-    source: str | Path,
+    source: Any,
     *,
     out: str | Path | None = None,
     seconds: float | None = None,
@@ -102,8 +106,9 @@ def train(
     Under `torchrun` all processes train together, and all but the first end inside this call, with the exit code of the run.
 
     Args:
-        source: a built-in name, a folder of images, or a .npy/.npz file.
-        out: the run's folder; None for runs/<name of the source>.
+        source: a built-in name, or the path of a folder or .zip of images, of an array, a table or tar shards. Or the data
+            themselves: a data frame, an array, a list of images, anything with a length and things by number.
+        out: the run's folder; None for runs/<name of the source>, runs/data for data themselves.
         seconds: of training, at most; with neither this nor `steps`, 180.
         steps: of the optimiser, at most.
         recipe: name of the recipe that chooses everything else; None for auto, or the run's own when it goes on.
@@ -123,7 +128,8 @@ def train(
     for setting in settings:
         if (key := setting.partition("=")[0].strip()) in ("source", "recipe", "data"):
             raise ScorefieldError(f"got --set {setting!r}, expected no {key} there: name it itself, or one setting below it")
-    asked = _Asked(os.fspath(source), tuple(settings), tuple(_budget(steps, seconds)), recipe, seed, resume)
+    named = os.fspath(source) if isinstance(source, os.PathLike) else source
+    asked = _Asked(named, tuple(settings), tuple(_budget(steps, seconds)), recipe, seed, resume)
     folder = Path(out).expanduser() if out is not None else Path("runs") / _name_of(asked.source)
     folder = Path(os.path.normpath(folder))
     with join(device) as world:
@@ -136,9 +142,9 @@ def train(
 
 @dataclass(frozen=True)
 class _Asked:
-    """What a person asked for."""
+    """What a person asked for; the source is a string, or the data themselves."""
 
-    source: str
+    source: Any
     settings: tuple[str, ...]
     budget: tuple[str, ...]
     recipe: str | None
@@ -155,6 +161,7 @@ class _Begun:
     facts: Facts
     manifest: dict[str, Any]
     goes_on: bool
+    problems: tuple[Problem, ...] = ()
 
     def said(self) -> dict[str, Any]:
         """Return what the other processes are told, as plain values; they open the data themselves."""
@@ -175,18 +182,18 @@ def _begin(asked: _Asked, folder: Path) -> _Begun:
         return _Begun(config, data, measure(data), manifest, True)
     _refuse_strangers(folder)
     config, data, facts, why = _anew(asked)
-    return _Begun(config, data, facts, manifest_of(data, facts.std, why, 0), False)
+    return _Begun(config, data, facts, manifest_of(data, facts.std, why, 0), False, examine(data).problems)
 
 
-def _follow(source: str, said: dict[str, Any], begun: _Begun | None) -> _Begun:
+def _follow(source: Any, said: dict[str, Any], begun: _Begun | None) -> _Begun:
     """Begin as the first process does, with the data that this one sees."""
     if begun is not None:
         return begun
     config = of_plain(said["config"])
-    data = open_source(source, config.data)
+    data = _open(source, config.data)
     if data.fingerprint != said["print"]:
         raise ScorefieldError(
-            f"got data from {source!r} that differ from those of the first process, expected the same everywhere: copy them"
+            f"got data from {_source_of(source)!r} that differ from those of the first process, expected the same everywhere: copy them"
         )
     return _Begun(config, data, measure(data), said["manifest"], said["goes_on"])
 
@@ -194,10 +201,12 @@ def _follow(source: str, said: dict[str, Any], begun: _Begun | None) -> _Begun:
 def _anew(asked: _Asked) -> tuple[RunConfig, Dataset, Facts, tuple[str, ...]]:
     """Return a new run of what was asked for, its data, their facts and the reasons."""
     chosen = registry.find("recipe", asked.recipe or "auto")
-    data = open_source(asked.source, data_config(asked.settings))
+    data = _open(asked.source, data_config(asked.settings))
     facts = measure(data)
     made = chosen(facts)
-    config = override(replace(made.config, source=asked.source), [f"seed={asked.seed or 0}", *asked.budget, *asked.settings])
+    config = override(
+        replace(made.config, source=_source_of(asked.source)), [f"seed={asked.seed or 0}", *asked.budget, *asked.settings]
+    )
     config, reasons = _without_noise(config, asked.settings, facts.std)
     return config, data, facts, made.why + tuple(f"{setting}: set by hand" for setting in asked.settings) + reasons
 
@@ -207,7 +216,8 @@ def _work(
 ) -> TrainReport:
     """Build the model, go on where the run was, and train."""
     config, data, manifest = begun.config, begun.data, begun.manifest
-    model = build_model(config, data.shape, begun.facts.std, begun.facts.mean)
+    classes = classes_of(config, data.classes)
+    model = build_model(config, data.shape, begun.facts.std, begun.facts.mean, classes=classes)
     manifest["parameters"] = sum(p.numel() for p in model.parameters())
     trainer = world.agreed(lambda: Trainer(config, data, model, folder / "checkpoints", device, world))
     if begun.goes_on:
@@ -219,12 +229,15 @@ def _work(
             )
     world.agreed(trainer.rehearse)
     if world.first:
-        watch(Plan(data, config, tuple(manifest["why"]), manifest["parameters"], folder))
+        watch(Plan(data, config, tuple(manifest["why"]), manifest["parameters"], folder, begun.problems))
     if begun.goes_on and trainer.fraction >= 1:
         done = world.told(world.first and _is_whole(folder, manifest, trainer.clock.step, _has_levels(config.process)))
         if done:
             return TrainReport(folder, **asdict(trainer.clock), held_out=math.nan, ended="before", written=())
     if world.first:
+        if begun.problems:
+            folder.mkdir(parents=True, exist_ok=True)
+            files.write_json(folder / PROBLEMS, [asdict(problem) for problem in begun.problems])
         return _train(trainer, folder, data, manifest, watch, stop)
     for _ in trainer.run(stop):
         pass
@@ -251,8 +264,25 @@ def _without_noise(config: RunConfig, settings: tuple[str, ...], std: float) -> 
     return config, tuple(reasons)
 
 
-def _name_of(source: str) -> str:
+def _open(source: Any, config: DataConfig) -> Dataset:
+    """Open what a string names, or take the data themselves."""
+    if isinstance(source, str):
+        return open_source(source, config)
+    from narwhals import dependencies  # slow to import, and a path needs it not
+
+    is_frame = dependencies.is_into_dataframe(source) or dependencies.is_polars_lazyframe(source)
+    return of_frame(source, config) if is_frame else of_sequence(source, config)
+
+
+def _source_of(source: Any) -> str:
+    """Return what a run's config calls its source."""
+    return source if isinstance(source, str) else "data"
+
+
+def _name_of(source: Any) -> str:
     """Return a folder's name for a source: its own name, without the ending of a file."""
+    if not isinstance(source, str):
+        return _source_of(source)
     if source in registry.names("source"):
         return source
     path = Path(source).expanduser().resolve()
@@ -279,15 +309,16 @@ def _go_on(folder: Path, asked: _Asked) -> tuple[RunConfig, Dataset, dict[str, A
         ("seed", config.seed, old.config.seed),
         ("training.batch", config.training.batch, old.config.training.batch),
         ("training.ema", config.training.lengths, old.config.training.lengths),
+        ("training.labels", config.training.labels, old.config.training.labels),
     ):
         if wanted is not None and wanted != own:
             raise ScorefieldError(
                 f"got another {part} for the run {folder}, expected its own, {own}: start a new run to change it"
             )
-    data = open_source(asked.source, config.data)
+    data = _open(asked.source, config.data)
     if data.fingerprint != old.manifest["data"]["fingerprint"]:
         raise ScorefieldError(
-            f"got data from {asked.source!r} that differ from those the run {folder} was trained on, expected the same: "
+            f"got data from {_source_of(asked.source)!r} that differ from those the run {folder} was trained on, expected the same: "
             "restore them or start a new run"
         )
     return config, data, old.manifest
@@ -310,6 +341,7 @@ def _refuse_strangers(folder: Path) -> None:
     if not folder.exists():
         return
     inside = {path.name for path in folder.iterdir() if not path.name.endswith(".partial")} if folder.is_dir() else {"a file"}
+    inside -= {PROBLEMS}
     begun = "manifest.json" in inside and inside <= {"model.safetensors", "manifest.json"}
     if begun:
         manifest = files.read_json(folder / "manifest.json")
@@ -408,9 +440,11 @@ def _preview(trainer: Trainer, folder: Path, data: Dataset) -> list[Path]:
         for model in (trainer.model, trainer.average):
             model.eval()  # every training step turns training on again
             noise = Noise(range(25 if data.kind == "image" else 1000), stream=stream_of("preview"), device=trainer.device)
-            *_, last = simulate(model, Heun(), ladder, noise=noise)
+            classes = classes_of(trainer.config, data.classes)
+            told = torch.arange(len(noise), device=trainer.device) % classes if classes else None
+            *_, last = simulate(model, Heun(), ladder, noise=noise, cond=told)
             drawn.append(last.x.cpu())
-        views = [picture_of(data.kind, data.affine.decode(x), data.affine) for x in drawn]
+        views = [picture_of(data.kind, data.affine.decode(x), data.affine, columns=data.columns) for x in drawn]
     except ScorefieldError:  # young weights that overflow, no levels, no matplotlib: training must not stop for a picture
         return []
     (folder / "previews").mkdir(exist_ok=True)
@@ -425,16 +459,23 @@ def _curve(run: Run, data: Dataset) -> list[Path]:
     objective, process = Denoising(weighting=SigmaSquared()), run.config.process
     label = run.config.parametrisation.label
     times = geometric(process, label if isinstance(label, int) else CURVE_LEVELS)
-    seen, unseen = (data.affine.encode(part[thin(len(part), CURVE_EXAMPLES)]) for part in (data.train, data.held_out))
-    fields: list[tuple[str, Field, Tensor]] = [("training examples", run.field, seen), ("held-out examples", run.field, unseen)]
+    parts = [
+        (part[rows := thin(len(part), CURVE_EXAMPLES)], labels[rows] if labels is not None and run.classes else None)
+        for part, labels in ((data.train, data.labels), (data.held_out, data.held_out_labels))
+    ]
+    (seen, seen_labels), (unseen, unseen_labels) = [(data.affine.encode(some), labels) for some, labels in parts]
+    fields: list[tuple[str, Field, Tensor, Tensor | None]] = [
+        ("training examples", run.field, seen, seen_labels),
+        ("held-out examples", run.field, unseen, unseen_labels),
+    ]
     if data.train.numel() <= CURVE_NUMBERS:
         exact = GaussianMixture.empirical(data.affine.encode(data.train[:]), process)
-        fields.append(("memorising optimum, on training examples", exact, seen))
+        fields.append(("memorising optimum, on training examples", exact, seen, None))
     curves: dict[str, list[float]] = {}
-    for name, field, some in fields:
+    for name, field, some, told in fields:
         noise = Noise(range(len(some)), stream=stream_of("curve"))
         size = flat(some).shape[1]
-        losses = [objective.at(field, some, t.expand(len(some)), noise=noise).mean() for t in times]
+        losses = [objective.at(field, some, t.expand(len(some)), told, noise=noise).mean() for t in times]
         curves[name] = [2 * float(loss) / size for loss in losses]
     sigmas = process.sigma(times).tolist()
     files.write_json(run.path / "levels.json", {"sigma": sigmas, **curves})

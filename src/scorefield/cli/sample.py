@@ -19,6 +19,7 @@ class Sample:
       scorefield sample runs/digits -n 64
       scorefield sample runs/digits -n 64 --gif --out digits.png
       scorefield sample runs/digits -n 1000 --out samples.npz --seed 7
+      scorefield sample runs/digits -n 64 --label 3 --out threes.png
       scorefield sample runs/table -n 1000 --out more.csv
       scorefield sample runs/digits --sampler heun --steps 20 --out heun.png
       scorefield sample runs/digits --sampler adams --steps 10 --ladder optimised --out ten.png
@@ -37,6 +38,8 @@ class Sample:
     """geometric, karras, uniform, cauchy, lowest, or optimised (made for this run); default what suits the sampler."""
     temperature: Annotated[float, tyro.conf.arg(metavar="T")] = 1.0
     """Below 1 for likelier samples, above 1 for more varied ones; wants Langevin steps (annealed, predictor-corrector)."""
+    label: Annotated[str | None, tyro.conf.arg(metavar="CLASS")] = None
+    """Only this class, of a run that learned from labelled data; default classes as often as in the data."""
     seed: int = 0
     """Of the whole set."""
     out: Annotated[str | None, tyro.conf.arg(metavar="PATH")] = None
@@ -62,6 +65,7 @@ class Sample:
                 steps=self.steps,
                 ladder=self.ladder,
                 temperature=self.temperature,
+                label=self.label,
                 seed=self.seed,
                 out=self.out,
                 gif=self.gif,

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from scorefield.cli.show import Bar, clock, seconds_of
+from scorefield.cli.show import Bar, clock, problem_lines, seconds_of
 from scorefield.errors import ScorefieldError
 
 
@@ -68,7 +68,7 @@ class Train:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, ask)
         from scorefield import app
-        from scorefield.training.loop import Progress
+        from scorefield.training.reports import Progress
 
         with Bar("training") as bar:
 
@@ -76,9 +76,8 @@ class Train:
                 if isinstance(event, app.Plan):
                     _announce(event, bar)
                 elif isinstance(event, Progress):
-                    if event.event == "ready":
-                        for message in event.extra["messages"]:
-                            bar.say(f"  {message}")
+                    for message in event.messages:
+                        bar.say(f"  {message}")
                     if event.event == "log":
                         text = (
                             f"step {event.step}, loss {event.loss:.4f} (held out {event.extra['held_out']:.4f}), "
@@ -105,7 +104,7 @@ class Train:
                 f"{report.folder}: stopped at step {report.step} and saved; the same command with --resume goes on.",
                 file=sys.stderr,
             )
-            raise SystemExit(128 + asked[0])
+            raise SystemExit(128 + (asked or [signal.SIGTERM])[0])  # under torchrun another process may have been asked
         if report.ended == "before":
             print(
                 f"{report.folder} is finished ({report.step} steps, {clock(report.seconds)}): "
@@ -137,6 +136,8 @@ def _announce(plan: Any, bar: Bar) -> None:
     bar.say(f"{data.name}: {len(data.train)} training and {len(data.held_out)} held-out examples of shape {shape}")
     for note in data.notes:
         bar.say(f"  {note}")
+    for line in problem_lines(plan.problems, 10):
+        bar.say(f"  {line}")
     bar.say(f"recipe {plan.config.recipe}, {plan.parameters:,} parameters, into {plan.folder}")
     for reason in plan.why:
         bar.say(f"  {reason}")

@@ -37,23 +37,28 @@ CLEAR = 5.0  # standard errors that are no accident
 class HeldOut:
     """The check of one run, the best moment that it has seen, and what was said about it."""
 
-    def __init__(self, data: Dataset, objective: Objective, process: Process, seed: int, device: torch.device) -> None:
-        """Choose the examples: at random, since images in class folders come sorted by class."""
+    def __init__(
+        self, data: Dataset, objective: Objective, process: Process, seed: int, device: torch.device, told: bool = False
+    ) -> None:
+        """Choose the examples: at random, since images in class folders come sorted by class; `told`: with their labels."""
         self.data, self.objective, self.process, self.seed, self.device = data, objective, process, seed, device
-        self.examples = data.affine.encode(data.held_out[thin(len(data.held_out), HELD_OUT)]).to(device)
+        rows = thin(len(data.held_out), HELD_OUT)
+        self.examples = data.affine.encode(data.held_out[rows]).to(device)
+        self.labels = data.held_out_labels[rows].to(device) if told and data.held_out_labels is not None else None
         self.best, self.best_step, self.best_training = torch.zeros(0, dtype=torch.float64), 0, math.nan
         self.said: list[str] = []
         self._seen: Tensor | None = None
+        self._seen_labels: Tensor | None = None
         self._optimum = torch.zeros(0)
 
-    def _losses(self, objective: Objective, field: Field, examples: Tensor) -> Tensor:
+    def _losses(self, objective: Objective, field: Field, examples: Tensor, labels: Tensor | None = None) -> Tensor:
         noise = Noise(range(len(examples)), stream=stream_of("held out", self.seed), device=self.device)
-        return objective(field, examples, noise=noise).double().cpu() / flat(examples).shape[1]
+        return objective(field, examples, labels, noise=noise).double().cpu() / flat(examples).shape[1]
 
     @torch.no_grad()
     def losses(self, field: Field) -> Tensor:
         """Return the loss per coordinate of every held-out example, `(n,)`, float64, on the CPU."""
-        return self._losses(self.objective, field, self.examples)
+        return self._losses(self.objective, field, self.examples, self.labels)
 
     @torch.no_grad()
     def memorised(self, field: Field) -> float | None:
@@ -68,10 +73,15 @@ class HeldOut:
             return None
         plain = Denoising(density=Levels(8))
         if self._seen is None:
-            self._seen = self.data.x0(thin(len(self.data.train), PLAIN)).to(self.device)
+            rows = thin(len(self.data.train), PLAIN)
+            self._seen = self.data.x0(rows).to(self.device)
+            if self.labels is not None and self.data.labels is not None:
+                self._seen_labels = self.data.labels[rows].to(self.device)
             optimum = GaussianMixture.empirical(self.data.x0(slice(None)), self.process)
             self._optimum = self._losses(plain, optimum, self._seen)
-        unseen, seen = (self._losses(plain, field, some) for some in (self.examples[:PLAIN], self._seen))
+        labels = None if self.labels is None else self.labels[:PLAIN]
+        unseen = self._losses(plain, field, self.examples[:PLAIN], labels)
+        seen = self._losses(plain, field, self._seen, self._seen_labels)
         room = float(unseen.mean() - self._optimum.mean())
         error = math.sqrt(float(unseen.var()) / len(unseen) + float(self._optimum.var()) / len(self._optimum))
         return float(unseen.mean() - seen.mean()) / room if room > CLEAR * error else None

@@ -28,6 +28,7 @@ from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.field import ScoreModel
 from scorefield.objectives.base import Terms
 from scorefield.randomness import Noise, stream_of
+from scorefield.runs import classes_of
 from scorefield.shapes import flat
 from scorefield.training import checkpoint
 from scorefield.training.averages import Averages
@@ -97,7 +98,8 @@ class Trainer:
     @cached_property
     def held_out(self) -> HeldOut:
         """The running check on examples that are never trained on."""
-        return HeldOut(self.data, self.config.objective, self.model.process, self.config.seed, self.device)
+        told = classes_of(self.config, self.data.classes) > 0
+        return HeldOut(self.data, self.config.objective, self.model.process, self.config.seed, self.device, told)
 
     # --- where it stands ---------------------------------------------------------------------------------------------
 
@@ -161,7 +163,10 @@ class Trainer:
         if self.config.data.flip and self.data.kind == "image":
             mirrored = (noise.uniform() < 0.5).nonzero().flatten()
             x0[mirrored] = x0[mirrored].flip(-1)
-        return x0, None
+        if not (classes := classes_of(self.config, self.data.classes)) or self.data.labels is None:
+            return x0, None
+        told = noise.uniform() < self.config.training.labels  # the others stand for "any class", one number above the last
+        return x0, torch.where(told, self.data.labels[rows].to(self.device), classes)
 
     def _piece(self, some: range) -> tuple[Tensor, Terms]:
         """Add the gradient of some examples, by their numbers in the run; return their losses per coordinate, and the terms."""
@@ -275,7 +280,8 @@ class Trainer:
 
     def _choose_precision(self) -> None:
         x0, cond = self._batch(Noise(range(self.config.training.batch), stream=stream_of("pilot"), device=self.device))
-        precision, seconds = fastest(self.model, self.config.objective, x0[:PILOT], cond)
+        some = None if cond is None else cond[:PILOT]
+        precision, seconds = fastest(self.model, self.config.objective, x0[:PILOT], some)
         self.precision = self.world.told(precision)
         pace = ", ".join(f"{name} {value * 1000:.0f} ms a step" for name, value in seconds.items())
         self.messages.append(f"precision = {self.precision}: measured {pace}")
@@ -357,7 +363,7 @@ class Trainer:
             return True
 
         if self.world.first:
-            yield report("ready", messages=tuple(self.messages))
+            yield report("ready")
         try:
             while True:
                 tick()
