@@ -14,9 +14,9 @@ from scorefield.recipes import Facts
 from scorefield.registry import every, find
 
 FACTS = {
-    "small images": Facts("digits", "image", (1, 8, 8), 1200, torch.zeros(1, 8, 8), 0.61, 9.1234),
-    "colour images": Facts("photos", "image", (3, 33, 40), 50_000, torch.zeros(3, 33, 40), 0.5, 60.0),
-    "vectors": Facts("two-moons", "vector", (2,), 18_000, torch.zeros(2), 1.0, 4.25),
+    "small images": Facts("digits", "image", (1, 8, 8), 1200, torch.zeros(1, 8, 8), 0.61, 9.1234, -0.04, 10),
+    "colour images": Facts("photos", "image", (3, 33, 40), 50_000, torch.zeros(3, 33, 40), 0.5, 60.0, 1.6, 0),
+    "vectors": Facts("two-moons", "vector", (2,), 18_000, torch.zeros(2), 1.0, 4.25, 0.0, 0),
 }
 RUNS: dict[str, RunConfig] = {
     f"{recipe} on {facts}": find("recipe", recipe)(FACTS[facts]).config for recipe in every("recipe") for facts in FACTS

@@ -355,3 +355,16 @@ def test_thinning_keeps_all_or_a_subset_without_repetition() -> None:
     assert thin(1000, 100, seed=1).tolist() != rows.tolist()
     # the mean of 100 of 0..999 without replacement: variance (n² - 1)/12/100·(1 - 100/1000)
     assert abs(float(rows.double().mean()) - 499.5) < 5 * ((1000**2 - 1) / 12 / 100 * 0.9) ** 0.5
+
+
+def test_a_spread_share_of_a_log_normal_density_is_even_where_the_bell_has_nothing() -> None:
+    process, u = VE(0.01, 100.0), (torch.arange(200_000, dtype=torch.float64) + 0.5) / 200_000
+    x = process.sigma(LogNormal(2.0, 0.5, 0.2).quantile(process, u)).log()
+    low, high = math.log(0.01), math.log(100.0)
+    assert bool((x[1:] >= x[:-1]).all())  # a quantile function rises
+    for edge in (-4.0, -3.0, -1.0):  # six deviations below the bell and more: 1e-9 of it
+        assert abs(float((x < edge).double().mean()) - 0.2 * (edge - low) / (high - low)) < 1e-5
+    assert abs(float(x.mean()) - (0.8 * 2.0 + 0.2 * (low + high) / 2)) < 1e-4
+    assert float((x < -3.0).double().mean()) > 100 * float(
+        (process.sigma(LogNormal(2.0, 0.5).quantile(process, u)).log() < -3.0).double().mean()
+    )

@@ -40,18 +40,25 @@ from scorefield.registry import register
 from scorefield.samplers import Annealed
 
 
+PRINCIPAL = 1024  # examples whose principal directions are found
+COARSE = 1.3  # how far above ln(std) the centre of an image's noise levels may lie
+
+
 @dataclass(frozen=True)
 class Facts:
     """What a recipe may know of the data, measured on the training part in model space.
 
     Attributes:
         source: its name.
-        kind: "image" or "vector".
+        kind: "image", "signal", "vector" or "table".
         shape: of one example.
         examples: how many there are.
         mean: of the examples, `shape`, float64.
         std: root of the variance around the mean, averaged over coordinates.
         distance: the largest pairwise distance.
+        detail: mean of ln(standard deviation) over the principal directions, each in proportion to its variance: where, as the
+            noise falls, most of what examples differ by comes out of it.
+        classes: how many classes are named, 0 for none.
     """
 
     source: str
@@ -61,6 +68,8 @@ class Facts:
     mean: Tensor
     std: float
     distance: float
+    detail: float
+    classes: int
 
     @property
     def dimension(self) -> int:
@@ -82,9 +91,16 @@ def measure(data: Dataset) -> Facts:
     zero = torch.zeros(data.shape, dtype=torch.float64)
     mean = sum((encode(piece).double().sum(dim=0) for piece in pieces(data.train)), zero) / n
     square = sum(float((encode(piece).double() - mean).square().sum()) for piece in pieces(data.train))
-    some = thin(n, 4096)
+    some, few = (encode(data.train[thin(n, count)]) for count in (4096, PRINCIPAL))
     std = math.sqrt(square / (n * math.prod(data.shape)))
-    return Facts(data.name, data.kind, data.shape, n, mean, std, largest_distance(encode(data.train[some])))
+    centred = (few.double() - few.double().mean(dim=0)).flatten(1)
+    gram = (
+        centred.mT @ centred if centred.shape[1] < len(centred) else centred @ centred.mT
+    )  # the same variances, of fewer rows
+    variances = torch.linalg.eigvalsh(gram / len(few)).clamp(min=1e-12)
+    detail = float((variances * variances.log()).sum() / variances.sum()) / 2
+    distance = largest_distance(some)
+    return Facts(data.name, data.kind, data.shape, n, mean, std, distance, detail, len(data.classes))
 
 
 def _levels_from_data(facts: Facts, steps: int, reachable: bool) -> tuple[VE, int, Annealed, tuple[str, ...]]:
@@ -122,18 +138,23 @@ def _unet(facts: Facts) -> UNetConfig:
     patch = 1 if side <= 24 else 2 if side <= 96 else 4
     depth = 2 if side / patch <= 16 else 3
     dropout = 0.1 if facts.examples < 20_000 else 0.0
-    return UNetConfig(channels=(32, 64, 128)[:depth] if patch == 1 else (32, 96, 128)[:depth], patch=patch, dropout=dropout)
+    channels = (32, 64, 128)[:depth] if patch == 1 else (32, 96, 128)[:depth]
+    return UNetConfig(channels=channels, blocks=2 if patch == 1 else 1, patch=patch, dropout=dropout)
 
 
 @register("recipe", "auto")
 def auto(facts: Facts) -> Recipe:
     """The default: noise levels and Langevin step from the data, EDM preconditioning, weight and noise density."""
     process, levels, sampler, why = _levels_from_data(facts, steps=10, reachable=True)
-    network = _unet(facts) if facts.kind == "image" else MLPConfig()
+    image = facts.kind == "image"
+    network = _unet(facts) if image else MLPConfig()
     # Training looks where there is something to learn: far above the data's spread the denoised image is just the mean, far
     # below it the input. EDM's density for std 0.5, moved with the data's own std, and a little wider (1.4, not 1.2), because
     # Langevin dynamics visits the ends of the ladder as often as the middle.
-    density = LogNormal(mean=round(math.log(facts.std) - 0.5, 3), std=1.4)
+    # An image's shape is decided where its coarse directions come out of the noise, far above the std of a pixel. A training
+    # of minutes is judged by shapes, not by texture, and so is a denoiser: there it trains, but no higher than COARSE.
+    centre = min(facts.detail, math.log(facts.std) + COARSE) if image else math.log(facts.std) - 0.5
+    density = LogNormal(mean=round(centre, 3), std=1.0 if image else 1.4)
     config = RunConfig(
         source=facts.source,
         recipe="auto",
@@ -143,11 +164,17 @@ def auto(facts: Facts) -> Recipe:
         objective=Denoising(density=density, weighting=EDMWeight(data_std=facts.std)),
         sampler=sampler,
         levels=levels,
-        training=Training(batch=128 if facts.kind == "image" else 512),
+        optimiser=Optimiser(method="muon", warmup=100, decay=0.6) if image else Optimiser(),
+        training=Training(batch=64 if image else 512, labels=0.9 if facts.classes > 1 else 0.0),
     )
-    return Recipe(
-        config, (*why, f"data_std = {facts.std:.4g}: measured; it sets EDM's preconditioning and the density of noise levels")
+    why += (
+        f"data_std = {facts.std:.4g}: measured; it sets EDM's preconditioning",
+        f"noise levels of the training around sigma = {math.exp(centre):.3g}: "
+        + ("where the principal directions come out of the noise" if image else "the data's std, and a little below"),
     )
+    if facts.classes > 1:
+        why += (f"labels: {facts.classes} classes are told to the network 9 times of 10, so it learns each and all of them",)
+    return Recipe(config, why)
 
 
 @register("recipe", "ncsnv2")

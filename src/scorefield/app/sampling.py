@@ -215,8 +215,9 @@ def sample(
         if opened.kind == "image":
             pixels = pictures.to_pixels(opened.affine.visible(raw))
             told = labels_of(opened, range(n), seed=seed, label=label)
-            also = {} if told is None else {"labels": told.numpy(), "classes": np.array(opened.classes)}
-            np.savez(buffer, images=pixels if opened.shape[0] > 1 else pixels[..., 0], **also)
+            arrays: dict[str, Any] = {"images": pixels if opened.shape[0] > 1 else pixels[..., 0]}
+            arrays |= {} if told is None else {"labels": told.numpy(), "classes": np.array(opened.classes)}
+            np.savez(buffer, **arrays)
         else:
             np.savez(buffer, x=raw.numpy().astype(np.float32))
         files.write(target, buffer.getvalue())

@@ -193,7 +193,8 @@ def _follow(source: Any, said: dict[str, Any], begun: _Begun | None) -> _Begun:
     data = _open(source, config.data)
     if data.fingerprint != said["print"]:
         raise ScorefieldError(
-            f"got data from {_source_of(source)!r} that differ from those of the first process, expected the same everywhere: copy them"
+            f"got data from {_source_of(source)!r} that differ from those of the first process, expected the same everywhere: "
+            "copy them"
         )
     return _Begun(config, data, measure(data), said["manifest"], said["goes_on"])
 
@@ -318,8 +319,8 @@ def _go_on(folder: Path, asked: _Asked) -> tuple[RunConfig, Dataset, dict[str, A
     data = _open(asked.source, config.data)
     if data.fingerprint != old.manifest["data"]["fingerprint"]:
         raise ScorefieldError(
-            f"got data from {_source_of(asked.source)!r} that differ from those the run {folder} was trained on, expected the same: "
-            "restore them or start a new run"
+            f"got data from {_source_of(asked.source)!r} that differ from those the run {folder} was trained on, expected the "
+            "same: restore them or start a new run"
         )
     return config, data, old.manifest
 
