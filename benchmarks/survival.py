@@ -82,6 +82,15 @@ def die_at_step(count: int) -> Callable[[], None]:
     return arm
 
 
+def prepare() -> None:
+    """Import everything that a sitting needs, once, before the forks."""
+    import accelerate  # noqa: F401
+    import matplotlib.pyplot  # noqa: F401
+
+    import scorefield.app
+    import scorefield.cli.train  # noqa: F401
+
+
 def sitting(arguments: list[str], processes: int, arm: Callable[[], None] = lambda: None, who: int = 0) -> list[int]:
     """Run the command in so many processes; returns what each ended with: a code, or minus the signal that killed it.
 
@@ -183,8 +192,7 @@ if __name__ == "__main__":
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
-    import scorefield.app  # noqa: F401  # before the forks
-
+    prepare()
     with tempfile.TemporaryDirectory() as place:
         same = survive(Path(place), chosen.kills, chosen.processes, chosen.seed)
     print("bit for bit the same" if same else "DIFFERENT")
