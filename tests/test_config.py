@@ -96,14 +96,14 @@ def test_a_setting_that_json_leaves_out_takes_its_default() -> None:
 def _another(key: str, value: Any) -> Any:
     """Return a legal value other than the one that is there."""
     known = {"source": "photos", "recipe": "mine", "precision": "float32", "label": "t", "betas": [0.8, 0.95]}
-    known |= {"fit": "pad", "kind": "image"}
+    known |= {"fit": "pad", "kind": "image", "rungs": "karras", "method": "adamw" if value == "muon" else "muon"}
     known |= {"channels": [16, 48, 64], "size": 16, "levels": 12, "steps": 7, "eps": 1e-4, "held_out": 0.25, "tau": 0.1}
     last = key.rpartition(".")[2]
     if last in known:
         return known[last]
     if isinstance(value, bool):
         return not value
-    return value + 1 if isinstance(value, int) else value * 0.75 or 0.5
+    return value + 1 if isinstance(value, int) else value * 0.75 or 0.25
 
 
 LEAVES = [
@@ -255,7 +255,7 @@ WRONG_TYPE = [
     "training.batch=1.5",
     "training.batch=1,2",
     "training.batch=none",
-    "training.precision=float16",
+    "training.precision=float8",
     "optimiser.betas=0.9",
     "optimiser.betas=0.9,0.99,0.999",
     "network.channels=16",

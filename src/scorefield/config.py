@@ -120,6 +120,7 @@ class RunConfig:
         recipe: name of the recipe that chose the rest.
         process, parametrisation, network, objective: what is learned.
         sampler, levels: how samples are drawn by default, and from how many levels of noise.
+        rungs: name of the ladder of those levels; None for the one that suits the sampler.
         data, optimiser, training: settings of each.
         seed: of weights, data order and noise.
     """
@@ -136,6 +137,13 @@ class RunConfig:
     optimiser: Optimiser = default(default_factory=Optimiser)
     training: Training = default(default_factory=Training)
     seed: Annotated[int, Bound(ge=0)] = 0
+    rungs: str | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> RunConfig:
+        if self.rungs is not None:
+            find("ladder", self.rungs)  # raises for one that does not exist
+        return self
 
 
 _SECTIONS = {"data": DataConfig, "optimiser": Optimiser, "training": Training}

@@ -79,6 +79,7 @@ def choose_sampler(
     own = run.config.sampler
     sampler: Sampler = own if name in (None, registry.name_of("sampler", own)) else registry.find("sampler", str(name))()
     levels = run.config.levels if sampler is own else sampler.levels
+    ladder = ladder or (run.config.rungs if sampler is own else None)
     if steps is not None:
         if steps < 1:
             raise ScorefieldError(f"got --steps {steps}, expected at least 1: ask for more")
