@@ -58,17 +58,17 @@ def test_it_keeps_the_contract_of_an_estimator(estimator: Any, check: Any) -> No
 
 
 def test_it_works_in_a_pipeline_and_a_search() -> None:
-    x = rows(60)
+    x = rows(24)
     pipeline = make_pipeline(StandardScaler(), tiny())
     search = GridSearchCV(pipeline, {"scoredensity__settings": [TINY, (*TINY, "process.sigma_min=0.1")]}, cv=2).fit(x)
     assert math.isfinite(search.best_score_)
     assert search.best_score_ == pytest.approx(max(search.cv_results_["mean_test_score"]))
-    assert search.best_estimator_.score_samples(x).shape == (60,)
+    assert search.best_estimator_.score_samples(x).shape == (24,)
     assert float(clone(pipeline).fit(x).score(x)) == pytest.approx(float(pipeline.fit(x).score(x)), rel=1e-12)
 
 
 def test_a_data_frame_is_known_by_its_columns() -> None:
-    frame = pd.DataFrame(rows(40), columns=["a", "b", "c"])
+    frame = pd.DataFrame(rows(20), columns=["a", "b", "c"])
     density = tiny().fit(frame)
     assert density.feature_names_in_.tolist() == ["a", "b", "c"]
     np.testing.assert_array_equal(density.score_samples(frame), tiny().fit(frame.to_numpy()).score_samples(frame.to_numpy()))
@@ -98,7 +98,7 @@ def test_it_is_kept_as_plain_arrays_and_comes_back_the_same(keep: str) -> None:
 
 
 def test_everything_random_is_the_random_state_s() -> None:
-    x = rows(40)
+    x = rows(12)
     holes = np.where(np.random.default_rng(1).random(x.shape) < 0.3, np.nan, x)
     one, same, other = tiny().fit(x), tiny().fit(x), tiny(random_state=1).fit(x)
     np.testing.assert_array_equal(one.score_samples(x), same.score_samples(x))
@@ -128,7 +128,7 @@ def test_draws_are_in_x_s_own_units(exact: ScoreDensity) -> None:
     variance = COVARIANCE.diagonal()
     assert (np.abs(x.mean(axis=0) - MEAN) < 5 * np.sqrt(variance / n)).all()
     error = np.sqrt((COVARIANCE**2 + np.outer(variance, variance)) / n)
-    assert (np.abs(np.cov(x.T) - COVARIANCE) < 5 * error + 0.01 * np.sqrt(np.outer(variance, variance))).all()  # 20 evaluations
+    assert (np.abs(np.cov(x.T) - COVARIANCE) < 5 * error).all()
 
 
 @pytest.mark.parametrize("multiple", [None, 0.5])
@@ -150,7 +150,7 @@ def test_after_a_standard_scaler_one_number_is_enough() -> None:
 
 def test_what_is_missing_is_drawn_given_what_is_there(exact: ScoreDensity) -> None:
     """Column b given a: mean and variance of the conditional, in X's own units, and independent draws."""
-    n, a = 800, 12.0
+    n, a = 300, 12.0
     x = np.tile([a, np.nan, np.nan], (n, 1))
     slope, mean = COVARIANCE[1, 0] / COVARIANCE[0, 0], MEAN[1] + COVARIANCE[1, 0] / COVARIANCE[0, 0] * (a - MEAN[0])
     variance = COVARIANCE[1, 1] - slope * COVARIANCE[0, 1]

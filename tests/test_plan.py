@@ -22,7 +22,7 @@ from scorefield.data.base import Affine, Problem, build, split
 from scorefield.data.doctor import examine
 from scorefield.nets.residual import ResidualConfig
 from scorefield.recipes import auto, measure
-from scorefield.runs import build_model
+from scorefield.runs import build_model, classes_of
 from scorefield.training.loop import Trainer
 from scorefield.training.pilot import Memory, Pace, Pilot, kept_for_backward, pilot, reach
 
@@ -187,7 +187,7 @@ def digits_pilot(*settings: str) -> tuple[Trainer, Pilot]:
     data = open_source("digits", DataConfig())
     facts = measure(data)
     config = override(auto(facts).config, [*SMALL, *settings])
-    model = build_model(config, data.shape, facts.std, facts.mean)
+    model = build_model(config, data.shape, facts.std, facts.mean, classes=classes_of(config, data.classes))
     before = [value.clone() for value in model.parameters()]
     found = pilot(config, data, model, torch.device("cpu"), seconds=100.0, clock=Ticking())
     assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
@@ -260,7 +260,7 @@ def test_epochs_are_images_over_examples_and_a_number_of_steps_is_kept() -> None
     plan = planned(steps=150)
     assert (plan.steps, plan.images, plan.seconds) == (150, 150 * 16, None)
     assert plan.epochs == 150 * 16 / 1198
-    assert plan.parameters == sum(p.numel() for p in build_model(plan.config, (1, 8, 8), plan.std).parameters())
+    assert plan.parameters == sum(p.numel() for p in build_model(plan.config, (1, 8, 8), plan.std, classes=10).parameters())
     assert len(plan.sigmas) == plan.config.levels
     assert plan.evaluations == 1 + 10 * len(plan.sigmas)
     assert plan.reach == (8, 8)

@@ -53,7 +53,7 @@ def last(*args: Any, **how: Any) -> torch.Tensor:
 
 @pytest.mark.parametrize("process", [VE(0.01, 20.0), VP()], ids=["ve", "vp"])
 def test_any_missing_part_of_a_gaussian_has_the_conditional_mean_and_covariance(process: Process) -> None:
-    n, field = 500, Gaussian(MEAN, COVARIANCE, process)
+    n, field = 300, Gaussian(MEAN, COVARIANCE, process)
     known = torch.cat([rows(pattern, n) for pattern in PATTERNS])
     found = fill_in(field, known, noise=Noise(range(len(known))))
     assert torch.equal(found.x[~known.isnan()], known[~known.isnan()])
@@ -69,7 +69,7 @@ def test_any_missing_part_of_a_gaussian_has_the_conditional_mean_and_covariance(
         assert bool(((got - covariance).abs() < 5 * error).all()), pattern
 
 
-@pytest.mark.parametrize("y", [0.0, 0.3, -0.2])
+@pytest.mark.parametrize("y", [0.3, -0.2])
 def test_the_modes_of_a_mixture_get_the_shares_that_bayes_gives_them(y: float) -> None:
     n, share = 1500, share_given(y)
     x = fill_in(modes(VE(0.01, 20.0)), rows([y, NAN], n), noise=Noise(range(n))).x[:, 1]
@@ -183,6 +183,8 @@ def test_refusals_say_what_to_do() -> None:
             fill_in(field, known, noise=Noise([0, 1]), **how)
     with pytest.raises(ScorefieldError, match="expected finite numbers of shape"):
         fill_in(field, known, noise=Noise([0]))
+    with pytest.raises(ScorefieldError, match="got 0 samples to fill in, expected at least one"):
+        fill_in(field, known[:0], noise=Noise([]))
     with pytest.raises(ScorefieldError, match="expected finite numbers of shape"):
         fill_in(field, rows([math.inf, NAN, 3.0], 2), noise=Noise([0, 1]))
     with pytest.raises(ScorefieldError, match="got 0 repeats, expected at least 1"):

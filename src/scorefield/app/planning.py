@@ -26,7 +26,7 @@ from scorefield.errors import ScorefieldError
 from scorefield.levels import ladder_of
 from scorefield.prediction import Energy
 from scorefield.recipes import measure
-from scorefield.runs import build_model
+from scorefield.runs import build_model, classes_of
 from scorefield.training.pilot import Pilot, pilot, reach
 
 Watch = Callable[[float, str], None]
@@ -183,7 +183,7 @@ def plan(
     config = override(replace(made.config, source=name), [*_budget(steps, seconds), *settings])
     config, reasons = _without_noise(config, settings, facts.std)
     why = made.why + tuple(f"{setting}: set by hand" for setting in settings) + reasons
-    model = build_model(config, data.shape, facts.std, facts.mean)
+    model = build_model(config, data.shape, facts.std, facts.mean, classes=classes_of(config, data.classes))
     parameters = sum(p.numel() for p in model.parameters())
     ladder = ladder_of(model, config.sampler.ladder, config.levels)
     spatial = data.kind in ("image", "signal") and not isinstance(config.parametrisation, Energy)  # an energy is one number

@@ -164,7 +164,7 @@ def fill_in(
         The `Filled`.
 
     Raises:
-        ScorefieldError: infinite values, a batch that disagrees with its seeds, numbers out of range.
+        ScorefieldError: no samples, infinite values, a batch that disagrees with its seeds, numbers out of range.
         NotFinite: a field that gives NaN, with the level named.
 
     References: Trippe et al. (2023), arXiv 2206.04119; see the head of the file.
@@ -179,6 +179,8 @@ def fill_in(
     for name, value, least in (("particles", particles, 1), ("levels", levels, 2), ("moves", moves, 0)):
         if value < least:
             raise ScorefieldError(f"got {name} = {value}, expected at least {least}: ask for more")
+    if not len(noise):
+        raise ScorefieldError("got 0 samples to fill in, expected at least one: pass rows")
     if known.shape != (len(noise), *field.shape) or bool(known.isinf().any()):
         raise ScorefieldError(
             f"got known values of shape {tuple(known.shape)}, expected finite numbers of shape {(len(noise), *field.shape)}, "
