@@ -333,6 +333,7 @@ def survival() -> Any:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    module.prepare()
     return module
 
 

@@ -26,6 +26,7 @@ def benchmark() -> Any:
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    module.prepare()
     return module
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -130,7 +129,7 @@ def test_on_gaussian_data_training_reaches_the_loss_of_the_true_score(tmp_path: 
     data = Dataset("normal", "vector", raw[:n], raw[n:], None, None, (), affine, "", ())
     config = config_of(
         objective=Denoising(density=Levels(4)),
-        training=Training(steps=600, seconds=None, batch=256, ema=0.99, precision="float32", pictures=0),
+        training=Training(steps=300, seconds=None, batch=256, ema=0.98, precision="float32", pictures=0),
     )
     trainer = trainer_of(config, data, tmp_path)
     sigmas = config.process.sigma(torch.linspace(1, 0, 4, dtype=torch.float64))
@@ -309,20 +308,22 @@ def test_reports_of_a_run_of_steps_come_at_fixed_steps_with_the_loss_by_level(da
 
 
 def test_a_network_that_learns_its_few_examples_by_heart_is_warned_of_and_a_run_with_plenty_is_not(tmp_path: Path) -> None:
-    """Eight examples in two dimensions and 400 steps of a fast optimiser, against 4,000 examples and the same steps."""
+    """Eight examples in two dimensions and 150 steps of a fast optimiser, against 400 examples and the same steps."""
     said = {}
-    for count in (9, 4000):
-        few = open_source("mixture", DataConfig(examples=count))
+    for learned, unseen in ((8, 192), (400, 200)):
+        some = DataConfig(examples=learned + unseen, held_out=unseen / (learned + unseen))
         config = config_of(
-            data=DataConfig(examples=count),
+            data=some,
             network=MLPConfig(width=64, depth=2),
-            training=replace(config_of().training, steps=300, batch=64),
+            optimiser=Optimiser(lr=1e-2, warmup=5),
+            training=replace(config_of().training, steps=150, batch=64),
         )
-        said[count] = [
-            message for progress in train_and_listen(trainer_of(config, few, tmp_path / str(count))) for message in progress
-        ]
-    assert any(sentence.startswith(("memorising:", "over-fitting:")) for sentence in said[9])
-    assert not any(sentence.startswith(("memorising:", "over-fitting:")) for sentence in said[4000])
+        examples = open_source("mixture", some)
+        assert len(examples.train) == learned
+        reports = train_and_listen(trainer_of(config, examples, tmp_path / str(learned)))
+        said[learned] = [sentence for report in reports for sentence in report]
+    assert any(sentence.startswith(("memorising:", "over-fitting:")) for sentence in said[8])
+    assert not any(sentence.startswith(("memorising:", "over-fitting:")) for sentence in said[400])
 
 
 def train_and_listen(trainer: Trainer) -> list[tuple[str, ...]]:
@@ -377,20 +378,6 @@ def saved(data: Dataset, tmp_path: Path) -> tuple[Path, Trainer]:
     return tmp_path, trainer
 
 
-def test_every_flipped_bit_is_found_and_the_older_checkpoint_used(saved: tuple[Path, Trainer], tmp_path: Path) -> None:
-    folder, _ = saved
-    content = (folder / "step-00000002" / "model.safetensors").read_bytes()
-    for position in range(0, len(content), max(1, len(content) // 40)):
-        copied = tmp_path / f"copy-{position}"
-        shutil.copytree(folder, copied, ignore=shutil.ignore_patterns("copy-*"))
-        flipped = content[:position] + bytes([content[position] ^ 16]) + content[position + 1 :]
-        (copied / "step-00000002" / "model.safetensors").write_bytes(flipped)
-        found = checkpoint.newest(copied)
-        assert found is not None
-        assert found.clock.step == 1
-        assert "step-00000002 is damaged" in found.damaged[0]
-
-
 def test_a_damaged_checkpoint_does_not_stand_in_the_way_of_a_good_one(saved: tuple[Path, Trainer], data: Dataset) -> None:
     folder, trainer = saved
     (folder / "step-00000002" / "model.safetensors").write_bytes(b"")
@@ -404,19 +391,6 @@ def test_a_damaged_checkpoint_does_not_stand_in_the_way_of_a_good_one(saved: tup
     assert same(everything(later), everything(trainer))
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "manifest.json"])
-def test_every_truncation_is_found(name: str, saved: tuple[Path, Trainer], tmp_path: Path) -> None:
-    folder, _ = saved
-    content = (folder / "step-00000002" / name).read_bytes()
-    for length in [0, 1, len(content) // 2, len(content) - 3]:
-        copied = tmp_path / f"copy-{length}"
-        shutil.copytree(folder, copied, ignore=shutil.ignore_patterns("copy-*"))
-        (copied / "step-00000002" / name).write_bytes(content[:length])
-        found = checkpoint.newest(copied)
-        assert found is not None
-        assert found.clock.step == 1
-
-
 def test_only_damaged_checkpoints_are_an_error_and_none_is_none(saved: tuple[Path, Trainer], tmp_path: Path) -> None:
     folder, _ = saved
     for path in folder.glob("step-*/model.safetensors"):
@@ -424,27 +398,6 @@ def test_only_damaged_checkpoints_are_an_error_and_none_is_none(saved: tuple[Pat
     with pytest.raises(ScorefieldError, match="only damaged checkpoints"):
         checkpoint.newest(folder)
     assert checkpoint.newest(tmp_path / "nowhere") is None
-
-
-@pytest.mark.parametrize("call", ["os.replace", "os.fsync"])
-def test_a_failing_disk_leaves_the_previous_checkpoint_and_no_debris(
-    call: str, saved: tuple[Path, Trainer], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder, trainer = saved
-    trainer._step()
-
-    def fail(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(call, fail)
-        with pytest.raises(OSError, match="No space left"):
-            trainer.save()
-    assert sorted(path.name for path in folder.iterdir()) == ["step-00000001", "step-00000002"]
-    found = checkpoint.newest(folder)
-    assert found is not None
-    assert found.clock.step == 2
-    assert found.damaged == []
 
 
 def test_a_checkpoint_returns_what_was_put_in(saved: tuple[Path, Trainer], data: Dataset) -> None:

@@ -68,8 +68,8 @@ class HeldOut:
             The share, or None where it is too costly, where there are no levels of noise, or where that optimum is no better
             than the model on unseen examples by 5 standard errors: then there is nothing to gain by learning by heart.
         """
-        large = self.data.train.numel() > AFFORDABLE or len(self.data.train) < 2
-        if large or not self.process.t_max > self.process.t_min:
+        few = min(len(self.data.train), len(self.examples)) < 2  # one number has no standard error
+        if few or self.data.train.numel() > AFFORDABLE or not self.process.t_max > self.process.t_min:
             return None
         plain = Denoising(density=Levels(8))
         if self._seen is None:
@@ -124,5 +124,7 @@ def risen(now: Tensor, best: Tensor) -> float:
     True
     """
     change = now - best
+    if len(change) < 2:
+        return 0.0
     error = float(change.std()) / math.sqrt(len(change))
     return float(change.mean()) / error if error > 0 else 0.0
