@@ -209,7 +209,7 @@ def test_the_precision_is_chosen_among_both_or_as_it_was_asked_for() -> None:
 
 
 def test_memory_is_four_bytes_a_weight_for_weights_gradients_and_averages_and_eight_for_moments() -> None:
-    trainer, found = digits_pilot("training.ema=0.999")
+    trainer, found = digits_pilot("training.ema=0.999", "optimiser.method=adamw")
     weights, tensors = sum(p.numel() for p in trainer.model.parameters()), len(list(trainer.model.parameters()))
     memory = found.memory
     assert (memory.parameters, memory.gradients, memory.averages) == (4 * weights,) * 3
