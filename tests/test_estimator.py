@@ -184,11 +184,15 @@ def test_another_unit_of_x_changes_log_densities_by_exactly_the_logarithm() -> N
 
 
 def test_a_learned_density_is_near_the_true_one() -> None:
-    """Kullback-Leibler divergence from N(m, C), in nats: fitted here, against the spread of eight other fits."""
+    """Kullback-Leibler divergence from N(m, C), in nats, against the spread of repeated fits.
+
+    Seven fits of other rows and seeds, each judged on 150 fresh rows, gave -0.010, 0.032, 0.028, 0.024, 0.025, 0.007 and 0.028:
+    mean 0.019, standard deviation 0.015. Another one lies within 5·0.015·sqrt(1 + 1/7) = 0.081 of that mean.
+    """
     x, fresh = rows(1000), rows(200, seed=1)
     density = ScoreDensity(max_steps=150, settings=("network.width=64",), random_state=0).fit(x)
     gap = multivariate_normal(MEAN, COVARIANCE).logpdf(fresh) - density.score_samples(fresh)
-    assert abs(gap.mean()) < 0.1
+    assert abs(gap.mean() - 0.019) < 0.081
 
 
 # --- refusals, and what is said ---------------------------------------------------------------------------------------
