@@ -78,15 +78,15 @@ def test_plain_values_are_what_a_person_would_write() -> None:
     written = plain(AUTO)
     assert written["process"] == {"name": "ve", "sigma_min": 0.02, "sigma_max": 9.1234}
     assert written["network"]["channels"] == [32, 64]
-    assert written["sampler"] == {"name": "annealed", "steps_per_level": 10, "eps": None}
-    assert written["training"]["batch"] == 128
+    assert written["sampler"] == {"name": "adams", "past": 3, "corrector": True}
+    assert written["training"]["batch"] == 64
     assert written["source"] == "digits"
 
 
 def test_a_setting_that_json_leaves_out_takes_its_default() -> None:
     """A run that was written before a setting existed still opens."""
     values = plain(AUTO)
-    del values["training"]["precision"], values["sampler"]["eps"], values["seed"]
+    del values["training"]["precision"], values["sampler"]["past"], values["seed"]
     assert of_plain(values) == AUTO
 
 
@@ -96,7 +96,13 @@ def test_a_setting_that_json_leaves_out_takes_its_default() -> None:
 def _another(key: str, value: Any) -> Any:
     """Return a legal value other than the one that is there."""
     known = {"source": "photos", "recipe": "mine", "precision": "float32", "label": "t", "betas": [0.8, 0.95]}
-    known |= {"fit": "pad", "kind": "image", "rungs": "karras", "method": "adamw" if value == "muon" else "muon"}
+    known |= {
+        "fit": "pad",
+        "kind": "image",
+        "rungs": "karras",
+        "ema": [0.1, 0.9],
+        "method": "adamw" if value == "muon" else "muon",
+    }
     known |= {"channels": [16, 48, 64], "size": 16, "levels": 12, "steps": 7, "eps": 1e-4, "held_out": 0.25, "tau": 0.1}
     last = key.rpartition(".")[2]
     if last in known:

@@ -41,7 +41,7 @@ from scorefield.prediction import EDM, NoisePrediction, ScaledScore, Score
 from scorefield.process import VE, Tabulated
 from scorefield.process import Karras as KarrasProcess
 from scorefield.registry import register
-from scorefield.samplers import Ancestral, Annealed, Heun
+from scorefield.samplers import Adams, Ancestral, Annealed, Heun
 
 PRINCIPAL = 1024  # examples whose principal directions are found
 COARSE = 1.3  # how far above ln(std) the centre of an image's noise levels may lie
@@ -147,13 +147,12 @@ def _unet(facts: Facts) -> UNetConfig:
 
 @register("recipe", "auto")
 def auto(facts: Facts) -> Recipe:
-    """The default: noise levels and Langevin step from the data, EDM preconditioning, weight and noise density."""
-    process, levels, sampler, why = _levels_from_data(facts, steps=10, reachable=True)
+    """The default: the range of noise from the data, EDM's preconditioning and weight, levels where there is most to learn."""
+    process, _, _, why = _levels_from_data(facts, steps=10, reachable=True)
     image = facts.kind == "image"
     network = _unet(facts) if image else MLPConfig()
     # Training looks where there is something to learn: far above the data's spread the denoised image is just the mean, far
-    # below it the input. EDM's density for std 0.5, moved with the data's own std, and a little wider (1.4, not 1.2), because
-    # Langevin dynamics visits the ends of the ladder as often as the middle.
+    # below it the input. For vectors that is EDM's density for std 0.5, moved with the data's own std, and a little wider.
     # An image's shape is decided where its coarse directions come out of the noise, far above the std of a pixel. A training
     # of minutes is judged by shapes, not by texture, and so is a denoiser: there it trains, but no higher than COARSE.
     centre = min(facts.detail, math.log(facts.std) + COARSE) if image else math.log(facts.std) - 0.5
@@ -165,16 +164,18 @@ def auto(facts: Facts) -> Recipe:
         parametrisation=EDM(data_std=facts.std),
         network=network,
         objective=Denoising(density=density, weighting=EDMWeight(data_std=facts.std)),
-        sampler=sampler,
-        levels=levels,
+        sampler=Adams(),
+        levels=Adams.levels,
         optimiser=Optimiser(method="muon", warmup=100, decay=0.6) if image else Optimiser(),
         training=Training(batch=64 if image else 512, labels=0.9 if facts.classes > 1 else 0.0),
     )
-    why += (
+    why = (
+        *why[:2],
         f"data_std = {facts.std:.4g}: measured; it sets EDM's preconditioning",
         f"noise levels of the training around sigma = {math.exp(centre):.3g}: "
         + ("where the principal directions come out of the noise" if image else "the data's std, and a little below"),
     )
+    why += (f"sampler = adams on {Adams.levels} levels: on a field like this it has converged by then",)
     if facts.classes > 1:
         why += (f"labels: {facts.classes} classes are told to the network 9 times of 10, so it learns each and all of them",)
     return Recipe(config, why)

@@ -18,6 +18,7 @@ References: Loshchilov, Hutter (2019), "Decoupled weight decay regularization", 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -108,7 +109,7 @@ class Muon(Optimizer):
                 self.state[weight][name] = torch.zeros_like(weight)
         return [self.state[weight][name] for weight in weights]
 
-    def _muon(self, weights: list[Tensor], gradients: list[Tensor], group: dict[str, float]) -> None:
+    def _muon(self, weights: list[Tensor], gradients: list[Tensor], group: dict[str, Any]) -> None:
         moments = self._moments("momentum", weights)
         torch._foreach_mul_(moments, group["momentum"])
         torch._foreach_add_(moments, gradients)
@@ -121,7 +122,7 @@ class Muon(Optimizer):
             for i, update in zip(members, stack, strict=True):
                 weights[i].add_(update.reshape(weights[i].shape), alpha=-group["lr"] * 0.2 * math.sqrt(max(rows, columns)))
 
-    def _adam(self, weights: list[Tensor], gradients: list[Tensor], group: dict[str, tuple[float, float]]) -> None:
+    def _adam(self, weights: list[Tensor], gradients: list[Tensor], group: dict[str, Any]) -> None:
         first, second = self._moments("first", weights), self._moments("second", weights)
         beta1, beta2 = group["betas"]
         for weight in weights:  # a tensor, for it goes into the checkpoint like the rest; one each, for a group may grow
@@ -133,7 +134,7 @@ class Muon(Optimizer):
         roots = torch._foreach_sqrt(second)
         torch._foreach_div_(roots, [math.sqrt(1 - beta2**n) for n in steps])
         torch._foreach_add_(roots, group["eps"])
-        torch._foreach_addcdiv_(weights, first, roots, [-float(group["lr"]) / (1 - beta1**n) for n in steps])  # type: ignore[arg-type]
+        torch._foreach_addcdiv_(weights, first, roots, [-float(group["lr"]) / (1 - beta1**n) for n in steps])
 
 
 def make(how: Optimiser, network: nn.Module) -> Optimizer:
