@@ -64,7 +64,7 @@ def test_a_first_update_has_the_size_of_adams_whatever_the_gradient() -> None:
         layer.weight.grad = scale * torch.randn(32, 32)
         optimiser.step()
         size = float((layer.weight - before).detach().square().mean().sqrt())
-        # An orthogonal n x n matrix has entries of root mean square 1/sqrt(n), times 0.2·sqrt(n); singular values in [0.6, 1.25]
+        # An orthogonal n x n matrix has entries of root mean square 1/sqrt(n), times 0.2·sqrt(n)
         assert 0.6 * 0.2 * 0.01 < size < 1.25 * 0.2 * 0.01
 
 
