@@ -14,7 +14,7 @@ from scorefield import EDM, VE, Noise, ScorefieldError, ScoreModel
 from scorefield.nets.embeddings import NoiseEmbedding
 from scorefield.nets.mlp import MLP
 from scorefield.nets.residual import ConditionedResNet, NoiseConditionedBlock
-from scorefield.nets.unet import UNet
+from scorefield.nets.unet import UNet, fold, unfold
 from scorefield.objectives import Implicit
 from scorefield.registry import every
 
@@ -243,6 +243,51 @@ def test_folding_pixels_into_channels_puts_every_pixel_back_in_its_place() -> No
     assert float((network(x, torch.zeros(2)) - x).abs().max()) < 10 * EPS * 110
 
 
+# Signals
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("length", "patch"), [(40, 1), (37, 1), (37, 4), (1, 2)])
+def test_a_signal_of_any_length_is_padded_with_its_end_and_cut_back(length: int, patch: int) -> None:
+    network = _shaken(UNet((2, length), channels=(8, 16, 24), blocks=1, patch=patch))
+    x, label = _numbers(3, 2, length), torch.tensor([-1.0, 0.0, 2.0], dtype=torch.float64)
+    missing = -length % (4 * patch)
+    padded = torch.cat([x, x[..., -1:].expand(-1, -1, missing)], dim=2)
+    y = network(x, label)
+    assert y.shape == x.shape
+    assert float((y - network(padded, label)[..., :length]).abs().max()) < 100 * EPS * float(y.abs().max())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("patch", [1, 2])
+def test_a_signal_moved_by_the_total_stride_moves_the_output_and_by_less_does_not(patch: int) -> None:
+    """Away from the borders; a bump surrounded by zeros has the same mean and variance wherever it is."""
+    stride = 2 * patch
+    network = _shaken(UNet((1, 128), channels=(8, 16), blocks=1, patch=patch, attention=False), by=0.05)
+    for layer in network.modules():
+        if isinstance(layer, nn.GroupNorm | nn.Conv1d | nn.Linear):
+            nn.init.zeros_(layer.bias)  # zeros stay zeros, so that the borders are like everything else ...
+        if isinstance(layer, nn.GroupNorm):
+            layer.register_forward_hook(lambda _layer, inputs, _output: inputs[0])  # ... and no mean is taken off them
+    for block in (layer for layer in network.modules() if hasattr(layer, "told")):
+        nn.init.zeros_(block.told.weight)
+    bump, label = torch.zeros(1, 1, 128, dtype=torch.float64), torch.zeros(1)
+    bump[..., 60:68] = _numbers(8)
+    y = network(bump, label)
+    assert float(y.abs().max()) > 0
+    for shift, follows in ((3 * stride, True), (-stride, True), (1, False)):
+        error = float((network(bump.roll(shift, -1), label) - y.roll(shift, -1)).abs().max()) / float(y.abs().max())
+        assert (error < 100 * EPS) == follows, (shift, error)
+
+
+@torch.no_grad()
+def test_folding_a_signal_by_two_puts_even_and_odd_steps_into_two_channels_and_back() -> None:
+    x = _numbers(2, 3, 8)
+    folded = fold(x, 2)
+    assert torch.equal(folded[:, 0::2], x[..., 0::2]) and torch.equal(folded[:, 1::2], x[..., 1::2])
+    assert torch.equal(unfold(folded, 2), x)
+
+
 @pytest.mark.parametrize("coarsest", [16, 96, 128, 160, 200, 224, 320])
 def test_attention_takes_any_number_of_channels(coarsest: int) -> None:
     network = _shaken(UNet((1, 4, 4), channels=(8, coarsest), blocks=1), by=0.01)
@@ -252,7 +297,7 @@ def test_attention_takes_any_number_of_channels(coarsest: int) -> None:
 
 @pytest.mark.parametrize("name", ["residual", "unet"])
 def test_image_networks_refuse_vectors_with_a_sentence(name: str) -> None:
-    with pytest.raises(ScorefieldError, match=r"expected \(channels, height, width\): use the mlp for vectors"):
+    with pytest.raises(ScorefieldError, match=r"\(channels, height, width\): use the mlp for vectors"):
         NETWORKS[name]().build((7,))
 
 
@@ -284,7 +329,7 @@ def _by_differences(network: nn.Module, x: Tensor, v: Tensor, h: float) -> Tenso
     return (up - 2 * here + down) / h**2
 
 
-@pytest.mark.parametrize(("name", "shape"), [("mlp", (3,)), ("unet", (1, 6, 5))])
+@pytest.mark.parametrize(("name", "shape"), [("mlp", (3,)), ("unet", (1, 6, 5)), ("unet", (2, 7))])
 def test_smooth_networks_have_the_second_derivative_that_differences_of_their_values_show(name: str, shape) -> None:
     network = _shaken(NETWORKS[name]().build(shape))
     x, v = _numbers(4, *shape), _numbers(4, *shape, seed=1)

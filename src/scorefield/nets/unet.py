@@ -1,8 +1,9 @@
-"""A noise-conditioned U-Net for images of any size: residual blocks, down, attention, up, with skips.
+"""A noise-conditioned U-Net for images and signals of any size: residual blocks, down, attention, up, with skips.
 
 The input may be folded first (`patch`: space to depth), which moves work from many small convolutions to few large ones; sizes
-that do not divide are padded with their edge and cut back. Every block is told the noise (and the class) by a scale and shift
-after its second normalisation. The last convolution starts at zero, so the network starts at y = 0.
+that do not divide are padded with their edge and cut back. A signal gets the same network, convolved along its one axis. Every
+block is told the noise (and the class) by a scale and shift after its second normalisation. The last convolution starts at 0,
+so the network starts at y = 0.
 
 References: Ronneberger, Fischer, Brox (2015), "U-Net", arXiv 1505.04597. Ho, Jain, Abbeel (2020), arXiv 2006.11239.
 Dhariwal, Nichol (2021), "Diffusion models beat GANs on image synthesis", arXiv 2105.05233.
@@ -23,6 +24,37 @@ from scorefield.nets.embeddings import NoiseEmbedding, add_class, class_embeddin
 from scorefield.registry import register
 
 
+def _convolution(axes: int, inward: int, outward: int, side: int, stride: int = 1) -> nn.Module:
+    """Return the convolution over that many axes that keeps the size but for its stride."""
+    kind = nn.Conv1d if axes == 1 else nn.Conv2d
+    return kind(inward, outward, side, stride=stride, padding=side // 2)
+
+
+def fold(x: Tensor, patch: int) -> Tensor:
+    """Return `(batch, channels, ...)` with `patch` places along every axis folded into channels.
+
+    >>> fold(torch.arange(6).reshape(1, 1, 6), 2)
+    tensor([[[0, 2, 4],
+             [1, 3, 5]]])
+    """
+    if patch == 1:
+        return x
+    if x.ndim == 4:
+        return F.pixel_unshuffle(x, patch)
+    batch, channels, length = x.shape
+    return x.reshape(batch, channels, length // patch, patch).transpose(2, 3).reshape(batch, channels * patch, -1)
+
+
+def unfold(x: Tensor, patch: int) -> Tensor:
+    """Undo `fold`."""
+    if patch == 1:
+        return x
+    if x.ndim == 4:
+        return F.pixel_shuffle(x, patch)
+    batch, channels, length = x.shape
+    return x.reshape(batch, channels // patch, patch, length).transpose(2, 3).reshape(batch, channels // patch, -1)
+
+
 def _groups(channels: int) -> nn.GroupNorm:
     """GroupNorm with 8 to 16 channels a group where the number allows it."""
     groups = next(g for g in (channels // 8, channels // 16, 4, 2, 1) if g and channels % g == 0)
@@ -32,18 +64,18 @@ def _groups(channels: int) -> nn.GroupNorm:
 class Block(nn.Module):
     """norm, SiLU, 3x3, norm·(1 + scale) + shift, SiLU, dropout, 3x3, and the residual sum."""
 
-    def __init__(self, inward: int, outward: int, told: int, dropout: float) -> None:
+    def __init__(self, inward: int, outward: int, told: int, dropout: float, axes: int = 2) -> None:
         super().__init__()
         self.norm1, self.norm2 = _groups(inward), _groups(outward)
-        self.conv1, self.conv2 = nn.Conv2d(inward, outward, 3, padding=1), nn.Conv2d(outward, outward, 3, padding=1)
+        self.conv1, self.conv2 = _convolution(axes, inward, outward, 3), _convolution(axes, outward, outward, 3)
         self.told = nn.Linear(told, 2 * outward)
         self.drop = nn.Dropout(dropout)
-        self.skip = nn.Conv2d(inward, outward, 1) if inward != outward else nn.Identity()
-        nn.init.zeros_(self.conv2.weight)  # every block starts as the identity
+        self.skip = _convolution(axes, inward, outward, 1) if inward != outward else nn.Identity()
+        nn.init.zeros_(self.conv2.weight)  # type: ignore[arg-type]  # every block starts as the identity
 
     def forward(self, x: Tensor, about: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
-        scale, shift = self.told(about)[:, :, None, None].chunk(2, dim=1)
+        scale, shift = self.told(about).reshape(len(h), -1, *(1,) * (h.ndim - 2)).chunk(2, dim=1)
         h = self.drop(F.silu(self.norm2(h) * (1 + scale) + shift))
         out: Tensor = self.skip(x) + self.conv2(h)
         return out
@@ -56,21 +88,17 @@ class Attention(nn.Module):
     resolution there are few positions, and nothing to gain from them.
     """
 
-    def __init__(self, channels: int, heads: int) -> None:
+    def __init__(self, channels: int, heads: int, axes: int = 2) -> None:
         super().__init__()
-        self.heads = heads
-        self.norm, self.qkv, self.out = (
-            _groups(channels),
-            nn.Conv2d(channels, 3 * channels, 1),
-            nn.Conv2d(channels, channels, 1),
-        )
-        nn.init.zeros_(self.out.weight)
+        self.heads, self.norm = heads, _groups(channels)
+        self.qkv, self.out = _convolution(axes, channels, 3 * channels, 1), _convolution(axes, channels, channels, 1)
+        nn.init.zeros_(self.out.weight)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        b, c, h, w = x.shape
-        q, k, v = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, h * w).transpose(-1, -2).unbind(1)
+        b, c = x.shape[:2]
+        q, k, v = self.qkv(self.norm(x)).reshape(b, 3, self.heads, c // self.heads, -1).transpose(-1, -2).unbind(1)
         weights = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1)
-        mixed = (weights @ v).transpose(-1, -2).reshape(b, c, h, w)
+        mixed = (weights @ v).transpose(-1, -2).reshape(x.shape)
         out: Tensor = x + self.out(mixed)
         return out
 
@@ -97,54 +125,58 @@ class UNet(nn.Module):
         """Build it.
 
         Args:
-            shape: (image channels, height, width).
+            shape: (channels, height, width) of an image or (channels, length) of a signal.
             channels: feature channels at each resolution, finest first; each is half the resolution of the one before.
             blocks: residual blocks a resolution, down and up.
             attention: self-attention at the coarsest resolution.
-            patch: fold patch x patch pixels into channels first.
+            patch: fold patch x patch pixels, or patch steps of a signal, into channels first.
             dropout: probability, in [0, 1).
             levels: None to be told ln(sigma); L to be told a level index 0..L-1.
             classes: number of class labels, 0 for none.
         """
         super().__init__()
-        if len(shape) != 3:
-            raise ScorefieldError(f"got samples of shape {shape}, expected (channels, height, width): use the mlp for vectors")
-        told, inward = 4 * channels[0], shape[0] * patch**2
+        if len(shape) not in (2, 3):
+            raise ScorefieldError(
+                f"got samples of shape {shape}, expected (channels, length) or (channels, height, width): "
+                "use the mlp for vectors"
+            )
+        axes = len(shape) - 1
+        told, inward = 4 * channels[0], shape[0] * patch**axes
         self.patch, self.multiple = patch, patch * 2 ** (len(channels) - 1)
         self.embed, self.classes = NoiseEmbedding(told, levels=levels), class_embedding(classes, told)
-        self.first = nn.Conv2d(inward, channels[0], 3, padding=1)
+        self.first = _convolution(axes, inward, channels[0], 3)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         stack, here = [channels[0]], channels[0]
         for level, width in enumerate(channels):
             if level:
-                self.down.append(nn.Conv2d(here, here, 3, stride=2, padding=1))
+                self.down.append(_convolution(axes, here, here, 3, stride=2))
                 stack.append(here)
             for _ in range(blocks):
-                self.down.append(Block(here, width, told, dropout))
+                self.down.append(Block(here, width, told, dropout, axes))
                 here = width
                 stack.append(here)
         heads = next(n for n in range(max(1, here // 64), 0, -1) if here % n == 0)
-        self.middle = nn.ModuleList([Block(here, here, told, dropout)])
+        self.middle = nn.ModuleList([Block(here, here, told, dropout, axes)])
         if attention:
-            self.middle.extend([Attention(here, heads), Block(here, here, told, dropout)])
+            self.middle.extend([Attention(here, heads, axes), Block(here, here, told, dropout, axes)])
         for level, width in reversed(list(enumerate(channels))):
             for _ in range(blocks + 1):
-                self.up.append(Block(here + stack.pop(), width, told, dropout))
+                self.up.append(Block(here + stack.pop(), width, told, dropout, axes))
                 here = width
             if level:
                 self.up.append(nn.Upsample(scale_factor=2, mode="nearest"))
-        self.norm, self.last = _groups(here), nn.Conv2d(here, inward, 3, padding=1)
-        nn.init.zeros_(self.last.weight)
+        self.norm, self.last = _groups(here), _convolution(axes, here, inward, 3)
+        nn.init.zeros_(self.last.weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor, label: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Return y in the shape of x, `(batch, channels, height, width)`, from labels `(batch,)`."""
+        """Return y in the shape of x, `(batch, *shape)`, from labels `(batch,)`."""
         about = F.silu(add_class(self.classes, self.embed(label), cond))
-        height, width = x.shape[-2:]
-        extra = (-width % self.multiple, -height % self.multiple)
+        size = x.shape[2:]
+        extra = [end for places in reversed(size) for end in (0, -places % self.multiple)]  # the last axis comes first
         if any(extra):
-            x = F.pad(x, (0, extra[0], 0, extra[1]), mode="replicate")
-        h = self.first(F.pixel_unshuffle(x, self.patch) if self.patch > 1 else x)
+            x = F.pad(x, extra, mode="replicate")
+        h = self.first(fold(x, self.patch))
         kept = [h]
         for layer in self.down:
             h = layer(h, about) if isinstance(layer, Block) else layer(h)
@@ -153,9 +185,10 @@ class UNet(nn.Module):
             h = layer(h, about) if isinstance(layer, Block) else layer(h)
         for layer in self.up:
             h = layer(torch.cat([h, kept.pop()], dim=1), about) if isinstance(layer, Block) else layer(h)
-        y: Tensor = self.last(F.silu(self.norm(h)))
-        y = F.pixel_shuffle(y, self.patch) if self.patch > 1 else y
-        return y[..., :height, :width]
+        y = unfold(self.last(F.silu(self.norm(h))), self.patch)
+        for axis, places in enumerate(size, start=2):
+            y = y.narrow(axis, 0, places)
+        return y
 
 
 @register("network", "unet")
