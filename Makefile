@@ -23,7 +23,7 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)
 	@echo "== 1/3 learning digits from 1,198 real 8x8 images, 3 minutes (runs/digits; goes on where it was if you stopped it)"
 	@$(BIN)/scorefield train digits --time 3m --out runs/digits --resume
-	@echo "== 2/3 drawing 64 new digits by annealed Langevin dynamics, with an animation"
+	@echo "== 2/3 drawing 64 new digits, with an animation"
 	@$(BIN)/scorefield sample runs/digits -n 64 --gif --out runs/digits/samples.png --force
 	@echo "== 3/3 measuring 1,000 of them against the 599 images that training never saw"
 	@$(BIN)/scorefield evaluate runs/digits

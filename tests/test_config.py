@@ -100,6 +100,7 @@ def _another(key: str, value: Any) -> Any:
         "fit": "pad",
         "kind": "image",
         "rungs": "karras",
+        "past": 2,
         "ema": [0.1, 0.9],
         "method": "adamw" if value == "muon" else "muon",
     }
@@ -250,8 +251,8 @@ OUT_OF_RANGE = [
     "data.size=0",
     "data.held_out=1",
     "process.sigma_min=0",
-    "sampler.eps=0",
-    "sampler.steps_per_level=0",
+    "sampler.past=0",
+    "sampler.past=4",
     "objective.density.std=0",
     "parametrisation.data_std=-1",
     "network.channels=[]",

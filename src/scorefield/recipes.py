@@ -135,6 +135,11 @@ def _levels_from_data(facts: Facts, steps: int, reachable: bool) -> tuple[VE, in
     return process, levels, Annealed(steps_per_level=steps), why
 
 
+def _network(facts: Facts) -> UNetConfig | MLPConfig:
+    """A U-Net for what has places, an MLP for what has only columns."""
+    return _unet(facts) if facts.kind in ("image", "signal") else MLPConfig()
+
+
 def _unet(facts: Facts) -> UNetConfig:
     """Two resolutions of at most 16 pixels, else three; pixels folded 2x2 above 24 pixels and 4x4 above 96."""
     side = max(facts.shape[1:])
@@ -150,13 +155,13 @@ def auto(facts: Facts) -> Recipe:
     """The default: the range of noise from the data, EDM's preconditioning and weight, levels where there is most to learn."""
     process, _, _, why = _levels_from_data(facts, steps=10, reachable=True)
     image = facts.kind == "image"
-    network = _unet(facts) if image else MLPConfig()
+    network = _network(facts)
     # Training looks where there is something to learn: far above the data's spread the denoised image is just the mean, far
     # below it the input. For vectors that is EDM's density for std 0.5, moved with the data's own std, and a little wider.
     # An image's shape is decided where its coarse directions come out of the noise, far above the std of a pixel. A training
     # of minutes is judged by shapes, not by texture, and so is a denoiser: there it trains, but no higher than COARSE.
     centre = min(facts.detail, math.log(facts.std) + COARSE) if image else math.log(facts.std) - 0.5
-    density = LogNormal(mean=round(centre, 3), std=1.0, spread=0.1) if image else LogNormal(mean=round(centre, 3), std=1.4)
+    density = LogNormal(mean=round(centre, 3), std=0.8, spread=0.05) if image else LogNormal(mean=round(centre, 3), std=1.4)
     config = RunConfig(
         source=facts.source,
         recipe="auto",
@@ -185,7 +190,7 @@ def auto(facts: Facts) -> Recipe:
 def ncsnv2(facts: Facts) -> Recipe:
     """NCSNv2 (2020): levels and step from the data, a network that is not told sigma, divided by it, EMA 0.999, Adam 1e-4."""
     process, levels, sampler, why = _levels_from_data(facts, steps=5, reachable=False)
-    network = _unet(facts) if facts.kind == "image" else MLPConfig()
+    network = _network(facts)
     config = RunConfig(
         source=facts.source,
         recipe="ncsnv2",
@@ -245,7 +250,7 @@ def ddpm(facts: Facts) -> Recipe:
         recipe="ddpm",
         process=Tabulated.linear(1000),
         parametrisation=NoisePrediction(),
-        network=_unet(facts) if facts.kind == "image" else MLPConfig(),
+        network=_network(facts),
         objective=Simple(),
         sampler=Ancestral(),
         levels=1000,
@@ -270,7 +275,7 @@ def edm(facts: Facts) -> Recipe:
         recipe="edm",
         process=KarrasProcess(0.002 * scale, 80.0 * scale),
         parametrisation=EDM(data_std=facts.std),
-        network=_unet(facts) if facts.kind == "image" else MLPConfig(),
+        network=_network(facts),
         objective=Denoising(
             density=LogNormal(mean=round(-1.2 + math.log(scale), 3), std=1.2), weighting=EDMWeight(data_std=facts.std)
         ),

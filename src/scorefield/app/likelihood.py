@@ -107,6 +107,12 @@ def likelihood(
     for name, value, least in (("-n", n, 2), ("--probes", probes, 1), ("--rungs", rungs, 2), ("--batch", batch, 1)):
         if value < least:
             raise ScorefieldError(f"got {name} {value}, expected at least {least}: ask for more")
+    lumps = [column["name"] for column in opened.manifest["data"].get("columns") or [] if column["type"] != "number"]
+    if lumps:
+        raise ScorefieldError(
+            f"got a table whose column {lumps[0]!r} takes separate values, expected numbers that vary continuously: separate values "
+            "have no density, so leave such columns out of the training"
+        )
     if data not in ("held-out", "train"):
         raise ScorefieldError(f"got data {data!r}, expected held-out or train: name one of them")
     if divergence not in (None, "exact", "hutchinson"):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,10 +24,13 @@ from scorefield.config import RunConfig, data_config, override, plain
 from scorefield.data import Dataset, open_source
 from scorefield.data.doctor import Findings, examine
 from scorefield.errors import ScorefieldError
+from scorefield.exact import Gaussian
 from scorefield.levels import ladder_of
 from scorefield.prediction import Energy
+from scorefield.randomness import Noise
 from scorefield.recipes import measure
 from scorefield.runs import build_model, classes_of
+from scorefield.samplers import simulate
 from scorefield.training.pilot import Pilot, pilot, reach
 
 Watch = Callable[[float, str], None]
@@ -192,7 +196,8 @@ def plan(
     budget = config.training
     each = tried.chosen.seconds
     count = min(int(budget.seconds / each) if budget.seconds else budget.steps or 0, budget.steps or 2**62)
-    evaluations = 1 + len(ladder) * config.sampler.steps_per_level * (config.sampler.evaluations_per_step or 1)
+    easy = Gaussian([0.0], [[1.0]], config.process)  # the sampler itself knows best how often it asks a field
+    evaluations = deque(simulate(easy, config.sampler, ladder, noise=Noise([0])), maxlen=1).pop().evaluations
     done = DataPlan(
         data=data,
         findings=findings,
@@ -282,7 +287,7 @@ def _expectations(plan: DataPlan) -> list[str]:
 def duration(seconds: float) -> str:
     """Write a duration in the one or two units that matter.
 
-    >>> duration(0.42), duration(42), duration(480), duration(75), duration(5400)
+    >>> duration(0.42), duration(42.0), duration(480.0), duration(75.0), duration(5400.0)
     ('0.4 s', '42 s', '8 min', '1 min 15 s', '1 h 30 min')
     """
     if seconds < 10:

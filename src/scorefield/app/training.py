@@ -35,6 +35,7 @@ from scorefield.samplers import Heun, Langevin, simulate
 from scorefield.shapes import flat
 from scorefield.training.distribution import World, join
 from scorefield.training.loop import Trainer
+from scorefield.training.memory import keep_freed
 from scorefield.training.reports import Progress
 
 FIXED = ("data", "network", "process", "parametrisation", "objective")  # what a run cannot change when it goes on
@@ -132,6 +133,7 @@ def train(
     asked = _Asked(named, tuple(settings), tuple(_budget(steps, seconds)), recipe, seed, resume)
     folder = Path(out).expanduser() if out is not None else Path("runs") / _name_of(asked.source)
     folder = Path(os.path.normpath(folder))
+    keep_freed()
     with join(device) as world:
         begun = world.agreed(lambda: _begin(asked, folder) if world.first else None)
         if world.size > 1:

@@ -105,8 +105,7 @@ def fitted(image: NDArray[Any], size: int | tuple[int, int], fit: str = "crop") 
         return resized
     edges = np.concatenate([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], axis=1)
     colour = np.quantile(edges, 0.5, axis=1, method="lower").astype(image.dtype)  # a colour that is there, not a mean of two
-    canvas = np.empty((len(image), high, wide), dtype=image.dtype)
-    canvas[:] = colour[:, None, None]
+    canvas = np.stack([np.full((high, wide), one) for one in colour])
     top, left = (high - inner[0]) // 2, (wide - inner[1]) // 2
     canvas[:, top : top + inner[0], left : left + inner[1]] = resized
     return canvas

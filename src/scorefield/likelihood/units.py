@@ -47,10 +47,12 @@ def raw_nats(log_prob: PerSample, affine: Affine, shape: tuple[int, ...]) -> Per
 
     Args:
         log_prob: in model space, nats, `(batch,)`.
-        affine: the map from raw values to model space, with one scale for all coordinates or one per column.
+        affine: the map from raw values to model space, with one scale for all coordinates, one per column, or one
+            per channel of a signal.
         shape: of one sample.
     """
     scale = torch.tensor(affine.scale, dtype=torch.float64)
+    scale = scale.unsqueeze(-1) if affine.per_channel else scale
     return log_prob - float(scale.log().expand(shape).sum())
 
 

@@ -41,10 +41,10 @@ def orthogonal(stack: Tensor) -> Tensor:
     """
     tall = stack.shape[-2] > stack.shape[-1]
     x = stack.mT if tall else stack
-    x = (x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)).bfloat16()
-    for _ in range(ROUNDS):
-        square = x @ x.mT
-        x = _A * x + (_B * square + _C * square @ square) @ x
+    x = (x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)).bfloat16().contiguous()
+    for _ in range(ROUNDS):  # x <- A·x + (B·s + C·s·s)·x with s = x·xᵀ, sums and products in one call each
+        square = torch.bmm(x, x.mT)
+        x = torch.baddbmm(x, torch.baddbmm(square, square, square, beta=_B, alpha=_C), x, beta=_A)
     flat: Tensor = (x.mT if tall else x).to(stack.dtype)
     return flat
 
