@@ -101,7 +101,8 @@ def likelihood(
         watch: called with the fraction done and words.
 
     Raises:
-        ScorefieldError: data that changed, numbers out of range, a tolerance that is not met.
+        ScorefieldError: data that changed, a table with values that have no density, numbers out of range, a tolerance that is
+            not met.
     """
     opened, where = open_run(run), pick_device(device)
     for name, value, least in (("-n", n, 2), ("--probes", probes, 1), ("--rungs", rungs, 2), ("--batch", batch, 1)):
@@ -110,8 +111,8 @@ def likelihood(
     lumps = [column["name"] for column in opened.manifest["data"].get("columns") or [] if column["type"] != "number"]
     if lumps:
         raise ScorefieldError(
-            f"got a table whose column {lumps[0]!r} takes separate values, expected numbers that vary continuously: separate values "
-            "have no density, so leave such columns out of the training"
+            f"got a table whose column {lumps[0]!r} takes separate values, which have no density, expected numbers that vary "
+            "continuously: leave such columns out of the training"
         )
     if data not in ("held-out", "train"):
         raise ScorefieldError(f"got data {data!r}, expected held-out or train: name one of them")

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass as plain
 from dataclasses import field
 from typing import Annotated, Any, Literal
@@ -231,6 +231,7 @@ class Dataset:
         fingerprint: sha256 over shapes, types and bytes of both parts, and the labels.
         notes: sentences about what was found in the source.
         problems: what in the source was left out, or should be looked at.
+        names: of the examples, the training part first, where they have any (files).
         columns: what the coordinates of a table mean, as JSON values of `data/tables.py`; None for all else.
     """
 
@@ -246,6 +247,7 @@ class Dataset:
     notes: tuple[str, ...]
     problems: tuple[Problem, ...] = ()
     columns: list[dict[str, Any]] | None = None
+    names: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -300,6 +302,7 @@ def build(
     notes: tuple[str, ...] = (),
     problems: tuple[Problem, ...] = (),
     columns: list[dict[str, Any]] | None = None,
+    names: Sequence[str] = (),
     held_out: float = 0.1,
 ) -> Dataset:
     """Split raw examples into a `Dataset`: what every source ends with.
@@ -315,6 +318,7 @@ def build(
         notes: sentences about what was found.
         problems: what was left out, or should be looked at.
         columns: of a table.
+        names: of the examples, if they have any.
         held_out: the source's own held-out fraction, used when the configuration leaves it open.
 
     Returns:
@@ -335,6 +339,6 @@ def build(
     if labels is not None:
         digest.update(labels.numpy().data)
     known, hidden = (None, None) if labels is None else (labels[rows], labels[held])
-    return Dataset(
-        name, kind, train, unseen, known, hidden, classes, affine(train), digest.hexdigest(), notes, problems, columns
-    )
+    called = tuple(names[i] for part in (rows, held) for i in part.tolist()) if names else ()
+    found = (notes, problems, columns, called)
+    return Dataset(name, kind, train, unseen, known, hidden, classes, affine(train), digest.hexdigest(), *found)

@@ -102,6 +102,8 @@ def _features(x: Tensor) -> Tensor:
 
 def where(data: Dataset, index: int) -> str:
     """Return the name of an example, counted through the training part and then the held-out one."""
+    if data.names:
+        return data.names[index]
     seen = len(data.train)
     part, i = (data.train, index) if index < seen else (data.held_out, index - seen)
     if isinstance(part, Rows):

@@ -111,6 +111,7 @@ def read(listing: Listing, config: DataConfig) -> Dataset:
         classes=classes,
         notes=tuple(notes),
         problems=(*left_out, *(problem for found in odd.values() for problem in found)),
+        names=[path for path, _, _ in used],
     )
 
 
