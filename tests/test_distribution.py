@@ -69,7 +69,7 @@ def test_two_processes_learn_what_one_learns_and_resume_in_another_number(tmp_pa
             size = float(reference[name].abs().max())
             assert float((value - reference[name]).abs().max()) <= STEPS * 8 * 2**-24 * max(size, 1.0), name
     learned = max(float((begun[name] - value).abs().max()) for name, value in reference.items())
-    assert learned > 1000 * STEPS * 8 * 2**-24  # the second half of the run moved the weights far more than that
+    assert learned > 100 * STEPS * 8 * 2**-24  # the second half of the run moved the weights far more than that
     logs = [[json.loads(line) for line in (run_ / "metrics.jsonl").read_text().splitlines()] for run_ in (one, two)]
     assert [(line["event"], line["step"]) for line in logs[0]] == [(line["event"], line["step"]) for line in logs[1]]
 
