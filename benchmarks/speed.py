@@ -29,6 +29,7 @@ from scorefield.randomness import Noise
 from scorefield.recipes import auto, measure
 from scorefield.runs import build_model, classes_of
 from scorefield.training.loop import Trainer
+from scorefield.training.memory import keep_freed
 
 ROUNDS, SIDE = 9, 1024
 NOTES = "## What was tried"
@@ -110,6 +111,7 @@ def share_of_peak(shape: tuple[int, int, int], threads: int) -> str:
 
 
 def main() -> None:
+    keep_freed()  # as a training does
     shares = []
     for shape, threads in (((1, 28, 28), 1), ((1, 28, 28), 2), ((3, 32, 32), 1), ((3, 32, 32), 2)):
         shares.append(share_of_peak(shape, threads))
