@@ -12,27 +12,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from scorefield import files, pictures, registry
-from scorefield.app.common import pick_device, picture_of
+from scorefield import files, registry
+from scorefield.app.common import pick_device
+from scorefield.app.looks import curve, preview
 from scorefield.config import RunConfig, data_config, of_plain, override, plain
 from scorefield.data import DataConfig, Dataset, of_frame, of_sequence, open_source
 from scorefield.data.base import Problem
 from scorefield.data.doctor import examine
 from scorefield.errors import NotFinite, ScorefieldError
-from scorefield.exact import GaussianMixture
-from scorefield.field import Field
-from scorefield.levels import geometric, karras, thin
-from scorefield.objectives.denoising import Denoising
-from scorefield.objectives.weightings import SigmaSquared
 from scorefield.prediction import Score
 from scorefield.process import Process
-from scorefield.randomness import Noise, stream_of
 from scorefield.recipes import Facts, measure
-from scorefield.runs import Run, build_model, classes_of, manifest_of, open_run, read_log, save_model
-from scorefield.samplers import Heun, Langevin, simulate
-from scorefield.shapes import flat
+from scorefield.runs import build_model, classes_of, manifest_of, open_run, read_log, save_model
+from scorefield.samplers import Langevin
 from scorefield.training.distribution import World, join
 from scorefield.training.loop import Trainer
 from scorefield.training.memory import keep_freed
@@ -41,9 +34,6 @@ from scorefield.training.reports import Progress
 FIXED = ("data", "network", "process", "parametrisation", "objective")  # what a run cannot change when it goes on
 PROBLEMS = "data_problems.json"
 STOPPED = 143  # as a shell reports SIGTERM
-CURVE_LEVELS = 24
-CURVE_EXAMPLES = 512
-CURVE_NUMBERS = 50_000_000  # of the training set, above which its memorising optimum is too slow to be worth the wait
 
 
 Watch = Callable[["Plan | Progress"], None]
@@ -398,7 +388,7 @@ def _train(
                     trouble = f"{folder} could not be written ({error}): training goes on and will try again"
                     progress = replace(progress, messages=(*progress.messages, trouble))
                 if progress.event == "picture" or (progress.event == "done" and trainer.config.training.pictures):
-                    written += _preview(trainer, folder, data)
+                    written += preview(trainer, folder, data)
                 messages += progress.messages
                 watch(progress)
         except NotFinite:
@@ -408,7 +398,7 @@ def _train(
             raise
         if ended == "done":
             keep()
-            written += _curve(open_run(folder), data) if _has_levels(trainer.config.process) else []
+            written += curve(open_run(folder), data) if _has_levels(trainer.config.process) else []
             keep(finished=True)
     return TrainReport(
         folder, **asdict(trainer.clock), held_out=held_out, ended=ended, written=tuple(written), messages=tuple(messages)
@@ -433,58 +423,3 @@ def _line(progress: Progress) -> dict[str, Any]:
     numbers = {"event": progress.event, "step": progress.step, "seconds": round(progress.seconds, 3), "images": progress.images}
     numbers |= {"loss": progress.loss, "images_per_second": round(progress.images_per_second, 1), **progress.extra}
     return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in numbers.items()}
-
-
-def _preview(trainer: Trainer, folder: Path, data: Dataset) -> list[Path]:
-    """Draw a few samples from the raw weights (left) and their average (right), the same seeds in both."""
-    drawn = []
-    try:
-        ladder = karras(trainer.model.process, 12)
-        for model in (trainer.model, trainer.average):
-            model.eval()  # every training step turns training on again
-            noise = Noise(range(25 if data.kind == "image" else 1000), stream=stream_of("preview"), device=trainer.device)
-            classes = classes_of(trainer.config, data.classes)
-            told = torch.arange(len(noise), device=trainer.device) % classes if classes else None
-            *_, last = simulate(model, Heun(), ladder, noise=noise, cond=told)
-            drawn.append(last.x.cpu())
-        views = [picture_of(data.kind, data.affine.decode(x), data.affine, columns=data.columns) for x in drawn]
-    except ScorefieldError:  # young weights that overflow, no levels, no matplotlib: training must not stop for a picture
-        return []
-    (folder / "previews").mkdir(exist_ok=True)
-    path = folder / "previews" / f"step-{trainer.clock.step:08d}-raw-and-average.png"
-    files.write(path, pictures.png(pictures.beside(views[0], views[1])))
-    return [path]
-
-
-@torch.no_grad()
-def _curve(run: Run, data: Dataset) -> list[Path]:
-    """Measure and plot ‖sigma·score + noise‖²/d by noise level, beside the best that is possible on the training set."""
-    objective, process = Denoising(weighting=SigmaSquared()), run.config.process
-    label = run.config.parametrisation.label
-    times = geometric(process, label if isinstance(label, int) else CURVE_LEVELS)
-    parts = [
-        (part[rows := thin(len(part), CURVE_EXAMPLES)], labels[rows] if labels is not None and run.classes else None)
-        for part, labels in ((data.train, data.labels), (data.held_out, data.held_out_labels))
-    ]
-    (seen, seen_labels), (unseen, unseen_labels) = [(data.affine.encode(some), labels) for some, labels in parts]
-    fields: list[tuple[str, Field, Tensor, Tensor | None]] = [
-        ("training examples", run.field, seen, seen_labels),
-        ("held-out examples", run.field, unseen, unseen_labels),
-    ]
-    if data.train.numel() <= CURVE_NUMBERS:
-        exact = GaussianMixture.empirical(data.affine.encode(data.train[:]), process)
-        fields.append(("memorising optimum, on training examples", exact, seen, None))
-    curves: dict[str, list[float]] = {}
-    for name, field, some, told in fields:
-        noise = Noise(range(len(some)), stream=stream_of("curve"))
-        size = flat(some).shape[1]
-        losses = [objective.at(field, some, t.expand(len(some)), told, noise=noise).mean() for t in times]
-        curves[name] = [2 * float(loss) / size for loss in losses]
-    sigmas = process.sigma(times).tolist()
-    files.write_json(run.path / "levels.json", {"sigma": sigmas, **curves})
-    try:
-        plot = pictures.loss_by_level(sigmas, curves, f"{run.path.name}: error by noise level")
-    except ScorefieldError:  # no matplotlib: the numbers are there
-        return [run.path / "levels.json"]
-    files.write(run.path / "loss_by_level.png", pictures.png(plot))
-    return [run.path / "levels.json", run.path / "loss_by_level.png"]
