@@ -32,9 +32,13 @@ class Metric(ABC):
 
     Declared facts:
         better: whether a lower or a higher value is better.
+        space: what it compares: features of an extractor, or the data's own coordinates in model space, flattened.
+        least: how many rows of each set it needs.
     """
 
     better: ClassVar[Literal["lower", "higher"]]
+    space: ClassVar[Literal["features", "data"]] = "features"
+    least: ClassVar[int] = 2
 
     @abstractmethod
     def __call__(self, samples: Tensor, reference: Tensor) -> Estimate:
