@@ -30,6 +30,7 @@ HOMES = {
     "sampler": "scorefield.samplers",
     "source": "scorefield.data",
     "metric": "scorefield.metrics",
+    "extractor": "scorefield.metrics",
     "recipe": "scorefield.recipes",
 }
 _tables: dict[str, dict[str, Any]] = {kind: {} for kind in HOMES}
