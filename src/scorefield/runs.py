@@ -28,7 +28,7 @@ from torch import Tensor
 import scorefield
 from scorefield import files
 from scorefield.config import RunConfig, of_plain, plain
-from scorefield.data import Affine, Dataset
+from scorefield.data import Affine, Dataset, open_source
 from scorefield.errors import ScorefieldError
 from scorefield.field import EnergyModel, ScoreModel
 from scorefield.nets.energy import Potential
@@ -93,6 +93,16 @@ class Run:
     def affine(self) -> Affine:
         """How raw values map to model space."""
         return Affine(**self.manifest["data"]["affine"])
+
+    @cached_property
+    def data(self) -> Dataset:
+        """The data that the run was made on, opened again; raises `ScorefieldError` if they are gone or have changed."""
+        found = open_source(self.config.source, self.config.data)
+        if found.fingerprint != self.manifest["data"]["fingerprint"]:
+            raise ScorefieldError(
+                f"got data from {self.config.source!r} that differ from the run's, expected the same: restore them"
+            )
+        return found
 
     @cached_property
     def field(self) -> ScoreModel:

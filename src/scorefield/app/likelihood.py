@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from scorefield import files
 from scorefield.app.common import pick_device
-from scorefield.data import open_source
 from scorefield.errors import ScorefieldError
 from scorefield.levels import geometric, thin
 from scorefield.likelihood import Exact, Hutchinson, bits_per_dim, data_log_prob, dequantise, elbo, grey_levels, raw_nats
 from scorefield.metrics.base import Estimate
 from scorefield.randomness import Noise, stream_of
-from scorefield.runs import open_run
+from scorefield.runs import Run, open_run
 
 SMALL = 16  # coordinates up to which the exact trace and a finer tolerance are the default
 
@@ -104,7 +104,31 @@ def likelihood(
         ScorefieldError: data that changed, a table with values that have no density, numbers out of range, a tolerance that is
             not met.
     """
-    opened, where = open_run(run), pick_device(device)
+    opened = open_run(run)
+    how: dict[str, Any] = {"divergence": divergence, "probes": probes, "tolerance": tolerance, "rungs": rungs}
+    report = measured(opened, n=n, data=data, **how, seed=seed, batch=batch, where=pick_device(device), watch=watch)
+    stem = "likelihood" if data == "held-out" else "likelihood-train"
+    report = replace(report, written=(opened.path / f"{stem}.json", opened.path / f"{stem}.md"))
+    files.write_json(report.written[0], {key: value for key, value in asdict(report).items() if key != "written"})
+    files.write(report.written[1], likelihood_table(report).encode())
+    return report
+
+
+def measured(
+    opened: Run,
+    *,
+    n: int,
+    data: str = "held-out",
+    divergence: str | None = None,
+    probes: int = 8,
+    tolerance: float | None = None,
+    rungs: int = 100,
+    seed: int = 0,
+    batch: int = 64,
+    where: torch.device,
+    watch: Callable[[float, str], None],
+) -> LikelihoodReport:
+    """Do what `likelihood` does, of an opened run on a device, and write nothing."""
     for name, value, least in (("-n", n, 2), ("--probes", probes, 1), ("--rungs", rungs, 2), ("--batch", batch, 1)):
         if value < least:
             raise ScorefieldError(f"got {name} {value}, expected at least {least}: ask for more")
@@ -118,11 +142,7 @@ def likelihood(
         raise ScorefieldError(f"got data {data!r}, expected held-out or train: name one of them")
     if divergence not in (None, "exact", "hutchinson"):
         raise ScorefieldError(f"got divergence {divergence!r}, expected exact or hutchinson: name one of them")
-    source = open_source(opened.config.source, opened.config.data)
-    if source.fingerprint != opened.manifest["data"]["fingerprint"]:
-        raise ScorefieldError(
-            f"got data from {opened.config.source!r} that differ from the run's, expected the same: restore them"
-        )
+    source = opened.data
     part = source.held_out if data == "held-out" else source.train
     rows = thin(len(part), n, seed)
     raw, field, affine = part[rows], opened.field.to(where), opened.affine
@@ -174,8 +194,7 @@ def likelihood(
         flow, bound = bits_per_dim(torch.cat(flows), raw, affine), -bound * per_nat
     guessing = None if levels is None else (8.0 if levels == 256 else -d * math.log(levels))
     by_probes = float(torch.cat(errors).square().sum().sqrt()) / len(raw) * per_nat
-    stem = "likelihood" if data == "held-out" else "likelihood-train"
-    report = LikelihoodReport(
+    return LikelihoodReport(
         data=data,
         examples=len(raw),
         unit=unit,
@@ -191,11 +210,8 @@ def likelihood(
         tolerance=tolerance,
         moved=moved,
         seed=seed,
-        written=(opened.path / f"{stem}.json", opened.path / f"{stem}.md"),
+        written=(),
     )
-    files.write_json(report.written[0], {key: value for key, value in asdict(report).items() if key != "written"})
-    files.write(report.written[1], likelihood_table(report).encode())
-    return report
 
 
 def _average(values: Tensor) -> Estimate:

@@ -33,6 +33,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -207,6 +208,30 @@ def decode(rows: Tensor | NDArray[Any], columns: list[Column], *, exact: bool = 
                 None if no else _plain(value, column) for value, no in zip(values.tolist(), gone.tolist(), strict=True)
             ]
     return table
+
+
+def snapped(rows: Tensor, columns: list[Column]) -> Tensor:
+    """Return coordinates at the values that they stand for: those of `encode` of what `decode` reads in them, `(n, d)`.
+
+    A sampler's 0.97 of a category is a 1 in the table that a person gets; what compares samples with data must see it so.
+
+    >>> colour = {"name": "colour", "type": "category", "missing": True, "values": ["blue", "red", None]}
+    >>> import torch
+    >>> snapped(torch.tensor([[0.1, 0.9, 0.2]]), [colour])
+    tensor([[0., 1., 0.]], dtype=torch.float64)
+    """
+    table, parts = decode(rows, columns), list[NDArray[np.float64]]()
+    for column in columns:
+        values = table[column["name"]]
+        if column["type"] in ("date", "datetime"):
+            series = of_moments(column["name"], values)
+            numbers = series.values if series.type == column["type"] else np.full(len(values), math.nan)  # all are missing
+        elif column["type"] == "category":
+            numbers = np.array(values, dtype=object)
+        else:
+            numbers = np.array([math.nan if value is None else float(value) for value in values])
+        parts.append(encode(Series(column["name"], column["type"], numbers), column))
+    return torch.from_numpy(np.concatenate(parts, axis=1))
 
 
 def _plain(value: Any, column: Column) -> Any:
