@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 from PIL.Image import Image
+from pydantic import ValidationError
+from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from scorefield import pictures, registry
+from scorefield import files, pictures, registry
 from scorefield.data import Affine
 from scorefield.data.tables import decode
 from scorefield.errors import ScorefieldError, unknown
@@ -63,6 +65,43 @@ def field_of(run: Run, device: torch.device | None = None, temperature: float = 
     return field if temperature == 1 else Tempered(field, temperature)
 
 
+@dataclass(frozen=True)
+class Tuned:
+    """How a run is sampled when nobody says otherwise, as `scorefield tune` left it in the run's `sampling.json`.
+
+    It is a file of its own: `config.json` says how the run was made, and a resumed training compares it.
+
+    Attributes:
+        sampler, steps, ladder: as `choose_sampler` takes them; naming them gives the same samples.
+        times: the ladder that they gave, so that an optimised one is not made again for every sample.
+        evaluations: of the network for one sample.
+        model_sha256: of the weights it was measured on; for other weights it is not used.
+        why: what was measured, in a sentence.
+    """
+
+    sampler: str
+    steps: int
+    ladder: str | None
+    times: tuple[float, ...]
+    evaluations: int
+    model_sha256: str
+    why: str
+
+
+def tuned_of(run: Run) -> tuple[Tuned | None, bool]:
+    """Return what `scorefield tune` chose for a run, if it did, and whether the run's weights are still those it measured."""
+    path = run.path / "sampling.json"
+    if not path.exists():
+        return None, False
+    try:
+        found = Tuned(**files.read_json(path))
+    except (ScorefieldError, ValidationError, TypeError):
+        raise ScorefieldError(
+            f"got a damaged {path}, expected what scorefield tune writes: tune again, or tune with --forget"
+        ) from None
+    return found, found.model_sha256 == run.manifest.get("model_sha256")
+
+
 def choose_sampler(
     run: Run,
     name: str | None,
@@ -72,10 +111,17 @@ def choose_sampler(
     device: torch.device | None = None,
     temperature: float = 1.0,
 ) -> tuple[Sampler, Tensor]:
-    """Return the sampler called `name` (None: the run's own) with about `steps` steps, and its ladder.
+    """Return the sampler called `name` with about `steps` steps, and its ladder; of a run that was tuned, what it was tuned to.
 
+    What is None is the run's own. If all three are, it is what `scorefield tune` chose for these weights, where it did.
     `ladder` is a registered name, "optimised" for one made for this field, or None for the one that suits the sampler.
     """
+    times: tuple[float, ...] = ()
+    if (name, steps, ladder) == (None, None, None):
+        tuned, holds = tuned_of(run)
+        if tuned is not None and holds:
+            name, steps, ladder = tuned.sampler, tuned.steps, tuned.ladder
+            times = tuned.times if temperature == 1 else ()  # a ladder made for a field is not for the same field at another
     own = run.config.sampler
     sampler: Sampler = own if name in (None, registry.name_of("sampler", own)) else registry.find("sampler", str(name))()
     levels = run.config.levels if sampler is own else sampler.levels
@@ -87,6 +133,8 @@ def choose_sampler(
     field, kinds = field_of(run, device, temperature), [*registry.names("ladder"), OPTIMISED]
     if ladder not in (None, *kinds):
         raise unknown("ladder", str(ladder), kinds)
+    if times:
+        return sampler, torch.tensor(times, dtype=torch.float64)
     if ladder != OPTIMISED:
         return sampler, ladder_of(field, ladder or sampler.ladder, levels)
     # At most 2^20 numbers a level, and at least 8 samples; a stream of its own, so that the seed of a set changes no ladder.
@@ -126,6 +174,7 @@ def draw(
     sampler: Sampler,
     ladder: Tensor,
     *,
+    start: int = 0,
     seed: int = 0,
     batch: int = 256,
     device: torch.device | None = None,
@@ -139,6 +188,7 @@ def draw(
         run: an opened run.
         n: how many.
         sampler, ladder: how.
+        start: number of the first of them in the set.
         seed: of the whole set; sample i owns number i of it.
         batch: how many at a time.
         device: where.
@@ -153,8 +203,8 @@ def draw(
     where = device or torch.device("cpu")
     field = field_of(run, where, temperature)
     drawn = []
-    for first in range(0, n, batch):
-        some = range(first, min(first + batch, n))
+    for first in range(start, start + n, batch):
+        some = range(first, min(first + batch, start + n))
         told = labels_of(run, some, seed=seed, label=label)
         noise = Noise(some, stream=stream_of("sample", seed), device=where)
         for moment in simulate(field, sampler, ladder, noise=noise, cond=None if told is None else told.to(where)):

@@ -34,7 +34,14 @@ class Inspect:
         report = app.inspect(self.run_)
         run, facts = report.run, report.run.manifest
         if self.json:
-            values = {"config": plain(run.config), "manifest": facts, "sigmas": report.sigmas, "quality": report.quality}
+            values = {
+                "config": plain(run.config),
+                "manifest": facts,
+                "sampler": plain(report.sampler, "sampler"),
+                "sigmas": report.sigmas,
+                "quality": report.quality,
+                "tuned": report.tuned and {**plain(report.tuned), "holds": report.tuned_holds},
+            }
             print(json.dumps(values, indent=2))
             return
         from rich.console import Console
@@ -57,7 +64,10 @@ class Inspect:
         )
         if report.held_out is not None:
             table.add_row("held-out loss", f"{report.held_out:.4f} a coordinate")
-        table.add_row("sampler", f"{run.config.sampler}")
+        table.add_row("sampler", f"{report.sampler}")
+        if report.tuned is not None:
+            stale = f"for weights that training has changed since, so the recipe's own is used: scorefield tune {run.path}"
+            table.add_row("tuned", report.tuned.why if report.tuned_holds else stale)
         shown = (
             ", ".join(f"{s:.3g}" for s in (*report.sigmas[:3], *report.sigmas[-2:]))
             if len(report.sigmas) > 5
