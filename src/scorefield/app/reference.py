@@ -13,7 +13,7 @@ known they stay in the run's folder `evaluation`, under the hash of the extracto
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 import scorefield
 from scorefield import files, registry
+from scorefield.app.stages import Stages, Watch, quiet
 from scorefield.data import Dataset
 from scorefield.data.base import Rows
 from scorefield.data.columns import snapped
@@ -40,18 +41,14 @@ from scorefield.randomness import Noise, stream_of
 from scorefield.runs import Run
 from scorefield.shapes import flat
 
-Watch = Callable[[float, str], None]
 Sets = dict[str, Tensor]  # space -> rows
 LEAST = 20  # samples, and held-out examples
 HELD_OUT = 5000  # held-out examples: the balls of precision and recall need all pairs of distances
-KNOWN = 50_000  # training examples
-NUMBERS = 2**22  # features of training examples, of extractors with many of them
+KNOWN = 100_000  # training examples
+NUMBERS = 2**27  # coordinates of training examples
+SEEN = 2**22  # features of training examples, where that is fewer of them
 LEARNING = 50_000  # training examples that an extractor is learned from: more are no better in the steps that it takes
 FLOORS = 5  # subsets whose average is the floor, of 1,000 examples; fewer of more
-
-
-def quiet(_fraction: float, _text: str) -> None:
-    """Watch nothing."""
 
 
 def to_bytes(visible: Tensor) -> Tensor:
@@ -159,9 +156,14 @@ def _bytes_of(data: Dataset, raw: Tensor) -> Tensor:
     return to_bytes(data.affine.visible(raw))
 
 
+def _coordinates(data: Dataset, raw: Tensor) -> Tensor:
+    """Return examples in model space, flat, float32; some at a time, since the map is in float64."""
+    return torch.cat([flat(data.affine.encode(some)) for some in torch.split(raw, 4096)])
+
+
 def _sets(data: Dataset, extractor: Extractor, raw: Tensor, watch: Watch = quiet) -> Sets:
     """Return examples in the data's units in both spaces; features of some hundred images at a time, with progress."""
-    coordinates = flat(data.affine.encode(raw))
+    coordinates = _coordinates(data, raw)
     if data.kind != "image":
         return {"data": coordinates, "features": extractor(coordinates)}
     seen = list[Tensor]()
@@ -202,7 +204,7 @@ def reference_of(
 
     Args:
         run: an opened run; its data must still be there, unchanged.
-        features: a registered extractor, a file with weights, or a module; None for `data` of images and `identity` of all else.
+        features: a registered extractor, a file with weights, or a module; None for `data` of images, else `identity`.
         watch: called with the fraction done and words.
 
     Raises:
@@ -220,39 +222,28 @@ def reference_of(
             f"got --features {chosen} for a run on a {data.kind}, expected identity: extractors look at images"
         )
     if data.kind == "image" and chosen == "identity":
-        raise ScorefieldError(
-            "got --features identity for a run on images, expected an extractor of images: use data or lite0"
-        )
+        raise ScorefieldError("got --features identity for a run on images, expected an extractor of images: use data or lite0")
     folder = run.path / "evaluation"
     folder.mkdir(exist_ok=True)
-    part = 0.7 if chosen == "data" else 0.0
-    extractor = (
-        learned(run, folder, lambda fraction, text: watch(part * fraction, text))
-        if chosen == "data"
-        else extractors.open_extractor(chosen)
-    )
-    most = max(HELD_OUT, min(KNOWN, NUMBERS // extractor.dim))
-    (held_rows, held_raw), (known_rows, known_raw) = _of_part(data.held_out, HELD_OUT), _of_part(data.train, most)
+    stages = Stages(watch, learn=20 if chosen == "data" else 0, held_out=1, known=4)
+    extractor = learned(run, folder, stages("learn")) if chosen == "data" else extractors.open_extractor(chosen)
+    most = max(HELD_OUT, min(KNOWN, NUMBERS // data.train.shape[1:].numel(), SEEN // max(1, extractor.dim)))
+    parts = {"held_out": _of_part(data.held_out, HELD_OUT), "known": _of_part(data.train, most)}
     path = folder / f"reference-{extractor.version_hash[:16]}.safetensors"
-    kept = _load(path) if data.kind == "image" else None
-    if kept is None or [len(kept[name]) for name in ("held_out", "known")] != [len(held_rows), len(known_rows)]:
-        share = len(held_rows) / (len(held_rows) + len(known_rows))
-        first, rest = part + (1 - part) * share, (1 - part) * (1 - share)
-        held = _sets(data, extractor, held_raw, lambda f, text: watch(part + f * (first - part), text))
-        known = _sets(data, extractor, known_raw, lambda f, text: watch(first + f * rest, text))
-        if data.kind == "image":
-            files.write(path, save_tensors({"held_out": held["features"], "known": known["features"]}))
+    kept = _load(path) if data.kind == "image" else {}
+    if all(len(kept.get(name, ())) == len(rows) for name, (rows, _) in parts.items()):
+        sets = {name: {"data": _coordinates(data, raw), "features": kept[name]} for name, (_, raw) in parts.items()}
     else:
-        held, known = (
-            {"data": flat(data.affine.encode(raw)), "features": kept[name]}
-            for name, raw in (("held_out", held_raw), ("known", known_raw))
-        )
-    return Reference(data, extractor, held, held_rows, known, known_rows, folder)
+        sets = {name: _sets(data, extractor, raw, stages(name)) for name, (_, raw) in parts.items()}
+        if data.kind == "image":
+            files.write(path, save_tensors({name: seen["features"] for name, seen in sets.items()}))
+    rows = {name: some for name, (some, _) in parts.items()}
+    return Reference(data, extractor, sets["held_out"], rows["held_out"], sets["known"], rows["known"], folder)
 
 
-def _load(path: Path) -> Sets | None:
+def _load(path: Path) -> Sets:
+    """Return what a file of features holds, nothing if it is missing or damaged."""
     try:
-        found: Sets = load_tensors(path.read_bytes())
+        return dict(load_tensors(path.read_bytes()))
     except (OSError, SafetensorError):
-        return None
-    return found if set(found) == {"held_out", "known"} else None
+        return {}
