@@ -15,6 +15,7 @@ from PIL import Image
 from scorefield import pictures
 from scorefield.data import DataConfig, Dataset, of_frame, of_sequence, open_source
 from scorefield.data.base import split
+from scorefield.data.columns import snapped
 from scorefield.data.tables import csv_of, decode, parquet_of
 from scorefield.errors import NotFinite, ScorefieldError
 
@@ -114,6 +115,18 @@ def test_a_time_zone_comes_back_as_universal_time(tmp_path: Path) -> None:
     found = back(data)["at"]
     assert found[0] == datetime.datetime(2023, 12, 31, 23, 30, 0, 250000, tzinfo=datetime.UTC)
     assert len(set(found)) == 12
+
+
+def test_snapped_coordinates_are_those_of_the_table_that_is_read_in_them(tmp_path: Path) -> None:
+    """Of a sampler's coordinates they are what a person would read back from the file written; twice is once."""
+    data = read(tmp_path, csv_of(TABLE))
+    assert data.columns is not None
+    kept = snapped(data.train[:], data.columns)
+    assert decode(kept, data.columns) == decode(data.train[:], data.columns)
+    assert torch.equal(snapped(kept, data.columns), kept)
+    noisy = data.train[:] + 0.3 * torch.from_numpy(GENERATOR.normal(size=tuple(data.train.shape)))
+    assert not torch.equal(snapped(noisy, data.columns), noisy)
+    assert decode(snapped(noisy, data.columns), data.columns, exact=True) == decode(noisy, data.columns)
 
 
 # Model space
