@@ -16,7 +16,7 @@ from scorefield import pictures
 from scorefield.data import DataConfig, Dataset, of_frame, of_sequence, open_source
 from scorefield.data.base import split
 from scorefield.data.columns import snapped
-from scorefield.data.tables import csv_of, decode, parquet_of
+from scorefield.data.tables import aligned, csv_of, decode, parquet_of
 from scorefield.errors import NotFinite, ScorefieldError
 
 CONFIG = DataConfig()
@@ -127,6 +127,32 @@ def test_snapped_coordinates_are_those_of_the_table_that_is_read_in_them(tmp_pat
     noisy = data.train[:] + 0.3 * torch.from_numpy(GENERATOR.normal(size=tuple(data.train.shape)))
     assert not torch.equal(snapped(noisy, data.columns), noisy)
     assert decode(snapped(noisy, data.columns), data.columns, exact=True) == decode(noisy, data.columns)
+
+
+def test_another_table_with_the_same_columns_is_read_in_the_coordinates_of_the_first(tmp_path: Path) -> None:
+    """In any order of columns, with more of them, and of other rows: one file's rows are the same coordinates in both."""
+    data = read(tmp_path, csv_of(TABLE))
+    assert data.columns is not None
+    rows = decode(data.held_out[:], data.columns, exact=True)
+    other = {"more": ["?"] * len(data.held_out), **dict(reversed(rows.items()))}
+    path = write(tmp_path, csv_of(other), "other.csv")
+    assert torch.equal(aligned(path, data.columns), data.held_out[:])
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("nimber,colour\n1.5,red\n", "did you mean 'nimber'"),
+        ("number,colour\n1.5,mauve\n", "got 'mauve' in column 'colour'"),
+        ("number,colour\n,red\n2.5,blue\n", "missing values in column 'number'"),
+        ("number,colour\nmany,red\nfew,blue\n", "column 'number' of 'other.csv' as category, expected number"),
+    ],
+)
+def test_a_table_that_does_not_fit_another_is_refused_by_column(tmp_path: Path, text: str, says: str) -> None:
+    data = read(tmp_path, "number,colour\n" + "".join(f"{i + 0.5 * (i % 3)},{'red' if i % 2 else 'blue'}\n" for i in range(20)))
+    assert data.columns is not None
+    with pytest.raises(ScorefieldError, match=says):
+        aligned(write(tmp_path, text, "other.csv"), data.columns)
 
 
 # Model space

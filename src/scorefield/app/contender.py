@@ -16,6 +16,7 @@ from torch import Tensor
 from scorefield.app.common import Watch, choose_sampler, draw
 from scorefield.data import DataConfig, open_source
 from scorefield.data.base import Dataset
+from scorefield.data.tables import SUFFIXES, aligned
 from scorefield.errors import ScorefieldError
 from scorefield.levels import thin
 from scorefield.runs import Run, open_run
@@ -40,8 +41,8 @@ def contender(path: str | Path, own: Run, *, seed: int, device: torch.device) ->
     """Return whose samples a path stands for.
 
     Args:
-        path: the folder of a run of examples of the same shape, or a folder or file of samples: images for a run on images,
-            else a .npy or .npz of rows in the data's own units.
+        path: the folder of a run of examples of the same shape, or samples: a folder or .zip of images, a .npy or .npz in the
+            data's own units, a table with the same columns.
         own: the run that they are compared with.
         seed: of the samples of a run.
         device: where those are drawn.
@@ -69,10 +70,11 @@ def contender(path: str | Path, own: Run, *, seed: int, device: torch.device) ->
         raise ScorefieldError(
             f"got --against {str(path)!r}, which does not exist, expected a run or a folder: check its spelling"
         )
-    if own.kind == "table":
-        raise ScorefieldError(
-            f"got --against {place} for a run on a table, expected another run: tables are compared by run only"
-        )
+    if own.data.columns is not None:
+        if not place.is_file() or place.suffix.lower() not in SUFFIXES:
+            raise ScorefieldError(f"got --against {place} for a run on a table, expected a run or a {', '.join(SUFFIXES)} file")
+        rows = aligned(str(place), own.data.columns)
+        return Contender(str(place), f"the {len(rows):,} rows that are there", lambda n, watch: rows[thin(len(rows), n)])
     size = (own.shape[1], own.shape[2]) if own.kind == "image" else None
     found = open_source(str(place), DataConfig(size=size, held_out=0.5))
     if found.kind != own.kind or found.shape != own.shape:

@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from scorefield.data.base import LEAST, DataConfig, Dataset, Problem, build, split
-from scorefield.data.columns import Series, Table, affine_of, decode, describe, encode, of_moments
+from scorefield.data.columns import Column, Series, Table, affine_of, decode, describe, encode, of_moments
 from scorefield.data.delimited import read_text
-from scorefield.errors import NotFinite, ScorefieldError
+from scorefield.errors import NotFinite, ScorefieldError, unknown
 
 __all__ = ["SUFFIXES", "csv_of", "decode", "of_frame", "parquet_of", "read"]
 TEXT = (".csv", ".tsv")
@@ -43,9 +43,52 @@ def read(path: str, config: DataConfig) -> Dataset:
         ScorefieldError: a broken file, one that is not what its ending says, no column to learn, or fewer than 8 rows.
         NotFinite: an infinite value.
     """
+    return _table(os.path.basename(path), *_file(path), config)
+
+
+def aligned(path: str, columns: list[Column]) -> torch.Tensor:
+    """Read a table as the coordinates of another one: somebody else's rows, to be compared with it.
+
+    Args:
+        path: of a .csv, .tsv, .parquet, .feather or .arrow file with at least the columns of the other; the rest is left out.
+        columns: `Dataset.columns` of the other.
+
+    Returns:
+        Coordinates in the data's own units, `(n, d)`, float64.
+
+    Raises:
+        ScorefieldError: a broken file, a column that is not there or is of another type, a text that the other table does not
+            have, or a missing value where it has none.
+    """
+    name, found = os.path.basename(path), {one.name: one for one in _file(path)[0]}
+    parts = []
+    for column in columns:
+        if "constant" in column:
+            continue
+        here = f"column {column['name']!r} of {name!r}"
+        if (one := found.get(column["name"])) is None:
+            raise unknown(f"column of {name!r}", column["name"], found)
+        if (one.type == "category") != (column["type"] == "category") and one.type not in ("integer", "boolean"):
+            raise ScorefieldError(f"got {here} as {one.type}, expected {column['type']}: write it as in the run's table")
+        if column["type"] == "category":
+            texts = one.values if one.type == "category" else [None if v != v else f"{v:g}" for v in one.values]
+            if odd := sorted({str(text) for text in texts} - {str(text) for text in column["values"]}):
+                known = ", ".join(map(str, column["values"][:5]))
+                raise ScorefieldError(
+                    f"got {odd[0]!r} in {here}, expected the texts of the run's table ({known}): map it to one"
+                )
+            one = Series(one.name, "category", np.array(texts, dtype=object))
+        elif not column["missing"] and one.missing.any():
+            raise ScorefieldError(f"got missing values in {here}, expected none, as in the run's table: fill or drop them")
+        parts.append(encode(Series(one.name, column["type"], one.values, one.utc), column))
+    return torch.from_numpy(np.concatenate(parts, axis=1))
+
+
+def _file(path: str) -> tuple[list[Series], list[str], list[Problem]]:
+    """Return the columns of a file, notes about them, and what was left out."""
     name = os.path.basename(path)
     if path.lower().endswith(TEXT):
-        return _table(name, *read_text(path, name), config)
+        return read_text(path, name)
     try:
         from pyarrow import feather, parquet
     except ImportError:
@@ -55,7 +98,7 @@ def read(path: str, config: DataConfig) -> Dataset:
     except Exception as cause:  # an OSError, or one of Arrow's own
         found = f"got {name!r}, which cannot be read ({str(cause).splitlines()[0]})"
         raise ScorefieldError(f"{found}, expected a whole {os.path.splitext(name)[1]} file: write it again") from cause
-    return of_frame(frame, config, name=name)
+    return _frame(frame)
 
 
 def of_frame(frame: Any, config: DataConfig, *, name: str = "table") -> Dataset:
@@ -70,6 +113,11 @@ def of_frame(frame: Any, config: DataConfig, *, name: str = "table") -> Dataset:
         ScorefieldError: not a data frame, two columns of one name, no column to learn, or fewer than 8 rows.
         NotFinite: an infinite value.
     """
+    return _table(name, *_frame(frame), config)
+
+
+def _frame(frame: Any) -> tuple[list[Series], list[str], list[Problem]]:
+    """Return the columns of a data frame, no notes, and what was left out."""
     try:
         known = nw.from_native(frame)
         whole = known.collect() if isinstance(known, nw.LazyFrame) else known
@@ -78,8 +126,7 @@ def of_frame(frame: Any, config: DataConfig, *, name: str = "table") -> Dataset:
         found = f"got a {type(frame).__name__} that cannot be read as a table ({str(cause).strip().splitlines()[0]})"
         raise ScorefieldError(f"{found}, expected a data frame whose columns have different names: convert it") from cause
     problems: list[Problem] = []
-    series = [one for column in columns if (one := _series(column, problems)) is not None]
-    return _table(name, series, [], problems, config)
+    return [one for column in columns if (one := _series(column, problems)) is not None], [], problems
 
 
 def _series(column: nw.Series[Any], problems: list[Problem]) -> Series | None:
