@@ -7,7 +7,8 @@ Python, the command and the page are three faces of these functions and differ o
 from scorefield.app.inspection import InspectReport, inspect
 from scorefield.app.likelihood import LikelihoodReport, likelihood, likelihood_table
 from scorefield.app.planning import DataPlan, plan
-from scorefield.app.quality import QualityReport, evaluate, quality_table
+from scorefield.app.quality import evaluate
+from scorefield.app.report import QualityReport, quality_table
 from scorefield.app.sampling import SampleReport, sample
 from scorefield.app.training import Plan, TrainReport, train
 from scorefield.app.verification import VerifyReport, verify

@@ -1,186 +1,255 @@
-"""Evaluate: samples of a run against its held-out data, beside what real data score."""
+"""Evaluate: how good, how varied and how fast a run's samples are, whether they are copies, and where its score is wrong.
+
+Everything is measured against held-out examples and stands beside what real examples score in place of the samples
+(`reference.py`); a figure alone says nothing.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import contextlib
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+from PIL.Image import Image
+from torch import Tensor, nn
 
-from scorefield import files, registry
-from scorefield.app.common import Watch, choose_sampler, draw, pick_device, unwatched
-from scorefield.data import open_source
+from scorefield import files, pictures, registry
+from scorefield.app.common import Watch as DrawWatch
+from scorefield.app.common import choose_sampler, draw, pick_device, picture_of
+from scorefield.app.contender import Contender, contender
+from scorefield.app.likelihood import measured
+from scorefield.app.reference import LEAST, Reference, reference_of, to_bytes
+from scorefield.app.report import QualityReport, Rival, page, plain, quality_table
+from scorefield.app.stages import Stages, Watch, quiet
 from scorefield.errors import ScorefieldError
 from scorefield.levels import thin
 from scorefield.metrics.base import Estimate
-from scorefield.metrics.judge import train_judge
-from scorefield.randomness import Noise, stream_of
-from scorefield.runs import open_run
-from scorefield.shapes import flat
+from scorefield.metrics.features import Learned
+from scorefield.metrics.memorisation import MODEL_SPACE, Memorisation, memorisation
+from scorefield.runs import Run, open_run
+from scorefield.samplers import Moment
 
-LEAST = 20  # samples, and held-out examples
-MOST = 5000  # held-out examples: the balls of precision and recall need all pairs of distances
-FLOORS = 5  # subsets of the training part whose average is the floor
-
-
-@dataclass(frozen=True)
-class QualityReport:
-    """How good the samples of a run are, beside what real data score.
-
-    Attributes:
-        samples, reference, floor_samples: how many samples, held-out examples, and training examples in the floor.
-        sampler, levels, seed: how the samples were drawn.
-        judge: name and hash of the features, with its accuracy on held-out data.
-        accuracy: of the judge on held-out data, in [0, 1].
-        figures: metric name -> estimate on samples.
-        floor: the same on as many different real training examples, averaged over five subsets. Where they are most of the
-            training set, they vary less than any sampler's output can.
-        independent: the same on as many independent draws, with repetition, of real training examples: the Frechet distance
-            of a perfect sampler. (Repetition costs precision's and recall's balls a little: for them `floor` is nearer.)
-        better: metric name -> "lower" or "higher".
-        classes: class -> share of the samples.
-        nearest_training: median distance of a sample to its nearest training example.
-        nearest_held_out: the same for held-out examples: a copying model is much closer than they are.
-        written: the files.
-    """
-
-    samples: int
-    reference: int
-    floor_samples: int
-    sampler: str
-    levels: int
-    seed: int
-    judge: str
-    accuracy: float
-    figures: dict[str, Estimate]
-    floor: dict[str, Estimate]
-    independent: dict[str, Estimate]
-    better: dict[str, str]
-    classes: dict[str, float]
-    nearest_training: float
-    nearest_held_out: float
-    written: tuple[Path, ...]
+T = TypeVar("T")
+LIKELIHOODS = 32  # held-out examples whose likelihood is measured
+EXAMPLES = 512  # of either part, for the error of the score
+COLUMNS = 30  # whose distributions are compared
 
 
 def evaluate(
     run: str | Path,
     *,
     n: int = 1000,
+    features: str | Path | nn.Module | None = None,
+    against: str | Path | None = None,
+    html: str | Path | None = None,
     sampler: str | None = None,
     steps: int | None = None,
     seed: int = 0,
+    batch: int = 256,
     device: str = "auto",
-    watch: Watch = unwatched,
-    tell: Callable[[str], None] = lambda text: None,
+    force: bool = False,
+    watch: Watch = quiet,
 ) -> QualityReport:
-    """Measure samples of a run against its held-out data with a judge trained on its labelled training data.
+    """Measure samples of a run against its held-out data, beside what real data score, and write what was found.
 
     Args:
-        run: the run's folder; its data source must still be there, unchanged, and have class labels.
+        run: the run's folder; its data source must still be there, unchanged.
         n: samples to draw.
-        sampler, steps, seed, device, watch: as in `sample`.
-        tell: called with what is being done, in words.
+        features: a registered extractor (data, lite0, identity), a file with weights, or a module; None for `data` of images,
+            learned from the run's own training images once and kept in the run, and for `identity` of everything else.
+        against: another run, or a folder or file of samples, to compare with.
+        html: where the page goes; None for the run's own folder.
+        sampler, steps, seed, batch, device: as in `sample`.
+        force: overwrite `html`.
+        watch: called with the fraction done and words.
 
     Raises:
-        ScorefieldError: data that changed or have no labels; too few samples.
+        ScorefieldError: data that are gone or have changed, too few samples or held-out examples, an extractor or contender
+            that does not suit, a file in the way.
     """
     opened, where = open_run(run), pick_device(device)
-    data = open_source(opened.config.source, opened.config.data)
-    if data.fingerprint != opened.manifest["data"]["fingerprint"]:
-        raise ScorefieldError(
-            f"got data from {opened.config.source!r} that differ from the run's, expected the same: restore them"
-        )
-    if data.kind != "image" or data.labels is None:
-        raise ScorefieldError(
-            f"got a run on {data.name!r}, which has no labelled images, expected them for the judge: "
-            "evaluate digits, or images in class folders"
-        )
-    if len(data.classes) < 2:
-        raise ScorefieldError(f"got {len(data.classes)} class in {data.name!r}, expected 2 or more: add class folders")
-    if min(n, len(data.held_out)) < LEAST:
-        raise ScorefieldError(
-            f"got {n} samples and {len(data.held_out)} held-out examples, expected at least {LEAST} of each: raise -n, or "
-            "train with a larger data.held_out"
-        )
-    chosen, ladder = choose_sampler(opened, sampler, steps)
-    tell(f"training the judge on {len(data.train)} labelled examples, then drawing {n} samples from {opened.path}")
-    judge = train_judge(data.affine.encode(data.train[:]), data.labels)
-    x = draw(opened, n, chosen, ladder, seed=seed, device=where, watch=watch).clamp(-1, 1).float()
-    rows = thin(len(data.held_out), MOST)
-    held_out, training = (
-        data.affine.encode(data.held_out[rows]),
-        data.affine.encode(data.train[thin(len(data.train), 10 * MOST)]),
-    )
-    real, drawn, known = judge.features(held_out), judge.features(x), judge.features(training)
-    metrics = {name: cls() for name, cls in registry.every("metric").items()}
-    figures = {name: metric(drawn, real) for name, metric in metrics.items()}
-    tell("measuring what as many real training examples score")
-    subsets = [Noise(range(len(known)), stream=stream_of("floor", i)).uniform(()).argsort()[:n] for i in range(FLOORS)]
-    drawings = [Noise(range(n), stream=stream_of("draws", i)).choose(torch.ones(len(known))) for i in range(FLOORS)]
-    floor, independent = (
-        {name: _average([metric(known[some], real) for some in sets]) for name, metric in metrics.items()}
-        for sets in (subsets, drawings)
-    )
-    found = torch.bincount(judge.classify(x), minlength=len(data.classes)).double() / n
-    assert data.held_out_labels is not None
+    if n < (needed := least()):
+        raise ScorefieldError(f"got {n} samples, expected at least {needed}, which the metrics need: raise -n")
+    chosen, ladder = choose_sampler(opened, sampler, steps, device=where)
     stem = "quality" if sampler is None and steps is None else f"quality-{registry.name_of('sampler', chosen)}-{len(ladder)}"
+    target = opened.path / f"{stem}.html"
+    if html is not None:
+        target = Path(html).expanduser()
+        files.refuse_existing(target, force)
+        if not target.resolve().parent.is_dir():
+            raise ScorefieldError(f"got --html {target} in a folder that does not exist, expected one that does: make it first")
+    other = None if against is None else contender(against, opened, seed=seed, device=where)
+    size = n / 1000
+    stages = Stages(
+        watch,
+        **{"real": 12, "draw": 20 * size, "look": size, "measure": 2 * size, "floor": 8},
+        **{"rival": 0 if other is None else 23 * size, "copies": 3, "likelihood": 8, "score": 6},
+    )
+    reference = reference_of(opened, features, watch=stages("real"))
+    raw, evaluations, seconds = _drawn(
+        n, stages("draw"), lambda look: draw(opened, n, chosen, ladder, seed=seed, batch=batch, device=where, watch=look)
+    )
+    raw = reference.on_grid(opened.decode(raw))
+    drawn = reference.sets(raw, stages("look"))
+    figures = reference.figures(drawn, watch=stages("measure"))
+    floor, independent = reference.floors(n, stages("floor"))
+    better: dict[str, str] = {name: metric.better for name, metric in reference.metrics.items()}
+    rival = None if other is None else _rival(other, reference, n, figures, better, stages("rival"))
+    accuracy, classes, real_classes = _classes(reference, raw)
+    left_out = list[str]()
+    stages("copies")(0.0, "looking for copies of training examples")
+
+    def tried(what: str, of: Callable[[], T]) -> T | None:
+        """Return what a measurement gives, or say why it could not be made."""
+        try:
+            return of()
+        except ScorefieldError as error:
+            left_out.append(f"{what}: {error}")
+            return None
+
+    likelihood = tried(
+        "likelihood",
+        lambda: measured(opened, n=LIKELIHOODS, probes=2, batch=LIKELIHOODS, where=where, watch=stages("likelihood")),
+    )
+    diagnosis = None
+    sets = (drawn, reference.known, reference.held_out)
+    samples, known, held_out = (some["data"].reshape(-1, *opened.shape) for some in sets)
+    seen = (sets[0]["features"], sets[1]["features"], sets[2]["features"])
+    features_of = {reference.extractor.name: seen} if opened.kind == "image" else None
+    found = memorisation(samples, known, held_out, features=features_of)
     report = QualityReport(
+        run=opened.path.name,
         samples=n,
-        reference=len(held_out),
-        floor_samples=min(n, len(known)),
+        reference=len(reference.held_out_rows),
         sampler=str(chosen),
         levels=len(ladder),
+        evaluations=evaluations,
         seed=seed,
-        judge=judge.name,
-        accuracy=float((judge.classify(held_out) == data.held_out_labels[rows]).double().mean()),
+        seconds=seconds,
+        extractor={
+            "name": reference.extractor.name,
+            "hash": reference.extractor.version_hash,
+            "features": drawn["features"].shape[1],
+            "learned": isinstance(reference.extractor, Learned),
+            "training_examples": len(reference.known_rows),
+        },
+        accuracy=accuracy,
         figures=figures,
         floor=floor,
         independent=independent,
-        better={name: metric.better for name, metric in metrics.items()},
-        classes=dict(zip(data.classes, found.tolist(), strict=True)),
-        nearest_training=_nearest(x, training),
-        nearest_held_out=_nearest(held_out, training),
-        written=(opened.path / f"{stem}.json", opened.path / f"{stem}.md"),
+        better=better,
+        labels={name: reference.label(name) for name in figures},
+        classes=classes,
+        real_classes=real_classes,
+        memorisation=found,
+        likelihood=likelihood,
+        diagnosis=diagnosis,
+        marginals=None,
+        rival=rival,
+        verdict=(),
+        left_out=tuple(left_out),
+        written=(opened.path / f"{stem}.json", opened.path / f"{stem}.md", target),
     )
-    values = {key: value for key, value in asdict(report).items() if key != "written"}
-    files.write_json(report.written[0], values)
-    files.write(report.written[1], quality_table(report).encode())
+    report = replace(report, verdict=verdict(report))
+    shown = _pictures(opened, reference, raw, found)
+    with files.together():
+        files.write_json(report.written[0], plain(report))
+        files.write(report.written[1], quality_table(report).encode())
+        files.write(report.written[2], page(report, shown, pixels=opened.kind == "image").encode())
     return report
 
 
-def _average(estimates: list[Estimate]) -> Estimate:
-    """Average estimates that share most of their data: the mean value, and the mean error, which does not shrink."""
-    return Estimate(fmean(e.value for e in estimates), fmean(e.standard_error for e in estimates))
+def least() -> int:
+    """Return how many samples the metrics need."""
+    needs: list[int] = [metric.least for metric in registry.every("metric").values()]
+    return max(LEAST, *needs)
 
 
-def _nearest(samples: Tensor, training: Tensor) -> float:
-    known = flat(training).double()
-    nearest = [torch.cdist(some, known).min(dim=1).values for some in torch.split(flat(samples).double(), 512)]
-    return float(torch.cat(nearest).median())
+def _drawn(n: int, watch: Watch, how: Callable[[DrawWatch], Tensor]) -> tuple[Tensor, int, float]:
+    """Return samples, the evaluations of the network for each, and the seconds for all."""
+    evaluations, start = 0, time.perf_counter()
+
+    def look(first: int, count: int, moment: Moment) -> None:
+        nonlocal evaluations
+        evaluations = moment.evaluations
+        watch((first + count * moment.step / moment.steps) / n, f"drawing sample {first + count:,} of {n:,}")
+
+    x = how(look)
+    return x, evaluations, time.perf_counter() - start
 
 
-def quality_table(report: QualityReport) -> str:
-    """Return the report as a Markdown table."""
-    lines = [
-        f"# Quality of {report.samples} samples against {report.reference} held-out real examples",
-        "",
-        f"Drawn by {report.sampler} on {report.levels} levels, seed {report.seed}. Features: {report.judge}, trained on the",
-        f"training part only, {report.accuracy:.1%} right on the held-out part. The floor is of examples that it has seen.",
-        "",
-        f"| figure | samples | {report.floor_samples} different real | {report.samples} real, drawn independently | better |",
-        "|---|---|---|---|---|",
-    ]
-    for name, value in report.figures.items():
-        lines.append(f"| {name} | {value} | {report.floor[name]} | {report.independent[name]} | {report.better[name]} |")
-    lines += [
-        "| median distance to the nearest training example "
-        f"| {report.nearest_training:.3g} | {report.nearest_held_out:.3g} (held out) | | like held out |",
-        "",
-        "| class | " + " | ".join(report.classes) + " |",
-        "|---" * (len(report.classes) + 1) + "|",
-        "| share | " + " | ".join(f"{share:.1%}" for share in report.classes.values()) + " |",
-    ]
-    return "\n".join(lines) + "\n"
+def _rival(
+    other: Contender, reference: Reference, n: int, own: dict[str, Estimate], better: Mapping[str, str], watch: Watch
+) -> Rival:
+    """Measure a contender's samples as the run's own were."""
+    raw, evaluations, seconds = _drawn(n, lambda fraction, text: watch(0.9 * fraction, text), lambda look: other.draw(n, look))
+    figures = reference.figures(reference.sets(reference.on_grid(raw)))
+    apart = {}
+    for name, mine in own.items():
+        error = math.hypot(mine.standard_error, figures[name].standard_error)
+        ahead = (figures[name].value - mine.value) * (1 if better[name] == "lower" else -1)
+        apart[name] = ahead / error if error > 0 else 0.0
+    return Rival(other.name, other.how, len(raw), figures, apart, seconds if evaluations else None)
+
+
+def _classes(reference: Reference, raw: Tensor) -> tuple[float | None, dict[str, Estimate], dict[str, float]]:
+    """Return the accuracy of the extractor's classifier, and the shares of the classes that it sees in samples and data."""
+    data, extractor = reference.data, reference.extractor
+    if not isinstance(extractor, Learned) or not extractor.classes or data.held_out_labels is None:
+        return None, {}, {}
+    found, real = (extractor.classify(to_bytes(data.affine.visible(x))) for x in (raw, data.held_out[reference.held_out_rows]))
+    shares = [classes.bincount(minlength=len(data.classes)).double() / len(classes) for classes in (found, real)]
+    errors = (shares[0] * (1 - shares[0]) / len(found)).sqrt()
+    own = {name: Estimate(float(p), float(e)) for name, p, e in zip(data.classes, shares[0], errors, strict=True)}
+    right = float((real == data.held_out_labels[reference.held_out_rows]).double().mean())
+    return right, own, dict(zip(data.classes, shares[1].tolist(), strict=True))
+
+
+def _pictures(run: Run, reference: Reference, raw: Tensor, found: Memorisation) -> dict[str, Image]:
+    """Return what the page shows; nothing of what needs matplotlib where that is missing."""
+    shown = dict[str, Image]()
+    data, count = reference.data, 100 if run.kind == "image" else 2000
+
+    def picture(name: str, examples: Tensor) -> None:
+        with contextlib.suppress(ScorefieldError):
+            shown[name] = picture_of(run.kind, examples, data.affine, data.columns)
+
+    picture("samples", raw[:count].double())
+    picture("real", data.held_out[thin(len(data.held_out), count)].double())
+    if run.kind == "image":
+        pairs = found.spaces[MODEL_SPACE].closest
+        copied = data.train[reference.known_rows[[pair.training for pair in pairs]]]
+        both = torch.cat([raw[[pair.sample for pair in pairs]].double(), copied.double()])
+        shown["pairs"] = pictures.grid(data.affine.visible(both), columns=len(pairs))
+    return shown
+
+
+def verdict(report: QualityReport) -> tuple[str, ...]:
+    """Return what the figures say, in sentences."""
+    name, good = report.labels["frechet"], report.figures["frechet"]
+    floor = report.independent["frechet"]
+    error = math.hypot(good.standard_error, floor.standard_error)
+    beside = f"{name} is {good}, where real data drawn independently score {floor.value:.3g}"
+    if good.value <= floor.value + 2 * error:
+        quality = f"Quality: {beside}: no difference that {report.samples:,} samples could show."
+    else:
+        quality = (
+            f"Quality: {beside}: {good.value / floor.value:.3g} times as much." if floor.value > 0 else f"Quality: {beside}."
+        )
+    figures, real = report.figures, report.floor
+    variety = (
+        f"Variety: {figures['recall'].value:.1%} of the real examples lie among the samples (real data: "
+        f"{real['recall'].value:.1%}), {figures['precision'].value:.1%} of the samples among the real examples (real data: "
+        f"{real['precision'].value:.1%})."
+    )
+    speed = (
+        f"Speed: {1000 * report.seconds / report.samples:.3g} s per 1,000 samples, {report.evaluations} evaluations of the "
+        "network each; scorefield tune finds the cheapest sampler that is as good."
+    )
+    copying = f"Copying: {report.memorisation.sentence}."
+    return quality, variety, copying, speed

