@@ -1,189 +1,202 @@
-"""Feature extractors: what looks at the images that metrics compare.
-
-Distances between raw pixels do not see what a person sees; features of a trained network do. An extractor is a function
-
-    uint8 images (n, channels, height, width)  ->  features (n, dim), float64
-
-and everything in between (sizes, channels, scaling, batches) is its own business. A figure means something only together with
-the extractor that it was measured with, so an extractor has a name, a hash of its weights, and the name of the Frechet distance
-on its features: FD-data, FD-lite0, ...; only the Inception weights of the known hash give what is called FID.
+"""Features: the extractor that learns the user's own images, and the door to all of them.
 
     data        a small network trained on the user's own training images (`learn`), kept as a file (`save`, `load`)
     identity    float vectors as they are
-    others      registered under "extractor", or a user's own file or module (`open_extractor`)
+    lite0, ...  published weights, or a user's own of the same shapes
+    a module    whatever a Python user has trained
+
+What an extractor is stands in `extractor.py`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Self
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from scorefield import files
+from scorefield import files, registry
 from scorefield.errors import ScorefieldError
-from scorefield.metrics.judge import Judge, train_judge
+from scorefield.metrics.extractor import Extractor, Module, Network, hash_of, resized
+from scorefield.metrics.judge import Judge, Watch, strides_for, train_judge, train_without_labels, unwatched
+from scorefield.metrics.pretrained import Pretrained, read_weights, refuse_nan
 from scorefield.registry import register
 
-Watch = Callable[[float, str], None]  # the fraction that is done, in [0, 1], and what is being done
+__all__ = ["Extractor", "Learned", "Watch", "learn", "load", "open_extractor", "save"]
+
+SUFFIXES = (".safetensors", ".pth", ".pt")
+ABOUT = "scorefield-extractor"  # the key of the architecture in the metadata of a saved extractor
+MOST_SIDE = 64  # pixels of the longer side that a learned network sees
+LEAST = 2  # images to learn from
 
 
-def unwatched(fraction: float, text: str) -> None:
-    """Watch nothing."""
-
-
-@runtime_checkable
-class Extractor(Protocol):
-    """A function from uint8 images to features.
-
-    Attributes:
-        name: for people: "data", "lite0", "identity", the name of a file.
-        score_name: the name of the Frechet distance on its features.
-        dim: how many features.
-        version_hash: 16 hex digits of its weights: figures are comparable only where it agrees.
-    """
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def score_name(self) -> str: ...
-    @property
-    def dim(self) -> int: ...
-    @property
-    def version_hash(self) -> str: ...
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Return features `(n, dim)`, float64, of uint8 images `(n, channels, height, width)`."""
-
-
-def hash_of(weights: dict[str, Tensor], about: str) -> str:
-    """Return 16 hex digits of a network's weights and of what is done with them."""
-    digest = hashlib.sha256(about.encode())
-    for name, value in sorted(weights.items()):
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()[:16]
-
-
-def resized(images: Tensor, height: int, width: int) -> Tensor:
-    """Return float32 images of another size, in [0, 255], without aliasing; images of that size already as they are.
-
-    Cubic interpolation whose kernel grows with the factor of the shrinking.
-
-    >>> resized(torch.full((1, 1, 9, 5), 7, dtype=torch.uint8), 4, 4).unique()
-    tensor([7.])
-    """
-    images = images.float()
-    if images.shape[-2:] == (height, width):
-        return images
-    return F.interpolate(images, (height, width), mode="bicubic", antialias=True).clamp(0, 255)
-
-
-@dataclass(frozen=True, eq=False)
-class Learned:
-    """A small network that has learned the user's own training images.
-
-    Attributes:
-        network: what was trained.
-        shape: channels, height and width of the images that it sees; others are resized.
-        classes: how many classes it tells apart, 0 if it learned without labels.
-    """
-
-    network: Judge
-    shape: tuple[int, int, int]
-    classes: int
+@register("extractor", "data")
+class Learned(Network):
+    """A small network that has learned the user's own training images; kept with the run."""
 
     name = "data"
     score_name = "FD-data"
+
+    def __init__(self, network: Judge, shape: tuple[int, int, int], classes: int) -> None:
+        """Wrap a trained network.
+
+        Args:
+            network: what was trained.
+            shape: channels, height and width of the images that it sees; other sizes are resized.
+            classes: how many of the user's classes it tells apart, 0 if it learned without labels.
+        """
+        self.network, self.shape, self.classes = network.eval().requires_grad_(False), shape, classes
+        self.version_hash = hash_of(network.state_dict(), f"data {shape} {classes}")
 
     @property
     def dim(self) -> int:
         """How many features."""
         return self.network.head.in_features
 
-    @property
-    def version_hash(self) -> str:
-        """16 hex digits of the weights."""
-        return hash_of(self.network.state_dict(), f"data {self.shape} {self.classes}")
+    @classmethod
+    def published(cls) -> Self:
+        """Refuse: nobody has published what this user's images teach."""
+        raise ScorefieldError(
+            "got features 'data' without images to learn them from, expected those of a run: evaluate the run"
+        )
 
-    def _seen(self, images: Tensor) -> Tensor:
+    def _in_model_space(self, images: Tensor) -> Tensor:
+        if images.shape[1] != self.shape[0]:
+            raise ScorefieldError(
+                f"got images of {images.shape[1]} channels, expected {self.shape[0]}, as the features 'data' were learned on: "
+                "convert them, or take other features"
+            )
         return resized(images, *self.shape[1:]) / 127.5 - 1
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """Return features `(n, dim)`, float64, of uint8 images `(n, channels, height, width)`."""
-        return torch.cat([self.network.features(self._seen(some)) for some in images.split(512)])
+    def see(self, images: Tensor) -> Tensor:
+        """Return features of uint8 images."""
+        return self.network.features(self._in_model_space(images))
 
+    @torch.no_grad()
     def classify(self, images: Tensor) -> Tensor:
-        """Return the most likely class of each image, `(n,)`, int64."""
-        return torch.cat([self.network.classify(self._seen(some)) for some in images.split(512)])
+        """Return the most likely of the user's classes for each image, `(n,)`, int64.
 
-
-register("extractor", "data")(Learned)
+        Raises:
+            ScorefieldError: it learned without labels.
+        """
+        if not self.classes:
+            raise ScorefieldError(
+                "got no class labels to learn from, expected them for naming classes: sort into class folders"
+            )
+        return torch.cat([self.network.classify(self._in_model_space(some)) for some in self._each(images)])
 
 
 def learn(images: Tensor, labels: Tensor | None = None, *, seed: int = 0, watch: Watch = unwatched) -> Learned:
     """Train an extractor on the user's own training images.
 
     Args:
-        images: uint8 `(n, channels, height, width)`.
-        labels: int64 `(n,)`, 0-based; None where there are none.
+        images: uint8 `(n, channels, height, width)`, at least 2; those with a side over 64 are shrunk to it.
+        labels: int64 `(n,)`, 0-based; None, or all of one class, for the task that needs none (`train_without_labels`).
         seed: of everything random.
-        watch: told how far it is.
+        watch: told the fraction that is done, and what is being done.
+
+    Returns:
+        The extractor; with `classes` > 0 it names classes, too.
+
+    Raises:
+        ScorefieldError: what is not such images, or labels that do not fit them.
     """
-    if labels is None:
-        raise ScorefieldError("got images without labels, expected class labels: name other features")
-    height, width = images.shape[-2:]
-    network = train_judge(resized(images, height, width) / 127.5 - 1, labels, seed=seed)
-    return Learned(network, (images.shape[1], height, width), network.head.out_features)
-
-
-@register("extractor", "identity")
-class Identity:
-    """Vectors as they are: the features of data that have no picture."""
-
-    name = "identity"
-    score_name = "FD-identity"
-    version_hash = "0" * 16
-    dim = 0
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Return the rows `(n, d)` in float64."""
-        return images.double()
-
-
-def open_extractor(what: str | Path | nn.Module) -> Extractor:
-    """Open an extractor by its name, a file or a module."""
-    return Identity()
+    if images.dtype != torch.uint8 or images.ndim != 4 or len(images) < LEAST or 0 in images.shape or images.shape[1] > 4:
+        raise ScorefieldError(
+            f"got {images.dtype} of shape {tuple(images.shape)}, expected {LEAST} or more uint8 images (n, 1 to 4 channels, "
+            "height, width): give more images"
+        )
+    if labels is not None and (labels.shape != (len(images),) or labels.dtype != torch.int64 or int(labels.min()) < 0):
+        raise ScorefieldError(
+            f"got labels {labels.dtype} of shape {tuple(labels.shape)}, expected int64 of shape ({len(images)},), 0-based: "
+            "give one label an image"
+        )
+    factor = min(1.0, MOST_SIDE / max(images.shape[-2:]))
+    height, width = (max(1, round(side * factor)) for side in images.shape[-2:])
+    seen = torch.cat([resized(some, height, width) / 127.5 - 1 for some in torch.split(images, 1024)])
+    strides = strides_for(height, width)
+    if labels is None or bool((labels == labels[0]).all()):
+        network, classes = train_without_labels(seen, seed=seed, strides=strides, watch=watch), 0
+    else:
+        network = train_judge(seen, labels, seed=seed, strides=strides, watch=watch)
+        classes = network.head.out_features
+    return Learned(network, (images.shape[1], height, width), classes)
 
 
 def save(extractor: Learned, path: Path) -> None:
-    """Write a learned extractor as safetensors, its architecture in the metadata; its hash is the same when it is read again."""
-    about = {"shape": extractor.shape, "classes": extractor.classes, "outputs": extractor.network.head.out_features}
-    tensors = {name: value.contiguous() for name, value in extractor.network.state_dict().items()}
-    files.write(path, save_tensors(tensors, metadata={"scorefield-extractor": json.dumps(about)}))
+    """Write a learned extractor as safetensors, its architecture in the metadata; read again it has the same hash."""
+    network = extractor.network
+    about = {
+        "shape": extractor.shape,
+        "classes": extractor.classes,
+        "outputs": network.head.out_features,
+        "strides": network.strides,
+    }
+    tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
+    files.write(path, save_tensors(tensors, metadata={ABOUT: json.dumps(about)}))
+
+
+def _is_saved(path: Path) -> bool:
+    """Whether a safetensors file says that `save` wrote it."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return ABOUT in (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return False  # whoever reads it next says what is wrong
 
 
 def load(path: Path) -> Learned:
     """Read what `save` wrote; raises `ScorefieldError` for a file that is missing, damaged or of another kind."""
     try:
         with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {})["scorefield-extractor"])
+            about = json.loads(file.metadata()[ABOUT])
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        shape = tuple(about["shape"])
+        channels, height, width = (int(size) for size in about["shape"])
+        first, second = (int(stride) for stride in about["strides"])
         with torch.device("meta"):
-            network = Judge(shape[0], about["outputs"])
+            network = Judge(channels, int(about["outputs"]), strides=(first, second))
         network.load_state_dict(weights, assign=True)
+        classes = int(about["classes"])
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise ScorefieldError(
-            f"got {path}, which cannot be read as an extractor ({str(error).splitlines()[0]}), expected one that was saved with "
-            "a run: learn it again"
+            f"got {path}, which does not open as features ({type(error).__name__}: {str(error)[:100]}), expected what was "
+            "saved with a run: learn them again"
         ) from None
-    return Learned(network.eval().requires_grad_(False), shape, about["classes"])
+    refuse_nan(path, weights)
+    return Learned(network, (channels, height, width), classes)
+
+
+def open_extractor(what: str | Path | nn.Module) -> Extractor:
+    """Open an extractor.
+
+    Args:
+        what: a registered name ("lite0", "identity"); a file: features that `save` wrote, or weights of a known architecture
+            (`.safetensors`, `.pth`, `.pt`); or a module (`Module`).
+
+    Raises:
+        ScorefieldError: an unknown name, or a file that is no such thing.
+
+    >>> open_extractor("identity")(torch.ones(1, 2))
+    tensor([[1., 1.]], dtype=torch.float64)
+    """
+    if isinstance(what, nn.Module):
+        return Module(what)
+    path = Path(what)
+    if isinstance(what, str) and path.suffix not in SUFFIXES:
+        opened: Extractor = registry.find("extractor", what).published()
+        return opened
+    if path.suffix == ".safetensors" and _is_saved(path):
+        return load(path)
+    weights = read_weights(path)
+    for kind in registry.every("extractor").values():
+        if issubclass(kind, Pretrained) and kind.owns(weights):
+            own: Extractor = kind.of_file(path, weights)
+            return own
+    raise ScorefieldError(
+        f"got {path}, whose weights ({next(iter(weights))}, ...) are of no architecture that is known here, expected those of "
+        "lite0 or inception: load them into their module and give that in Python"
+    )

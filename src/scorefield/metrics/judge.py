@@ -7,6 +7,7 @@ It is trained on the training part only, with the seed in its name, so the figur
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -14,16 +15,36 @@ from torch.nn import functional as F
 
 from scorefield.randomness import Noise, stream_of
 
+Watch = Callable[[float, str], None]  # the fraction that is done, in [0, 1], and what is being done
 WIDTH = 64  # features: few enough for a covariance from some hundred examples
+
+
+def unwatched(fraction: float, text: str) -> None:
+    """Watch nothing."""
+
+
+def strides_for(height: int, width: int) -> tuple[int, int]:
+    """Return strides under which images of any size up to 64 x 64 cost about as much as those of 16 x 16."""
+    side = max(height, width)
+    return (1 if side <= 32 else 2, 1 if side <= 16 else 2)
 
 
 class Judge(nn.Module):
     """A convolutional classifier for small images: `features` `(n, 64)`, float64, and class logits."""
 
-    def __init__(self, channels: int, classes: int) -> None:
+    def __init__(self, channels: int, classes: int, strides: tuple[int, int] = (1, 1)) -> None:
+        """Lay the network out.
+
+        Args:
+            channels: of the images.
+            classes: how many numbers the head gives.
+            strides: of the first two convolutions, larger for larger images (`strides_for`): their cost is bounded by that.
+        """
         super().__init__()
+        self.strides = strides
+        first, second = strides
         self.trunk = nn.Sequential(
-            *(nn.Conv2d(channels, 32, 3, padding=1), nn.SiLU(), nn.Conv2d(32, 64, 3, padding=1), nn.SiLU()),
+            *(nn.Conv2d(channels, 32, 3, first, padding=1), nn.SiLU(), nn.Conv2d(32, 64, 3, second, padding=1), nn.SiLU()),
             *(nn.AdaptiveMaxPool2d(4), nn.Conv2d(64, 64, 3, padding=1), nn.SiLU(), nn.Flatten()),
             *(nn.Linear(64 * 16, WIDTH), nn.SiLU()),
         )
@@ -51,7 +72,16 @@ class Judge(nn.Module):
         return f"judge-{digest.hexdigest()[:8]}"
 
 
-def train_judge(images: Tensor, labels: Tensor, *, steps: int = 600, batch: int = 128, seed: int = 0) -> Judge:
+def train_judge(
+    images: Tensor,
+    labels: Tensor,
+    *,
+    steps: int = 600,
+    batch: int = 128,
+    seed: int = 0,
+    strides: tuple[int, int] = (1, 1),
+    watch: Watch = unwatched,
+) -> Judge:
     """Train a judge on labelled training images.
 
     Args:
@@ -60,10 +90,12 @@ def train_judge(images: Tensor, labels: Tensor, *, steps: int = 600, batch: int 
         steps: of AdamW under a one-cycle learning rate.
         batch: images a step.
         seed: of the starting weights, the order of the images and their one-pixel shifts.
+        strides: of the judge's first two convolutions.
+        watch: told the fraction that is done, and what is being done.
     """
     with torch.random.fork_rng(devices=[]):  # torch's initialisers know only the global generator: keep it as it was
         torch.manual_seed(seed)
-        judge = Judge(images.shape[1], int(labels.max()) + 1)
+        judge = Judge(images.shape[1], int(labels.max()) + 1, strides)
     optimiser = torch.optim.AdamW(judge.parameters(), lr=3e-3, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
     padded = F.pad(images.float(), (1, 1, 1, 1), mode="replicate")
@@ -78,4 +110,28 @@ def train_judge(images: Tensor, labels: Tensor, *, steps: int = 600, batch: int 
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
+        watch((step + 1) / steps, "learning features")
     return judge.eval()
+
+
+def train_without_labels(
+    images: Tensor, *, clusters: int = 64, seed: int = 0, strides: tuple[int, int] = (1, 1), watch: Watch = unwatched
+) -> Judge:
+    """Train a judge on images without labels: on which of some clusters of similar images each one is in.
+
+    Args:
+        images: `(n, channels, height, width)` in [-1, 1].
+        clusters: how many, at most half as many as images.
+        seed, strides, watch: as in `train_judge`.
+    """
+    from sklearn.cluster import KMeans  # slow to import, so only when asked for
+
+    small = F.interpolate(images.float(), (8, 8), mode="bicubic", antialias=True).flatten(1)
+    small = small - small.mean(dim=0)
+    values, axes = torch.linalg.eigh(small.mT @ small / len(small))
+    scores = small @ axes[:, -32:] / values[-32:].clamp(min=1e-9) ** 0.25
+    found = KMeans(min(clusters, max(2, len(images) // 2)), n_init=1, max_iter=50, random_state=seed).fit(
+        scores[:10000].numpy()
+    )
+    labels = torch.from_numpy(found.predict(scores.numpy())).long()
+    return train_judge(images, labels, seed=seed, strides=strides, watch=watch)
