@@ -294,22 +294,25 @@ def _copied(near: Tensor, control: Tensor, usual: Tensor, level: float) -> tuple
     return found if found[1] < level else (Estimate(0.0, found[0].standard_error), found[1])
 
 
+def _choose(n: int, k: int) -> float:
+    """Return the logarithm of the number of ways to choose k out of n."""
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+
 def _before(hits: int, n: int, k: int, m: int) -> float:
-    """Return the chance that of n white and m black marbles, drawn at random, at least `hits` white come before black k + 1."""
-    i = torch.arange(hits, n + 1, dtype=torch.float64)
+    """Return the chance that of n white and m black marbles, drawn at random, at least `hits` white come before black k + 1.
 
-    def choose(a: Tensor, b: Tensor | int) -> Tensor:
-        return torch.lgamma(a + 1) - torch.lgamma(torch.as_tensor(b) + 1.0) - torch.lgamma(a - b + 1)
-
-    whole = choose(torch.tensor(float(n + m), dtype=torch.float64), m)
-    return float((choose(i + k, k) + choose(n - i + m - k - 1, m - k - 1) - whole).logsumexp(dim=0).exp().clamp(max=1))
+    That is: of the first hits + k marbles at most k are black.
+    """
+    first = hits + k
+    logs = [_choose(m, j) + _choose(n, first - j) - _choose(n + m, first) for j in range(max(0, first - n), k + 1)]
+    return min(1.0, math.fsum(map(math.exp, logs)))
 
 
 def _heads(heads: int, tosses: int) -> float:
     """Return the chance of at least so many heads among the tosses of a fair coin."""
-    i = torch.arange(heads, tosses + 1, dtype=torch.float64)
-    choose = math.lgamma(tosses + 1) - torch.lgamma(i + 1) - torch.lgamma(tosses - i + 1)
-    return float((choose - tosses * math.log(2)).logsumexp(dim=0).exp().clamp(max=1))
+    logs = [_choose(tosses, i) - tosses * math.log(2) for i in range(heads, tosses + 1)]
+    return min(1.0, math.fsum(map(math.exp, logs)))
 
 
 def _mann_whitney(x: Tensor, y: Tensor) -> float:
