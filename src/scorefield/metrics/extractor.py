@@ -17,7 +17,7 @@ import copy
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, Protocol, Self, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -126,7 +126,7 @@ class Identity:
     dim = 0
 
     @classmethod
-    def published(cls) -> Self:
+    def published(cls) -> Identity:
         """Open it."""
         return cls()
 

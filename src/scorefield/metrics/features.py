@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -58,7 +57,7 @@ class Learned(Network):
         return self.network.head.in_features
 
     @classmethod
-    def published(cls) -> Self:
+    def published(cls) -> Learned:
         """Refuse: nobody has published what this user's images teach."""
         raise ScorefieldError(
             "got features 'data' without images to learn them from, expected those of a run: evaluate the run"

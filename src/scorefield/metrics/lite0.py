@@ -18,8 +18,9 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -51,7 +52,8 @@ class Convolution(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map `(n, into, height, width)` to `(n, out, height/stride, width/stride)`."""
-        return super().forward(F.pad(x, self.edges) if any(self.edges) else x)
+        filtered: Tensor = super().forward(F.pad(x, self.edges) if any(self.edges) else x)
+        return filtered
 
 
 def _norm(channels: int) -> nn.BatchNorm2d:
@@ -75,7 +77,8 @@ class Bottleneck(nn.Module):
         h = F.relu6(self._bn0(self._expand_conv(x))) if self.widens else x
         h = F.relu6(self._bn1(self._depthwise_conv(h)))
         h = self._bn2(self._project_conv(h))
-        return x + h if self.adds else h
+        total: Tensor = x + h if self.adds else h
+        return total
 
 
 class Lite0Network(nn.Module):
@@ -106,14 +109,16 @@ class Lite0(Pretrained):
     network_class: ClassVar[type[nn.Module]] = Lite0Network
     spare: ClassVar[frozenset[str]] = frozenset({"_fc.weight", "_fc.bias"})
     dim: ClassVar[int] = 1280
+    batch: ClassVar[int] = 8  # what fits into a processor's cache: 16 ms an image on one core, where 64 at a time take 60
 
     def see(self, images: Tensor) -> Tensor:
         """Return features of uint8 images `(n, 1 to 4, height, width)`."""
-        features: Tensor = self.network((resized(three_channels(images), SIDE, SIDE) - 127) / 128)
+        seen = (resized(three_channels(images), SIDE, SIDE) - 127) / 128
+        features: Tensor = self.network(seen.contiguous(memory_format=torch.channels_last))
         return features
 
     @classmethod
-    def published(cls) -> Self:
+    def published(cls) -> Lite0:
         """Open the weights of the package.
 
         Raises:

@@ -9,7 +9,7 @@ import io
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from safetensors.torch import load as load_tensors
@@ -75,7 +75,6 @@ def _shape(key: str, shape: tuple[int, ...] | None) -> str:
 class Pretrained(Network):
     """An extractor of a known architecture with weights from a file."""
 
-    batch = 64
     dim: ClassVar[int]
     network_class: ClassVar[type[nn.Module]]
     spare: ClassVar[frozenset[str]] = frozenset()  # weights of the file that features do not need
@@ -94,6 +93,7 @@ class Pretrained(Network):
                 )
         kept = {key: weights[key].to(value.dtype) for key, value in own.items()}
         network.load_state_dict(kept, assign=True)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast, the same numbers
         self.network, self.name = network.eval().requires_grad_(False), name
         self.version_hash = hash_of(kept, type(self).__name__)
 
@@ -110,11 +110,11 @@ class Pretrained(Network):
         return 2 * len(own & weights.keys()) > len(own)
 
     @classmethod
-    def of_file(cls, path: Path, weights: Mapping[str, Tensor]) -> Self:
+    def of_file(cls, path: Path, weights: Mapping[str, Tensor]) -> Pretrained:
         """Take weights that `path` holds under the file's name, which never lets them pass for Inception's."""
         return cls(weights, "own" if "fid" in path.stem.lower() else path.stem)
 
     @classmethod
     @abstractmethod
-    def published(cls) -> Self:
+    def published(cls) -> Pretrained:
         """Open the published weights, of the known sha256."""
