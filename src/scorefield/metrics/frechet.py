@@ -56,7 +56,8 @@ def _influence(samples: Tensor, mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2
     cross, axes = torch.linalg.eigh(root @ cov2 @ root)
     z = samples - mean1
     carried = (z @ back @ axes).square() @ cross.clamp(min=0).sqrt()  # z·T·z
-    return 2 * z @ (mean1 - mean2) + z.square().sum(dim=1) - carried
+    phi: Tensor = 2 * z @ (mean1 - mean2) + z.square().sum(dim=1) - carried
+    return phi
 
 
 @register("metric", "frechet")
