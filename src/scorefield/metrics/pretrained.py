@@ -84,7 +84,7 @@ class Pretrained(Network):
         with torch.device("meta"):
             network = self.network_class()
         own = network.state_dict()
-        for key in own.keys() | weights.keys() - self.spare:
+        for key in sorted(own.keys() | weights.keys() - self.spare):
             got, expected = (tuple(some[key].shape) if key in some else None for some in (weights, own))
             if got != expected:
                 raise ScorefieldError(
