@@ -194,3 +194,38 @@ def loss_by_level(sigmas: Sequence[float], curves: Mapping[str, Sequence[float]]
     axes.grid(alpha=0.3)
     axes.legend()
     return _render(figure)
+
+
+def pareto(
+    points: Sequence[tuple[str, float, float, float, bool, bool]], floor: float, quality: str, title: str
+) -> Image.Image:
+    """Plot quality against seconds, lower being better in both, with the front as a line of steps.
+
+    Args:
+        points: (label, seconds for 1,000 samples, quality, its standard error, on the front, chosen) of each.
+        floor: what real data score.
+        quality: its name.
+        title: of the plot.
+    """
+    figure, axes = _figure(8, 5)
+    front = sorted((seconds, value) for _, seconds, value, _, on, _ in points if on)
+    axes.step(*zip(*front, strict=True), where="post", color="tab:blue", lw=1)
+    for label, seconds, value, error, on, chosen in points:
+        colour = "tab:red" if chosen else "tab:blue" if on else "0.6"
+        axes.errorbar(seconds, value, error, fmt="*" if chosen else "o", ms=13 if chosen else 5, color=colour, elinewidth=0.8)
+        if on:
+            axes.annotate(label, (seconds, value), (5, 7), textcoords="offset points", fontsize=8, color=colour)
+    axes.axhline(floor, color="0.5", ls=":", lw=1)
+    axes.annotate(
+        "real data",
+        (1, floor),
+        (-3, 3),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+        color="0.4",
+    )
+    axes.set(title=title, xscale="log", xlabel="seconds for 1,000 samples", ylabel=f"{quality}, lower is better")
+    axes.grid(alpha=0.3, which="both")
+    return _render(figure)

@@ -11,6 +11,7 @@ from scorefield.app.quality import evaluate
 from scorefield.app.report import QualityReport, quality_table
 from scorefield.app.sampling import SampleReport, sample
 from scorefield.app.training import Plan, TrainReport, train
+from scorefield.app.tuning import TuningReport, forget_tuning, tune, tuning_table
 from scorefield.app.verification import VerifyReport, verify
 
 __all__ = [
@@ -21,8 +22,10 @@ __all__ = [
     "QualityReport",
     "SampleReport",
     "TrainReport",
+    "TuningReport",
     "VerifyReport",
     "evaluate",
+    "forget_tuning",
     "inspect",
     "likelihood",
     "likelihood_table",
@@ -30,5 +33,7 @@ __all__ = [
     "quality_table",
     "sample",
     "train",
+    "tune",
+    "tuning_table",
     "verify",
 ]

@@ -23,6 +23,7 @@ from scorefield.cli.list import List
 from scorefield.cli.plan import Plan
 from scorefield.cli.sample import Sample
 from scorefield.cli.train import Train
+from scorefield.cli.tune import Tune
 from scorefield.cli.verify import Verify
 from scorefield.errors import ScorefieldError
 
@@ -34,6 +35,7 @@ examples:
   scorefield sample runs/digits -n 64            draw 64 new ones
   scorefield inspect runs/digits                 what is in that folder
   scorefield evaluate runs/digits                how good they are
+  scorefield tune runs/digits                    which sampler to use, in how few steps
   scorefield likelihood runs/digits              how probable it finds unseen ones
   scorefield verify                              every method against closed-form truth
   scorefield list sampler                        what can be named
@@ -45,6 +47,7 @@ VERBS = {
     "sample": (Sample, "Draw new samples from a trained run."),
     "inspect": (Inspect, "Say what a run's folder holds, and why."),
     "evaluate": (Evaluate, "Measure how good the samples of a run are."),
+    "tune": (Tune, "Find the cheapest way of sampling a run that loses nothing, and make it the default."),
     "likelihood": (Likelihood, "Measure how probable a run finds data."),
     "verify": (Verify, "Measure every method against closed-form truth, on this machine."),
     "list": (List, "List what can be named: samplers, recipes, sources, ..."),

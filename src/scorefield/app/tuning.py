@@ -1,0 +1,339 @@
+"""Tune: the cheapest way of sampling a run that cannot be told from the best.
+
+All ways are measured on the same seeds (`ways.py`), so in a difference of two what the seeds have in common cancels; its
+standard error is that of a jackknife which leaves out a twentieth of the seeds, the same of both. Way w is beaten by v if
+
+    figure(w) - figure(v) > max(within·|figure(v)|, standard error of that difference)
+
+and chosen is the cheapest way on the front of figure against cost that none beats. There always is one: nothing beats the way
+with the best figure. To ask only whether the best beats it would be weaker: the best may be a stochastic sampler, which shares
+less with w, and then even a plain loss against a finer ladder of w's own sampler would drown in the error.
+
+Cost is evaluations times the time of one. One evaluation takes the same in all samplers but for what they do beside it: a
+sampler's pace, its median over all it drew, counts in steps of a quarter, because less is noise of the clock, which must not
+choose.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from scorefield import files, pictures, registry
+from scorefield.app.common import Tuned, pick_device
+from scorefield.app.stages import Stages, Watch, quiet
+from scorefield.app.ways import GROUPS, Gauge, Trial, affordable, named, race, trials_of
+from scorefield.config import plain
+from scorefield.errors import ScorefieldError
+from scorefield.metrics.base import Estimate
+from scorefield.runs import Run, open_run
+
+EVALUATIONS = (5, 8, 12, 18, 27, 40)
+SAMPLES = {"image": 512}  # of other kinds OTHERS: their figure needs more samples, and their samples cost less
+OTHERS = 2048
+LEAST = 64  # samples: an eighth of them must still be some
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way of sampling, measured.
+
+    Attributes:
+        sampler, steps, ladder: as `sample` takes them; ladder None for the one that suits the sampler.
+        levels: of noise.
+        evaluations: of the network for one sample.
+        samples: how many were drawn.
+        figure: of those.
+        seconds: for 1,000 samples.
+        loss: figure less the best one, on the same seeds; None of a way that was left behind.
+        beaten: by which way, if any.
+        front: whether no cheaper way has a better figure.
+        chosen: whether it is the run's default now.
+    """
+
+    sampler: str
+    steps: int
+    ladder: str | None
+    levels: int
+    evaluations: int
+    samples: int
+    figure: Estimate
+    seconds: float
+    loss: Estimate | None = None
+    beaten: str | None = None
+    front: bool = False
+    chosen: bool = False
+
+    @property
+    def label(self) -> str:
+        """Name, ladder and evaluations."""
+        return f"{named(self.sampler, self.ladder)}, {self.evaluations} evaluations"
+
+
+@dataclass(frozen=True)
+class TuningReport:
+    """Which way of sampling a run is the cheapest that cannot be told from the best.
+
+    Attributes:
+        run: its folder's name.
+        figure: name of the figure; lower is better.
+        features: name and hash of what it looks at.
+        samples, reference, seed: how many samples and held-out examples; seed of the samples.
+        floor: what as many real training examples score, drawn independently.
+        within: share of the best figure that may be lost.
+        ways: those measured with all samples, the cheapest first.
+        behind: those that were left behind, with what they had scored by then.
+        left_out: name -> why it could not be measured.
+        sentence: what was chosen and why.
+        written: the files.
+    """
+
+    run: str
+    figure: str
+    features: str
+    samples: int
+    reference: int
+    seed: int
+    floor: float
+    within: float
+    ways: tuple[Way, ...]
+    behind: tuple[Way, ...]
+    left_out: dict[str, str]
+    sentence: str
+    written: tuple[Path, ...] = ()
+
+    @property
+    def chosen(self) -> Way:
+        """The run's default now."""
+        return next(way for way in self.ways if way.chosen)
+
+
+def _front(figures: Sequence[float], costs: Sequence[float]) -> list[int]:
+    """Return the places of those that nothing dominates, the cheapest first: each is better than all that cost no more.
+
+    >>> _front([3.0, 1.0, 2.0, 1.5], [5, 20, 10, 20])
+    [0, 2, 1]
+    """
+    front = list[int]()
+    for i in sorted(range(len(figures)), key=lambda i: (costs[i], figures[i])):
+        if not front or figures[i] < figures[front[-1]]:
+            front.append(i)
+    return front
+
+
+def _check(n: int | None, evaluations: Sequence[int], within: float) -> None:
+    if n is not None and n < LEAST:
+        raise ScorefieldError(f"got -n {n}, expected at least {LEAST} samples to tell ways of sampling apart: ask for more")
+    if not evaluations or min(evaluations) < 2:
+        raise ScorefieldError(f"got evaluations {list(evaluations)}, expected numbers of at least 2: ask for more")
+    if not 0 <= within < math.inf:
+        raise ScorefieldError(f"got --within {within:g}, expected a share of the best figure, such as 0.05: give 0 or more")
+
+
+def tune(
+    run: str | Path,
+    *,
+    samplers: Sequence[str] | None = None,
+    evaluations: Sequence[int] = EVALUATIONS,
+    n: int | None = None,
+    within: float = 0.05,
+    seconds: float = 180.0,
+    seed: int = 0,
+    device: str = "auto",
+    watch: Watch = quiet,
+) -> TuningReport:
+    """Try samplers at rising numbers of evaluations, and make the cheapest within a stated loss of the best the run's default.
+
+    What is chosen goes into the run's `sampling.json`, what was measured into `tuning.json`, `.md` and `.png`.
+
+    Args:
+        run: the run's folder; its data source must still be there, unchanged.
+        samplers: registered names; None for all that jump from level to level in a declared number of evaluations.
+        evaluations: of the network for one sample, at most.
+        n: samples from each way that is measured to the end; None for 512 images or 2,048 of anything else, and a half, a
+            quarter or an eighth of that where it would take longer than `seconds`.
+        within: how much worse than the best figure the chosen one's may be, as a share of it; one standard error always.
+        seconds: see n.
+        seed: of the samples.
+        device: auto, cpu or cuda.
+        watch: called with the fraction done and words.
+
+    Raises:
+        ScorefieldError: an unknown sampler, too few samples, data that are gone or have changed, nothing that draws finite
+            samples.
+    """
+    _check(n, evaluations, within)
+    opened, where = open_run(run), pick_device(device)
+    for name in samplers or ():
+        registry.find("sampler", name)  # refused before the work
+    stages, left_out = Stages(watch, reference=10, levels=15, draw=70, compare=5), dict[str, str]()
+    gauge = Gauge.of(opened, stages("reference"))
+    trials = trials_of(opened, samplers, sorted(set(evaluations)), where, left_out, stages("levels"))
+    if n is None:
+        n = affordable(opened, trials, SAMPLES.get(opened.kind, OTHERS), seconds, where)
+    ended, behind, each = race(gauge, trials, n, seed, where, left_out, stages("draw"))
+    if not ended:
+        raise ScorefieldError(
+            f"got finite samples from no way of sampling (the first: {next(iter(left_out.values()), 'none suits')}), expected "
+            "some: name others with --samplers, or train the run for longer"
+        )
+    ways, chosen = _compared(gauge, ended, _costs(ended, behind, each), within, n, stages("compare"))
+    paces = _costs(behind, ended, each)
+    own = next((way for way, trial in zip(ways, ended, strict=True) if trial.own), None)
+    report = TuningReport(
+        run=opened.path.name,
+        figure=gauge.label,
+        features=f"{gauge.reference.extractor.name}-{gauge.reference.extractor.version_hash[:8]}",
+        samples=n,
+        reference=len(gauge.real),
+        seed=seed,
+        floor=gauge.floor(n),
+        within=within,
+        ways=tuple(sorted(ways, key=lambda way: (way.seconds, way.figure.value))),
+        behind=tuple(_way(trial, 1000 * cost) for trial, cost in zip(behind, paces, strict=True)),
+        left_out=left_out,
+        sentence=_sentence(gauge.label, ways[chosen], min(ways, key=lambda way: way.figure.value), own, within),
+    )
+    return _written(opened, report, ended[chosen].times)
+
+
+def _costs(trials: list[Trial], others: list[Trial], each: float) -> list[float]:
+    """Return the seconds of one sample of each way."""
+    paces = dict[str, list[float]]()
+    for trial in (*trials, *others):
+        paces.setdefault(trial.name, []).extend(trial.pace)
+    return [each * trial.evaluations * max(1, round(4 * median(paces[trial.name]))) / 4 for trial in trials]
+
+
+def _compared(
+    gauge: Gauge, trials: list[Trial], costs: list[float], within: float, n: int, watch: Watch
+) -> tuple[list[Way], int]:
+    """Return the ways with what they lose, and the place of the chosen one."""
+    figures, without = [trial.figure.value for trial in trials], list[Tensor]()
+    for i, trial in enumerate(trials):
+        watch(i / len(trials), f"comparing {len(trials)} ways on the same seeds")
+        without.append(gauge.without(torch.cat(trial.seen)))
+
+    def loss(i: int, j: int) -> Estimate:
+        apart = without[i] - without[j]
+        variance = (GROUPS - 1) / GROUPS * float((apart - apart.mean()).square().sum())
+        return Estimate(figures[i] - figures[j], math.sqrt(variance))
+
+    def excess(i: int, j: int) -> float:
+        """By how much j beats i."""
+        lost = loss(i, j)
+        return lost.value - max(within * abs(figures[j]), lost.standard_error)
+
+    excesses = [[excess(i, j) for j in range(len(trials))] for i in range(len(trials))]
+    worst = [row.index(max(row)) for row in excesses]
+    beaten = [max(row) > 0 for row in excesses]
+    front, best = _front(figures, costs), figures.index(min(figures))
+    chosen = next(i for i in front if not beaten[i])
+    ways = [
+        replace(_way(trial, 1000 * cost), loss=loss(i, best)) for i, (trial, cost) in enumerate(zip(trials, costs, strict=True))
+    ]
+    return [
+        replace(way, beaten=ways[worst[i]].label if beaten[i] else None, front=i in front, chosen=i == chosen)
+        for i, way in enumerate(ways)
+    ], chosen
+
+
+def _way(trial: Trial, seconds: float) -> Way:
+    drawn = sum(len(some) for some in trial.seen)
+    return Way(trial.name, trial.steps, trial.ladder, len(trial.times), trial.evaluations, drawn, trial.figure, seconds)
+
+
+def _sentence(figure: str, chosen: Way, best: Way, own: Way | None, within: float) -> str:
+    """Say what was chosen, what it loses, and what it saves."""
+    said = f"{chosen.label}, {chosen.seconds:.3g} s for 1,000 samples: {figure} {chosen.figure}, "
+    assert chosen.loss is not None
+    if chosen.loss.value <= 0:
+        said += "the best of all"
+    else:
+        allowed = "one standard error" if chosen.loss.value <= chosen.loss.standard_error else f"{within:.0%}"
+        said += f"{chosen.loss} above the best ({best.label}, {best.seconds:.3g} s), which is within {allowed}"
+    if own is not None and not own.chosen and own.label not in (chosen.label, best.label):
+        said += f"; the recipe's own ({own.label}) takes {own.seconds:.3g} s and has {own.figure}"
+    return said
+
+
+def tuning_table(report: TuningReport) -> str:
+    """Return the report as Markdown."""
+    name = report.figure
+    lines = [
+        f"# The cheapest way of sampling {report.run}",
+        "",
+        f"The default is now {report.sentence}.",
+        "",
+        f"| way | evaluations | s per 1,000 | {name} | above the best | front | beaten by |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for way in report.ways:
+        front = "**chosen**" if way.chosen else "yes" if way.front else ""
+        lines.append(
+            f"| {named(way.sampler, way.ladder)} | {way.evaluations} | {way.seconds:.3g} | {way.figure} | {way.loss} | {front} "
+            f"| {way.beaten or ''} |"
+        )
+    lines += [
+        "",
+        f"{report.samples:,} samples from each, on the same seeds (seed {report.seed}), against {report.reference:,} held-out "
+        f"examples; features: {report.features}.",
+        f"As many real training examples, drawn independently, score {report.floor:.3g}. A way is beaten by one whose figure is",
+        f"lower by more than {report.within:.0%} and by more than one standard error of the difference, which the shared seeds",
+        "make small; chosen is the cheapest on the front that is not beaten. Seconds are evaluations times the median time of",
+        "one, with what a sampler does beside it in steps of a quarter: less is noise of the clock.",
+    ]
+    if report.behind:
+        lines += ["", f"Left behind on the way, evaluations: {name} (of so many samples):", ""]
+        for kind in dict.fromkeys(named(way.sampler, way.ladder) for way in report.behind):
+            these = sorted((way.evaluations, way) for way in report.behind if named(way.sampler, way.ladder) == kind)
+            lines.append(f"- {kind} - " + ", ".join(f"{count}: {way.figure.value:.3g} ({way.samples})" for count, way in these))
+    if report.left_out:
+        lines += ["", "Left out:", "", *(f"- {label}: {why}" for label, why in report.left_out.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _written(run: Run, report: TuningReport, times: Tensor) -> TuningReport:
+    """Write everything, the default with what it rests on, or nothing."""
+    chosen, written = report.chosen, [run.path / name for name in ("sampling.json", "tuning.json", "tuning.md")]
+    found = Tuned(
+        chosen.sampler,
+        chosen.steps,
+        chosen.ladder,
+        tuple(times.tolist()),
+        chosen.evaluations,
+        run.manifest["model_sha256"],
+        report.sentence,
+    )
+    try:
+        points = [
+            (way.label, way.seconds, way.figure.value, way.figure.standard_error, way.front, way.chosen) for way in report.ways
+        ]
+        plot = pictures.png(pictures.pareto(points, report.floor, report.figure, f"{report.run}: quality against time"))
+        written.append(run.path / "tuning.png")
+    except ScorefieldError:  # no matplotlib: the numbers are there
+        plot = b""
+    report = replace(report, written=tuple(written))
+    values = {key: value for key, value in asdict(report).items() if key != "written"}
+    with files.together():
+        files.write_json(written[0], plain(found))
+        files.write_json(written[1], values)
+        files.write(written[2], tuning_table(report).encode())
+        if plot:
+            files.write(written[3], plot)
+    return report
+
+
+def forget_tuning(run: str | Path) -> Path | None:
+    """Go back to the recipe's own way of sampling; returns the file that was deleted, None where there was none."""
+    path = open_run(run).path / "sampling.json"
+    if not path.exists():
+        return None
+    path.unlink()
+    return path
