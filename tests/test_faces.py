@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from scorefield import ScorefieldError, app, registry
@@ -19,7 +18,6 @@ from scorefield.app.common import choose_sampler, draw
 from scorefield.app.training import _name_of
 from scorefield.cli import main
 from scorefield.cli.show import seconds_of
-from scorefield.data import open_source
 from scorefield.runs import load_field, open_run
 
 ROOT = Path(__file__).parents[1]
@@ -419,46 +417,6 @@ def test_what_cannot_be_sampled_is_refused_before_the_work(
     assert command("sample", digits, *words) == 2
     assert says in capsys.readouterr().err
     assert sorted(path.name for path in place.iterdir()) == ["taken", "taken.png"]
-
-
-# --- quality -----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("copied", ["held-out", "training"])
-def test_copies_of_real_images_score_as_such(copied: str, digits: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Held-out images against themselves are perfect; copies of training images are at distance 0, which nothing else shows."""
-    data = open_source("digits", open_run(digits).config.data)
-    images = data.affine.encode(data.held_out if copied == "held-out" else data.train)
-    monkeypatch.setattr("scorefield.app.quality.draw", lambda *_, **__: images.double())
-    report = app.evaluate(digits, n=len(images))
-    if copied == "held-out":
-        assert {name: report.figures[name].value for name in ("precision", "recall", "coverage")} == dict.fromkeys(
-            ("precision", "recall", "coverage"), 1.0
-        )
-        assert abs(report.figures["frechet"].value) < 1e-6
-        assert report.nearest_training == report.nearest_held_out
-        true = torch.bincount(data.held_out_labels, minlength=10) / len(images)
-        # the judge is wrong on a share of 1 - accuracy of the images, which is as far as a class's share can be off
-        found = torch.tensor(list(report.classes.values()))
-        assert float((found - true).abs().max()) <= 1 - report.accuracy + 1e-6
-        assert report.accuracy > 0.95
-    else:
-        assert report.nearest_training == 0.0
-        assert report.nearest_held_out > 1.0
-        assert report.figures["frechet"].value == pytest.approx(report.floor["frechet"].value, rel=0.5)
-    (digits / "quality.json").unlink()
-    (digits / "quality.md").unlink()
-
-
-@pytest.mark.parametrize(("n", "says"), [(19, "at least 20")])
-def test_too_few_samples_are_refused_before_they_are_drawn(n: int, says: str, digits: Path) -> None:
-    with pytest.raises(ScorefieldError, match=says):
-        app.evaluate(digits, n=n, tell=lambda text: pytest.fail("it began"))
-
-
-def test_vectors_have_no_judge(moons: Path) -> None:
-    with pytest.raises(ScorefieldError, match="no labelled images"):
-        app.evaluate(moons)
 
 
 # --- help and lists ----------------------------------------------------------------------------------------------------

@@ -87,8 +87,8 @@ def evaluate(
     size = n / 1000
     stages = Stages(
         watch,
-        **{"real": 12, "draw": 20 * size, "look": size, "measure": 2 * size, "floor": 8},
-        **{"rival": 0 if other is None else 23 * size, "copies": 3, "likelihood": 8, "score": 6},
+        **{"real": 12.0, "draw": 20.0 * size, "look": size, "measure": 2.0 * size, "floor": 8.0},
+        **{"rival": 0.0 if other is None else 23.0 * size, "copies": 3.0, "likelihood": 8.0, "score": 6.0},
     )
     reference = reference_of(opened, features, watch=stages("real"))
     raw, evaluations, seconds = _drawn(

@@ -1,7 +1,7 @@
 """Progress of work in several stages: each has its share of the bar, and moves it from its beginning to its end.
 
 >>> shown = []
->>> stages = Stages(lambda fraction, text: shown.append((fraction, text)), draw=30, measure=10)
+>>> stages = Stages(lambda fraction, text: shown.append((fraction, text)), draw=30.0, measure=10.0)
 >>> stages("draw")(0.5, "drawing")
 >>> stages("measure")(0.0, "measuring")
 >>> shown

@@ -1,0 +1,298 @@
+"""Evaluate: real data score like real data, copies are called copies, the page is whole, one question has one answer."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from scorefield import ScorefieldError, app, registry
+from scorefield.app.reference import reference_of
+from scorefield.app.report import page
+from scorefield.cli import main
+from scorefield.metrics.base import Estimate
+from scorefield.runs import open_run
+
+SMALL = ("network.channels=8,16", "network.blocks=1", "training.precision=float32", "training.pictures=2", "training.ema=0.999")
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on digits that has learned next to nothing, and has been evaluated once: its extractor is there."""
+    folder = tmp_path_factory.mktemp("evaluate") / "digits"
+    app.train("digits", out=folder, steps=8, settings=SMALL)
+    reference_of(open_run(folder))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def moons(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluate") / "moons"
+    app.train("two-moons", out=folder, steps=200, settings=("data.examples=1000", "training.precision=float32"))
+    return folder
+
+
+Drawn = Callable[[Tensor], None]
+
+
+@pytest.fixture(autouse=True)
+def few_likelihoods(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Likelihoods have tests of their own, and take longest."""
+    monkeypatch.setattr("scorefield.app.quality.LIKELIHOODS", 2)
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
+    """Call with examples in model space: they are what the run draws from then on."""
+
+    def put(x: Tensor) -> None:
+        monkeypatch.setattr("scorefield.app.quality.draw", lambda run, n, *_, **__: x[:n].double())
+
+    return put
+
+
+# What real data score
+
+
+def test_held_out_images_against_themselves_are_perfect_and_no_copies(digits: Path, drawn: Drawn) -> None:
+    data = open_run(digits).data
+    drawn(data.affine.encode(data.held_out[:]))
+    report = app.evaluate(digits, n=len(data.held_out))
+    assert {name: report.figures[name].value for name in ("precision", "recall", "coverage")} == dict.fromkeys(
+        ("precision", "recall", "coverage"), 1.0
+    )
+    assert abs(report.figures["frechet"].value) < 1e-6
+    assert report.figures["sliced-wasserstein"].value == 0.0
+    assert not report.memorisation.copies
+    assert report.accuracy is not None and report.accuracy > 0.95
+    assert [share.value for share in report.classes.values()] == pytest.approx(list(report.real_classes.values()), abs=1e-12)
+    assert any("no sign of copying" in sentence for sentence in report.verdict)
+
+
+def test_training_images_score_as_the_floor_does_in_every_figure_and_only_the_verdict_tells(digits: Path, drawn: Drawn) -> None:
+    data = open_run(digits).data
+    drawn(data.affine.encode(data.train[:]))
+    report = app.evaluate(digits, n=len(data.train))
+    for name, figure in report.figures.items():
+        assert figure.value == pytest.approx(report.floor[name].value, abs=1e-9), name  # all of them, in another order
+    assert report.memorisation.copies
+    assert all(one.copied.value > 0.9 for one in report.memorisation.spaces.values())
+    assert any("copies of training examples" in sentence for sentence in report.verdict)
+
+
+def test_noise_is_worse_than_the_floor_in_every_figure(digits: Path, drawn: Drawn) -> None:
+    data = open_run(digits).data
+    noise = torch.from_numpy(np.random.default_rng(0).normal(size=(300, *data.shape)))
+    drawn(data.affine.encode(data.train[:300]) + noise)
+    report = app.evaluate(digits, n=300)
+    for name, figure in report.figures.items():
+        worse = (figure.value - report.floor[name].value) * (1 if report.better[name] == "lower" else -1)
+        assert worse > 5 * report.floor[name].standard_error, name
+    assert any("real data drawn independently" in sentence and "no difference" not in sentence for sentence in report.verdict)
+
+
+def test_samples_are_compared_at_the_values_that_data_can_have(digits: Path, drawn: Drawn) -> None:
+    """Digits have 17 grey levels: less than half a level of noise changes no figure."""
+    data = open_run(digits).data
+    x = data.affine.encode(data.held_out[:])
+    drawn(x + 0.9 * (torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) - 0.5) / 8)
+    report = app.evaluate(digits, n=len(x))
+    assert report.figures["sliced-wasserstein"].value == 0.0
+
+
+# What is kept, and what is written
+
+
+def test_the_same_question_has_one_answer_and_a_damaged_cache_is_made_again(digits: Path, tmp_path: Path, drawn: Drawn) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(digits, run)
+    data = open_run(run).data
+    drawn(data.affine.encode(data.train[:100]))
+    first = app.evaluate(run, n=100)
+    again = app.evaluate(run, n=100)
+    kept = sorted((run / "evaluation").iterdir())
+    assert {path.name.partition("-")[0] for path in kept} == {"extractor.safetensors", "floor", "reference"}
+    for path in kept:
+        path.write_bytes(path.read_bytes()[:100])
+    anew = app.evaluate(run, n=100)
+    for other in (again, anew):
+        assert asdict(replace(other, seconds=0.0)) == asdict(replace(first, seconds=0.0))
+
+
+class Page(HTMLParser):
+    """What a page is made of: its tags, what it would fetch, and its text."""
+
+    VOID = ("meta", "img", "br")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open, self.links, self.images, self.text = list[str](), list[str](), list[bytes](), ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag not in ("script", "link", "iframe", "object")
+        self.open += [tag] * (tag not in self.VOID)
+        for name, value in attrs:
+            if name in ("src", "href") and value is not None:
+                self.links.append(value)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_page_is_whole_fetches_nothing_and_says_what_the_report_says(digits: Path, drawn: Drawn) -> None:
+    data = open_run(digits).data
+    drawn(data.affine.encode(data.train[:100]))
+    report = app.evaluate(digits, n=100)
+    figures, table, file = report.written
+    text = file.read_text(encoding="utf-8")
+    parsed = Page(text)
+    assert parsed.open == []
+    assert len(parsed.links) == 4 and all(link.startswith("data:image/png;base64,") for link in parsed.links)
+    assert not re.search(r"https?://|url\(|@import", text)
+    for sentence in report.verdict:
+        assert sentence in parsed.text
+        assert sentence in table.read_text(encoding="utf-8")
+    for name, figure in report.figures.items():
+        assert str(figure) in parsed.text and report.labels[name] in parsed.text
+    plain = json.loads(figures.read_text(encoding="utf-8"))
+    assert plain["figures"]["frechet"]["value"] == report.figures["frechet"].value
+    assert plain["extractor"]["hash"] == report.extractor["hash"] and report.extractor["hash"] in parsed.text
+    assert set(plain["figures"]) == set(registry.names("metric"))
+
+
+def test_a_hostile_class_name_stays_text(digits: Path, drawn: Drawn) -> None:
+    data, share = open_run(digits).data, Estimate(0.5, 0.1)
+    drawn(data.affine.encode(data.train[:40]))
+    report = app.evaluate(digits, n=40)
+    odd = replace(report, run="<b>run</b>", classes={"<script>alert(1)<": share}, real_classes={"<script>alert(1)<": 0.5})
+    text = page(odd, {}, pixels=True)
+    assert "<script" not in text and "&lt;script&gt;" in text and "<b>run" not in text
+
+
+# Vectors, tables and rivals
+
+
+def test_vectors_are_measured_in_their_own_coordinates(moons: Path) -> None:
+    report = app.evaluate(moons, n=200)
+    assert report.extractor["name"] == "identity"
+    assert report.labels["frechet"] == "FD-identity"
+    assert report.accuracy is None and report.classes == {}
+    assert report.likelihood is not None and report.likelihood.unit == "nats"
+
+
+def test_a_run_against_its_own_samples_in_a_file_differs_by_rounding_only(moons: Path, tmp_path: Path) -> None:
+    app.sample(moons, n=200, out=tmp_path / "samples.npz")
+    report = app.evaluate(moons, n=200, against=tmp_path / "samples.npz")
+    assert report.rival is not None and report.rival.samples == 200 and report.rival.seconds is None
+    for name, figure in report.figures.items():
+        assert report.rival.figures[name].value == pytest.approx(figure.value, rel=1e-3, abs=1e-5), name
+
+
+def test_a_run_against_itself_is_no_better(moons: Path) -> None:
+    report = app.evaluate(moons, n=100, against=moons)
+    assert report.rival is not None
+    assert report.rival.figures == report.figures
+    assert set(report.rival.apart.values()) == {0.0}
+
+
+def test_a_rival_that_is_real_is_better_than_noise(digits: Path, tmp_path: Path, drawn: Drawn) -> None:
+    data = open_run(digits).data
+    folder = tmp_path / "real"
+    folder.mkdir()
+    for i, image in enumerate(data.train[:200]):
+        Image.fromarray((image[0].double() * 255 / 16).round().to(torch.uint8).numpy()).save(folder / f"{i}.png")
+    drawn(torch.from_numpy(np.random.default_rng(0).normal(size=(200, *data.shape))))
+    report = app.evaluate(digits, n=200, against=folder)
+    assert report.rival is not None
+    assert all(apart < -2 for apart in report.rival.apart.values())
+    reference = reference_of(open_run(digits))
+    real = reference.figures(reference.sets(data.train[:200]))
+    for name, figure in real.items():  # 17 grey levels survive the way through 8 bits; the files are read in another order
+        assert report.rival.figures[name].value == pytest.approx(figure.value, abs=1e-9), name
+
+
+def test_a_table_is_compared_with_the_rows_of_a_file(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [f"{3 * kind + 0.1 * rng.normal():.6f},{'red' if kind else 'blue'},{7 * kind}" for kind in rng.integers(0, 2, 400)]
+    for name, some in (("all", rows), ("few", rows[:100])):
+        (tmp_path / f"{name}.csv").write_text("\n".join(["number,colour,count", *some]))
+    run = tmp_path / "run"
+    app.train(str(tmp_path / "all.csv"), out=run, steps=20)
+    report = app.evaluate(run, n=100, against=tmp_path / "few.csv")
+    assert report.rival is not None and report.rival.apart["energy"] < -2
+    assert report.likelihood is None
+    assert any("which have no density" in sentence for sentence in report.left_out)
+
+
+# Bad input
+
+
+def test_too_few_samples_are_refused_with_the_number_that_is_needed_before_anything_is_drawn(
+    digits: Path, drawn: Drawn
+) -> None:
+    drawn(torch.zeros(0))
+    with pytest.raises(ScorefieldError, match="got 19 samples, expected at least 20"):
+        app.evaluate(digits, n=19, watch=lambda *_: pytest.fail("it began"))
+
+
+def wrong(run: Path, *words: str) -> tuple[str, ...]:
+    return ("evaluate", str(run), "--samples", "30", *words)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--features", "lite1"), "did you mean 'lite0'"),
+        (("--features", "identity"), "an extractor of images: use data or lite0"),
+        (("--features", "EMPTY/none.safetensors"), "none.safetensors"),
+        (("--against", "EMPTY"), "no images|expected"),
+        (("--against", "EMPTY/none"), "does not exist"),
+        (("--html", "EMPTY/none/page.html"), "a folder that does not exist"),
+        (("--sampler", "huen"), "did you mean 'heun'"),
+    ],
+)
+def test_a_wrong_word_gets_one_sentence_and_exit_code_2(
+    words: tuple[str, ...], says: str, digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path.name for path in digits.iterdir()}
+    with pytest.raises(SystemExit) as exit_:
+        main(list(wrong(digits, *(word.replace("EMPTY", str(tmp_path)) for word in words))))
+    assert exit_.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("evaluating")]
+    assert len(lines) == 1 and re.search(says, lines[0]), lines
+    assert {path.name for path in digits.iterdir()} == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_page_that_is_there_is_not_overwritten_unasked(digits: Path, tmp_path: Path, drawn: Drawn) -> None:
+    data = open_run(digits).data
+    drawn(data.affine.encode(data.train[:40]))
+    file = tmp_path / "page.html"
+    file.write_text("mine")
+    with pytest.raises(ScorefieldError, match=r"page\.html"):
+        app.evaluate(digits, n=40, html=file)
+    assert file.read_text() == "mine"
+    app.evaluate(digits, n=40, html=file, force=True)
+    assert file.read_text().startswith("<!doctype html>")
+
+
+def test_a_run_with_too_few_held_out_examples_says_how_many_it_needs(tmp_path: Path) -> None:
+    run: Any = tmp_path / "run"
+    app.train("two-moons", out=run, steps=2, settings=("data.examples=100",))
+    with pytest.raises(ScorefieldError, match=r"got 10 held-out examples, expected at least 20 .*data.held_out"):
+        app.evaluate(run, n=50)
