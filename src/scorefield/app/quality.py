@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import TypeVar
 
 import torch
@@ -26,6 +27,7 @@ from scorefield.app.likelihood import measured
 from scorefield.app.reference import LEAST, Reference, reference_of, to_bytes
 from scorefield.app.report import QualityReport, Rival, page, plain, quality_table
 from scorefield.app.stages import Stages, Watch, quiet
+from scorefield.diagnosis import Diagnosis, diagnose
 from scorefield.errors import ScorefieldError
 from scorefield.levels import thin
 from scorefield.metrics.base import Estimate
@@ -88,7 +90,7 @@ def evaluate(
     stages = Stages(
         watch,
         **{"real": 12.0, "draw": 20.0 * size, "look": size, "measure": 2.0 * size, "floor": 8.0},
-        **{"rival": 0.0 if other is None else 23.0 * size, "copies": 3.0, "likelihood": 8.0, "score": 6.0},
+        **{"rival": 0.0 if other is None else 23.0 * size, "likelihood": 8.0, "score": 6.0, "copies": 3.0},
     )
     reference = reference_of(opened, features, watch=stages("real"))
     raw, evaluations, seconds = _drawn(
@@ -102,7 +104,6 @@ def evaluate(
     rival = None if other is None else _rival(other, reference, n, figures, better, stages("rival"))
     accuracy, classes, real_classes = _classes(reference, raw)
     left_out = list[str]()
-    stages("copies")(0.0, "looking for copies of training examples")
 
     def tried(what: str, of: Callable[[], T]) -> T | None:
         """Return what a measurement gives, or say why it could not be made."""
@@ -116,12 +117,14 @@ def evaluate(
         "likelihood",
         lambda: measured(opened, n=LIKELIHOODS, probes=2, batch=LIKELIHOODS, where=where, watch=stages("likelihood")),
     )
-    diagnosis = None
+    stages("score")(0.0, "looking at the score, level by level")
+    diagnosis = tried("error of the score", lambda: _diagnosis(opened, reference, where))
+    stages("copies")(0.0, "looking for copies of training examples")
     sets = (drawn, reference.known, reference.held_out)
     samples, known, held_out = (some["data"].reshape(-1, *opened.shape) for some in sets)
     seen = (sets[0]["features"], sets[1]["features"], sets[2]["features"])
     features_of = {reference.extractor.name: seen} if opened.kind == "image" else None
-    found = memorisation(samples, known, held_out, features=features_of)
+    found = memorisation(samples, known, held_out, features=features_of, gaps=_gaps(diagnosis))
     report = QualityReport(
         run=opened.path.name,
         samples=n,
@@ -156,7 +159,7 @@ def evaluate(
         written=(opened.path / f"{stem}.json", opened.path / f"{stem}.md", target),
     )
     report = replace(report, verdict=verdict(report))
-    shown = _pictures(opened, reference, raw, found)
+    shown = _pictures(opened, reference, raw, found, diagnosis)
     with files.together():
         files.write_json(report.written[0], plain(report))
         files.write(report.written[1], quality_table(report).encode())
@@ -181,6 +184,25 @@ def _drawn(n: int, watch: Watch, how: Callable[[DrawWatch], Tensor]) -> tuple[Te
 
     x = how(look)
     return x, evaluations, time.perf_counter() - start
+
+
+def _diagnosis(run: Run, reference: Reference, where: torch.device) -> Diagnosis:
+    """Look at the run's score level by level, on all of the training examples that are known."""
+    data = reference.data
+    known, held_out = (some["data"].reshape(-1, *run.shape).to(where) for some in (reference.known, reference.held_out))
+    told = None
+    if run.classes and data.labels is not None and data.held_out_labels is not None:
+        told = data.labels[reference.known_rows].to(where), data.held_out_labels[reference.held_out_rows].to(where)
+    return diagnose(run.field.to(where), known, held_out, labels=told)
+
+
+def _gaps(found: Diagnosis | None) -> dict[str, Estimate]:
+    """Return by how much the loss is higher on held-out examples, averaged over the levels, which share their examples."""
+    if found is None:
+        return {}
+    gaps = [unseen - seen for unseen, seen in zip(found.held_out, found.training, strict=True)]
+    errors = [math.hypot(*pair) for pair in zip(found.held_out_error, found.training_error, strict=True)]
+    return {"loss": Estimate(fmean(gaps), fmean(errors))}
 
 
 def _rival(
@@ -210,7 +232,9 @@ def _classes(reference: Reference, raw: Tensor) -> tuple[float | None, dict[str,
     return right, own, dict(zip(data.classes, shares[1].tolist(), strict=True))
 
 
-def _pictures(run: Run, reference: Reference, raw: Tensor, found: Memorisation) -> dict[str, Image]:
+def _pictures(
+    run: Run, reference: Reference, raw: Tensor, found: Memorisation, diagnosis: Diagnosis | None
+) -> dict[str, Image]:
     """Return what the page shows; nothing of what needs matplotlib where that is missing."""
     shown = dict[str, Image]()
     data, count = reference.data, 100 if run.kind == "image" else 2000
@@ -226,7 +250,17 @@ def _pictures(run: Run, reference: Reference, raw: Tensor, found: Memorisation) 
         copied = data.train[reference.known_rows[[pair.training for pair in pairs]]]
         both = torch.cat([raw[[pair.sample for pair in pairs]].double(), copied.double()])
         shown["pairs"] = pictures.grid(data.affine.visible(both), columns=len(pairs))
+    if diagnosis is not None:
+        with contextlib.suppress(ScorefieldError):
+            shown["levels"] = _levels(diagnosis)
     return shown
+
+
+def _levels(found: Diagnosis) -> Image:
+    curves = {"training examples": found.training, "held-out examples": found.held_out}
+    if found.optimum is not None:
+        curves["memorising optimum, on training examples"] = found.optimum
+    return pictures.loss_by_level(found.noise, curves, "error of the score by noise level")
 
 
 def verdict(report: QualityReport) -> tuple[str, ...]:
@@ -252,4 +286,5 @@ def verdict(report: QualityReport) -> tuple[str, ...]:
         "network each; scorefield tune finds the cheapest sampler that is as good."
     )
     copying = f"Copying: {report.memorisation.sentence}."
-    return quality, variety, copying, speed
+    score = [] if report.diagnosis is None else [f"Score: {report.diagnosis.sentence}."]
+    return quality, variety, copying, *score, speed

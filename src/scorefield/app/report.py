@@ -14,6 +14,7 @@ from PIL.Image import Image
 import scorefield
 from scorefield import pictures
 from scorefield.app.likelihood import LikelihoodReport
+from scorefield.diagnosis import Diagnosis
 from scorefield.metrics.base import Estimate
 from scorefield.metrics.memorisation import Memorisation
 
@@ -84,7 +85,7 @@ class QualityReport:
     real_classes: dict[str, float]
     memorisation: Memorisation
     likelihood: LikelihoodReport | None
-    diagnosis: Any
+    diagnosis: Diagnosis | None
     marginals: Any
     rival: Rival | None
     verdict: tuple[str, ...]
