@@ -89,12 +89,15 @@ class Learned(Network):
         return torch.cat([self.network.classify(self._in_model_space(some)) for some in self._each(images)])
 
 
-def learn(images: Tensor, labels: Tensor | None = None, *, seed: int = 0, watch: Watch = unwatched) -> Learned:
+def learn(
+    images: Tensor, labels: Tensor | None = None, *, steps: int = 600, seed: int = 0, watch: Watch = unwatched
+) -> Learned:
     """Train an extractor on the user's own training images.
 
     Args:
         images: uint8 `(n, channels, height, width)`, at least 2; those with a side over 64 are shrunk to it.
         labels: int64 `(n,)`, 0-based; None, or all of one class, for the task that needs none (`train_without_labels`).
+        steps: of the training.
         seed: of everything random.
         watch: told the fraction that is done, and what is being done.
 
@@ -119,9 +122,9 @@ def learn(images: Tensor, labels: Tensor | None = None, *, seed: int = 0, watch:
     seen = torch.cat([resized(some, height, width) / 127.5 - 1 for some in torch.split(images, 1024)])
     strides = strides_for(height, width)
     if labels is None or bool((labels == labels[0]).all()):
-        network, classes = train_without_labels(seen, seed=seed, strides=strides, watch=watch), 0
+        network, classes = train_without_labels(seen, steps=steps, seed=seed, strides=strides, watch=watch), 0
     else:
-        network = train_judge(seen, labels, seed=seed, strides=strides, watch=watch)
+        network = train_judge(seen, labels, steps=steps, seed=seed, strides=strides, watch=watch)
         classes = network.head.out_features
     return Learned(network, (images.shape[1], height, width), classes)
 
@@ -161,9 +164,9 @@ def load(path: Path) -> Learned:
         network.load_state_dict(weights, assign=True)
         classes = int(about["classes"])
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:100]}"
         raise ScorefieldError(
-            f"got {path}, which does not open as features ({type(error).__name__}: {str(error)[:100]}), expected what was "
-            "saved with a run: learn them again"
+            f"got {path}, which does not open as features ({reason}), expected what was saved with a run: learn them again"
         ) from None
     refuse_nan(path, weights)
     return Learned(network, (channels, height, width), classes)

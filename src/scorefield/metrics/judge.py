@@ -115,7 +115,13 @@ def train_judge(
 
 
 def train_without_labels(
-    images: Tensor, *, clusters: int = 64, seed: int = 0, strides: tuple[int, int] = (1, 1), watch: Watch = unwatched
+    images: Tensor,
+    *,
+    clusters: int = 64,
+    steps: int = 600,
+    seed: int = 0,
+    strides: tuple[int, int] = (1, 1),
+    watch: Watch = unwatched,
 ) -> Judge:
     """Train a judge on images without labels: on which of some clusters of similar images each one is in.
 
@@ -134,4 +140,4 @@ def train_without_labels(
         scores[:10000].numpy()
     )
     labels = torch.from_numpy(found.predict(scores.numpy())).long()
-    return train_judge(images, labels, seed=seed, strides=strides, watch=watch)
+    return train_judge(images, labels, steps=steps, seed=seed, strides=strides, watch=watch)

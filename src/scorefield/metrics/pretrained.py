@@ -6,6 +6,7 @@ The bytes come from files of others: nothing in them is run, and what does not f
 from __future__ import annotations
 
 import io
+import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,7 +52,9 @@ def read_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             held = load_tensors(content)
         else:
-            held = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():  # about how the file was written, which is not this person's doing
+                warnings.simplefilter("ignore")
+                held = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # whatever a stranger's bytes raise
         raise ScorefieldError(
             f"got {path}, which does not open as weights alone ({type(error).__name__}), expected a dictionary of tensors: "
