@@ -23,6 +23,7 @@ from scorefield.errors import ScorefieldError
 from scorefield.metrics.extractor import Extractor, Module, Network, hash_of, resized
 from scorefield.metrics.judge import Judge, Watch, strides_for, train_judge, train_without_labels, unwatched
 from scorefield.metrics.pretrained import Pretrained, read_weights, refuse_nan
+from scorefield.randomness import Noise, stream_of
 from scorefield.registry import register
 
 __all__ = ["Extractor", "Learned", "Watch", "learn", "load", "open_extractor", "save"]
@@ -30,6 +31,7 @@ __all__ = ["Extractor", "Learned", "Watch", "learn", "load", "open_extractor", "
 SUFFIXES = (".safetensors", ".pth", ".pt")
 ABOUT = "scorefield-extractor"  # the key of the architecture in the metadata of a saved extractor
 MOST_SIDE = 64  # pixels of the longer side that a learned network sees
+MOST_NUMBERS = 1 << 26  # in the images that it learns from: a quarter of a gigabyte; of more images these are a random part
 LEAST = 2  # images to learn from
 
 
@@ -90,14 +92,15 @@ class Learned(Network):
 
 
 def learn(
-    images: Tensor, labels: Tensor | None = None, *, steps: int = 600, seed: int = 0, watch: Watch = unwatched
+    images: Tensor, labels: Tensor | None = None, *, steps: int | None = None, seed: int = 0, watch: Watch = unwatched
 ) -> Learned:
     """Train an extractor on the user's own training images.
 
     Args:
-        images: uint8 `(n, channels, height, width)`, at least 2; those with a side over 64 are shrunk to it.
+        images: uint8 `(n, channels, height, width)`, at least 2; of those with a side over 64 a smaller copy is learned, and of
+            more than 67 million numbers a random part.
         labels: int64 `(n,)`, 0-based; None, or all of one class, for the task that needs none (`train_without_labels`).
-        steps: of the training.
+        steps: of the training; None for 600, or 400 where images are larger than 16 x 16 and a step takes longer.
         seed: of everything random.
         watch: told the fraction that is done, and what is being done.
 
@@ -117,10 +120,15 @@ def learn(
             f"got labels {labels.dtype} of shape {tuple(labels.shape)}, expected int64 of shape ({len(images)},), 0-based: "
             "give one label an image"
         )
+    most = max(LEAST, MOST_NUMBERS // images[0].numel())
+    if len(images) > most:
+        rows = Noise(range(len(images)), stream=stream_of("learn", seed)).uniform(()).argsort()[:most]
+        images, labels = images[rows], None if labels is None else labels[rows]
     factor = min(1.0, MOST_SIDE / max(images.shape[-2:]))
     height, width = (max(1, round(side * factor)) for side in images.shape[-2:])
     seen = torch.cat([resized(some, height, width) / 127.5 - 1 for some in torch.split(images, 1024)])
     strides = strides_for(height, width)
+    steps = steps or (600 if strides == (1, 1) else 400)
     if labels is None or bool((labels == labels[0]).all()):
         network, classes = train_without_labels(seen, steps=steps, seed=seed, strides=strides, watch=watch), 0
     else:
