@@ -27,7 +27,7 @@ FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right und
     {"field"},
     {"exact", "samplers", "bound"},
     {"likelihood"},
-    {"objectives", "guidance"},
+    {"objectives", "guidance", "diagnosis"},
     {"config"},
     {"runs"},
     {"training", "recipes", "verification"},

@@ -229,3 +229,34 @@ def pareto(
     axes.set(title=title, xscale="log", xlabel="seconds for 1,000 samples", ylabel=f"{quality}, lower is better")
     axes.grid(alpha=0.3, which="both")
     return _render(figure)
+
+
+def diagnosis(
+    noise: Sequence[float],
+    losses: Mapping[str, Sequence[float]],
+    measures: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    title: str,
+) -> Image.Image:
+    """Plot what is known of a field by noise level: its losses, and below them on axes of their own other measures.
+
+    Args:
+        noise: sigma/alpha of every level.
+        losses: name -> loss a coordinate at every level; 1 is what knowing nothing gives.
+        measures: name -> values and standard errors, of which bars show five.
+        title: over everything.
+    """
+    figure, first = _figure(7, 4 + 1.8 * len(measures))
+    first.remove()
+    rows = figure.subplots(1 + len(measures), 1, sharex=True, height_ratios=[2.2] + [1] * len(measures), squeeze=False)[:, 0]
+    for style, (name, values) in zip(itertools.cycle(("-o", "-s", "--", ":")), losses.items(), strict=False):
+        rows[0].plot(noise, values, style, ms=3, label=name)
+    rows[0].set(title=title, xscale="log", ylabel="squared error of the predicted\nnoise, a coordinate")
+    rows[0].set_ylim(bottom=0)
+    rows[0].legend()
+    for axes, (name, (values, errors)) in zip(rows[1:], measures.items(), strict=True):
+        axes.errorbar(noise, values, [5 * error for error in errors], fmt="-o", ms=3, color="0.3", capsize=2)
+        axes.set(ylabel=name)
+    for axes in rows:
+        axes.grid(alpha=0.3)
+    rows[-1].set(xlabel="noise level sigma/alpha")
+    return _render(figure)
