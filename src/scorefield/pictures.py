@@ -202,31 +202,28 @@ def pareto(
     """Plot quality against seconds, lower being better in both, with the front as a line of steps.
 
     Args:
-        points: (label, seconds for 1,000 samples, quality, its standard error, on the front, chosen) of each.
+        points: (label, seconds for 1,000 samples, quality, standard error of its difference to the best, on the front, chosen).
         floor: what real data score.
         quality: its name.
         title: of the plot.
     """
-    figure, axes = _figure(8, 5)
+    figure, axes = _figure(9, 5.5)
     front = sorted((seconds, value) for _, seconds, value, _, on, _ in points if on)
     axes.step(*zip(*front, strict=True), where="post", color="tab:blue", lw=1)
+    middle = math.sqrt(min(point[1] for point in points) * max(point[1] for point in points))
     for label, seconds, value, error, on, chosen in points:
         colour = "tab:red" if chosen else "tab:blue" if on else "0.6"
-        axes.errorbar(seconds, value, error, fmt="*" if chosen else "o", ms=13 if chosen else 5, color=colour, elinewidth=0.8)
-        if on:
-            axes.annotate(label, (seconds, value), (5, 7), textcoords="offset points", fontsize=8, color=colour)
+        axes.errorbar(seconds, value, error, fmt="*" if chosen else "o", ms=13 if chosen else 5, color=colour, elinewidth=0.6)
+        if on:  # beside the point, towards the middle of the picture
+            side, shift = ("left", 8) if seconds <= middle else ("right", -8)
+            axes.annotate(label, (seconds, value), (shift, -11), textcoords="offset points", ha=side, fontsize=8, color=colour)
     axes.axhline(floor, color="0.5", ls=":", lw=1)
-    axes.annotate(
-        "real data",
-        (1, floor),
-        (-3, 3),
-        xycoords=("axes fraction", "data"),
-        textcoords="offset points",
-        ha="right",
-        fontsize=8,
-        color="0.4",
-    )
+    where = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right", "fontsize": 8, "color": "0.4"}
+    axes.annotate("real data", (1, floor), (-3, 3), **where)
     axes.set(title=title, xscale="log", xlabel="seconds for 1,000 samples", ylabel=f"{quality}, lower is better")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("{x:g}")
+    axes.tick_params("x", which="both", labelsize=7)
     axes.grid(alpha=0.3, which="both")
     return _render(figure)
 
