@@ -212,6 +212,7 @@ def test_only_who_has_learned_classes_names_them(small: dict[str, Extractor]) ->
     [
         (TRAIN[:1], None, "expected 2 or more uint8 images"),
         (TRAIN[:9].float(), None, "expected 2 or more uint8 images"),
+        (TRAIN[:1].expand(9, -1, -1, -1), None, "got 9 images that are all alike"),
         (TRAIN[:9], LABELS[:8], r"expected int64 of shape \(9,\), 0-based"),
         (TRAIN[:9], LABELS[:9] - 1, "0-based"),
         (TRAIN[:9], LABELS[:9].float(), "expected int64"),
