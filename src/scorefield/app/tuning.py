@@ -53,6 +53,7 @@ class Way:
         seconds: for 1,000 samples.
         loss: figure less the best one, on the same seeds; None of a way that was left behind.
         beaten: by which way, if any.
+        own: whether it is the recipe's.
         front: whether no cheaper way has a better figure.
         chosen: whether it is the run's default now.
     """
@@ -67,13 +68,15 @@ class Way:
     seconds: float
     loss: Estimate | None = None
     beaten: str | None = None
+    own: bool = False
     front: bool = False
     chosen: bool = False
 
     @property
     def label(self) -> str:
         """Name, ladder and evaluations."""
-        return f"{named(self.sampler, self.ladder)}, {self.evaluations} evaluations"
+        own = ", the recipe's own" if self.own else ""
+        return f"{named(self.sampler, self.ladder)}, {self.evaluations} evaluations{own}"
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class TuningReport:
     Attributes:
         run: its folder's name.
         figure: name of the figure; lower is better.
+        early: name of the figure of those that were left behind.
         features: name and hash of what it looks at.
         samples, reference, seed: how many samples and held-out examples; seed of the samples.
         floor: what as many real training examples score, drawn independently.
@@ -96,6 +100,7 @@ class TuningReport:
 
     run: str
     figure: str
+    early: str
     features: str
     samples: int
     reference: int
@@ -117,7 +122,7 @@ class TuningReport:
 def _front(figures: Sequence[float], costs: Sequence[float]) -> list[int]:
     """Return the places of those that nothing dominates, the cheapest first: each is better than all that cost no more.
 
-    >>> _front([3.0, 1.0, 2.0, 1.5], [5, 20, 10, 20])
+    >>> _front([3.0, 1.0, 2.0, 1.5], [5.0, 20.0, 10.0, 20.0])
     [0, 2, 1]
     """
     front = list[int]()
@@ -172,7 +177,7 @@ def tune(
     opened, where = open_run(run), pick_device(device)
     for name in samplers or ():
         registry.find("sampler", name)  # refused before the work
-    stages, left_out = Stages(watch, reference=10, levels=15, draw=70, compare=5), dict[str, str]()
+    stages, left_out = Stages(watch, reference=10.0, levels=15.0, draw=70.0, compare=5.0), dict[str, str]()
     gauge = Gauge.of(opened, stages("reference"))
     trials = trials_of(opened, samplers, sorted(set(evaluations)), where, left_out, stages("levels"))
     if n is None:
@@ -185,10 +190,11 @@ def tune(
         )
     ways, chosen = _compared(gauge, ended, _costs(ended, behind, each), within, n, stages("compare"))
     paces = _costs(behind, ended, each)
-    own = next((way for way, trial in zip(ways, ended, strict=True) if trial.own), None)
+    own = next((way for way in ways if way.own), None)
     report = TuningReport(
         run=opened.path.name,
         figure=gauge.label,
+        early=gauge.early_label,
         features=f"{gauge.reference.extractor.name}-{gauge.reference.extractor.version_hash[:8]}",
         samples=n,
         reference=len(gauge.real),
@@ -246,7 +252,8 @@ def _compared(
 
 def _way(trial: Trial, seconds: float) -> Way:
     drawn = sum(len(some) for some in trial.seen)
-    return Way(trial.name, trial.steps, trial.ladder, len(trial.times), trial.evaluations, drawn, trial.figure, seconds)
+    how = trial.name, trial.steps, trial.ladder, len(trial.times), trial.evaluations
+    return Way(*how, drawn, trial.figure, seconds, own=trial.own)
 
 
 def _sentence(figure: str, chosen: Way, best: Way, own: Way | None, within: float) -> str:
@@ -259,7 +266,7 @@ def _sentence(figure: str, chosen: Way, best: Way, own: Way | None, within: floa
         allowed = "one standard error" if chosen.loss.value <= chosen.loss.standard_error else f"{within:.0%}"
         said += f"{chosen.loss} above the best ({best.label}, {best.seconds:.3g} s), which is within {allowed}"
     if own is not None and not own.chosen and own.label not in (chosen.label, best.label):
-        said += f"; the recipe's own ({own.label}) takes {own.seconds:.3g} s and has {own.figure}"
+        said += f"; {own.label}, takes {own.seconds:.3g} s and has {own.figure}"
     return said
 
 
@@ -275,22 +282,23 @@ def tuning_table(report: TuningReport) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for way in report.ways:
+        own = ", the recipe's own" if way.own else ""
         front = "**chosen**" if way.chosen else "yes" if way.front else ""
         lines.append(
-            f"| {named(way.sampler, way.ladder)} | {way.evaluations} | {way.seconds:.3g} | {way.figure} | {way.loss} | {front} "
-            f"| {way.beaten or ''} |"
+            f"| {named(way.sampler, way.ladder)}{own} | {way.evaluations} | {way.seconds:.3g} | {way.figure} | {way.loss} "
+            f"| {front} | {way.beaten or ''} |"
         )
     lines += [
         "",
-        f"{report.samples:,} samples from each, on the same seeds (seed {report.seed}), against {report.reference:,} held-out "
-        f"examples; features: {report.features}.",
-        f"As many real training examples, drawn independently, score {report.floor:.3g}. A way is beaten by one whose figure is",
-        f"lower by more than {report.within:.0%} and by more than one standard error of the difference, which the shared seeds",
-        "make small; chosen is the cheapest on the front that is not beaten. Seconds are evaluations times the median time of",
-        "one, with what a sampler does beside it in steps of a quarter: less is noise of the clock.",
+        f"{report.samples:,} samples from each, on the same seeds ({report.seed}), against {report.reference:,} held-out "
+        f"ones; features: {report.features}.",
+        f"As many real training examples, drawn independently, score {report.floor:.3g}. A way is beaten by one whose",
+        f"figure is lower by more than {report.within:.0%} and by more than one standard error of the difference, which the",
+        "shared seeds make small; chosen is the cheapest on the front that is not beaten. Seconds are evaluations times the",
+        "median time of one, with what a sampler does beside it in steps of a quarter: less is noise of the clock.",
     ]
     if report.behind:
-        lines += ["", f"Left behind on the way, evaluations: {name} (of so many samples):", ""]
+        lines += ["", f"Left behind on the way, evaluations: {report.early} (of so many samples):", ""]
         for kind in dict.fromkeys(named(way.sampler, way.ladder) for way in report.behind):
             these = sorted((way.evaluations, way) for way in report.behind if named(way.sampler, way.ladder) == kind)
             lines.append(f"- {kind} - " + ", ".join(f"{count}: {way.figure.value:.3g} ({way.samples})" for count, way in these))
@@ -313,7 +321,8 @@ def _written(run: Run, report: TuningReport, times: Tensor) -> TuningReport:
     )
     try:
         points = [
-            (way.label, way.seconds, way.figure.value, way.figure.standard_error, way.front, way.chosen) for way in report.ways
+            (way.label, way.seconds, way.figure.value, way.loss.standard_error if way.loss else 0.0, way.front, way.chosen)
+            for way in report.ways
         ]
         plot = pictures.png(pictures.pareto(points, report.floor, report.figure, f"{report.run}: quality against time"))
         written.append(run.path / "tuning.png")

@@ -6,7 +6,8 @@ coordinates for everything else.
 
 Successive halving: after an eighth of the samples the half of the ways that is nearest to the front goes on, after a quarter
 half of those, and so on, so that every doubling costs no more than half of the first eighth. A way's distance to the front is
-its figure less the smallest figure of all ways that take no more evaluations.
+its figure less the smallest figure of all ways that take no more evaluations. The Frechet distance of few samples is mostly its
+own bias, so that images are judged by the kernel distance until all samples are drawn: it has none.
 
 Seconds are measured on batches that all ways draw in turn, so that a machine that is busy for a while slows all of them, and a
 way's are relative to the median of its round.
@@ -97,26 +98,28 @@ class Gauge:
     Attributes:
         run: the opened run.
         reference: its real examples.
-        metric: the figure; lower is better.
-        label: its name.
-        real: the held-out examples, as it sees them.
+        metric, label: the figure, lower being better, and its name.
+        early, early_label: the same of few samples.
+        real: the held-out examples, as both see them.
     """
 
     run: Run
     reference: Reference
     metric: Metric
     label: str
+    early: Metric
+    early_label: str
     real: Tensor
 
     @staticmethod
     def of(run: Run, watch: Watch) -> Gauge:
         """Return the figure that suits the run's data; raises `ScorefieldError` if they are gone or have changed."""
         reference = reference_of(run, watch=watch)
-        name = "frechet" if run.kind == "image" else "energy"
-        metric = reference.metrics[name]
+        name, early = ("frechet", "kernel") if run.kind == "image" else ("energy", "energy")
+        metric, first = reference.metrics[name], reference.metrics[early]
         real = reference.held_out[metric.space]
         rows = torch.arange(len(real)) if run.kind == "image" else thin(len(real), REAL)
-        return Gauge(run, reference, metric, reference.label(name), real[rows])
+        return Gauge(run, reference, metric, reference.label(name), first, reference.label(early), real[rows])
 
     def see(self, x: Tensor) -> Tensor:
         """Return samples as the metric wants them, `(n, d)`."""
@@ -283,7 +286,8 @@ def race(
             usual.append(median(rates))
             drawn += count
         for trial in going:
-            trial.figure = gauge(torch.cat(trial.seen))
+            seen = torch.cat(trial.seen)
+            trial.figure = gauge(seen) if drawn == n else gauge.early(seen, gauge.real)
         if drawn < n:
             kept = _nearest_half(going)
             behind, going = behind + [trial for trial in going if trial not in kept], kept

@@ -1,0 +1,348 @@
+"""Tuning: what it chooses is on the front and beaten by nothing, becomes the default, and stays it for those weights only."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from scorefield import NotFinite, ScorefieldError, app, registry
+from scorefield.app import ways
+from scorefield.app.common import choose_sampler, draw, tuned_of
+from scorefield.app.tuning import _front
+from scorefield.cli import main
+from scorefield.metrics.base import Estimate
+from scorefield.metrics.two_sample import EnergyDistance
+from scorefield.runs import open_run
+
+FEW = {"n": 64, "evaluations": (3, 6), "samplers": ("adams", "heun", "stochastic-adams")}
+PLAIN = FEW | {"samplers": ("ancestral", "ddim", "heun")}  # without ladders made for them
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on points in the plane that has learned a little."""
+    folder = tmp_path_factory.mktemp("tune") / "moons"
+    app.train("two-moons", out=folder, steps=8, settings=("data.examples=300", "training.precision=float32"))
+    return folder
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    """A copy that may be written into."""
+    return Path(shutil.copytree(trained, tmp_path / "moons"))
+
+
+@pytest.fixture
+def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock by which every draw takes a second."""
+    seconds = itertools.count()
+    monkeypatch.setattr(ways.time, "perf_counter", lambda: float(next(seconds)))
+
+
+def command(*words: object) -> int:
+    try:
+        main([str(word) for word in words])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def average(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the figure be the mean of the samples' coordinates."""
+    monkeypatch.setattr(EnergyDistance, "__call__", lambda self, seen, real: Estimate(float(seen.mean()), 0.0))
+
+
+def planted(monkeypatch: pytest.MonkeyPatch, values: dict[tuple[str, int], float]) -> None:
+    """Give ways figures of our own, (sampler, levels) -> value; alike for all seeds but for a thousandth."""
+    step = ways._step
+
+    def marked(gauge: Any, trial: Any, *rest: Any) -> float:
+        taken = step(gauge, trial, *rest)
+        value = values.get((trial.name, len(trial.times)), 9.0)
+        trial.seen[-1] = torch.full_like(trial.seen[-1], value) + 1e-3 * torch.randn_like(trial.seen[-1])
+        return taken
+
+    monkeypatch.setattr(ways, "_step", marked)
+    average(monkeypatch)
+
+
+# --- what is chosen ----------------------------------------------------------------------------------------------------
+
+
+def test_the_front_is_what_nothing_dominates() -> None:
+    """Against the definition, on 200 random sets with ties in both."""
+    draws = np.random.default_rng(0)
+    for _ in range(200):
+        figures, costs = (draws.integers(0, 6, 8).astype(float).tolist() for _ in "ab")
+        pairs = list(zip(figures, costs, strict=True))
+        dominated = [any(f <= g and c <= d and (f, c) != (g, d) for f, c in pairs) for g, d in pairs]
+        assert {pairs[i] for i in _front(figures, costs)} == {
+            pair for pair, bad in zip(pairs, dominated, strict=True) if not bad
+        }
+
+
+def test_a_report_chooses_from_the_front_something_that_is_not_beaten(run: Path) -> None:
+    report = app.tune(run, **FEW)
+    chosen = report.chosen
+    assert chosen.front
+    assert chosen.beaten is None
+    assert sum(way.chosen for way in report.ways) == 1
+    for way in report.ways:
+        assert not (way.seconds < chosen.seconds and way.figure.value < chosen.figure.value)
+        if way.front:
+            assert way.seconds >= chosen.seconds or way.beaten
+            assert all(o.figure.value > way.figure.value for o in report.ways if o.seconds < way.seconds)
+    assert {way.samples for way in report.ways} == {64}
+    assert {way.samples for way in report.behind} <= {8, 16, 32}
+    best = min(report.ways, key=lambda way: way.figure.value)
+    assert best.loss == Estimate(0.0, 0.0)
+    assert len(report.ways) + len(report.behind) == 3 * 2 + 2 * 2 + 1  # two ladders for multistep ones, and the recipe's own
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({("heun", 3): 1.0, ("ddim", 3): 5.0}, ("heun", 3)),  # the best by far
+        ({("heun", 3): 1.0, ("ddim", 3): 1.04}, ("ddim", 3)),  # a cheaper one within 5 %
+        ({("heun", 3): 1.0, ("ddim", 3): 1.10}, ("heun", 3)),  # a cheaper one that loses more
+        ({("heun", 3): 1.0, ("ddim", 3): 1.0, ("ancestral", 6): 0.2}, ("ancestral", 6)),
+    ],
+)
+@pytest.mark.usefixtures("ticking")
+def test_a_planted_best_is_chosen_and_a_cheaper_one_within_the_loss_before_it(
+    values: dict[tuple[str, int], float], expected: tuple[str, int], run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted(monkeypatch, values)
+    chosen = app.tune(run, **PLAIN).chosen
+    assert (chosen.sampler, chosen.levels) == expected
+
+
+@pytest.mark.usefixtures("ticking")
+def test_a_larger_loss_may_be_stated(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    planted(monkeypatch, {("heun", 3): 1.0, ("ddim", 3): 1.10})
+    chosen = app.tune(run, **PLAIN, within=0.2).chosen
+    assert (chosen.sampler, chosen.levels) == ("ddim", 3)
+
+
+def test_the_same_seed_gives_the_same_report_but_for_the_seconds(run: Path) -> None:
+    one, other, third = (app.tune(run, **PLAIN, seed=seed) for seed in (1, 1, 2))
+
+    def figures(report: Any) -> dict[str, Any]:
+        return {way.label: (way.figure, way.samples) for way in (*report.ways, *report.behind)}
+
+    assert figures(one) == figures(other)
+    assert figures(one) != figures(third)
+
+
+def test_a_jackknife_of_differences_on_shared_seeds_is_the_error_of_their_mean(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a mean the delete-a-group jackknife is right in expectation: the spread of the differences over sqrt(n)."""
+    gauge = ways.Gauge.of(open_run(run), lambda fraction, text: None)
+    average(monkeypatch)
+    common, own = torch.tensor(np.random.default_rng(0).normal(size=(2, 2000)))
+    apart = gauge.without(common[:, None] + 0.1 * own[:, None]) - gauge.without(common[:, None])
+    error = math.sqrt((ways.GROUPS - 1) / ways.GROUPS * float((apart - apart.mean()).square().sum()))
+    expected = 0.1 / math.sqrt(2000)
+    assert abs(error / expected - 1) < 5 / math.sqrt(2 * (ways.GROUPS - 1))  # the error of a standard deviation from 20
+
+
+# --- what is tried -----------------------------------------------------------------------------------------------------
+
+
+def test_without_names_every_sampler_that_jumps_in_declared_evaluations_is_tried_once(run: Path) -> None:
+    left_out = dict[str, str]()
+    trials = ways.trials_of(open_run(run), None, [5, 9], torch.device("cpu"), left_out, lambda fraction, text: None)
+    tried = {trial.name for trial in trials}
+    suited = {
+        name
+        for name, kind in registry.every("sampler").items()
+        if kind().order is not None and kind().evaluations_per_step is not None
+    }
+    assert tried | left_out.keys() == suited
+    assert "euler" in left_out
+    assert left_out["euler"] == "its samples are those of ddim"
+    assert {"adams", "heun", "ddim", "stochastic-adams"} <= tried
+    assert any(trial.own for trial in trials)
+
+
+@pytest.mark.usefixtures("ticking")
+def test_a_sampler_that_dwells_is_tried_when_it_is_named(run: Path) -> None:
+    report = app.tune(run, n=64, evaluations=(6, 20), samplers=["annealed", "adams"])
+    assert "annealed" in {way.sampler for way in (*report.ways, *report.behind)}
+    for way in (*report.ways, *report.behind):
+        assert way.evaluations <= 20
+
+
+def test_a_way_that_is_not_finite_is_named_and_left_out(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = ways._step
+
+    def failing(gauge: Any, trial: Any, *rest: Any) -> float:
+        if trial.name == "heun":
+            raise NotFinite("got NaN in 1 of 8 samples, expected finite numbers: inspect the model")
+        return step(gauge, trial, *rest)
+
+    monkeypatch.setattr(ways, "_step", failing)
+    report = app.tune(run, **PLAIN)
+    assert report.left_out["heun, 3 levels"].startswith("got NaN")
+    assert "heun" not in {way.sampler for way in (*report.ways, *report.behind)}
+    assert "- heun, 3 levels: got NaN" in (run / "tuning.md").read_text()
+    before = contents(run)
+    with pytest.raises(ScorefieldError, match=r"finite samples from no way .*got NaN.*expected some"):
+        app.tune(run, **PLAIN | {"samplers": ("heun",)})
+    assert contents(run) == before
+
+
+# --- the default -------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_tuned_is_the_default_and_gives_the_bytes_of_naming_it(run: Path, tmp_path: Path) -> None:
+    """An optimised ladder among them, which is kept rather than made again."""
+    before = contents(run)
+    assert command("sample", run, "-n", 9, "--out", tmp_path / "before.npz") == 0
+    assert command("tune", run, "-n", 64, "--evaluations", "3,6", "--samplers", "adams,stochastic-adams") == 0
+    tuned, holds = tuned_of(open_run(run))
+    assert tuned is not None
+    assert holds
+    named = ("--sampler", tuned.sampler, "--steps", tuned.steps, *(("--ladder", tuned.ladder) if tuned.ladder else ()))
+    assert command("sample", run, "-n", 9, "--out", tmp_path / "default.npz") == 0
+    assert command("sample", run, "-n", 9, "--out", tmp_path / "named.npz", *named) == 0
+    default, by_name, untuned = (np.load(tmp_path / f"{name}.npz")["x"] for name in ("default", "named", "before"))
+    assert np.array_equal(default, by_name)
+    assert not np.array_equal(default, untuned)
+    report = app.sample(run, n=2, out=tmp_path / "few.npz")
+    assert report.evaluations == tuned.evaluations
+    after = contents(run)
+    assert {name: after[name] for name in before} == before  # config.json, the weights and all else
+    assert {"sampling.json", "tuning.json", "tuning.md", "tuning.png"} <= after.keys() - before.keys()
+
+
+def test_an_optimised_ladder_is_kept_with_the_default(run: Path) -> None:
+    opened = open_run(run)
+    sampler, times = choose_sampler(opened, "adams", 6, "optimised")
+    kept = {"sampler": "adams", "steps": 6, "ladder": "optimised", "times": times.tolist(), "evaluations": 6, "why": ""}
+    (run / "sampling.json").write_text(json.dumps(kept | {"model_sha256": opened.manifest["model_sha256"]}))
+    default, again = choose_sampler(opened, None, None)
+    assert default == sampler
+    assert torch.equal(times, again)
+    warm, _ = choose_sampler(opened, None, None, temperature=0.5), None  # for another field its own ladder is made
+    assert not torch.equal(warm[1], times)
+    named, own = choose_sampler(opened, "adams", None)
+    assert len(own) == opened.config.levels
+    assert named == opened.config.sampler
+
+
+def test_samples_are_the_same_whichever_of_them_is_the_first(run: Path) -> None:
+    opened = open_run(run)
+    sampler, ladder = choose_sampler(opened, "stochastic-adams", 5)
+    whole, part = draw(opened, 9, sampler, ladder), draw(opened, 4, sampler, ladder, start=5)
+    assert float((whole[5:] - part).abs().max()) < 1e-6  # float32 adds in another order in another batch
+
+
+def test_other_weights_are_sampled_as_their_recipe_says_with_a_note(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Training goes on from the tuned run as from any, and the default is measured again or not used."""
+    app.tune(run, **PLAIN)
+    own = open_run(run).config
+    assert len(app.inspect(run).sigmas) == app.inspect(run).tuned.times.__len__()  # type: ignore[union-attr]
+    report = app.train("two-moons", out=run, steps=9, resume=True)
+    assert (report.step, report.ended) == (9, "done")
+    sampler, ladder = choose_sampler(open_run(run), None, None)
+    assert (sampler, len(ladder)) == (own.sampler, own.levels)
+    assert command("inspect", run) == 0
+    said = " ".join(re.sub("[│ ]+", " ", capsys.readouterr().out).split())
+    assert "for weights that training has changed since" in said
+    app.tune(run, **PLAIN)
+    assert app.inspect(run).tuned_holds
+
+
+def test_forgetting_goes_back_to_the_recipes_own(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    app.tune(run, **PLAIN)
+    assert command("inspect", run) == 0
+    assert "tuned" in capsys.readouterr().out
+    assert command("tune", run, "--forget") == 0
+    assert "is gone" in capsys.readouterr().out
+    own = open_run(run).config
+    sampler, ladder = choose_sampler(open_run(run), None, None)
+    assert (sampler, len(ladder)) == (own.sampler, own.levels)
+    assert command("tune", run, "--forget") == 0
+    assert "was not tuned" in capsys.readouterr().out
+
+
+def test_a_damaged_default_is_refused_and_can_be_forgotten(run: Path) -> None:
+    (run / "sampling.json").write_text('{"sampler": "adams"}')
+    with pytest.raises(ScorefieldError, match=r"damaged .*sampling\.json.*tune again, or tune with --forget"):
+        app.sample(run, n=2)
+    assert app.forget_tuning(run) == run / "sampling.json"
+    app.sample(run, n=2)
+
+
+# --- what is written ---------------------------------------------------------------------------------------------------
+
+
+def test_the_files_hold_what_the_report_says(run: Path) -> None:
+    report = app.tune(run, **PLAIN)
+    assert [path.name for path in report.written] == ["sampling.json", "tuning.json", "tuning.md", "tuning.png"]
+    kept, measured = (json.loads((run / name).read_text()) for name in ("sampling.json", "tuning.json"))
+    assert kept["model_sha256"] == open_run(run).manifest["model_sha256"]
+    assert (kept["sampler"], kept["evaluations"]) == (report.chosen.sampler, report.chosen.evaluations)
+    assert len(kept["times"]) == report.chosen.levels
+    assert [way["figure"]["value"] for way in measured["ways"]] == [way.figure.value for way in report.ways]
+    text = (run / "tuning.md").read_text()
+    assert report.sentence in text
+    assert text.count("**chosen**") == 1
+    with Image.open(run / "tuning.png") as picture:
+        assert min(picture.size) > 300
+
+
+# --- the wrong thing ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--samplers", "adams,huen"), "did you mean 'heun'"),
+        (("-n", 10), "at least 64 samples"),
+        (("--evaluations", "1,5"), "numbers of at least 2"),
+        (("--evaluations", "few"), "whole numbers between commas"),
+        (("--within", "little"), "write 5% or 0.05"),
+        (("--within", "-5%"), "give 0 or more"),
+        (("--time", "soon"), "expected a duration"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_tuned_is_refused_before_the_work(
+    words: tuple[object, ...], says: str, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(run)
+    assert command("tune", run, *words) == 2
+    said = capsys.readouterr().err.strip()
+    assert says in said
+    assert len(said.splitlines()) == 1
+    assert contents(run) == before
+
+
+def test_a_run_whose_data_changed_or_are_gone_cannot_be_tuned(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).normal(size=(200, 2)).astype(np.float32)
+    np.save(tmp_path / "x.npy", rows)
+    app.train(str(tmp_path / "x.npy"), out=tmp_path / "run", steps=2, settings=("training.precision=float32",))
+    np.save(tmp_path / "x.npy", rows + 1)
+    with pytest.raises(ScorefieldError, match="differ from the run's"):
+        app.tune(tmp_path / "run", **PLAIN)
+    (tmp_path / "x.npy").unlink()
+    with pytest.raises(ScorefieldError, match="expected"):
+        app.tune(tmp_path / "run", **PLAIN)
+    assert not (tmp_path / "run" / "sampling.json").exists()
