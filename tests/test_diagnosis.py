@@ -130,7 +130,7 @@ def test_a_rotation_in_the_score_is_seen_as_curl() -> None:
 
 
 def test_the_training_set_by_heart_attains_the_optimum_to_the_last_digit_and_fails_on_held_out_examples() -> None:
-    train, held_out = of(MIXTURE, 60, 1), of(MIXTURE, 60, 2)
+    train, held_out = of(MIXTURE, 60, 1), of(MIXTURE, 400, 2)
     by_heart = GaussianMixture.empirical(train, NEAR)
     found = diagnose(by_heart, train, held_out, levels=6)
     assert found.optimum == found.training

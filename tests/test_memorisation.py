@@ -274,7 +274,7 @@ def test_duplicates_do_not_grow_with_the_number_of_samples() -> None:
 @pytest.mark.parametrize(
     ("gap", "overfits"), [(Estimate(0.02, 0.001), True), (Estimate(0.02, 0.01), False), (Estimate(-1.0, 0.01), False)]
 )
-def test_a_gap_between_held_out_and_training_loss_is_overfitting_from_five_standard_errors(
+def test_a_gap_between_held_out_and_training_loss_is_overfitting_from_four_standard_errors(
     gap: Estimate, overfits: bool
 ) -> None:
     found = memorisation(FRESH, TRAIN, HELD_OUT, gaps={"loss": gap})

@@ -54,9 +54,10 @@ CROWD = 10  # the neighbour whose distance says how crowded a place is
 LEAST = 2 * CROWD  # rows of each set
 SPARE = 6  # candidates beyond those asked for, whose order rounding in float32 may have turned
 ALPHA = 1e-3  # chance that new examples are called copies, over all spaces and disguises together
-CLEAR = 5.0  # standard errors that are no accident
+CLEAR = 4.0  # standard errors that are no accident: once in 30,000 times
 DISGUISED = 2000  # samples that are looked at in disguise, which costs as much again for each
 MODEL_SPACE = "model space"
+POINTS, QUERIES = 8192, 1024  # of a block: 32 MB of products
 Sets = tuple[Tensor, Tensor, Tensor]
 
 
@@ -181,7 +182,7 @@ def _checked(name: str, *sets: Tensor) -> Sets:
                 f"got {kind} of shape {tuple(one.shape[1:])} and training examples of {tuple(sets[1].shape[1:])} in {name}, "
                 "expected one shape: use one extractor"
             )
-        if not bool(one.isfinite().all()):
+        if not all(bool(some.isfinite().all()) for some in torch.split(one, POINTS)):
             raise NotFinite(f"got NaN or infinity in the {kind} in {name}, expected finite numbers: leave them out")
     samples, train, held_out = (flat(one) for one in sets)
     return samples, train, held_out
@@ -202,7 +203,7 @@ def neighbours(queries: Tensor, points: Tensor, count: int, *, among_themselves:
     Returns:
         Distances `(n, count)`, float64, ascending, and rows of the points `(n, count)`.
     """
-    centre = points.mean(dim=0, dtype=torch.float64)  # far from the origin the expanded square loses its digits
+    centre = points[:POINTS].double().mean(dim=0)  # far from the origin the expanded square loses its digits
     wanted = min(count + SPARE, len(points) - int(among_themselves))
     squares = torch.full((len(queries), wanted), torch.inf)
     rows = torch.zeros(len(queries), wanted, dtype=torch.int64)
@@ -227,9 +228,6 @@ def neighbours(queries: Tensor, points: Tensor, count: int, *, among_themselves:
         exact[some] = (points[rows[some]].double() - queries[some].double().unsqueeze(1)).square().sum(dim=2).sqrt()
     distance, order = exact.sort(dim=1, stable=True)
     return distance[:, :count], rows.gather(1, order)[:, :count]
-
-
-POINTS, QUERIES = 8192, 1024  # of a block: 32 MB of products
 
 
 def _ratio(distance: Tensor) -> Tensor:
