@@ -59,7 +59,7 @@ def resized(images: Tensor, height: int, width: int) -> Tensor:
 
     Reference: Parmar, Zhang, Zhu (2022), "On aliased resizing and surprising subtleties in GAN evaluation", arXiv 2104.11222.
 
-    >>> resized(torch.full((1, 1, 9, 5), 7, dtype=torch.uint8), 4, 4).unique()
+    >>> resized(torch.full((1, 1, 9, 5), 7, dtype=torch.uint8), 4, 4).round().unique()
     tensor([7.])
     """
     images = images.float()

@@ -132,7 +132,11 @@ def train_without_labels(
     The images, shrunk to 8 x 8 pixels, are whitened: their first 32 principal components, each brought to variance 1, so that
     fine detail counts as much as brightness. k-means divides them into clusters, and those stand for classes.
 
-    It was chosen by measurement.
+    It was chosen by measurement, on digits, MNIST and CIFAR-10: the Frechet distance must grow with noise, with blur and with
+    every dropped class, and rank 18 spoiled sets as the labelled judge does. It grows on all three, and the rank correlations
+    are 0.90, 0.89 and 0.82. Clusters of pixels that are not whitened have 0.95 on MNIST, but 0.65 on CIFAR, where they hardly
+    see blur; an untrained network (0.69 on MNIST) and one that tells rotations (0.87 on CIFAR) lose the order of the dropped
+    classes.
 
     Args:
         images: `(n, channels, height, width)` in [-1, 1].
