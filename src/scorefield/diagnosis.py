@@ -11,7 +11,8 @@ With x_t = alpha·x0 + sigma·noise and n(x_t) = -sigma·score(x_t), the field's
                     that is c times too long has 1 + 2·c·(c - 1)·E‖n‖²/d. Estimated as 1 + 2·E n·(n - noise)/d, whose mean
                     is the same and whose error is smaller. By lengthening or shortening n the loss could fall by
                     (E n·(n - noise))²/(d·E‖n‖²): `miscalibrated`.
-    curl            how far the score is from being a gradient, 0 to 1: no density has a score with curl.
+    curl            how far the score is from being a gradient, 0 to 1: no density has a score with curl, though a sampler that
+                    follows one may do well (Horvat and Pfister 2024).
     error           E‖sigma·(score - exact score)‖²/d, where an exact field is known.
 
 References: Vincent (2011), "A connection between score matching and denoising autoencoders". Robbins (1956) and Miyasawa (1961)

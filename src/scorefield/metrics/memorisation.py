@@ -33,7 +33,7 @@ What cannot be seen: distances see what their space sees. In pixels a copy moved
 so images are also compared
 mirrored and moved. Features see through what they ignore. (What was learned from the training examples treats them as known,
 so `drawn` counts in model space only.) A few copies hide where few examples are held out: with m of
-them, a share of less than about 9/m of the samples, and blurred copies are not seen at all.
+them, a share of less than about 10/m of the samples, however many those are, and blurred copies are not seen at all.
 """
 
 from __future__ import annotations
@@ -281,15 +281,15 @@ def _copied(near: Tensor, control: Tensor, usual: Tensor, level: float) -> tuple
     """
     n, m, edges = len(near), len(usual), usual.sort().values
     tried = [k for k in (0, 1, 3, 10, 30, 100, 300) if k <= m // 20]
-    found = Estimate(0.0, 0.0), 1.0
+    found = []
     for k in tried:
         hits, alike = int((near < edges[k]).sum()), int((control < edges[k]).sum())
         chance = min(1.0, len(tried) * max(_before(hits, n, k, m), _heads(hits, hits + alike)))
-        if chance < found[1]:
-            share, expected = hits / n, k / m
-            error = math.sqrt(share * (1 - share) / n + expected * (1 - expected) / m)
-            found = Estimate(max(0.0, share - expected), error), chance
-    return found if found[1] < level else (Estimate(0.0, found[0].standard_error), found[1])
+        share, expected = (hits + 1) / (n + 2), (k + 1) / (m + 2)  # none seen is not none there
+        error = math.sqrt(share * (1 - share) / n + expected * (1 - expected) / m)
+        found.append((chance, max(0.0, hits / n - k / m), error))
+    chance, share, error = min(found)
+    return Estimate(share if chance < level else 0.0, error), chance
 
 
 def _choose(n: int, k: int) -> float:
