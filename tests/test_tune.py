@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import re
@@ -42,13 +41,6 @@ def run(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "moons"))
 
 
-@pytest.fixture
-def ticking(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock by which every draw takes a second."""
-    seconds = itertools.count()
-    monkeypatch.setattr(ways.time, "perf_counter", lambda: float(next(seconds)))
-
-
 def command(*words: object) -> int:
     try:
         main([str(word) for word in words])
@@ -67,14 +59,17 @@ def average(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def planted(monkeypatch: pytest.MonkeyPatch, values: dict[tuple[str, int], float]) -> None:
-    """Give ways figures of our own, (sampler, levels) -> value; alike for all seeds but for a thousandth."""
+    """Give ways figures of our own, (sampler, levels) -> value, and evaluations that take a second.
+
+    The figures are alike for all seeds but for a thousandth.
+    """
     step = ways._step
 
     def marked(gauge: Any, trial: Any, *rest: Any) -> float:
-        taken = step(gauge, trial, *rest)
+        step(gauge, trial, *rest)
         value = values.get((trial.name, len(trial.times)), 9.0)
         trial.seen[-1] = torch.full_like(trial.seen[-1], value) + 1e-3 * torch.randn_like(trial.seen[-1])
-        return taken
+        return 1.0
 
     monkeypatch.setattr(ways, "_step", marked)
     average(monkeypatch)
@@ -122,7 +117,6 @@ def test_a_report_chooses_from_the_front_something_that_is_not_beaten(run: Path)
         ({("heun", 3): 1.0, ("ddim", 3): 1.0, ("ancestral", 6): 0.2}, ("ancestral", 6)),
     ],
 )
-@pytest.mark.usefixtures("ticking")
 def test_a_planted_best_is_chosen_and_a_cheaper_one_within_the_loss_before_it(
     values: dict[tuple[str, int], float], expected: tuple[str, int], run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,7 +125,6 @@ def test_a_planted_best_is_chosen_and_a_cheaper_one_within_the_loss_before_it(
     assert (chosen.sampler, chosen.levels) == expected
 
 
-@pytest.mark.usefixtures("ticking")
 def test_a_larger_loss_may_be_stated(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planted(monkeypatch, {("heun", 3): 1.0, ("ddim", 3): 1.10})
     chosen = app.tune(run, **PLAIN, within=0.2).chosen
@@ -180,7 +173,6 @@ def test_without_names_every_sampler_that_jumps_in_declared_evaluations_is_tried
     assert any(trial.own for trial in trials)
 
 
-@pytest.mark.usefixtures("ticking")
 def test_a_sampler_that_dwells_is_tried_when_it_is_named(run: Path) -> None:
     report = app.tune(run, n=64, evaluations=(6, 20), samplers=["annealed", "adams"])
     assert "annealed" in {way.sampler for way in (*report.ways, *report.behind)}

@@ -5,9 +5,10 @@ the run's held-out data: the Frechet distance on the features that `evaluate` us
 coordinates for everything else.
 
 Successive halving: after an eighth of the samples the half of the ways that is nearest to the front goes on, after a quarter
-half of those, and so on, so that every doubling costs no more than half of the first eighth. A way's distance to the front is
-its figure less the smallest figure of all ways that take no more evaluations. The Frechet distance of few samples is mostly its
-own bias, so that images are judged by the kernel distance until all samples are drawn: it has none.
+half of those, and so on, so that every doubling costs no more than half of the first eighth; the front itself always goes on. A
+way's distance to the front is its figure less the smallest figure of all ways that take no more evaluations. The Frechet
+distance of few samples is mostly its own bias, so that images are judged by the kernel distance until all samples are drawn: it
+has none.
 
 Seconds are measured on batches that all ways draw in turn, so that a machine that is busy for a while slows all of them, and a
 way's are relative to the median of its round.
@@ -227,10 +228,10 @@ def affordable(run: Run, trials: list[Trial], most: int, seconds: float, device:
 
 
 def _nearest_half(trials: list[Trial]) -> list[Trial]:
-    """Return the half that is nearest to the front, at equal distance the cheaper, and the recipe's own."""
+    """Return the half that is nearest to the front, the whole front, and the recipe's own."""
     gaps = [t.figure.value - min(o.figure.value for o in trials if o.evaluations <= t.evaluations) for t in trials]
     order = sorted(range(len(trials)), key=lambda i: (gaps[i], trials[i].evaluations, i))
-    kept = {*order[: math.ceil(len(trials) / 2)], *(i for i, trial in enumerate(trials) if trial.own)}
+    kept = {*order[: math.ceil(len(trials) / 2)], *(i for i, trial in enumerate(trials) if trial.own or gaps[i] == 0)}
     return [trial for i, trial in enumerate(trials) if i in kept]
 
 
