@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from PIL.Image import Image
@@ -27,11 +27,13 @@ from scorefield.app.likelihood import measured
 from scorefield.app.reference import LEAST, Reference, reference_of, to_bytes
 from scorefield.app.report import QualityReport, Rival, page, plain, quality_table
 from scorefield.app.stages import Stages, Watch, quiet
+from scorefield.data.columns import decode
 from scorefield.diagnosis import Diagnosis, diagnose
 from scorefield.errors import ScorefieldError
 from scorefield.levels import thin
 from scorefield.metrics.base import Estimate
 from scorefield.metrics.features import Learned
+from scorefield.metrics.marginals import Comparison, compare
 from scorefield.metrics.memorisation import MODEL_SPACE, Memorisation, memorisation
 from scorefield.runs import Run, open_run
 from scorefield.samplers import Moment
@@ -125,6 +127,7 @@ def evaluate(
     seen = (sets[0]["features"], sets[1]["features"], sets[2]["features"])
     features_of = {reference.extractor.name: seen} if opened.kind == "image" else None
     found = memorisation(samples, known, held_out, features=features_of, gaps=_gaps(diagnosis))
+    marginals, real_marginals = _marginals(reference, raw)
     report = QualityReport(
         run=opened.path.name,
         samples=n,
@@ -152,7 +155,8 @@ def evaluate(
         memorisation=found,
         likelihood=likelihood,
         diagnosis=diagnosis,
-        marginals=None,
+        marginals=marginals,
+        real_marginals=real_marginals,
         rival=rival,
         verdict=(),
         left_out=tuple(left_out),
@@ -257,10 +261,31 @@ def _pictures(
 
 
 def _levels(found: Diagnosis) -> Image:
-    curves = {"training examples": found.training, "held-out examples": found.held_out}
+    """Return the plot of a diagnosis."""
+    losses = {"training examples": found.training, "held-out examples": found.held_out}
     if found.optimum is not None:
-        curves["memorising optimum, on training examples"] = found.optimum
-    return pictures.loss_by_level(found.noise, curves, "error of the score by noise level")
+        losses["memorising optimum, on training examples"] = found.optimum
+    measures = {
+        "calibration - 1": ([value - 1 for value in found.calibration], found.calibration_error),
+        "curl": (found.curl, found.curl_error),
+    }
+    return pictures.diagnosis(found.noise, losses, measures, "error of the score by noise level")
+
+
+def _marginals(reference: Reference, raw: Tensor) -> tuple[Comparison | None, Comparison | None]:
+    """Compare the columns of vectors and tables: of the samples, and of as many training examples."""
+    data = reference.data
+    if data.kind not in ("vector", "table"):
+        return None, None
+
+    def columns(rows: Tensor) -> dict[str, list[Any]]:
+        if data.columns is not None:
+            return decode(rows, data.columns)
+        return {f"x{i + 1}": column.tolist() for i, column in enumerate(rows.double().mT[:COLUMNS])}
+
+    real = columns(data.held_out[reference.held_out_rows])
+    known = data.train[thin(len(data.train), len(raw))]
+    return compare(columns(raw), real), compare(columns(known), real)
 
 
 def verdict(report: QualityReport) -> tuple[str, ...]:

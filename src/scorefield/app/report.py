@@ -16,6 +16,7 @@ from scorefield import pictures
 from scorefield.app.likelihood import LikelihoodReport
 from scorefield.diagnosis import Diagnosis
 from scorefield.metrics.base import Estimate
+from scorefield.metrics.marginals import Comparison
 from scorefield.metrics.memorisation import Memorisation
 
 
@@ -59,7 +60,8 @@ class QualityReport:
         memorisation: whether samples are copies of training examples.
         likelihood: of held-out examples; None where it does not apply.
         diagnosis: where in the noise the score is wrong.
-        marginals: columns and correlations, of vectors and tables.
+        marginals, real_marginals: columns and correlations, of vectors and tables: of the samples, and of as many different
+            training examples.
         rival: what the samples were compared with, if anything.
         verdict: what all that says, in sentences.
         left_out: what was not measured, and why.
@@ -86,7 +88,8 @@ class QualityReport:
     memorisation: Memorisation
     likelihood: LikelihoodReport | None
     diagnosis: Diagnosis | None
-    marginals: Any
+    marginals: Comparison | None
+    real_marginals: Comparison | None
     rival: Rival | None
     verdict: tuple[str, ...]
     left_out: tuple[str, ...]
@@ -110,7 +113,21 @@ def copying(report: QualityReport) -> list[list[str]]:
 
 
 def columns(report: QualityReport) -> list[list[str]]:
-    return []
+    """Return how far columns and correlations are from the real ones as rows of a table, its header first; empty of images."""
+    found, real = report.marginals, report.real_marginals
+    if found is None or real is None:
+        return []
+    rows = [["column", "measure", "samples", "real"]]
+    for name, one in found.columns.items():
+        measure = "Kolmogorov-Smirnov" if one.kind == "number" else "total variation"
+        rows.append([name, measure, str(one.distance), f"{real.columns[name].distance.value:.3g}"])
+        if one.kind == "number" and max(one.missing.value, real.columns[name].missing.value) > 0:
+            rows.append([name, "share missing, difference", str(one.missing), f"{real.columns[name].missing.value:.3g}"])
+    if found.largest is not None and found.mean is not None and real.largest is not None and real.mean is not None:
+        pair = " and ".join(found.pair or ())
+        rows.append(["all pairs", "correlation, mean difference", str(found.mean), f"{real.mean.value:.3g}"])
+        rows.append([pair, "correlation, largest difference", str(found.largest), f"{real.largest.value:.3g}"])
+    return rows
 
 
 def _percent(share: Estimate) -> str:
