@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from scipy.stats import spearmanr
@@ -313,6 +314,19 @@ def test_a_damaged_file_of_features_is_refused_in_a_sentence(
     with pytest.raises(ScorefieldError, match="which does not open as features") as refusal:
         load(path)
     assert "\n" not in str(refusal.value)
+
+
+def test_features_with_nan_among_their_weights_are_refused(small: dict[str, Extractor], tmp_path: Path) -> None:
+    assert isinstance(small["labelled"], Learned)
+    path = tmp_path / "data.safetensors"
+    save(small["labelled"], path)
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    weights = load_tensors(path.read_bytes())
+    weights["head.bias"][3] = torch.nan
+    path.write_bytes(save_tensors(weights, metadata=metadata))
+    with pytest.raises(NotFinite, match="got NaN or infinity in the weight head.bias of"):
+        open_extractor(path)
 
 
 def test_a_missing_file_is_refused_in_a_sentence(tmp_path: Path) -> None:
