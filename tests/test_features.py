@@ -325,7 +325,7 @@ def test_features_with_nan_among_their_weights_are_refused(small: dict[str, Extr
     weights = load_tensors(path.read_bytes())
     weights["head.bias"][3] = torch.nan
     path.write_bytes(save_tensors(weights, metadata=metadata))
-    with pytest.raises(NotFinite, match="got NaN or infinity in the weight head.bias of"):
+    with pytest.raises(NotFinite, match=r"got NaN or infinity in the weight head\.bias of"):
         open_extractor(path)
 
 
