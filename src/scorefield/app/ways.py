@@ -19,6 +19,7 @@ Reference: Jamieson, Talwalkar (2016), "Non-stochastic best arm identification a
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Sequence
@@ -57,7 +58,7 @@ def named(sampler: str, ladder: str | None) -> str:
     return f"{sampler} ({ladder} ladder)" if ladder else sampler
 
 
-@dataclass
+@dataclass(eq=False)
 class Trial:
     """A way of sampling under measurement.
 
@@ -181,7 +182,7 @@ def trials_of(
     """
     own, kinds = registry.name_of("sampler", run.config.sampler), registry.every("sampler")
     samplers = {name: run.config.sampler if name == own else kinds[name]() for name in names or kinds}
-    if names is None:
+    if not names:
         samplers = {name: sampler for name, sampler in samplers.items() if _suits(sampler)}
         samplers = {name: samplers[name] for name in _different(run, samplers, min(budgets), device, left_out)}
     wanted = list[tuple[str, int, str | None]]()
@@ -221,7 +222,8 @@ def affordable(run: Run, trials: list[Trial], most: int, seconds: float, device:
     quick, rate = min(trials, key=lambda trial: trial.work), math.inf
     for _ in range(2):  # the first time is longer
         began = time.perf_counter()
-        draw(run, 32, quick.sampler, quick.times, device=device)
+        with contextlib.suppress(ScorefieldError):  # not finite: the race says so
+            draw(run, 32, quick.sampler, quick.times, device=device)
         rate = min(rate, (time.perf_counter() - began) / (32 * quick.work))
     whole = SHARE * sum(trial.work for trial in trials) * rate
     return next((n for n in (most, most // 2, most // 4) if whole * n <= seconds), most // 8)
