@@ -62,14 +62,14 @@ def test_neighbours_are_those_of_all_pairs_of_differences_whatever_the_blocks(
     if among:
         apart.fill_diagonal_(math.inf)
     expected, rows = apart.sort(dim=1)
-    distance, found = neighbours(queries, points, 4, among_themselves=among)
+    distance, found = neighbours(queries, points, 4, own=torch.arange(150) if among else None)
     assert torch.equal(found, rows[:, :4])
     assert torch.equal(distance, expected[:, :4])
 
 
 def test_an_example_that_is_there_twice_is_its_twins_neighbour_and_never_its_own() -> None:
     points = torch.cat([_normal(30, 3), _normal(30, 3)])
-    distance, rows = neighbours(points, points, 1, among_themselves=True)
+    distance, rows = neighbours(points, points, 1, own=torch.arange(60))
     assert distance.abs().max() == 0
     assert torch.equal(rows[:, 0], torch.arange(60).roll(30))
 

@@ -19,9 +19,10 @@ data set. Three questions can be answered without such traps.
             much nearer the nearest is than the place is crowded. It has no unit; blurred samples and ones off the data have
             r close to 1, copies have r close to 0. Held-out examples show how new ones lie: of n' new samples, c have an r
             below the (k + 1)-th smallest of the m held-out ones with the probability of drawing c marbles of one colour
-            before k + 1 of another, a negative hypergeometric, exact for every data set. k = 0, 1, 3, 10, ... are tried and
-            paid for (Bonferroni). Samples that are not like the data but new are guarded by their own control: their ratios to
-            the *held-out* set, to which they can owe nothing, must not be as small as often (a sign test).
+            before k + 1 of another, a negative hypergeometric, exact for every data set. k = 0, 1, 3, 10, ... are tried, and
+            tried again with training examples, each left out of its set, beside the held-out ones, which may be few; all of
+            that is paid for (Bonferroni). Samples that are not like the data but new are guarded by their own control: their
+            ratios to the *held-out* set, to which they can owe nothing, must not be as small as often (a sign test).
 
   duplicates  Samples nearer to another sample than the closest pair of held-out examples, in sets of equal size.
 
@@ -29,11 +30,10 @@ The statistic of Meehan, Chaudhuri and Dasgupta (2020), "A non-parametric test t
 arXiv 2004.05675, z of the Mann-Whitney test that samples are as far from the training set as held-out examples are, is reported
 beside them; no verdict rests on it, because it takes every blurred set for a copy and overlooks copies among worse samples.
 
-What cannot be seen: distances see what their space sees. In pixels a copy moved by one pixel or mirrored is another picture;
-so images are also compared
-mirrored and moved. Features see through what they ignore. (What was learned from the training examples treats them as known,
-so `drawn` counts in model space only.) A few copies hide where few examples are held out: with m of
-them, a share of less than about 10/m of the samples, however many those are, and blurred copies are not seen at all.
+What cannot be seen: distances see what their space sees. In pixels a copy that is mirrored or moved by one pixel is another
+picture, so images are compared in these disguises too; features see through whatever they ignore. (Features that were learned
+from the training examples know those, so `drawn` counts in model space only.) Blurred copies are not seen, nor are fewer than
+about 15 copies.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ LEAST = 2 * CROWD  # rows of each set
 SPARE = 6  # candidates beyond those asked for, whose order rounding in float32 may have turned
 ALPHA = 1e-3  # chance that new examples are called copies, over all spaces and disguises together
 CLEAR = 4.0  # standard errors that are no accident: once in 30,000 times
+CONTROLS = 5000  # training examples that show, beside the held-out ones, how new ones lie
 DISGUISED = 2000  # samples that are looked at in disguise, which costs as much again for each
 MODEL_SPACE = "model space"
 POINTS, QUERIES = 8192, 1024  # of a block: 32 MB of products
@@ -161,11 +162,12 @@ def memorisation(
     views = _disguises(samples[:: math.ceil(len(samples) / DISGUISED)]) if samples.ndim == 4 else {}
     level = ALPHA / (len(rows) + len(views))
     usual = {name: neighbours(held, known, CROWD)[0] for name, (_, known, held) in rows.items()}
-    found = {name: _closeness(*sets, usual[name], level=level, pairs=pairs) for name, sets in rows.items()}
+    others = {name: _left_out(known) for name, (_, known, _) in rows.items()}
+    found = {name: _closeness(*sets, usual[name], others[name], level=level, pairs=pairs) for name, sets in rows.items()}
     disguised = {}
     for name, view in views.items():
         near, control = (_ratio(neighbours(flat(view), flat(some), CROWD)[0]) for some in (train, held_out))
-        disguised[name] = _copied(near, control, _ratio(usual[MODEL_SPACE]), level)[0]
+        disguised[name] = _copied(near, control, _ratio(usual[MODEL_SPACE]), others[MODEL_SPACE], level)[0]
     return _verdict(found, disguised, dict(gaps or {}), sizes[MODEL_SPACE])
 
 
@@ -191,20 +193,20 @@ def _checked(name: str, *sets: Tensor) -> Sets:
 # --- neighbours -------------------------------------------------------------------------------------------------------
 
 
-def neighbours(queries: Tensor, points: Tensor, count: int, *, among_themselves: bool = False) -> tuple[Tensor, Tensor]:
+def neighbours(queries: Tensor, points: Tensor, count: int, *, own: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Return the nearest points of every query, in blocks: float32 products find the candidates, float64 differences decide.
 
     Args:
         queries: `(n, d)`.
         points: `(m, d)`.
         count: how many, < m.
-        among_themselves: the queries are the points: nobody is its own neighbour.
+        own: rows of the points that the queries are, `(n,)`, where they are some: nobody is its own neighbour.
 
     Returns:
         Distances `(n, count)`, float64, ascending, and rows of the points `(n, count)`.
     """
     centre = points[:POINTS].double().mean(dim=0)  # far from the origin the expanded square loses its digits
-    wanted = min(count + SPARE, len(points) - int(among_themselves))
+    wanted = min(count + SPARE, len(points) - int(own is not None))
     squares = torch.full((len(queries), wanted), torch.inf)
     rows = torch.zeros(len(queries), wanted, dtype=torch.int64)
     for first in range(0, len(points), POINTS):
@@ -214,10 +216,9 @@ def neighbours(queries: Tensor, points: Tensor, count: int, *, among_themselves:
             some = slice(start, start + QUERIES)
             near = (queries[some].double() - centre).float()
             apart = torch.addmm(half, near, block.mT, alpha=-1)  # |x - p|²/2 less |x|²/2, the same for all points
-            if among_themselves:
-                own = torch.arange(start, start + len(near))
-                inside = (own >= first) & (own < first + len(block))
-                apart[inside, own[inside] - first] = torch.inf
+            if own is not None:
+                inside = (own[some] >= first) & (own[some] < first + len(block))
+                apart[inside, own[some][inside] - first] = torch.inf
             best, columns = apart.topk(min(wanted, len(block)), largest=False)
             best, columns = torch.cat([squares[some], best], dim=1), torch.cat([rows[some], columns + first], dim=1)
             squares[some], order = best.topk(wanted, largest=False)
@@ -235,14 +236,22 @@ def _ratio(distance: Tensor) -> Tensor:
     return torch.where(distance[:, -1] > 0, distance[:, 0] / distance[:, -1], 1.0)
 
 
+def _left_out(train: Tensor) -> Tensor:
+    """Return the ratios of some training examples, each to the training set without it."""
+    rows = torch.arange(0, len(train), math.ceil(len(train) / CONTROLS))
+    return _ratio(neighbours(train[rows], train, min(CROWD, len(train) - 1), own=rows)[0])
+
+
 # --- one space --------------------------------------------------------------------------------------------------------
 
 
-def _closeness(samples: Tensor, train: Tensor, held_out: Tensor, usual: Tensor, *, level: float, pairs: int) -> Closeness:
+def _closeness(
+    samples: Tensor, train: Tensor, held_out: Tensor, usual: Tensor, others: Tensor, *, level: float, pairs: int
+) -> Closeness:
     near, where = neighbours(samples, train, CROWD)
     other, there = neighbours(samples, held_out, CROWD)
     ratio = _ratio(near)
-    copied, chance = _copied(ratio, _ratio(other), _ratio(usual), level)
+    copied, chance = _copied(ratio, _ratio(other), _ratio(usual), others, level)
     order = ratio.argsort(stable=True)[:pairs].tolist()
     duplicates, own = _duplicates(samples, held_out)
     return Closeness(
@@ -270,20 +279,24 @@ def _drawn(near: Tensor, where: Tensor, other: Tensor, there: Tensor, n: int, m:
     return Estimate(surplus * pool / m, math.sqrt(variance) / total * pool / m)
 
 
-def _copied(near: Tensor, control: Tensor, usual: Tensor, level: float) -> tuple[Estimate, float]:
+def _copied(near: Tensor, control: Tensor, usual: Tensor, others: Tensor, level: float) -> tuple[Estimate, float]:
     """Return the share of copies and the chance of as many among new samples.
 
     Args:
         near: ratios of the samples to the training set, `(n,)`.
         control: of the samples to the held-out set, `(n,)`.
         usual: of the held-out examples to the training set, `(m,)`.
+        others: of training examples, each to the others.
         level: below which chance is no explanation.
     """
-    n, m, edges = len(near), len(usual), usual.sort().values
-    tried = [k for k in (0, 1, 3, 10, 30, 100, 300) if k <= m // 20]
+    n = len(near)
+    tried = [
+        (k, real) for real in (usual, torch.cat([usual, others])) for k in (0, 1, 3, 10, 30, 100, 300) if k <= len(real) // 20
+    ]
     found = []
-    for k in tried:
-        hits, alike = int((near < edges[k]).sum()), int((control < edges[k]).sum())
+    for k, real in tried:
+        m, edge = len(real), real.kthvalue(k + 1).values
+        hits, alike = int((near < edge).sum()), int((control < edge).sum())
         chance = min(1.0, len(tried) * max(_before(hits, n, k, m), _heads(hits, hits + alike)))
         share, expected = (hits + 1) / (n + 2), (k + 1) / (m + 2)  # none seen is not none there
         error = math.sqrt(share * (1 - share) / n + expected * (1 - expected) / m)
@@ -324,9 +337,10 @@ def _mann_whitney(x: Tensor, y: Tensor) -> float:
 def _duplicates(samples: Tensor, held_out: Tensor) -> tuple[Estimate, float]:
     """Return the share of samples at most as far from another as the closest held-out pair, in sets of equal size."""
     size = min(len(samples), len(held_out))
-    own = neighbours(held_out[:size], held_out[:size], 1, among_themselves=True)[0][:, 0]
+    rows = torch.arange(size)
+    own = neighbours(held_out[:size], held_out[:size], 1, own=rows)[0][:, 0]
     sets = [samples[first : first + size] for first in range(0, len(samples) - size + 1, size)]
-    close = torch.cat([neighbours(one, one, 1, among_themselves=True)[0][:, 0] for one in sets]) <= own.min()
+    close = torch.cat([neighbours(one, one, 1, own=rows)[0][:, 0] for one in sets]) <= own.min()
     share = float(close.double().mean())
     return Estimate(share, math.sqrt(share * (1 - share) / len(close))), float((own <= own.min()).double().mean())
 
