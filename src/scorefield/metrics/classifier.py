@@ -14,7 +14,7 @@ table are its coordinates.
 The standard error is over draws of the samples: that of independent answers, or what the folds' accuracies say, where they
 differ by more; answers of one fold share a classifier.
 
-Reference: Lopez-Paz, Oquab (2017), "Revisiting classifier two-sample tests", arXiv 1610.06545. Williams, Seeger (2001), "Using
+References: Lopez-Paz, Oquab (2017), "Revisiting classifier two-sample tests", arXiv 1610.06545. Williams, Seeger (2001), "Using
 the Nystrom method to speed up kernel machines". Geurts, Ernst, Wehenkel (2006), "Extremely randomized trees".
 """
 
@@ -32,7 +32,7 @@ from scorefield.randomness import Noise, stream_of
 from scorefield.registry import register
 
 FOLDS = 5
-MOST = 2000  # examples of each set: the error is then 0.008, and half a minute is enough at any dimension
+MOST = 2000  # examples of each set: the error is then 0.008, and the time a few seconds
 CENTRES = 200  # of the Gaussian kernel
 TREES = 50
 SEED = stream_of("c2st") % 2**32  # all that scikit-learn takes
