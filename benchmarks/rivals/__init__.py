@@ -2,7 +2,7 @@
 
     train(x, seconds, seed) -> Trained        x: images in [-1, 1], `(n, 1, height, width)`
 
-A rival has exactly `seconds` of processor time for its training, on one thread; everything else (network, optimiser, schedule) is its own
+A rival has `seconds` of processor time to train, on one thread; everything else (network, optimiser, schedule) is its own
 choice, made for a budget of minutes. On the way it leaves copies of itself, from which samples can be drawn afterwards: to look
 while it trains would cost it time.
 """
@@ -51,7 +51,7 @@ class Trained:
 
 @dataclass
 class Budget:
-    """A training's clock, of processor time: yields (fraction spent, a batch) until the time is over, and copies the network on the way."""
+    """A training's clock, of processor time: yields the fraction spent and a batch, and copies the network on the way."""
 
     seconds: float
     batch: int

@@ -15,6 +15,8 @@ Mordatch (2019), "Implicit generation and modeling with energy-based models", ar
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -57,7 +59,7 @@ class Scalar(nn.Module):
         return phi[:, 0]
 
 
-def drawer(steps: int) -> object:
+def drawer(steps: int) -> Callable[[nn.Module, int, int], Tensor]:
     """Return the function that draws by annealed Langevin dynamics, `steps` a level."""
 
     def draw(network: nn.Module, n: int, seed: int) -> Tensor:
