@@ -150,6 +150,10 @@ def test_a_fiftieth_of_copies_is_caught_where_a_thousand_are_held_out() -> None:
     assert found.spaces["model space"].copied.value == pytest.approx(0.02, abs=0.005)
 
 
+def test_a_tenth_of_copies_is_caught_where_only_a_hundred_are_held_out() -> None:
+    assert memorisation(_mixed(0.1), TRAIN, HELD_OUT[:100]).copies
+
+
 def test_a_copy_of_the_training_set_is_drawn_to_it_wholly_and_nothing_else_in_the_set_is_known() -> None:
     found = judge(SOURCES).spaces["model space"]
     assert found.drawn.value == pytest.approx(1, abs=1e-12)

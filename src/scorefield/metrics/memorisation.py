@@ -30,10 +30,9 @@ The statistic of Meehan, Chaudhuri and Dasgupta (2020), "A non-parametric test t
 arXiv 2004.05675, z of the Mann-Whitney test that samples are as far from the training set as held-out examples are, is reported
 beside them; no verdict rests on it, because it takes every blurred set for a copy and overlooks copies among worse samples.
 
-What cannot be seen: distances see what their space sees. In pixels a copy that is mirrored or moved by one pixel is another
-picture, so images are compared in these disguises too; features see through whatever they ignore. (Features that were learned
-from the training examples know those, so `drawn` counts in model space only.) Blurred copies are not seen, nor are fewer than
-about 15 copies.
+What cannot be seen: distances see what their space sees. In pixels a copy that is mirrored or moved is another one, so images
+are compared in these disguises too; features see through whatever they ignore. (Those learned from the training examples know
+them, so `drawn` counts in model space only.) Blurred copies are not seen, nor are fewer than about 15 copies.
 """
 
 from __future__ import annotations
@@ -186,8 +185,7 @@ def _checked(name: str, *sets: Tensor) -> Sets:
             )
         if not all(bool(some.isfinite().all()) for some in torch.split(one, POINTS)):
             raise NotFinite(f"got NaN or infinity in the {kind} in {name}, expected finite numbers: leave them out")
-    samples, train, held_out = (flat(one) for one in sets)
-    return samples, train, held_out
+    return flat(sets[0]), flat(sets[1]), flat(sets[2])
 
 
 # --- neighbours -------------------------------------------------------------------------------------------------------
@@ -239,7 +237,7 @@ def _ratio(distance: Tensor) -> Tensor:
 def _left_out(train: Tensor) -> Tensor:
     """Return the ratios of some training examples, each to the training set without it."""
     rows = torch.arange(0, len(train), math.ceil(len(train) / CONTROLS))
-    return _ratio(neighbours(train[rows], train, min(CROWD, len(train) - 1), own=rows)[0])
+    return _ratio(neighbours(train[rows], train, CROWD, own=rows)[0])
 
 
 # --- one space --------------------------------------------------------------------------------------------------------
@@ -394,8 +392,7 @@ def _verdict(
     extra = plain.duplicates.value - plain.duplicates_held_out
     if extra > max(0.01, CLEAR * plain.duplicates.standard_error):
         sentence += f"; {_percent(plain.duplicates)} of the samples are nearer to each other than any two held-out examples are"
-    n, training, held_out = sizes
-    return Memorisation(worst.value > 0, known or bool(wide), sentence, n, training, held_out, spaces, disguised, gaps)
+    return Memorisation(worst.value > 0, known or bool(wide), sentence, sizes[0], sizes[1], sizes[2], spaces, disguised, gaps)
 
 
 def _percent(share: Estimate) -> str:
