@@ -214,9 +214,10 @@ def pareto(
     for label, seconds, value, error, on, chosen in points:
         colour = "tab:red" if chosen else "tab:blue" if on else "0.6"
         axes.errorbar(seconds, value, error, fmt="*" if chosen else "o", ms=13 if chosen else 5, color=colour, elinewidth=0.6)
-        if on:  # beside the point, towards the middle of the picture
+        if on:  # towards the middle of the picture, neighbours above and below the line
             side, shift = ("left", 8) if seconds <= middle else ("right", -8)
-            axes.annotate(label, (seconds, value), (shift, -11), textcoords="offset points", ha=side, fontsize=8, color=colour)
+            place = (shift, 5 if front.index((seconds, value)) % 2 else -11)
+            axes.annotate(label, (seconds, value), place, textcoords="offset points", ha=side, fontsize=8, color=colour)
     axes.axhline(floor, color="0.5", ls=":", lw=1)
     where = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right", "fontsize": 8, "color": "0.4"}
     axes.annotate("real data", (1, floor), (-3, 3), **where)
