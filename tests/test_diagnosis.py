@@ -224,3 +224,10 @@ def test_the_picture_has_a_panel_for_the_losses_and_one_for_every_other_measure(
     plots = [pictures.diagnosis(found.noise, losses, measures, "a field") for measures in (one, two, two)]
     assert plots[0].height < plots[1].height
     assert plots[1].tobytes() == plots[2].tobytes()
+
+
+def test_the_optimum_knows_classes_of_which_no_example_is_looked_at() -> None:
+    """Ten classes of one point each and two examples looked at: each has its own point as its optimum, whose loss is 0."""
+    x = GAUSSIAN.sample(Noise(range(10)))
+    found = diagnose(GAUSSIAN, x, of(GAUSSIAN, 10, 1), labels=(torch.arange(10), torch.arange(10)), levels=3, examples=2)
+    assert found.optimum is not None and max(found.optimum) < 1e-12

@@ -170,7 +170,8 @@ class _Optimum:
         for c, field in self.fields:
             rows = torch.arange(len(x), device=x.device)
             rows = rows if cond is None else rows[cond == c]
-            for some in torch.split(rows, max(1, ENTRIES // len(field.means))):
+            batches = torch.split(rows, max(1, ENTRIES // len(field.means))) if len(rows) else ()  # nobody here is of it
+            for some in batches:
                 guess[some] = field(x[some], t[some]).noise
         return guess
 

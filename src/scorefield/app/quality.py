@@ -28,9 +28,9 @@ from scorefield.app.reference import LEAST, Reference, reference_of, to_bytes
 from scorefield.app.report import QualityReport, Rival, page, plain, quality_table
 from scorefield.app.stages import Stages, Watch, quiet
 from scorefield.data.columns import decode
-from scorefield.diagnosis import Diagnosis, diagnose
+from scorefield.diagnosis import LEVELS, Diagnosis, diagnose
 from scorefield.errors import ScorefieldError
-from scorefield.levels import thin
+from scorefield.levels import geometric, thin
 from scorefield.metrics.base import Estimate
 from scorefield.metrics.features import Learned
 from scorefield.metrics.marginals import Comparison, compare
@@ -197,7 +197,9 @@ def _diagnosis(run: Run, reference: Reference, where: torch.device) -> Diagnosis
     told = None
     if run.classes and data.labels is not None and data.held_out_labels is not None:
         told = data.labels[reference.known_rows].to(where), data.held_out_labels[reference.held_out_rows].to(where)
-    return diagnose(run.field.to(where), known, held_out, labels=told)
+    rungs = run.config.parametrisation.label  # a network that is told the number of a rung knows no levels between them
+    levels = geometric(run.config.process, rungs) if isinstance(rungs, int) else LEVELS
+    return diagnose(run.field.to(where), known, held_out, labels=told, levels=levels, examples=EXAMPLES)
 
 
 def _gaps(found: Diagnosis | None) -> dict[str, Estimate]:

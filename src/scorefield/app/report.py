@@ -99,17 +99,21 @@ class QualityReport:
 def copying(report: QualityReport) -> list[list[str]]:
     """Return what was found of copies as rows of a table, its header first."""
     head = ["space", "drawn to training", "copies", "nearest training example", "of held-out ones", "duplicates"]
-    return [head] + [
-        [
-            name,
-            _percent(one.drawn),
-            _percent(one.copied),
-            f"{one.to_training:.3g}",
-            f"{one.held_out_to_training:.3g}",
-            _percent(one.duplicates),
+    return (
+        [head]
+        + [
+            [
+                name,
+                _percent(one.drawn),
+                _percent(one.copied),
+                f"{one.to_training:.3g}",
+                f"{one.held_out_to_training:.3g}",
+                _percent(one.duplicates),
+            ]
+            for name, one in report.memorisation.spaces.items()
         ]
-        for name, one in report.memorisation.spaces.items()
-    ]
+        + [[f"pixels, {name}", "", _percent(share), "", "", ""] for name, share in report.memorisation.disguised.items()]
+    )
 
 
 def columns(report: QualityReport) -> list[list[str]]:

@@ -23,6 +23,7 @@ from scorefield.app.common import (
     labels_of,
     pick_device,
     picture_of,
+    tuned_of,
     unwatched,
 )
 from scorefield.data.tables import csv_of, decode, parquet_of
@@ -47,6 +48,7 @@ class SampleReport:
         evaluations: of the network, for one sample.
         acceptance: of a sampler with Metropolis' test, (noise-to-signal ratio, mean acceptance, curl of the score) at up to
             ten of its levels; a curl well above 0 says that no density has this score, and what is sampled has no name.
+        note: what a person should know about how it was drawn; None mostly.
     """
 
     written: tuple[Path, ...]
@@ -55,6 +57,7 @@ class SampleReport:
     levels: int
     evaluations: int
     acceptance: tuple[tuple[float, float, float], ...] = ()
+    note: str | None = None
 
 
 def _acceptance(field: Field, x: Tensor, rates: list[float], times: Tensor) -> tuple[tuple[float, float, float], ...]:
@@ -234,4 +237,7 @@ def sample(
         files.write(film_path, film.gif())
         written.append(film_path)
     accepted = _acceptance(field_of(opened, None, temperature), x, rates, times.cpu()) if rates else ()
-    return SampleReport(tuple(written), n, chosen, len(times), evaluations, accepted)
+    tuned, holds = tuned_of(opened) if (sampler, steps, ladder) == (None, None, None) else (None, True)
+    stale = "it was tuned for other weights than it has now, so its recipe's own sampler drew: scorefield tune again"
+    note = None if tuned is None or holds else stale
+    return SampleReport(tuple(written), n, chosen, len(times), evaluations, accepted, note)

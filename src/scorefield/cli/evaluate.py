@@ -37,7 +37,7 @@ class Evaluate:
     html: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Where the page goes; default the run's own folder."""
     sampler: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Which sampler; default the run's own."""
+    """Which sampler; default what scorefield tune chose, else the run's own."""
     steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """About how many sampling steps; default the sampler's own number."""
     seed: int = 0

@@ -31,7 +31,7 @@ class Sample:
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 64
     """How many samples."""
     sampler: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """annealed, consistent, euler, heun, langevin (see `scorefield list sampler`); default the run's own."""
+    """adams, heun, annealed, ... (see `scorefield list sampler`); default what scorefield tune chose, else the run's own."""
     steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """About how many sampling steps; default the sampler's own number."""
     ladder: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
@@ -77,5 +77,7 @@ class Sample:
         print(f"{report.samples} samples by {report.sampler} on {report.levels} levels, {report.evaluations} evaluations each:")
         for path in report.written:
             print(f"  {path}")
+        if report.note:
+            print(f"  note: {report.note}")
         for ratio, accepted, turned in report.acceptance:
             print(f"  noise {ratio:8.3g}: {accepted:4.0%} of the proposals accepted, curl of the score {turned:.2f}")

@@ -8,6 +8,7 @@ from scorefield.samplers.metropolis import AnnealedMala, Mala, curl
 from scorefield.samplers.multistep import DEIS, Adams, DPMSolver, UniPC
 from scorefield.samplers.ode import Euler, Heun
 from scorefield.samplers.sde import DDIM, Ancestral, EulerMaruyama, ReverseDiffusion
+from scorefield.samplers.stochastic import StochasticAdams
 
 __all__ = [
     "DDIM",
@@ -29,6 +30,7 @@ __all__ = [
     "ReverseDiffusion",
     "Rung",
     "Sampler",
+    "StochasticAdams",
     "UniPC",
     "curl",
     "sample",
