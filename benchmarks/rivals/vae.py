@@ -3,9 +3,9 @@
     -ELBO = E_q(z|x)[-log p(x|z)] + KL(q(z|x) | N(0, I)),      q(z|x) = N(m(x), diag v(x)),    p(x|z) = N(g(z), s²·I)
 
 s² is not set but is the mean squared error of the batch, which is where the bound is best (a calibrated decoder): the
-reconstruction then costs (D/2)·ln(mse). That may make pictures sharper than codes are Gaussian; a weight `beta` above 1 on the KL
-trades the one for the other. A sample is g(z), z ~ N(0, I): one
-evaluation, no adversary, and smooth, because the mean of all images that a code could mean is a smooth image.
+reconstruction then costs (D/2)·ln(mse). That may leave codes which are far from N(0, I) taken together; a weight `beta` above 1
+on the KL trades sharpness for that. A sample is g(z), z ~ N(0, I): one evaluation, no adversary, and smooth, because the mean
+of all images that a code could mean is a smooth image.
 
 References: Kingma, Welling (2013), "Auto-encoding variational Bayes", arXiv 1312.6114. Rybkin, Daniilidis, Levine (2021),
 "Simple and effective VAE training with calibrated decoders", arXiv 2006.13202.
@@ -109,5 +109,8 @@ def train(
         torch.nn.utils.clip_grad_norm_(weights, 100.0)
         optimiser.step()
         average.update()
-    note = f"{latent} latents, KL times {beta:g}, calibrated Gaussian decoder, width {width}, Adam {lr:g}, batch {batch}, average 0.998"
+    note = (
+        f"{latent} latents, KL times {beta:g}, calibrated Gaussian decoder, width {width}, Adam {lr:g}, batch {batch}, "
+        "average 0.998"
+    )
     return Trained(draw, budget.moments, count(decoder), count(encoder), budget.images, budget.spent, 1, note)
