@@ -23,7 +23,7 @@ from scorefield import files, pictures, registry
 from scorefield.app.common import Watch as DrawWatch
 from scorefield.app.common import choose_sampler, draw, pick_device, picture_of
 from scorefield.app.contender import Contender, contender
-from scorefield.app.likelihood import measured
+from scorefield.app.likelihood import SMALL, measured
 from scorefield.app.reference import LEAST, Reference, reference_of, to_bytes
 from scorefield.app.report import QualityReport, Rival, page, plain, quality_table
 from scorefield.app.stages import Stages, Watch, quiet
@@ -115,9 +115,10 @@ def evaluate(
             left_out.append(f"{what}: {error}")
             return None
 
+    few = LIKELIHOODS if math.prod(opened.shape) > SMALL else 8 * LIKELIHOODS
     likelihood = tried(
         "likelihood",
-        lambda: measured(opened, n=LIKELIHOODS, probes=2, batch=LIKELIHOODS, where=where, watch=stages("likelihood")),
+        lambda: measured(opened, n=few, probes=2, batch=few, where=where, watch=stages("likelihood")),
     )
     stages("score")(0.0, "looking at the score, level by level")
     diagnosis = tried("error of the score", lambda: _diagnosis(opened, reference, where))
@@ -220,7 +221,7 @@ def _rival(
     apart = {}
     for name, mine in own.items():
         error = math.hypot(mine.standard_error, figures[name].standard_error)
-        ahead = (figures[name].value - mine.value) * (1 if better[name] == "lower" else -1)
+        ahead = figures[name].value - mine.value if better[name] == "lower" else mine.value - figures[name].value
         apart[name] = ahead / error if error > 0 else 0.0
     return Rival(other.name, other.how, len(raw), figures, apart, seconds if evaluations else None)
 

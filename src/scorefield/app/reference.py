@@ -81,14 +81,16 @@ class Reference:
 
     @cached_property
     def metrics(self) -> dict[str, Metric]:
-        """Every registered metric by name."""
-        return {name: cls() for name, cls in registry.every("metric").items()}
+        """Every registered metric by name: of features first, distances before shares."""
+        found: dict[str, Metric] = {name: cls() for name, cls in registry.every("metric").items()}
+        return dict(sorted(found.items(), key=lambda one: (one[1].space == "data", one[1].better == "higher", one[0])))
 
     def label(self, metric: str) -> str:
         """Return the name under which a metric is reported: the word FID is for the weights that it was defined by."""
         score = getattr(self.extractor, "score_name", f"FD-{self.extractor.name}")
         kernel = score.replace("FID", "KID").replace("FD-", "KID-")
-        return {"frechet": score, "kernel": kernel}.get(metric, metric)
+        apart = ", pixels" if self.metrics[metric].space == "data" and self.data.kind == "image" else ""
+        return {"frechet": score, "kernel": kernel}.get(metric, f"{metric}{apart}")
 
     def on_grid(self, raw: Tensor) -> Tensor:
         """Return samples in the data's units at the values that the data can have."""

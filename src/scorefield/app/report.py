@@ -98,22 +98,15 @@ class QualityReport:
 
 def copying(report: QualityReport) -> list[list[str]]:
     """Return what was found of copies as rows of a table, its header first."""
-    head = ["space", "drawn to training", "copies", "nearest training example", "of held-out ones", "duplicates"]
-    return (
-        [head]
-        + [
-            [
-                name,
-                _percent(one.drawn),
-                _percent(one.copied),
-                f"{one.to_training:.3g}",
-                f"{one.held_out_to_training:.3g}",
-                _percent(one.duplicates),
-            ]
-            for name, one in report.memorisation.spaces.items()
-        ]
-        + [[f"pixels, {name}", "", _percent(share), "", "", ""] for name, share in report.memorisation.disguised.items()]
-    )
+    rows = [["space", "drawn to training", "copies", "nearest training example", "of held-out ones", "duplicates"]]
+    for name, one in report.memorisation.spaces.items():
+        near, usual = f"{one.to_training:.3g}", f"{one.held_out_to_training:.3g}"
+        rows.append([name, _percent(one.drawn), _percent(one.copied), near, usual, _percent(one.duplicates)])
+    disguised = report.memorisation.disguised
+    seen = {name: share for name, share in disguised.items() if share.value > 0}
+    if disguised and not seen:
+        seen = {"mirrored or moved by a pixel": max(disguised.values(), key=lambda share: share.standard_error)}
+    return rows + [[f"pixels, {name}", "", _percent(share), "", "", ""] for name, share in seen.items()]
 
 
 def columns(report: QualityReport) -> list[list[str]]:
