@@ -25,6 +25,7 @@ import torch
 import scorefield
 from scorefield import app
 from scorefield.cli.show import seconds_of
+from scorefield.metrics.memorisation import MODEL_SPACE
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -52,6 +53,7 @@ def main() -> None:
             start = time.perf_counter()
             quality = app.evaluate(folder, n=1000)
             report = app.inspect(folder)
+        near = quality.memorisation.spaces[MODEL_SPACE]
         figures = {name: round(value.value, 4) for name, value in quality.figures.items()}
         floor = {f"{name} floor": round(value.value, 4) for name, value in quality.floor.items()}
         rows.append(
@@ -67,9 +69,9 @@ def main() -> None:
                 "frechet / floor": round(figures["frechet"] / floor["frechet floor"], 3),
                 "frechet, independent real": round(quality.independent["frechet"].value, 4),
                 "frechet / independent real": round(figures["frechet"] / quality.independent["frechet"].value, 3),
-                "smallest class": round(min(quality.classes.values()), 3),
-                "largest class": round(max(quality.classes.values()), 3),
-                "nearest training / held-out": round(quality.nearest_training / quality.nearest_held_out, 3),
+                "smallest class": round(min(share.value for share in quality.classes.values()), 3),
+                "largest class": round(max(share.value for share in quality.classes.values()), 3),
+                "nearest training / held-out": round(near.to_training / near.held_out_to_training, 3),
             }
         )
         print(json.dumps(rows[-1]), flush=True)
