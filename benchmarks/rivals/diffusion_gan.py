@@ -63,33 +63,41 @@ class Layer(nn.Module):
 
 
 class Generator(nn.Module):
-    """x_t, z and t to x0': down by two from at most 16 pixels (folded 2x2 above), where z is added as a map, and back.
+    """x_t, z and t to x0': down to a quarter of the side, where z is added as a map, and back: DCGAN's layers, and no skips.
 
-    There is no skip to the last layers: it would hand them the noise of x_t, and they are too few to take it out again.
+    Skips would hand the noise of x_t to the last layers, and here those are too few to take it out again.
     """
 
     def __init__(self, side: int, width: int, latent: int = 64) -> None:
         super().__init__()
-        self.latent, self.shape, self.patch, twice = latent, (1, side, side), 2 if side > 16 else 1, 2 * width
-        start, folded = side // self.patch // 2, self.patch**2
+        self.latent, self.shape, start, twice = latent, (1, side, side), side // 4, 2 * width
         self.mapping = nn.Sequential(nn.Linear(latent, 128), nn.SiLU(), nn.Linear(128, 128))
         self.time = nn.Embedding(STEPS + 1, 128)
         self.map = nn.Sequential(nn.Linear(latent, twice * start**2), nn.Unflatten(1, (twice, start, start)))
-        self.first = Layer(nn.Conv2d(folded, width, 3, padding=1), 128)
-        self.down = Layer(nn.Conv2d(width, twice, 4, 2, 1), 128)
-        self.between = nn.ModuleList(Layer(nn.Conv2d(twice, twice, 3, padding=1), 128) for _ in range(3))
-        self.up = Layer(nn.ConvTranspose2d(twice, width, 4, 2, 1), 128)
-        self.top = Layer(nn.Conv2d(width, width, 3, padding=1), 128)
-        self.last = nn.Conv2d(width, folded, 3, padding=1)
+        self.down = nn.ModuleList(
+            [
+                Layer(nn.Conv2d(1, width // 2, 3, padding=1), 128),
+                Layer(nn.Conv2d(width // 2, width, 4, 2, 1), 128),
+                Layer(nn.Conv2d(width, twice, 4, 2, 1), 128),
+            ]
+        )
+        self.between = nn.ModuleList(Layer(nn.Conv2d(twice, twice, 3, padding=1), 128) for _ in range(2))
+        self.up = nn.ModuleList(
+            [Layer(nn.ConvTranspose2d(twice, width, 4, 2, 1), 128), Layer(nn.ConvTranspose2d(width, width // 2, 4, 2, 1), 128)]
+        )
+        self.last = nn.Conv2d(width // 2, 1, 3, padding=1)
 
     def forward(self, x: Tensor, z: Tensor, t: Tensor) -> Tensor:
         """Return images in (-1, 1) in the shape of x."""
-        about = F.silu(self.mapping(z) + self.time(t))
-        h = self.down(self.first(F.pixel_unshuffle(x, self.patch), about), about) + self.map(z)
+        about, h = F.silu(self.mapping(z) + self.time(t)), x
+        for layer in self.down:
+            h = layer(h, about)
+        h = h + self.map(z)
         for layer in self.between:
             h = h + layer(h, about)
-        h = self.top(self.up(h, about), about)
-        return torch.tanh(F.pixel_shuffle(self.last(h), self.patch))
+        for layer in self.up:
+            h = layer(h, about)
+        return torch.tanh(self.last(h))
 
 
 class Discriminator(nn.Module):

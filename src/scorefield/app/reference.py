@@ -227,9 +227,10 @@ def reference_of(
     if data.kind == "image" and chosen == "identity":
         raise ScorefieldError("got --features identity for a run on images, expected an extractor of images: use data or lite0")
     folder = run.path / "evaluation"
-    folder.mkdir(exist_ok=True)
     stages = Stages(watch, learn=20.0 if chosen == "data" else 0.0, held_out=1.0, known=4.0)
-    extractor = learned(run, folder, stages("learn")) if chosen == "data" else extractors.open_extractor(chosen)
+    given = None if chosen == "data" else extractors.open_extractor(chosen)  # refused before anything is written
+    folder.mkdir(exist_ok=True)
+    extractor = given or learned(run, folder, stages("learn"))
     most = max(HELD_OUT, min(KNOWN, NUMBERS // data.train.shape[1:].numel(), SEEN // max(1, extractor.dim)))
     parts = {"held_out": _of_part(data.held_out, HELD_OUT), "known": _of_part(data.train, most)}
     path = folder / f"reference-{extractor.version_hash[:16]}.safetensors"

@@ -46,7 +46,7 @@ class Evaluate:
     """Samples drawn at a time; changes memory, not samples."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
-    force: bool = False
+    force: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Overwrite the file that --html names."""
 
     def run(self) -> None:
