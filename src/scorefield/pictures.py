@@ -210,14 +210,15 @@ def pareto(
     figure, axes = _figure(9, 5.5)
     front = sorted((seconds, value) for _, seconds, value, _, on, _ in points if on)
     axes.step(*zip(*front, strict=True), where="post", color="tab:blue", lw=1)
-    middle = math.sqrt(min(point[1] for point in points) * max(point[1] for point in points))
     for label, seconds, value, error, on, chosen in points:
         colour = "tab:red" if chosen else "tab:blue" if on else "0.6"
-        axes.errorbar(seconds, value, error, fmt="*" if chosen else "o", ms=13 if chosen else 5, color=colour, elinewidth=0.6)
-        if on:  # towards the middle of the picture, neighbours above and below the line
-            side, shift = ("left", 8) if seconds <= middle else ("right", -8)
-            place = (shift, 5 if front.index((seconds, value)) % 2 else -11)
-            axes.annotate(label, (seconds, value), place, textcoords="offset points", ha=side, fontsize=8, color=colour)
+        number = f"{front.index((seconds, value)) + 1}" if on else ""  # names beside the points would cover each other
+        style: dict[str, Any] = {"fmt": "*" if chosen else "o", "ms": 13 if chosen else 5, "color": colour, "elinewidth": 0.6}
+        axes.errorbar(seconds, value, error, label=f"{number}  {label}" if on else None, **style)
+        axes.annotate(number, (seconds, value), (7, 5), textcoords="offset points", fontsize=9, color=colour)
+    handles, names = axes.get_legend_handles_labels()
+    shown = sorted(zip(names, handles, strict=True), key=lambda one: int(one[0].split()[0]))
+    axes.legend([handle for _, handle in shown], [name for name, _ in shown], loc="upper right", fontsize=8)
     axes.axhline(floor, color="0.5", ls=":", lw=1)
     where = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points", "ha": "right", "fontsize": 8, "color": "0.4"}
     axes.annotate("real data", (1, floor), (-3, 3), **where)
