@@ -59,7 +59,6 @@ from scorefield.levels import ladder_of
 from scorefield.metrics.frechet import Frechet
 from scorefield.metrics.judge import Judge, train_judge
 from scorefield.metrics.prdc import Coverage, PRDensity, Precision, Recall
-from scorefield.prediction import Prediction
 from scorefield.randomness import Noise, stream_of
 from scorefield.recipes import measure as facts_of
 from scorefield.runs import build_model, classes_of
@@ -75,27 +74,8 @@ SECONDS = {"digits": 45.0, "mnist": 200.0}
 # --- what is compared ------------------------------------------------------------------------------------------------
 
 
-class Clipped:
-    """A field whose denoised images stay in [-1, 1]: in much noise, x0 = (x - sigma·noise)/alpha is far off otherwise."""
-
-    def __init__(self, field: Any) -> None:
-        self.field, self.process, self.shape = field, field.process, field.shape
-        self.data_mean, self.data_std = field.data_mean, field.data_std
-
-    def __call__(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Prediction:
-        """Return the prediction with its denoised image clipped."""
-        return Prediction.of_denoised(self.process, x, t.double(), self.field(x, t, cond).denoised.clamp(-1, 1))
-
-
 def ours(
-    data: Dataset,
-    seconds: float,
-    seed: int,
-    *,
-    recipe: str,
-    settings: tuple[str, ...] = (),
-    labels: bool = False,
-    clipped: bool = False,
+    data: Dataset, seconds: float, seed: int, *, recipe: str, settings: tuple[str, ...] = (), labels: bool = False
 ) -> Trained:
     """Train a recipe of scorefield as `scorefield train` does, leaving copies on the way."""
     facts = facts_of(data)
@@ -111,7 +91,6 @@ def ours(
     moments = [moments[0]] * (MOMENTS - len(moments)) + moments
 
     def draw(network: Any, n: int, draw_seed: int) -> Tensor:
-        network = Clipped(network) if clipped else network
         ladder, drawn = ladder_of(network, config.rungs or config.sampler.ladder, config.levels), []
         for first in range(0, n, 100):
             some = range(first, min(first + 100, n))
@@ -124,7 +103,6 @@ def ours(
         return torch.cat(drawn)
 
     note = f"recipe {recipe}" + (f" with {', '.join(settings)}" if settings else "")
-    note += ", denoised images clipped to [-1, 1] at every step, as in its authors' code" if clipped else ""
     trained = Trained(draw, moments, count(model), 0, trainer.clock.images, trainer.clock.seconds, 0, note)
     return trained
 
@@ -150,8 +128,8 @@ def _rival(train: Callable[..., Trained], **settings: Any) -> Callable[[Dataset,
     return lambda data, x, seconds, seed: train(x, seconds, seed, **settings)
 
 
-def _recipe(name: str, *settings: str, **how: bool) -> Callable[[Dataset, Tensor, float, int], Trained]:
-    return lambda data, x, seconds, seed: ours(data, seconds, seed, recipe=name, settings=settings, **how)
+def _recipe(name: str, *settings: str, labels: bool = False) -> Callable[[Dataset, Tensor, float, int], Trained]:
+    return lambda data, x, seconds, seed: ours(data, seconds, seed, recipe=name, settings=settings, labels=labels)
 
 
 # The papers' learning rates, warm-ups and averages are for trainings a thousand times as long: these are for minutes.
@@ -172,7 +150,7 @@ def contenders(data: str) -> dict[str, Contender]:
         "flow": Contender("flow", False, _rival(flow.train, hidden=256 if small else 512)),
         "energy": Contender("energy, PCD", False, _rival(energy.train)),
         "ncsn": Contender("NCSN", False, _recipe("ncsn", "optimiser.lr=1e-3", *MINUTES, *ncsn)),
-        "ddpm": Contender("DDPM", False, _recipe("ddpm", "optimiser.lr=1e-3", *MINUTES, *ddpm, clipped=True)),
+        "ddpm": Contender("DDPM", False, _recipe("ddpm", "optimiser.lr=1e-3", *MINUTES, *ddpm)),
         "auto": Contender("auto", False, _recipe("auto"), small),
         "auto-labels": Contender("auto, told the class", False, _recipe("auto", labels=True)),
     }

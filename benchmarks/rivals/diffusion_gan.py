@@ -143,9 +143,9 @@ def train(
     *,
     width: int = 32,
     judge_width: int = 32,
-    gamma: float = 1.0,
+    gamma: float = 0.05,
     batch: int = 64,
-    lr: float = 1e-3,
+    lr: float = 2e-3,
 ) -> Trained:
     """Train the pair and return the average of the generator.
 
