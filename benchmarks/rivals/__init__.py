@@ -36,6 +36,7 @@ class Trained:
         seconds: of training.
         evaluations: of the network for one sample.
         note: what was chosen, in a line.
+        problem: what ended the training early, or nothing.
     """
 
     draw: Callable[[nn.Module, int, int], Tensor]
