@@ -59,7 +59,7 @@ Drawn = Callable[[Tensor], None]
 @pytest.fixture(autouse=True)
 def few_examples(monkeypatch: pytest.MonkeyPatch) -> None:
     """Likelihoods and the diagnosis have tests of their own, and take longest; floors are averages."""
-    for name, few in (("quality.LIKELIHOODS", 2), ("quality.EXAMPLES", 16), ("reference.FLOORS", 1)):
+    for name, few in (("quality.LIKELIHOODS", 2), ("quality.GAPS", 8), ("quality.EXAMPLES", 16), ("reference.FLOORS", 1)):
         monkeypatch.setattr(f"scorefield.app.{name}", few)
 
 

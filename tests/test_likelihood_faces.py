@@ -1,5 +1,7 @@
 """`likelihood` through Python and the command: the same report, the unit that applies, and what is refused."""
 
+from __future__ import annotations
+
 import json
 import math
 from pathlib import Path
@@ -7,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from scorefield import Noise, ScorefieldError, app
+from scorefield import GaussianMixture, Noise, ScorefieldError, app
+from scorefield.app.likelihood import bound_gap
 from scorefield.cli import main
 from scorefield.data import open_source
 from scorefield.levels import thin
@@ -97,3 +100,25 @@ def test_help_names_every_choice(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     for word in ("--data", "held-out,train", "--divergence", "--probes", "--tolerance", "--rungs"):
         assert word in shown
+
+
+class Known(GaussianMixture):
+    """An exact field that stands in for a run's own."""
+
+    def to(self, _device: torch.device) -> Known:
+        return self
+
+
+def test_the_gap_is_what_the_training_examples_are_likelier_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A field that knows nothing of either part has none; narrow bells around the training points are a gap of some nats."""
+    app.train("two-moons", out=tmp_path / "run", steps=2, settings=("data.examples=800", "data.held_out=0.5"))
+    run = open_run(tmp_path / "run")
+    process, points = run.config.process, run.data.x0(slice(None))
+    cpu = torch.device("cpu")
+    monkeypatch.setitem(run.__dict__, "field", Known([1.0], [[0.0, 0.0]], [1.0], process))
+    honest = bound_gap(run, n=400, where=cpu)
+    assert abs(honest.value) < 5 * honest.standard_error
+    narrow = torch.full((len(points),), 0.03)
+    monkeypatch.setitem(run.__dict__, "field", Known(torch.ones(len(points)), points, narrow, process))
+    copied = bound_gap(run, n=400, where=cpu)
+    assert copied.value > 5 * copied.standard_error

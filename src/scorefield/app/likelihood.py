@@ -132,12 +132,7 @@ def measured(
     for name, value, least in (("-n", n, 2), ("--probes", probes, 1), ("--rungs", rungs, 2), ("--batch", batch, 1)):
         if value < least:
             raise ScorefieldError(f"got {name} {value}, expected at least {least}: ask for more")
-    lumps = [column["name"] for column in opened.manifest["data"].get("columns") or [] if column["type"] != "number"]
-    if lumps:
-        raise ScorefieldError(
-            f"got a table whose column {lumps[0]!r} takes separate values, which have no density, expected numbers that vary "
-            "continuously: leave such columns out of the training"
-        )
+    _refuse_lumps(opened)
     if data not in ("held-out", "train"):
         raise ScorefieldError(f"got data {data!r}, expected held-out or train: name one of them")
     if divergence not in (None, "exact", "hutchinson"):
@@ -212,6 +207,43 @@ def measured(
         seed=seed,
         written=(),
     )
+
+
+def _refuse_lumps(opened: Run) -> None:
+    """Refuse a table with values that have no density."""
+    lumps = [column["name"] for column in opened.manifest["data"].get("columns") or [] if column["type"] != "number"]
+    if lumps:
+        raise ScorefieldError(
+            f"got a table whose column {lumps[0]!r} takes separate values, which have no density, expected numbers that vary "
+            "continuously: leave such columns out of the training"
+        )
+
+
+def bound_gap(opened: Run, *, n: int, where: torch.device, rungs: int = 50, seed: int = 0) -> Estimate:
+    """Return by how many nats an example the evidence lower bound is higher on training examples than on held-out ones.
+
+    Args:
+        opened: a run whose data are there.
+        n: examples of each part, at most.
+        where: the device.
+        rungs: evaluations of the bound.
+        seed: of examples and draws.
+
+    Raises:
+        ScorefieldError: a table with values that have no density.
+    """
+    _refuse_lumps(opened)
+    field, affine, bounds = opened.field.to(where), opened.affine, list[Estimate]()
+    ladder = geometric(field.process, rungs).to(where)
+    for name, part in (("train", opened.data.train), ("held-out", opened.data.held_out)):
+        rows = thin(len(part), n, seed)
+        raw = part[rows].to(where)
+        noise = Noise(rows, stream=stream_of("gap", name, seed), device=where)
+        grid = None if grey_levels(raw, affine) is None else affine
+        found = elbo(field, affine.encode(raw).double(), ladder, noise=noise, grid=grid, continuous=True)
+        bounds.append(_average(found.value.cpu()))
+    seen, unseen = bounds
+    return Estimate(seen.value - unseen.value, math.hypot(seen.standard_error, unseen.standard_error))
 
 
 def _average(values: Tensor) -> Estimate:

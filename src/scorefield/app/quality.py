@@ -23,7 +23,7 @@ from scorefield import files, pictures, registry
 from scorefield.app.common import Watch as DrawWatch
 from scorefield.app.common import choose_sampler, draw, pick_device, picture_of
 from scorefield.app.contender import Contender, contender
-from scorefield.app.likelihood import SMALL, measured
+from scorefield.app.likelihood import SMALL, bound_gap, measured
 from scorefield.app.reference import LEAST, Reference, reference_of, to_bytes
 from scorefield.app.report import QualityReport, Rival, page, plain, quality_table
 from scorefield.app.stages import Stages, Watch, quiet
@@ -40,6 +40,7 @@ from scorefield.samplers import Moment
 
 T = TypeVar("T")
 LIKELIHOODS = 32  # held-out examples whose likelihood is measured
+GAPS = 128  # examples of either part whose bounds are compared
 EXAMPLES = 512  # of either part, for the error of the score
 COLUMNS = 30  # whose distributions are compared
 
@@ -120,6 +121,7 @@ def evaluate(
         "likelihood",
         lambda: measured(opened, n=few, probes=2, batch=few, where=where, watch=stages("likelihood")),
     )
+    gap = tried("gap of likelihood", lambda: bound_gap(opened, n=GAPS, where=where)) if likelihood else None
     stages("score")(0.0, "looking at the score, level by level")
     diagnosis = tried("error of the score", lambda: _diagnosis(opened, reference, where))
     stages("copies")(0.0, "looking for copies of training examples")
@@ -127,7 +129,7 @@ def evaluate(
     samples, known, held_out = (some["data"].reshape(-1, *opened.shape) for some in sets)
     seen = (sets[0]["features"], sets[1]["features"], sets[2]["features"])
     features_of = {reference.extractor.name: seen} if opened.kind == "image" else None
-    found = memorisation(samples, known, held_out, features=features_of, gaps=_gaps(diagnosis))
+    found = memorisation(samples, known, held_out, features=features_of, gaps=_gaps(diagnosis, gap))
     marginals, real_marginals = _marginals(reference, raw)
     report = QualityReport(
         run=opened.path.name,
@@ -203,13 +205,14 @@ def _diagnosis(run: Run, reference: Reference, where: torch.device) -> Diagnosis
     return diagnose(run.field.to(where), known, held_out, labels=told, levels=levels, examples=EXAMPLES)
 
 
-def _gaps(found: Diagnosis | None) -> dict[str, Estimate]:
-    """Return by how much the loss is higher on held-out examples, averaged over the levels, which share their examples."""
+def _gaps(found: Diagnosis | None, nats: Estimate | None) -> dict[str, Estimate]:
+    """Return by how much held-out examples are worse off: in loss, averaged over the levels, which share them, and in nats."""
+    known = {} if nats is None else {"nats an example": nats}
     if found is None:
-        return {}
+        return known
     gaps = [unseen - seen for unseen, seen in zip(found.held_out, found.training, strict=True)]
     errors = [math.hypot(*pair) for pair in zip(found.held_out_error, found.training_error, strict=True)]
-    return {"loss": Estimate(fmean(gaps), fmean(errors))}
+    return {"loss": Estimate(fmean(gaps), fmean(errors)), **known}
 
 
 def _rival(

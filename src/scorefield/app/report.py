@@ -169,6 +169,8 @@ def quality_table(report: QualityReport) -> str:
         if rows:
             lines += ["", f"| {' | '.join(rows[0])} |", "|---" * len(rows[0]) + "|"]
             lines += [f"| {' | '.join(row)} |" for row in rows[1:]]
+    if gaps := report.memorisation.gaps:
+        lines += ["", "Held-out examples are worse off by: " + ", ".join(f"{name} {gap}" for name, gap in gaps.items()) + "."]
     if report.likelihood:
         found = report.likelihood
         lines += ["", f"Likelihood of {found.examples} held-out examples, {found.unit}: {found.flow} by the probability flow, "]
