@@ -27,7 +27,7 @@ demo: $(READY)
 	@$(BIN)/scorefield sample runs/digits -n 64 --gif --out runs/digits/samples.png --force
 	@echo "== 3/3 measuring 1,000 of them against the 599 images that training never saw"
 	@$(BIN)/scorefield evaluate runs/digits
-	@echo "== look at runs/digits/samples.png, samples.gif, loss_by_level.png, quality.md"
+	@echo "== look at runs/digits/samples.png, samples.gif, loss_by_level.png, quality.html"
 
 test: $(READY)
 	@echo "== format and lint"

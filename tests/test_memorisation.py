@@ -142,6 +142,12 @@ def test_copies_are_caught_and_counted(kind: str) -> None:
         assert counted == pytest.approx(share, abs=0.01)
 
 
+def test_more_copies_among_the_samples_are_ranked_worse_by_every_number() -> None:
+    found = [judge(_mixed(share)).spaces["model space"] for share in (0.0, 0.1, 0.3, 0.6, 1.0)]
+    for numbers in ([one.drawn.value for one in found], [one.copied.value for one in found]):
+        assert numbers == sorted(set(numbers)), "strictly rising"
+
+
 def test_a_fiftieth_of_copies_is_caught_where_a_thousand_are_held_out() -> None:
     sets = [MIXTURE.sample(Noise(range(1000), stream=i)) for i in range(3)]
     samples = torch.cat([sets[1][:20], sets[0][20:]])

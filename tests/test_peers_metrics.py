@@ -39,6 +39,7 @@ def test_frechet_is_torchmetrics_fid_on_the_same_features(n: int, m: int, d: int
     assert Frechet()(samples, reference).value == pytest.approx(float(theirs.compute()), rel=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:Metric `Kernel Inception Distance` will save all")
 @pytest.mark.parametrize(("n", "d"), [(300, 5), (500, 32)])
 def test_the_kernel_distance_is_torchmetrics_kid_of_one_subset_of_everything(n: int, d: int) -> None:
     image = pytest.importorskip("torchmetrics.image.kid")
