@@ -135,6 +135,7 @@ def evaluate(
         run=opened.path.name,
         samples=n,
         reference=len(reference.held_out_rows),
+        floor_samples=min(n, len(reference.known_rows)),
         sampler=str(chosen),
         levels=len(ladder),
         evaluations=evaluations,
@@ -301,11 +302,12 @@ def verdict(report: QualityReport) -> tuple[str, ...]:
     error = math.hypot(good.standard_error, floor.standard_error)
     beside = f"{name} is {good}, where real data drawn independently score {floor.value:.3g}"
     if good.value <= floor.value + 2 * error:
-        quality = f"Quality: {beside}: no difference that {report.samples:,} samples could show."
+        sets = f"{report.samples:,} samples and {report.reference:,} held-out examples"
+        quality = f"Quality: {beside}: no difference that {sets} could show."
+    elif floor.value > 0:
+        quality = f"Quality: {beside}: {good.value / floor.value:.3g} times as much."
     else:
-        quality = (
-            f"Quality: {beside}: {good.value / floor.value:.3g} times as much." if floor.value > 0 else f"Quality: {beside}."
-        )
+        quality = f"Quality: {beside}."
     figures, real = report.figures, report.floor
     variety = (
         f"Variety: {figures['recall'].value:.1%} of the real examples lie among the samples (real data: "

@@ -46,6 +46,7 @@ class QualityReport:
 
     Attributes:
         run, samples, reference: its folder; how many samples, and held-out examples that they are compared with.
+        floor_samples: how many different training examples the floor is of: as many as samples, where there are.
         sampler, levels, evaluations, seed, seconds: how the samples were drawn, and how long that took.
         extractor: name, score_name, hash and number of the features, and how many training examples it saw in `known`.
         accuracy: of the extractor's classifier on held-out data, in [0, 1]; None without labels.
@@ -71,6 +72,7 @@ class QualityReport:
     run: str
     samples: int
     reference: int
+    floor_samples: int
     sampler: str
     levels: int
     evaluations: int
@@ -149,7 +151,7 @@ def quality_table(report: QualityReport) -> str:
         f"{report.seconds:.1f} s. Features: {extractor['name']}, {extractor['features']} numbers, hash {extractor['hash']}"
         f"{accuracy}. After ± stands one standard error.",
         "",
-        f"| figure | samples | {report.samples:,} different real | {report.samples:,} real, drawn independently "
+        f"| figure | samples | {report.floor_samples:,} different real | {report.samples:,} real, drawn independently "
         f"|{f' {rival.name} | better by |' if rival else ''} better |",
         "|---" * (7 if rival else 5) + "|",
     ]
