@@ -149,7 +149,7 @@ def quality_table(report: QualityReport) -> str:
         "",
         f"Drawn by {report.sampler} on {report.levels} levels ({report.evaluations} evaluations), seed {report.seed}, in "
         f"{report.seconds:.1f} s. Features: {extractor['name']}, {extractor['features']} numbers, hash {extractor['hash']}"
-        f"{accuracy}. After ± stands one standard error.",
+        f"{accuracy}. After ± stands one standard error over draws of the samples.",
         "",
         f"| figure | samples | {report.floor_samples:,} different real | {report.samples:,} real, drawn independently "
         f"|{f' {rival.name} | better by |' if rival else ''} better |",

@@ -17,7 +17,8 @@ class Estimate:
 
     Attributes:
         value: the estimate.
-        standard_error: one standard deviation of its sampling error.
+        standard_error: one standard deviation over fresh draws of the samples, the real examples being fixed: figures are
+            compared with each other, and with floors, on the same real examples, whose own chance they share.
     """
 
     value: float
