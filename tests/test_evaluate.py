@@ -196,6 +196,13 @@ def test_a_hostile_class_name_stays_text(digits: Path, drawn: Drawn) -> None:
     assert "<script" not in text and "&lt;script&gt;" in text and "<b>run" not in text
 
 
+def test_training_examples_that_were_not_looked_at_for_copies_are_counted(moons: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not any("copies" in sentence for sentence in app.evaluate(moons, n=50).left_out)
+    for limit in ("HELD_OUT", "KNOWN"):
+        monkeypatch.setattr(f"scorefield.app.reference.{limit}", 100)
+    assert any("100 of 900 training examples" in sentence for sentence in app.evaluate(moons, n=50).left_out)
+
+
 # Vectors, tables and rivals
 
 

@@ -130,6 +130,9 @@ def evaluate(
     seen = (sets[0]["features"], sets[1]["features"], sets[2]["features"])
     features_of = {reference.extractor.name: seen} if opened.kind == "image" else None
     found = memorisation(samples, known, held_out, features=features_of, gaps=_gaps(diagnosis, gap))
+    if len(reference.known_rows) < len(reference.data.train):
+        looked_at = f"{len(reference.known_rows):,} of {len(reference.data.train):,} training examples"
+        left_out.append(f"copies of the other training examples: {looked_at} were looked at")
     marginals, real_marginals = _marginals(reference, raw)
     report = QualityReport(
         run=opened.path.name,

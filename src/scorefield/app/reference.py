@@ -13,7 +13,6 @@ known they stay in the run's folder `evaluation`, under the hash of the extracto
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -87,7 +86,7 @@ class Reference:
 
     def label(self, metric: str) -> str:
         """Return the name under which a metric is reported: the word FID is for the weights that it was defined by."""
-        score = getattr(self.extractor, "score_name", f"FD-{self.extractor.name}")
+        score = self.extractor.score_name
         kernel = score.replace("FID", "KID").replace("FD-", "KID-")
         apart = ", pixels" if self.metrics[metric].space == "data" and self.data.kind == "image" else ""
         return {"frechet": score, "kernel": kernel}.get(metric, f"{metric}{apart}")
@@ -103,11 +102,11 @@ class Reference:
         """Return examples in the data's units, `(n, *shape)`, in both spaces."""
         return _sets(self.data, self.extractor, raw, watch)
 
-    def figures(self, samples: Sets, names: Mapping[str, Metric] | None = None, watch: Watch = quiet) -> dict[str, Estimate]:
+    def figures(self, samples: Sets, watch: Watch = quiet) -> dict[str, Estimate]:
         """Return each metric between samples and held-out examples, by name."""
-        found, chosen = {}, self.metrics if names is None else names
-        for i, (name, metric) in enumerate(chosen.items()):
-            watch(i / len(chosen), f"measuring {self.label(name)}")
+        found = {}
+        for i, (name, metric) in enumerate(self.metrics.items()):
+            watch(i / len(self.metrics), f"measuring {self.label(name)}")
             found[name] = metric(samples[metric.space], self.held_out[metric.space])
         return found
 

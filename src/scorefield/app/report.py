@@ -48,7 +48,8 @@ class QualityReport:
         run, samples, reference: its folder; how many samples, and held-out examples that they are compared with.
         floor_samples: how many different training examples the floor is of: as many as samples, where there are.
         sampler, levels, evaluations, seed, seconds: how the samples were drawn, and how long that took.
-        extractor: name, score_name, hash and number of the features, and how many training examples it saw in `known`.
+        extractor: name, hash and number of the features, whether they were learned from this run's data, and how many of its
+            training examples samples and floors were compared with.
         accuracy: of the extractor's classifier on held-out data, in [0, 1]; None without labels.
         figures: metric name -> estimate on samples.
         floor: the same on as many different real training examples, averaged over some subsets. Where they are most of the
