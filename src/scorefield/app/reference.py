@@ -47,7 +47,6 @@ KNOWN = 100_000  # training examples
 NUMBERS = 2**27  # coordinates of training examples
 SEEN = 2**22  # features of training examples, where that is fewer of them
 LEARNING = 50_000  # training examples that an extractor is learned from: more are no better in the steps that it takes
-PIXELS = 2**26  # of those
 FLOORS = 5  # subsets whose average is the floor, of 1,000 examples; fewer of more
 
 
@@ -189,7 +188,7 @@ def learned(run: Run, folder: Path, watch: Watch = quiet) -> Learned:
         except ScorefieldError:  # damaged: the same one is learned again
             pass
     data = run.data
-    rows, raw = _of_part(data.train, max(2, min(LEARNING, PIXELS // data.train.shape[1:].numel())))
+    rows, raw = _of_part(data.train, max(2, min(LEARNING, extractors.MOST_NUMBERS // data.train.shape[1:].numel())))
     labels = data.labels[rows] if data.labels is not None and len(data.classes) > 1 else None
     found = extractors.learn(_bytes_of(data, raw), labels, watch=watch)
     extractors.save(found, path)
