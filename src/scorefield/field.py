@@ -6,6 +6,7 @@ restoration take a field and never ask what is behind it, so replacing an exact 
 
 from __future__ import annotations
 
+import itertools
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -39,6 +40,12 @@ class EnergyField(Field, Protocol):
     def energy(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> PerSample: ...
 
 
+def _precision(network: nn.Module, otherwise: torch.dtype) -> torch.dtype:
+    """Return the dtype of a network's first weight or buffer of real numbers; a network may have neither."""
+    numbers = (v.dtype for v in itertools.chain(network.parameters(), network.buffers()) if v.is_floating_point())
+    return next(numbers, otherwise)
+
+
 class ScoreModel(nn.Module):
     """A network as a field: (input scale, label) -> network -> parametrisation -> Prediction.
 
@@ -70,8 +77,12 @@ class ScoreModel(nn.Module):
             shape: shape of one sample.
             data_mean: mean of the data, the shape of one sample; None for zero.
             data_std: root of the data's variance around it, averaged over coordinates.
+
+        Raises:
+            ScorefieldError: a parametrisation that is ill-posed on the process, as every one but the score is without noise.
         """
         super().__init__()
+        parametrisation.check(process)
         self.network, self.parametrisation, self.process = network, parametrisation, process
         self.shape, self.data_std = tuple(shape), data_std
         self.data_mean: Tensor
@@ -89,7 +100,7 @@ class ScoreModel(nn.Module):
         scaled = over(self.parametrisation.input_scale(alpha, sigma), x) * x
         label = label_of(self.parametrisation.label, self.process, t)
         label = label.nan_to_num(nan=0.0, neginf=0.0, posinf=torch.inf)  # ln(0) and 0/0, where there is no noise
-        dtype = next(self.network.parameters()).dtype
+        dtype = _precision(self.network, x.dtype)
         return alpha, sigma, scaled, self.network(scaled.to(dtype), label.to(dtype), cond).to(x.dtype)
 
 

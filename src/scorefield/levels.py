@@ -188,7 +188,7 @@ class Uniform(Density):
 @register("density", "log-normal")
 @dataclass(frozen=True)
 class LogNormal(Density):
-    """ln(sigma/alpha) ~ N(mean, std²), cut to the range of the process (Karras et al. 2022: mean -1.2, std 1.2).
+    """ln(sigma/alpha) ~ N(mean, std²), given that it lies in the range of the process (Karras et al. 2022: mean -1.2, std 1.2).
 
     Attributes:
         mean, std: of ln(sigma/alpha).
@@ -201,14 +201,26 @@ class LogNormal(Density):
     spread: Annotated[float, Bound(ge=0, lt=1)] = 0.0
 
     def quantile(self, process: Process, u: Tensor) -> Tensor:
-        if self.spread == 0:
-            return process.time_of_sigma(torch.exp(self.mean + self.std * torch.special.ndtri(u)))
         high, low = (float(end.log()) for end in _ends(process, 1))
+        # Phi has digits in its left tail only: a range that lies mostly to the right of the mean is looked at in the mirror.
+        mirror = -1.0 if low + high > 2 * self.mean else 1.0
+        ends = sorted(mirror * (end - self.mean) / self.std for end in (low, high))
+        first, last = (float(torch.special.ndtr(torch.tensor(end, dtype=torch.float64))) for end in ends)
+        if not last - first > 1e-300:
+            raise ScorefieldError(
+                f"got noise levels of training with ln(sigma) around {self.mean:g} and a spread of {self.std:g}, expected some "
+                f"in the range of the process, {low:.3g} to {high:.3g}: change density.mean or the process"
+            )
+        u = u.double()
+        if self.spread == 0:
+            normal = torch.special.ndtri(first + (u if mirror > 0 else 1 - u) * (last - first))
+            return process.time_of_sigma(torch.exp(self.mean + mirror * self.std * normal))
         below, above = torch.full_like(u, low), torch.full_like(u, high)
         for _ in range(52):  # the distribution function of a mixture has no inverse in closed form: halve
             middle = (below + above) / 2
-            normal = torch.special.ndtr((middle - self.mean) / self.std)
-            less = (1 - self.spread) * normal + self.spread * (middle - low) / (high - low) < u
+            share = (torch.special.ndtr(mirror * (middle - self.mean) / self.std) - first) / (last - first)
+            share = share if mirror > 0 else 1 - share
+            less = (1 - self.spread) * share + self.spread * (middle - low) / (high - low) < u
             below, above = torch.where(less, middle, below), torch.where(less, above, middle)
         return process.time_of_sigma(torch.exp((below + above) / 2))
 
@@ -220,8 +232,8 @@ def steps_of(process: Process, steps: int | None = None) -> Tensor:
         process: how the data are noised.
         steps: T, equally spaced from t_min to t_max; None for times one apart, ending at t_max: DDPM's n = 1..T.
 
-    >>> from scorefield import Tabulated
-    >>> steps_of(Tabulated.linear(4))
+    >>> from scorefield import DDPMChain
+    >>> steps_of(DDPMChain(4))
     tensor([1., 2., 3., 4.], dtype=torch.float64)
     """
     if steps is not None:
