@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from scorefield.prediction import Energy, Parametrisation, Prediction, label_of
+from scorefield.prediction import Energy, Parametrisation, Prediction, label_of, rung_of
 from scorefield.process import Process
 from scorefield.shapes import PerSample, Sample, over, total
 
@@ -90,7 +90,17 @@ class ScoreModel(nn.Module):
 
     def forward(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> Prediction:
         """Return the prediction at x_t, `(batch, *shape)`, and times t, `(batch,)`."""
-        t = t.double()
+        t, label = t.double(), self.parametrisation.label
+        if not isinstance(label, int) or self.process.t_max == self.process.t_min:
+            return self._predict(x, t, cond)
+        # A network that is told the number of a rung knows no level between two of them. It is asked at the nearer one, and
+        # what it takes for the clean data is kept: D(x/alpha) is nearly the same at both, the score changes with 1/sigma².
+        rung = rung_of(label, self.process, t)[1]
+        alpha, sigma, alpha_r, sigma_r = (scale(v) for v in (t, rung) for scale in (self.process.alpha, self.process.sigma))
+        near = self._predict(over(alpha_r / alpha, x) * x, rung, cond).score
+        return Prediction.of_score(self.process, x, t, over(alpha / alpha_r * (sigma_r / sigma) ** 2, x) * near)
+
+    def _predict(self, x: Sample, t: PerSample, cond: Tensor | None) -> Prediction:
         alpha, sigma, _, output = self._ask(x, t, cond)
         return Prediction(self.process, x, t, output, *self.parametrisation.pair(alpha, sigma))
 

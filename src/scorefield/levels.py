@@ -168,7 +168,7 @@ class Level(Density):
         if not float(low) * (1 - 1e-9) <= self.ratio <= float(high) * (1 + 1e-9):
             raise ScorefieldError(
                 f"got the level {self.ratio:g}, expected one from {float(low):g} to {float(high):g}, the range of the process: "
-                "change density.ratio or the process"
+                "change objective.density.ratio or the process"
             )
         return process.time_of_sigma(torch.full_like(u, self.ratio))
 
@@ -209,7 +209,7 @@ class LogNormal(Density):
         if not last - first > 1e-300:
             raise ScorefieldError(
                 f"got noise levels of training with ln(sigma) around {self.mean:g} and a spread of {self.std:g}, expected some "
-                f"in the range of the process, {low:.3g} to {high:.3g}: change density.mean or the process"
+                f"in the range of the process, {low:.3g} to {high:.3g}: change objective.density.mean or the process"
             )
         u = u.double()
         if self.spread == 0:

@@ -175,12 +175,23 @@ def label_of(kind: Label, process: Process, t: PerSample) -> PerSample:
     """
     if kind in ("t", "none"):
         return t if kind == "t" else torch.zeros_like(t)
-    log_ratio = -0.5 * process.log_snr(t)
     if isinstance(kind, int):
-        ends = torch.tensor([process.t_min, process.t_max], dtype=t.dtype, device=t.device)
-        low, high = (-0.5 * process.log_snr(ends)).unbind()
-        return ((high - log_ratio) / (high - low) * (kind - 1)).round()
+        return rung_of(kind, process, t)[0]
+    log_ratio = -0.5 * process.log_snr(t)
     return log_ratio if kind == "log-sigma" else log_ratio.exp()
+
+
+def rung_of(levels: int, process: Process, t: PerSample) -> tuple[PerSample, PerSample]:
+    """Return the index of the nearest rung of a process's geometric ladder, 0 for the noisiest, and its time, each `(batch,)`.
+
+    >>> from scorefield import VE
+    >>> rung_of(3, VE(0.01, 1.0), torch.tensor([1.0, 0.6, 0.5]))
+    (tensor([0., 1., 1.]), tensor([1.0000, 0.5000, 0.5000]))
+    """
+    ends = torch.tensor([process.t_min, process.t_max], dtype=t.dtype, device=t.device)
+    low, high = (-0.5 * process.log_snr(ends)).unbind()
+    index = ((high + 0.5 * process.log_snr(t)) / (high - low) * (levels - 1)).round()
+    return index, process.time_of_sigma((high + index / (levels - 1) * (low - high)).exp()).to(t.dtype)
 
 
 def check_label(kind: Label, process: Process) -> None:

@@ -223,7 +223,7 @@ def ncsn(facts: Facts) -> Recipe:
         source=facts.source,
         recipe="ncsn",
         process=process,
-        parametrisation=Score(label=10 if facts.kind == "image" else "log-sigma"),
+        parametrisation=Score(label=10),  # trained on ten levels, it can be told nothing between them
         network=network,
         objective=Denoising(density=Levels(10)),
         sampler=Annealed.from_ncsn(step_lr=2e-5 * unit**2, steps=100),
