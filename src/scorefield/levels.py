@@ -17,6 +17,7 @@ models", arXiv 2006.09011):
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from abc import ABC, abstractmethod
@@ -330,13 +331,19 @@ def variance_ratio(eps: float, gamma: float, steps: int, sigma_min: float = 1.0)
     return shrink**steps * (gamma**2 - q) + q
 
 
-def closest_variance(gamma: float, steps: int) -> tuple[float, float]:
-    """Return (eps, V) at sigma_min = 1: the step size whose variance ratio V after `steps` steps is closest to 1, and V."""
-    # A dense log grid, because |V - 1| has several minima and the smallest eps may not win.
+@functools.lru_cache(maxsize=4)
+def _step_grid(steps: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return eps on a dense log grid at sigma_min = 1, (1 - eps)^(2·steps) and q, each `(200_001,)`: the costly part of V."""
     grid = torch.logspace(-6, math.log10(1.999), 200_001, dtype=torch.float64)
     shrink = (1 - grid) ** 2
-    q = 2 * grid / (1 - shrink)
-    ratio = shrink**steps * (gamma**2 - q) + q
+    return grid, shrink**steps, 2 * grid / (1 - shrink)
+
+
+def closest_variance(gamma: float, steps: int) -> tuple[float, float]:
+    """Return (eps, V) at sigma_min = 1: the step size whose variance ratio V after `steps` steps is closest to 1, and V."""
+    # A dense grid, because |V - 1| has several minima and the smallest eps may not win.
+    grid, shrunk, q = _step_grid(steps)
+    ratio = shrunk * (gamma**2 - q) + q
     best = int((ratio - 1).abs().argmin())
     return float(grid[best]), float(ratio[best])
 
@@ -358,6 +365,7 @@ def step_size(gamma: float, steps: int, sigma_min: float = 1.0) -> float:
     return closest_variance(gamma, steps)[0] * sigma_min**2
 
 
+@functools.cache
 def reachable_ratio(steps: int, variance: float = 1.1) -> float:
     """Return the largest gamma that `steps` Langevin steps a level can follow: V <= `variance` at the best eps.
 
