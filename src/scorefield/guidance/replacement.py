@@ -94,7 +94,7 @@ class Replacement(Sampler):
         if sampler.remembers:
             kinds = registry.every("sampler").items()
             raise ScorefieldError(
-                f"got {sampler}, which remembers steps that replacement changes, expected a sampler that does not: "
+                f"got {sampler}, which remembers states that replacement changes, expected a sampler that does not: "
                 f"use {', '.join(name for name, kind in kinds if not kind().remembers)}"
             )
         if repeats < 1:

@@ -30,6 +30,7 @@ from scorefield.samplers import Langevin, Sampler, simulate
 from scorefield.samplers.metropolis import Mala
 from scorefield.verification.affine import affine_map, measured_order
 from scorefield.verification.bench import Bench, Score, ring, spread, within_evaluations
+from scorefield.verification.facts import dwells, remembers
 
 Watch = Callable[[float, str], None]
 
@@ -103,6 +104,18 @@ def parametrisations() -> Iterator[Check]:
 
 
 # --- samplers ---------------------------------------------------------------------------------------------------------
+
+
+def facts() -> Iterator[Check]:
+    """Whether a sampler dwells on its level, and whether it remembers the x before: what it declares against what it does."""
+
+    def words(dwells: bool, remembers: bool) -> str:
+        return f"{'dwells' if dwells else 'jumps'}, {'remembers' if remembers else 'does not remember'}"
+
+    for name, kind in registry.every("sampler").items():
+        sampler: Sampler = kind()
+        declared, measured = words(sampler.dwells, sampler.remembers), words(dwells(sampler), remembers(sampler))
+        yield Check("sampler: facts", name, declared, measured, declared == measured, {})
 
 
 def orders() -> Iterator[Check]:
@@ -271,4 +284,15 @@ def likelihoods(points: int) -> Iterator[Check]:
         )
 
 
-__all__ = ["Check", "bench_rows", "benches", "langevin", "likelihoods", "objectives", "orders", "parametrisations", "processes"]
+__all__ = [
+    "Check",
+    "bench_rows",
+    "benches",
+    "facts",
+    "langevin",
+    "likelihoods",
+    "objectives",
+    "orders",
+    "parametrisations",
+    "processes",
+]
