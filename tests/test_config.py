@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import scorefield
 from scorefield import VP, ScorefieldError, Tabulated
 from scorefield.config import RunConfig, data_config, of_plain, override, plain
 from scorefield.data import DataConfig
@@ -359,3 +362,31 @@ def test_data_settings_are_picked_out_of_all_settings_and_checked() -> None:
         data_config(["data.siz=3"])
     with pytest.raises(ScorefieldError, match=r"data\.size"):
         data_config(["data.size=0"])
+
+
+def test_what_a_message_advises_can_be_done() -> None:
+    """Every `kind=name` in the package's texts names a component that is made from its name alone, without further settings."""
+    texts = "\n".join(path.read_text() for path in Path(scorefield.__file__).parent.rglob("*.py"))
+    kinds, name = "process|parametrisation|objective|network|sampler", "[a-z][a-z0-9]*(?:-[a-z0-9]+)*"
+    advised = re.findall(rf"\b({kinds})=({name})(?=[ ,.:;\"'`)])", texts)
+    named = {(kind, name) for kind, name in advised if name not in ("self", kind)}
+    assert ("process", "ddpm-chain") in named
+    for kind, name in named:
+        find(kind, name)()
+
+
+def test_the_config_of_a_ddpm_run_can_be_read_by_people() -> None:
+    config = RUNS["ddpm on vectors"]
+    written = json.dumps(plain(config), indent=2)
+    assert len(written.splitlines()) < 100
+    assert of_plain(json.loads(written)) == config
+    shorter = override(config, ["process=ddpm-chain", "process.steps=50", "process.kind=cosine", "levels=50"])
+    assert (shorter.process.steps, shorter.process.t_max) == (50, 50.0)
+
+
+def test_a_run_of_an_older_version_with_its_thousand_betas_still_opens() -> None:
+    config = RUNS["ddpm on vectors"]
+    old = plain(config) | {"process": {"name": "tabulated", "betas": config.process.betas.tolist()}}
+    opened = of_plain(json.loads(json.dumps(old)))
+    t = torch.linspace(1, 1000, 77, dtype=torch.float64)
+    assert torch.equal(opened.process.alpha(t), config.process.alpha(t))

@@ -11,6 +11,7 @@ from scipy import optimize, stats
 from scorefield import (
     VE,
     VP,
+    Flow,
     Karras,
     LogNormal,
     Noise,
@@ -206,14 +207,33 @@ def test_levels_are_the_very_rungs_of_the_geometric_ladder() -> None:
     assert Levels(7).quantile(process, edges).tolist() == [process.t_min, process.t_max]
 
 
-def test_log_normal_puts_the_mass_outside_the_range_at_the_ends() -> None:
-    process = Karras(0.1, 0.5)
-    t = LogNormal(-1.2, 1.2).quantile(process, Noise(range(N)).uniform(()))
-    for end, share in [
-        (0.1, stats.norm.cdf(math.log(0.1), -1.2, 1.2)),
-        (0.5, stats.norm.sf(math.log(0.5), -1.2, 1.2)),
-    ]:
-        assert abs(float((t == end).double().mean()) - share) < 5 * math.sqrt(share * (1 - share) / N)
+@pytest.mark.parametrize("process", [VE(0.1, 1.0), Karras(0.1, 0.5), VE(3.0, 40.0), VP(), Flow(), VE(1e-6, 1e-3)], ids=repr)
+def test_a_log_normal_density_is_the_truncated_law_wherever_the_range_lies(process: Process) -> None:
+    """Below, around and up to ten deviations above the mean, against scipy; the ends of the range have no mass of their own."""
+    u = torch.linspace(0.0005, 0.9995, 1000, dtype=torch.float64)
+    t = LogNormal(-1.2, 1.2).quantile(process, u)
+    level = (process.sigma(t) / process.alpha(t)).log()
+    ends = torch.tensor([process.t_min, process.t_max], dtype=torch.float64)
+    low, high = ((process.sigma(ends) / process.alpha(ends)).log().numpy() + 1.2) / 1.2
+    numpy.testing.assert_allclose(level, stats.truncnorm.ppf(u.numpy(), low, high, loc=-1.2, scale=1.2), rtol=1e-7, atol=1e-7)
+    assert bool((level.diff() > 0).all())
+
+
+@pytest.mark.parametrize("mean", [-8.0, -1.2, 5.0])
+def test_a_spread_log_normal_mixes_the_truncated_law_with_an_even_one(mean: float) -> None:
+    process, density = VE(0.1, 1.0), LogNormal(mean, 1.2, spread=0.3)
+    u = torch.linspace(0.0005, 0.9995, 1000, dtype=torch.float64)
+    level = process.sigma(density.quantile(process, u)).log().numpy()
+    low, high = math.log(0.1), 0.0
+    law = stats.truncnorm((low - mean) / 1.2, (high - mean) / 1.2, loc=mean, scale=1.2)
+    numpy.testing.assert_allclose(0.7 * law.cdf(level) + 0.3 * (level - low) / (high - low), u, atol=1e-9)
+
+
+def test_a_log_normal_density_outside_the_range_is_refused() -> None:
+    with pytest.raises(
+        ScorefieldError, match=r"ln\(sigma\) around 100 .* expected some in the range of the process, -4\.61 to 2\.3"
+    ):
+        LogNormal(100.0, 1.2).quantile(VE(0.01, 10.0), torch.tensor([0.5], dtype=torch.float64))
 
 
 def test_uniform_over_time_is_log_uniform_over_sigma_for_ve() -> None:

@@ -10,15 +10,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from scorefield import EDM, VE, Noise, ScorefieldError, ScoreModel
+from scorefield import (
+    EDM,
+    VE,
+    VP,
+    Cosine,
+    DDPMChain,
+    Flow,
+    Karras,
+    Noise,
+    Parametrisation,
+    ScorefieldError,
+    ScoreModel,
+    Tabulated,
+)
 from scorefield.nets.embeddings import NoiseEmbedding
 from scorefield.nets.mlp import MLP
 from scorefield.nets.residual import ConditionedResNet, NoiseConditionedBlock
 from scorefield.nets.unet import UNet, fold, unfold
 from scorefield.objectives import Implicit
+from scorefield.prediction import check_label, label_of
+from scorefield.process import Process
 from scorefield.registry import every
 
 NETWORKS = every("network")
+NEEDS_SETTINGS = {"tabulated": Tabulated.linear(1000)}
 TABLED = {name: config for name, config in NETWORKS.items() if "levels" in config.__dataclass_fields__}
 SHAPE = (2, 6, 5)
 EPS = torch.finfo(torch.float64).eps
@@ -452,3 +468,55 @@ def test_attention_is_the_softmax_average_of_values_in_every_head() -> None:
         out = layer.out.weight.detach().numpy()[..., 0, 0] @ numpy.stack(mixed, 1) + layer.out.bias.detach().numpy()[:, None]
         expected = sample.reshape(8, 6).numpy() + out
         assert numpy.abs(output.reshape(8, 6).numpy() - expected).max() < 1e3 * EPS * numpy.abs(expected).max()
+
+
+# --- what a network is told of the noise, on every process -------------------------------------------------------------
+
+NOISY = {
+    name: NEEDS_SETTINGS[name] if name in NEEDS_SETTINGS else kind()
+    for name, kind in every("process").items()
+    if name != "still"
+}
+
+
+def _features(parametrisation: Parametrisation, process: Process, ratios: Tensor) -> Tensor:
+    """The features that enter the first linear layer at given sigma/alpha, of length 1 each."""
+    t = process.time_of_sigma(ratios)
+    label = label_of(parametrisation.label, process, t)
+    angle = label[:, None] * NoiseEmbedding(128).frequencies.double() * math.pi
+    features = torch.cat([angle.sin(), angle.cos()], dim=1)
+    return features / features.norm(dim=1, keepdim=True)
+
+
+@pytest.mark.parametrize("process", NOISY.values(), ids=NOISY)
+@pytest.mark.parametrize("name", every("parametrisation"))
+def test_close_noise_levels_have_close_features_and_the_ends_have_not(name: str, process: Process) -> None:
+    """Half a percent of noise turns no feature by more than half a radian, wherever it lies between two whole times of a chain;
+    levels a factor of 1.5 apart, and the two ends, have less in common than two random directions would ever hide."""
+    parametrisation = every("parametrisation")[name]()
+    ends = torch.tensor([process.t_min, process.t_max], dtype=torch.float64)
+    low, high = (process.sigma(ends) / process.alpha(ends)).log().tolist()
+    some = torch.linspace(low, high - 0.005, 500, dtype=torch.float64)
+    near = _features(parametrisation, process, some.exp()), _features(parametrisation, process, (some + 0.005).exp())
+    assert float((near[0] * near[1]).sum(dim=1).min()) > math.cos(0.5)
+    far = _features(parametrisation, process, torch.linspace(low, high, int((high - low) / 0.4)).double().exp())
+    common = far @ far.mT - torch.eye(len(far))
+    assert float(common.max()) < 0.9
+    check_label(parametrisation.label, process)
+
+
+@pytest.mark.parametrize(
+    ("label", "process"),
+    [("t", DDPMChain()), ("t", Tabulated.linear(100)), ("t", Karras()), ("sigma", VE(0.01, 50.0)), ("sigma", Cosine())],
+    ids=repr,
+)
+def test_a_label_that_runs_faster_than_the_noise_is_refused_with_the_one_to_choose(label: str, process: Process) -> None:
+    with pytest.raises(ScorefieldError, match=r"moves by .* where the noise grows by one percent.*label=log-sigma"):
+        check_label(label, process)
+
+
+@pytest.mark.parametrize(
+    ("label", "process"), [("t", VE()), ("t", Flow()), ("t", VP()), ("sigma", VE(0.01, 5.0)), ("none", VE())]
+)
+def test_a_label_that_a_network_can_follow_is_taken(label: str, process: Process) -> None:
+    check_label(label, process)

@@ -246,6 +246,29 @@ def test_a_label_of_levels_is_the_index_of_the_rung_noisiest_first(process: Proc
     assert label_of(10, process, geometric(process, 10)).tolist() == list(range(10))
 
 
+@each_noisy
+@pytest.mark.parametrize("kind", [Score, ScaledScore, EDM, V])
+def test_between_two_rungs_the_clean_data_of_the_nearer_rung_are_kept(kind: type, process: Process) -> None:
+    """D(x_t, t) = D(x_t·alpha_r/alpha, r) for the rung r: what the network means by the pair at r is what is shown at t."""
+    from scorefield import geometric
+
+    parametrisation, rungs = kind(label=6), geometric(process, 6)
+    level = (process.sigma(rungs) / process.alpha(rungs)).log()
+    t = process.time_of_sigma((level[:-1] + 0.4 * level.diff()).exp())  # nearer to the noisier of the two
+    r, y = rungs[:-1], torch.tensor([0.3, -2.0, 0.7], dtype=torch.float64)
+    x = torch.linspace(-1, 1, 15, dtype=torch.float64).reshape(5, 3)
+    model = ScoreModel(Recorder(y).double(), parametrisation, process, (3,))
+    model.network.answer.data = y
+    with torch.no_grad():
+        prediction = model(x, t)
+    x_r = x * (process.alpha(r) / process.alpha(t))[:, None]
+    pair = parametrisation.pair(process.alpha(r), process.sigma(r))
+    meant = Prediction(process, x_r, r, y.expand(5, 3), *pair).denoised
+    size = x.abs() / (process.alpha(t))[:, None] + meant.abs() + (process.sigma(r) ** 2 / process.alpha(r))[:, None] * y.abs()
+    assert bool(((prediction.denoised - meant).abs() <= 1e-12 * size).all())
+    assert model.network.seen[1].tolist() == [0, 1, 2, 3, 4]
+
+
 # --- the ends of the range --------------------------------------------------------------------------------------------
 
 
@@ -262,12 +285,41 @@ class Repeats(Parametrisation):
 
 
 @each_noisy
-@pytest.mark.parametrize("view", ["score", "denoised", "noise", "velocity"])
-def test_an_output_that_only_repeats_x_is_refused_with_a_sentence(process: Process, view: str) -> None:
+def test_an_output_that_only_repeats_x_is_refused_with_a_sentence(process: Process) -> None:
     t, _, _, x, _, _ = truth_at(process)
     prediction = Prediction(process, x, t, x, *Repeats().pair(process.alpha(t), process.sigma(t)))
-    with pytest.raises(ScorefieldError, match=r"repeats x_t and so says nothing about the score; expected alpha·c \+ sigma²·a"):
-        getattr(prediction, view)
+    sentence = r"repeats x_t and so says nothing about the score; expected alpha·c \+ sigma²·a"
+    with pytest.raises(ScorefieldError, match=sentence):
+        prediction.check()
+    with pytest.raises(ScorefieldError, match=sentence):
+        ScoreModel(MLP((3,)), Repeats(), process, (3,))
+
+
+class Crossing(Repeats):
+    """y = x0 - c·score with a determinant that changes its sign at sigma² = alpha/2, between any two times of a grid."""
+
+    def pair(self, alpha: torch.Tensor, sigma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.ones_like(alpha), -torch.full_like(alpha, 0.5)
+
+
+def test_a_pair_that_is_ill_posed_between_two_times_is_refused_when_the_model_is_made() -> None:
+    with pytest.raises(ScorefieldError, match=r"whose output repeats x_t somewhere between t = 0\.512695 and 0\.513672"):
+        ScoreModel(MLP((3,)), Crossing(), VE(0.01, 40.0), (3,))
+    ScoreModel(MLP((3,)), Crossing(), VE(0.8, 50.0), (3,))  # here it is well-posed
+
+
+@pytest.mark.parametrize("name", PARAMETRISATIONS)
+@each_noisy
+def test_every_parametrisation_is_well_posed_on_every_process_with_noise(name: str, process: Process) -> None:
+    PARAMETRISATIONS[name].check(process)
+
+
+def test_a_view_does_not_wait_for_the_device() -> None:
+    """On the meta device every read of a value raises, as a read on a GPU would wait."""
+    x, t = torch.empty(4, 3, device="meta"), torch.empty(4, device="meta")
+    prediction = Prediction(Flow(), x, t, x, t, t)
+    for view in (prediction.score, prediction.denoised, prediction.noise):
+        assert view.shape == (4, 3)
 
 
 def test_the_refusal_names_the_sample_whose_output_is_ill_posed() -> None:
@@ -275,7 +327,7 @@ def test_the_refusal_names_the_sample_whose_output_is_ill_posed() -> None:
     a, c = torch.tensor([1.0, 0.3], dtype=torch.float64), torch.tensor([0.0, -0.49], dtype=torch.float64)
     x = torch.zeros(2, 1, dtype=torch.float64)
     with pytest.raises(ScorefieldError, match=r"a = 0\.3, c = -0\.49 at alpha = 0\.3, sigma = 0\.7"):
-        _ = Prediction(Flow(), x, t, x, a, c).score
+        Prediction(Flow(), x, t, x, a, c).check()
 
 
 @pytest.mark.parametrize("kind", [Score, V])
@@ -285,7 +337,7 @@ def test_without_noise_a_score_is_still_a_score_and_x_is_already_clean(kind: typ
     a, c = kind().pair(Still().alpha(t), Still().sigma(t))
     if kind is V:  # v = noise at sigma = 0, which says nothing about x0 or the score
         with pytest.raises(ScorefieldError, match="says nothing about the score"):
-            _ = Prediction(Still(), x, t, score, a, c).score
+            Prediction(Still(), x, t, score, a, c).check()
         return
     prediction = Prediction(Still(), x, t, score, a, c)
     assert torch.equal(prediction.score, score)
@@ -298,7 +350,9 @@ def test_without_noise_a_score_is_still_a_score_and_x_is_already_clean(kind: typ
 def test_without_noise_every_other_output_is_refused_for_it_holds_no_score(kind: type) -> None:
     x, t = torch.ones(2, 1, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
     with pytest.raises(ScorefieldError, match="says nothing about the score"):
-        _ = Prediction(Still(), x, t, x, *kind().pair(Still().alpha(t), Still().sigma(t))).score
+        Prediction(Still(), x, t, x, *kind().pair(Still().alpha(t), Still().sigma(t))).check()
+    with pytest.raises(ScorefieldError, match="says nothing about the score"):
+        ScoreModel(MLP((1,)), kind(), Still(), (1,))
 
 
 # --- a network as a field ---------------------------------------------------------------------------------------------
@@ -336,6 +390,35 @@ def test_a_score_model_gives_back_x0_when_its_network_gives_the_exact_output(nam
     assert torch.equal(scaled, (scale * x).float())
     assert torch.equal(label, label_of(parametrisation.label, process, t).float())
     assert cond is None
+
+
+class Shrink(torch.nn.Module):
+    """A network without a single number of its own."""
+
+    def forward(self, x: torch.Tensor, label: torch.Tensor, cond: torch.Tensor | None) -> torch.Tensor:
+        return -x
+
+
+def test_a_network_without_parameters_is_a_field_in_the_precision_of_its_caller() -> None:
+    model = ScoreModel(Shrink(), Score(), VE(0.01, 10.0), (2,))
+    for dtype in (torch.float32, torch.float64):
+        x = torch.tensor([[0.1, -3.0]], dtype=dtype)
+        assert torch.equal(model(x, torch.ones(1)).score, -x)
+
+
+def test_a_network_of_buffers_alone_computes_in_their_precision() -> None:
+    class Fixed(Shrink):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("index", torch.zeros(1, dtype=torch.int64))
+            self.register_buffer("scale", torch.ones(1))
+
+        def forward(self, x: torch.Tensor, label: torch.Tensor, cond: torch.Tensor | None) -> torch.Tensor:
+            assert x.dtype == label.dtype == torch.float32
+            return -self.scale * x
+
+    x = torch.tensor([[0.1, -3.0]], dtype=torch.float64)
+    assert torch.equal(ScoreModel(Fixed(), Score(), VE(0.01, 10.0), (2,))(x, torch.ones(1)).score, -x.float().double())
 
 
 def test_a_network_that_is_not_told_the_noise_gives_the_same_output_at_every_level() -> None:

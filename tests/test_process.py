@@ -7,7 +7,7 @@ import numpy
 import pytest
 import torch
 
-from scorefield import VE, VP, Cosine, Flow, Karras, Process, ScorefieldError, Still, SubVP, Tabulated, registry
+from scorefield import VE, VP, Cosine, DDPMChain, Flow, Karras, Process, ScorefieldError, Still, SubVP, Tabulated, registry
 
 NEEDS_SETTINGS = {"tabulated": Tabulated.linear(1000)}
 PROCESSES = {
@@ -151,6 +151,7 @@ PUBLISHED = {  # time: (alpha, sigma, f, g²)
     "cosine": {t: _cosine(t) for t in (0.001, 0.5, 0.99)},
     "flow": {0.2: (0.8, 0.2, -1.25, 0.5), 0.5: (0.5, 0.5, -2, 2), 0.75: (0.25, 0.75, -4, 6)},
     "tabulated": {t: _ddpm(t) for t in (1.0, 500.0, 1000.0)},
+    "ddpm-chain": {t: _ddpm(t) for t in (1.0, 500.0, 1000.0)},
     "still": {0.0: (1, 0, 0, 0)},
 }
 
@@ -184,10 +185,10 @@ def test_sigma_keeps_all_its_digits_where_there_is_hardly_any_noise(time: float)
     assert math.isclose(float(Cosine().sigma(double(time))), float(exact), rel_tol=8 * 2.2e-16 * max(1, 0.008 / time))
 
 
-def test_tabulated_cosine_is_the_published_chain_with_its_last_beta_cut() -> None:
-    process = Tabulated.cosine(1000)
+def test_the_cosine_chain_is_the_published_one_with_its_last_beta_cut() -> None:
+    process = DDPMChain(1000, kind="cosine")
     assert len(process.betas) == 1000
-    assert process.betas[-1] == 0.999
+    assert float(process.betas[-1]) == 0.999
     for n in (1, 500, 998):
         assert math.isclose(float(process.alpha(double(float(n)))), float(_cosine(n / 1000)[0]), rel_tol=1e-12)
 
@@ -197,6 +198,30 @@ def test_tabulated_alpha_and_sigma_are_the_products_of_ho_et_al_at_every_whole_t
     process, n = Tabulated(tuple(betas)), torch.arange(1, 21, dtype=torch.float64)
     numpy.testing.assert_allclose(process.alpha(n) ** 2, numpy.cumprod(1 - betas), rtol=1e-14)
     numpy.testing.assert_allclose(process.sigma(n) ** 2, 1 - numpy.cumprod(1 - betas), rtol=1e-13)
+
+
+def test_the_scaled_linear_chain_ends_at_the_signal_of_latent_diffusion() -> None:
+    """Betas from 0.00085 to 0.012, equally spaced in their roots: abar_1000 = 0.0047 (Rombach et al. 2022, 0.00466)."""
+    betas = [(mpmath.sqrt("0.00085") + (mpmath.sqrt("0.012") - mpmath.sqrt("0.00085")) * n / 999) ** 2 for n in range(1000)]
+    abar = mpmath.fprod(1 - beta for beta in betas)
+    process = DDPMChain(1000, 0.00085, 0.012, "scaled-linear")
+    assert math.isclose(float(process.alpha(double(1000.0)) ** 2), float(abar), rel_tol=1e-12)
+    assert f"{float(abar):.4f}" == "0.0047"
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine"])
+def test_a_chain_of_four_numbers_is_the_chain_with_its_betas_written_out(kind: str) -> None:
+    named = DDPMChain(50, 1e-3, 0.3, kind)
+    table = Tabulated(tuple(named.betas.tolist()))
+    t = torch.linspace(1.0, 50.0, 301, dtype=torch.float64)
+    for function in ("alpha", "sigma", "drift", "diffusion"):
+        assert torch.equal(getattr(named, function)(t), getattr(table, function)(t))
+
+
+def test_a_chain_that_leaves_nothing_of_the_data_is_refused() -> None:
+    for make in (lambda: DDPMChain(200_000), lambda: Tabulated((0.9,) * 400)):
+        with pytest.raises(ValueError, match=r"of the signal's variance|less than 1"):
+            make()
 
 
 def test_one_ddpm_step_shrinks_by_the_root_of_one_minus_beta_and_adds_beta() -> None:
@@ -218,7 +243,7 @@ def test_a_fine_ddpm_chain_tends_to_vp() -> None:
     assert math.isclose(gaps[0] / gaps[1], 10, rel_tol=0.02)
 
 
-@pytest.mark.parametrize("process", [VP(), Cosine(), Tabulated.linear(1000), Tabulated.cosine(50)], ids=repr)
+@pytest.mark.parametrize("process", [VP(), Cosine(), DDPMChain(1000), DDPMChain(50, kind="cosine")], ids=repr)
 def test_variance_preserving_means_alpha_squared_plus_sigma_squared_is_one(process: Process) -> None:
     t = torch.linspace(process.t_min, process.t_max, 257, dtype=torch.float64)
     numpy.testing.assert_allclose(process.alpha(t) ** 2 + process.sigma(t) ** 2, 1, rtol=4e-15)
@@ -253,6 +278,32 @@ def test_time_of_sigma_inverts_the_noise_to_signal_ratio(process: Process) -> No
     found = process.time_of_sigma(log_ratio.exp())
     numpy.testing.assert_allclose((process.sigma(found) / process.alpha(found)).log(), log_ratio, rtol=0, atol=2e-12)
     assert bool(((found >= process.t_min) & (found <= process.t_max)).all())
+
+
+@each_noisy
+def test_the_closed_form_of_time_of_sigma_is_what_bisection_finds(process: Process) -> None:
+    """On the whole line, so that ratios far out of range are compared as well: both stop at the same end."""
+    ratios = torch.logspace(-9, 9, 1801, dtype=torch.float64)
+    found, halved = process.time_of_sigma(ratios), Process._time_at(process, ratios).clamp(process.t_min, process.t_max)
+    levels = [(process.sigma(t) / process.alpha(t)).log() for t in (found, halved)]
+    # A last bit of t is the most that either can get right: log(sigma/alpha) then moves by t·(log sigma/alpha)' bits.
+    alpha_rate, sigma_rate = process.rates(found)
+    slope = found * (sigma_rate / process.sigma(found) - alpha_rate / process.alpha(found))
+    assert bool(((levels[0] - levels[1]).abs() <= 8 * 2.3e-16 * (slope.abs() + levels[0].abs() + 1)).all())
+
+
+def test_a_process_without_a_closed_form_finds_its_times_by_bisection() -> None:
+    class Square(Process):
+        t_min, t_max = 0.1, 2.0
+
+        def alpha(self, t: torch.Tensor) -> torch.Tensor:
+            return torch.ones_like(t)
+
+        def sigma(self, t: torch.Tensor) -> torch.Tensor:
+            return t**2
+
+    numpy.testing.assert_allclose(Square().time_of_sigma(double(0.25, 1.0, 2.25)), [0.5, 1.0, 1.5], rtol=1e-15)
+    assert Square().time_of_sigma(double(0.0, 1e9)).tolist() == [0.1, 2.0]
 
 
 @each_noisy

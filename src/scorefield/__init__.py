@@ -13,7 +13,7 @@ __version__ = "0.4.0"
 _HOMES = {
     "scorefield.errors": ["NotFinite", "ScorefieldError"],
     "scorefield.randomness": ["Noise"],
-    "scorefield.process": ["VE", "VP", "Cosine", "Flow", "Karras", "Process", "Still", "SubVP", "Tabulated"],
+    "scorefield.process": ["VE", "VP", "Cosine", "DDPMChain", "Flow", "Karras", "Process", "Still", "SubVP", "Tabulated"],
     "scorefield.levels": ["Level", "Levels", "LogNormal", "Steps", "Uniform", "cauchy", "geometric", "karras", "uniform"],
     "scorefield.prediction": [
         *("EDM", "Denoiser", "Energy", "NoisePrediction", "Parametrisation", "Prediction"),

@@ -56,8 +56,8 @@ class Chain:
         process: how the data are noised.
         steps: T, equally spaced times from t_min to t_max; None for times one apart, DDPM's n = 1..T.
 
-    >>> from scorefield import Tabulated
-    >>> chain = Chain(Tabulated.linear(1000))
+    >>> from scorefield import DDPMChain
+    >>> chain = Chain(DDPMChain(1000))
     >>> len(chain), round(float(chain.transition[1000]), 6)  # beta_T
     (1000, 0.02)
     """
@@ -214,8 +214,8 @@ def bound_terms(
     Raises:
         ScorefieldError: n outside 1..T; a learned variance that the field has not.
 
-    >>> from scorefield import Gaussian, Tabulated
-    >>> field = Gaussian([0.0], [[1.0]], Tabulated.linear(100))
+    >>> from scorefield import DDPMChain, Gaussian
+    >>> field = Gaussian([0.0], [[1.0]], DDPMChain(100))
     >>> bound_terms(field, field.sample(Noise(range(3))), torch.tensor([1, 50, 100]), noise=Noise(range(3), stream=1)).shape
     torch.Size([3])
     """

@@ -6,12 +6,13 @@ restoration take a field and never ask what is behind it, so replacing an exact 
 
 from __future__ import annotations
 
+import itertools
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from scorefield.prediction import Energy, Parametrisation, Prediction, label_of
+from scorefield.prediction import Energy, Parametrisation, Prediction, label_of, rung_of
 from scorefield.process import Process
 from scorefield.shapes import PerSample, Sample, over, total
 
@@ -37,6 +38,12 @@ class EnergyField(Field, Protocol):
     """A field that also knows its energy, -log p_t up to a constant: what a Metropolis test asks for."""
 
     def energy(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> PerSample: ...
+
+
+def _precision(network: nn.Module, otherwise: torch.dtype) -> torch.dtype:
+    """Return the dtype of a network's first weight or buffer of real numbers; a network may have neither."""
+    numbers = (v.dtype for v in itertools.chain(network.parameters(), network.buffers()) if v.is_floating_point())
+    return next(numbers, otherwise)
 
 
 class ScoreModel(nn.Module):
@@ -70,8 +77,12 @@ class ScoreModel(nn.Module):
             shape: shape of one sample.
             data_mean: mean of the data, the shape of one sample; None for zero.
             data_std: root of the data's variance around it, averaged over coordinates.
+
+        Raises:
+            ScorefieldError: a parametrisation that is ill-posed on the process, as every one but the score is without noise.
         """
         super().__init__()
+        parametrisation.check(process)
         self.network, self.parametrisation, self.process = network, parametrisation, process
         self.shape, self.data_std = tuple(shape), data_std
         self.data_mean: Tensor
@@ -79,7 +90,17 @@ class ScoreModel(nn.Module):
 
     def forward(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> Prediction:
         """Return the prediction at x_t, `(batch, *shape)`, and times t, `(batch,)`."""
-        t = t.double()
+        t, label = t.double(), self.parametrisation.label
+        if not isinstance(label, int) or self.process.t_max == self.process.t_min:
+            return self._predict(x, t, cond)
+        # A network that is told the number of a rung knows no level between two of them. It is asked at the nearer one, and
+        # what it takes for the clean data is kept: D(x/alpha) is nearly the same at both, the score changes with 1/sigma².
+        rung = rung_of(label, self.process, t)[1]
+        alpha, sigma, alpha_r, sigma_r = (scale(v) for v in (t, rung) for scale in (self.process.alpha, self.process.sigma))
+        near = self._predict(over(alpha_r / alpha, x) * x, rung, cond).score
+        return Prediction.of_score(self.process, x, t, over(alpha / alpha_r * (sigma_r / sigma) ** 2, x) * near)
+
+    def _predict(self, x: Sample, t: PerSample, cond: Tensor | None) -> Prediction:
         alpha, sigma, _, output = self._ask(x, t, cond)
         return Prediction(self.process, x, t, output, *self.parametrisation.pair(alpha, sigma))
 
@@ -89,7 +110,7 @@ class ScoreModel(nn.Module):
         scaled = over(self.parametrisation.input_scale(alpha, sigma), x) * x
         label = label_of(self.parametrisation.label, self.process, t)
         label = label.nan_to_num(nan=0.0, neginf=0.0, posinf=torch.inf)  # ln(0) and 0/0, where there is no noise
-        dtype = next(self.network.parameters()).dtype
+        dtype = _precision(self.network, x.dtype)
         return alpha, sigma, scaled, self.network(scaled.to(dtype), label.to(dtype), cond).to(x.dtype)
 
 

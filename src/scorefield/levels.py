@@ -17,6 +17,7 @@ models", arXiv 2006.09011):
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from abc import ABC, abstractmethod
@@ -168,7 +169,7 @@ class Level(Density):
         if not float(low) * (1 - 1e-9) <= self.ratio <= float(high) * (1 + 1e-9):
             raise ScorefieldError(
                 f"got the level {self.ratio:g}, expected one from {float(low):g} to {float(high):g}, the range of the process: "
-                "change density.ratio or the process"
+                "change objective.density.ratio or the process"
             )
         return process.time_of_sigma(torch.full_like(u, self.ratio))
 
@@ -188,7 +189,7 @@ class Uniform(Density):
 @register("density", "log-normal")
 @dataclass(frozen=True)
 class LogNormal(Density):
-    """ln(sigma/alpha) ~ N(mean, std²), cut to the range of the process (Karras et al. 2022: mean -1.2, std 1.2).
+    """ln(sigma/alpha) ~ N(mean, std²), given that it lies in the range of the process (Karras et al. 2022: mean -1.2, std 1.2).
 
     Attributes:
         mean, std: of ln(sigma/alpha).
@@ -201,14 +202,26 @@ class LogNormal(Density):
     spread: Annotated[float, Bound(ge=0, lt=1)] = 0.0
 
     def quantile(self, process: Process, u: Tensor) -> Tensor:
-        if self.spread == 0:
-            return process.time_of_sigma(torch.exp(self.mean + self.std * torch.special.ndtri(u)))
         high, low = (float(end.log()) for end in _ends(process, 1))
+        # Phi has digits in its left tail only: a range that lies mostly to the right of the mean is looked at in the mirror.
+        mirror = -1.0 if low + high > 2 * self.mean else 1.0
+        ends = sorted(mirror * (end - self.mean) / self.std for end in (low, high))
+        first, last = (float(torch.special.ndtr(torch.tensor(end, dtype=torch.float64))) for end in ends)
+        if not last - first > 1e-300:
+            raise ScorefieldError(
+                f"got noise levels of training with ln(sigma) around {self.mean:g} and a spread of {self.std:g}, expected some "
+                f"in the range of the process, {low:.3g} to {high:.3g}: change objective.density.mean or the process"
+            )
+        u = u.double()
+        if self.spread == 0:
+            normal = torch.special.ndtri(first + (u if mirror > 0 else 1 - u) * (last - first))
+            return process.time_of_sigma(torch.exp(self.mean + mirror * self.std * normal))
         below, above = torch.full_like(u, low), torch.full_like(u, high)
         for _ in range(52):  # the distribution function of a mixture has no inverse in closed form: halve
             middle = (below + above) / 2
-            normal = torch.special.ndtr((middle - self.mean) / self.std)
-            less = (1 - self.spread) * normal + self.spread * (middle - low) / (high - low) < u
+            share = (torch.special.ndtr(mirror * (middle - self.mean) / self.std) - first) / (last - first)
+            share = share if mirror > 0 else 1 - share
+            less = (1 - self.spread) * share + self.spread * (middle - low) / (high - low) < u
             below, above = torch.where(less, middle, below), torch.where(less, above, middle)
         return process.time_of_sigma(torch.exp((below + above) / 2))
 
@@ -220,8 +233,8 @@ def steps_of(process: Process, steps: int | None = None) -> Tensor:
         process: how the data are noised.
         steps: T, equally spaced from t_min to t_max; None for times one apart, ending at t_max: DDPM's n = 1..T.
 
-    >>> from scorefield import Tabulated
-    >>> steps_of(Tabulated.linear(4))
+    >>> from scorefield import DDPMChain
+    >>> steps_of(DDPMChain(4))
     tensor([1., 2., 3., 4.], dtype=torch.float64)
     """
     if steps is not None:
@@ -318,13 +331,19 @@ def variance_ratio(eps: float, gamma: float, steps: int, sigma_min: float = 1.0)
     return shrink**steps * (gamma**2 - q) + q
 
 
-def closest_variance(gamma: float, steps: int) -> tuple[float, float]:
-    """Return (eps, V) at sigma_min = 1: the step size whose variance ratio V after `steps` steps is closest to 1, and V."""
-    # A dense log grid, because |V - 1| has several minima and the smallest eps may not win.
+@functools.lru_cache(maxsize=4)
+def _step_grid(steps: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return eps on a dense log grid at sigma_min = 1, (1 - eps)^(2·steps) and q, each `(200_001,)`: the costly part of V."""
     grid = torch.logspace(-6, math.log10(1.999), 200_001, dtype=torch.float64)
     shrink = (1 - grid) ** 2
-    q = 2 * grid / (1 - shrink)
-    ratio = shrink**steps * (gamma**2 - q) + q
+    return grid, shrink**steps, 2 * grid / (1 - shrink)
+
+
+def closest_variance(gamma: float, steps: int) -> tuple[float, float]:
+    """Return (eps, V) at sigma_min = 1: the step size whose variance ratio V after `steps` steps is closest to 1, and V."""
+    # A dense grid, because |V - 1| has several minima and the smallest eps may not win.
+    grid, shrunk, q = _step_grid(steps)
+    ratio = shrunk * (gamma**2 - q) + q
     best = int((ratio - 1).abs().argmin())
     return float(grid[best]), float(ratio[best])
 
@@ -346,6 +365,7 @@ def step_size(gamma: float, steps: int, sigma_min: float = 1.0) -> float:
     return closest_variance(gamma, steps)[0] * sigma_min**2
 
 
+@functools.cache
 def reachable_ratio(steps: int, variance: float = 1.1) -> float:
     """Return the largest gamma that `steps` Langevin steps a level can follow: V <= `variance` at the best eps.
 

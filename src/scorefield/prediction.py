@@ -17,10 +17,11 @@ Salimans, Ho (2022), "Progressive distillation", arXiv 2202.00512. Karras et al.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass as plain_dataclass
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Literal, final
 
 import torch
 from pydantic import Field as Bound
@@ -33,6 +34,7 @@ from scorefield.registry import register
 from scorefield.shapes import PerSample, Sample, over
 
 Label = Literal["log-sigma", "t", "sigma", "none"] | Annotated[int, Bound(ge=2)]
+FINEST = 1 / 16  # the label may move by so much where the noise grows by one percent: half the shortest period of an embedding
 
 
 @plain_dataclass(frozen=True, eq=False)
@@ -77,17 +79,16 @@ class Prediction:
 
     @cached_property
     def _det(self) -> PerSample:
-        one, other = self.alpha * self.c, self.sigma**2 * self.a
-        det = one + other
-        # |one| + |other| is the larger of |one + other| and |one - other|
-        if not float(torch.linalg.vector_norm((one - other) / det, torch.inf)) < 1e12:
-            worst = int((det.abs() - 1e-12 * (one - other).abs()).argmin())
-            raise ScorefieldError(
-                f"got an output with a = {float(self.a[worst]):g}, c = {float(self.c[worst]):g} at alpha = "
-                f"{float(self.alpha[worst]):g}, sigma = {float(self.sigma[worst]):g}, which repeats x_t and so says nothing "
-                "about the score; expected alpha·c + sigma²·a != 0: choose another parametrisation or keep t inside the range"
-            )
-        return det
+        return self.alpha * self.c + self.sigma**2 * self.a
+
+    def check(self) -> Prediction:
+        """Return itself; raises `ScorefieldError` where the output repeats x_t (det = 0), so that the views hold no number.
+
+        The views do not look: on a GPU each look would wait for all that is under way. `ScoreModel` looks once, at all times
+        of its process, and `simulate` at the first prediction of any other field.
+        """
+        _determinant(self.alpha, self.sigma, self.a, self.c)
+        return self
 
     def _mixed(self, by_x: PerSample, by_y: PerSample) -> Sample:
         return torch.addcmul(over(by_x, self.x) * self.x, over(by_y, self.x), self.output)
@@ -114,6 +115,20 @@ class Prediction:
         return over(alpha_rate, self.x) * self.denoised + over(sigma_rate, self.x) * self.noise
 
 
+def _determinant(alpha: Tensor, sigma: Tensor, a: Tensor, c: Tensor) -> Tensor:
+    """Return alpha·c + sigma²·a, `(batch,)`; raises `ScorefieldError` where the two terms cancel, or neither is there."""
+    one, other = alpha * c, sigma**2 * a
+    det, size = one + other, one.abs() + other.abs()
+    if not bool((det.abs() > 1e-12 * size).all()):
+        worst = int((det.abs() - 1e-12 * size).argmin())
+        raise ScorefieldError(
+            f"got an output with a = {float(a[worst]):g}, c = {float(c[worst]):g} at alpha = {float(alpha[worst]):g}, sigma = "
+            f"{float(sigma[worst]):g}, which repeats x_t and so says nothing about the score; expected alpha·c + sigma²·a "
+            "!= 0: choose another parametrisation or keep t inside the range"
+        )
+    return det
+
+
 class Parametrisation(ABC):
     """What a network's output means: y = a·x0 + c·score, from an input scaled by `input_scale` and told a label."""
 
@@ -127,24 +142,84 @@ class Parametrisation(ABC):
     def input_scale(self, alpha: PerSample, sigma: PerSample) -> PerSample:
         """Return the factor on x_t before it enters the network, `(batch,)`."""
 
+    @final
+    def check(self, process: Process) -> None:
+        """Raise `ScorefieldError` where the pair is ill-posed somewhere in the range of a process: where det is, or crosses, 0.
+
+        >>> from scorefield import VP, Still
+        >>> V().check(VP())
+        >>> V().check(Still())  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        scorefield.errors.ScorefieldError: got an output with a = -0, c = -0 at alpha = 1, sigma = 0, which repeats x_t ...
+        """
+        times = torch.linspace(process.t_min, process.t_max, 1025, dtype=torch.float64)
+        alpha, sigma = process.alpha(times), process.sigma(times)
+        det = _determinant(alpha, sigma, *self.pair(alpha, sigma))
+        if crossed := int((det.sign() != det[0].sign()).int().argmax()):
+            raise ScorefieldError(
+                f"got the parametrisation {self} on {process}, whose output repeats x_t somewhere between t = "
+                f"{float(times[crossed - 1]):g} and {float(times[crossed]):g}, expected alpha·c + sigma²·a != 0: choose another"
+            )
+
 
 def label_of(kind: Label, process: Process, t: PerSample) -> PerSample:
     """Return what the network is told about the noise, `(batch,)`.
 
     Args:
-        kind: "log-sigma" for ln(sigma/alpha), "sigma" for sigma/alpha, "t" for the time, "none" for 0 whatever the noise, or a
-            number of levels L for the index 0..L-1 of the nearest rung of the process's geometric ladder (0 is the noisiest).
+        kind: "log-sigma" for ln(sigma/alpha), in which a percent more noise is the same step on every process; "sigma" for
+            sigma/alpha and "t" for the time, which a network follows only where they change slowly with the noise
+            (`check_label`); "none" for 0 whatever the noise, or a number of levels L for the index 0..L-1 of the nearest rung
+            of the process's geometric ladder (0 is the noisiest).
         process: how the data are noised.
         t: times, `(batch,)`.
     """
     if kind in ("t", "none"):
         return t if kind == "t" else torch.zeros_like(t)
-    log_ratio = -0.5 * process.log_snr(t)
     if isinstance(kind, int):
-        ends = torch.tensor([process.t_min, process.t_max], dtype=t.dtype, device=t.device)
-        low, high = (-0.5 * process.log_snr(ends)).unbind()
-        return ((high - log_ratio) / (high - low) * (kind - 1)).round()
+        return rung_of(kind, process, t)[0]
+    log_ratio = -0.5 * process.log_snr(t)
     return log_ratio if kind == "log-sigma" else log_ratio.exp()
+
+
+def rung_of(levels: int, process: Process, t: PerSample) -> tuple[PerSample, PerSample]:
+    """Return the index of the nearest rung of a process's geometric ladder, 0 for the noisiest, and its time, each `(batch,)`.
+
+    >>> from scorefield import VE
+    >>> rung_of(3, VE(0.01, 1.0), torch.tensor([1.0, 0.6, 0.5]))
+    (tensor([0., 1., 1.]), tensor([1.0000, 0.5000, 0.5000]))
+    """
+    ends = torch.tensor([process.t_min, process.t_max], dtype=t.dtype, device=t.device)
+    low, high = (-0.5 * process.log_snr(ends)).unbind()
+    index = ((high + 0.5 * process.log_snr(t)) / (high - low) * (levels - 1)).round()
+    return index, process.time_of_sigma((high + index / (levels - 1) * (low - high)).exp()).to(t.dtype)
+
+
+def check_label(kind: Label, process: Process) -> None:
+    """Refuse a label that runs through the periods of a network's features faster than the noise changes.
+
+    DDPM's raw time t = 1..1000 is such a label: a percent more noise is one or two steps of it, so that neighbouring steps
+    share nothing and a time between two steps, which no training visits, has features of its own.
+
+    Raises:
+        ScorefieldError: one percent more noise moves the label by more than `FINEST`.
+
+    >>> from scorefield import DDPMChain
+    >>> check_label("log-sigma", DDPMChain())
+    >>> check_label("t", DDPMChain())  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    scorefield.errors.ScorefieldError: got the noise label 't', which moves by 2 where the noise grows by one percent, ...
+    """
+    if not isinstance(kind, str) or process.t_max == process.t_min:
+        return
+    ends = torch.tensor([process.t_min, process.t_max], dtype=torch.float64)
+    low, high = (-0.5 * process.log_snr(ends)).tolist()
+    ratios = torch.linspace(low, high, 2 + math.ceil((high - low) / math.log(1.01)), dtype=torch.float64).exp()
+    moved = float(label_of(kind, process, process.time_of_sigma(ratios)).diff().abs().max())
+    if moved > FINEST:
+        raise ScorefieldError(
+            f"got the noise label {kind!r}, which moves by {moved:.2g} where the noise grows by one percent, expected at most "
+            f"{FINEST:g}, which a network can follow: set parametrisation.label=log-sigma"
+        )
 
 
 def _unit_input(alpha: Tensor, sigma: Tensor, data_std: float) -> Tensor:
@@ -190,7 +265,7 @@ class ScaledScore(Parametrisation):
 class NoisePrediction(Parametrisation):
     """y = noise, as in DDPM: score = -y/sigma (Ho, Jain, Abbeel 2020, arXiv 2006.11239)."""
 
-    label: Label = "t"
+    label: Label = "log-sigma"
 
     def pair(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         return torch.zeros_like(alpha), -sigma
@@ -223,7 +298,7 @@ class Denoiser(Parametrisation):
 class V(Parametrisation):
     """y = alpha·noise - sigma·x0 (Salimans, Ho 2022, arXiv 2202.00512); made for alpha² + sigma² = 1."""
 
-    label: Label = "t"
+    label: Label = "log-sigma"
 
     def pair(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         return -sigma, -sigma * alpha
@@ -240,7 +315,7 @@ class Velocity(Parametrisation):
     Reference: Lipman et al. (2023), arXiv 2210.02747.
     """
 
-    label: Label = "t"
+    label: Label = "log-sigma"
 
     def pair(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         return -torch.ones_like(alpha), -sigma

@@ -25,7 +25,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import field
 from functools import cached_property
-from typing import Annotated, final
+from typing import Annotated, Literal, final
 
 import torch
 from pydantic import Field as Bound
@@ -105,12 +105,20 @@ class Process(ABC):
             ratio: wanted ratios, any shape; those outside the range of the process give t_min or t_max.
 
         Returns:
-            Times, the shape of `ratio`, float64, exact to rounding (bisection on log sigma/alpha).
+            Times, the shape of `ratio`, float64, exact to rounding.
 
         >>> VE(0.01, 10.0).time_of_sigma(torch.tensor([10.0, 1.0]))
         tensor([1.0000, 0.6667], dtype=torch.float64)
         """
-        goal = -2 * ratio.double().log()
+        # Squares stay finite up to 1e154; no process comes near the bound.
+        return self._time_at(ratio.double().clamp(min=0, max=1e100)).clamp(self.t_min, self.t_max)
+
+    def _time_at(self, ratio: Tensor) -> Tensor:
+        """Return the time at which sigma/alpha is `ratio`, in [0, 1e100], float64; outside the range any time beyond that end.
+
+        A process without a closed form inherits this bisection on log sigma/alpha, 80 evaluations of alpha and sigma.
+        """
+        goal = -2 * ratio.log()
         low, high = torch.full_like(goal, self.t_min), torch.full_like(goal, self.t_max)
         for _ in range(80):
             middle = (low + high) / 2
@@ -184,6 +192,9 @@ class VE(Process):
     def sigma(self, t: Tensor) -> Tensor:
         return self.sigma_min * (self.sigma_max / self.sigma_min) ** t
 
+    def _time_at(self, ratio: Tensor) -> Tensor:
+        return (ratio / self.sigma_min).log() / math.log(self.sigma_max / self.sigma_min)
+
 
 @register("process", "karras")
 @dataclass(frozen=True)
@@ -215,10 +226,18 @@ class Karras(Process):
     def sigma(self, t: Tensor) -> Tensor:
         return t * 1.0
 
+    def _time_at(self, ratio: Tensor) -> Tensor:
+        return ratio
+
 
 def _integrated_beta(t: Tensor, low: float, high: float) -> Tensor:
     """Integral from 0 to t of beta(u) = low + u·(high - low)."""
     return low * t + 0.5 * (high - low) * t**2
+
+
+def _time_of_beta(integral: Tensor, low: float, high: float) -> Tensor:
+    """Time at which the integral of beta has a value: the positive root, in the form that has no cancellation near 0."""
+    return 2 * integral / (low + torch.sqrt(low**2 + 2 * (high - low) * integral))
 
 
 @register("process", "vp")
@@ -245,6 +264,9 @@ class VP(Process):
     def sigma(self, t: Tensor) -> Tensor:
         return torch.sqrt(-torch.expm1(-_integrated_beta(t, self.beta_min, self.beta_max)))
 
+    def _time_at(self, ratio: Tensor) -> Tensor:
+        return _time_of_beta(torch.log1p(ratio**2), self.beta_min, self.beta_max)  # ratio² = exp(B) - 1
+
 
 @register("process", "sub-vp")
 @dataclass(frozen=True)
@@ -270,6 +292,9 @@ class SubVP(Process):
     def sigma(self, t: Tensor) -> Tensor:
         return -torch.expm1(-_integrated_beta(t, self.beta_min, self.beta_max))
 
+    def _time_at(self, ratio: Tensor) -> Tensor:
+        return _time_of_beta(2 * torch.asinh(ratio / 2), self.beta_min, self.beta_max)  # ratio = 1/alpha - alpha = 2·sinh(B/2)
+
 
 @register("process", "cosine")
 @dataclass(frozen=True)
@@ -277,7 +302,7 @@ class Cosine(Process):
     """Cosine: alpha² = cos²(angle(t))/cos²(angle(0)) with angle(t) = (t + s)/(1 + s)·pi/2, sigma² = 1 - alpha².
 
     The continuous form of Nichol and Dhariwal's schedule; the discrete one, with beta clipped at 0.999, is
-    `Tabulated.cosine`. t_max stays below 1, where the signal, and with it log-SNR, would vanish.
+    `DDPMChain(kind="cosine")`. t_max stays below 1, where the signal, and with it log-SNR, would vanish.
     """
 
     offset: Annotated[float, Bound(ge=0, lt=1)] = 0.008
@@ -299,6 +324,12 @@ class Cosine(Process):
         # cos²a - cos²b = sin(b - a)·sin(b + a): the difference 1 - alpha² without cancellation near t = 0.
         start, here = self._angle(torch.zeros_like(t)), self._angle(t)
         return torch.sqrt(torch.sin(here - start) * torch.sin(here + start)) / start.cos()
+
+    def _time_at(self, ratio: Tensor) -> Tensor:
+        start = self._angle(torch.zeros(1, dtype=torch.float64, device=ratio.device))
+        # tan²(angle) = tan²(start) + ratio²/cos²(start): the arc tangent keeps the digits that an arc cosine loses near t = 0.
+        angle = torch.atan(torch.hypot(start.tan(), ratio / start.cos()))
+        return angle / (math.pi / 2) * (1 + self.offset) - self.offset
 
 
 @register("process", "flow")
@@ -324,14 +355,102 @@ class Flow(Process):
     def sigma(self, t: Tensor) -> Tensor:
         return t * 1.0
 
+    def _time_at(self, ratio: Tensor) -> Tensor:
+        return ratio / (1 + ratio)
+
+
+def _table(betas: Tensor) -> Tensor:
+    """Return log alpha² at n = 0..T of a chain with betas 1..T; raises ValueError where alpha² would be no number above 0."""
+    table = torch.cat([torch.zeros(1, dtype=torch.float64), torch.log1p(-betas).cumsum(0)])
+    if not float(table[-1]) > -600:
+        raise ValueError(
+            f"got {len(betas)} betas that leave exp({float(table[-1]):.3g}) of the signal's variance, expected more than "
+            "exp(-600): lower the number of steps or the betas"
+        )
+    return table
+
+
+def _between(table: Tensor, t: Tensor) -> Tensor:
+    """Return log alpha² at any t in [0, T]: linear between whole numbers, which is the SDE with beta constant in each step."""
+    table = table.to(t.device)
+    n = t.detach().floor().long().clamp(0, len(table) - 2)
+    return table[n] + (t - n) * (table[n + 1] - table[n])
+
+
+def _time_between(table: Tensor, ratio: Tensor) -> Tensor:
+    """Return the t at which a table of log alpha² gives the ratio sigma/alpha; beyond its last entry, T and more."""
+    falls, goal = -table.to(ratio.device), torch.log1p(ratio**2)  # alpha² = 1/(1 + ratio²)
+    n = (torch.searchsorted(falls, goal, right=True) - 1).clamp(0, len(falls) - 2)
+    return n + (goal - falls[n]) / (falls[n + 1] - falls[n])
+
+
+@register("process", "ddpm-chain")
+@dataclass(frozen=True)
+class DDPMChain(Process):
+    """DDPM's discrete chain: alpha²(n) = (1 - beta_1)···(1 - beta_n), sigma² = 1 - alpha², n = 1..steps.
+
+    Between whole numbers log alpha² is linear (see `Tabulated`). The betas are
+
+        linear          equally spaced from beta_first to beta_last
+        scaled-linear   squares of equally spaced roots (latent diffusion)
+        cosine          1 - abar(n)/abar(n-1), abar = cos²((n/T + 0.008)/1.008·pi/2), at most 0.999; the two ends are not used
+
+    Attributes:
+        steps: T.
+        beta_first, beta_last: variance that the first and the last step add, in (0, 1).
+        kind: how beta goes from one to the other.
+
+    References: Ho, Jain, Abbeel (2020), "Denoising diffusion probabilistic models", arXiv 2006.11239. Nichol, Dhariwal (2021),
+    arXiv 2102.09672, equation 17. Rombach et al. (2022), arXiv 2112.10752.
+    """
+
+    steps: Annotated[int, Bound(ge=2, le=1_000_000)] = 1000
+    beta_first: Annotated[float, Bound(gt=0, lt=1)] = 1e-4
+    beta_last: Annotated[float, Bound(gt=0, lt=1)] = 0.02
+    kind: Literal["linear", "scaled-linear", "cosine"] = "linear"
+    t_min = 1.0
+
+    @model_validator(mode="after")
+    def _check(self) -> DDPMChain:
+        _table(self.betas)
+        return self
+
+    @property
+    def t_max(self) -> float:
+        return float(self.steps)
+
+    @cached_property
+    def betas(self) -> Tensor:
+        """beta_1..beta_T, `(T,)`, float64."""
+        if self.kind == "cosine":
+            n = torch.arange(self.steps + 1, dtype=torch.float64) / self.steps
+            abar = torch.cos((n + 0.008) / 1.008 * (math.pi / 2)) ** 2
+            return (1 - abar[1:] / abar[:-1]).clamp(max=0.999)
+        power = 2 if self.kind == "scaled-linear" else 1
+        first, last = self.beta_first ** (1 / power), self.beta_last ** (1 / power)
+        return torch.linspace(first, last, self.steps, dtype=torch.float64) ** power
+
+    @cached_property
+    def _log_abar(self) -> Tensor:
+        return _table(self.betas)
+
+    def alpha(self, t: Tensor) -> Tensor:
+        return torch.exp(0.5 * _between(self._log_abar, t)).to(t.dtype)
+
+    def sigma(self, t: Tensor) -> Tensor:
+        return torch.sqrt(-torch.expm1(_between(self._log_abar, t))).to(t.dtype)
+
+    def _time_at(self, ratio: Tensor) -> Tensor:
+        return _time_between(self._log_abar, ratio)
+
 
 @register("process", "tabulated")
 @dataclass(frozen=True)
 class Tabulated(Process):
-    """Tabulated betas, DDPM's discrete chain: alpha²(n) = (1 - beta_1)···(1 - beta_n), sigma² = 1 - alpha², n = 1..T.
+    """A discrete chain with any betas: alpha²(n) = (1 - beta_1)···(1 - beta_n), sigma² = 1 - alpha², n = 1..T.
 
     Between whole numbers log alpha² is linear, which is the SDE with beta(t) constant in each step: at t = n the two agree
-    exactly. Reference: Ho, Jain, Abbeel (2020), "Denoising diffusion probabilistic models", arXiv 2006.11239.
+    exactly. `DDPMChain` names the published chains by four numbers. Reference: Ho, Jain, Abbeel (2020), arXiv 2006.11239.
     """
 
     betas: tuple[Annotated[float, Bound(gt=0, lt=1)], ...] = field(repr=False)
@@ -341,19 +460,18 @@ class Tabulated(Process):
     def _check(self) -> Tabulated:
         if len(self.betas) < 2:
             raise ValueError(f"got {len(self.betas)} betas, expected at least 2")
+        _table(torch.tensor(self.betas, dtype=torch.float64))
         return self
 
     @classmethod
     def linear(cls, steps: int = 1000, first: float = 1e-4, last: float = 0.02) -> Tabulated:
-        """Return DDPM's betas, equally spaced from `first` to `last`."""
-        return cls(tuple(torch.linspace(first, last, steps, dtype=torch.float64).tolist()))
+        """Return the betas of `DDPMChain(steps, first, last)`, all of them written out."""
+        return cls(tuple(DDPMChain(steps, first, last).betas.tolist()))
 
     @classmethod
-    def cosine(cls, steps: int = 1000, offset: float = 0.008) -> Tabulated:
-        """Return Nichol and Dhariwal's betas: 1 - abar(n)/abar(n-1), abar = cos²((n/T + s)/(1 + s)·pi/2), at most 0.999."""
-        n = torch.arange(steps + 1, dtype=torch.float64) / steps
-        abar = torch.cos((n + offset) / (1 + offset) * (math.pi / 2)) ** 2
-        return cls(tuple((1 - abar[1:] / abar[:-1]).clamp(max=0.999).tolist()))
+    def cosine(cls, steps: int = 1000) -> Tabulated:
+        """Return the betas of `DDPMChain(steps, kind="cosine")`, all of them written out."""
+        return cls(tuple(DDPMChain(steps, kind="cosine").betas.tolist()))
 
     @property
     def t_max(self) -> float:
@@ -361,20 +479,16 @@ class Tabulated(Process):
 
     @cached_property
     def _log_abar(self) -> Tensor:
-        """log alpha² at n = 0..T."""
-        steps = torch.log1p(-torch.tensor(self.betas, dtype=torch.float64)).cumsum(0)
-        return torch.cat([torch.zeros(1, dtype=torch.float64), steps])
-
-    def _interpolate(self, t: Tensor) -> Tensor:
-        table = self._log_abar.to(t.device)
-        n = t.detach().floor().long().clamp(0, len(self.betas) - 1)
-        return table[n] + (t - n) * (table[n + 1] - table[n])
+        return _table(torch.tensor(self.betas, dtype=torch.float64))
 
     def alpha(self, t: Tensor) -> Tensor:
-        return torch.exp(0.5 * self._interpolate(t)).to(t.dtype)
+        return torch.exp(0.5 * _between(self._log_abar, t)).to(t.dtype)
 
     def sigma(self, t: Tensor) -> Tensor:
-        return torch.sqrt(-torch.expm1(self._interpolate(t))).to(t.dtype)
+        return torch.sqrt(-torch.expm1(_between(self._log_abar, t))).to(t.dtype)
+
+    def _time_at(self, ratio: Tensor) -> Tensor:
+        return _time_between(self._log_abar, ratio)
 
 
 @register("process", "still")
@@ -389,3 +503,6 @@ class Still(Process):
 
     def sigma(self, t: Tensor) -> Tensor:
         return torch.zeros_like(t)
+
+    def _time_at(self, ratio: Tensor) -> Tensor:
+        return torch.zeros_like(ratio)

@@ -38,7 +38,7 @@ from scorefield.objectives.denoising import Denoising
 from scorefield.objectives.diffusion import Simple
 from scorefield.objectives.weightings import EDMWeight
 from scorefield.prediction import EDM, NoisePrediction, ScaledScore, Score
-from scorefield.process import VE, Tabulated
+from scorefield.process import VE, DDPMChain
 from scorefield.process import Karras as KarrasProcess
 from scorefield.registry import register
 from scorefield.samplers import Adams, Ancestral, Annealed, Heun
@@ -223,7 +223,7 @@ def ncsn(facts: Facts) -> Recipe:
         source=facts.source,
         recipe="ncsn",
         process=process,
-        parametrisation=Score(label=10 if facts.kind == "image" else "log-sigma"),
+        parametrisation=Score(label=10),  # trained on ten levels, it can be told nothing between them
         network=network,
         objective=Denoising(density=Levels(10)),
         sampler=Annealed.from_ncsn(step_lr=2e-5 * unit**2, steps=100),
@@ -248,7 +248,7 @@ def ddpm(facts: Facts) -> Recipe:
     config = RunConfig(
         source=facts.source,
         recipe="ddpm",
-        process=Tabulated.linear(1000),
+        process=DDPMChain(1000),
         parametrisation=NoisePrediction(),
         network=_network(facts),
         objective=Simple(),

@@ -21,7 +21,7 @@ from scorefield.data import DataConfig, Dataset, of_frame, of_sequence, open_sou
 from scorefield.data.base import Problem
 from scorefield.data.doctor import examine
 from scorefield.errors import NotFinite, ScorefieldError
-from scorefield.prediction import Score
+from scorefield.prediction import Score, check_label
 from scorefield.process import Process
 from scorefield.recipes import Facts, measure
 from scorefield.runs import build_model, classes_of, manifest_of, open_run, read_log, save_model
@@ -201,6 +201,7 @@ def _anew(asked: _Asked) -> tuple[RunConfig, Dataset, Facts, tuple[str, ...]]:
         replace(made.config, source=_source_of(asked.source)), [f"seed={asked.seed or 0}", *asked.budget, *asked.settings]
     )
     config, reasons = _without_noise(config, asked.settings, facts.std)
+    check_label(config.parametrisation.label, config.process)
     return config, data, facts, made.why + tuple(f"{setting}: set by hand" for setting in asked.settings) + reasons
 
 

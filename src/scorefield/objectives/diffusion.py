@@ -1,4 +1,4 @@
-"""DDPM's two objectives on a discrete chain n = 1..T (`Tabulated`): the variational bound, and the simple loss that is none.
+"""DDPM's two objectives on a discrete chain n = 1..T (`DDPMChain`): the variational bound, and the simple loss that is none.
 
     simple   1/2·‖noise_hat - noise‖² at a uniform n: weight sigma² on the score, any constant factor aside
     bound    KL(q(x_T|x0) ‖ prior) + sum_n KL(q(x_{n-1}|x_n, x0) ‖ p(x_{n-1}|x_n)) - log p(x0|x_1), in nats, from `bound.py`:
@@ -42,7 +42,7 @@ def _check_chain(field: Field, steps: int | None) -> None:
     low, high = field.process.t_min, field.process.t_max
     if steps is None and not (low == 1.0 and high == round(high)):
         raise ScorefieldError(
-            f"got a process on [{low:g}, {high:g}] for steps n = 1, ..., T, expected DDPM's chain: choose process=tabulated, "
+            f"got a process on [{low:g}, {high:g}] for steps n = 1, ..., T, expected DDPM's chain: choose process=ddpm-chain, "
             "or set steps, the number of equally spaced times"
         )
 
@@ -58,8 +58,8 @@ class Simple(Objective):
         density: uniform over the steps n = 1..T.
         weighting: lambda, on the score; sigma² is the plain L_simple, `min-snr` its best-known variant.
 
-    >>> from scorefield import Gaussian, Tabulated
-    >>> field = Gaussian([0.0], [[1.0]], Tabulated.linear(100))
+    >>> from scorefield import DDPMChain, Gaussian
+    >>> field = Gaussian([0.0], [[1.0]], DDPMChain(100))
     >>> Simple()(field, field.sample(Noise(range(4))), noise=Noise(range(4), stream=1)).shape
     torch.Size([4])
 
@@ -97,8 +97,8 @@ class VariationalBound(Objective):
     Raises:
         ScorefieldError: a learned variance and a field without one; the decoder "pixels" and data that are none.
 
-    >>> from scorefield import Gaussian, Tabulated
-    >>> field = Gaussian([0.0], [[1.0]], Tabulated.linear(100))
+    >>> from scorefield import DDPMChain, Gaussian
+    >>> field = Gaussian([0.0], [[1.0]], DDPMChain(100))
     >>> VariationalBound()(field, field.sample(Noise(range(4))), noise=Noise(range(4), stream=1)).shape
     torch.Size([4])
 
