@@ -21,7 +21,7 @@ from scorefield.levels import ladder_of
 from scorefield.metrics.two_sample import directions, mmd, sliced_wasserstein
 from scorefield.objectives.base import Terms
 from scorefield.objectives.denoising import Denoising
-from scorefield.samplers import DDIM, Adams, Euler, Langevin, simulate
+from scorefield.samplers import DDIM, Adams, Annealed, AnnealedMala, Euler, Langevin, simulate
 from scorefield.verification import checks
 from scorefield.verification.bench import Bench, ring, spread, within_evaluations
 
@@ -149,7 +149,8 @@ class HalfNoise(DDIM):
     """A sampler with a wrong coefficient: it moves by 0.9 of the step."""
 
     def step(self, field: Any, x: Any, rung: Any, state: Any, noise: Any) -> Any:
-        return x + 0.9 * (super().step(field, x, rung, state, noise) - x)
+        there, state, info = super().step(field, x, rung, state, noise)
+        return x + 0.9 * (there - x), state, info
 
 
 class Doubled(Denoising):
@@ -170,6 +171,32 @@ def test_a_sampler_with_a_wrong_coefficient_fails_its_order(monkeypatch: pytest.
     right, wrong = checks.orders()
     assert right.passed
     assert not wrong.passed
+
+
+class Forgetful(Adams):
+    """A sampler that says that it does not remember, and does."""
+
+    remembers = False  # type: ignore[assignment]
+
+
+class Restless(Langevin):
+    """A sampler that says that it jumps, and stays."""
+
+    dwells = False
+
+
+class Stubborn(Annealed):
+    """A sampler that says that it remembers, and does not."""
+
+    remembers = True
+
+
+def test_a_sampler_with_a_wrong_fact_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "sampler", right=Adams, forgetful=Forgetful, restless=Restless, stubborn=Stubborn, mala=AnnealedMala)
+    found = {check.name: check for check in checks.facts()}
+    assert [name for name, check in found.items() if check.passed] == ["right", "mala"]
+    assert (found["restless"].declared, found["restless"].measured) == ("jumps, does not remember", "dwells, does not remember")
+    assert (found["forgetful"].declared, found["forgetful"].measured) == ("jumps, does not remember", "jumps, remembers")
 
 
 def test_an_objective_with_a_wrong_factor_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +229,16 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_command_prints_every_table_and_the_same_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     main(["verify", "--quick"])
     table = capsys.readouterr().out
-    for word in ("process", "parametrisation", "objective", "likelihood", "sampler: order", "tiny ring", "everything is as"):
+    for word in (
+        "process",
+        "parametrisation",
+        "objective",
+        "likelihood",
+        "sampler: facts",
+        "sampler: order",
+        "tiny ring",
+        "everything is as",
+    ):
         assert word in table
     main(["verify", "--quick", "--json"])
     report = json.loads(capsys.readouterr().out)

@@ -40,7 +40,7 @@ from scorefield.field import Field
 from scorefield.levels import steps_of
 from scorefield.process import Process
 from scorefield.randomness import Noise
-from scorefield.shapes import PerSample, Sample, flat, over, total
+from scorefield.shapes import PerSample, Sample, check_rows, flat, over, total
 
 Variance = Literal["posterior", "transition", "learned"]
 Decoder = Literal["gaussian", "pixels"]
@@ -219,6 +219,7 @@ def bound_terms(
     >>> bound_terms(field, field.sample(Noise(range(3))), torch.tensor([1, 50, 100]), noise=Noise(range(3), stream=1)).shape
     torch.Size([3])
     """
+    check_rows(len(x0), cond=cond, seeds=len(noise))
     return _terms(Chain(field.process, steps), field, x0, n, cond, noise, variance, decoder)
 
 
@@ -262,6 +263,7 @@ def bound(
 
     Arguments as in `bound_terms`; T evaluations of the field.
     """
+    check_rows(len(x0), cond=cond, seeds=len(noise))
     chain, terms = Chain(field.process, steps), prior_kl(field, x0)
     for step in range(1, len(chain) + 1):
         n = torch.full((len(x0),), step, device=x0.device)

@@ -36,7 +36,7 @@ from scorefield.levels import geometric, thin
 from scorefield.process import Process
 from scorefield.randomness import Noise, stream_of
 from scorefield.samplers import curl
-from scorefield.shapes import PerSample, Sample, flat, total
+from scorefield.shapes import PerSample, Sample, check_rows, flat, total
 
 LEVELS = 12
 EXAMPLES = 512  # of each part
@@ -151,6 +151,7 @@ def _part(kind: str, some: Tensor, cond: Tensor | None, shape: tuple[int, ...], 
             f"got {len(some)} {kind} examples of shape {tuple(some.shape[1:])}, expected at least 2 of the field's own "
             f"{tuple(shape)}: give more, in model space"
         )
+    check_rows(len(some), cond=cond)
     rows = thin(len(some), examples, seed).to(some.device)
     return _Part(some[rows].double(), None if cond is None else cond[rows])
 

@@ -15,8 +15,11 @@ from __future__ import annotations
 
 import hashlib
 import math
+import operator
 from collections.abc import Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,9 +61,71 @@ def philox(counter: tuple[Tensor | int, ...], key: tuple[Tensor | int, Tensor | 
     return c0, c1, c2, c3  # type: ignore[return-value]  # tensors: every word has met the counter
 
 
+def integer(value: Any) -> int | None:
+    """Return a whole number of any type (int, numpy's, a tensor of one) as an int; None for everything else.
+
+    A float is something else even if it is whole, and so is a truth value: what is meant by them would be a guess.
+
+    >>> integer(np.uint8(3)), integer(torch.tensor(3)), integer(3.0), integer(True)
+    (3, 3, None, None)
+    """
+    if isinstance(value, bool) or (isinstance(value, Tensor) and value.dtype == torch.bool):
+        return None
+    try:
+        return operator.index(value)
+    except (TypeError, RuntimeError):  # the second of a number of 64 bits that does not fit into 63
+        return None
+
+
+def _within(value: Any, bits: int, refusal: str) -> int:
+    """Return a whole number in [0, 2^bits) as an int, or refuse it."""
+    number = integer(value)
+    if number is None or not 0 <= number < 1 << bits:
+        raise ScorefieldError(refusal)
+    return number
+
+
 def stream_of(*names: object) -> int:
-    """Hash names into a stream number in [0, 2^64): `stream_of("train", 7)` never meets `stream_of("sample", 7)`."""
-    return int.from_bytes(hashlib.sha256(repr(names).encode()).digest()[:8], "little")
+    """Hash names into a stream number in [0, 2^64): `stream_of("train", 7)` never meets `stream_of("sample", 7)`.
+
+    A number is itself whatever its type, so that a seed of numpy's gives what the same int gives.
+
+    Raises:
+        ScorefieldError: a name that is neither text nor a whole number, such as a seed of 1.5.
+    """
+    told = tuple(str(name) if isinstance(name, str) else integer(name) for name in names)
+    if None in told:
+        raise ScorefieldError(f"got {names[told.index(None)]!r} as a seed, expected a whole number: 0, say")
+    return int.from_bytes(hashlib.sha256(repr(told).encode()).digest()[:8], "little")
+
+
+def _seeds(seeds: Any) -> Tensor:
+    """Return seeds as a tensor, `(batch,)`, int64."""
+
+    def one(seed: Any) -> int:
+        return _within(seed, 63, f"got seed {seed!r}, expected seeds in [0, 2^63): a whole number for each sample")
+
+    if isinstance(seeds, range) and len(seeds):  # not walked through: there may be a million
+        one(seeds[0]), one(seeds[-1])
+        return seeds.start + seeds.step * torch.arange(len(seeds))
+    if isinstance(seeds, Tensor) and seeds.dtype == torch.uint64:  # which torch can neither compare nor convert with care
+        seeds = seeds.cpu().numpy()
+    if isinstance(seeds, np.ndarray) and seeds.dtype.kind in "iu":
+        for end in (seeds.min(), seeds.max()) if seeds.size else ():
+            one(int(end))
+        seeds = torch.from_numpy(seeds.astype(np.int64))
+    if isinstance(seeds, Tensor) and not (seeds.is_floating_point() or seeds.is_complex() or seeds.dtype == torch.bool):
+        rows = seeds.detach().to(torch.int64)
+        if rows.ndim > 1:
+            raise ScorefieldError(f"got seeds of shape {tuple(rows.shape)}, expected one for each sample: flatten them")
+        if rows.numel():
+            one(int(rows.min()))
+        return rows.reshape(-1)
+    try:
+        each = list(seeds)
+    except TypeError:  # one number
+        each = [seeds]
+    return torch.tensor([one(seed) for seed in each], dtype=torch.int64)
 
 
 class Noise:
@@ -71,24 +136,21 @@ class Noise:
     True
     """
 
-    def __init__(
-        self, seeds: Sequence[int] | Tensor, *, stream: int = 0, draws: int = 0, device: torch.device | str = "cpu"
-    ) -> None:
+    def __init__(self, seeds: Any, *, stream: Any = 0, draws: Any = 0, device: torch.device | str = "cpu") -> None:
         """Hold the seeds.
 
         Args:
-            seeds: one integer in [0, 2^63) per sample.
-            stream: 64-bit number that separates purposes (see `stream_of`).
-            draws: how many draws were made before: 0 for a new sample.
+            seeds: one whole number in [0, 2^63) per sample, of any integer type: a range, a list, an array, a tensor.
+            stream: number in [0, 2^64) that separates purposes (see `stream_of`).
+            draws: how many draws were made before, in [0, 2^32): 0 for a new sample.
             device: where the numbers are made.
 
         Raises:
-            ScorefieldError: a negative seed.
+            ScorefieldError: a number that is out of range, or no whole number.
         """
-        self.seeds = torch.as_tensor(seeds, dtype=torch.int64, device=device).reshape(-1)
-        if len(self.seeds) and int(self.seeds.min()) < 0:
-            raise ScorefieldError(f"got seed {int(self.seeds.min())}, expected seeds in [0, 2^63): use a positive number")
-        self.stream, self.draws = stream, draws
+        self.seeds = _seeds(seeds).to(device)
+        self.stream = _within(stream, 64, f"got stream {stream}, expected a whole number in [0, 2^64): make it with stream_of")
+        self.draws = _within(draws, 32, f"got draws = {draws}, expected a whole number in [0, 2^32): 0 for a new sample")
         self._ready, self._made, self._meant = list[Tensor](), 0, (0, 0, 0)
 
     def __len__(self) -> int:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from torch import Tensor
 
+from scorefield.errors import ScorefieldError
+
 if TYPE_CHECKING:
     Sample: TypeAlias = Tensor
     PerSample: TypeAlias = Tensor
@@ -26,7 +28,7 @@ else:
     except ImportError:
         Sample = PerSample = Tensor
 
-__all__ = ["PerSample", "Sample", "flat", "over", "total"]
+__all__ = ["PerSample", "Sample", "check_rows", "flat", "over", "total"]
 
 
 def over(number: PerSample, x: Sample) -> Tensor:
@@ -59,3 +61,28 @@ def total(x: Sample) -> PerSample:
     tensor([12., 12.])
     """
     return flat(x).sum(dim=1)
+
+
+def check_rows(batch: int, *, cond: Tensor | None = None, seeds: int | None = None) -> None:
+    """Refuse conditioning or seeds that are not one per sample: a single one would be shared by all of them without a word.
+
+    Args:
+        batch: how many samples.
+        cond: what the field is told besides, or None.
+        seeds: how many seeds, where they were not counted before.
+
+    Raises:
+        ScorefieldError: another number of either, or conditioning that is no tensor.
+    """
+    if seeds not in (None, batch):
+        raise ScorefieldError(f"got {seeds} seeds for {batch} samples, expected one for each: make Noise(range({batch}))")
+    if cond is None:
+        return
+    if not isinstance(cond, Tensor):
+        raise ScorefieldError(
+            f"got cond as a {type(cond).__name__}, expected a tensor with one row per sample: torch.tensor(cond)"
+        )
+    if cond.ndim == 0 or len(cond) != batch:
+        raise ScorefieldError(
+            f"got cond of shape {tuple(cond.shape)} for {batch} samples, expected one row for each: repeat it, or leave it out"
+        )

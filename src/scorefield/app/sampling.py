@@ -60,7 +60,7 @@ class SampleReport:
     note: str | None = None
 
 
-def _acceptance(field: Field, x: Tensor, rates: list[float], times: Tensor) -> tuple[tuple[float, float, float], ...]:
+def _acceptance(field: Field, x: Tensor, rates: tuple[float, ...], times: Tensor) -> tuple[tuple[float, float, float], ...]:
     """Return (sigma/alpha, acceptance, curl) at about ten levels, the curl averaged over 64 samples noised to the level."""
     process, some, found = field.process, x[:64].to(times.device), []
     for j in sorted({round(k * (len(rates) - 1) / 9) for k in range(10)}):
@@ -193,11 +193,11 @@ def sample(
         if gif
         else None
     )
-    evaluations, rates = 0, list[float]()
+    evaluations, rates = 0, tuple[float, ...]()
 
     def look(first: int, count: int, moment: Moment) -> None:
         nonlocal evaluations, rates
-        evaluations, rates = moment.evaluations, getattr(moment.info, "acceptance", [])
+        evaluations, rates = moment.evaluations, moment.info.acceptance
         if film and first == 0:
             film.look(moment)
         watch(first, count, moment)

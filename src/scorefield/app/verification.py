@@ -82,6 +82,7 @@ def verify(*, quick: bool = False, full: bool = False, watch: Watch = lambda fra
         ("objectives", checks.objectives(4000 if quick else 20_000)),
         ("likelihoods", checks.likelihoods(8 if quick else 32)),
         ("bias of Langevin steps", checks.langevin(5000 if quick else 20_000)),
+        ("facts of samplers", checks.facts()),
         ("orders of samplers", checks.orders()),
     )
     for place, (name, part) in enumerate(parts):

@@ -145,7 +145,7 @@ class Gauge:
 
 def _suits(sampler: Sampler) -> bool:
     """Whether it goes down a ladder in declared evaluations, rather than dwelling, or choosing its own steps."""
-    return sampler.order is not None and sampler.evaluations_per_step is not None
+    return not sampler.dwells and sampler.evaluations_per_step is not None
 
 
 def _different(run: Run, samplers: dict[str, Sampler], steps: int, device: torch.device, left_out: dict[str, str]) -> list[str]:
@@ -192,7 +192,7 @@ def trials_of(
             chosen, levels = within_evaluations(sampler, budget)
             counts.append(levels * chosen.steps_per_level)
         wanted += [(name, count, None) for count in counts]
-        if (sampler.order or 0) > 1 and sampler.evaluations_per_step == 1:  # the kind that such ladders are made for
+        if sampler.remembers and sampler.evaluations_per_step == 1:  # the kind that such ladders are made for
             wanted += [(name, count, OPTIMISED) for count in counts]
     if own in samplers and _suits(samplers[own]):
         wanted.append((own, run.config.levels * run.config.sampler.steps_per_level, None))

@@ -34,7 +34,8 @@ from scorefield.data import Affine
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
 from scorefield.randomness import Noise
-from scorefield.shapes import PerSample, Sample, total
+from scorefield.samplers.base import times_of
+from scorefield.shapes import PerSample, Sample, check_rows, total
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +93,8 @@ def elbo(
         The `Elbo`.
 
     Raises:
-        ScorefieldError: a ladder that does not fall.
+        ScorefieldError: a ladder that does not fall or leaves the process's range; points of the wrong shape, seeds or
+            conditioning that are not one per example.
 
     >>> from scorefield import VE, Gaussian, geometric
     >>> field = Gaussian([0.0], [[1.0]], VE(0.01, 50.0))
@@ -104,10 +106,14 @@ def elbo(
     0.4
     0.0
     """
-    times = torch.as_tensor(ladder, dtype=torch.float64, device=x0.device)
-    if times.ndim != 1 or len(times) == 0 or not bool((times.diff() < 0).all()):
-        raise ScorefieldError("got a ladder that does not fall strictly, expected t_0 > t_1 > ...: make it with geometric()")
-    x0, process = x0.double(), field.process
+    process = field.process
+    times = times_of(process, ladder).to(x0.device)
+    if x0.shape != (len(noise), *field.shape):
+        raise ScorefieldError(
+            f"got points of shape {tuple(x0.shape)}, expected {(len(noise), *field.shape)}: one seed per point"
+        )
+    check_rows(len(x0), cond=cond)
+    x0 = x0.double()
     prior = prior_kl(field, x0, float(times[0]))
     log_snr = process.log_snr(times)
     snr = log_snr.exp()

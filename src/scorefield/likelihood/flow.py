@@ -44,7 +44,7 @@ from scorefield.errors import ScorefieldError
 from scorefield.field import Field
 from scorefield.randomness import Noise
 from scorefield.runge_kutta import Solution, root_mean_square, solve
-from scorefield.shapes import PerSample, Sample, flat, over, total
+from scorefield.shapes import PerSample, Sample, check_rows, flat, over, total
 
 
 class Divergence(ABC):
@@ -180,6 +180,7 @@ def log_prob(
         raise ScorefieldError(
             f"got points of shape {tuple(x.shape)}, expected {(len(noise), *field.shape)}: one seed per point"
         )
+    check_rows(len(x), cond=cond)
     process = field.process
     start = process.t_min if t is None else t
     ends = torch.tensor([start, process.t_max], dtype=torch.float64)

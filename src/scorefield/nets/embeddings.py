@@ -72,5 +72,23 @@ def add_class(table: nn.Embedding | None, vector: Tensor, cond: Tensor | None) -
         if cond is not None:
             raise ScorefieldError("got class labels, expected none: this network was trained without classes")
         return vector
-    nobody = torch.full((len(vector),), table.num_embeddings - 1, device=vector.device)
-    return vector + F.embedding(nobody if cond is None else cond, table.weight)
+    nobody = table.num_embeddings - 1
+    if cond is None:
+        return vector + F.embedding(torch.full((len(vector),), nobody, device=vector.device), table.weight)
+    return vector + F.embedding(_labels(cond, nobody), table.weight)
+
+
+def _labels(cond: Tensor, nobody: int) -> Tensor:
+    """Return class labels as int64; raises `ScorefieldError` for those that no row of the table stands for."""
+    if cond.ndim != 1 or cond.is_floating_point() or cond.is_complex() or cond.dtype == torch.bool:
+        raise ScorefieldError(
+            f"got class labels of shape {tuple(cond.shape)} and type {cond.dtype}, expected one whole number per sample: "
+            f"0 to {nobody - 1}"
+        )
+    # On a CPU only: elsewhere looking would wait for the device at every evaluation, where the table's own check stops it.
+    if cond.device.type == "cpu" and bool(((cond < 0) | (cond > nobody)).any()):
+        raise ScorefieldError(
+            f"got class labels from {int(cond.min())} to {int(cond.max())}, expected 0 to {nobody - 1} (or {nobody} for any "
+            f"class): this network was trained with {nobody} classes"
+        )
+    return cond.long()

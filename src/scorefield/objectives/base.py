@@ -14,7 +14,7 @@ from torch.nn import Module
 
 from scorefield.field import Field
 from scorefield.randomness import Noise
-from scorefield.shapes import PerSample, Sample
+from scorefield.shapes import PerSample, Sample, check_rows
 
 
 class Terms(NamedTuple):
@@ -64,5 +64,6 @@ class Objective(ABC):
 
     @final
     def __call__(self, field: Field, x0: Sample, cond: Tensor | None = None, *, noise: Noise) -> PerSample:
-        """Return one loss per example, `(batch,)`; arguments as in `terms`."""
+        """Return one loss per example, `(batch,)`; arguments as in `terms`, of which there is one per example."""
+        check_rows(len(x0), cond=cond, seeds=len(noise))
         return self.terms(field, x0, cond, noise=noise).loss

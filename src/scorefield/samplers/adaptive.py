@@ -27,7 +27,7 @@ from scorefield import runge_kutta
 from scorefield.errors import ScorefieldError
 from scorefield.randomness import Noise
 from scorefield.registry import register
-from scorefield.samplers.base import Counted, Rung, Sampler
+from scorefield.samplers.base import NOTHING, Counted, Info, Rung, Sampler
 from scorefield.shapes import Sample, over
 
 
@@ -42,6 +42,8 @@ class Adaptive(Sampler):
 
     tolerance: Annotated[float, Bound(gt=0)] = 1e-3
     order: ClassVar[int | None] = 5
+    dwells: ClassVar[bool] = False
+    remembers: ClassVar[bool] = False
     evaluations_per_step: ClassVar[int | None] = None
     ladder: ClassVar[str] = "geometric"
     levels: ClassVar[int] = 2
@@ -54,9 +56,9 @@ class Adaptive(Sampler):
             raise ScorefieldError(f"got {steps} steps, expected at least 2 for an adaptive sampler: ask for more")
         return self, steps
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> Sample:
+    def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> tuple[Sample, Any, Info]:
         if rung.s is None:
-            return x
+            return x, state, NOTHING
         mean, above, below = field.data_mean(x), rung.sigma / rung.alpha, rung.sigma_s / rung.alpha_s
         spread = max(field.field.data_std, 1e-8 * below)  # data that are one point have no spread
         start, end = math.asinh(above / spread), math.asinh(below / spread)
@@ -73,5 +75,4 @@ class Adaptive(Sampler):
             w, _, _ = runge_kutta.step(slope, u, w, torch.full_like(u, end - start), slope(u, w, rows), rows)
         else:
             w = runge_kutta.solve(slope, w, start, end, rtol=self.tolerance, atol=self.tolerance).y
-        out: Tensor = rung.alpha_s * (mean + r_s * w)
-        return out
+        return rung.alpha_s * (mean + r_s * w), state, NOTHING

@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,7 +30,7 @@ from scorefield.prediction import Prediction
 from scorefield.process import Process
 from scorefield.randomness import Noise
 from scorefield.registry import find
-from scorefield.shapes import PerSample, Sample, flat
+from scorefield.shapes import PerSample, Sample, check_rows, flat
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,15 @@ class Rung:
     sigma_min: float
 
 
-def rungs_of(process: Process, ladder: Tensor) -> list[Rung]:
-    """Return the rungs of a ladder; raises `ScorefieldError` unless the times fall strictly inside the process's range."""
-    times = torch.as_tensor(ladder, dtype=torch.float64).reshape(-1)
+def times_of(process: Process, ladder: Tensor) -> Tensor:
+    """Return the times of a ladder, float64; raises `ScorefieldError` unless they fall strictly inside the process's range."""
+    times = torch.as_tensor(ladder)
+    if times.ndim > 1 or times.is_complex() or times.dtype == torch.bool:
+        raise ScorefieldError(
+            f"got a ladder of shape {tuple(times.shape)} and type {times.dtype}, expected a row of times: "
+            "make it with geometric(process, levels)"
+        )
+    times = times.to(torch.float64).reshape(-1)
     if len(times) == 0 or not bool(times.isfinite().all() and (times.diff() < 0).all()):
         raise ScorefieldError(
             f"got a ladder of {len(times)} times that do not fall strictly, expected t_0 > t_1 > ...: make it with "
@@ -69,6 +75,12 @@ def rungs_of(process: Process, ladder: Tensor) -> list[Rung]:
             f"got times from {float(times[0]):g} to {float(times[-1]):g}, expected them inside [{low:g}, {high:g}] "
             f"of {process}: make the ladder with field.process"
         )
+    return times
+
+
+def rungs_of(process: Process, ladder: Tensor) -> list[Rung]:
+    """Return the rungs of a ladder; raises `ScorefieldError` as `times_of` does."""
+    times = times_of(process, ladder)
     alphas, sigmas = process.alpha(times).tolist(), process.sigma(times).tolist()
     following = [*zip(times.tolist()[1:], alphas[1:], sigmas[1:], strict=True), (None, 1.0, 0.0)]
     return [
@@ -119,23 +131,58 @@ class Counted:
         return torch.full((len(x),), t, dtype=torch.float64, device=x.device)
 
 
+@dataclass(frozen=True)
+class Info:
+    """What a step tells besides x and the state: it informs and is never carried, and what was told does not change.
+
+    A sampler that has more to tell returns a frozen subclass.
+
+    Attributes:
+        acceptance: of a sampler with Metropolis' test, the mean probability of acceptance on every rung visited so far.
+    """
+
+    acceptance: tuple[float, ...] = ()
+
+
+NOTHING = Info()  # most steps have nothing to tell
+
+
 class Sampler(ABC):
     """One step of a sampling method.
 
-    Declared facts, measured by the tests and by `scorefield verify`:
-        order: see below.
-        evaluations_per_step: of the field; None where the number is not the same for every step.
-        ladder, levels: the registered ladder that suits it, and how many levels, when nobody says otherwise.
+    Its facts are declared, and measured by the tests and by `scorefield verify`; a class that leaves one out cannot be used.
+    A sampler that wraps another passes its facts on.
     """
 
     @property
     @abstractmethod
     def order(self) -> int | None:
-        """Of the global error in the step length for a jumping sampler; None for one that dwells."""
+        """Of the global error in the step length for a jumping sampler; None for one that dwells, which makes no such error."""
 
-    evaluations_per_step: ClassVar[int | None]
-    ladder: ClassVar[str]
-    levels: ClassVar[int]
+    @property
+    @abstractmethod
+    def dwells(self) -> bool:
+        """Whether x stays on its rung, at time t, instead of jumping to the next, at time s."""
+
+    @property
+    @abstractmethod
+    def remembers(self) -> bool:
+        """Whether the state couples successive x, so that x must not be changed between steps."""
+
+    @property
+    @abstractmethod
+    def evaluations_per_step(self) -> int | None:
+        """Of the field; None where the number is not the same for every step."""
+
+    @property
+    @abstractmethod
+    def ladder(self) -> str:
+        """Name of the registered ladder that suits it, when nobody says otherwise."""
+
+    @property
+    @abstractmethod
+    def levels(self) -> int:
+        """How many levels of it."""
 
     @property
     def steps_per_level(self) -> int:
@@ -155,8 +202,11 @@ class Sampler(ABC):
         return None
 
     @abstractmethod
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> Sample:
-        """Return the next x, `(batch, *shape)`; `state` may be updated in place."""
+    def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> tuple[Sample, Any, Info]:
+        """Return the next x, `(batch, *shape)`, the state to carry on, and what there is to tell.
+
+        A step is a function of what it is given: neither `x` nor `state` is changed in place.
+        """
 
 
 @dataclass(frozen=True)
@@ -169,7 +219,7 @@ class Moment:
         step: steps done, from 0 (the starting noise).
         steps: steps there will be.
         evaluations: of the field so far.
-        info: what else the sampler reports (acceptance rates and the like).
+        info: what else the step told (acceptance rates and the like); it does not change afterwards.
     """
 
     x: Tensor
@@ -177,13 +227,17 @@ class Moment:
     step: int
     steps: int
     evaluations: int
-    info: Any = None
+    info: Info = NOTHING
 
 
 def _check(x: Tensor, sampler: Sampler, step: int, t: float) -> None:
     if math.isfinite(float(x.sum())) or bool(torch.isfinite(x).all()):  # one pass where all is well; a sum may overflow
         return
     bad = int((~torch.isfinite(flat(x))).any(dim=1).sum())
+    if step == 0:
+        raise NotFinite(
+            f"got NaN or infinity in {bad} of the {len(x)} samples to start from, expected finite numbers: give others"
+        )
     raise NotFinite(
         f"got NaN or infinity in {bad} of {len(x)} samples at step {step} (t = {t:g}) of {sampler}, expected finite numbers: "
         "use smaller steps (more levels, or a smaller eps), or inspect the model at this noise level"
@@ -208,14 +262,15 @@ def simulate(
         ladder: descending times, `(levels,)`.
         x: where to start, `(batch, *shape)`; None starts from the prior N(alpha·mean, alpha²·std² + sigma²) at ladder[0].
         noise: one seed per sample; sample i is the same whatever else is in the batch.
-        cond: conditioning of each sample, or None.
+        cond: conditioning of each sample, one row per seed, or None.
         denoise: end with x <- E[x0 | x].
 
     Yields:
         A `Moment` for the start and after every step. Values are detached; memory does not grow with the number of steps.
 
     Raises:
-        ScorefieldError: a ladder that does not fall or leaves the process's range; a start of the wrong shape.
+        ScorefieldError: a ladder that does not fall or leaves the process's range; a start of the wrong shape or type; no
+            seeds, or conditioning that is not one row for each.
         NotFinite: NaN or infinity, with the step and level named.
 
     >>> from scorefield import VE, GaussianMixture, Noise, geometric
@@ -226,34 +281,39 @@ def simulate(
     (torch.Size([3, 2]), 21)
     """
     rungs = rungs_of(field.process, ladder)
+    if not len(noise):
+        raise ScorefieldError("got noise without seeds, expected one for each sample: Noise(range(64)), say")
+    check_rows(len(noise), cond=cond)
     counted, device = Counted(field, cond), noise.seeds.device
     if x is None:
         alpha, spread = field.process.prior(rungs[0].t, field.data_std)
         x = alpha * field.data_mean.to(device) + spread * noise.normal(field.shape)
-    elif x.shape != (len(noise), *field.shape):
+    elif x.shape != (len(noise), *field.shape) or x.is_complex():
+        kind = "complex " if x.is_complex() else ""
         raise ScorefieldError(
-            f"got a start of shape {tuple(x.shape)}, expected {(len(noise), *field.shape)}: one sample per seed"
+            f"got a {kind}start of shape {tuple(x.shape)}, expected {(len(noise), *field.shape)}: one sample per seed"
         )
-    x = x.to(device, torch.float64)
-    state, hold = sampler.start(counted, rungs), sampler.steps_per_level
+    x = x.detach().to(device, torch.float64, copy=True)  # what the caller does to the start does not reach the first moment
+    _check(x, sampler, 0, rungs[0].t)
+    state, info, hold = sampler.start(counted, rungs), NOTHING, sampler.steps_per_level
     steps = len(rungs) * hold + int(denoise)
     yield Moment(x, rungs[0].t, 0, steps, 0)
     # Gradients are off inside a step only: around a yield they would stay off in the caller.
     for rung in rungs:
-        if sampler.order is None and rung.index:  # a dwelling sampler is carried to the next level as it is in z = x/alpha
+        if sampler.dwells and rung.index:  # a dwelling sampler is carried to the next level as it is in z = x/alpha
             x = x * (rung.alpha / rungs[rung.index - 1].alpha)
         for held in range(hold):
             with torch.no_grad():
-                x = sampler.step(counted, x, rung, state, noise)
+                x, state, info = sampler.step(counted, x, rung, state, noise)
             step = rung.index * hold + held + 1
             _check(x, sampler, step, rung.t)
-            lives = rung.t if rung.s is None or sampler.order is None else rung.s  # dwelling samplers stay on their rung
-            yield Moment(x, lives, step, steps, counted.evaluations, state)
+            lives = rung.t if rung.s is None or sampler.dwells else rung.s
+            yield Moment(x, lives, step, steps, counted.evaluations, info)
     if denoise:
         with torch.no_grad():
             x = counted(x, rungs[-1].t).denoised
         _check(x, sampler, steps, rungs[-1].t)
-        yield Moment(x, 0.0, steps, steps, counted.evaluations, state)
+        yield Moment(x, 0.0, steps, steps, counted.evaluations, info)
 
 
 def sample(

@@ -24,10 +24,11 @@ from pydantic import ConfigDict
 from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
 
+from scorefield.errors import ScorefieldError
 from scorefield.process import Positive
 from scorefield.randomness import Noise
 from scorefield.registry import register
-from scorefield.samplers.base import Counted, Rung, Sampler
+from scorefield.samplers.base import Counted, Info, Rung, Sampler
 from scorefield.samplers.langevin import langevin_step
 from scorefield.samplers.sde import ReverseDiffusion
 from scorefield.shapes import Sample
@@ -55,18 +56,34 @@ class PredictorCorrector(Sampler):
     def order(self) -> int | None:
         return 1
 
+    @property
+    def dwells(self) -> bool:
+        return self.sampler.dwells
+
+    @property
+    def remembers(self) -> bool:
+        return self.sampler.remembers
+
     def within(self, steps: int) -> tuple[Sampler, int]:
         return replace(self), max(2, steps)
 
+    def at_fixed_steps(self) -> Sampler:
+        return replace(self, sampler=self.sampler.at_fixed_steps())
+
     def start(self, field: Counted, rungs: list[Rung]) -> Any:
-        """Return the predictor's own state."""
+        """Return the predictor's own state; raises `ScorefieldError` for one that dwells, which leads to no other level."""
+        if self.dwells:
+            raise ScorefieldError(
+                f"got the predictor {self.sampler}, which stays on its level, expected one that jumps to the next: "
+                "reverse-diffusion"
+            )
         return self.sampler.start(field, rungs)
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> Sample:
-        x = self.sampler.step(field, x, rung, state, noise)
+    def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> tuple[Sample, Any, Info]:
+        x, state, info = self.sampler.step(field, x, rung, state, noise)
         if rung.s is None:
-            return x
+            return x, state, info
         h = math.log(rung.sigma * rung.alpha_s / (rung.alpha * rung.sigma_s))
         for _ in range(self.corrections):
             x = langevin_step(field, x, rung.s, min(self.strength * h / self.corrections, 0.5) * rung.sigma_s**2, noise)
-        return x
+        return x, state, info

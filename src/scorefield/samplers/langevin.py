@@ -29,7 +29,7 @@ from scorefield.levels import step_size
 from scorefield.process import Positive
 from scorefield.randomness import Noise
 from scorefield.registry import register
-from scorefield.samplers.base import Counted, Rung, Sampler
+from scorefield.samplers.base import NOTHING, Counted, Info, Rung, Sampler
 from scorefield.shapes import Sample
 
 Steps = Annotated[int, Bound(ge=1)]
@@ -53,6 +53,8 @@ class Langevin(Sampler):
     tau: Positive | None = None
     steps: Steps = 1000
     order: ClassVar[int | None] = None
+    dwells: ClassVar[bool] = True
+    remembers: ClassVar[bool] = False
     evaluations_per_step: ClassVar[int] = 1
     ladder: ClassVar[str] = "lowest"
     levels: ClassVar[int] = 1
@@ -70,8 +72,8 @@ class Langevin(Sampler):
                 "got sigma = 0 on a rung, where a step in units of sigma² vanishes, expected a stated one: set its tau"
             )
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> Sample:
-        return langevin_step(field, x, rung.t, self.tau or 0.1 * rung.sigma**2, noise)
+    def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> tuple[Sample, Any, Info]:
+        return langevin_step(field, x, rung.t, self.tau or 0.1 * rung.sigma**2, noise), state, NOTHING
 
 
 @register("sampler", "annealed")
@@ -92,6 +94,8 @@ class Annealed(Sampler):
     steps_per_level: Steps = 5
     eps: Positive | None = None
     order: ClassVar[int | None] = None
+    dwells: ClassVar[bool] = True
+    remembers: ClassVar[bool] = False
     evaluations_per_step: ClassVar[int] = 1
     ladder: ClassVar[str] = "geometric"
     levels: ClassVar[int] = 50
@@ -115,8 +119,8 @@ class Annealed(Sampler):
         eps = self.eps or step_size(max(gamma, 1 + 1e-6), self.steps_per_level, low)
         return [eps * (rung.sigma / low) ** 2 for rung in rungs]
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: list[float], noise: Noise) -> Sample:
-        return langevin_step(field, x, rung.t, state[rung.index], noise)
+    def step(self, field: Counted, x: Sample, rung: Rung, state: list[float], noise: Noise) -> tuple[Sample, Any, Info]:
+        return langevin_step(field, x, rung.t, state[rung.index], noise), state, NOTHING
 
 
 @register("sampler", "consistent")
@@ -139,6 +143,8 @@ class Consistent(Sampler):
 
     eta: Positive | None = None
     order: ClassVar[int | None] = 1
+    dwells: ClassVar[bool] = False
+    remembers: ClassVar[bool] = False
     evaluations_per_step: ClassVar[int] = 1
     ladder: ClassVar[str] = "geometric"
     levels: ClassVar[int] = 100
@@ -158,8 +164,11 @@ class Consistent(Sampler):
             coefficients.append((eta, below * math.sqrt(max(0.0, 1 - ((1 - eta) / gamma) ** 2))))
         return coefficients
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: list[tuple[float, float]], noise: Noise) -> Sample:
+    def step(
+        self, field: Counted, x: Sample, rung: Rung, state: list[tuple[float, float]], noise: Noise
+    ) -> tuple[Sample, Any, Info]:
         if rung.s is None:
-            return x
+            return x, state, NOTHING
         (eta, spread), z = state[rung.index], x / rung.alpha
-        return rung.alpha_s * (z + eta * (field(x, rung.t).denoised - z) + spread * noise.normal(x.shape[1:]))
+        z = z + eta * (field(x, rung.t).denoised - z) + spread * noise.normal(x.shape[1:])
+        return rung.alpha_s * z, state, NOTHING

@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass as plain
-from dataclasses import field as default
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal
 
@@ -44,8 +43,8 @@ from scorefield.field import Field
 from scorefield.process import Positive
 from scorefield.randomness import Noise
 from scorefield.registry import register
-from scorefield.samplers.base import Counted, Rung, Sampler
-from scorefield.shapes import PerSample, Sample, flat, over, total
+from scorefield.samplers.base import Counted, Info, Rung, Sampler
+from scorefield.shapes import PerSample, Sample, check_rows, flat, over, total
 
 Steps = Annotated[int, Bound(ge=1)]
 Difference = Literal["auto", "exact", "line"]
@@ -90,7 +89,7 @@ def curl(
         `(batch,)`, in [0, 1]; 0 where the score does not depend on x.
 
     Raises:
-        ScorefieldError: fewer than one probe.
+        ScorefieldError: fewer than one probe; seeds or conditioning that are not one per sample.
 
     >>> from scorefield import VE, GaussianMixture
     >>> mixture = GaussianMixture([.8, .2], [[-5., 0.], [5., 0.]], [1., 1.], VE(.01, 10.))
@@ -99,6 +98,7 @@ def curl(
     """
     if probes < 1:
         raise ScorefieldError(f"got {probes} probes, expected at least 1: each is a pair of directions")
+    check_rows(len(x), cond=cond, seeds=len(noise))
     x, sigma = x.double(), field.process.sigma(t.double())
     length = step * torch.where(sigma > 0, sigma, torch.full_like(sigma, field.data_std))
     split, whole = torch.zeros_like(length), torch.zeros_like(length)
@@ -131,7 +131,7 @@ def optimal_step(dimension: int) -> float:
     return 0.5 * 1.65**2 * math.pow(dimension, -1 / 3)
 
 
-@plain
+@plain(frozen=True, eq=False)
 class Chain:
     """What a run carries from step to step.
 
@@ -139,19 +139,20 @@ class Chain:
         taus: the step size on every rung.
         exact: whether log p is had from energies; else from the line integral of the score.
         acceptance: the mean probability of acceptance on every rung visited so far, over steps and samples.
+        tests: how many steps the last of those means is of.
         rung, x, score, log_p: where the last step ended, with the score and, if known, the log density (plus a constant) there.
         slope: of the score along the last proposal, (s(x') - s(x))·(x' - x)/|x' - x|², `(batch,)`.
     """
 
-    taus: list[float]
+    taus: tuple[float, ...]
     exact: bool
-    acceptance: list[float] = default(default_factory=list)
+    acceptance: tuple[float, ...] = ()
+    tests: int = 0
     rung: Rung | None = None
     x: Tensor | None = None
     score: Tensor | None = None
     log_p: Tensor | None = None
     slope: Tensor | None = None
-    tests: int = 0
 
     @classmethod
     def starting(cls, field: Counted, taus: list[float], energy: Difference) -> Chain:
@@ -164,52 +165,51 @@ class Chain:
             raise ScorefieldError("got energy = 'exact' and a field without one, expected an energy: use energy = 'line'")
         if min(taus) == 0:
             raise ScorefieldError("got sigma = 0 on a rung, where a step in units of sigma² vanishes: set tau of 'mala'")
-        return cls(taus, field.has_energy and energy != "line")
+        return cls(tuple(taus), field.has_energy and energy != "line")
 
-    def count(self, rung: Rung, probability: PerSample) -> None:
-        """Average the probability of acceptance of one more step into its rung's."""
-        if len(self.acceptance) <= rung.index:
-            self.acceptance.append(0.0)
-            self.tests = 0
-        self.tests += 1
-        self.acceptance[-1] += (float(probability.mean()) - self.acceptance[-1]) / self.tests
+    def counted(self, rung: Rung, probability: PerSample) -> tuple[tuple[float, ...], int]:
+        """Return `acceptance` and `tests` with the probability of acceptance of one more step."""
+        known, rate = self.acceptance, float(probability.mean())
+        if len(known) <= rung.index:
+            return (*known, rate), 1
+        return (*known[:-1], known[-1] + (rate - known[-1]) / (self.tests + 1)), self.tests + 1
 
 
-def metropolis_step(field: Counted, x: Sample, rung: Rung, chain: Chain, noise: Noise) -> Sample:
+def metropolis_step(field: Counted, x: Sample, rung: Rung, chain: Chain, noise: Noise) -> tuple[Sample, Chain, Info]:
     """Return the next state of Metropolis-adjusted Langevin: the proposal where it is accepted, x where it is not.
 
     Args:
         field: the density, p_t at t = rung.t.
         x: the state, `(batch, *shape)`.
         rung: the level.
-        chain: gives the step size, and the score and log p of x if the last step ended there; takes those of the next state.
+        chain: gives the step size, and the score and log p of x if the last step ended there.
         noise: gives z, then the uniform number of the test.
     """
     t, tau, exact = rung.t, chain.taus[rung.index], chain.exact
-    if chain.x is not x or chain.rung is not rung or chain.score is None:
-        chain.score, chain.log_p = field(x, t).score, -field.energy(x, t) if exact else None
+    score, log_p = chain.score, chain.log_p
+    if chain.x is not x or chain.rung is not rung or score is None:
+        score, log_p = field(x, t).score, -field.energy(x, t) if exact else None
     z = noise.normal(x.shape[1:])
-    there = x + tau * chain.score + math.sqrt(2 * tau) * z
-    score, log_p = field(there, t).score, -field.energy(there, t) if exact else None
-    if log_p is None or chain.log_p is None:
-        gain = line_integral(field, x, there, t, chain.score, score)
+    there = x + tau * score + math.sqrt(2 * tau) * z
+    score_there, log_p_there = field(there, t).score, -field.energy(there, t) if exact else None
+    if log_p is None or log_p_there is None:
+        gain = line_integral(field, x, there, t, score, score_there)
         outside = torch.zeros_like(gain, dtype=torch.bool)
     else:
-        gain, outside = log_p - chain.log_p, log_p == -math.inf
-    back = (x - there - tau * score) / math.sqrt(2 * tau)  # the draw that would lead from x' to x
+        gain, outside = log_p_there - log_p, log_p_there == -math.inf
+    back = (x - there - tau * score_there) / math.sqrt(2 * tau)  # the draw that would lead from x' to x
     log_r = torch.where(outside, -math.inf, gain + 0.5 * (total(z**2) - total(back**2)))
-    sound = flat(there).isfinite().all(dim=1) & (outside | flat(score).isfinite().all(dim=1)) & ~log_r.isnan()
+    sound = flat(there).isfinite().all(dim=1) & (outside | flat(score_there).isfinite().all(dim=1)) & ~log_r.isnan()
     probability = log_r.clamp(max=0).exp()
-    chain.count(rung, probability)
-    chain.slope = total((score - chain.score) * (there - x)) / total((there - x) ** 2)
+    slope = total((score_there - score) * (there - x)) / total((there - x) ** 2)
     accepted = noise.uniform() < probability
     moved, whole = (over(which.double(), x) > 0 for which in (accepted, sound))
     # neither accepted nor refused where the ratio is not a number: the loop stops there and names it
-    chain.x = torch.where(whole, torch.where(moved, there, x), math.nan)
-    chain.score = torch.where(moved, score, chain.score)
-    chain.log_p = None if log_p is None or chain.log_p is None else torch.where(accepted, log_p, chain.log_p)
-    chain.rung = rung
-    return chain.x
+    x = torch.where(whole, torch.where(moved, there, x), math.nan)
+    score = torch.where(moved, score_there, score)
+    log_p = None if log_p is None or log_p_there is None else torch.where(accepted, log_p_there, log_p)
+    acceptance, tests = chain.counted(rung, probability)
+    return x, Chain(chain.taus, exact, acceptance, tests, rung, x, score, log_p, slope), Info(acceptance)
 
 
 @register("sampler", "mala")
@@ -228,6 +228,8 @@ class Mala(Sampler):
     steps: Steps = 1000
     energy: Difference = "auto"
     order: ClassVar[int | None] = None
+    dwells: ClassVar[bool] = True
+    remembers: ClassVar[bool] = False  # the score at x is kept for x itself only: of another it is evaluated
     evaluations_per_step: ClassVar[int | None] = None  # 1, or 2 with the line integral, and 1 more at the start of a rung
     ladder: ClassVar[str] = "lowest"
     levels: ClassVar[int] = 1
@@ -243,7 +245,7 @@ class Mala(Sampler):
         eps = optimal_step(math.prod(field.field.shape))
         return Chain.starting(field, [self.tau or eps * rung.sigma**2 for rung in rungs], self.energy)
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Chain, noise: Noise) -> Sample:
+    def step(self, field: Counted, x: Sample, rung: Rung, state: Chain, noise: Noise) -> tuple[Sample, Chain, Info]:
         return metropolis_step(field, x, rung, state, noise)
 
 
@@ -275,7 +277,9 @@ class AnnealedMala(Sampler):
     steps_per_level: Steps = 1
     eps: Positive | None = None
     energy: Difference = "auto"
-    order: ClassVar[int | None] = None  # a state stays on its rung; the jump is the first thing that happens on the next
+    order: ClassVar[int | None] = None
+    dwells: ClassVar[bool] = True  # the jump is the first thing that happens on the next rung
+    remembers: ClassVar[bool] = True  # the jump is made with the score of the rung before
     evaluations_per_step: ClassVar[int | None] = None  # k + 1 a level, 2k + 1 with the line integral
     ladder: ClassVar[str] = "karras"
     levels: ClassVar[int] = 100
@@ -284,7 +288,7 @@ class AnnealedMala(Sampler):
         eps = self.eps or optimal_step(math.prod(field.field.shape))
         return Chain.starting(field, [eps * rung.sigma**2 for rung in rungs], self.energy)
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Chain, noise: Noise) -> Sample:
+    def step(self, field: Counted, x: Sample, rung: Rung, state: Chain, noise: Noise) -> tuple[Sample, Chain, Info]:
         above = state.rung
         if above is not None and above is not rung and state.score is not None and state.slope is not None:
             wide = above.sigma / above.alpha

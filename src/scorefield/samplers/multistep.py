@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass as plain_dataclass
-from dataclasses import field as default
 from typing import Annotated, ClassVar, Literal
 
 import numpy
@@ -43,7 +42,7 @@ from torch import Tensor
 
 from scorefield.randomness import Noise
 from scorefield.registry import register
-from scorefield.samplers.base import Counted, Rung, Sampler
+from scorefield.samplers.base import NOTHING, Counted, Info, Rung, Sampler
 from scorefield.shapes import Sample
 
 Basis = Literal["denoised", "noise", "unit"]
@@ -59,22 +58,33 @@ class _Move:
     spread: float = 0.0
 
 
-@plain_dataclass
-class Past:
-    """What a multistep sampler carries: the moves of every rung, and what the last rungs gave.
+@plain_dataclass(frozen=True)
+class _Plan:
+    """The coefficients of a ladder.
 
     Attributes:
         mixing: (a, b, c) of q = a·(D - m) + b·noise_hat + c·(z - m), for every rung but the last.
         moves: from every rung to the next.
         corrections: the move that led to each rung, repeated with the value found there; None where it is not.
-        values: q of the last rungs, the newest first.
-        before: z - m at the rung before.
     """
 
     mixing: list[tuple[float, float, float]]
     moves: list[_Move]
     corrections: list[_Move | None]
-    values: list[Tensor] = default(default_factory=list)
+
+
+@plain_dataclass(frozen=True, eq=False)
+class Past:
+    """What a multistep sampler carries: the plan, and what the last rungs gave.
+
+    Attributes:
+        plan: of the whole ladder.
+        values: q of the last rungs, the newest first.
+        before: z - m at the rung before.
+    """
+
+    plan: _Plan
+    values: tuple[Tensor, ...] = ()
     before: Tensor | None = None
 
 
@@ -125,32 +135,31 @@ def _plan(rungs: list[Rung], basis: Basis, past: int, corrector: bool, sd: float
         repeated = corrector or (j == 0 and past == 3 and eta == 0)
         nodes = lams[j + 1 :: -1][: past if corrector else 2]
         corrections.append(_move(basis, nodes, lam, lams[j + 1], sd, eta) if repeated and past > 1 else None)
-    return Past(mixing, moves, corrections)
+    return Past(_Plan(mixing, moves, corrections))
 
 
-def _advance(field: Counted, x: Sample, rung: Rung, past: Past, noise: Noise) -> Sample:
+def _advance(field: Counted, x: Sample, rung: Rung, past: Past, noise: Noise) -> tuple[Sample, Past, Info]:
     """Evaluate once, correct the step that led here, and take the next."""
     if rung.s is None:
-        return x
-    mean, j = field.data_mean(x), rung.index
+        return x, past, NOTHING
+    mean, j, plan = field.data_mean(x), rung.index, past.plan
     seen = field(x, rung.t)
-    a, b, c = past.mixing[j]
+    a, b, c = plan.mixing[j]
     z = x / rung.alpha - mean
     q = b * seen.noise if b else a * (seen.denoised - mean)
     if c:
         q = q.add(z, alpha=c)
-    past.values = [q, *past.values[:2]]
-    again, move = past.corrections[j], past.moves[j]
+    values = (q, *past.values[:2])
+    again, move = plan.corrections[j], plan.moves[j]
     if again is not None and past.before is not None:
-        z = _moved(again, past.before, past.values)
-    past.before = z
-    z = _moved(move, z, past.values)
+        z = _moved(again, past.before, values)
+    moved = _moved(move, z, values)
     if move.spread:
-        z = z.add(noise.normal(x.shape[1:]), alpha=move.spread)
-    return rung.alpha_s * (mean + z)
+        moved = moved.add(noise.normal(x.shape[1:]), alpha=move.spread)
+    return rung.alpha_s * (mean + moved), Past(plan, values, z), NOTHING
 
 
-def _moved(move: _Move, z: Tensor, values: list[Tensor]) -> Tensor:
+def _moved(move: _Move, z: Tensor, values: tuple[Tensor, ...]) -> Tensor:
     out = move.keep * z
     for weight, q in zip(move.weights, values, strict=False):
         out = out.add(q, alpha=weight)
@@ -171,6 +180,7 @@ class Adams(Sampler):
 
     past: Literal[1, 2, 3] = 3
     corrector: bool = True
+    dwells: ClassVar[bool] = False
     evaluations_per_step: ClassVar[int | None] = 1
     ladder: ClassVar[str] = "cauchy"
     levels: ClassVar[int] = 20
@@ -179,13 +189,17 @@ class Adams(Sampler):
     def order(self) -> int:
         return self.past
 
+    @property
+    def remembers(self) -> bool:
+        return self.past > 1
+
     def start(self, field: Counted, rungs: list[Rung]) -> Past:
         smallest = rungs[-1].sigma / rungs[-1].alpha
         # Data that are one point have no spread: the limit is exact on them too.
         sd = max(field.field.data_std, 1e-8 * smallest)
         return _plan(rungs, "unit", self.past, self.corrector, sd)
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Past, noise: Noise) -> Sample:
+    def step(self, field: Counted, x: Sample, rung: Rung, state: Past, noise: Noise) -> tuple[Sample, Past, Info]:
         return _advance(field, x, rung, state, noise)
 
 
@@ -203,6 +217,7 @@ class DPMSolver(Sampler):
 
     past: Literal[1, 2, 3] = 2
     eta: Annotated[float, Bound(ge=0, allow_inf_nan=False)] = 0.0
+    dwells: ClassVar[bool] = False
     evaluations_per_step: ClassVar[int | None] = 1
     ladder: ClassVar[str] = "karras"
     levels: ClassVar[int] = 20
@@ -211,10 +226,14 @@ class DPMSolver(Sampler):
     def order(self) -> int:
         return 1 if self.eta else self.past
 
+    @property
+    def remembers(self) -> bool:
+        return self.past > 1
+
     def start(self, field: Counted, rungs: list[Rung]) -> Past:
         return _plan(rungs, "denoised", self.past, False, 1.0, self.eta)
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Past, noise: Noise) -> Sample:
+    def step(self, field: Counted, x: Sample, rung: Rung, state: Past, noise: Noise) -> tuple[Sample, Past, Info]:
         return _advance(field, x, rung, state, noise)
 
 
@@ -228,6 +247,7 @@ class UniPC(Sampler):
     """
 
     past: Literal[2, 3] = 3
+    dwells: ClassVar[bool] = False
     evaluations_per_step: ClassVar[int | None] = 1
     ladder: ClassVar[str] = "karras"
     levels: ClassVar[int] = 20
@@ -236,10 +256,14 @@ class UniPC(Sampler):
     def order(self) -> int:
         return self.past
 
+    @property
+    def remembers(self) -> bool:
+        return self.past > 1
+
     def start(self, field: Counted, rungs: list[Rung]) -> Past:
         return _plan(rungs, "denoised", self.past, True, 1.0)
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Past, noise: Noise) -> Sample:
+    def step(self, field: Counted, x: Sample, rung: Rung, state: Past, noise: Noise) -> tuple[Sample, Past, Info]:
         return _advance(field, x, rung, state, noise)
 
 
@@ -253,6 +277,7 @@ class DEIS(Sampler):
     """
 
     past: Literal[1, 2, 3] = 3
+    dwells: ClassVar[bool] = False
     evaluations_per_step: ClassVar[int | None] = 1
     ladder: ClassVar[str] = "karras"
     levels: ClassVar[int] = 20
@@ -261,8 +286,12 @@ class DEIS(Sampler):
     def order(self) -> int:
         return self.past
 
+    @property
+    def remembers(self) -> bool:
+        return self.past > 1
+
     def start(self, field: Counted, rungs: list[Rung]) -> Past:
         return _plan(rungs, "noise", self.past, False, 1.0)
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Past, noise: Noise) -> Sample:
+    def step(self, field: Counted, x: Sample, rung: Rung, state: Past, noise: Noise) -> tuple[Sample, Past, Info]:
         return _advance(field, x, rung, state, noise)

@@ -22,7 +22,7 @@ from pydantic.dataclasses import dataclass
 from scorefield.process import Positive
 from scorefield.randomness import Noise
 from scorefield.registry import register
-from scorefield.samplers.base import Counted, Rung, Sampler
+from scorefield.samplers.base import NOTHING, Counted, Info, Rung, Sampler
 from scorefield.shapes import Sample
 
 
@@ -32,15 +32,18 @@ class Euler(Sampler):
     """Euler's method on the probability flow, order 1; the same update as DDIM with eta = 0."""
 
     order: ClassVar[int | None] = 1
+    dwells: ClassVar[bool] = False
+    remembers: ClassVar[bool] = False
     evaluations_per_step: ClassVar[int | None] = 1
     ladder: ClassVar[str] = "karras"
     levels: ClassVar[int] = 50
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> Sample:
+    def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> tuple[Sample, Any, Info]:
         if rung.s is None:
-            return x
+            return x, state, NOTHING
         span = rung.sigma_s / rung.alpha_s - rung.sigma / rung.alpha
-        return (rung.alpha_s / rung.alpha * x).add(field(x, rung.t).noise, alpha=rung.alpha_s * span)
+        x = (rung.alpha_s / rung.alpha * x).add(field(x, rung.t).noise, alpha=rung.alpha_s * span)
+        return x, state, NOTHING
 
 
 @register("sampler", "heun")
@@ -62,6 +65,8 @@ class Heun(Sampler):
     churn_to: Positive | None = None
     noise_scale: Positive = 1.0
     order: ClassVar[int | None] = 2
+    dwells: ClassVar[bool] = False
+    remembers: ClassVar[bool] = False
     evaluations_per_step: ClassVar[int | None] = 2
     ladder: ClassVar[str] = "karras"
     levels: ClassVar[int] = 20
@@ -69,8 +74,8 @@ class Heun(Sampler):
     def within(self, steps: int) -> tuple[Sampler, int]:
         return self, max(2, steps)
 
-    def start(self, field: Counted, rungs: list[Rung]) -> list[tuple[float, float]]:
-        """Return the time and lambda from which each step starts, after churning; at most the process's own t_max."""
+    def start(self, field: Counted, rungs: list[Rung]) -> list[tuple[float, float, float]]:
+        """Return the time, alpha and lambda from which each step starts, after churning; at most the process's own t_max."""
         lams = torch.tensor([rung.sigma / rung.alpha for rung in rungs], dtype=torch.float64)
         times = torch.tensor([rung.t for rung in rungs], dtype=torch.float64)
         gamma = min(self.churn / max(len(rungs) - 1, 1), math.sqrt(2) - 1)
@@ -78,17 +83,17 @@ class Heun(Sampler):
             churned = (lams >= self.churn_from) & (lams <= (self.churn_to or math.inf))
             times = torch.where(churned, field.process.time_of_sigma(lams * (1 + gamma)), times)
             lams = torch.maximum(lams, field.process.sigma(times) / field.process.alpha(times))
-        return list(zip(times.tolist(), lams.tolist(), strict=True))
+        return list(zip(times.tolist(), field.process.alpha(times).tolist(), lams.tolist(), strict=True))
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: list[tuple[float, float]], noise: Noise) -> Sample:
+    def step(
+        self, field: Counted, x: Sample, rung: Rung, state: list[tuple[float, float, float]], noise: Noise
+    ) -> tuple[Sample, Any, Info]:
         if rung.s is None:
-            return x
-        (t, lam), z, below = state[rung.index], x / rung.alpha, rung.sigma_s / rung.alpha_s
-        alpha = rung.alpha
+            return x, state, NOTHING
+        (t, alpha, lam), z, below = state[rung.index], x / rung.alpha, rung.sigma_s / rung.alpha_s
         if t != rung.t:
             spread = math.sqrt(lam**2 - (rung.sigma / rung.alpha) ** 2)
             z = z + self.noise_scale * spread * noise.normal(x.shape[1:])
-            alpha = field.alpha(t)
         here = field(alpha * z, t).noise
         there = field(rung.alpha_s * (z + (below - lam) * here), rung.s).noise
-        return rung.alpha_s * (z + (below - lam) * 0.5 * (here + there))
+        return rung.alpha_s * (z + (below - lam) * 0.5 * (here + there)), state, NOTHING

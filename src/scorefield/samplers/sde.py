@@ -28,7 +28,7 @@ from pydantic.dataclasses import dataclass
 
 from scorefield.randomness import Noise
 from scorefield.registry import register
-from scorefield.samplers.base import Counted, Rung, Sampler
+from scorefield.samplers.base import NOTHING, Counted, Info, Rung, Sampler
 from scorefield.shapes import Sample
 
 
@@ -38,6 +38,8 @@ class EulerMaruyama(Sampler):
     """Euler and Maruyama's method on the reverse SDE: x_s = x - (f·x - g²·score)·h + g·sqrt(h)·z with h = t - s."""
 
     order: ClassVar[int | None] = 1
+    dwells: ClassVar[bool] = False
+    remembers: ClassVar[bool] = False
     evaluations_per_step: ClassVar[int | None] = 1
     ladder: ClassVar[str] = "uniform"
     levels: ClassVar[int] = 1000
@@ -47,12 +49,14 @@ class EulerMaruyama(Sampler):
         t = torch.tensor([rung.t for rung in rungs], dtype=torch.float64)
         return list(zip(field.process.drift(t).tolist(), field.process.diffusion(t).tolist(), strict=True))
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: list[tuple[float, float]], noise: Noise) -> Sample:
+    def step(
+        self, field: Counted, x: Sample, rung: Rung, state: list[tuple[float, float]], noise: Noise
+    ) -> tuple[Sample, Any, Info]:
         if rung.s is None:
-            return x
+            return x, state, NOTHING
         (f, g), h = state[rung.index], rung.t - rung.s
         drifted = ((1 - f * h) * x).add(field(x, rung.t).score, alpha=g**2 * h)
-        return drifted.add(noise.normal(x.shape[1:]), alpha=g * math.sqrt(h))
+        return drifted.add(noise.normal(x.shape[1:]), alpha=g * math.sqrt(h)), state, NOTHING
 
 
 @register("sampler", "reverse-diffusion")
@@ -64,17 +68,19 @@ class ReverseDiffusion(Sampler):
     """
 
     order: ClassVar[int | None] = 1
+    dwells: ClassVar[bool] = False
+    remembers: ClassVar[bool] = False
     evaluations_per_step: ClassVar[int | None] = 1
     ladder: ClassVar[str] = "uniform"
     levels: ClassVar[int] = 1000
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> Sample:
+    def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> tuple[Sample, Any, Info]:
         if rung.s is None:
-            return x
+            return x, state, NOTHING
         k = rung.alpha / rung.alpha_s
         variance = rung.sigma**2 - (k * rung.sigma_s) ** 2
         mean = ((2 - k) * x).add(field(x, rung.t).score, alpha=variance)
-        return mean.add(noise.normal(x.shape[1:]), alpha=math.sqrt(variance))
+        return mean.add(noise.normal(x.shape[1:]), alpha=math.sqrt(variance)), state, NOTHING
 
 
 @register("sampler", "ancestral")
@@ -88,20 +94,22 @@ class Ancestral(Sampler):
 
     variance: Literal["posterior", "transition"] = "posterior"
     order: ClassVar[int | None] = 1
+    dwells: ClassVar[bool] = False
+    remembers: ClassVar[bool] = False
     evaluations_per_step: ClassVar[int | None] = 1
     ladder: ClassVar[str] = "geometric"
     levels: ClassVar[int] = 1000
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> Sample:
+    def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> tuple[Sample, Any, Info]:
         if rung.s is None:
-            return x
+            return x, state, NOTHING
         above, below = rung.sigma / rung.alpha, rung.sigma_s / rung.alpha_s
         ratio = (below / above) ** 2
         spread = below * math.sqrt(1 - ratio)
         if self.variance == "transition":
             spread = rung.alpha / rung.alpha_s * math.sqrt(above**2 - below**2)
         mean = (ratio * rung.alpha_s / rung.alpha * x).add(field(x, rung.t).denoised, alpha=rung.alpha_s * (1 - ratio))
-        return mean.add(noise.normal(x.shape[1:]), alpha=rung.alpha_s * spread)
+        return mean.add(noise.normal(x.shape[1:]), alpha=rung.alpha_s * spread), state, NOTHING
 
 
 @register("sampler", "ddim")
@@ -115,15 +123,17 @@ class DDIM(Sampler):
 
     eta: Annotated[float, Bound(ge=0, le=1)] = 0.0
     order: ClassVar[int | None] = 1
+    dwells: ClassVar[bool] = False
+    remembers: ClassVar[bool] = False
     evaluations_per_step: ClassVar[int | None] = 1
     ladder: ClassVar[str] = "karras"
     levels: ClassVar[int] = 50
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> Sample:
+    def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> tuple[Sample, Any, Info]:
         if rung.s is None:
-            return x
+            return x, state, NOTHING
         ratio = rung.sigma_s * rung.alpha / (rung.alpha_s * rung.sigma)
         std = self.eta * rung.sigma_s * math.sqrt(1 - ratio**2)
         seen = field(x, rung.t)
         x = (rung.alpha_s * seen.denoised).add(seen.noise, alpha=math.sqrt(rung.sigma_s**2 - std**2))
-        return x.add(noise.normal(x.shape[1:]), alpha=std) if std else x
+        return (x.add(noise.normal(x.shape[1:]), alpha=std) if std else x), state, NOTHING

@@ -33,7 +33,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass as plain_dataclass
-from dataclasses import field as default
 from typing import Annotated, ClassVar, Literal
 
 import numpy
@@ -43,7 +42,7 @@ from torch import Tensor
 
 from scorefield.randomness import Noise
 from scorefield.registry import register
-from scorefield.samplers.base import Counted, Rung, Sampler
+from scorefield.samplers.base import NOTHING, Counted, Info, Rung, Sampler
 from scorefield.shapes import Sample
 
 _NODES, _WEIGHTS = numpy.polynomial.legendre.leggauss(32)
@@ -57,7 +56,7 @@ class _Move:
     weights: list[float]
     spread: float
 
-    def of(self, y: Tensor, values: list[Tensor], z: Tensor | None) -> Tensor:
+    def of(self, y: Tensor, values: tuple[Tensor, ...], z: Tensor | None) -> Tensor:
         """Take the step from y."""
         out = self.keep * y
         for weight, value in zip(self.weights, values, strict=False):
@@ -65,24 +64,35 @@ class _Move:
         return out if z is None else out.add(z, alpha=self.spread)
 
 
-@plain_dataclass
-class Past:
-    """What is carried from step to step.
+@plain_dataclass(frozen=True)
+class _Plan:
+    """The coefficients of a ladder.
 
     Attributes:
         scales: r of every rung.
         sd: the data's standard deviation.
         moves: the prediction from every rung to the next.
         corrections: of the step that led to each rung; None where there is none.
-        values: F of the last rungs, the newest first.
-        before: y at the rung before, and the noise of the step from there.
     """
 
     scales: list[float]
     sd: float
     moves: list[_Move]
     corrections: list[_Move | None]
-    values: list[Tensor] = default(default_factory=list)
+
+
+@plain_dataclass(frozen=True, eq=False)
+class Past:
+    """What is carried from step to step.
+
+    Attributes:
+        plan: of the whole ladder.
+        values: F of the last rungs, the newest first.
+        before: y at the rung before, and the noise of the step from there.
+    """
+
+    plan: _Plan
+    values: tuple[Tensor, ...] = ()
     before: tuple[Tensor, Tensor | None] | None = None
 
 
@@ -115,6 +125,7 @@ class StochasticAdams(Sampler):
     eta: Annotated[float, Bound(ge=0, allow_inf_nan=False)] = 1.0
     past: Literal[1, 2, 3] = 2
     corrector: bool = False
+    dwells: ClassVar[bool] = False
     evaluations_per_step: ClassVar[int | None] = 1
     ladder: ClassVar[str] = "karras"
     levels: ClassVar[int] = 20
@@ -122,6 +133,10 @@ class StochasticAdams(Sampler):
     @property
     def order(self) -> int:
         return min(self.past, 2)
+
+    @property
+    def remembers(self) -> bool:
+        return self.past > 1
 
     def start(self, field: Counted, rungs: list[Rung]) -> Past:
         lams = [rung.sigma / rung.alpha for rung in rungs]
@@ -132,21 +147,21 @@ class StochasticAdams(Sampler):
             moves.append(_move(us[j::-1][: max(1, self.past - self.corrector)], us[j], us[j + 1], self.eta))
             again = _move(us[j + 1 :: -1][: self.past], us[j], us[j + 1], self.eta)
             corrections.append(again if self.corrector and self.past > 1 else None)
-        return Past([math.hypot(sd, lam) for lam in lams], sd, moves, corrections)
+        return Past(_Plan([math.hypot(sd, lam) for lam in lams], sd, moves, corrections))
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Past, noise: Noise) -> Sample:
+    def step(self, field: Counted, x: Sample, rung: Rung, state: Past, noise: Noise) -> tuple[Sample, Past, Info]:
         """Evaluate once, correct the step that led here, and take the next."""
         if rung.s is None:
-            return x
-        mean, j, sd = field.data_mean(x), rung.index, state.sd
-        r, lam = state.scales[j], rung.sigma / rung.alpha
+            return x, state, NOTHING
+        plan, mean, j = state.plan, field.data_mean(x), rung.index
+        sd, r, lam = plan.sd, plan.scales[j], rung.sigma / rung.alpha
         y = (x / rung.alpha - mean) / r
         # F from the predicted noise: noise_hat = lambda/r·y - sd/r·F.
         value = (lam / sd) * y - (r / sd) * field(x, rung.t).noise
-        state.values = [value, *state.values[: self.past - 1]]
-        correction, move = state.corrections[j], state.moves[j]
+        values = (value, *state.values[: self.past - 1])
+        correction, move = plan.corrections[j], plan.moves[j]
         if correction is not None and state.before is not None:
-            y = correction.of(state.before[0], state.values, state.before[1])
+            y = correction.of(state.before[0], values, state.before[1])
         z = noise.normal(x.shape[1:]) if move.spread else None
-        state.before = y, z
-        return rung.alpha_s * (mean + state.scales[j + 1] * move.of(y, state.values, z))
+        x = rung.alpha_s * (mean + plan.scales[j + 1] * move.of(y, values, z))
+        return x, Past(plan, values, (y, z)), NOTHING

@@ -65,7 +65,7 @@ class Score:
 
 def within_evaluations(sampler: Sampler, budget: int) -> tuple[Sampler, int]:
     """Return a sampler and a number of levels that make at most `budget` evaluations, the final denoising included."""
-    if sampler.order is not None and sampler.evaluations_per_step is not None:
+    if not sampler.dwells and sampler.evaluations_per_step is not None:
         return sampler, max(2, (budget - 1) // sampler.evaluations_per_step + 1)
     field, steps = GaussianMixture([1.0], [[0.0]], [1.0], VE()), budget
     for _ in range(20):

@@ -30,6 +30,7 @@ from scorefield.samplers import Langevin, Sampler, simulate
 from scorefield.samplers.metropolis import Mala
 from scorefield.verification.affine import affine_map, measured_order
 from scorefield.verification.bench import Bench, Score, ring, spread, within_evaluations
+from scorefield.verification.facts import dwells, remembers
 
 Watch = Callable[[float, str], None]
 
@@ -105,21 +106,34 @@ def parametrisations() -> Iterator[Check]:
 # --- samplers ---------------------------------------------------------------------------------------------------------
 
 
+def facts() -> Iterator[Check]:
+    """Whether a sampler dwells on its level, and whether it remembers the x before: what it declares against what it does."""
+
+    def words(dwells: bool, remembers: bool) -> str:
+        return f"{'dwells' if dwells else 'jumps'}, {'remembers' if remembers else 'does not remember'}"
+
+    for name, kind in registry.every("sampler").items():
+        sampler: Sampler = kind()
+        declared, measured = words(sampler.dwells, sampler.remembers), words(dwells(sampler), remembers(sampler))
+        yield Check("sampler: facts", name, declared, measured, declared == measured, {})
+
+
 def orders() -> Iterator[Check]:
     """The error of mean and covariance on a Gaussian as steps are halved, by affine maps, without Monte Carlo."""
     for name, kind in registry.every("sampler").items():
         sampler: Sampler = kind()
-        if sampler.order is None:
+        if sampler.dwells:
             continue
-        steps = (80, 160) if sampler.order <= 3 else (16, 32)
+        declared = sampler.order or 1
+        steps = (80, 160) if declared <= 3 else (16, 32)
         worst, mean, covariance = math.inf, 0.0, 0.0
         for process in (VE(0.05, 8.0), VP()):
             order, *errors = measured_order(sampler, process, steps)
             worst, mean, covariance = min(worst, order), max(mean, errors[0]), max(covariance, errors[1])
-        passed = worst >= sampler.order - 0.1
+        passed = worst >= declared - 0.1
         shown = f"order {worst:.2f}; {steps[1]} steps: mean {mean:.0e}, covariance {covariance:.0e}"
         values = {"order": worst, "mean_error": mean, "covariance_error": covariance}
-        yield Check("sampler: order", name, f"order {sampler.order}", shown, passed, values)
+        yield Check("sampler: order", name, f"order {declared}", shown, passed, values)
 
 
 def langevin(samples: int) -> Iterator[Check]:
@@ -163,7 +177,7 @@ def verdict(name: str, sampler: Sampler, budget: int, score: Score) -> bool | No
         return None
     if name == "langevin":  # it must fail: a bench on which it passes could not see wrong weights
         return score.weights > 5
-    unbiased = sampler.order is not None or name == "annealed-mala"
+    unbiased = not sampler.dwells or name == "annealed-mala"
     return ratio <= 1.5 and score.weights <= 5 if unbiased else None
 
 
@@ -270,4 +284,15 @@ def likelihoods(points: int) -> Iterator[Check]:
         )
 
 
-__all__ = ["Check", "bench_rows", "benches", "langevin", "likelihoods", "objectives", "orders", "parametrisations", "processes"]
+__all__ = [
+    "Check",
+    "bench_rows",
+    "benches",
+    "facts",
+    "langevin",
+    "likelihoods",
+    "objectives",
+    "orders",
+    "parametrisations",
+    "processes",
+]

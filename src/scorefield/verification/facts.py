@@ -1,0 +1,68 @@
+"""Facts that a sampler declares, measured from outside by what it does.
+
+remembers    x is moved between steps; if the run with the state that was carried differs from the run with a fresh state at
+             every step, the state had to do with the x that was there before
+dwells       exact samples of a Gaussian at the upper of two levels, v = 1 + sigma²; after the steps on its rung their
+             variance is that of the upper level if the sampler dwells, and that of the lower one if it jumps
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from scorefield.exact import Gaussian, GaussianMixture
+from scorefield.levels import geometric
+from scorefield.process import VE
+from scorefield.randomness import Noise
+from scorefield.samplers.base import Counted, Info, Rung, Sampler, simulate
+from scorefield.shapes import Sample
+
+SAMPLES = 4000
+
+
+class _Meddler(Sampler):
+    """A sampler whose x is moved before every step, with the state that it carried or with a fresh one."""
+
+    order, dwells, remembers, evaluations_per_step, ladder, levels = None, False, True, None, "geometric", 4
+
+    def __init__(self, sampler: Sampler, fresh: bool) -> None:
+        self.sampler, self.fresh = sampler, fresh
+
+    @property
+    def steps_per_level(self) -> int:
+        return self.sampler.steps_per_level
+
+    def start(self, field: Counted, rungs: list[Rung]) -> Any:
+        return rungs, self.sampler.start(field, rungs)
+
+    def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> tuple[Sample, Any, Info]:
+        rungs, carried = state
+        state = self.sampler.start(field, rungs) if self.fresh else carried
+        x, state, info = self.sampler.step(field, x + 0.1, rung, state, noise)
+        return x, (rungs, state), info
+
+
+def remembers(sampler: Sampler) -> bool:
+    """Return whether a sampler's state couples successive x: whether it matters to it that x is changed between steps."""
+    field = GaussianMixture([0.7, 0.3], [[-1.0, 0.5], [1.5, 0.0]], [0.5, 0.8], VE(0.1, 5.0))
+    short, ladder = sampler.within(4)[0], geometric(field.process, 5)
+    ends = []
+    for fresh in (False, True):
+        *_, last = simulate(field, _Meddler(short, fresh), ladder, noise=Noise(range(5)))
+        ends.append(last.x)
+    return not torch.equal(*ends)
+
+
+def dwells(sampler: Sampler) -> bool:
+    """Return whether a sampler leaves the law of its samples at the level of their rung, instead of that of the next."""
+    process = VE(0.7, 1.0)
+    field, noise = Gaussian([0.0], [[1.0]], process), Noise(range(SAMPLES))
+    high, low = 2.0, 1.49
+    short = sampler.within(20)[0]
+    start = math.sqrt(high) * noise.normal((1,))
+    moments = simulate(field, short, geometric(process, 2), start, noise=noise, denoise=False)
+    variance = next(float(moment.x.var()) for moment in moments if moment.step == short.steps_per_level)
+    return math.log(variance) > 0.5 * (math.log(high) + math.log(low))
