@@ -193,9 +193,7 @@ class Run:
         return self.affine.decode(x)
 
 
-def manifest_of(
-    data: Dataset, std: float, why: tuple[str, ...], parameters: int, path: str | None = None
-) -> dict[str, Any]:
+def manifest_of(data: Dataset, std: float, why: tuple[str, ...], parameters: int, path: str | None = None) -> dict[str, Any]:
     """Return the manifest of a new run; `path` is where its data lie, absolute, None if they are no file or folder."""
     return {
         "format": VERSION,
@@ -233,8 +231,8 @@ def save_model(folder: Path, model: ScoreModel, manifest: dict[str, Any]) -> Non
 def _opened(folder: Path) -> tuple[Any, Any, bytes | None]:
     """Read config, manifest and weights that belong together, though another process may be writing them.
 
-    The weights are written before their manifest, so that a manifest read after them may be theirs where the one read before was
-    not. What does not belong together after a second is damaged, which `Run.field` says.
+    The weights are written before their manifest, so that a manifest read after them may be theirs where the one read before
+    was not. What does not belong together after a second is damaged, which `Run.field` says.
     """
     for pause in PAUSES:
         time.sleep(pause)
@@ -277,8 +275,8 @@ def open_run(path: str | Path, data: Any = None) -> Run:
     missing = [name for name in NEEDED if not isinstance(facts, dict) or name not in facts]
     if missing or not isinstance(progress, dict) or "step" not in progress:
         raise ScorefieldError(
-            f"got a damaged {folder / 'manifest.json'} without {', '.join(missing) or 'progress'}, expected what the data were: "
-            "restore it"
+            f"got a damaged {folder / 'manifest.json'} without {', '.join(missing) or 'progress'}, expected what the data "
+            "were, and how far the training went: restore it"
         )
     try:
         return Run(folder, of_plain(config), manifest, weights, data)

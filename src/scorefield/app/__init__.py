@@ -7,6 +7,7 @@ Python, the command and the page are three faces of these functions and differ o
 from scorefield.app import inspection, planning, quality, sampling, training, tuning, verification
 from scorefield.app import likelihood as likelihoods
 from scorefield.app.arguments import checked
+from scorefield.app.common import NotWritten
 from scorefield.app.inspection import InspectReport
 from scorefield.app.likelihood import LikelihoodReport, likelihood_table
 from scorefield.app.planning import DataPlan
@@ -30,6 +31,7 @@ __all__ = [
     "DataPlan",
     "InspectReport",
     "LikelihoodReport",
+    "NotWritten",
     "Plan",
     "QualityReport",
     "SampleReport",

@@ -21,8 +21,8 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from scorefield import files, pictures, registry
-from scorefield.app.common import Watch as DrawWatch
 from scorefield.app.common import NotWritten, choose_sampler, draw, pick_device, picture_of, way_of
+from scorefield.app.common import Watch as DrawWatch
 from scorefield.app.contender import Contender, contender
 from scorefield.app.likelihood import SMALL, bound_gap, measured
 from scorefield.app.reference import Reference, Sets, least, reason, reference_of, to_bytes
@@ -113,9 +113,10 @@ def evaluate(
             left_out.append(f"{what}: {reason(error)}")
             return None
 
-    rival = other and tried(
-        f"comparison with {other.name}", lambda: _rival(other, reference, n, figures, better, stages("rival"))
-    )
+    rival = None
+    if other is not None:
+        against_it = f"comparison with {other.name}"
+        rival = tried(against_it, lambda: _rival(other, reference, n, figures, better, stages("rival")))
     left_out += [f"{reference.label(name)}: {why}" for name, why in reference.failed.items()]
     accuracy, classes, real_classes = tried("classes", lambda: _classes(reference, raw)) or (None, {}, {})
     few = LIKELIHOODS if math.prod(opened.shape) > SMALL else 8 * LIKELIHOODS
@@ -287,9 +288,11 @@ def _pictures(
         both = torch.cat([raw[[pair.sample for pair in closest]].double(), copied.double()])
         return pictures.grid(data.affine.visible(both), columns=len(closest))
 
-    real = data.held_out[thin(len(data.held_out), count)]
-    for name, examples in (("samples", raw[:count]), ("real", real)):
-        picture(name, lambda examples=examples: picture_of(run.kind, examples.double(), data.affine, data.columns))
+    def seen(examples: Tensor) -> Image:
+        return picture_of(run.kind, examples.double(), data.affine, data.columns)
+
+    picture("samples", lambda: seen(raw[:count]))
+    picture("real", lambda: seen(data.held_out[thin(len(data.held_out), count)]))
     if run.kind == "image" and found is not None:
         picture("pairs", lambda: pairs(found.spaces[MODEL_SPACE].closest))
     if diagnosis is not None:

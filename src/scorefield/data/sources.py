@@ -37,8 +37,8 @@ def open_data(source: Any, config: DataConfig) -> Dataset:
     numbered = hasattr(source, "__len__") and hasattr(source, "__getitem__")
     if not numbered or isinstance(source, Mapping | bytes):
         raise ScorefieldError(
-            f"got data of type {type(source).__name__}, expected a name, a path, a data frame, an array, or anything with a length "
-            "and examples by number: convert it"
+            f"got data of type {type(source).__name__}, expected a name, a path, a data frame, an array, or anything with a "
+            "length and examples by number: convert it"
         )
     return sequences.of_sequence(source, config)
 
