@@ -109,8 +109,11 @@ def likelihood(
     Raises:
         ScorefieldError: data that changed, a table with values that have no density, numbers out of range, a tolerance that is
             not met.
+        NotWritten: the report could not be written in the end; it is in the error.
     """
-    opened = open_run(run)
+    if isinstance(data, str) and data in PARTS and not Path(data).exists():
+        data, part = None, data
+    opened = open_run(run, data)
     how: dict[str, Any] = {"divergence": divergence, "probes": probes, "tolerance": tolerance, "rungs": rungs}
     keep = files.can_write(opened.path)
     report = measured(opened, n=n, part=part, **how, seed=seed, batch=batch, where=pick_device(device), watch=watch)
