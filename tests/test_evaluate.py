@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from scorefield import ScorefieldError, app, registry
+from scorefield.app import quality
 from scorefield.app.reference import reference_of
 from scorefield.app.report import page
 from scorefield.cli import main
@@ -133,7 +134,7 @@ def test_the_same_question_has_one_answer_and_a_damaged_cache_is_made_again(digi
     first = app.evaluate(run, n=100)
     again = app.evaluate(run, n=100)
     kept = sorted((run / "evaluation").iterdir())
-    assert {path.name.partition("-")[0] for path in kept} == {"extractor.safetensors", "floor", "reference"}
+    assert {path.name.partition("-")[0] for path in kept} == {"extractor", "floor", "reference"}
     for path in kept:
         path.write_bytes(path.read_bytes()[:100])
     anew = app.evaluate(run, n=100)
@@ -201,6 +202,117 @@ def test_training_examples_that_were_not_looked_at_for_copies_are_counted(moons:
     for limit in ("HELD_OUT", "KNOWN"):
         monkeypatch.setattr(f"scorefield.app.reference.{limit}", 100)
     assert any("100 of 900 training examples" in sentence for sentence in app.evaluate(moons, n=50).left_out)
+
+
+def test_real_examples_seen_by_another_version_or_on_other_limits_are_seen_anew(
+    digits: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept is named by what it was made from, so a later version neither reads nor overwrites it."""
+    run = tmp_path / "run"
+    shutil.copytree(digits, run)
+    own, lessons = reference_of(open_run(run)).extractor, list[int]()
+
+    def learn_again(*_: Any, **__: Any) -> Any:
+        lessons.append(1)
+        return own
+
+    monkeypatch.setattr("scorefield.app.reference.extractors.learn", learn_again)
+    assert len(reference_of(open_run(run)).held_out_rows) == 599
+    assert lessons == []
+    monkeypatch.setattr("scorefield.app.reference.HELD_OUT", 100)
+    assert len(reference_of(open_run(run)).held_out["features"]) == 100
+    assert len(lessons) == 1
+    monkeypatch.setattr("scorefield.__version__", "0.0.0")
+    reference_of(open_run(run))
+    assert len(lessons) == 2
+    reference_of(open_run(run))
+    assert len(lessons) == 2
+
+
+# A part that fails
+
+
+def test_a_metric_that_fails_is_left_out_by_name_and_the_others_are_what_they_were(
+    moons: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = app.evaluate(moons, n=40)
+
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("can't allocate memory: you tried\nto allocate much")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(registry.find("metric", "frechet"), "__call__", fail)
+        patch.setattr("scorefield.app.reference.FLOORS", 2)  # none that is kept
+        report = app.evaluate(moons, n=40)
+    assert report.figures == {name: figure for name, figure in whole.figures.items() if name != "frechet"}
+    assert report.floor.keys() == whole.floor.keys() - {"frechet"}
+    (left,) = [sentence for sentence in report.left_out if sentence not in whole.left_out]
+    assert left == "FD-identity: RuntimeError: can't allocate memory: you tried"
+    assert left in report.written[1].read_text() and left in report.written[2].read_text().replace("&#39;", "'")
+    main(["inspect", str(moons)])
+    assert "sliced-wasserstein" in capsys.readouterr().out
+    monkeypatch.setattr("scorefield.app.reference.FLOORS", 2)
+    assert reference_of(open_run(moons)).floors(40)[0].keys() == whole.floor.keys()  # one with a gap was not kept
+
+
+def test_parts_that_run_out_of_memory_are_left_out_and_the_figures_are_written(
+    moons: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = app.evaluate(moons, n=40)
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise MemoryError
+
+    for part in ("memorisation", "_classes", "_marginals", "diagnose", "measured", "picture_of"):
+        monkeypatch.setattr(f"scorefield.app.quality.{part}", fail)
+    report = app.evaluate(moons, n=40)
+    assert (report.figures, report.floor) == (whole.figures, whole.floor)
+    parts = ("classes", "likelihood", "error of the score", "copying", "columns")
+    assert report.left_out == tuple(f"{part}: MemoryError" for part in parts)
+    assert report.verdict[:2] == whole.verdict[:2]
+    figures, table, file = (path.read_text(encoding="utf-8") for path in report.written)
+    assert json.loads(figures)["figures"]["frechet"]["value"] == whole.figures["frechet"].value
+    assert "Not measured: copying: MemoryError" in table
+    assert Page(file).open == [] and "Not measured: copying: MemoryError" in file
+
+
+def test_a_rival_that_cannot_be_drawn_is_left_out(moons: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, asked = quality.draw, list[int]()
+
+    def once(*arguments: Any, **named: Any) -> Any:
+        asked.append(1)
+        if len(asked) == 2:
+            raise MemoryError
+        return real(*arguments, **named)
+
+    monkeypatch.setattr("scorefield.app.quality.draw", once)
+    monkeypatch.setattr("scorefield.app.contender.draw", once)
+    report = app.evaluate(moons, n=40, against=moons)
+    assert report.rival is None and len(report.figures) > 5
+    assert any(sentence.startswith(f"comparison with {moons}: MemoryError") for sentence in report.left_out)
+
+
+@pytest.mark.parametrize("kind", ["images", "array", "table"])
+def test_too_few_samples_to_compare_with_are_refused_before_any_are_drawn(
+    kind: str, digits: Path, moons: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scorefield.app.quality.draw", lambda *_, **__: pytest.fail("it drew"))
+    place, run = tmp_path / kind, moons
+    if kind == "images":
+        run = digits
+        place.mkdir()
+        for i in range(10):
+            Image.new("L", (8, 8), i).save(place / f"{i}.png")
+    elif kind == "array":
+        np.save(place := tmp_path / "few.npy", np.random.default_rng(0).normal(size=(10, 2)).astype(np.float32))
+    else:
+        rows = "\n".join(f"{i},{i * i % 7}" for i in range(40))
+        (tmp_path / "all.csv").write_text(f"a,b\n{rows}\n")
+        place = tmp_path / "few.csv"
+        place.write_text("a,b\n" + "\n".join(rows.splitlines()[:10]))
+        run = app.train(tmp_path / "all.csv", out=tmp_path / "run", steps=1, settings=("data.held_out=0.5",)).folder
+    with pytest.raises(ScorefieldError, match=r"got 10 samples in --against .*, expected at least 20, which the metrics need"):
+        app.evaluate(run, n=30, against=place)
 
 
 # Vectors, tables and rivals

@@ -151,3 +151,26 @@ def test_what_exists_is_not_written_over_unless_forced(tmp_path: Path, kind: str
         files.refuse_existing(path, force=False, what="a run")
     files.refuse_existing(path, force=True)
     assert path.exists()
+
+
+def test_whether_a_folder_can_be_written_is_found_by_writing_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a file").write_bytes(b"")
+    assert files.can_write(tmp_path)
+    assert not files.can_write(tmp_path / "none")
+    assert not files.can_write(tmp_path / "a file")
+
+    def full(handle: int, content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    assert not files.can_write(tmp_path)
+    monkeypatch.undo()
+
+    def sealed(path: object, *_: object) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", sealed)
+    assert not files.can_write(tmp_path)
+    assert _names(tmp_path) == ["a file"]

@@ -67,7 +67,7 @@ def test_points_are_reported_in_nats_of_the_datas_own_unit_and_python_and_the_co
 
 
 def test_digits_have_17_levels_so_their_unit_is_nats_of_a_probability(digits: Path) -> None:
-    report = app.likelihood(digits, n=3, data="train", probes=2, tolerance=1e-2, rungs=8)
+    report = app.likelihood(digits, n=3, part="train", probes=2, tolerance=1e-2, rungs=8)
     assert report.unit == "nats"
     assert "17 grey levels" in report.meaning
     assert math.isclose(report.guessing or 0.0, -64 * math.log(17))
@@ -89,16 +89,26 @@ def test_what_cannot_be_measured_is_refused_in_one_sentence(moons: Path, capsys:
     ):
         assert command("likelihood", moons, *words) == 2
         assert sentence in capsys.readouterr().err
-    with pytest.raises(ScorefieldError, match="got data 'test', expected held-out or train"):
-        app.likelihood(moons, data="test")
+    with pytest.raises(ScorefieldError, match="got part 'test', expected held-out or train"):
+        app.likelihood(moons, part="test")
     with pytest.raises(ScorefieldError, match="got divergence 'sliced', expected exact or hutchinson"):
         app.likelihood(moons, divergence="sliced")
+
+
+def test_the_part_may_still_be_called_data_unless_there_is_such_a_path(
+    moons: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert app.likelihood(moons, n=2, rungs=4, data="train") == app.likelihood(moons, n=2, rungs=4, part="train")
+    (tmp_path / "train").mkdir()
+    with pytest.raises(ScorefieldError, match="expected"):
+        app.likelihood(moons, n=2, rungs=4, data="train")
 
 
 def test_help_names_every_choice(capsys: pytest.CaptureFixture[str]) -> None:
     assert command("likelihood", "--help") == 0
     shown = capsys.readouterr().out
-    for word in ("--data", "held-out,train", "--divergence", "--probes", "--tolerance", "--rungs"):
+    for word in ("--data", "--part", "held-out,train", "--divergence", "--probes", "--tolerance", "--rungs"):
         assert word in shown
 
 

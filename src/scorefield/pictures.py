@@ -1,13 +1,14 @@
 """Pictures: grids, animations and plots, where people would rather look than read.
 
 Grids and animations need only Pillow; plots need matplotlib (the extra `plot`), imported when a plot is drawn. The same
-values give the same bytes: no dates or versions are written into a file.
+values give the same bytes: no dates are written into a file, and what it was made from only where that is given.
 """
 
 from __future__ import annotations
 
 import io
 import itertools
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from scorefield.errors import ScorefieldError
@@ -72,10 +74,12 @@ def beside(left: Image.Image, right: Image.Image, gap: int = 16) -> Image.Image:
     return canvas
 
 
-def png(picture: Image.Image) -> bytes:
-    """Return the picture as PNG bytes."""
-    buffer = io.BytesIO()
-    picture.save(buffer, format="PNG", optimize=False)
+def png(picture: Image.Image, made_from: Mapping[str, Any] | None = None) -> bytes:
+    """Return the picture as PNG bytes, with what it was made from as JSON in its text `made_from`."""
+    buffer, text = io.BytesIO(), PngInfo()
+    if made_from is not None:
+        text.add_text("made_from", json.dumps(made_from))
+    picture.save(buffer, format="PNG", optimize=False, pnginfo=text)
     return buffer.getvalue()
 
 

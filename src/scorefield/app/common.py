@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from scorefield import files, pictures, registry
+from scorefield.config import plain
 from scorefield.data import Affine
 from scorefield.data.tables import decode
 from scorefield.errors import ScorefieldError, unknown
@@ -141,6 +143,24 @@ def choose_sampler(
     pilots = max(8, min(128, 2**20 // math.prod(field.shape)))
     noise = Noise(range(pilots), stream=stream_of("ladder"), device=device or torch.device("cpu"))
     return sampler, optimised(field, levels, noise=noise)
+
+
+def way_of(sampler: Sampler, ladder: Tensor) -> str:
+    """Return what tells a way of sampling from any other: a hash of the sampler's settings and its levels, to six digits."""
+    return files.digest(json.dumps([plain(sampler, "sampler"), [f"{t:.6g}" for t in ladder.tolist()]]).encode())[:16]
+
+
+class NotWritten(OSError):
+    """A report is whole and could not be written.
+
+    Attributes:
+        report: what was found, so that it is not lost.
+    """
+
+    def __init__(self, report: Any, error: OSError) -> None:
+        """Carry a report, and what the system said."""
+        super().__init__(str(error))
+        self.report = report
 
 
 def class_of(run: Run, name: str) -> int:

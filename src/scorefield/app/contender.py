@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from scorefield.app.common import Watch, choose_sampler, draw
-from scorefield.data import DataConfig, open_source
-from scorefield.data.base import Dataset
+from scorefield.app.reference import least
+from scorefield.data import Affine, DataConfig, open_source
 from scorefield.data.tables import SUFFIXES, aligned
 from scorefield.errors import ScorefieldError
 from scorefield.levels import thin
@@ -48,7 +48,7 @@ def contender(path: str | Path, own: Run, *, seed: int, device: torch.device) ->
         device: where those are drawn.
 
     Raises:
-        ScorefieldError: nothing there, or of another shape or kind.
+        ScorefieldError: nothing there, of another shape or kind, or fewer samples than the metrics need.
     """
     place = Path(path).expanduser()
     if (place / "config.json").is_file() and (place / "manifest.json").is_file():
@@ -63,7 +63,7 @@ def contender(path: str | Path, own: Run, *, seed: int, device: torch.device) ->
             str(place),
             f"drawn by {chosen} on {len(ladder)} levels",
             lambda n, watch: _shown(
-                own.data, other.data, other.decode(draw(other, n, chosen, ladder, seed=seed, device=device, watch=watch))
+                own.affine, other.affine, other.decode(draw(other, n, chosen, ladder, seed=seed, device=device, watch=watch))
             ),
         )
     if not place.exists():
@@ -74,6 +74,7 @@ def contender(path: str | Path, own: Run, *, seed: int, device: torch.device) ->
         if not place.is_file() or place.suffix.lower() not in SUFFIXES:
             raise ScorefieldError(f"got --against {place} for a run on a table, expected a run or a {', '.join(SUFFIXES)} file")
         rows = aligned(str(place), own.data.columns)
+        _refuse_few(place, len(rows))
         return Contender(str(place), f"the {len(rows):,} rows that are there", lambda n, watch: rows[thin(len(rows), n)])
     size = (own.shape[1], own.shape[2]) if own.kind == "image" else None
     found = open_source(str(place), DataConfig(size=size, held_out=0.5))
@@ -83,15 +84,24 @@ def contender(path: str | Path, own: Run, *, seed: int, device: torch.device) ->
             "give samples of the same kind"
         )
     raw = torch.cat([found.train[:], found.held_out[:]])
+    _refuse_few(place, len(raw))
     return Contender(
         str(place),
         f"the {len(raw):,} examples that are there",
-        lambda n, watch: _shown(own.data, found, raw[thin(len(raw), n)]),
+        lambda n, watch: _shown(own.affine, found.affine, raw[thin(len(raw), n)]),
     )
 
 
-def _shown(own: Dataset, other: Dataset, raw: Tensor) -> Tensor:
+def _refuse_few(place: Path, count: int) -> None:
+    """Refuse samples that are too few to be measured."""
+    if count < (needed := least()):
+        raise ScorefieldError(
+            f"got {count} samples in --against {place}, expected at least {needed}, which the metrics need: add more"
+        )
+
+
+def _shown(own: Affine, other: Affine, raw: Tensor) -> Tensor:
     """Return examples of other data in the units of our own: images by what is seen of them, the rest as they are."""
-    if own.affine.low is None or own.affine.high is None or own.affine == other.affine:
+    if own.low is None or own.high is None or own == other:
         return raw
-    return other.affine.visible(raw.double()) * (own.affine.high - own.affine.low) + own.affine.low
+    return other.visible(raw.double()) * (own.high - own.low) + own.low

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from scorefield import files
-from scorefield.app.common import pick_device
+from scorefield.app.common import NotWritten, pick_device
 from scorefield.errors import ScorefieldError
 from scorefield.levels import geometric, thin
 from scorefield.likelihood import Exact, Hutchinson, bits_per_dim, data_log_prob, dequantise, elbo, grey_levels, raw_nats
@@ -25,6 +25,7 @@ from scorefield.metrics.base import Estimate
 from scorefield.randomness import Noise, stream_of
 from scorefield.runs import Run, open_run
 
+PARTS = ("held-out", "train")
 SMALL = 16  # coordinates up to which the exact trace and a finer tolerance are the default
 
 
@@ -33,7 +34,7 @@ class LikelihoodReport:
     """How probable a run finds data.
 
     Attributes:
-        data: "held-out" or "train".
+        data: which part of them, "held-out" or "train".
         examples: how many.
         unit: "bits/dim" (lower is better) or "nats" (log-probability or log-density per example, higher is better).
         meaning: what the figures are, in words.
@@ -48,7 +49,8 @@ class LikelihoodReport:
         tolerance: of the solver.
         moved: largest change in nats of an example when the tolerance was made ten times smaller.
         seed: of dequantisation, probes and the bound's draws.
-        written: the files.
+        made_from: weights, step, data and version that the figures are of.
+        written: the files; none for a run that cannot be written.
     """
 
     data: str
@@ -66,14 +68,16 @@ class LikelihoodReport:
     tolerance: float
     moved: float
     seed: int
+    made_from: dict[str, Any]
     written: tuple[Path, ...]
 
 
 def likelihood(
     run: str | Path,
     *,
+    data: Any = None,
     n: int = 100,
-    data: str = "held-out",
+    part: str = "held-out",
     divergence: str | None = None,
     probes: int = 8,
     tolerance: float | None = None,
@@ -86,9 +90,11 @@ def likelihood(
     """Measure the log-likelihood of held-out or training examples under a run.
 
     Args:
-        run: the run's folder; its data source must still be there, unchanged.
+        run: the run's folder. One that cannot be written is measured all the same; the report is returned, and nothing is kept.
+        data: what the run was trained on, or its place, as `train` takes it; None where it was. The words held-out and train
+            are taken as `part`, as they were called before, unless there is such a path.
         n: examples; all there are if they are fewer.
-        data: which part, held-out or train.
+        part: which of them, held-out or train.
         divergence: of the flow: exact costs a backward pass per coordinate, hutchinson one per probe; None for exact up to 16
             coordinates.
         probes: for hutchinson.
@@ -103,22 +109,33 @@ def likelihood(
     Raises:
         ScorefieldError: data that changed, a table with values that have no density, numbers out of range, a tolerance that is
             not met.
+        NotWritten: the report could not be written in the end; it is in the error.
     """
-    opened = open_run(run)
+    if isinstance(data, str) and data in PARTS and not Path(data).exists():
+        data, part = None, data
+    opened = open_run(run, data)
     how: dict[str, Any] = {"divergence": divergence, "probes": probes, "tolerance": tolerance, "rungs": rungs}
-    report = measured(opened, n=n, data=data, **how, seed=seed, batch=batch, where=pick_device(device), watch=watch)
-    stem = "likelihood" if data == "held-out" else "likelihood-train"
-    report = replace(report, written=(opened.path / f"{stem}.json", opened.path / f"{stem}.md"))
-    files.write_json(report.written[0], {key: value for key, value in asdict(report).items() if key != "written"})
-    files.write(report.written[1], likelihood_table(report).encode())
-    return report
+    keep = files.can_write(opened.path)
+    report = measured(opened, n=n, part=part, **how, seed=seed, batch=batch, where=pick_device(device), watch=watch)
+    if not keep:
+        return report
+    stem = "likelihood" if part == "held-out" else "likelihood-train"
+    try:
+        with files.together():
+            files.write_json(
+                opened.path / f"{stem}.json", {key: value for key, value in asdict(report).items() if key != "written"}
+            )
+            files.write(opened.path / f"{stem}.md", likelihood_table(report).encode())
+    except OSError as error:
+        raise NotWritten(report, error) from error
+    return replace(report, written=(opened.path / f"{stem}.json", opened.path / f"{stem}.md"))
 
 
 def measured(
     opened: Run,
     *,
     n: int,
-    data: str = "held-out",
+    part: str = "held-out",
     divergence: str | None = None,
     probes: int = 8,
     tolerance: float | None = None,
@@ -133,14 +150,14 @@ def measured(
         if value < least:
             raise ScorefieldError(f"got {name} {value}, expected at least {least}: ask for more")
     _refuse_lumps(opened)
-    if data not in ("held-out", "train"):
-        raise ScorefieldError(f"got data {data!r}, expected held-out or train: name one of them")
+    if part not in PARTS:
+        raise ScorefieldError(f"got part {part!r}, expected held-out or train: name one of them")
     if divergence not in (None, "exact", "hutchinson"):
         raise ScorefieldError(f"got divergence {divergence!r}, expected exact or hutchinson: name one of them")
     source = opened.data
-    part = source.held_out if data == "held-out" else source.train
-    rows = thin(len(part), n, seed)
-    raw, field, affine = part[rows], opened.field.to(where), opened.affine
+    examples = source.held_out if part == "held-out" else source.train
+    rows = thin(len(examples), n, seed)
+    raw, field, affine = examples[rows], opened.field.to(where), opened.affine
     process, shape, d = field.process, opened.shape, math.prod(opened.shape)
     levels = grey_levels(raw, affine)
     exact = divergence == "exact" or (divergence is None and d <= SMALL)
@@ -154,7 +171,7 @@ def measured(
     for some in torch.split(torch.arange(len(raw)), batch):
 
         def noise(purpose: str, of: Tensor = rows[some], on: torch.device = where) -> Noise:
-            return Noise(of, stream=stream_of("likelihood", purpose, data, seed), device=on)
+            return Noise(of, stream=stream_of("likelihood", purpose, part, seed), device=on)
 
         def progress(fraction: float, start: int = done, count: int = len(some)) -> None:
             watch((start + 0.9 * fraction * count) / len(raw), f"flow of examples {start} to {start + count - 1}")
@@ -190,7 +207,7 @@ def measured(
     guessing = None if levels is None else (8.0 if levels == 256 else -d * math.log(levels))
     by_probes = float(torch.cat(errors).square().sum().sqrt()) / len(raw) * per_nat
     return LikelihoodReport(
-        data=data,
+        data=part,
         examples=len(raw),
         unit=unit,
         meaning=_meaning(levels, d),
@@ -205,6 +222,7 @@ def measured(
         tolerance=tolerance,
         moved=moved,
         seed=seed,
+        made_from=opened.made_from,
         written=(),
     )
 
@@ -286,6 +304,7 @@ def likelihood_table(report: LikelihoodReport) -> str:
         f"- solver: tolerance {report.tolerance:g}, {report.evaluations:.0f} evaluations an example; no example moved by more "
         f"than {report.moved:.2g} nats from ten times that tolerance",
         f"- bound: {report.elbo_evaluations} evaluations an example",
+        f"- weights: of step {report.made_from['step']}, sha256 {str(report.made_from['model_sha256'])[:12]}",
     ]
     return "\n".join(lines) + "\n"
 

@@ -73,10 +73,10 @@ def curve(run: Run, data: Dataset) -> list[Path]:
         losses = [objective.at(field, some, t.expand(len(some)), told, noise=noise).mean() for t in times]
         curves[name] = [2 * float(loss) / size for loss in losses]
     sigmas = process.sigma(times).tolist()
-    files.write_json(run.path / "levels.json", {"sigma": sigmas, **curves})
+    files.write_json(run.path / "levels.json", {"sigma": sigmas, **curves, "made_from": run.made_from})
     try:
         plot = pictures.loss_by_level(sigmas, curves, f"{run.path.name}: error by noise level")
     except ScorefieldError:  # no matplotlib: the numbers are there
         return [run.path / "levels.json"]
-    files.write(run.path / "loss_by_level.png", pictures.png(plot))
+    files.write(run.path / "loss_by_level.png", pictures.png(plot, run.made_from))
     return [run.path / "levels.json", run.path / "loss_by_level.png"]

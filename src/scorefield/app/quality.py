@@ -1,7 +1,8 @@
 """Evaluate: how good, how varied and how fast a run's samples are, whether they are copies, and where its score is wrong.
 
 Everything is measured against held-out examples and stands beside what real examples score in place of the samples
-(`reference.py`); a figure alone says nothing.
+(`reference.py`); a figure alone says nothing. A part that fails, for whatever reason, is named among what was left out, and the
+others are reported.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -20,11 +21,11 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from scorefield import files, pictures, registry
+from scorefield.app.common import NotWritten, choose_sampler, draw, pick_device, picture_of, way_of
 from scorefield.app.common import Watch as DrawWatch
-from scorefield.app.common import choose_sampler, draw, pick_device, picture_of
 from scorefield.app.contender import Contender, contender
 from scorefield.app.likelihood import SMALL, bound_gap, measured
-from scorefield.app.reference import LEAST, Reference, reference_of, to_bytes
+from scorefield.app.reference import Reference, Sets, least, reason, reference_of, to_bytes
 from scorefield.app.report import QualityReport, Rival, page, plain, quality_table
 from scorefield.app.stages import Stages, Watch, quiet
 from scorefield.data.columns import decode
@@ -34,7 +35,7 @@ from scorefield.levels import geometric, thin
 from scorefield.metrics.base import Estimate
 from scorefield.metrics.features import Learned
 from scorefield.metrics.marginals import Comparison, compare
-from scorefield.metrics.memorisation import MODEL_SPACE, Memorisation, memorisation
+from scorefield.metrics.memorisation import MODEL_SPACE, Memorisation, Pair, memorisation
 from scorefield.runs import Run, open_run
 from scorefield.samplers import Moment
 
@@ -48,6 +49,7 @@ COLUMNS = 30  # whose distributions are compared
 def evaluate(
     run: str | Path,
     *,
+    data: Any = None,
     n: int = 1000,
     features: str | Path | nn.Module | None = None,
     against: str | Path | None = None,
@@ -63,7 +65,8 @@ def evaluate(
     """Measure samples of a run against its held-out data, beside what real data score, and write what was found.
 
     Args:
-        run: the run's folder; its data source must still be there, unchanged.
+        run: the run's folder. One that cannot be written is measured all the same; the report is returned, and nothing is kept.
+        data: what the run was trained on, or its place, as `train` takes it; None where it was.
         n: samples to draw.
         features: a registered extractor (data, lite0, identity), a file with weights, or a module; None for `data` of images,
             learned from the run's own training images once and kept in the run, and for `identity` of everything else.
@@ -75,19 +78,15 @@ def evaluate(
 
     Raises:
         ScorefieldError: data that are gone or have changed, too few samples or held-out examples, an extractor or contender
-            that does not suit, a file in the way.
+            that does not suit, a file in the way; nothing has been drawn then.
+        NotWritten: the report could not be written in the end; it is in the error.
     """
-    opened, where = open_run(run), pick_device(device)
+    opened, where = open_run(run, data), pick_device(device)
     if n < (needed := least()):
         raise ScorefieldError(f"got {n} samples, expected at least {needed}, which the metrics need: raise -n")
     chosen, ladder = choose_sampler(opened, sampler, steps, device=where)
     stem = "quality" if sampler is None and steps is None else f"quality-{registry.name_of('sampler', chosen)}-{len(ladder)}"
-    target = opened.path / f"{stem}.html"
-    if html is not None:
-        target = Path(html).expanduser()
-        files.refuse_existing(target, force)
-        if not target.resolve().parent.is_dir():
-            raise ScorefieldError(f"got --html {target} in a folder that does not exist, expected one that does: make it first")
+    written = _written(opened, stem, html, force)
     other = None if against is None else contender(against, opened, seed=seed, device=where)
     size = n / 1000
     stages = Stages(
@@ -104,18 +103,22 @@ def evaluate(
     figures = reference.figures(drawn, watch=stages("measure"))
     floor, independent = reference.floors(n, stages("floor"))
     better: dict[str, str] = {name: metric.better for name, metric in reference.metrics.items()}
-    rival = None if other is None else _rival(other, reference, n, figures, better, stages("rival"))
-    accuracy, classes, real_classes = _classes(reference, raw)
     left_out = list[str]()
 
     def tried(what: str, of: Callable[[], T]) -> T | None:
         """Return what a measurement gives, or say why it could not be made."""
         try:
             return of()
-        except ScorefieldError as error:
-            left_out.append(f"{what}: {error}")
+        except Exception as error:  # a fault in one part must not lose the others, and is named
+            left_out.append(f"{what}: {reason(error)}")
             return None
 
+    rival = None
+    if other is not None:
+        against_it = f"comparison with {other.name}"
+        rival = tried(against_it, lambda: _rival(other, reference, n, figures, better, stages("rival")))
+    left_out += [f"{reference.label(name)}: {why}" for name, why in reference.failed.items()]
+    accuracy, classes, real_classes = tried("classes", lambda: _classes(reference, raw)) or (None, {}, {})
     few = LIKELIHOODS if math.prod(opened.shape) > SMALL else 8 * LIKELIHOODS
     likelihood = tried(
         "likelihood",
@@ -125,15 +128,11 @@ def evaluate(
     stages("score")(0.0, "looking at the score, level by level")
     diagnosis = tried("error of the score", lambda: _diagnosis(opened, reference, where))
     stages("copies")(0.0, "looking for copies of training examples")
-    sets = (drawn, reference.known, reference.held_out)
-    samples, known, held_out = (some["data"].reshape(-1, *opened.shape) for some in sets)
-    seen = (sets[0]["features"], sets[1]["features"], sets[2]["features"])
-    features_of = {reference.extractor.name: seen} if opened.kind == "image" else None
-    found = memorisation(samples, known, held_out, features=features_of, gaps=_gaps(diagnosis, gap))
+    found = tried("copying", lambda: _memorisation(opened, reference, drawn, _gaps(diagnosis, gap)))
     if len(reference.known_rows) < len(reference.data.train):
         looked_at = f"{len(reference.known_rows):,} of {len(reference.data.train):,} training examples"
         left_out.append(f"copies of the other training examples: {looked_at} were looked at")
-    marginals, real_marginals = _marginals(reference, raw)
+    marginals, real_marginals = tried("columns", lambda: _marginals(reference, raw)) or (None, None)
     report = QualityReport(
         run=opened.path.name,
         samples=n,
@@ -167,21 +166,38 @@ def evaluate(
         rival=rival,
         verdict=(),
         left_out=tuple(left_out),
-        written=(opened.path / f"{stem}.json", opened.path / f"{stem}.md", target),
+        made_from={**opened.made_from, "sampling": way_of(chosen, ladder)},
+        written=written,
     )
     report = replace(report, verdict=verdict(report))
-    shown = _pictures(opened, reference, raw, found, diagnosis)
-    with files.together():
-        files.write_json(report.written[0], plain(report))
-        files.write(report.written[1], quality_table(report).encode())
-        files.write(report.written[2], page(report, shown, pixels=opened.kind == "image").encode())
+    try:
+        with files.together():
+            for path in written:
+                if path.suffix == ".json":
+                    files.write_json(path, plain(report))
+                elif path.suffix == ".md":
+                    files.write(path, quality_table(report).encode())
+                else:
+                    shown = _pictures(opened, reference, raw, found, diagnosis)
+                    files.write(path, page(report, shown, pixels=opened.kind == "image").encode())
+    except OSError as error:
+        raise NotWritten(replace(report, written=()), error) from error
     return report
 
 
-def least() -> int:
-    """Return how many samples the metrics need."""
-    needs: list[int] = [metric.least for metric in registry.every("metric").values()]
-    return max(LEAST, *needs)
+def _written(run: Run, stem: str, html: str | Path | None, force: bool) -> tuple[Path, ...]:
+    """Return where figures, table and page go, the page last; only what can be written, or a refusal of what was asked for."""
+    own = files.can_write(run.path)
+    kept = tuple(run.path / f"{stem}{ending}" for ending in (".json", ".md", ".html") if own)
+    if html is None:
+        return kept
+    target = Path(html).expanduser()
+    files.refuse_existing(target, force)
+    if not target.resolve().parent.is_dir():
+        raise ScorefieldError(f"got --html {target} in a folder that does not exist, expected one that does: make it first")
+    if target.is_dir() or not files.can_write(target.resolve().parent):
+        raise ScorefieldError(f"got --html {target}, where no file can be written, expected one that can: choose another")
+    return (*kept[:2], target)
 
 
 def _drawn(n: int, watch: Watch, how: Callable[[DrawWatch], Tensor]) -> tuple[Tensor, int, float]:
@@ -209,6 +225,15 @@ def _diagnosis(run: Run, reference: Reference, where: torch.device) -> Diagnosis
     return diagnose(run.field.to(where), known, held_out, labels=told, levels=levels, examples=EXAMPLES)
 
 
+def _memorisation(run: Run, reference: Reference, drawn: Sets, gaps: dict[str, Estimate]) -> Memorisation:
+    """Say whether samples are copies of training examples, in model space and, of images, in features."""
+    sets = (drawn, reference.known, reference.held_out)
+    samples, known, held_out = (some["data"].reshape(-1, *run.shape) for some in sets)
+    seen = (sets[0]["features"], sets[1]["features"], sets[2]["features"])
+    features = {reference.extractor.name: seen} if run.kind == "image" else None
+    return memorisation(samples, known, held_out, features=features, gaps=gaps)
+
+
 def _gaps(found: Diagnosis | None, nats: Estimate | None) -> dict[str, Estimate]:
     """Return by how much held-out examples are worse off: in loss, averaged over the levels, which share them, and in nats."""
     known = {} if nats is None else {"nats an example": nats}
@@ -226,7 +251,8 @@ def _rival(
     raw, evaluations, seconds = _drawn(n, lambda fraction, text: watch(0.9 * fraction, text), lambda look: other.draw(n, look))
     figures = reference.figures(reference.sets(reference.on_grid(raw)))
     apart = {}
-    for name, mine in own.items():
+    for name in own.keys() & figures.keys():
+        mine = own[name]
         error = math.hypot(mine.standard_error, figures[name].standard_error)
         ahead = figures[name].value - mine.value if better[name] == "lower" else mine.value - figures[name].value
         apart[name] = ahead / error if error > 0 else 0.0
@@ -247,26 +273,30 @@ def _classes(reference: Reference, raw: Tensor) -> tuple[float | None, dict[str,
 
 
 def _pictures(
-    run: Run, reference: Reference, raw: Tensor, found: Memorisation, diagnosis: Diagnosis | None
+    run: Run, reference: Reference, raw: Tensor, found: Memorisation | None, diagnosis: Diagnosis | None
 ) -> dict[str, Image]:
-    """Return what the page shows; nothing of what needs matplotlib where that is missing."""
+    """Return what the page shows; a picture that cannot be made, as without matplotlib, is not shown."""
     shown = dict[str, Image]()
     data, count = reference.data, 100 if run.kind == "image" else 2000
 
-    def picture(name: str, examples: Tensor) -> None:
-        with contextlib.suppress(ScorefieldError):
-            shown[name] = picture_of(run.kind, examples, data.affine, data.columns)
+    def picture(name: str, of: Callable[[], Image]) -> None:
+        with contextlib.suppress(Exception):  # a page without a picture is worth more than none
+            shown[name] = of()
 
-    picture("samples", raw[:count].double())
-    picture("real", data.held_out[thin(len(data.held_out), count)].double())
-    if run.kind == "image":
-        pairs = found.spaces[MODEL_SPACE].closest
-        copied = data.train[reference.known_rows[[pair.training for pair in pairs]]]
-        both = torch.cat([raw[[pair.sample for pair in pairs]].double(), copied.double()])
-        shown["pairs"] = pictures.grid(data.affine.visible(both), columns=len(pairs))
+    def pairs(closest: Sequence[Pair]) -> Image:
+        copied = data.train[reference.known_rows[[pair.training for pair in closest]]]
+        both = torch.cat([raw[[pair.sample for pair in closest]].double(), copied.double()])
+        return pictures.grid(data.affine.visible(both), columns=len(closest))
+
+    def seen(examples: Tensor) -> Image:
+        return picture_of(run.kind, examples.double(), data.affine, data.columns)
+
+    picture("samples", lambda: seen(raw[:count]))
+    picture("real", lambda: seen(data.held_out[thin(len(data.held_out), count)]))
+    if run.kind == "image" and found is not None:
+        picture("pairs", lambda: pairs(found.spaces[MODEL_SPACE].closest))
     if diagnosis is not None:
-        with contextlib.suppress(ScorefieldError):
-            shown["levels"] = _levels(diagnosis)
+        picture("levels", lambda: _levels(diagnosis))
     return shown
 
 
@@ -299,28 +329,36 @@ def _marginals(reference: Reference, raw: Tensor) -> tuple[Comparison | None, Co
 
 
 def verdict(report: QualityReport) -> tuple[str, ...]:
-    """Return what the figures say, in sentences."""
-    name, good = report.labels["frechet"], report.figures["frechet"]
-    floor = report.independent["frechet"]
-    error = math.hypot(good.standard_error, floor.standard_error)
-    beside = f"{name} is {good}, where real data drawn independently score {floor.value:.3g}"
-    if good.value <= floor.value + 2 * error:
-        sets = f"{report.samples:,} samples and {report.reference:,} held-out examples"
-        quality = f"Quality: {beside}: no difference that {sets} could show."
-    elif floor.value > 0:
-        quality = f"Quality: {beside}: {good.value / floor.value:.3g} times as much."
-    else:
-        quality = f"Quality: {beside}."
-    figures, real = report.figures, report.floor
-    variety = (
-        f"Variety: {figures['recall'].value:.1%} of the real examples lie among the samples (real data: "
-        f"{real['recall'].value:.1%}), {figures['precision'].value:.1%} of the samples among the real examples (real data: "
-        f"{real['precision'].value:.1%})."
-    )
+    """Return what the figures say, in sentences; nothing of what was not measured."""
     speed = (
         f"Speed: {1000 * report.seconds / report.samples:.3g} s per 1,000 samples, {report.evaluations} evaluations of the "
         "network each; scorefield tune finds the cheapest sampler that is as good."
     )
-    copying = f"Copying: {report.memorisation.sentence}."
+    copying = [] if report.memorisation is None else [f"Copying: {report.memorisation.sentence}."]
     score = [] if report.diagnosis is None else [f"Score: {report.diagnosis.sentence}."]
-    return quality, variety, copying, *score, speed
+    return *_quality(report), *_variety(report), *copying, *score, speed
+
+
+def _quality(report: QualityReport) -> list[str]:
+    """Say how the Frechet distance of the samples stands to that of real data."""
+    if not {"frechet"} <= report.figures.keys() & report.independent.keys():
+        return []
+    name, good, floor = report.labels["frechet"], report.figures["frechet"], report.independent["frechet"]
+    error = math.hypot(good.standard_error, floor.standard_error)
+    beside = f"{name} is {good}, where real data drawn independently score {floor.value:.3g}"
+    if good.value <= floor.value + 2 * error:
+        sets = f"{report.samples:,} samples and {report.reference:,} held-out examples"
+        return [f"Quality: {beside}: no difference that {sets} could show."]
+    return [f"Quality: {beside}: {good.value / floor.value:.3g} times as much." if floor.value > 0 else f"Quality: {beside}."]
+
+
+def _variety(report: QualityReport) -> list[str]:
+    """Say how much of each set lies in the other."""
+    figures, real = report.figures, report.floor
+    if not {"recall", "precision"} <= figures.keys() & real.keys():
+        return []
+    return [
+        f"Variety: {figures['recall'].value:.1%} of the real examples lie among the samples (real data: "
+        f"{real['recall'].value:.1%}), {figures['precision'].value:.1%} of the samples among the real examples (real data: "
+        f"{real['precision'].value:.1%})."
+    ]

@@ -8,12 +8,16 @@ after the point, which nobody ever sees.
 The floor is what real training examples score in place of samples: without it no figure means anything. "Different" takes a
 subset, which varies less than any sampler's output can where it is most of the training set; "independent" draws with
 repetition, as often as a perfect sampler would repeat itself. Once the extractor and the features of the real examples are
-known they stay in the run's folder `evaluation`, under the hash of the extractor, and so does the floor.
+known they stay in the run's folder `evaluation`, and so does the floor, each in a file that is named by what it was made from:
+the data, this version, and the extractor. What cannot be kept is made anew every time.
 """
 
 from __future__ import annotations
 
+import contextlib
+import json
 from dataclasses import dataclass
+from dataclasses import field as default
 from functools import cached_property
 from pathlib import Path
 from statistics import fmean
@@ -37,11 +41,11 @@ from scorefield.metrics import features as extractors
 from scorefield.metrics.base import Estimate, Metric
 from scorefield.metrics.features import Extractor, Learned
 from scorefield.randomness import Noise, stream_of
-from scorefield.runs import Run
+from scorefield.runs import LEAST_HELD_OUT, Run
 from scorefield.shapes import flat
 
 Sets = dict[str, Tensor]  # space -> rows
-LEAST = 20  # samples, and held-out examples
+LEAST = 20  # samples
 HELD_OUT = 5000  # held-out examples: the balls of precision and recall need all pairs of distances
 KNOWN = 100_000  # training examples
 NUMBERS = 2**27  # coordinates of training examples
@@ -67,6 +71,8 @@ class Reference:
         known: training examples, likewise.
         known_rows: which of the training examples those are.
         folder: where floors are kept.
+        key: of what is kept there: of the data and this version.
+        failed: name of a metric -> why it could not be measured; filled as that happens.
     """
 
     data: Dataset
@@ -76,6 +82,8 @@ class Reference:
     known: Sets
     known_rows: Tensor
     folder: Path
+    key: str
+    failed: dict[str, str] = default(default_factory=dict)
 
     @cached_property
     def metrics(self) -> dict[str, Metric]:
@@ -102,11 +110,14 @@ class Reference:
         return _sets(self.data, self.extractor, raw, watch)
 
     def figures(self, samples: Sets, watch: Watch = quiet) -> dict[str, Estimate]:
-        """Return each metric between samples and held-out examples, by name."""
+        """Return each metric between samples and held-out examples, by name; one that fails is named in `failed` instead."""
         found = {}
         for i, (name, metric) in enumerate(self.metrics.items()):
             watch(i / len(self.metrics), f"measuring {self.label(name)}")
-            found[name] = metric(samples[metric.space], self.held_out[metric.space])
+            try:
+                found[name] = metric(samples[metric.space], self.held_out[metric.space])
+            except Exception as error:  # the others are worth having, whatever is wrong with this one
+                self.failed.setdefault(name, reason(error))
         return found
 
     def floors(self, n: int, watch: Watch = quiet) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
@@ -114,8 +125,8 @@ class Reference:
 
         Where n is less than a twentieth of the training examples, independent draws hardly repeat: both are one then.
         """
-        path = self.folder / f"floor-{self.extractor.version_hash[:16]}-{n}.json"
-        made = {"by": scorefield.__version__, "metrics": sorted(self.metrics), "known": len(self.known_rows)}
+        path = self.folder / f"floor-{self.key}-{self.extractor.version_hash[:16]}-{n}.json"
+        made = {"by": scorefield.__version__, "metrics": sorted(self.metrics), "known": len(self.known_rows), "of": FLOORS}
         if path.exists() and isinstance(kept := _read(path), dict) and kept.get("made") == made:
             different, independent = (
                 {name: Estimate(*value) for name, value in kept[part].items()} for part in ("different", "independent")
@@ -134,11 +145,38 @@ class Reference:
                     watch(done + fraction / repeats / len(kinds), "measuring what real examples score")
 
                 of_sets.append(self.figures({space: x[rows] for space, x in self.known.items()}, watch=part))
-            found.append({name: _average([one[name] for one in of_sets]) for name in self.metrics})
+            whole = [name for name in self.metrics if all(name in one for one in of_sets)]
+            found.append({name: _average([one[name] for one in of_sets]) for name in whole})
         different, independent = found[0], found[-1]
         plain = [{name: [e.value, e.standard_error] for name, e in one.items()} for one in (different, independent)]
-        files.write_json(path, {"made": made, "different": plain[0], "independent": plain[1]})
+        if not self.failed:
+            with _if_possible():
+                files.write_json(path, {"made": made, "different": plain[0], "independent": plain[1]})
         return different, independent
+
+
+def least() -> int:
+    """Return how many samples the metrics need."""
+    needs: list[int] = [metric.least for metric in registry.every("metric").values()]
+    return max(LEAST, *needs)
+
+
+def reason(error: Exception) -> str:
+    """Return why something failed, in a line: what an error of ours says, of any other also its kind."""
+    said = (str(error).splitlines() or [""])[0]
+    return said if isinstance(error, ScorefieldError) else f"{type(error).__name__}{': ' if said else ''}{said}"
+
+
+def _if_possible() -> contextlib.suppress:
+    """Keep something that can be made again: a folder that cannot be written, or a full disk, is no reason to stop."""
+    return contextlib.suppress(OSError)
+
+
+def _key(run: Run) -> str:
+    """Return what the names of kept files begin with: it changes with the data, and with how real examples are looked at."""
+    limits = [HELD_OUT, KNOWN, NUMBERS, SEEN, LEARNING, extractors.MOST_NUMBERS]
+    made = [scorefield.__version__, run.manifest["data"]["fingerprint"], limits]
+    return files.digest(json.dumps(made).encode())[:16]
 
 
 def _average(estimates: list[Estimate]) -> Estimate:
@@ -181,7 +219,7 @@ def _of_part(part: Tensor | Rows, most: int) -> tuple[Tensor, Tensor]:
 
 def learned(run: Run, folder: Path, watch: Watch = quiet) -> Learned:
     """Return the extractor learned from a run's own training images: the one in the folder, or a new one, kept there."""
-    path = folder / "extractor.safetensors"
+    path = folder / f"extractor-{_key(run)}.safetensors"
     if path.exists():
         try:
             return extractors.load(path)
@@ -191,7 +229,8 @@ def learned(run: Run, folder: Path, watch: Watch = quiet) -> Learned:
     rows, raw = _of_part(data.train, max(2, min(LEARNING, extractors.MOST_NUMBERS // data.train.shape[1:].numel())))
     labels = data.labels[rows] if data.labels is not None and len(data.classes) > 1 else None
     found = extractors.learn(_bytes_of(data, raw), labels, watch=watch)
-    extractors.save(found, path)
+    with _if_possible():
+        extractors.save(found, path)
     return found
 
 
@@ -212,9 +251,10 @@ def reference_of(
         ScorefieldError: data that are gone or have changed, fewer than 20 held-out examples, an extractor that does not suit.
     """
     data = run.data
-    if len(data.held_out) < LEAST:
+    if len(data.held_out) < LEAST_HELD_OUT:
         raise ScorefieldError(
-            f"got {len(data.held_out)} held-out examples, expected at least {LEAST} of them: train with a larger data.held_out"
+            f"got {len(data.held_out)} held-out examples, expected at least {LEAST_HELD_OUT} of them: train with a larger "
+            "data.held_out"
         )
     own = "data" if data.kind == "image" else "identity"
     chosen = own if features is None else features
@@ -227,20 +267,22 @@ def reference_of(
     folder = run.path / "evaluation"
     stages = Stages(watch, learn=20.0 if chosen == "data" else 0.0, held_out=1.0, known=4.0)
     given = None if chosen == "data" else extractors.open_extractor(chosen)  # refused before anything is written
-    folder.mkdir(exist_ok=True)
+    with _if_possible():
+        folder.mkdir(exist_ok=True)
     extractor = given or learned(run, folder, stages("learn"))
     most = max(HELD_OUT, min(KNOWN, NUMBERS // data.train.shape[1:].numel(), SEEN // max(1, extractor.dim)))
     parts = {"held_out": _of_part(data.held_out, HELD_OUT), "known": _of_part(data.train, most)}
-    path = folder / f"reference-{extractor.version_hash[:16]}.safetensors"
+    path = folder / f"reference-{_key(run)}-{extractor.version_hash[:16]}.safetensors"
     kept = _load(path) if data.kind == "image" else {}
     if all(len(kept.get(name, ())) == len(rows) for name, (rows, _) in parts.items()):
         sets = {name: {"data": _coordinates(data, raw), "features": kept[name]} for name, (_, raw) in parts.items()}
     else:
         sets = {name: _sets(data, extractor, raw, stages(name)) for name, (_, raw) in parts.items()}
         if data.kind == "image":
-            files.write(path, save_tensors({name: seen["features"] for name, seen in sets.items()}))
+            with _if_possible():
+                files.write(path, save_tensors({name: seen["features"] for name, seen in sets.items()}))
     rows = {name: some for name, (some, _) in parts.items()}
-    return Reference(data, extractor, sets["held_out"], rows["held_out"], sets["known"], rows["known"], folder)
+    return Reference(data, extractor, sets["held_out"], rows["held_out"], sets["known"], rows["known"], folder, _key(run))
 
 
 def _load(path: Path) -> Sets:

@@ -51,7 +51,7 @@ class QualityReport:
         extractor: name, hash and number of the features, whether they were learned from this run's data, and how many of its
             training examples samples and floors were compared with.
         accuracy: of the extractor's classifier on held-out data, in [0, 1]; None without labels.
-        figures: metric name -> estimate on samples.
+        figures: metric name -> estimate on samples; here and below without what could not be measured.
         floor: the same on as many different real training examples, averaged over some subsets. Where they are most of the
             training set, they vary less than any sampler's output can.
         independent: the same on as many independent draws, with repetition, of real training examples: the Frechet distance
@@ -59,7 +59,7 @@ class QualityReport:
         better, labels: metric name -> "lower" or "higher", and the name that it is reported under.
         classes, real_classes: class -> share of the samples, with its standard error, and of the held-out examples; as the
             classifier sees both. Empty without labels.
-        memorisation: whether samples are copies of training examples.
+        memorisation: whether samples are copies of training examples; None where that could not be measured.
         likelihood: of held-out examples; None where it does not apply.
         diagnosis: where in the noise the score is wrong.
         marginals, real_marginals: columns and correlations, of vectors and tables: of the samples, and of as many different
@@ -67,6 +67,7 @@ class QualityReport:
         rival: what the samples were compared with, if anything.
         verdict: what all that says, in sentences.
         left_out: what was not measured, and why.
+        made_from: weights, step, data and version that the figures are of, and a hash of the way of sampling.
         written: the files.
     """
 
@@ -88,7 +89,7 @@ class QualityReport:
     labels: dict[str, str]
     classes: dict[str, Estimate]
     real_classes: dict[str, float]
-    memorisation: Memorisation
+    memorisation: Memorisation | None
     likelihood: LikelihoodReport | None
     diagnosis: Diagnosis | None
     marginals: Comparison | None
@@ -96,11 +97,14 @@ class QualityReport:
     rival: Rival | None
     verdict: tuple[str, ...]
     left_out: tuple[str, ...]
+    made_from: dict[str, Any]
     written: tuple[Path, ...]
 
 
 def copying(report: QualityReport) -> list[list[str]]:
-    """Return what was found of copies as rows of a table, its header first."""
+    """Return what was found of copies as rows of a table, its header first; empty where nothing was."""
+    if report.memorisation is None:
+        return []
     rows = [["space", "drawn to training", "copies", "nearest training example", "of held-out ones", "duplicates"]]
     for name, one in report.memorisation.spaces.items():
         near, usual = f"{one.to_training:.3g}", f"{one.held_out_to_training:.3g}"
@@ -134,14 +138,40 @@ def _percent(share: Estimate) -> str:
     return f"{100 * share.value:.1f} ± {100 * share.standard_error:.1f} %"
 
 
+def beside(report: QualityReport) -> list[list[str]]:
+    """Return the figures beside what real data score as rows of a table, its header first; "-" where one was not measured."""
+    rival = report.rival
+    head = ["figure", "samples", f"{report.floor_samples:,} different real", f"{report.samples:,} real, drawn independently"]
+    rows = [[*head, *([rival.name, "better by"] if rival else []), "better"]]
+    for name, value in report.figures.items():
+        cells = [report.labels[name], str(value), *(str(found.get(name, "-")) for found in (report.floor, report.independent))]
+        if rival:
+            ahead = f"{rival.apart[name]:+.1f} s.e." if name in rival.apart else "-"
+            cells += [str(rival.figures.get(name, "-")), ahead]
+        rows.append([*cells, report.better[name]])
+    return rows
+
+
+def source(report: QualityReport) -> str:
+    """Return of which weights and data the figures are."""
+    made = report.made_from
+    weights = f"step {made['step']}, sha256 {str(made['model_sha256'])[:12]}"
+    return f"Of the weights of {weights}, on the data of fingerprint {made['data'][:12]}, by scorefield {made['scorefield']}."
+
+
 def plain(report: QualityReport) -> dict[str, Any]:
     """Return the report as JSON values."""
     return {key: value for key, value in asdict(report).items() if key != "written"}
 
 
+def _markdown(rows: list[list[str]]) -> list[str]:
+    """Return the lines of a table."""
+    return [f"| {' | '.join(rows[0])} |", "|---" * len(rows[0]) + "|", *(f"| {' | '.join(row)} |" for row in rows[1:])]
+
+
 def quality_table(report: QualityReport) -> str:
     """Return the report as Markdown."""
-    extractor, rival = report.extractor, report.rival
+    extractor = report.extractor
     accuracy = "" if report.accuracy is None else f", {report.accuracy:.1%} right on the held-out part"
     lines = [
         f"# Quality of {report.samples:,} samples against {report.reference:,} held-out real examples",
@@ -152,14 +182,8 @@ def quality_table(report: QualityReport) -> str:
         f"{report.seconds:.1f} s. Features: {extractor['name']}, {extractor['features']} numbers, hash {extractor['hash']}"
         f"{accuracy}. After ± stands one standard error over draws of the samples.",
         "",
-        f"| figure | samples | {report.floor_samples:,} different real | {report.samples:,} real, drawn independently "
-        f"|{f' {rival.name} | better by |' if rival else ''} better |",
-        "|---" * (7 if rival else 5) + "|",
+        *_markdown(beside(report)),
     ]
-    for name, value in report.figures.items():
-        other = f" {rival.figures[name]} | {rival.apart[name]:+.1f} s.e. |" if rival else ""
-        cells = f"{report.labels[name]} | {value} | {report.floor[name]} | {report.independent[name]}"
-        lines.append(f"| {cells} |{other} {report.better[name]} |")
     if report.classes:
         lines += [
             "",
@@ -170,15 +194,15 @@ def quality_table(report: QualityReport) -> str:
         ]
     for rows in (copying(report), columns(report)):
         if rows:
-            lines += ["", f"| {' | '.join(rows[0])} |", "|---" * len(rows[0]) + "|"]
-            lines += [f"| {' | '.join(row)} |" for row in rows[1:]]
-    if gaps := report.memorisation.gaps:
+            lines += ["", *_markdown(rows)]
+    if report.memorisation and (gaps := report.memorisation.gaps):
         lines += ["", "Held-out examples are worse off by: " + ", ".join(f"{name} {gap}" for name, gap in gaps.items()) + "."]
     if report.likelihood:
         found = report.likelihood
         lines += ["", f"Likelihood of {found.examples} held-out examples, {found.unit}: {found.flow} by the probability flow, "]
         lines[-1] += f"{found.elbo} by the evidence lower bound ({found.meaning})."
     lines += ["", *(f"Not measured: {sentence}" for sentence in report.left_out)] if report.left_out else []
+    lines += ["", source(report)]
     return "\n".join(lines) + "\n"
 
 
@@ -203,6 +227,7 @@ def page(report: QualityReport, shown: Mapping[str, Image], pixels: bool) -> str
             pictures=inside,
             pixels=pixels,
             widest=max(shares, default=1.0) or 1.0,
+            source=source(report),
             copying=copying(report),
             margins=columns(report),
             version=scorefield.__version__,

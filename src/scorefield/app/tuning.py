@@ -21,12 +21,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from scorefield import files, pictures, registry
-from scorefield.app.common import Tuned, pick_device
+from scorefield.app.common import NotWritten, Tuned, pick_device
 from scorefield.app.stages import Stages, Watch, quiet
 from scorefield.app.ways import GROUPS, Gauge, Trial, affordable, named, race, trials_of
 from scorefield.config import plain
@@ -95,7 +96,9 @@ class TuningReport:
         behind: those that were left behind, with what they had scored by then.
         left_out: name -> why it could not be measured.
         sentence: what was chosen and why.
-        written: the files.
+        made_from: weights, step, data and version that were measured.
+        holds: whether the weights are still those that were measured; where training has gone on the choice is not used.
+        written: the files; none for a run that cannot be written, which then has no new default: see `flags`.
     """
 
     run: str
@@ -111,12 +114,20 @@ class TuningReport:
     behind: tuple[Way, ...]
     left_out: dict[str, str]
     sentence: str
+    made_from: dict[str, Any]
+    holds: bool
     written: tuple[Path, ...] = ()
 
     @property
     def chosen(self) -> Way:
-        """The run's default now."""
+        """The run's default now, where it could be written."""
         return next(way for way in self.ways if way.chosen)
+
+    @property
+    def flags(self) -> str:
+        """What to add to `scorefield sample` for the chosen way."""
+        ladder = f" --ladder {self.chosen.ladder}" if self.chosen.ladder else ""
+        return f"--sampler {self.chosen.sampler} --steps {self.chosen.steps}{ladder}"
 
 
 def _front(figures: Sequence[float], costs: Sequence[float]) -> list[int]:
@@ -144,6 +155,7 @@ def _check(n: int | None, evaluations: Sequence[int], within: float) -> None:
 def tune(
     run: str | Path,
     *,
+    data: Any = None,
     samplers: Sequence[str] | None = None,
     evaluations: Sequence[int] = EVALUATIONS,
     n: int | None = None,
@@ -155,10 +167,12 @@ def tune(
 ) -> TuningReport:
     """Try samplers at rising numbers of evaluations, and make the cheapest within a stated loss of the best the run's default.
 
-    What is chosen goes into the run's `sampling.json`, what was measured into `tuning.json`, `.md` and `.png`.
+    What is chosen goes into the run's `sampling.json`, what was measured into `tuning.json`, `.md` and `.png`. For a run that
+    cannot be written all that is in the report, whose `flags` draw as was chosen.
 
     Args:
-        run: the run's folder; its data source must still be there, unchanged.
+        run: the run's folder.
+        data: what the run was trained on, or its place, as `train` takes it; None where it was.
         samplers: registered names; None for all that jump from level to level in a declared number of evaluations.
         evaluations: of the network for one sample, at most.
         n: samples from each way that is measured to the end; None for 512 images or 2,048 of anything else, and a half, a
@@ -172,9 +186,11 @@ def tune(
     Raises:
         ScorefieldError: an unknown sampler, too few samples, data that are gone or have changed, nothing that draws finite
             samples.
+        NotWritten: what was found could not be written in the end; it is in the error.
     """
     _check(n, evaluations, within)
-    opened, where = open_run(run), pick_device(device)
+    opened, where = open_run(run, data), pick_device(device)
+    keep = files.can_write(opened.path)
     for name in samplers or ():
         registry.find("sampler", name)  # refused before the work
     stages, left_out = Stages(watch, reference=10.0, levels=15.0, draw=70.0, compare=5.0), dict[str, str]()
@@ -205,8 +221,10 @@ def tune(
         behind=tuple(_way(trial, 1000 * cost) for trial, cost in zip(behind, paces, strict=True)),
         left_out=left_out,
         sentence=_sentence(gauge.label, ways[chosen], min(ways, key=lambda way: way.figure.value), own, within),
+        made_from=opened.made_from,
+        holds=open_run(opened.path).made_from == opened.made_from,
     )
-    return _written(opened, report, ended[chosen].times)
+    return _written(opened, report, ended[chosen].times) if keep else report
 
 
 def _costs(trials: list[Trial], others: list[Trial], each: float) -> list[float]:
@@ -272,11 +290,18 @@ def _sentence(figure: str, chosen: Way, best: Way, own: Way | None, within: floa
 
 def tuning_table(report: TuningReport) -> str:
     """Return the report as Markdown."""
-    name = report.figure
+    name, made = report.figure, report.made_from
+    told = f"The default is now {report.sentence}."
+    if not report.holds:
+        told = (
+            f"Training has gone on meanwhile, so the run must be tuned again; of step {made['step']} it is {report.sentence}."
+        )
+    elif not report.written:
+        told = f"The run cannot be written; scorefield sample {report.flags} draws by {report.sentence}."
     lines = [
         f"# The cheapest way of sampling {report.run}",
         "",
-        f"The default is now {report.sentence}.",
+        told,
         "",
         f"| way | evaluations | s per 1,000 | {name} | above the best | front | beaten by |",
         "|---|---|---|---|---|---|---|",
@@ -304,6 +329,7 @@ def tuning_table(report: TuningReport) -> str:
             lines.append(f"- {kind} - " + ", ".join(f"{count}: {way.figure.value:.3g} ({way.samples})" for count, way in these))
     if report.left_out:
         lines += ["", "Left out:", "", *(f"- {label}: {why}" for label, why in report.left_out.items())]
+    lines += ["", f"Of the weights of step {made['step']}, sha256 {str(made['model_sha256'])[:12]}."]
     return "\n".join(lines) + "\n"
 
 
@@ -324,18 +350,22 @@ def _written(run: Run, report: TuningReport, times: Tensor) -> TuningReport:
             (way.label, way.seconds, way.figure.value, way.loss.standard_error if way.loss else 0.0, way.front, way.chosen)
             for way in report.ways
         ]
-        plot = pictures.png(pictures.pareto(points, report.floor, report.figure, f"{report.run}: quality against time"))
+        pareto = pictures.pareto(points, report.floor, report.figure, f"{report.run}: quality against time")
+        plot = pictures.png(pareto, report.made_from)
         written.append(run.path / "tuning.png")
-    except ScorefieldError:  # no matplotlib: the numbers are there
+    except Exception:  # no matplotlib, or figures that cannot be drawn: the numbers are there
         plot = b""
     report = replace(report, written=tuple(written))
     values = {key: value for key, value in asdict(report).items() if key != "written"}
-    with files.together():
-        files.write_json(written[0], plain(found))
-        files.write_json(written[1], values)
-        files.write(written[2], tuning_table(report).encode())
-        if plot:
-            files.write(written[3], plot)
+    try:
+        with files.together():
+            files.write_json(written[0], plain(found))
+            files.write_json(written[1], values)
+            files.write(written[2], tuning_table(report).encode())
+            if plot:
+                files.write(written[3], plot)
+    except OSError as error:
+        raise NotWritten(replace(report, written=()), error) from error
     return report
 
 

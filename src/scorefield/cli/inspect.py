@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -40,6 +41,8 @@ class Inspect:
                 "sampler": plain(report.sampler, "sampler"),
                 "sigmas": report.sigmas,
                 "quality": report.quality,
+                "quality_stale": report.quality_stale,
+                "stale": report.stale,
                 "tuned": report.tuned and {**plain(report.tuned), "holds": report.tuned_holds},
             }
             print(json.dumps(values, indent=2))
@@ -51,6 +54,9 @@ class Inspect:
         table = Table(title=str(run.path), show_header=False, title_justify="left")
         shape = " x ".join(str(n) for n in data["shape"])
         table.add_row("data", f"{data['name']}: {data['examples']} training, {data['held_out']} held-out examples of {shape}")
+        if (place := data.get("path")) is not None:
+            gone = "" if os.path.exists(place) else " (nothing there now: name their place with --data)"
+            table.add_row("place of data", f"{place}{gone}")
         table.add_row("recipe", f"{run.config.recipe}, seed {run.config.seed}")
         table.add_row("process", str(run.config.process))
         table.add_row(
@@ -75,12 +81,17 @@ class Inspect:
         )
         table.add_row("ladder", f"{len(report.sigmas)} levels: {shown}")
         table.add_row("why", "\n".join(facts["why"]))
-        if report.quality:
-            figures = report.quality["figures"]
-            text = "\n".join(
-                f"{name} {figures[name]['value']:.3g} ± {figures[name]['standard_error']:.1g}, real data {floor['value']:.3g}"
-                for name, floor in report.quality["floor"].items()
-            )
-            table.add_row("quality", text)
+        if report.quality_stale is not None:
+            table.add_row("quality", f"not known: {report.quality_stale}; scorefield evaluate {run.path} measures it")
+        elif report.quality:
+            real = report.quality["floor"]
+            lines = [
+                f"{name} {found['value']:.3g} ± {found['standard_error']:.1g}"
+                + (f", real data {real[name]['value']:.3g}" if name in real else "")
+                for name, found in report.quality["figures"].items()
+            ]
+            table.add_row("quality", "\n".join(lines))
+        if report.stale:
+            table.add_row("stale", "\n".join(f"{name}: {reason}" for name, reason in report.stale.items()))
         table.add_row("made with", f"scorefield {facts['scorefield']}, torch {facts['versions']['torch']}")
         Console(highlight=False, markup=False, emoji=False).print(table)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from scorefield.cli.show import Bar
+from scorefield.cli.show import Bar, places
 
 
 @dataclass
@@ -21,15 +21,17 @@ class Likelihood:
     examples:
       scorefield likelihood runs/digits -n 100
       scorefield likelihood runs/moons --divergence exact --tolerance 1e-5
-      scorefield likelihood runs/digits --data train          memorising shows as a gap to held-out
+      scorefield likelihood runs/digits --part train          memorising shows as a gap to held-out
     """
 
     run_: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(name="run", metavar="RUN")]
     """The run's folder."""
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 100
     """How many examples."""
-    data: Literal["held-out", "train"] = "held-out"
+    part: Literal["held-out", "train"] = "held-out"
     """Which examples."""
+    data: Annotated[str | None, tyro.conf.arg(metavar="PATH")] = None
+    """Where the data are that the run was trained on; default where they were."""
     divergence: Literal["exact", "hutchinson"] | None = None
     """How the trace is found; default exact up to 16 coordinates."""
     probes: int = 8
@@ -49,20 +51,24 @@ class Likelihood:
         """Measure, showing progress and the table."""
         from scorefield import app
 
-        with Bar("likelihood") as bar:
-            report = app.likelihood(
-                self.run_,
-                n=self.n,
-                data=self.data,
-                divergence=self.divergence,
-                probes=self.probes,
-                tolerance=self.tolerance,
-                rungs=self.rungs,
-                seed=self.seed,
-                batch=self.batch,
-                device=self.device,
-                watch=bar.at,
-            )
+        try:
+            with Bar("likelihood") as bar:
+                report = app.likelihood(
+                    self.run_,
+                    data=self.data,
+                    n=self.n,
+                    part=self.part,
+                    divergence=self.divergence,
+                    probes=self.probes,
+                    tolerance=self.tolerance,
+                    rungs=self.rungs,
+                    seed=self.seed,
+                    batch=self.batch,
+                    device=self.device,
+                    watch=bar.at,
+                )
+        except app.NotWritten as error:
+            print(app.likelihood_table(error.report))
+            raise
         print(app.likelihood_table(report))
-        for path in report.written:
-            print(f"  {path}")
+        places(self.run_, report.written)

@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,14 @@ def problem_lines(problems: Sequence[Problem], most: int) -> list[str]:
         lines.append(f"{', '.join(names[:4])}{more}: {cause}")
         told += len(names)
     return lines + [f"and {len(problems) - told:,} more"] * (told < len(problems))
+
+
+def places(run: Path, written: Sequence[Path]) -> None:
+    """Print where a report went, and say when nothing of it could be kept in the run."""
+    for path in written:
+        print(f"  {path}")
+    if not any(path.parent == run.expanduser() for path in written):
+        print(f"note: {run} cannot be written, so nothing was kept there", file=sys.stderr)
 
 
 def size_of(text: str) -> int | tuple[int, int]:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from scorefield.cli.show import Bar, seconds_of
+from scorefield.cli.show import Bar, places, seconds_of
 from scorefield.errors import ScorefieldError
 
 
@@ -17,7 +17,7 @@ class Tune:
     """Try samplers at rising numbers of evaluations; the cheapest that loses nothing worth having becomes the run's default.
 
     sample, evaluate and inspect follow it, until training goes on. Writes sampling.json (the default) and tuning.md, .json and
-    .png (what was measured) into the run's folder.
+    .png (what was measured) into the run's folder; of a run that cannot be written it prints the flags that draw as was chosen.
 
     examples:
       scorefield tune runs/digits
@@ -28,6 +28,8 @@ class Tune:
 
     run_: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(name="run", metavar="RUN")]
     """The run's folder."""
+    data: Annotated[str | None, tyro.conf.arg(metavar="PATH")] = None
+    """Where the data are that the run was trained on; default where they were."""
     samplers: Annotated[str | None, tyro.conf.arg(metavar="A,B,C")] = None
     """Which (see `scorefield list sampler`); default all that jump from level to level. Langevin ones are slow: name them."""
     evaluations: Annotated[str | None, tyro.conf.arg(metavar="N,N,N")] = None
@@ -54,21 +56,25 @@ class Tune:
             gone = app.forget_tuning(self.run_)
             print(f"{gone} is gone: {self.run_} is sampled as its recipe says." if gone else f"{self.run_} was not tuned.")
             return
-        with Bar("tuning") as bar:
-            report = app.tune(
-                self.run_,
-                samplers=None if self.samplers is None else [name.strip() for name in self.samplers.split(",")],
-                n=self.n,
-                within=within,
-                seconds=seconds,
-                seed=self.seed,
-                device=self.device,
-                watch=bar.at,
-                **({} if evaluations is None else {"evaluations": evaluations}),
-            )
+        try:
+            with Bar("tuning") as bar:
+                report = app.tune(
+                    self.run_,
+                    data=self.data,
+                    samplers=None if self.samplers is None else [name.strip() for name in self.samplers.split(",")],
+                    n=self.n,
+                    within=within,
+                    seconds=seconds,
+                    seed=self.seed,
+                    device=self.device,
+                    watch=bar.at,
+                    **({} if evaluations is None else {"evaluations": evaluations}),
+                )
+        except app.NotWritten as error:
+            print(app.tuning_table(error.report))
+            raise
         print(app.tuning_table(report))
-        for path in report.written:
-            print(f"  {path}")
+        places(self.run_, report.written)
 
 
 def _numbers(text: str | None) -> list[int] | None:

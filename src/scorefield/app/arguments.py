@@ -1,0 +1,181 @@
+"""Arguments of the verbs: a wrong one is refused in one sentence, by the types that the signature declares.
+
+>>> @checked
+... def half(n: int, *, times: float = 1.0) -> float:
+...     return n / 2 * times
+>>> half(3)
+1.5
+>>> half("many")
+Traceback (most recent call last):
+    ...
+scorefield.errors.ScorefieldError: got n='many' for half, expected a whole number: correct n
+>>> half(3, tims=2)
+Traceback (most recent call last):
+    ...
+scorefield.errors.ScorefieldError: unknown argument of half 'tims': did you mean 'times'? Known: n, times.
+"""
+
+from __future__ import annotations
+
+import collections.abc
+import functools
+import inspect
+import numbers
+import operator
+import os
+import reprlib
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from scorefield.errors import ScorefieldError, unknown
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class _Wrong(Exception):
+    """A value that is not of a type."""
+
+
+def _bool(value: Any) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        raise _Wrong
+    return bool(value)
+
+
+def _int(value: Any) -> int:
+    if isinstance(value, bool | np.bool_):
+        raise _Wrong
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise _Wrong from None
+
+
+def _float(value: Any) -> float:
+    if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real):
+        raise _Wrong
+    try:
+        return float(value)
+    except OverflowError:
+        raise _Wrong from None
+
+
+def _str(value: Any) -> str:
+    if not isinstance(value, str):
+        raise _Wrong
+    return value
+
+
+def _path(value: Any) -> Path:
+    if not isinstance(value, str | os.PathLike) or not isinstance(name := os.fspath(value), str):
+        raise _Wrong
+    return Path(name)
+
+
+def _nothing(value: Any) -> None:
+    if value is not None:
+        raise _Wrong
+
+
+PLAIN: dict[Any, tuple[str, str, Callable[[Any], Any]]] = {  # type -> one, several, and what makes one of a value
+    bool: ("True or False", "booleans", _bool),
+    int: ("a whole number", "whole numbers", _int),
+    float: ("a number", "numbers", _float),
+    str: ("a text", "texts", _str),
+    Path: ("a path", "paths", _path),
+    type(None): ("None", "Nones", _nothing),
+}
+
+
+def _of(wanted: Any, value: Any) -> Any:
+    """Return a value as one of a declared type; raises `_Wrong` if it is none."""
+    origin, inside = get_origin(wanted), get_args(wanted)
+    if wanted is Any:
+        return value
+    if wanted in PLAIN:
+        return PLAIN[wanted][2](value)
+    if origin in (Union, types.UnionType):
+        for one in inside:
+            try:
+                return _of(one, value)
+            except _Wrong:
+                continue
+        raise _Wrong
+    if origin is Literal:
+        if not any(isinstance(value, type(one)) and value == one for one in inside):
+            raise _Wrong
+        return value
+    if origin is collections.abc.Callable:
+        if not callable(value):
+            raise _Wrong
+        return value
+    if origin in (tuple, list, Sequence):
+        if isinstance(value, str | bytes) or not isinstance(value, Sequence | np.ndarray):
+            raise _Wrong
+        fixed = origin is tuple and inside[-1] is not Ellipsis
+        if fixed and len(value) != len(inside):
+            raise _Wrong
+        made = tuple(_of(one, part) for one, part in zip(inside if fixed else (inside[0],) * len(value), value, strict=True))
+        return list(made) if origin is list else made
+    if not isinstance(value, wanted):
+        raise _Wrong
+    return value
+
+
+def _called(wanted: Any) -> str:
+    """Return what a declared type is called."""
+    origin, inside = get_origin(wanted), get_args(wanted)
+    if wanted in PLAIN:
+        return PLAIN[wanted][0]
+    if origin in (Union, types.UnionType):
+        parts = [_called(one) for one in inside if not (one is str and Path in inside)]  # a text is a path there
+        return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} or {parts[-1]}"
+    if origin is Literal:
+        return " or ".join(map(repr, inside))
+    if origin is collections.abc.Callable:
+        return "something to call"
+    if origin is tuple and inside[-1] is not Ellipsis:
+        return f"({', '.join(map(_called, inside))})"
+    if origin in (tuple, list, Sequence):
+        return f"a list of {PLAIN[inside[0]][1]}"
+    return f"a {wanted.__name__}"
+
+
+def checked(function: Function) -> Function:
+    """Return the function with its arguments compared with their declared types, and numbers of numpy taken as Python's.
+
+    Raises:
+        ScorefieldError: an argument of another type, an unknown one (with a did-you-mean), or one that is missing.
+    """
+    signature, name = inspect.signature(function), function.__name__
+    hints = functools.cache(lambda: get_type_hints(function))
+
+    @functools.wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        for key in named:
+            if key not in signature.parameters:
+                raise unknown(f"argument of {name}", key, signature.parameters)
+        try:
+            bound = signature.bind(*arguments, **named)
+        except TypeError as error:
+            raise ScorefieldError(
+                f"got a call of {name} with {error}, expected {name}{_shape(signature)}: correct it"
+            ) from None
+        for key, value in bound.arguments.items():
+            try:
+                bound.arguments[key] = _of(hints()[key], value)
+            except _Wrong:
+                got = f"{key}={reprlib.repr(value)}"
+                raise ScorefieldError(f"got {got} for {name}, expected {_called(hints()[key])}: correct {key}") from None
+        return function(*bound.args, **bound.kwargs)
+
+    return cast(Function, call)
+
+
+def _shape(signature: inspect.Signature) -> str:
+    """Return the names of a function's arguments, in brackets."""
+    return f"({', '.join(str(each.replace(annotation=each.empty)) for each in signature.parameters.values())})"
