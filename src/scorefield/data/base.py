@@ -9,16 +9,22 @@ changes by the constant |det| = prod(scale) under this map, which is what likeli
 
 The split walks through the rows sorted by label, and by a random number within a label, and holds out rows at even distances.
 Each label is then held out in proportion to within one row, without a loop over labels; a row's number is a pure function of
-the seed and its index.
+the seed and its index. A label of which no row would be left to train on keeps one.
+
+Numbers may be of any size that a float64 can have. Squares are taken of numbers divided by a power of two near the largest,
+which is exact: 1e-200 and 1e200 have a variance only then.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 import mmap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass as plain
 from dataclasses import field
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -36,6 +42,8 @@ Kind = Literal["image", "signal", "vector", "table"]
 NUMBERS = 2**22  # of all examples at a time, wherever all of them are walked through
 PIECE = 4096  # examples at a time, wherever all of them are walked through
 LEAST = 8  # fewer examples than this are a mistake, not a data set
+POINTS = 20000  # of a toy, when nobody says otherwise
+SAFE = 1e150  # numbers up to here, and their inverses, have squares
 Finite = Annotated[float, Bound(allow_inf_nan=False)]
 Positive = Annotated[float, Bound(gt=0, allow_inf_nan=False)]
 
@@ -60,7 +68,7 @@ class DataConfig:
     flip: bool = False
     kind: Literal["auto", "image", "signal", "vector"] = "auto"
     held_out: Annotated[float, Bound(gt=0, lt=1)] | None = None
-    examples: Annotated[int, Bound(ge=LEAST)] = 20000
+    examples: Annotated[int, Bound(ge=LEAST)] = POINTS
     seed: Annotated[int, Bound(ge=0, lt=2**63)] = 0
 
 
@@ -113,15 +121,16 @@ class Affine:
             The map; a constant column gets scale 1.
         """
         axes = (0, 2) if per_channel else (0,)
-        count, mean, squares = 0, torch.zeros(rows.shape[1], dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
-        for piece in pieces(rows):  # joined as by Chan, Golub, LeVeque (1979): exactly 0 squares when constant
-            x = piece.double()
-            more, step = x.numel() // x.shape[1], x.mean(dim=axes) - mean
-            squares = squares + x.var(dim=axes, correction=0) * more + step.square() * (count * more / (count + more))
-            count, mean = count + more, mean + step * (more / (count + more))
-        variance = squares / count
-        variance = variance.mean(dim=0, keepdim=True) if common else variance
-        scale = torch.where(variance > 0, variance.sqrt(), 1.0)
+        unit = torch.ones(rows.shape[1], dtype=torch.float64)
+        with torch.no_grad():
+            mean, variance = _moments(rows, axes, unit)
+            if not bool((variance.isfinite() & (variance > SAFE**-2)).all()):  # too large or small to be squared, or constant
+                unit = _units(rows, axes)
+                unit = unit.amax().expand_as(unit) if common else unit
+                mean, variance = _moments(rows, axes, unit)
+        if common:
+            variance, unit = variance.mean(dim=0, keepdim=True), unit[:1]
+        scale = torch.where(variance > 0, variance.sqrt() * unit, 1.0)
         return cls(shift=tuple(mean.tolist()), scale=tuple(scale.tolist()), per_channel=per_channel)
 
     def _numbers(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -132,6 +141,9 @@ class Affine:
     def encode(self, raw: Tensor) -> Tensor:
         """Return raw values `(..., d)`, signals or images in model space, float32."""
         shift, scale = self._numbers(raw)
+        if not all(1 / SAFE < size < SAFE for size in self.scale):
+            unit = _power(scale)
+            raw, shift, scale = raw.double() / unit, shift / unit, scale / unit
         return ((raw - shift) / scale).float()
 
     def decode(self, x: Tensor) -> Tensor:
@@ -149,6 +161,41 @@ class Affine:
         if self.low is None or self.high is None:
             raise ScorefieldError("got values without a legal range, expected those of images: plot them instead")
         return (raw - self.low) / (self.high - self.low)
+
+
+def _power(size: Tensor) -> Tensor:
+    """Return a power of two near each positive number, by which others are divided without rounding them."""
+    exponent: Tensor = torch.frexp(size).exponent.clamp(-1000, 1000)
+    return torch.ldexp(torch.ones_like(size), exponent)
+
+
+def _units(rows: Tensor | Rows, axes: tuple[int, ...]) -> Tensor:
+    """Return a power of two near the largest number of each column."""
+    largest = torch.zeros(rows.shape[1], dtype=torch.float64)
+    for piece in pieces(rows):
+        largest = torch.maximum(largest, piece.double().abs().amax(dim=axes))
+    return _power(torch.where(largest > 0, largest, 1.0))
+
+
+def _moments(rows: Tensor | Rows, axes: tuple[int, ...], unit: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean of each column, and its variance in squares of the unit."""
+    by = unit.unsqueeze(-1) if len(axes) > 1 else unit
+    count, mean, squares = 0, torch.zeros_like(unit), torch.zeros_like(unit)
+    for piece in pieces(rows):  # joined as by Chan, Golub, LeVeque (1979): exactly 0 squares when constant
+        x = piece.double() / by
+        more, step = x.numel() // x.shape[1], x.mean(dim=axes) - mean
+        squares = squares + x.var(dim=axes, correction=0) * more + step.square() * (count * more / (count + more))
+        count, mean = count + more, mean + step * (more / (count + more))
+    return mean * unit, squares / count
+
+
+def shown(value: float) -> str:
+    """Return a person's own number as a person writes it: whole ones, such as codes, with all their digits.
+
+    >>> shown(1234567.0), shown(1234567.8), shown(-1.5e-07), shown(1 / 3)
+    ('1234567', '1234567.8', '-1.5e-07', '0.3333333333')
+    """
+    return str(int(value)) if math.isfinite(value) and value == int(value) and abs(value) < 1e16 else f"{value:.10g}"
 
 
 @plain(frozen=True)
@@ -228,7 +275,7 @@ class Dataset:
         held_out_labels: int64 `(m,)`, or None.
         classes: a name per label; empty without labels.
         affine: the map between raw values and model space.
-        fingerprint: sha256 over shapes, types and bytes of both parts, and the labels.
+        coordinates_print: sha256 over shapes, types and bytes of both parts, and the labels; every byte counts.
         notes: sentences about what was found in the source.
         problems: what in the source was left out, or should be looked at.
         names: of the examples, the training part first, where they have any (files).
@@ -243,7 +290,7 @@ class Dataset:
     held_out_labels: Tensor | None = field(repr=False)
     classes: tuple[str, ...]
     affine: Affine
-    fingerprint: str
+    coordinates_print: str
     notes: tuple[str, ...]
     problems: tuple[Problem, ...] = ()
     columns: list[dict[str, Any]] | None = None
@@ -254,13 +301,30 @@ class Dataset:
         """Shape of one example."""
         return tuple(self.train.shape[1:])
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """What two data sets share only if they are the same: `coordinates_print`, and sha256 of what they mean besides.
+
+        Where the data came from, a path, a time or a kind of file, is no part of it.
+        """
+        if not self.classes and not self.columns:
+            return self.coordinates_print
+        said = ("name", "type", "values", "constant", "utc")
+        columns = [{key: column[key] for key in said if key in column} for column in self.columns or ()]
+        meaning = json.dumps([self.coordinates_print, self.classes, columns], sort_keys=True)
+        return hashlib.sha256(meaning.encode()).hexdigest()
+
+    def is_what_made(self, fingerprint: str) -> bool:
+        """Whether a fingerprint is that of these data; runs of 0.4 hold `coordinates_print` as theirs."""
+        return fingerprint in (self.fingerprint, self.coordinates_print)
+
     def x0(self, rows: Tensor | slice) -> Tensor:
         """Return training rows in model space, float32."""
         return self.affine.encode(self.train[rows])
 
 
 def split(n: int, fraction: float, labels: Tensor | None, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Divide n rows into training and held-out ones, each label in proportion to within one row.
+    """Divide n rows into training and held-out ones, each label in proportion to within one row, none of it held out whole.
 
     Args:
         n: number of rows, at least 2.
@@ -287,7 +351,22 @@ def split(n: int, fraction: float, labels: Tensor | None, seed: int = 0) -> tupl
     count = min(max(round(n * fraction), 1), n - 1)
     step = torch.arange(n + 1) * count // n  # rises by one `count` times, at even distances
     held = step[1:] > step[:-1]
+    if labels is not None:
+        held = _one_of_each(labels[order], held)
     return order[~held].sort().values, order[held].sort().values
+
+
+def _one_of_each(labels: Tensor, held: Tensor) -> Tensor:
+    """Return which rows, sorted by label, are held out once every label has kept a row; at least one is held out still."""
+    values, places, sizes = labels.unique_consecutive(return_inverse=True, return_counts=True)
+    kept = torch.zeros(len(values), dtype=torch.long).scatter_add_(0, places, (~held).long())
+    first = sizes.cumsum(0) - sizes
+    spared = held.clone()
+    spared[first[kept == 0]] = False
+    if not bool(spared.any()):
+        most = int(sizes.argmax())
+        spared[first[most] + sizes[most] - 1] = True  # of labels of one row each, one has none left
+    return spared
 
 
 def build(
@@ -304,6 +383,7 @@ def build(
     columns: list[dict[str, Any]] | None = None,
     names: Sequence[str] = (),
     held_out: float = 0.1,
+    generated: bool = False,
 ) -> Dataset:
     """Split raw examples into a `Dataset`: what every source ends with.
 
@@ -320,13 +400,17 @@ def build(
         columns: of a table.
         names: of the examples, if they have any.
         held_out: the source's own held-out fraction, used when the configuration leaves it open.
+        generated: whether the configuration says how many examples there are.
 
     Returns:
         The data set.
 
     Raises:
-        ScorefieldError: fewer than 8 examples.
+        ScorefieldError: fewer than 8 examples, or a configuration that asks for what the kind does not have.
     """
+    _refuse_unused(name, kind, config)
+    if config.examples != POINTS and not generated:
+        notes = (*notes, f"data.examples = {config.examples:,} was passed over: only toys draw as many points as that.")
     if len(raw) < LEAST:
         raise ScorefieldError(f"got {len(raw)} examples in {name!r}, expected at least {LEAST}: add more data")
     rows, held = split(len(raw), config.held_out or held_out, labels, config.seed)
@@ -342,3 +426,13 @@ def build(
     called = tuple(names[i] for part in (rows, held) for i in part.tolist()) if names else ()
     found = (notes, problems, columns, called)
     return Dataset(name, kind, train, unseen, known, hidden, classes, affine(train), digest.hexdigest(), *found)
+
+
+def _refuse_unused(name: str, kind: Kind, config: DataConfig) -> None:
+    """Refuse what would be passed over without a word: settings of images for other data, a kind that the source has not."""
+    what = f"the {kind}{'' if kind == 'table' else 's'} {name!r}"
+    images = {"size": config.size is not None, "fit": config.fit != "crop", "flip": config.flip}
+    if kind != "image" and (asked := [key for key, wanted in images.items() if wanted]):
+        raise ScorefieldError(f"got data.{asked[0]} for {what}, expected it for images only: leave it out")
+    if config.kind not in ("auto", kind):
+        raise ScorefieldError(f"got data.kind={config.kind} for {what}, expected auto or an array of {config.kind}s: leave it out")

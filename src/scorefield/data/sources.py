@@ -1,23 +1,59 @@
-"""Sources: one string names the data. Registered names come before paths (write `./digits` for a folder of that name)."""
+"""Sources: a string that names the data, or the data themselves.
+
+Registered names come before paths; where there is a path of that name too, a note says which was read and how to name the other.
+"""
 
 from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
 
 from scorefield.data import archives, arrays, images, shards, tables
 from scorefield.data.base import DataConfig, Dataset
+from scorefield.data.columns import Column
+from scorefield.data.sequences import of_sequence
 from scorefield.errors import ScorefieldError
 from scorefield.registry import every
 
 
-def open_source(source: str, config: DataConfig) -> Dataset:
+def open_data(source: Any, config: DataConfig, columns: list[Column] | None = None) -> Dataset:
+    """Open what a string or a path names, or take the data themselves.
+
+    Args:
+        source: as of `open_source`; or a data frame or a dictionary of columns, an array, a list of examples, a data set for torch.
+        config: how it is read.
+        columns: of a table that it is one more copy of; None for a new one.
+
+    Raises:
+        ScorefieldError: as `open_source`, or an object that is none of these.
+    """
+    if isinstance(source, str | os.PathLike):
+        return open_source(os.fspath(source), config, columns)
+    from narwhals import dependencies  # slow to import, and a path needs it not
+
+    tabular = dependencies.is_into_dataframe(source) or dependencies.is_polars_lazyframe(source)
+    if tabular or dependencies.is_into_series(source):
+        return tables.of_frame(source, config, columns=columns)
+    named = isinstance(source, np.ndarray) and source.dtype.names is not None
+    if named or isinstance(source, Mapping):
+        fields = source.dtype.names if named else source
+        return tables.of_columns({field: source[field] for field in fields}, config, columns=columns)
+    return of_sequence(source, config)
+
+
+def open_source(source: str, config: DataConfig, columns: list[Column] | None = None) -> Dataset:
     """Open the data that a string names.
 
     Args:
         source: a registered name, a folder or .zip of images, tar shards, a .npy or .npz file, or a table
             (.csv, .tsv, .parquet, .feather, .arrow).
         config: how it is read.
+        columns: of a table that this is one more copy of, as a run keeps them; None for a new one.
 
     Returns:
         The data set.
@@ -31,7 +67,10 @@ def open_source(source: str, config: DataConfig) -> Dataset:
     builtin = every("source")
     if source in builtin:
         found: Dataset = builtin[source](config)
-        return found
+        if not os.path.lexists(source):
+            return found
+        note = f"The built-in {source} was read, not the file or folder of that name here: write ./{source} for that one."
+        return replace(found, notes=(note, *found.notes))
     path = os.path.expanduser(source)
     if tars := shards.paths_of(path):
         return images.read(shards.shards(source, tars), config)
@@ -43,7 +82,7 @@ def open_source(source: str, config: DataConfig) -> Dataset:
     if os.path.isfile(path) and path.lower().endswith((".npy", ".npz")):
         return arrays.read(path, config)
     if os.path.isfile(path) and path.lower().endswith(tables.SUFFIXES):
-        return tables.read(path, config)
+        return tables.read(path, config, columns)
     close = difflib.get_close_matches(source.lower(), builtin, n=2, cutoff=0.5)
     if os.path.exists(path):
         advice = "save numbers with numpy.save or as .csv, or give the folder that holds the images"

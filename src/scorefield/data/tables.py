@@ -10,16 +10,20 @@ import csv
 import io
 import math
 import os
+from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
 import narwhals as nw
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from scorefield.data.base import LEAST, DataConfig, Dataset, Problem, build, split
-from scorefield.data.columns import Column, Series, Table, affine_of, decode, describe, encode, of_moments
+from scorefield.data.columns import Column, Series, Table, affine_of, decode, describe, encode, fits, of_moments
+from scorefield.data.natures import no_data
 from scorefield.data.delimited import read_text
+from scorefield.data.numeric import array_of, mask_of
 from scorefield.errors import NotFinite, ScorefieldError, unknown
 
 __all__ = ["SUFFIXES", "csv_of", "decode", "of_frame", "parquet_of", "read"]
@@ -29,12 +33,13 @@ EXTRA = "expected the extra: run pip install 'scorefield[tables]'"
 HELD_OUT = 0.1
 
 
-def read(path: str, config: DataConfig) -> Dataset:
+def read(path: str, config: DataConfig, columns: list[Column] | None = None) -> Dataset:
     """Read a table from a .csv, .tsv, .parquet, .feather or .arrow file.
 
     Args:
         path: of the file.
         config: how it is read.
+        columns: what its coordinates mean, as a run on the same table keeps it; None to find it out.
 
     Returns:
         The data set, in the order of the file; `columns` says what the coordinates mean.
@@ -43,7 +48,7 @@ def read(path: str, config: DataConfig) -> Dataset:
         ScorefieldError: a broken file, one that is not what its ending says, no column to learn, or fewer than 8 rows.
         NotFinite: an infinite value.
     """
-    return _table(os.path.basename(path), *_file(path), config)
+    return _table(os.path.basename(path), *_file(path), config, columns)
 
 
 def aligned(path: str, columns: list[Column]) -> torch.Tensor:
@@ -71,7 +76,7 @@ def aligned(path: str, columns: list[Column]) -> torch.Tensor:
         if (one.type == "category") != (column["type"] == "category") and one.type not in ("integer", "boolean"):
             raise ScorefieldError(f"got {here} as {one.type}, expected {column['type']}: write it as in the run's table")
         if column["type"] == "category":
-            texts = one.values if one.type == "category" else [None if v != v else f"{v:g}" for v in one.values]
+            texts = one.values if one.type == "category" else [_text(v, one.type, column["values"]) for v in one.values]
             if odd := sorted({str(text) for text in texts} - {str(text) for text in column["values"]}):
                 known = ", ".join(map(str, column["values"][:5]))
                 raise ScorefieldError(
@@ -82,6 +87,16 @@ def aligned(path: str, columns: list[Column]) -> torch.Tensor:
             raise ScorefieldError(f"got missing values in {here}, expected none, as in the run's table: fill or drop them")
         parts.append(encode(Series(one.name, column["type"], one.values, one.utc), column))
     return torch.from_numpy(np.concatenate(parts, axis=1))
+
+
+def _text(value: float, type_: str, known: list[str | None]) -> str | None:
+    """Return a whole number or a boolean as the text that it was read from, or would be."""
+    if math.isnan(value):
+        return None
+    if type_ == "integer":
+        return str(int(value))
+    wanted = "true" if value else "false"
+    return next((text for text in known if text is not None and text.lower() == wanted), wanted)
 
 
 def _file(path: str) -> tuple[list[Series], list[str], list[Problem]]:
@@ -101,54 +116,140 @@ def _file(path: str) -> tuple[list[Series], list[str], list[Problem]]:
     return _frame(frame)
 
 
-def of_frame(frame: Any, config: DataConfig, *, name: str = "table") -> Dataset:
+def of_frame(frame: Any, config: DataConfig, *, name: str = "table", columns: list[Column] | None = None) -> Dataset:
     """Read a table from a data frame.
 
     Args:
-        frame: of pandas, polars (lazy or not), pyarrow, or any other that narwhals knows.
+        frame: of pandas, polars (lazy or not), pyarrow, or any other that narwhals knows; a series is a table of one column.
         config: how it is read.
         name: what messages call it.
+        columns: as of `read`.
 
     Raises:
         ScorefieldError: not a data frame, two columns of one name, no column to learn, or fewer than 8 rows.
         NotFinite: an infinite value.
     """
-    return _table(name, *_frame(frame), config)
+    return _table(name, *_frame(frame), config, columns)
+
+
+def of_columns(values: Mapping[Any, Any], config: DataConfig, *, name: str = "table", columns: list[Column] | None = None) -> Dataset:
+    """Read a table from columns by name: a dictionary of lists or arrays, or the fields of a structured array.
+
+    Args:
+        values: name -> n numbers, texts, booleans or dates; None, NaN or a masked value where one is missing.
+        config: how it is read.
+        name: what messages call it.
+        columns: as of `read`.
+
+    Raises:
+        ScorefieldError: columns of unequal lengths or of more than one axis, else as `of_frame`.
+        NotFinite: an infinite value.
+
+    >>> of_columns({"a": [1.5, None, 3.25, 4.0] * 2, "b": list("xyxy") * 2}, DataConfig()).shape
+    (4,)
+    """
+    problems: list[Problem] = []
+    titles = _apart(list(values), problems)
+    series = [_of_values(title, column, problems) for title, column in zip(titles, values.values(), strict=True)]
+    kept = [one for one in series if one is not None]
+    if len(lengths := {len(one.values) for one in kept}) > 1:
+        raise ScorefieldError(f"got columns of {sorted(lengths)} values in {name!r}, expected one length: give whole columns")
+    return _table(name, kept, [], problems, config, columns)
 
 
 def _frame(frame: Any) -> tuple[list[Series], list[str], list[Problem]]:
     """Return the columns of a data frame, no notes, and what was left out."""
     try:
-        known = nw.from_native(frame)
+        known = nw.from_native(frame, allow_series=True)
+        known = known.to_frame() if isinstance(known, nw.Series) else known
         whole = known.collect() if isinstance(known, nw.LazyFrame) else known
         columns = list(whole.iter_columns())
     except Exception as cause:  # the error of narwhals, or of the frame behind it
         found = f"got a {type(frame).__name__} that cannot be read as a table ({str(cause).strip().splitlines()[0]})"
         raise ScorefieldError(f"{found}, expected a data frame whose columns have different names: convert it") from cause
     problems: list[Problem] = []
-    return [one for column in columns if (one := _series(column, problems)) is not None], [], problems
+    titles = _apart([column.name for column in columns], problems)
+    found = [_series(title, column, problems) for title, column in zip(titles, columns, strict=True)]
+    return [one for one in found if one is not None], [], problems
 
 
-def _series(column: nw.Series[Any], problems: list[Problem]) -> Series | None:
+def _apart(titles: list[Any], problems: list[Problem]) -> list[str]:
+    """Return names of columns as texts, all different: 0 and "0" may both be there."""
+    names: list[str] = []
+    for title in map(str, titles):
+        called, count = title, 2
+        while called in names or (called != title and called in map(str, titles)):
+            called, count = f"{title} ({count})", count + 1
+        if called != title:
+            problems.append(Problem(f"column {title!r}", f"a second one of this name: called {called!r}", used=True))
+        names.append(called)
+    return names
+
+
+def _series(name: str, column: nw.Series[Any], problems: list[Problem]) -> Series | None:
     """Return one column of a frame, or None and a problem if nothing is known about values like these."""
-    name, kind, gone = str(column.name), column.dtype, np.asarray(column.is_null().to_numpy(), dtype=bool)
+    kind, gone = column.dtype, np.asarray(column.is_null().to_numpy(), dtype=bool)
     if kind.is_integer():
         whole = np.asarray(column.fill_null(0).to_numpy()) if gone.any() else np.asarray(column.to_numpy())
-        if len(whole) and max(abs(int(whole.min())), abs(int(whole.max()))) > 2**53:
-            return Series(
-                name, "category", np.array([None if no else str(v) for v, no in zip(whole, gone, strict=True)], object)
-            )
-        return Series(name, "integer", np.where(gone, math.nan, whole.astype(np.float64)))
+        return _of_integers(name, whole, gone)
     if kind.is_numeric():
-        numbers = np.array(column.cast(nw.Float64).fill_null(math.nan).to_numpy(), dtype=np.float64)
-        if np.isinf(numbers).any():
-            place = int(np.isinf(numbers).argmax())
-            raise NotFinite(f"got {numbers[place]} in column {name!r}, row {place}, expected finite numbers: remove or fill it")
-        return Series(name, "number", numbers)
-    values = [None if no else value for value, no in zip(column.to_list(), gone.tolist(), strict=True)]
+        return _of_floats(name, np.array(column.cast(nw.Float64).fill_null(math.nan).to_numpy(), dtype=np.float64))
+    dense = np.asarray(column.to_numpy()) if isinstance(kind, nw.Unknown) else np.empty(0, dtype=object)
+    if dense.dtype.kind in "fiub" and dense.ndim == 1:  # a sparse column of pandas
+        return _of_values(name, dense, problems)
+    return _of_things(name, [None if no else value for value, no in zip(column.to_list(), gone.tolist(), strict=True)], str(kind), problems)
+
+
+def _of_integers(name: str, whole: NDArray[Any], gone: NDArray[np.bool_]) -> Series:
+    """Return whole numbers, those too large to be exact as texts."""
+    if len(whole) and max(abs(int(whole.min())), abs(int(whole.max()))) > 2**53:
+        texts = [None if no else str(value) for value, no in zip(whole, gone, strict=True)]
+        return Series(name, "category", np.array(texts, dtype=object))
+    return Series(name, "integer", np.where(gone, math.nan, whole.astype(np.float64)))
+
+
+def _of_floats(name: str, numbers: NDArray[np.float64]) -> Series:
+    """Return numbers with NaN where one is missing; infinite ones are refused."""
+    if np.isinf(numbers).any():
+        place = int(np.isinf(numbers).argmax())
+        raise NotFinite(f"got {numbers[place]} in column {name!r}, row {place}, expected finite numbers: remove or fill it")
+    return Series(name, "number", numbers)
+
+
+def _of_values(name: str, values: Any, problems: list[Problem]) -> Series | None:
+    """Return a column of a dictionary or of a structured array, or None and a problem."""
+    mask = mask_of(values)
+    if isinstance(values, list | tuple) and mask is None:
+        return _of_things(name, list(values), "list", problems)
+    array = np.asarray(values if isinstance(values, np.ndarray) or mask is not None else array_of(values, name))
+    if array.ndim != 1:
+        problems.append(Problem(f"column {name!r}", f"holds values of shape {array.shape[1:]}, which have no coordinates"))
+        return None
+    gone = np.zeros(len(array), dtype=bool) if mask is None else mask.reshape(len(array), -1).any(axis=1)
+    if array.dtype.kind in "iu":
+        return _of_integers(name, np.where(gone, 0, array), gone)
+    if array.dtype.kind in "fb":
+        numbers = np.where(gone, math.nan, array.astype(np.float64))
+        return Series(name, "boolean", numbers) if array.dtype.kind == "b" else _of_floats(name, numbers)
+    if array.dtype.kind == "M":
+        gone, array = gone | np.isnat(array), array.astype("M8[us]")
+    things = [None if no else one for one, no in zip(array.tolist(), gone.tolist(), strict=True)]
+    return _of_things(name, things, str(array.dtype), problems)
+
+
+def _of_things(name: str, values: list[Any], kind: str, problems: list[Problem]) -> Series | None:
+    """Return a column of Python's own values, None where one is missing; or None and a problem."""
+    values = [value.item() if isinstance(value, np.generic) and not isinstance(value, np.datetime64) else value for value in values]
+    values = [value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value for value in values]
+    values = [None if isinstance(value, float) and math.isnan(value) else value for value in values]
     types = {bool if isinstance(value, np.bool_) else type(value) for value in values if value is not None}
     if types == {bool}:
         return Series(name, "boolean", np.array([math.nan if value is None else float(value) for value in values]))
+    if types and types <= {int, float}:
+        numbers = np.array([math.nan if value is None else value for value in values], dtype=np.float64)
+        if types == {int}:
+            return _of_integers(name, np.array([value or 0 for value in values], dtype=object), np.isnan(numbers))
+        return _of_floats(name, numbers)
     if types and all(issubclass(type_, date) for type_ in types):
         return of_moments(name, values)
     if types - {str, int, float, bool}:
@@ -157,16 +258,26 @@ def _series(column: nw.Series[Any], problems: list[Problem]) -> Series | None:
     return Series(name, "category", np.array([None if value is None else str(value) for value in values], dtype=object))
 
 
-def _table(name: str, series: list[Series], notes: list[str], problems: list[Problem], config: DataConfig) -> Dataset:
-    """Return the data set of some columns of one length."""
+def _table(
+    name: str,
+    series: list[Series],
+    notes: list[str],
+    problems: list[Problem],
+    config: DataConfig,
+    given: list[Column] | None = None,
+) -> Dataset:
+    """Return the data set of some columns of one length, in the coordinates that are given or in its own."""
     count = len(series[0].values) if series else 0
     if count < LEAST:
         raise ScorefieldError(f"got {count} rows in {name!r}, expected at least {LEAST}: add more data")
     train = split(count, config.held_out or HELD_OUT, None, config.seed)[0].numpy()
-    columns, parts = [], []
+    series, odd = _with_data(series)
+    problems, columns, parts = problems + odd, list[Column](), []
     for one in series:
         column, odd = describe(one, train)
         problems = problems + odd
+        if given is not None:
+            column = next((own for own in given if own["name"] == one.name and fits(one, own)), None)
         if column is not None:
             columns.append(column)
             parts.append(encode(one, column))
@@ -191,6 +302,20 @@ def _table(name: str, series: list[Series], notes: list[str], problems: list[Pro
         columns=columns,
         held_out=HELD_OUT,
     )
+
+
+def _with_data(series: list[Series]) -> tuple[list[Series], list[Problem]]:
+    """Return columns with the marks of no data that map makers leave among numbers as missing, and a word on each."""
+    found, problems = list[Series](), []
+    for one in series:
+        gone = no_data(one.values) if one.type == "number" else np.zeros(0, dtype=bool)
+        if gone.any():
+            value = float(one.values[gone][0])
+            cause = f"{int(gone.sum())} values of {value!r}, the end of the range of floats, which stands for no data: read as missing"
+            problems.append(Problem(f"column {one.name!r}", cause, used=True))
+            one = Series(one.name, one.type, np.where(gone, math.nan, one.values), one.utc)
+        found.append(one)
+    return found, problems
 
 
 def csv_of(table: Table, delimiter: str = ",") -> bytes:
