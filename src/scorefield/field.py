@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from scorefield import forks  # noqa: F401 - for what it does: whatever computes in a forked child has come by here
 from scorefield.prediction import Energy, Parametrisation, Prediction, label_of
 from scorefield.process import Process
 from scorefield.shapes import PerSample, Sample, over, total

@@ -170,6 +170,17 @@ def read_json(path: Path) -> Any:
         raise ScorefieldError(f"got a damaged {path} ({error}), expected JSON: restore it or train again") from None
 
 
+def can_write(folder: Path) -> bool:
+    """Whether a file can be made in a folder, found by making one: permissions, a read-only disk and a full one all count."""
+    probe = folder / f".{os.urandom(8).hex()}.partial"
+    try:
+        put(probe, b"?")
+        probe.unlink()
+    except OSError:
+        return False
+    return True
+
+
 def digest(content: bytes) -> str:
     """Return the sha256 of some bytes, as 64 hex digits."""
     return hashlib.sha256(content).hexdigest()

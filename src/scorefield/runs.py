@@ -2,17 +2,23 @@
 
 config.json        the run as one nested value (`config.py`)
 model.safetensors  averaged weights, and the data's mean
-manifest.json      what the data were (shape, scaling, fingerprint), versions, reasons, how far the training went
+manifest.json      what the data were (shape, scaling, fingerprint, place), versions, reasons, how far the training went
 metrics.jsonl      one line per report of the loop
 checkpoints/       to go on from
+
+A run may be opened while another process trains it: weights and manifest are then read until they belong together. Whatever is
+computed from a run and kept says in `made_from` of which weights and data it is, so that a reader can tell when it is stale.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import platform
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from dataclasses import field as default
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,7 +34,7 @@ from torch import Tensor
 import scorefield
 from scorefield import files
 from scorefield.config import RunConfig, of_plain, plain
-from scorefield.data import Affine, Dataset, open_source
+from scorefield.data import Affine, Dataset, open_again, place_of
 from scorefield.errors import ScorefieldError
 from scorefield.field import EnergyModel, ScoreModel
 from scorefield.nets.energy import Potential
@@ -36,6 +42,9 @@ from scorefield.prediction import Energy
 from scorefield.randomness import stream_of
 
 VERSION = 1
+LEAST_HELD_OUT = 20  # held-out examples, below which `evaluate` and `tune` have nothing to compare samples with
+PAUSES = (0.0, 0.0, *(2**k / 1000 for k in range(10)))  # seconds between looks at a run that is being written: 1 s in all
+NEEDED = ("shape", "kind", "classes", "std", "affine", "fingerprint")  # of a manifest's data
 
 
 def classes_of(config: RunConfig, names: Sequence[str]) -> int:
@@ -67,11 +76,15 @@ class Run:
         path: the folder.
         config: what it was made from.
         manifest: what it was made on, as JSON values.
+        weights: content of its model.safetensors, the one that the manifest is of; None where there is no such file.
+        given: its data, or their place, where they are not where the manifest says.
     """
 
     path: Path
     config: RunConfig
     manifest: dict[str, Any]
+    weights: bytes | None = default(default=None, repr=False)
+    given: Any = default(default=None, repr=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -94,33 +107,81 @@ class Run:
         """How raw values map to model space."""
         return Affine(**self.manifest["data"]["affine"])
 
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """What a file that is computed from the run says that it was made from, as JSON values."""
+        known = {"model_sha256": self.manifest.get("model_sha256"), "step": self.manifest["progress"]["step"]}
+        return {**known, "data": self.manifest["data"]["fingerprint"], "scorefield": scorefield.__version__}
+
+    def stale(self, values: Any) -> str | None:
+        """Return why values that were kept are not those of the run as it is now, in words; None if they are."""
+        made, now = values.get("made_from") if isinstance(values, Mapping) else None, self.made_from
+        if not isinstance(made, Mapping):
+            return "it does not say of which weights it is"
+        if made.get("model_sha256") != now["model_sha256"]:
+            return f"it is of other weights (step {made.get('step')}) than the run has now (step {now['step']})"
+        return None if made.get("data") == now["data"] else "it is of other data than the run's"
+
     @cached_property
     def data(self) -> Dataset:
-        """The data that the run was made on, opened again; raises `ScorefieldError` if they are gone or have changed."""
-        found = open_source(self.config.source, self.config.data)
-        if found.fingerprint != self.manifest["data"]["fingerprint"]:
+        """The data that the run was made on: those that were given, else those where the manifest says, opened again.
+
+        Raises:
+            ScorefieldError: they are not there any more, or are not the same.
+        """
+        if self.given is not None:
+            found = open_again(self.given, self.config.data, self.manifest["data"].get("columns"))
+            if self._is_own(found):
+                return found
             raise ScorefieldError(
-                f"got data from {self.config.source!r} that differ from the run's, expected the same: restore them"
+                f"got data ({found.name}, {len(found.train)} and {len(found.held_out)} examples) that differ from those "
+                f"{self.path} was trained on ({self._described}), expected the same: give those"
             )
-        return found
+        places, troubles = self._places, list[str]()
+        for place in places:
+            try:
+                found = open_again(place, self.config.data, self.manifest["data"].get("columns"))
+            except ScorefieldError as error:
+                troubles.append(str(error) if os.path.exists(place) else f"nothing at {place}")
+                continue
+            if self._is_own(found):
+                return found
+            troubles.append(f"others at {place}")
+        looked = "; ".join(troubles) or "they were given in Python, and a run does not keep them"
+        raise ScorefieldError(
+            f"got no data of {self.path} ({looked}), expected those it was trained on ({self._described}): "
+            "name their place with --data, or give them as data= in Python"
+        )
+
+    def _is_own(self, found: Dataset) -> bool:
+        return found.is_what_made(self.manifest["data"]["fingerprint"])
+
+    @property
+    def _described(self) -> str:
+        data = self.manifest["data"]
+        return f"{data['name']}, {data['examples']} and {data['held_out']} examples, fingerprint {data['fingerprint'][:12]}"
+
+    @property
+    def _places(self) -> list[str]:
+        """Where the data may lie: the absolute path, then the name as it was typed; nowhere for data given in Python."""
+        facts, typed = self.manifest["data"], self.config.source
+        if "path" not in facts or (path := facts["path"]) == place_of(typed):
+            return [place_of(typed) or typed]  # a run of 0.4 knows only what was typed
+        return [path, place_of(typed) or typed] if path is not None else []
 
     @cached_property
     def field(self) -> ScoreModel:
         """The trained field, in model space, ready to sample from."""
         model = build_model(self.config, self.shape, float(self.manifest["data"]["std"]), classes=len(self.classes))
         path = self.path / "model.safetensors"
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise ScorefieldError(
-                f"got no readable {path} ({error.strerror}), expected weights: train, or resume, first"
-            ) from None
-        if files.digest(content) != self.manifest["model_sha256"]:
+        if self.weights is None:
+            raise ScorefieldError(f"got no readable {path}, expected weights: train, or resume, first")
+        if files.digest(self.weights) != self.manifest.get("model_sha256"):
             raise ScorefieldError(
                 f"got a {path.name} that differs from the manifest's sha256, expected the trained weights: resume the run"
             )
         try:
-            model.load_state_dict(load_tensors(content))
+            model.load_state_dict(load_tensors(self.weights))
         except (SafetensorError, RuntimeError) as error:
             raise ScorefieldError(
                 f"got weights in {path} that do not fit config.json ({str(error).splitlines()[0]}), expected the run's own"
@@ -132,14 +193,17 @@ class Run:
         return self.affine.decode(x)
 
 
-def manifest_of(data: Dataset, std: float, why: tuple[str, ...], parameters: int) -> dict[str, Any]:
-    """Return the manifest of a new run."""
+def manifest_of(
+    data: Dataset, std: float, why: tuple[str, ...], parameters: int, path: str | None = None
+) -> dict[str, Any]:
+    """Return the manifest of a new run; `path` is where its data lie, absolute, None if they are no file or folder."""
     return {
         "format": VERSION,
         "scorefield": scorefield.__version__,
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
         "data": {
             "name": data.name,
+            "path": path,
             "kind": data.kind,
             "shape": list(data.shape),
             "std": std,
@@ -166,16 +230,41 @@ def save_model(folder: Path, model: ScoreModel, manifest: dict[str, Any]) -> Non
     files.write_json(folder / "manifest.json", manifest)
 
 
-def open_run(path: str | Path) -> Run:
-    """Open a run's folder.
+def _opened(folder: Path) -> tuple[Any, Any, bytes | None]:
+    """Read config, manifest and weights that belong together, though another process may be writing them.
+
+    The weights are written before their manifest, so that a manifest read after them may be theirs where the one read before was
+    not. What does not belong together after a second is damaged, which `Run.field` says.
+    """
+    for pause in PAUSES:
+        time.sleep(pause)
+        config, manifest = (files.read_json(folder / f"{name}.json") for name in ("config", "manifest"))
+        try:
+            weights = (folder / "model.safetensors").read_bytes()
+        except OSError:
+            return config, manifest, None
+        sha256 = files.digest(weights)
+        for found in (manifest, files.read_json(folder / "manifest.json")):
+            if not isinstance(found, dict) or found.get("model_sha256") == sha256:
+                return config, found, weights
+    return config, manifest, weights
+
+
+def open_run(path: str | Path, data: Any = None) -> Run:
+    """Open a run's folder, which may be in training.
+
+    Args:
+        path: the folder.
+        data: what it was trained on, or its place, where that is not where it was: as `train` takes it. It is compared when it
+            is used.
 
     Raises:
         ScorefieldError: no run there, a damaged file, or a format that this version does not know.
     """
-    folder = Path(path)
+    folder = Path(path).expanduser()
     if not folder.is_dir():
         raise ScorefieldError(f"got {str(path)!r}, which is no folder, expected a run's folder: make one with scorefield train")
-    config, manifest = files.read_json(folder / "config.json"), files.read_json(folder / "manifest.json")
+    config, manifest, weights = _opened(folder)
     if not isinstance(config, dict):
         raise ScorefieldError(f"got a damaged {folder / 'config.json'}, expected a run's settings: restore it")
     if not isinstance(manifest, dict) or manifest.get("format") != VERSION:
@@ -184,11 +273,19 @@ def open_run(path: str | Path) -> Run:
             f"got a run of format {found!r} in {folder}, expected {VERSION}: "
             "open it with the scorefield version in its manifest"
         )
-    try:
-        return Run(folder, of_plain(config), manifest)
-    except (ValidationError, TypeError) as error:
+    facts, progress = manifest.get("data"), manifest.get("progress")
+    missing = [name for name in NEEDED if not isinstance(facts, dict) or name not in facts]
+    if missing or not isinstance(progress, dict) or "step" not in progress:
         raise ScorefieldError(
-            f"got a damaged {folder / 'config.json'} ({error}), expected a run's settings: restore it"
+            f"got a damaged {folder / 'manifest.json'} without {', '.join(missing) or 'progress'}, expected what the data were: "
+            "restore it"
+        )
+    try:
+        return Run(folder, of_plain(config), manifest, weights, data)
+    except (ScorefieldError, ValidationError, TypeError) as error:
+        raise ScorefieldError(
+            f"got a {folder / 'config.json'} that does not open ({' '.join(str(error).split())}), expected a run's settings: "
+            "restore it, or open it with the scorefield version in its manifest"
         ) from None
 
 
@@ -200,9 +297,10 @@ def load_field(path: str | Path) -> ScoreModel:
 def read_log(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a `metrics.jsonl`, without one that a kill cut short."""
     lines = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            lines.append(json.loads(line))
+            found = json.loads(line)
         except json.JSONDecodeError:
             continue
+        lines += [found] if isinstance(found, dict) else []
     return lines

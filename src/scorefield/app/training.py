@@ -17,7 +17,7 @@ from scorefield import files, registry
 from scorefield.app.common import pick_device
 from scorefield.app.looks import curve, preview
 from scorefield.config import RunConfig, data_config, of_plain, override, plain
-from scorefield.data import DataConfig, Dataset, of_frame, of_sequence, open_source
+from scorefield.data import Dataset, open_again, open_data, place_of
 from scorefield.data.base import Problem
 from scorefield.data.doctor import examine
 from scorefield.errors import NotFinite, ScorefieldError
@@ -174,7 +174,7 @@ def _begin(asked: _Asked, folder: Path) -> _Begun:
         return _Begun(config, data, measure(data), manifest, True)
     _refuse_strangers(folder)
     config, data, facts, why = _anew(asked)
-    return _Begun(config, data, facts, manifest_of(data, facts.std, why, 0), False, examine(data).problems)
+    return _Begun(config, data, facts, manifest_of(data, facts.std, why, 0, place_of(asked.source)), False, examine(data).problems)
 
 
 def _follow(source: Any, said: dict[str, Any], begun: _Begun | None) -> _Begun:
@@ -182,7 +182,7 @@ def _follow(source: Any, said: dict[str, Any], begun: _Begun | None) -> _Begun:
     if begun is not None:
         return begun
     config = of_plain(said["config"])
-    data = _open(source, config.data)
+    data = open_data(source, config.data)
     if data.fingerprint != said["print"]:
         raise ScorefieldError(
             f"got data from {_source_of(source)!r} that differ from those of the first process, expected the same everywhere: "
@@ -194,7 +194,7 @@ def _follow(source: Any, said: dict[str, Any], begun: _Begun | None) -> _Begun:
 def _anew(asked: _Asked) -> tuple[RunConfig, Dataset, Facts, tuple[str, ...]]:
     """Return a new run of what was asked for, its data, their facts and the reasons."""
     chosen = registry.find("recipe", asked.recipe or "auto")
-    data = _open(asked.source, data_config(asked.settings))
+    data = open_data(asked.source, data_config(asked.settings))
     facts = measure(data)
     made = chosen(facts)
     config = override(
@@ -257,16 +257,6 @@ def _without_noise(config: RunConfig, settings: tuple[str, ...], std: float) -> 
     return config, tuple(reasons)
 
 
-def _open(source: Any, config: DataConfig) -> Dataset:
-    """Open what a string names, or take the data themselves."""
-    if isinstance(source, str):
-        return open_source(source, config)
-    from narwhals import dependencies  # slow to import, and a path needs it not
-
-    is_frame = dependencies.is_into_dataframe(source) or dependencies.is_polars_lazyframe(source)
-    return of_frame(source, config) if is_frame else of_sequence(source, config)
-
-
 def _source_of(source: Any) -> str:
     """Return what a run's config calls its source."""
     return source if isinstance(source, str) else "data"
@@ -285,7 +275,10 @@ def _name_of(source: Any) -> str:
 def _refuse_another(asked: _Asked, folder: Path) -> None:
     """Refuse a run that is there already, unless it was cut short and is the very one that was asked for."""
     old = open_run(folder)
-    if old.manifest["progress"]["finished"] or _anew(asked)[0] != old.config:
+    config, data, *_ = _anew(asked)
+    named = _source_of(asked.source) == old.config.source  # another spelling, or another place, of the same data is as good
+    same = named or data.is_what_made(old.manifest["data"]["fingerprint"])
+    if old.manifest["progress"]["finished"] or not same or replace(config, source=old.config.source) != old.config:
         raise ScorefieldError(
             f"got --out {folder}, which holds a run already, expected a new folder: choose another, or add --resume"
         )
@@ -308,12 +301,14 @@ def _go_on(folder: Path, asked: _Asked) -> tuple[RunConfig, Dataset, dict[str, A
             raise ScorefieldError(
                 f"got another {part} for the run {folder}, expected its own, {own}: start a new run to change it"
             )
-    data = _open(asked.source, config.data)
-    if data.fingerprint != old.manifest["data"]["fingerprint"]:
+    data = open_again(asked.source, config.data, old.manifest["data"].get("columns"))
+    if not data.is_what_made(old.manifest["data"]["fingerprint"]):
         raise ScorefieldError(
             f"got data from {_source_of(asked.source)!r} that differ from those the run {folder} was trained on, expected the "
             "same: restore them or start a new run"
         )
+    if (place := place_of(asked.source)) is not None:
+        old.manifest["data"]["path"] = place  # where they lie now
     return config, data, old.manifest
 
 

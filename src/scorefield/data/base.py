@@ -23,7 +23,7 @@ import math
 import mmap
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass as plain
-from dataclasses import field
+from dataclasses import field, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -428,11 +428,25 @@ def build(
     return Dataset(name, kind, train, unseen, known, hidden, classes, affine(train), digest.hexdigest(), *found)
 
 
+class Unused(ScorefieldError):
+    """A setting that the data have no use for."""
+
+    def __init__(self, message: str, setting: str) -> None:
+        """Say it, and remember which setting it is."""
+        super().__init__(message)
+        self.setting = setting
+
+    def without(self, config: DataConfig) -> DataConfig:
+        """Return a configuration without the setting."""
+        return replace(config, **{self.setting: getattr(DataConfig(), self.setting)})
+
+
 def _refuse_unused(name: str, kind: Kind, config: DataConfig) -> None:
     """Refuse what would be passed over without a word: settings of images for other data, a kind that the source has not."""
     what = f"the {kind}{'' if kind == 'table' else 's'} {name!r}"
     images = {"size": config.size is not None, "fit": config.fit != "crop", "flip": config.flip}
     if kind != "image" and (asked := [key for key, wanted in images.items() if wanted]):
-        raise ScorefieldError(f"got data.{asked[0]} for {what}, expected it for images only: leave it out")
+        raise Unused(f"got data.{asked[0]} for {what}, expected it for images only: leave it out", asked[0])
     if config.kind not in ("auto", kind):
-        raise ScorefieldError(f"got data.kind={config.kind} for {what}, expected auto or an array of {config.kind}s: leave it out")
+        expected = f"expected auto, or an array of {config.kind}s"
+        raise Unused(f"got data.kind={config.kind} for {what}, {expected}: leave it out", "kind")

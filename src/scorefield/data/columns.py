@@ -195,11 +195,15 @@ def _kinds(column: Column) -> list[float | None]:
     return [math.nan, *column["atoms"], *[None] * column["missing"]]
 
 
-def lumps(columns: list[Column]) -> list[str]:
-    """Return the names of the columns whose numbers have no density: texts, atoms, coarse grids; missing values do not count."""
-    # Columns of 0.4 say nothing of it: there a type was what decided.
-    varying = [column for column in columns if "constant" not in column]
-    return [column["name"] for column in varying if not column.get("continuous", column["type"] == "number")]
+def silent(column: Column) -> range:
+    """Return which of a column's coordinates, counted from its first, are 1 where its number says nothing: missing, or an atom.
+
+    >>> silent({"name": "a", "type": "number", "missing": True, "atoms": [0.0]})
+    range(2, 4)
+    """
+    if column["type"] == "category" or "constant" in column:
+        return range(0)
+    return range(2 if "atoms" in column else 1, width(column))
 
 
 def fits(series: Series, column: Column) -> bool:

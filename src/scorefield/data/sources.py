@@ -13,25 +13,27 @@ from typing import Any
 
 import numpy as np
 
-from scorefield.data import archives, arrays, images, shards, tables
-from scorefield.data.base import DataConfig, Dataset
+from scorefield.data import archives, arrays, images, sequences, shards, tables
+from scorefield.data.base import DataConfig, Dataset, Unused
 from scorefield.data.columns import Column
-from scorefield.data.sequences import of_sequence
 from scorefield.errors import ScorefieldError
 from scorefield.registry import every
 
 
 def open_data(source: Any, config: DataConfig, columns: list[Column] | None = None) -> Dataset:
-    """Open what a string or a path names, or take the data themselves.
+    """Open the data that a string or a path names, or take the data themselves.
 
     Args:
-        source: as of `open_source`; or a data frame or a dictionary of columns, an array, a list of examples, a data set for torch.
+        source: what `open_source` opens; or a data frame, a dictionary of columns, an array, a tensor, a list of images, anything
+            with a length and things by number; or a `Dataset`, which is returned as it is.
         config: how it is read.
-        columns: of a table that it is one more copy of; None for a new one.
+        columns: as of `open_source`.
 
     Raises:
-        ScorefieldError: as `open_source`, or an object that is none of these.
+        ScorefieldError: no such thing, or what `open_source`, `of_frame` or `of_sequence` refuses.
     """
+    if isinstance(source, Dataset):
+        return source
     if isinstance(source, str | os.PathLike):
         return open_source(os.fspath(source), config, columns)
     from narwhals import dependencies  # slow to import, and a path needs it not
@@ -39,11 +41,35 @@ def open_data(source: Any, config: DataConfig, columns: list[Column] | None = No
     tabular = dependencies.is_into_dataframe(source) or dependencies.is_polars_lazyframe(source)
     if tabular or dependencies.is_into_series(source):
         return tables.of_frame(source, config, columns=columns)
-    named = isinstance(source, np.ndarray) and source.dtype.names is not None
-    if named or isinstance(source, Mapping):
-        fields = source.dtype.names if named else source
+    fields = source.dtype.names if isinstance(source, np.ndarray) else source if isinstance(source, Mapping) else None
+    if fields is not None:
         return tables.of_columns({field: source[field] for field in fields}, config, columns=columns)
-    return of_sequence(source, config)
+    return sequences.of_sequence(source, config)
+
+
+def open_again(source: Any, config: DataConfig, columns: list[Column] | None) -> Dataset:
+    """Open the data of a run once more, in the coordinates that the run has.
+
+    What this version finds in a table, such as atoms, is not looked for in that of an older run; and settings that 0.4 passed
+    over without a word, such as `flip` for a table, are passed over.
+
+    Args:
+        source: as of `open_data`.
+        config: of the run.
+        columns: of the run's manifest, None but of tables.
+    """
+    try:
+        return open_data(source, config, columns)
+    except Unused as setting:
+        return open_again(source, setting.without(config), columns)
+
+
+def place_of(source: Any) -> str | None:
+    """Return the absolute path that a string or a path names; None for a built-in name, and for data themselves."""
+    if not isinstance(source, str | os.PathLike):
+        return None
+    name = os.fspath(source)
+    return None if name in every("source") else os.path.abspath(os.path.expanduser(name))
 
 
 def open_source(source: str, config: DataConfig, columns: list[Column] | None = None) -> Dataset:
@@ -53,7 +79,7 @@ def open_source(source: str, config: DataConfig, columns: list[Column] | None = 
         source: a registered name, a folder or .zip of images, tar shards, a .npy or .npz file, or a table
             (.csv, .tsv, .parquet, .feather, .arrow).
         config: how it is read.
-        columns: of a table that this is one more copy of, as a run keeps them; None for a new one.
+        columns: what the coordinates of a table mean, as a run on the same table keeps it; None to find it out.
 
     Returns:
         The data set.
