@@ -193,9 +193,7 @@ class Run:
         return self.affine.decode(x)
 
 
-def manifest_of(
-    data: Dataset, std: float, why: tuple[str, ...], parameters: int, path: str | None = None
-) -> dict[str, Any]:
+def manifest_of(data: Dataset, std: float, why: tuple[str, ...], parameters: int, path: str | None = None) -> dict[str, Any]:
     """Return the manifest of a new run; `path` is where its data lie, absolute, None if they are no file or folder."""
     return {
         "format": VERSION,

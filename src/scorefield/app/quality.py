@@ -288,14 +288,14 @@ def _marginals(reference: Reference, raw: Tensor) -> tuple[Comparison | None, Co
     if data.kind not in ("vector", "table"):
         return None, None
 
-    def columns(rows: Tensor) -> dict[str, list[Any]]:
+    def columns(rows: Tensor, drawn: bool = False) -> dict[str, list[Any]]:
         if data.columns is not None:
-            return decode(rows, data.columns)
+            return decode(rows, data.columns, exact=not drawn)
         return {f"x{i + 1}": column.tolist() for i, column in enumerate(rows.double().mT[:COLUMNS])}
 
     real = columns(data.held_out[reference.held_out_rows])
     known = data.train[thin(len(data.train), len(raw))]
-    return compare(columns(raw), real), compare(columns(known), real)
+    return compare(columns(raw, drawn=True), real), compare(columns(known), real)
 
 
 def verdict(report: QualityReport) -> tuple[str, ...]:

@@ -174,7 +174,9 @@ def _begin(asked: _Asked, folder: Path) -> _Begun:
         return _Begun(config, data, measure(data), manifest, True)
     _refuse_strangers(folder)
     config, data, facts, why = _anew(asked)
-    return _Begun(config, data, facts, manifest_of(data, facts.std, why, 0, place_of(asked.source)), False, examine(data).problems)
+    return _Begun(
+        config, data, facts, manifest_of(data, facts.std, why, 0, place_of(asked.source)), False, examine(data).problems
+    )
 
 
 def _follow(source: Any, said: dict[str, Any], begun: _Begun | None) -> _Begun:
@@ -182,7 +184,7 @@ def _follow(source: Any, said: dict[str, Any], begun: _Begun | None) -> _Begun:
     if begun is not None:
         return begun
     config = of_plain(said["config"])
-    data = open_data(source, config.data)
+    data = open_again(source, config.data, said["manifest"]["data"].get("columns"))
     if data.fingerprint != said["print"]:
         raise ScorefieldError(
             f"got data from {_source_of(source)!r} that differ from those of the first process, expected the same everywhere: "

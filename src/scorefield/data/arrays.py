@@ -48,8 +48,8 @@ def read(file: str, config: DataConfig) -> Dataset:
     """Read vectors, images or signals from a .npy or .npz file.
 
     Args:
-        file: path of the file; a .npz may hold `labels` (or label, y, targets, target: whole numbers, texts or one-hot rows) and
-            their names, `classes`.
+        file: path of the file; a .npz may hold `labels` (or label, y, targets, target: whole numbers, texts or one-hot rows)
+            and their names, `classes`.
         config: how it is read.
 
     Returns:
@@ -240,7 +240,7 @@ def _are_titles(targets: Array | None, titles: Array | None) -> bool:
     if targets is None or titles is None or titles.ndim != 1 or targets.size == 0 or targets.dtype.kind not in "iubf":
         return False
     if targets.ndim == 2 and targets.shape[1] > 1:
-        return len(titles) == targets.shape[1]
+        return bool(len(titles) == targets.shape[1])
     return bool(targets.min() >= 0 and targets.max() < len(titles))
 
 
@@ -340,7 +340,9 @@ def _images(array: Array, name: str, config: DataConfig, notes: list[str]) -> tu
         fit = [(low, high) for low, high in RANGES if low <= least and most <= high]
         if not fit or (fit[0][1] == 255 and most < 2):  # a hair above 1 is a rounding, not a picture of 255 greys
             expected = "expected images in [0, 1], [-1, 1] or [0, 255]: rescale them"
-            raise ScorefieldError(f"got values from {shown(least)} to {shown(most)} in {name!r}, {expected}, or set data.kind=signal")
+            raise ScorefieldError(
+                f"got values from {shown(least)} to {shown(most)} in {name!r}, {expected}, or set data.kind=signal"
+            )
         low, high = fit[0]
     elif least < 0 or most > 255:
         found = f"got values from {least:.0f} to {most:.0f} in {name!r}"

@@ -1,18 +1,8 @@
-"""Data sets: raw values as they came, a split that never moves, and the affine map between raw values and model space.
-
-Models see standardised numbers, people see theirs. The map between the two is affine and known, so nothing is lost:
-
-    encode(raw) = (raw - shift)/scale          decode(x) = x·scale + shift, clipped to the legal range
-
-Images map their legal range to [-1, 1]. Vectors map to mean 0 and variance 1, measured on the training rows alone. A density
-changes by the constant |det| = prod(scale) under this map, which is what likelihoods need to report nats of the raw data.
+"""Data sets: raw values as they came, and a split that never moves.
 
 The split walks through the rows sorted by label, and by a random number within a label, and holds out rows at even distances.
 Each label is then held out in proportion to within one row, without a loop over labels; a row's number is a pure function of
 the seed and its index. A label of which no row would be left to train on keeps one.
-
-Numbers may be of any size that a float64 can have. Squares are taken of numbers divided by a power of two near the largest,
-which is exact: 1e-200 and 1e200 have a variance only then.
 """
 
 from __future__ import annotations
@@ -20,8 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import mmap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass as plain
 from dataclasses import field, replace
 from functools import cached_property
@@ -31,21 +20,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field as Bound
-from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from scorefield.data.affine import Affine
+from scorefield.data.rows import NUMBERS, Rows, pieces, release
 from scorefield.errors import ScorefieldError
 from scorefield.randomness import Noise, stream_of
 
+__all__ = [
+    "LEAST", "NUMBERS", "PIECE", "Affine", "DataConfig", "Dataset", "Kind", "Problem", "Rows", "Unused", "build", "pieces",
+    "release", "shown", "split",
+]  # fmt: skip
 Kind = Literal["image", "signal", "vector", "table"]
-NUMBERS = 2**22  # of all examples at a time, wherever all of them are walked through
 PIECE = 4096  # examples at a time, wherever all of them are walked through
 LEAST = 8  # fewer examples than this are a mistake, not a data set
 POINTS = 20000  # of a toy, when nobody says otherwise
-SAFE = 1e150  # numbers up to here, and their inverses, have squares
-Finite = Annotated[float, Bound(allow_inf_nan=False)]
-Positive = Annotated[float, Bound(gt=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True)
@@ -72,132 +62,6 @@ class DataConfig:
     seed: Annotated[int, Bound(ge=0, lt=2**63)] = 0
 
 
-@dataclass(frozen=True)
-class Affine:
-    """The map between raw values and model space.
-
-    Attributes:
-        shift: what is subtracted: one number for all coordinates, or one per column of a vector.
-        scale: what it is then divided by, likewise.
-        per_channel: whether there is one number per channel of a signal `(..., channels, length)` instead.
-        low: smallest legal raw value (images), None for vectors.
-        high: largest legal raw value (images), None for vectors.
-
-    >>> pixels = Affine.between(0.0, 255.0)
-    >>> pixels.encode(torch.tensor([0, 255], dtype=torch.uint8))
-    tensor([-1.,  1.])
-    >>> pixels.decode(torch.tensor([0.0, 1.5]))
-    tensor([127.5000, 255.0000], dtype=torch.float64)
-    """
-
-    shift: Annotated[tuple[Finite, ...], Bound(min_length=1)]
-    scale: Annotated[tuple[Positive, ...], Bound(min_length=1)]
-    low: Finite | None = None
-    high: Finite | None = None
-    per_channel: bool = False
-
-    @model_validator(mode="after")
-    def _check(self) -> Affine:
-        neither = self.low is None and self.high is None
-        if not neither and (self.low is None or self.high is None or self.low >= self.high):
-            raise ScorefieldError(f"got low {self.low} and high {self.high}, expected low < high: give both or neither")
-        return self
-
-    @classmethod
-    def between(cls, low: float, high: float) -> Affine:
-        """Return the map of the legal range [low, high] to [-1, 1]."""
-        return cls(shift=((low + high) / 2,), scale=((high - low) / 2,), low=low, high=high)
-
-    @classmethod
-    def standard(cls, rows: Tensor | Rows, *, common: bool = False, per_channel: bool = False) -> Affine:
-        """Return the map of these rows to mean 0 and variance 1.
-
-        Args:
-            rows: raw vectors `(n, d)`, or signals `(n, channels, length)`.
-            common: use one scale for all columns (the root mean variance), which keeps angles and shapes.
-            per_channel: signals: one mean and one scale for all times of a channel.
-
-        Returns:
-            The map; a constant column gets scale 1.
-        """
-        axes = (0, 2) if per_channel else (0,)
-        unit = torch.ones(rows.shape[1], dtype=torch.float64)
-        with torch.no_grad():
-            mean, variance = _moments(rows, axes, unit)
-            if not bool((variance.isfinite() & (variance > SAFE**-2)).all()):  # too large or small to be squared, or constant
-                unit = _units(rows, axes)
-                unit = unit.amax().expand_as(unit) if common else unit
-                mean, variance = _moments(rows, axes, unit)
-        if common:
-            variance, unit = variance.mean(dim=0, keepdim=True), unit[:1]
-        scale = torch.where(variance > 0, variance.sqrt() * unit, 1.0)
-        return cls(shift=tuple(mean.tolist()), scale=tuple(scale.tolist()), per_channel=per_channel)
-
-    def _numbers(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return shift and scale with the axes that they need beside x."""
-        shift, scale = (torch.tensor(v, dtype=torch.float64, device=x.device) for v in (self.shift, self.scale))
-        return (shift.unsqueeze(-1), scale.unsqueeze(-1)) if self.per_channel else (shift, scale)
-
-    def encode(self, raw: Tensor) -> Tensor:
-        """Return raw values `(..., d)`, signals or images in model space, float32."""
-        shift, scale = self._numbers(raw)
-        if not all(1 / SAFE < size < SAFE for size in self.scale):
-            unit = _power(scale)
-            raw, shift, scale = raw.double() / unit, shift / unit, scale / unit
-        return ((raw - shift) / scale).float()
-
-    def decode(self, x: Tensor) -> Tensor:
-        """Return model values as raw values, float64, clipped to the legal range when there is one."""
-        shift, scale = self._numbers(x)
-        raw = x * scale + shift
-        return raw if self.low is None else raw.clamp(self.low, self.high)
-
-    def visible(self, raw: Tensor) -> Tensor:
-        """Return raw values of images on the scale from black, 0, to white, 1.
-
-        Raises:
-            ScorefieldError: values without a legal range, which are no images.
-        """
-        if self.low is None or self.high is None:
-            raise ScorefieldError("got values without a legal range, expected those of images: plot them instead")
-        return (raw - self.low) / (self.high - self.low)
-
-
-def _power(size: Tensor) -> Tensor:
-    """Return a power of two near each positive number, by which others are divided without rounding them."""
-    exponent: Tensor = torch.frexp(size).exponent.clamp(-1000, 1000)
-    return torch.ldexp(torch.ones_like(size), exponent)
-
-
-def _units(rows: Tensor | Rows, axes: tuple[int, ...]) -> Tensor:
-    """Return a power of two near the largest number of each column."""
-    largest = torch.zeros(rows.shape[1], dtype=torch.float64)
-    for piece in pieces(rows):
-        largest = torch.maximum(largest, piece.double().abs().amax(dim=axes))
-    return _power(torch.where(largest > 0, largest, 1.0))
-
-
-def _moments(rows: Tensor | Rows, axes: tuple[int, ...], unit: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean of each column, and its variance in squares of the unit."""
-    by = unit.unsqueeze(-1) if len(axes) > 1 else unit
-    count, mean, squares = 0, torch.zeros_like(unit), torch.zeros_like(unit)
-    for piece in pieces(rows):  # joined as by Chan, Golub, LeVeque (1979): exactly 0 squares when constant
-        x = piece.double() / by
-        more, step = x.numel() // x.shape[1], x.mean(dim=axes) - mean
-        squares = squares + x.var(dim=axes, correction=0) * more + step.square() * (count * more / (count + more))
-        count, mean = count + more, mean + step * (more / (count + more))
-    return mean * unit, squares / count
-
-
-def shown(value: float) -> str:
-    """Return a person's own number as a person writes it: whole ones, such as codes, with all their digits.
-
-    >>> shown(1234567.0), shown(1234567.8), shown(-1.5e-07), shown(1 / 3)
-    ('1234567', '1234567.8', '-1.5e-07', '0.3333333333')
-    """
-    return str(int(value)) if math.isfinite(value) and value == int(value) and abs(value) < 1e16 else f"{value:.10g}"
-
-
 @plain(frozen=True)
 class Problem:
     """Something in a source that could not be used, or should be looked at.
@@ -213,52 +77,13 @@ class Problem:
     used: bool = False
 
 
-def release(array: NDArray[Any]) -> None:
-    """Let go of the pages that were read of a mapped file, which would count as this process's memory otherwise."""
-    owner: Any = array
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
-    if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        owner.madvise(mmap.MADV_DONTNEED)  # the map is shared: what was written stays, in the file
+def shown(value: float) -> str:
+    """Return a person's own number as a person writes it: whole ones, such as codes, with all their digits.
 
-
-def pieces(rows: Tensor | Rows) -> Iterator[Tensor]:
-    """Return rows `(n, *shape)` in order, some millions of numbers at a time."""
-    step = max(1, NUMBERS // max(1, rows.shape[1:].numel()))
-    for first in range(0, len(rows), step):
-        yield rows[first : first + step]
-
-
-class Rows:
-    """Some rows of an array that stays where it is, in memory or mapped from a disk: indexing copies what was asked for.
-
-    It answers to what training needs of a tensor: `len`, `[rows]`, `[first:last]`, `shape`, `dtype`, `numel`.
-
-    >>> Rows(np.arange(10.0).reshape(5, 2), torch.tensor([1, 3]))[torch.tensor([1])]
-    tensor([[6., 7.]], dtype=torch.float64)
+    >>> shown(1234567.0), shown(1234567.8), shown(-1.5e-07), shown(1 / 3)
+    ('1234567', '1234567.8', '-1.5e-07', '0.3333333333')
     """
-
-    def __init__(self, array: NDArray[Any], rows: Tensor) -> None:
-        """Hold them: an array `(n, *shape)` and int64 row numbers `(m,)`."""
-        self.array, self.rows = array, rows
-        self.shape = torch.Size((len(rows), *array.shape[1:]))
-        self.dtype = torch.from_numpy(np.zeros(0, array.dtype)).dtype
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, which: Tensor | slice) -> Tensor:
-        found = torch.from_numpy(np.array(self.array[self.rows[which].numpy()], order="C"))
-        release(self.array)
-        return found
-
-    def is_floating_point(self) -> bool:
-        """Whether the values are floats."""
-        return self.dtype.is_floating_point
-
-    def numel(self) -> int:
-        """How many numbers there are."""
-        return self.shape.numel()
+    return str(int(value)) if math.isfinite(value) and value == int(value) and abs(value) < 1e16 else f"{value:.10g}"
 
 
 @plain(frozen=True, eq=False)
@@ -358,7 +183,7 @@ def split(n: int, fraction: float, labels: Tensor | None, seed: int = 0) -> tupl
 
 def _one_of_each(labels: Tensor, held: Tensor) -> Tensor:
     """Return which rows, sorted by label, are held out once every label has kept a row; at least one is held out still."""
-    values, places, sizes = labels.unique_consecutive(return_inverse=True, return_counts=True)
+    values, places, sizes = torch.unique_consecutive(labels, return_inverse=True, return_counts=True)
     kept = torch.zeros(len(values), dtype=torch.long).scatter_add_(0, places, (~held).long())
     first = sizes.cumsum(0) - sizes
     spared = held.clone()

@@ -237,8 +237,9 @@ def decode(rows: Tensor | NDArray[Any], columns: list[Column], *, exact: bool = 
     Args:
         rows: coordinates in the data's own units (after `Affine.decode`), `(n, d)`.
         columns: what they mean: `Dataset.columns`.
-        exact: rows of data: give back every value as it was. Otherwise values are put on the grid or the levels of their column,
-            numbers without one are rounded to a millionth of their spread, and all are kept in the range of the training rows.
+        exact: rows of data: give back every value as it was. Otherwise values are put on the grid or the levels of their
+            column, numbers without one are rounded to a millionth of their spread, and all are kept in the range of the
+            training rows.
 
     Returns:
         Name -> n values: float, int, bool, str, date or datetime; None where one is missing.

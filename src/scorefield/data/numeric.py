@@ -67,7 +67,7 @@ def mask_of(thing: Any) -> NDArray[np.bool_] | None:
     array([ True, False])
     """
     if isinstance(thing, np.ma.MaskedArray):
-        mask = np.ma.getmaskarray(thing)
+        mask: NDArray[Any] = np.ma.getmaskarray(thing)
         if mask.dtype.names is not None:
             mask = np.stack([mask[field].reshape(len(mask), -1).any(axis=1) for field in mask.dtype.names], axis=-1)
         return mask if mask.any() else None
@@ -82,8 +82,8 @@ def refuse_masked(thing: Any, name: str) -> None:
     if mask is not None:
         place = [int(i) for i in np.unravel_index(mask.argmax(), mask.shape)]
         raise ScorefieldError(
-            f"got {int(mask.sum())} masked values in {name!r}, the first at {place}, expected none, since only tables have missing "
-            "values: fill them, drop their rows, or give a data frame, as pandas.DataFrame makes of a masked array"
+            f"got {int(mask.sum())} masked values in {name!r}, the first at {place}, expected none, since only tables have "
+            "missing values: fill them, drop their rows, or give a data frame, as pandas.DataFrame makes of a masked array"
         )
 
 
@@ -127,6 +127,6 @@ def _room(shape: tuple[int, ...], itemsize: int, name: str) -> None:
         size *= int(length)
     if size > MOST_DENSE:
         raise ScorefieldError(
-            f"got a sparse matrix of shape {tuple(shape)} in {name!r}, expected one of at most {MOST_DENSE >> 30} GiB when dense: "
+            f"got a sparse matrix of shape {tuple(shape)} in {name!r}, expected at most {MOST_DENSE >> 30} GiB when dense: "
             "choose columns, or project it to fewer"
         )

@@ -6,8 +6,9 @@ A thing is an image of Pillow, an array, a tensor, numbers, or one of them with 
     dictionaries  the label is called label, labels, y, target..., and the only other entry is the example
     labels        whole numbers, texts, bytes, or one-hot rows; of a data set that gives none with its things, its own `targets`
 
-The kind of data follows from the type and shape by the rule of `arrays.py`; pictures become 8-bit arrays as files do. What is
-random in the sequence (an augmentation) is frozen as it came: data that change while one learns from them have no held-out part.
+The kind of data follows from the type and shape by the rule of `arrays.py`; pictures become 8-bit arrays as files do. What
+is random in the sequence (an augmentation) is frozen as it came: data that change while one learns from them have no held-out
+part.
 """
 
 from __future__ import annotations
@@ -84,12 +85,11 @@ def of_sequence(things: Any, config: DataConfig, *, name: str = "data") -> Datas
             raise ScorefieldError(f"got example {i} in {name!r} of {is_} after some of {was}, expected them alike: {advice}")
         store.append(found)
         labels.append(own)
-    targets, titles = None if label is None else np.array([_label(own, name) for own in labels]), _titles(things)
-    if targets is None:
-        targets = _targets(things, count)
+    named = None if label is None else np.array([_label(own, name) for own in labels])
+    known, titles = _targets(things, count) if named is None else named, _titles(things)
     config = config if grey is None else replace(config, kind="image")
     array = np.asanyarray(store.finish())
-    return arrays.of_array(array, name, config, targets=targets, titles=titles, titles_optional=True, notes=notes)
+    return arrays.of_array(array, name, config, targets=known, titles=titles, titles_optional=True, notes=notes)
 
 
 def _is_array(thing: Any) -> bool:
@@ -124,8 +124,8 @@ def _parted(thing: Any, name: str, place: int) -> tuple[Any, Any]:
     if isinstance(thing, tuple):
         held = ", ".join(type(part).__name__ for part in thing)
         raise ScorefieldError(
-            f"got example {place} in {name!r} as a tuple of {held}, expected the example alone or (example, label): give no more "
-            "than these two, in this order"
+            f"got example {place} in {name!r} as a tuple of {held}, expected the example alone or (example, label): give no "
+            "more than these two, in this order"
         )
     return thing, None
 
@@ -138,7 +138,9 @@ def _of_mapping(thing: Mapping[Any, Any], name: str, place: int) -> tuple[Any, A
     if key is None or _is_number(thing[key]):
         held = ", ".join(map(repr, thing))
         advice = "keep one image or array in it, or make a data frame of records of numbers: pandas.DataFrame(list)"
-        raise ScorefieldError(f"got example {place} in {name!r} as a dictionary of {held}, expected one example and a label: {advice}")
+        raise ScorefieldError(
+            f"got example {place} in {name!r} as a dictionary of {held}, expected one example and a label: {advice}"
+        )
     return thing[key], None if label is None else thing[label]
 
 

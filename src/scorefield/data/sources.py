@@ -1,6 +1,7 @@
 """Sources: a string that names the data, or the data themselves.
 
-Registered names come before paths; where there is a path of that name too, a note says which was read and how to name the other.
+Registered names come before paths; where there is a path of that name too, a note says which was read and how to name the
+other.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ def open_data(source: Any, config: DataConfig, columns: list[Column] | None = No
     """Open the data that a string or a path names, or take the data themselves.
 
     Args:
-        source: what `open_source` opens; or a data frame, a dictionary of columns, an array, a tensor, a list of images, anything
-            with a length and things by number; or a `Dataset`, which is returned as it is.
+        source: what `open_source` opens; or a data frame, a dictionary of columns, an array, a tensor, a list of images,
+            anything with a length and things by number; or a `Dataset`, which is returned as it is.
         config: how it is read.
         columns: as of `open_source`.
 
