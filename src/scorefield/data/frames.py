@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from scorefield.data.base import Problem
 from scorefield.data.columns import Series, of_moments
-from scorefield.data.numeric import array_of, mask_of
+from scorefield.data.numeric import array_of, mask_of, masked_as_nan
 from scorefield.errors import NotFinite, ScorefieldError
 
 
@@ -119,9 +119,9 @@ def _of_floats(name: str, numbers: NDArray[np.float64]) -> Series:
 def _of_values(name: str, values: Any, problems: list[Problem]) -> Series | None:
     """Return a column of a dictionary or of a structured array, or None and a problem."""
     mask = mask_of(values)
-    if isinstance(values, list | tuple) and mask is None:
-        return _of_things(name, list(values), "list", problems)
-    array = np.asarray(values if isinstance(values, np.ndarray) or mask is not None else array_of(values, name))
+    if isinstance(values, list | tuple):
+        return _of_things(name, list(values if mask is None else masked_as_nan(values).tolist()), "list", problems)
+    array = np.asarray(values if isinstance(values, np.ndarray) else array_of(values, name))
     if array.ndim != 1:
         problems.append(Problem(f"column {name!r}", f"holds values of shape {array.shape[1:]}, which have no coordinates"))
         return None

@@ -93,7 +93,7 @@ def masked_as_nan(thing: Any) -> Any:
     if mask is None:
         return thing
     rows = thing if isinstance(thing, np.ma.MaskedArray) else np.ma.stack([np.ma.asanyarray(one) for one in thing])
-    return np.where(mask, np.nan, rows.data.astype(np.float64))
+    return np.where(mask, np.nan, np.asarray(rows.data, dtype=np.float64))
 
 
 def _of_tensor(tensor: Tensor, name: str) -> Array:
