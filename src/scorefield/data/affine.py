@@ -26,6 +26,7 @@ from scorefield.errors import ScorefieldError
 
 Finite = Annotated[float, Bound(allow_inf_nan=False)]
 Positive = Annotated[float, Bound(gt=0, allow_inf_nan=False)]
+LEAST = 5e-324  # of a float64
 SAFE = 1e150  # numbers up to here, and their inverses, have squares
 
 
@@ -87,7 +88,7 @@ class Affine:
                 mean, variance = _moments(rows, axes, unit)
         if common:
             variance, unit = variance.mean(dim=0, keepdim=True), unit[:1]
-        scale = torch.where(variance > 0, variance.sqrt() * unit, 1.0)
+        scale = torch.where(variance > 0, (variance.sqrt() * unit).clamp(min=LEAST), 1.0)
         return cls(shift=tuple(mean.tolist()), scale=tuple(scale.tolist()), per_channel=per_channel)
 
     def _numbers(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,10 +138,12 @@ def _units(rows: Tensor | Rows, axes: tuple[int, ...]) -> Tensor:
 def _moments(rows: Tensor | Rows, axes: tuple[int, ...], unit: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean of each column, and its variance in squares of the unit."""
     by = unit.unsqueeze(-1) if len(axes) > 1 else unit
+    first = rows[:1].double().reshape(len(unit), -1)[:, 0] / unit  # differences from it are exactly 0 when constant
+    start = first.unsqueeze(-1) if len(axes) > 1 else first
     count, mean, squares = 0, torch.zeros_like(unit), torch.zeros_like(unit)
-    for piece in pieces(rows):  # joined as by Chan, Golub, LeVeque (1979): exactly 0 squares when constant
-        x = piece.double() / by
+    for piece in pieces(rows):  # joined as by Chan, Golub, LeVeque (1979)
+        x = piece.double() / by - start
         more, step = x.numel() // x.shape[1], x.mean(dim=axes) - mean
         squares = squares + x.var(dim=axes, correction=0) * more + step.square() * (count * more / (count + more))
         count, mean = count + more, mean + step * (more / (count + more))
-    return mean * unit, squares / count
+    return (first + mean) * unit, squares / count
