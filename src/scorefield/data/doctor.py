@@ -177,19 +177,24 @@ def _exact(sight: _Sight) -> dict[int, int]:
     return {i: at for i, digest in enumerate(sight.digests) if (at := first.setdefault(digest, i)) != i}
 
 
-def _by_chance(data: Dataset, sight: _Sight) -> float:
-    """Return how many pairs of equal rows independent columns would give, of a table or of vectors: n²/2·prod(sum of p²)."""
+def _by_chance(data: Dataset, sight: _Sight, exact: dict[int, int]) -> float:
+    """Return how many pairs of equal rows independent columns would give, of a table or of vectors: n²/2·prod(sum of p²).
+
+    The sums are those of the rows that differ, so that copies do not explain themselves, and no less than those of a uniform
+    law on the column's grid.
+    """
     if data.kind not in ("vector", "table") or math.prod(data.shape) > FEATURES:
         return 0.0
-    x, n = sight.features, len(sight.rows)
-    sizes = [width(column) for column in data.columns] if data.columns is not None else [1] * x.shape[1]
-    logs = math.log(n * (n - 1) / 2)
-    for part in torch.split(x, sizes, dim=1):
-        if part.shape[1]:
-            counts = torch.unique(part, dim=0, return_counts=True)[1].double()
-            pairs = float((counts * (counts - 1)).sum()) / (n * (n - 1))
-            logs += math.log(pairs) if pairs else -math.inf
-    return math.exp(min(logs, 700.0))
+    columns = data.columns or [{"type": "number", "missing": False} for _ in range(sight.features.shape[1])]
+    x = sight.features[[i for i in range(len(sight.rows)) if i not in exact]]
+    pairs = len(sight.rows) * (len(sight.rows) - 1) / 2
+    varying = [column for column in columns if width(column)]
+    for column, part in zip(varying, torch.split(x, [width(column) for column in varying], dim=1), strict=True):
+        counts = torch.unique(part, dim=0, return_counts=True)[1].double()
+        equal = float((counts * (counts - 1)).sum()) / max(len(x) * (len(x) - 1), 1)
+        points = (column["high"] - column["low"]) / column["step"] + 1 if "step" in column else math.inf
+        pairs *= max(equal, 1 / points)
+    return pairs
 
 
 def _near(data: Dataset, sight: _Sight, exact: dict[int, int]) -> dict[int, int]:
@@ -371,7 +376,7 @@ def examine(data: Dataset, watch: Watch = _quiet) -> Findings:
     sight = _walk(data, lambda share, text: watch(0.5 * share, text))
     exact, warnings = _exact(sight), list[str]()
     watch(0.5, "looking for copies")
-    if exact and (expected := _by_chance(data, sight)) > CHANCE:
+    if exact and (expected := _by_chance(data, sight, exact)) > CHANCE:
         held = len({later for later, earlier in exact.items() if earlier < sight.seen <= later})
         said = f"{len(exact):,} of {len(sight.rows):,} rows equal an earlier one, {held:,} of them held-out ones"
         warnings = [f"{said}: columns of few values repeat by chance (over {expected:.2g} times here), so these are no leaks."]
