@@ -254,6 +254,16 @@ def test_a_column_says_whether_the_numbers_that_are_there_have_a_density(values:
     assert column_of(table(x=values), "x")["continuous"] is continuous
 
 
+def test_atoms_are_said_as_a_person_wrote_them() -> None:
+    days = [datetime.date(9999, 12, 31) if i % 3 else datetime.date(2020, 1, 1) + datetime.timedelta(i * i % 997) for i in range(N)]
+    codes = some(COUNTS.astype(int), 0.3, -1234567)
+    notes = table(amount=some(some(AMOUNTS, 0.8, 0), 0.3, -9999), day=days, code=codes).notes
+    assert notes[1] == (
+        "Values that hold a share of their own, which is learned as such: amount at -9999 and 0; day at 9999-12-31; code at "
+        "-1234567."
+    )
+
+
 def test_the_coordinates_that_silence_a_number_are_told() -> None:
     data = table(plainly=NORMAL, gaps=[None, *NORMAL[1:]], heap=some(NORMAL, 0.5, 0), text=["a", "b"] * (N // 2))
     first, found = 0, {}

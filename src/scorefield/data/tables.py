@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from scorefield.data.base import LEAST, DataConfig, Dataset, Problem, build, split
+from scorefield.data.base import LEAST, DataConfig, Dataset, Problem, build, shown, split
 from scorefield.data.columns import Column, Series, Table, affine_of, decode, describe, encode, fits
 from scorefield.data.delimited import read_text
 from scorefield.data.frames import of_mapping, of_native
@@ -180,6 +180,9 @@ def _table(
     kinds = ", ".join(f"{column['name']} {'constant' if 'constant' in column else column['type']}" for column in columns[:20])
     more = f" and {len(columns) - 20} more" if len(columns) > 20 else ""
     notes = [*notes, f"{len(columns)} columns, {rows.shape[1]} coordinates: {kinds}{more}."]
+    heaps = [f"{column['name']} at {_listed(column)}" for column in columns if "atoms" in column]
+    if heaps:
+        notes.append(f"Values that hold a share of their own, which is learned as such: {'; '.join(heaps)}.")
     gone = sum(int(one.missing.sum()) for one in series)
     if gone:
         notes.append(f"{gone:,} missing values: that one is missing is learned with the rest.")
@@ -194,6 +197,12 @@ def _table(
         columns=columns,
         held_out=HELD_OUT,
     )
+
+
+def _listed(column: Column) -> str:
+    """Return a column's atoms in words."""
+    values = decode(encode(Series(column["name"], column["type"], np.array(column["atoms"])), column), [column], exact=True)
+    return " and ".join(shown(value) if isinstance(value, float) else str(value) for value in values[column["name"]])
 
 
 def _with_data(series: list[Series]) -> tuple[list[Series], list[Problem]]:
