@@ -60,10 +60,11 @@ def build_model(
         torch.manual_seed(stream_of("weights", config.seed) >> 1)
         network = config.network.build(shape, classes)
     model: ScoreModel
+    parts, both = (config.process, shape, data_mean, data_std), not classes or config.training.labels < 1
     if isinstance(meaning := config.parametrisation, Energy):
-        model = EnergyModel(Potential(network, meaning.form), meaning, config.process, shape, data_mean, data_std)
+        model = EnergyModel(Potential(network, meaning.form), meaning, *parts, unconditional=both)
     else:
-        model = ScoreModel(network, meaning, config.process, shape, data_mean, data_std)
+        model = ScoreModel(network, meaning, *parts, unconditional=both)
     config.objective.prepare(model)
     return model
 
