@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from scorefield.data import Affine, DataConfig, Dataset, open_source
+from scorefield.data import Affine, DataConfig, Dataset, open_again, open_data, open_source
 from scorefield.data.base import Problem, split
 from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.registry import every
@@ -126,6 +126,24 @@ def test_rows_of_a_label_are_held_out_with_equal_chance() -> None:
     for seed in range(times):
         count[split(n, fraction, labels, seed)[1]] += 1
     assert (count / times - fraction).abs().max() < 5 * math.sqrt(fraction * (1 - fraction) / times)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 1 / 3, 0.5, 0.9])
+@pytest.mark.parametrize("seed", range(5))
+def test_every_label_keeps_an_example_to_train_on(fraction: float, seed: int) -> None:
+    labels = torch.tensor([0] * 30 + [1] * 11 + [2, 3, 3, 4, 5, 6, 7])
+    train, held = split(len(labels), fraction, labels, seed)
+    assert sorted([*train.tolist(), *held.tolist()]) == list(range(len(labels)))
+    assert labels[train].unique().tolist() == list(range(8))
+    for label, count in enumerate(labels.bincount().tolist()):
+        assert abs(int((labels[held] == label).sum()) - fraction * count) <= 1 + 1e-9
+
+
+def test_labels_of_one_example_each_still_leave_one_held_out() -> None:
+    train, held = split(20, 0.1, torch.arange(20))
+    assert (len(train), len(held)) == (19, 1)
+    train, held = split(20, 0.1, torch.tensor([*range(18), 18, 18]))
+    assert held.tolist() in ([18], [19])
 
 
 def test_a_split_ignores_the_global_generator_and_obeys_its_seed() -> None:
@@ -569,10 +587,39 @@ def test_a_constant_column_keeps_scale_one_and_is_noted(tmp_path: Path) -> None:
     assert data.x0(slice(None))[:, 1].abs().max() < 1e-8
 
 
-def test_a_column_that_float32_cannot_hold_is_noted(tmp_path: Path) -> None:
-    array = np.stack([np.arange(10.0), 1e9 + np.arange(10)], axis=1)
-    notes = open_source(saved(tmp_path, array), DataConfig()).notes
-    assert any("float32 rounds these columns by over 1% of their spread: [1]" in note for note in notes)
+@pytest.mark.parametrize("column", [1e9 + np.arange(10), 1e-200 * np.arange(10), 2**40 + np.arange(10)])
+def test_columns_that_float32_cannot_hold_are_kept_as_float64(tmp_path: Path, column: np.ndarray) -> None:
+    array = np.stack([np.arange(10.0), column], axis=1)
+    data = open_source(saved(tmp_path, array), DataConfig())
+    assert data.notes == ("Kept as float64: float32 would round these columns by over 1% of their spread: [1].",)
+    assert sorted(together(data).tolist()) == sorted(array.tolist())
+    x = data.x0(slice(None))
+    rounded = 4 * 2**-53 * np.abs(column).max() / np.ptp(column)  # of the mean, in model space
+    assert (x[:, 0] - x[:, 1]).abs().max() < rounded + 1e-6  # both are 0 to 9, moved and scaled
+
+
+@pytest.mark.parametrize("power", [-1000, -530, 530, 1000])
+@pytest.mark.parametrize("kind", ["columns", "common", "channels"])
+def test_any_unit_gives_the_same_numbers_in_model_space(power: int, kind: str) -> None:
+    """A power of two changes no digit of a float64: shift and scale are times it, and model space is equal bit by bit."""
+    rows = torch.from_numpy(GENERATOR.normal(size=(50, 3, 7) if kind == "channels" else (50, 3)))
+    unit = 2.0**power
+    plain, scaled = (
+        Affine.standard(some, common=kind == "common", per_channel=kind == "channels") for some in (rows, rows * unit)
+    )
+    assert scaled.shift == tuple(unit * value for value in plain.shift)
+    assert scaled.scale == tuple(unit * value for value in plain.scale)
+    assert scaled.encode(rows * unit).equal(plain.encode(rows))
+    assert (scaled.decode(plain.encode(rows).double()) / unit - rows).abs().max() < 1e-6
+
+
+def test_the_whole_range_of_float64_has_a_mean_and_a_scale() -> None:
+    rows = torch.tensor([[1.7e308, 5e-324], [-1.7e308, 0.0]], dtype=torch.float64)
+    affine = Affine.standard(rows)
+    assert affine.shift[0] == 0
+    assert affine.scale[0] == pytest.approx(1.7e308, rel=1e-15)
+    assert affine.encode(rows)[:, 0].tolist() == [1.0, -1.0]
+    assert Affine.standard(torch.full((9, 1), 1e200, dtype=torch.float64)).scale == (1.0,)
 
 
 @pytest.mark.parametrize(
@@ -618,6 +665,16 @@ def test_float_images_keep_their_values_and_map_their_range(tmp_path: Path, low:
 @pytest.mark.parametrize("array", [np.full((9, 4, 4), 300.0), np.full((9, 4, 4), -3.0), np.full((9, 4, 4), 256)])
 def test_images_outside_every_known_range_are_refused(tmp_path: Path, array: np.ndarray) -> None:
     with pytest.raises(ScorefieldError, match=r"expected images in .*: rescale them"):
+        open_source(saved(tmp_path, array), DataConfig())
+
+
+@pytest.mark.parametrize("mark", [-3.4028234663852886e38, -1.7976931348623157e308])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_mark_of_no_data_in_an_array_is_refused_by_place(tmp_path: Path, mark: float, dtype: type) -> None:
+    array = np.zeros((20, 3), dtype)
+    with np.errstate(over="ignore"):
+        array[4, 1] = mark
+    with pytest.raises(NotFinite, match=r"got 1 NaN, infinite or too large values in 'data.npy', the first at \[4, 1\]"):
         open_source(saved(tmp_path, array), DataConfig())
 
 
@@ -836,5 +893,49 @@ def test_a_file_of_another_kind_is_refused_with_advice(tmp_path: Path) -> None:
 def test_a_built_in_name_comes_before_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path / "digits")
     monkeypatch.chdir(tmp_path)
-    assert open_source("digits", CONFIG).shape == (1, 8, 8)
-    assert open_source("./digits", CONFIG).shape == (1, 6, 6)
+    found = open_source("digits", DataConfig())
+    assert found.shape == (1, 8, 8)
+    note = "The built-in digits was read, not the file or folder of that name here: write ./digits for that one."
+    assert found.notes == (note,)
+    assert open_source("./digits", DataConfig()).shape == (1, 6, 6)
+    monkeypatch.chdir(tmp_path / "digits")
+    assert open_source("digits", DataConfig()).notes == ()
+
+
+# Settings without a use
+
+
+PICTURES = {"data.size": {"size": 8}, "data.fit": {"fit": "pad"}, "data.flip": {"flip": True}}
+
+
+@pytest.mark.parametrize("setting", [*PICTURES, "data.kind"])
+@pytest.mark.parametrize("source", ["two-moons", "table.csv", "vectors.npy", "signals.npy", "frame", "list"])
+def test_a_setting_of_images_is_refused_for_all_else(tmp_path: Path, source: str, setting: str) -> None:
+    rows = GENERATOR.normal(size=(20, 3))
+    np.savetxt(tmp_path / "table.csv", rows, delimiter=",", header="a,b,c", comments="")
+    np.save(tmp_path / "vectors.npy", rows)
+    np.save(tmp_path / "signals.npy", GENERATOR.normal(size=(20, 2, 30)))
+    given = {"frame": {"a": rows[:, 0], "b": rows[:, 1]}, "list": rows.tolist()}
+    data = given[source] if source in given else str(tmp_path / source) if "." in source else source
+    config = DataConfig(**PICTURES.get(setting, {"kind": "image"}))
+    with pytest.raises(ScorefieldError, match=r"^got .*, expected ") as refusal:
+        open_data(data, config)
+    if setting != "data.kind":
+        assert str(refusal.value).startswith(f"got {setting} for the ")
+        assert open_again(data, config, None).fingerprint == open_data(data, DataConfig()).fingerprint
+
+
+def test_a_kind_that_a_source_cannot_have_is_refused_and_its_own_is_not(tmp_path: Path) -> None:
+    fill(tmp_path / "pictures")
+    assert open_source(str(tmp_path / "pictures"), DataConfig(kind="image")).kind == "image"
+    assert open_source("two-moons", DataConfig(kind="vector", examples=100)).kind == "vector"
+    for source, kind in ((str(tmp_path / "pictures"), "vector"), ("digits", "signal"), ("two-moons", "signal")):
+        with pytest.raises(ScorefieldError, match=rf"got data\.kind={kind} for the (image|vector)s "):
+            open_source(source, DataConfig(kind=kind, examples=100))
+
+
+def test_a_number_of_examples_that_is_passed_over_is_said() -> None:
+    assert open_source("digits", DataConfig(examples=500)).notes == (
+        "data.examples = 500 was passed over: only toys draw as many points as that.",
+    )
+    assert len(open_source("two-moons", DataConfig(examples=500)).train) == 450

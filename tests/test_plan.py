@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from scorefield import ScorefieldError, app
 from scorefield.cli import main
 from scorefield.cli.show import problem_lines, size_of
 from scorefield.config import override
-from scorefield.data import DataConfig, Dataset, open_source
+from scorefield.data import DataConfig, Dataset, open_data, open_source
 from scorefield.data.base import Affine, Problem, build, split
 from scorefield.data.doctor import examine
 from scorefield.nets.residual import ResidualConfig
@@ -88,6 +90,75 @@ def test_near_copies_differ_by_less_than_a_tenth_of_the_standard_deviation(diffe
     rows[held[:20]] = rows[train[:20]] + difference * other
     found = examine(vectors(rows))
     assert (found.leaks, found.copies) == (copies, 0)
+
+
+def frame(**columns: object) -> Dataset:
+    return open_data(columns, DataConfig())
+
+
+DICE = np.random.default_rng(5).integers(1, 7, (300, 4))
+YES = np.random.default_rng(6).random((300, 25)) < 0.9
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        frame(a=DICE[:, 0], b=DICE[:, 1], c=[f"{k}" for k in DICE[:, 2]]),
+        frame(a=DICE[:, 0]),
+        frame(year=1900 + np.random.default_rng(7).integers(0, 2000, 300)),
+        frame(stars=DICE[:, 0] / 2, heap=np.where(DICE[:, 1] < 6, 0, 1.5), gone=[None if k > 3 else 1.0 for k in DICE[:, 2]]),
+        frame(**{f"q{i}": YES[:, i] for i in range(25)}),
+        vectors(DICE.astype(np.float32)[:, :2]),
+    ],
+)
+def test_rows_of_few_values_that_are_equal_by_chance_are_counted_and_no_leaks(data: Dataset) -> None:
+    found = examine(data)
+    assert (found.leaks, found.copies, found.near_copies) == (0, 0, 0)
+    assert not any("repeats" in problem.cause for problem in found.problems)
+    rows = [tuple(row) for row in torch.cat([data.train[:], data.held_out[:]]).tolist()]
+    equal = len(rows) - len(set(rows))
+    assert any(warning.startswith(f"{equal:,} of 300 rows equal an earlier one, ") for warning in found.warnings)
+
+
+@pytest.mark.parametrize("copied", [1, 100])
+def test_a_copied_row_is_a_leak_wherever_chance_cannot_make_one(copied: int) -> None:
+    train, held = (part.tolist() for part in split(300, 0.5, None))
+    rows = np.random.default_rng(8).normal(size=(300, 2))
+    grades = np.random.default_rng(9).integers(0, 10, (300, 12))
+    for numbers in (rows, grades):
+        numbers[held[:copied]] = numbers[train[:copied]]
+    tables = [
+        {"x": rows[:, 0], "dice": grades[:, 0]},
+        {"x": rows[:, 0], "y": rows[:, 1]},
+        {f"q{i}": grades[:, i] for i in range(12)},
+    ]
+    for table in tables:
+        found = examine(open_data(table, DataConfig(held_out=0.5)))
+        assert found.leaks == copied
+        assert sum(problem.cause.endswith("a leak") for problem in found.problems) == copied
+
+
+def test_rows_with_equal_texts_and_near_numbers_are_no_copies() -> None:
+    """Of one number beside 19 coordinates of texts, the root mean square difference of most pairs is small."""
+    texts = {f"t{i}": ["a" if k else "b" for k in YES[:, i]] for i in range(9)}
+    found = examine(frame(x=np.random.default_rng(10).normal(size=300), **texts))
+    assert (found.copies, found.near_copies, found.leaks) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("values", "odd", "shown"),
+    [
+        (np.arange(300) % 7, 1234567, "1234567"),
+        (np.arange(300) * 0.37 % 7, 1234567.8, "1234567.8"),
+        ([datetime.date(2020, 1, 1 + i % 28) for i in range(300)], datetime.date(1020, 3, 4), "1020-03-04"),
+    ],
+)
+def test_an_odd_value_is_named_as_it_was_written(values: Sequence[object], odd: object, shown: str) -> None:
+    row = split(300, 0.1, None)[0].tolist()[17]
+    data = frame(
+        code=[odd if i == row else value for i, value in enumerate(values)], x=np.random.default_rng(3).normal(size=300)
+    )
+    assert any(f"column 'code' is {shown}, " in problem.cause for problem in examine(data).problems)
 
 
 def test_two_close_points_of_a_plane_are_no_copies() -> None:

@@ -239,9 +239,9 @@ def test_samples_are_rounded_and_kept_in_range_and_the_largest_text_wins(tmp_pat
 
 
 def test_numbers_of_samples_are_rounded_to_a_millionth_of_their_spread(tmp_path: Path) -> None:
-    data = read(tmp_path, csv_of({"x": [i * 0.001 for i in range(90)], "y": [i * 1e6 for i in range(90)]}))
+    data = read(tmp_path, csv_of({"x": [i * math.e for i in range(90)], "y": [i * math.e * 1e6 for i in range(90)]}))
     assert decode(torch.tensor([[math.pi, 12345678.9]], dtype=torch.float64), data.columns or []) == {
-        "x": [3.14159265],
+        "x": [3.14159],
         "y": [12345680.0],
     }
 

@@ -34,6 +34,7 @@ from scorefield import registry
 from scorefield.config import of_plain, override, plain
 from scorefield.data import Affine, DataConfig
 from scorefield.data.base import LEAST, build
+from scorefield.data.numeric import masked_as_nan, refuse_masked
 from scorefield.errors import ScorefieldError
 from scorefield.guidance.replacement import fill_in
 from scorefield.likelihood import Exact, Hutchinson, data_log_prob, raw_nats
@@ -109,6 +110,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             ValueError: fewer rows than 8, NaN, parameters that do not fit (a `ScorefieldError`).
             NotFinite: training that diverges.
         """
+        refuse_masked(X, "X")
         rows = torch.from_numpy(validate_data(self, X, dtype=np.float64, ensure_min_samples=LEAST, copy=True))
         where, seed = _device(self.device), _seed(self.random_state)
         affine = Affine.standard(rows)
@@ -157,6 +159,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             X: `(n, d)`, finite. Up to 16 columns the trace is exact; above, 8 fixed random probes a row estimate it.
         """
         check_is_fitted(self)
+        refuse_masked(X, "X")
         z = self._standard(validate_data(self, X, reset=False, dtype=np.float64))
         trace = Exact() if z.shape[1] <= SMALL else Hutchinson()
         noise = self._noise(1, "probes", 0)  # one seed for all rows: a row's answer does not depend on its place
@@ -185,6 +188,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             ScorefieldError: noise of another shape, or of a level that was not learned.
         """
         check_is_fitted(self)
+        refuse_masked(X, "X")
         z = self._standard(validate_data(self, X, reset=False, dtype=np.float64))
         asked = 0.1 * self.scale_ if noise_std is None else np.asarray(noise_std, dtype=np.float64)
         if asked.shape not in ((), (z.shape[1],)) or not bool((np.isfinite(asked) & (asked > 0)).all()):
@@ -215,7 +219,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         """Fill what is missing given what is there, by `guidance.replacement.fill_in`.
 
         Args:
-            X: `(n, d)`, NaN where a value is missing, any pattern.
+            X: `(n, d)`, NaN (or a mask of numpy) where a value is missing, any pattern.
             n_draws: independent draws for each row, >= 1.
             mean: return the mean given what is there instead, over all particles of the draws.
             particles: of each draw; more are nearer the truth, and slower.
@@ -225,7 +229,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             `(n, d)`, or `(n_draws, n, d)` for several draws, in X's units, observed values untouched.
         """
         check_is_fitted(self)
-        raw = validate_data(self, X, reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
+        raw = validate_data(self, masked_as_nan(X), reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
         if n_draws < 1 or particles < 1:
             raise ScorefieldError(f"got n_draws = {n_draws}, particles = {particles}, expected at least 1: ask for more")
         seed, missing = _seed(random_state), np.isnan(raw)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from scorefield import forks  # noqa: F401 - for what it does: whatever computes in a forked child has come by here
+from scorefield.errors import ScorefieldError
 from scorefield.prediction import Energy, Parametrisation, Prediction, label_of, rung_of
 from scorefield.process import Process
 from scorefield.shapes import PerSample, Sample, over, total
@@ -68,6 +69,8 @@ class ScoreModel(nn.Module):
         shape: tuple[int, ...],
         data_mean: Tensor | None = None,
         data_std: float = 1.0,
+        *,
+        unconditional: bool = True,
     ) -> None:
         """Hold the parts.
 
@@ -78,19 +81,26 @@ class ScoreModel(nn.Module):
             shape: shape of one sample.
             data_mean: mean of the data, the shape of one sample; None for zero.
             data_std: root of the data's variance around it, averaged over coordinates.
+            unconditional: whether the network learns p(x) too; False where it is told the class of every example and so knows
+                only p(x | class): it is then refused to ask it without one.
 
         Raises:
             ScorefieldError: a parametrisation that is ill-posed on the process, as every one but the score is without noise.
         """
         super().__init__()
         parametrisation.check(process)
+        self.unconditional = unconditional
         self.network, self.parametrisation, self.process = network, parametrisation, process
         self.shape, self.data_std = tuple(shape), data_std
         self.data_mean: Tensor
         self.register_buffer("data_mean", torch.zeros(shape) if data_mean is None else data_mean.clone())
 
     def forward(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> Prediction:
-        """Return the prediction at x_t, `(batch, *shape)`, and times t, `(batch,)`."""
+        """Return the prediction at x_t, `(batch, *shape)`, and times t, `(batch,)`.
+
+        Raises:
+            ScorefieldError: no class, of a network that was never trained without one.
+        """
         t, label = t.double(), self.parametrisation.label
         if not isinstance(label, int) or self.process.t_max == self.process.t_min:
             return self._predict(x, t, cond)
@@ -107,6 +117,11 @@ class ScoreModel(nn.Module):
 
     def _ask(self, x: Sample, t: PerSample, cond: Tensor | None) -> tuple[PerSample, PerSample, Sample, Tensor]:
         """Return alpha, sigma, the scaled input and what the network says of it, in the dtype of x."""
+        if cond is None and not self.unconditional:
+            raise ScorefieldError(
+                "got no classes for a field that was told the class of every example in training (training.labels=1) and knows "
+                "nothing of data without one, expected a class for each: pass cond, or train with training.labels=0.9"
+            )
         alpha, sigma = self.process.alpha(t), self.process.sigma(t)
         scaled = over(self.parametrisation.input_scale(alpha, sigma), x) * x
         label = label_of(self.parametrisation.label, self.process, t)
@@ -140,9 +155,11 @@ class EnergyModel(ScoreModel):
         shape: tuple[int, ...],
         data_mean: Tensor | None = None,
         data_std: float = 1.0,
+        *,
+        unconditional: bool = True,
     ) -> None:
         """Hold the parts; as `ScoreModel`, but `network(x, label, cond) -> phi`, `(batch,)`, smooth in x."""
-        super().__init__(network, parametrisation, process, shape, data_mean, data_std)
+        super().__init__(network, parametrisation, process, shape, data_mean, data_std, unconditional=unconditional)
 
     def energy(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> PerSample:
         """Return E(x, t) = -log p_t(x) + a constant of t, `(batch,)`, in the dtype of x."""

@@ -34,7 +34,7 @@ from torch import Tensor
 import scorefield
 from scorefield import files
 from scorefield.config import RunConfig, of_plain, plain
-from scorefield.data import Affine, Dataset, open_data, open_source, place_of
+from scorefield.data import Affine, Dataset, open_again, place_of
 from scorefield.errors import ScorefieldError
 from scorefield.field import EnergyModel, ScoreModel
 from scorefield.nets.energy import Potential
@@ -60,10 +60,11 @@ def build_model(
         torch.manual_seed(stream_of("weights", config.seed) >> 1)
         network = config.network.build(shape, classes)
     model: ScoreModel
+    parts, both = (config.process, shape, data_mean, data_std), not classes or config.training.labels < 1
     if isinstance(meaning := config.parametrisation, Energy):
-        model = EnergyModel(Potential(network, meaning.form), meaning, config.process, shape, data_mean, data_std)
+        model = EnergyModel(Potential(network, meaning.form), meaning, *parts, unconditional=both)
     else:
-        model = ScoreModel(network, meaning, config.process, shape, data_mean, data_std)
+        model = ScoreModel(network, meaning, *parts, unconditional=both)
     config.objective.prepare(model)
     return model
 
@@ -130,7 +131,7 @@ class Run:
             ScorefieldError: they are not there any more, or are not the same.
         """
         if self.given is not None:
-            found = open_data(self.given, self.config.data)
+            found = open_again(self.given, self.config.data, self.manifest["data"].get("columns"))
             if self._is_own(found):
                 return found
             raise ScorefieldError(
@@ -140,7 +141,7 @@ class Run:
         places, troubles = self._places, list[str]()
         for place in places:
             try:
-                found = open_source(place, self.config.data)
+                found = open_again(place, self.config.data, self.manifest["data"].get("columns"))
             except ScorefieldError as error:
                 troubles.append(str(error) if os.path.exists(place) else f"nothing at {place}")
                 continue
@@ -154,7 +155,7 @@ class Run:
         )
 
     def _is_own(self, found: Dataset) -> bool:
-        return bool(found.fingerprint == self.manifest["data"]["fingerprint"])
+        return found.is_what_made(self.manifest["data"]["fingerprint"])
 
     @property
     def _described(self) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from scorefield import files, pictures, registry
 from scorefield.config import plain
-from scorefield.data import Affine
+from scorefield.data import Affine, Dataset
 from scorefield.data.tables import decode
 from scorefield.errors import ScorefieldError, unknown
 from scorefield.field import Field
@@ -112,18 +112,20 @@ def choose_sampler(
     *,
     device: torch.device | None = None,
     temperature: float = 1.0,
+    label: str | None = None,
 ) -> tuple[Sampler, Tensor]:
     """Return the sampler called `name` with about `steps` steps, and its ladder; of a run that was tuned, what it was tuned to.
 
     What is None is the run's own. If all three are, it is what `scorefield tune` chose for these weights, where it did.
-    `ladder` is a registered name, "optimised" for one made for this field, or None for the one that suits the sampler.
+    `ladder` is a registered name, "optimised" for one made for this field, or None for the one that suits the sampler. What
+    will be drawn is what it is made for: of the class `label`, or None for classes as often as in the training data.
     """
     times: tuple[float, ...] = ()
     if (name, steps, ladder) == (None, None, None):
         tuned, holds = tuned_of(run)
         if tuned is not None and holds:
             name, steps, ladder = tuned.sampler, tuned.steps, tuned.ladder
-            times = tuned.times if temperature == 1 else ()  # a ladder made for a field is not for the same field at another
+            times = tuned.times if temperature == 1 and label is None else ()  # a ladder made for a field is for no other
     own = run.config.sampler
     sampler: Sampler = own if name in (None, registry.name_of("sampler", own)) else registry.find("sampler", str(name))()
     levels = run.config.levels if sampler is own else sampler.levels
@@ -141,8 +143,10 @@ def choose_sampler(
         return sampler, ladder_of(field, ladder or sampler.ladder, levels)
     # At most 2^20 numbers a level, and at least 8 samples; a stream of its own, so that the seed of a set changes no ladder.
     pilots = max(8, min(128, 2**20 // math.prod(field.shape)))
-    noise = Noise(range(pilots), stream=stream_of("ladder"), device=device or torch.device("cpu"))
-    return sampler, optimised(field, levels, noise=noise)
+    where = device or torch.device("cpu")
+    told = labels_of(run, range(pilots), seed=stream_of("ladder"), label=label)
+    noise = Noise(range(pilots), stream=stream_of("ladder"), device=where)
+    return sampler, optimised(field, levels, noise=noise, cond=None if told is None else told.to(where))
 
 
 def way_of(sampler: Sampler, ladder: Tensor) -> str:
@@ -186,6 +190,33 @@ def labels_of(run: Run, samples: range, *, seed: int = 0, label: str | None = No
         return None
     counts = torch.tensor(run.manifest["data"]["class_counts"])
     return Noise(samples, stream=stream_of("label", seed)).choose(counts)
+
+
+def told_of(run: Run, data: Dataset, labels: Tensor | None) -> Tensor | None:
+    """Return the run's own numbers of the classes of some examples, which its network is to be told; None where it knows none.
+
+    Args:
+        run: an opened run.
+        data: where the examples are from: the run's data, or others, whose classes are matched by name.
+        labels: of the examples, numbers in `data.classes`, or None.
+
+    Raises:
+        ScorefieldError: a class that the run does not know; no labels, where the network was told the class of every example.
+    """
+    if not run.classes:
+        return None
+    if labels is None:
+        if run.config.training.labels < 1:
+            return None
+        raise ScorefieldError(
+            f"got examples of {data.name!r} without classes for {run.path}, whose network was told the class of every example "
+            "(training.labels=1), expected labelled data: label them, or train with training.labels=0.9"
+        )
+    here = [class_of(run, name) if name in run.classes else -1 for name in data.classes]
+    found = torch.tensor(here)[labels]
+    if bool((found < 0).any()):
+        raise unknown("class", data.classes[int(labels[found < 0][0])], run.classes)
+    return found
 
 
 def draw(

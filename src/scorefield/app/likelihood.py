@@ -2,7 +2,9 @@
 
 Grey levels are integers: they are dequantised, the flow starts at the noise level whose standard deviation is that of the
 uniform noise, bin/sqrt(12), or at the run's lowest if that is higher, and both figures bound a probability from below. 8-bit
-data are reported in bits/dim, other integers in nats, real numbers in nats of their density in the data's own unit.
+data are reported in bits/dim, other integers in nats, real numbers in nats of their density in the data's own unit, and what
+takes separate values among them, such as a category or that a number is missing, by its probability (`likelihood/support.py`).
+Where a run's network was told classes and the examples have them, it is told them here too: the figure is of log p(x | class).
 """
 
 from __future__ import annotations
@@ -18,9 +20,21 @@ from torch import Tensor
 
 from scorefield import files
 from scorefield.app.common import NotWritten, pick_device
+from scorefield.app.subject import Subject
 from scorefield.errors import ScorefieldError
-from scorefield.levels import geometric, thin
-from scorefield.likelihood import Exact, Hutchinson, bits_per_dim, data_log_prob, dequantise, elbo, grey_levels, raw_nats
+from scorefield.levels import geometric
+from scorefield.likelihood import (
+    Divergence,
+    Exact,
+    Hutchinson,
+    bits_per_dim,
+    data_log_prob,
+    dequantise,
+    elbo,
+    grey_levels,
+    raw_nats,
+    spread,
+)
 from scorefield.metrics.base import Estimate
 from scorefield.randomness import Noise, stream_of
 from scorefield.runs import Run, open_run
@@ -51,6 +65,10 @@ class LikelihoodReport:
         seed: of dequantisation, probes and the bound's draws.
         made_from: weights, step, data and version that the figures are of.
         written: the files; none for a run that cannot be written.
+        given_class: whether the network was told each example's class: then it is log p(x | class).
+        separate: names of the columns (numbers of the coordinates) whose separate values count by their probability.
+        constant: how many coordinates have the same value in all examples: they are left out.
+        spread: standard deviation of the noise that spreads separate values, in model space; 0 where there are none.
     """
 
     data: str
@@ -70,6 +88,10 @@ class LikelihoodReport:
     seed: int
     made_from: dict[str, Any]
     written: tuple[Path, ...]
+    given_class: bool = False
+    separate: tuple[str, ...] = ()
+    constant: int = 0
+    spread: float = 0.0
 
 
 def likelihood(
@@ -107,8 +129,8 @@ def likelihood(
         watch: called with the fraction done and words.
 
     Raises:
-        ScorefieldError: data that changed, a table with values that have no density, numbers out of range, a tolerance that is
-            not met.
+        ScorefieldError: data that changed or that have no density, examples without the class that the network must be told,
+            numbers out of range, a tolerance that is not met.
         NotWritten: the report could not be written in the end; it is in the error.
     """
     if isinstance(data, str) and data in PARTS and not Path(data).exists():
@@ -149,23 +171,21 @@ def measured(
     for name, value, least in (("-n", n, 2), ("--probes", probes, 1), ("--rungs", rungs, 2), ("--batch", batch, 1)):
         if value < least:
             raise ScorefieldError(f"got {name} {value}, expected at least {least}: ask for more")
-    _refuse_lumps(opened)
     if part not in PARTS:
         raise ScorefieldError(f"got part {part!r}, expected held-out or train: name one of them")
     if divergence not in (None, "exact", "hutchinson"):
         raise ScorefieldError(f"got divergence {divergence!r}, expected exact or hutchinson: name one of them")
-    source = opened.data
-    examples = source.held_out if part == "held-out" else source.train
-    rows = thin(len(examples), n, seed)
-    raw, field, affine = examples[rows], opened.field.to(where), opened.affine
-    process, shape, d = field.process, opened.shape, math.prod(opened.shape)
-    levels = grey_levels(raw, affine)
+    subject = Subject.of(opened, opened.data, where)
+    raw, told, rows = subject.some(part, n, seed)
+    field, affine, d = subject.field, opened.affine, math.prod(subject.field.shape)
+    process, levels = field.process, grey_levels(raw, affine)
     exact = divergence == "exact" or (divergence is None and d <= SMALL)
-    trace = Exact() if exact else Hutchinson(probes)
+    trace: Divergence = Exact() if exact else Hutchinson(probes)
     tolerance = (1e-5 if d <= SMALL else 1e-3) if tolerance is None else tolerance
     bin_std = 0.0 if levels is None else 1 / math.sqrt(12) / affine.scale[0]
     time = float(process.time_of_sigma(torch.tensor(max(bin_std, 1e-300), dtype=torch.float64)))
     ladder, done = geometric(process, rungs).to(where), 0
+    wide = subject.width(trace, where, seed) if subject.separate else 0.0
     flows, errors, bounds, moved, smoothing, evaluations = [], list[Tensor](), [], 0.0, 0.0, list[Tensor]()
 
     for some in torch.split(torch.arange(len(raw)), batch):
@@ -176,47 +196,55 @@ def measured(
         def progress(fraction: float, start: int = done, count: int = len(some)) -> None:
             watch((start + 0.9 * fraction * count) / len(raw), f"flow of examples {start} to {start + count - 1}")
 
-        clean = raw[some].to(where)
-        spread = clean if levels is None else dequantise(clean, noise("dequantise"))
+        cond = None if told is None else told[some].to(where)
+        clean, cells = subject.encode(raw[some].to(where))
+        there, log_r = clean, torch.zeros(len(some), dtype=torch.float64, device=where)
+        if levels is not None:
+            there = affine.encode(dequantise(raw[some].to(where), noise("dequantise"))).double()
+        elif cells is not None:
+            apart, log_r = spread(cells, wide, noise("dequantise"))
+            there = clean + apart
         found = data_log_prob(
             field,
-            affine.encode(spread).double(),
+            there,
             time,
+            cond,
             noise=noise("probes"),
             divergence=trace,
             tolerance=tolerance,
             within=max(0.5, 0.02 * d),
             watch=progress,
         )
-        flows.append(found.value.cpu())
+        flows.append(subject.raw_nats(found.value - log_r, cells).cpu())
         errors.append(found.standard_error.cpu())
         evaluations.append(found.evaluations.double().cpu())
         moved, smoothing = max(moved, float(found.error.max())), found.smoothing
         grid = None if levels is None else affine
-        below = elbo(field, affine.encode(clean).double(), ladder, noise=noise("elbo"), grid=grid, continuous=True)
-        bounds.append(below.value.cpu())
+        below = elbo(field, clean, ladder, cond, noise=noise("elbo"), grid=grid, cells=cells, continuous=True)
+        bounds.append(subject.raw_nats(below.value, cells).cpu())
         done += len(some)
         watch(done / len(raw), f"{done} of {len(raw)} examples")
 
-    flow, bound = raw_nats(torch.cat(flows), affine, shape), torch.cat(bounds)
-    bound = raw_nats(bound, affine, shape) if levels is None else bound
+    flow, bound = torch.cat(flows), torch.cat(bounds)
     unit, per_nat = "nats", 1.0
     if levels == 256:
         unit, per_nat = "bits/dim", 1 / (d * math.log(2))
-        flow, bound = bits_per_dim(torch.cat(flows), raw, affine), -bound * per_nat
+        flow, bound = bits_per_dim(flow, raw, affine), -bound * per_nat
+    elif levels is not None:
+        flow = raw_nats(flow, affine, opened.shape)
     guessing = None if levels is None else (8.0 if levels == 256 else -d * math.log(levels))
     by_probes = float(torch.cat(errors).square().sum().sqrt()) / len(raw) * per_nat
     return LikelihoodReport(
         data=part,
         examples=len(raw),
         unit=unit,
-        meaning=_meaning(levels, d),
+        meaning=_meaning(levels, d, subject, told is not None),
         flow=_average(flow),
         probes=None if math.isnan(by_probes) else by_probes,
         elbo=_average(bound),
         guessing=guessing,
         divergence="exact trace" if exact else f"Hutchinson's estimate, {probes} Rademacher probes",
-        smoothing=smoothing * math.exp(float(torch.tensor(affine.scale).log().mean())),
+        smoothing=smoothing * math.exp(subject.log_scale(density=True)),
         evaluations=float(torch.cat(evaluations).mean()),
         elbo_evaluations=rungs,
         tolerance=tolerance,
@@ -224,17 +252,11 @@ def measured(
         seed=seed,
         made_from=opened.made_from,
         written=(),
+        given_class=told is not None,
+        separate=subject.separate,
+        constant=subject.constant,
+        spread=wide,
     )
-
-
-def _refuse_lumps(opened: Run) -> None:
-    """Refuse a table with values that have no density."""
-    lumps = [column["name"] for column in opened.manifest["data"].get("columns") or [] if column["type"] != "number"]
-    if lumps:
-        raise ScorefieldError(
-            f"got a table whose column {lumps[0]!r} takes separate values, which have no density, expected numbers that vary "
-            "continuously: leave such columns out of the training"
-        )
 
 
 def bound_gap(opened: Run, *, n: int, where: torch.device, rungs: int = 50, seed: int = 0) -> Estimate:
@@ -248,17 +270,17 @@ def bound_gap(opened: Run, *, n: int, where: torch.device, rungs: int = 50, seed
         seed: of examples and draws.
 
     Raises:
-        ScorefieldError: a table with values that have no density.
+        ScorefieldError: data that have neither a density nor probabilities.
     """
-    _refuse_lumps(opened)
-    field, affine, bounds = opened.field.to(where), opened.affine, list[Estimate]()
-    ladder = geometric(field.process, rungs).to(where)
-    for name, part in (("train", opened.data.train), ("held-out", opened.data.held_out)):
-        rows = thin(len(part), n, seed)
-        raw = part[rows].to(where)
+    subject, bounds = Subject.of(opened, opened.data, where), list[Estimate]()
+    ladder = geometric(subject.field.process, rungs).to(where)
+    for name in ("train", "held-out"):
+        raw, told, rows = subject.some(name, n, seed)
+        x, cells = subject.encode(raw.to(where))
         noise = Noise(rows, stream=stream_of("gap", name, seed), device=where)
-        grid = None if grey_levels(raw, affine) is None else affine
-        found = elbo(field, affine.encode(raw).double(), ladder, noise=noise, grid=grid, continuous=True)
+        grid = None if grey_levels(raw, opened.affine) is None else opened.affine
+        cond = None if told is None else told.to(where)
+        found = elbo(subject.field, x, ladder, cond, noise=noise, grid=grid, cells=cells, continuous=True)
         bounds.append(_average(found.value.cpu()))
     seen, unseen = bounds
     return Estimate(seen.value - unseen.value, math.hypot(seen.standard_error, unseen.standard_error))
@@ -268,12 +290,21 @@ def _average(values: Tensor) -> Estimate:
     return Estimate(float(values.mean()), float(values.std()) / math.sqrt(len(values)))
 
 
-def _meaning(levels: int | None, d: int) -> str:
-    if levels is None:
-        return f"log-density of a point of {d} coordinates in the data's own unit; nats, since the data are real numbers"
+def _meaning(levels: int | None, d: int, subject: Subject, told: bool) -> str:
+    given = ", given its class" if told else ""
     if levels == 256:
-        return "bits per 8-bit value, of uniformly dequantised data"
-    return f"log-probability of an image of {d} values on {levels} grey levels; nats, since bits/dim is for 8-bit data"
+        return f"bits per 8-bit value{given}, of uniformly dequantised data"
+    if levels is not None:
+        return (
+            f"log-probability of an image of {d} values on {levels} grey levels{given}; nats, since bits/dim is for 8-bit data"
+        )
+    named = ", ".join(subject.separate[:5]) + (f" and {len(subject.separate) - 5} more" if len(subject.separate) > 5 else "")
+    out = f"; left out: {subject.constant} constant coordinate{'s' * (subject.constant > 1)}" if subject.constant else ""
+    if not subject.separate:
+        unit = "in the data's own unit"
+        return f"log-density of a point of {d} coordinates {unit}{given}; nats, since the data are real numbers{out}"
+    rest = " times the density of the rest in the data's own unit" if subject.continuous else ""
+    return f"log of the probability of what takes separate values ({named}){rest}{given}; nats{out}"
 
 
 def likelihood_table(report: LikelihoodReport) -> str:
@@ -281,7 +312,8 @@ def likelihood_table(report: LikelihoodReport) -> str:
     higher = "higher" if report.unit == "nats" else "lower"
     side = "lower" if report.unit == "nats" else "upper"
     probes = "unknown from one probe" if report.probes is None else f"{report.probes:.2g}"
-    kind = "density of smoothed data" if report.guessing is None else f"{side} bound, by dequantisation"
+    bound = report.guessing is not None or report.separate
+    kind = f"{side} bound, by dequantisation" if bound else "density of smoothed data"
     lines = [
         f"# Likelihood of {report.examples} {report.data} examples",
         "",
@@ -294,6 +326,11 @@ def likelihood_table(report: LikelihoodReport) -> str:
     ]
     if report.guessing is not None:
         lines.append(f"| even guessing | {report.guessing:.6g} | |")
+    if report.separate:
+        lines += [
+            "",
+            f"Separate values are spread by noise of {report.spread:.3g} in model space, chosen on training examples.",
+        ]
     lines += [
         "",
         "The two are of two models with one network: the density that the deterministic flow makes, and the chain that adds",

@@ -21,7 +21,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from scorefield import files, pictures, registry
-from scorefield.app.common import NotWritten, choose_sampler, draw, pick_device, picture_of, way_of
+from scorefield.app.common import NotWritten, choose_sampler, draw, pick_device, picture_of, told_of, way_of
 from scorefield.app.common import Watch as DrawWatch
 from scorefield.app.contender import Contender, contender
 from scorefield.app.likelihood import SMALL, bound_gap, measured
@@ -217,9 +217,9 @@ def _diagnosis(run: Run, reference: Reference, where: torch.device) -> Diagnosis
     """Look at the run's score level by level, on all of the training examples that are known."""
     data = reference.data
     known, held_out = (some["data"].reshape(-1, *run.shape).to(where) for some in (reference.known, reference.held_out))
-    told = None
-    if run.classes and data.labels is not None and data.held_out_labels is not None:
-        told = data.labels[reference.known_rows].to(where), data.held_out_labels[reference.held_out_rows].to(where)
+    both = ((data.labels, reference.known_rows), (data.held_out_labels, reference.held_out_rows))
+    seen, unseen = (told_of(run, data, None if labels is None else labels[rows]) for labels, rows in both)
+    told = None if seen is None or unseen is None else (seen.to(where), unseen.to(where))
     rungs = run.config.parametrisation.label  # a network that is told the number of a rung knows no levels between them
     levels = geometric(run.config.process, rungs) if isinstance(rungs, int) else LEVELS
     return diagnose(run.field.to(where), known, held_out, labels=told, levels=levels, examples=EXAMPLES)
@@ -318,14 +318,14 @@ def _marginals(reference: Reference, raw: Tensor) -> tuple[Comparison | None, Co
     if data.kind not in ("vector", "table"):
         return None, None
 
-    def columns(rows: Tensor) -> dict[str, list[Any]]:
+    def columns(rows: Tensor, drawn: bool = False) -> dict[str, list[Any]]:
         if data.columns is not None:
-            return decode(rows, data.columns)
+            return decode(rows, data.columns, exact=not drawn)
         return {f"x{i + 1}": column.tolist() for i, column in enumerate(rows.double().mT[:COLUMNS])}
 
     real = columns(data.held_out[reference.held_out_rows])
     known = data.train[thin(len(data.train), len(raw))]
-    return compare(columns(raw), real), compare(columns(known), real)
+    return compare(columns(raw, drawn=True), real), compare(columns(known), real)
 
 
 def verdict(report: QualityReport) -> tuple[str, ...]:

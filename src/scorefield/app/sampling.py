@@ -60,12 +60,17 @@ class SampleReport:
     note: str | None = None
 
 
-def _acceptance(field: Field, x: Tensor, rates: tuple[float, ...], times: Tensor) -> tuple[tuple[float, float, float], ...]:
-    """Return (sigma/alpha, acceptance, curl) at about ten levels, the curl averaged over 64 samples noised to the level."""
+def _acceptance(
+    field: Field, x: Tensor, told: Tensor | None, rates: tuple[float, ...], times: Tensor
+) -> tuple[tuple[float, float, float], ...]:
+    """Return (sigma/alpha, acceptance, curl) at about ten levels, the curl averaged over 64 samples noised to the level.
+
+    `told`: the class of each sample, with which it was drawn and its score is looked at.
+    """
     process, some, found = field.process, x[:64].to(times.device), []
     for j in sorted({round(k * (len(rates) - 1) / 9) for k in range(10)}):
         noise, t = Noise(range(len(some)), stream=stream_of("curl", j)), times[j].expand(len(some))
-        turned = curl(field, process.perturb(some, t, noise.normal(some.shape[1:])), t, noise).mean()
+        turned = curl(field, process.perturb(some, t, noise.normal(some.shape[1:])), t, noise, cond=told).mean()
         ratio = float(process.sigma(times[j]) / process.alpha(times[j]))
         found.append((ratio, rates[j], float(turned)))
     return tuple(found)
@@ -187,7 +192,7 @@ def sample(
         parquet_of({})  # without pyarrow, say so now
     if label is not None:
         class_of(opened, label)  # refused before anything is drawn
-    chosen, times = choose_sampler(opened, sampler, steps, ladder, device=where, temperature=temperature)
+    chosen, times = choose_sampler(opened, sampler, steps, ladder, device=where, temperature=temperature, label=label)
     film = (
         _Film(opened, field_of(opened, where, temperature), min(n, {"image": 64, "signal": 16}.get(opened.kind, 2000)))
         if gif
@@ -236,7 +241,8 @@ def sample(
     if film:
         files.write(film_path, film.gif())
         written.append(film_path)
-    accepted = _acceptance(field_of(opened, None, temperature), x, rates, times.cpu()) if rates else ()
+    told = labels_of(opened, range(min(n, 64)), seed=seed, label=label)
+    accepted = _acceptance(field_of(opened, None, temperature), x, told, rates, times.cpu()) if rates else ()
     tuned, holds = tuned_of(opened) if (sampler, steps, ladder) == (None, None, None) else (None, True)
     stale = "it was tuned for other weights than it has now, so its recipe's own sampler drew: scorefield tune again"
     note = None if tuned is None or holds else stale

@@ -17,7 +17,7 @@ from scorefield import files, registry
 from scorefield.app.common import pick_device
 from scorefield.app.looks import curve, preview
 from scorefield.config import RunConfig, data_config, of_plain, override, plain
-from scorefield.data import Dataset, open_data, place_of
+from scorefield.data import Dataset, open_again, open_data, place_of
 from scorefield.data.base import Problem
 from scorefield.data.doctor import examine
 from scorefield.errors import NotFinite, ScorefieldError
@@ -184,7 +184,7 @@ def _follow(source: Any, said: dict[str, Any], begun: _Begun | None) -> _Begun:
     if begun is not None:
         return begun
     config = of_plain(said["config"])
-    data = open_data(source, config.data)
+    data = open_again(source, config.data, said["manifest"]["data"].get("columns"))
     if data.fingerprint != said["print"]:
         raise ScorefieldError(
             f"got data from {_source_of(source)!r} that differ from those of the first process, expected the same everywhere: "
@@ -280,7 +280,7 @@ def _refuse_another(asked: _Asked, folder: Path) -> None:
     old = open_run(folder)
     config, data, *_ = _anew(asked)
     named = _source_of(asked.source) == old.config.source  # another spelling, or another place, of the same data is as good
-    same = named or data.fingerprint == old.manifest["data"]["fingerprint"]
+    same = named or data.is_what_made(old.manifest["data"]["fingerprint"])
     if old.manifest["progress"]["finished"] or not same or replace(config, source=old.config.source) != old.config:
         raise ScorefieldError(
             f"got --out {folder}, which holds a run already, expected a new folder: choose another, or add --resume"
@@ -304,8 +304,8 @@ def _go_on(folder: Path, asked: _Asked) -> tuple[RunConfig, Dataset, dict[str, A
             raise ScorefieldError(
                 f"got another {part} for the run {folder}, expected its own, {own}: start a new run to change it"
             )
-    data = open_data(asked.source, config.data)
-    if data.fingerprint != old.manifest["data"]["fingerprint"]:
+    data = open_again(asked.source, config.data, old.manifest["data"].get("columns"))
+    if not data.is_what_made(old.manifest["data"]["fingerprint"]):
         raise ScorefieldError(
             f"got data from {_source_of(asked.source)!r} that differ from those the run {folder} was trained on, expected the "
             "same: restore them or start a new run"

@@ -8,6 +8,8 @@ What an array means is read off its type and shape, never guessed from its value
 
 `data.kind` says it instead: "signal" reads (n, length) and (n, channels, length) as they are, "vector" lays any shape out flat.
 8-bit images range over 0..255. Float images must lie in [0, 1], [-1, 1] or [0, 255], the first that fits. Nothing is unpickled.
+Vectors are float32, or stay float64 where float32 would lose more than 1% of a column's spread. An array with named fields is
+a table.
 
 A large array stays in its file: 8-bit images and float32 numbers are mapped as they lie, anything else is converted piece by
 piece into a store, and every check walks through pieces, so that the memory taken does not grow with the file.
@@ -17,7 +19,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,13 +29,16 @@ from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scorefield.data.base import NUMBERS, Affine, DataConfig, Dataset, Kind, Problem, Rows, build, release
+from scorefield.data import tables
+from scorefield.data.base import NUMBERS, Affine, DataConfig, Dataset, Kind, Problem, Rows, build, release, shown
 from scorefield.data.images import fitted
 from scorefield.data.store import AS_TENSOR, IN_MEMORY, Store
 from scorefield.errors import NotFinite, ScorefieldError
 
 Array = NDArray[Any]
-KEYS = ("images", "x", "X", "data", "train")
+KEYS = ("images", "image", "x", "X", "data", "train")
+LABELS = ("labels", "label", "y", "Y", "targets", "target")
+LARGEST = 3.4e38  # of a float32; its very end, 3.4028e38, stands for no data where maps are made
 MOST_BYTES = 8 * 2**30
 RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0))
 LONG = 4  # times the other side: what is longer is no picture
@@ -43,7 +48,8 @@ def read(file: str, config: DataConfig) -> Dataset:
     """Read vectors, images or signals from a .npy or .npz file.
 
     Args:
-        file: path of the file; a .npz may hold integer `labels` (or `y`) and names, `classes`.
+        file: path of the file; a .npz may hold `labels` (or label, y, targets, target: whole numbers, texts or one-hot rows)
+            and their names, `classes`.
         config: how it is read.
 
     Returns:
@@ -55,13 +61,14 @@ def read(file: str, config: DataConfig) -> Dataset:
     """
     name = os.path.basename(file)
     try:
-        array, targets, titles = _load(file, name)
+        notes = list[str]()
+        array, targets, titles = _load(file, name, notes)
     except ScorefieldError:
         raise
     except Exception as cause:  # numpy, zipfile and zlib raise anything on broken files
         expected = "expected a whole .npy or .npz file of plain numbers, without Python objects: save it again with numpy.save"
         raise ScorefieldError(f"got {name!r}, which cannot be read ({cause}), {expected}") from cause
-    return of_array(array, name, config, targets=targets, titles=titles)
+    return of_array(array, name, config, targets=targets, titles=titles, notes=notes)
 
 
 def of_array(
@@ -71,6 +78,8 @@ def of_array(
     *,
     targets: Array | None = None,
     titles: Array | None = None,
+    titles_optional: bool = False,
+    notes: Sequence[str] = (),
     problems: tuple[Problem, ...] = (),
 ) -> Dataset:
     """Read vectors, images or signals from an array.
@@ -79,15 +88,19 @@ def of_array(
         array: the examples, first axis n; one that is mapped from a file may be larger than the memory.
         name: what messages call it.
         config: how it is read.
-        targets: labels `(n,)` or `(n, 1)`, whole numbers or texts, or None.
+        targets: labels `(n,)` or `(n, 1)`, whole numbers, texts or bytes, or one-hot rows `(n, classes)`, or None.
         titles: names of labels that count from 0, or None.
-        problems: what was found before.
+        titles_optional: whether names that do not fit are no surprise.
+        notes, problems: what was found before.
 
     Raises:
         ScorefieldError: as `read`.
     """
-    notes: list[str] = []
+    if array.dtype.names is not None:
+        return tables.of_columns({field: array[field] for field in array.dtype.names}, config, name=name)
+    notes = list(notes)
     kind = _kind(array, name, config.kind)
+    titles = titles if not titles_optional or _are_titles(targets, titles) else None
     labels, classes = _labels(targets, titles, len(array), notes)
     affine: Callable[[Tensor | Rows], Affine]
     if kind == "image":
@@ -119,8 +132,8 @@ def _kind(array: Array, name: str, asked: str) -> Kind:
     return "signal" if long else "image"
 
 
-def _load(file: str, name: str) -> tuple[Array, Array | None, Array | None]:
-    """Return the data, and the labels and class names if there are any."""
+def _load(file: str, name: str, notes: list[str]) -> tuple[Array, Array | None, Array | None]:
+    """Return the data, and the labels and class names if there are any; a note says what may have been meant as labels."""
     loaded = np.load(file, mmap_mode="r", allow_pickle=False)
     if not isinstance(loaded, NpzFile):
         return loaded, None, None
@@ -129,9 +142,21 @@ def _load(file: str, name: str) -> tuple[Array, Array | None, Array | None]:
         if size > MOST_BYTES:
             raise ScorefieldError(f"got {size / 2**30:.0f} GiB in {name!r}, expected at most 8 GiB unpacked: use a .npy file")
         key = next((key for key in KEYS if key in loaded.files), None) or _only(loaded, name)
-        label = next((key for key in ("labels", "y") if key in loaded.files), None)
+        label = next((other for other in LABELS if other in loaded.files and other != key), None)
         titles = loaded["classes"] if "classes" in loaded.files else None
-        return _unpack(loaded, key), loaded[label] if label else None, titles
+        array = _unpack(loaded, key)
+        others = [other for other in loaded.files if other not in (key, label, "classes")]
+        if len(array) and (meant := [other for other in others if _like_labels(loaded, other, len(array))]):
+            why = f"{label!r} holds the labels" if label else f"call it {LABELS[0]!r} if it holds labels"
+            notes.append(f"Left out of {name!r}: {', '.join(map(repr, meant))}, {len(array)} whole numbers or texts; {why}.")
+        return array, loaded[label] if label else None, titles
+
+
+def _like_labels(loaded: NpzFile, key: str, n: int) -> bool:
+    """Whether an array of an archive has the shape and type of labels of n examples."""
+    stream, shape, _, dtype = _open(loaded, key)
+    stream.close()
+    return shape in ((n,), (n, 1)) and dtype.kind in "iubUS"
 
 
 def _open(loaded: NpzFile, key: str) -> tuple[Any, tuple[int, ...], bool, np.dtype[Any]]:
@@ -185,19 +210,49 @@ def _labels(
     """Return labels 0, 1, 2... and a name for each, or say in a note why there are none."""
     if targets is None:
         return None, ()
+    given, names = targets, None
+    if targets.ndim == 2 and targets.shape[1] > 1 and is_one_hot(targets):
+        targets, names = targets.argmax(axis=1), [str(i) for i in range(targets.shape[1])]
+    if targets.dtype.kind == "S":
+        targets = np.char.decode(targets, "utf-8", "backslashreplace")
     whole = targets.dtype.kind in "iubU"
     if targets.dtype.kind == "f":
         whole = bool((np.isfinite(targets) & (np.trunc(targets) == targets)).all())
     if targets.shape not in ((n,), (n, 1)) or not whole:
-        notes.append(f"Labels of shape {targets.shape} and type {targets.dtype} were left out: they are not {n} whole numbers.")
+        wanted = f"{n} whole numbers, texts or one-hot rows"
+        notes.append(f"Labels of shape {given.shape} and type {given.dtype} were left out: they are not {wanted}.")
         return None, ()
     targets = targets.reshape(-1).astype(np.int64 if targets.dtype.kind in "fb" else targets.dtype)
     values, places = np.unique(targets, return_inverse=True)
     if titles is not None:
-        if titles.ndim == 1 and targets.dtype.kind != "U" and 0 <= values[0] and values[-1] < len(titles):
+        if titles.dtype.kind == "S":
+            titles = np.char.decode(titles, "utf-8", "backslashreplace")
+        if _are_titles(targets, titles):
             return torch.from_numpy(targets.astype(np.int64)), tuple(str(title) for title in titles)
         notes.append("The class names were left out: the labels do not count them from 0.")
+    if names is not None:
+        return torch.from_numpy(targets), tuple(names)
     return torch.from_numpy(places.astype(np.int64)), tuple(str(value) for value in values)
+
+
+def _are_titles(targets: Array | None, titles: Array | None) -> bool:
+    """Whether labels count these names from 0."""
+    if targets is None or titles is None or titles.ndim != 1 or targets.size == 0 or targets.dtype.kind not in "iubf":
+        return False
+    if targets.ndim == 2 and targets.shape[1] > 1:
+        return bool(len(titles) == targets.shape[1])
+    return bool(targets.min() >= 0 and targets.max() < len(titles))
+
+
+def is_one_hot(rows: Array) -> bool:
+    """Whether each of some rows `(n, k)` is 1 in one place and 0 in all others.
+
+    >>> is_one_hot(np.eye(3)), is_one_hot(np.ones((2, 2)))
+    (True, False)
+    """
+    if rows.dtype.kind not in "fiub" or rows.shape[1] < 2:
+        return False
+    return bool(((rows == 0) | (rows == 1)).all() and (rows.astype(bool).sum(axis=1) == 1).all())
 
 
 def _walk(array: Array) -> Iterator[tuple[int, Array]]:
@@ -215,14 +270,14 @@ def _range(array: Array, name: str) -> tuple[float, float]:
         if piece.dtype.kind == "f":
             with np.errstate(over="ignore"):
                 piece = piece.astype(np.float32)
-            if (bad := ~np.isfinite(piece)).any():
+            if (bad := ~(np.abs(piece) <= LARGEST)).any():
                 row, *others = (int(i) for i in np.unravel_index(bad.argmax(), bad.shape))
                 count, place = count + int(bad.sum()), place or [first + row, *others]
                 continue
         least, most = min(least, float(piece.min())), max(most, float(piece.max()))
     if count:
         found = f"got {count} NaN, infinite or too large values in {name!r}, the first at {place}"
-        raise NotFinite(f"{found}, expected finite float32 numbers: remove or fill them")
+        raise NotFinite(f"{found}, expected finite numbers of at most {LARGEST:g}: remove, fill or rescale them")
     return least, most
 
 
@@ -240,24 +295,30 @@ def _taken(array: Array, turn: Callable[[Array], Array], dtype: type[np.generic]
 
 
 def _vectors(array: Array, name: str, notes: list[str]) -> Tensor | Array:
-    """Return vectors as float32, with a note on constant columns and on those that float32 is too coarse for."""
+    """Return vectors as float32, or as float64 where that is too coarse, with a note on constant columns and on those."""
+    narrow = array.dtype.kind == "f" and array.dtype.itemsize <= 4
     _range(array, name)
-    start = array[0].reshape(-1).astype(np.float64)
-    low, high = start.copy(), start.copy()
-    total, squares, coarse = (np.zeros_like(start) for _ in range(3))
+    low = high = array[0].reshape(-1).astype(np.float64)
+    coarse = np.zeros_like(low)
     for _, piece in _walk(array):
         exact = piece.reshape(len(piece), -1).astype(np.float64)
         low, high = np.minimum(low, exact.min(axis=0)), np.maximum(high, exact.max(axis=0))
-        coarse = np.maximum(coarse, np.abs(exact.astype(np.float32) - exact).max(axis=0))
-        exact -= start  # the variance of differences loses no digits to a far mean
-        total, squares = total + exact.sum(axis=0), squares + np.square(exact).sum(axis=0)
-    spread = np.sqrt(np.maximum(squares / len(array) - np.square(total / len(array)), 0))
+        if not narrow:
+            with np.errstate(over="ignore"):
+                coarse = np.maximum(coarse, np.abs(exact.astype(np.float32) - exact).max(axis=0))
     if (constant := low == high).any():
         notes.append(f"Constant columns, which keep scale 1: {np.flatnonzero(constant).tolist()}.")
-    if (rounded := ~constant & (coarse > 0.01 * spread)).any():
-        columns = np.flatnonzero(rounded).tolist()
-        notes.append(f"float32 rounds these columns by over 1% of their spread: {columns}; subtract their mean first.")
-    return _taken(array, lambda piece: piece.reshape(len(piece), -1), np.float32)
+    suspect = np.flatnonzero(~constant & (coarse > 0.01 / math.sqrt(len(array)) * (high / 2 - low / 2)))
+    spread = np.array(Affine.standard(_columns(array, suspect)).scale) if len(suspect) else np.zeros(0)
+    if len(fine := suspect[coarse[suspect] > 0.01 * spread]):
+        notes.append(f"Kept as float64: float32 would round these columns by over 1% of their spread: {fine.tolist()}.")
+    return _taken(array, lambda piece: piece.reshape(len(piece), -1), np.float64 if len(fine) else np.float32)
+
+
+def _columns(array: Array, which: NDArray[np.int64]) -> Tensor:
+    """Return some columns of vectors, float64, of at most some thousand rows at even distances."""
+    rows = np.arange(min(len(array), 4096)) * len(array) // min(len(array), 4096)
+    return torch.from_numpy(array[rows].reshape(len(rows), -1)[:, which].astype(np.float64))
 
 
 def _signals(array: Array, name: str, asked: str) -> Tensor | Array:
@@ -279,7 +340,9 @@ def _images(array: Array, name: str, config: DataConfig, notes: list[str]) -> tu
         fit = [(low, high) for low, high in RANGES if low <= least and most <= high]
         if not fit or (fit[0][1] == 255 and most < 2):  # a hair above 1 is a rounding, not a picture of 255 greys
             expected = "expected images in [0, 1], [-1, 1] or [0, 255]: rescale them"
-            raise ScorefieldError(f"got values from {least:.6g} to {most:.6g} in {name!r}, {expected}, or set data.kind=signal")
+            raise ScorefieldError(
+                f"got values from {shown(least)} to {shown(most)} in {name!r}, {expected}, or set data.kind=signal"
+            )
         low, high = fit[0]
     elif least < 0 or most > 255:
         found = f"got values from {least:.0f} to {most:.0f} in {name!r}"

@@ -1,43 +1,41 @@
-"""Data sets: raw values as they came, a split that never moves, and the affine map between raw values and model space.
-
-Models see standardised numbers, people see theirs. The map between the two is affine and known, so nothing is lost:
-
-    encode(raw) = (raw - shift)/scale          decode(x) = x·scale + shift, clipped to the legal range
-
-Images map their legal range to [-1, 1]. Vectors map to mean 0 and variance 1, measured on the training rows alone. A density
-changes by the constant |det| = prod(scale) under this map, which is what likelihoods need to report nats of the raw data.
+"""Data sets: raw values as they came, and a split that never moves.
 
 The split walks through the rows sorted by label, and by a random number within a label, and holds out rows at even distances.
 Each label is then held out in proportion to within one row, without a loop over labels; a row's number is a pure function of
-the seed and its index.
+the seed and its index. A label of which no row would be left to train on keeps one.
 """
 
 from __future__ import annotations
 
 import hashlib
-import mmap
-from collections.abc import Callable, Iterator, Sequence
+import json
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass as plain
-from dataclasses import field
+from dataclasses import field, replace
+from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field as Bound
-from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from scorefield.data.affine import Affine
+from scorefield.data.rows import NUMBERS, Rows, pieces, release
 from scorefield.errors import ScorefieldError
 from scorefield.randomness import Noise, stream_of
 
+__all__ = [
+    "LEAST", "NUMBERS", "PIECE", "Affine", "DataConfig", "Dataset", "Kind", "Problem", "Rows", "Unused", "build", "pieces",
+    "release", "shown", "split",
+]  # fmt: skip
 Kind = Literal["image", "signal", "vector", "table"]
-NUMBERS = 2**22  # of all examples at a time, wherever all of them are walked through
 PIECE = 4096  # examples at a time, wherever all of them are walked through
 LEAST = 8  # fewer examples than this are a mistake, not a data set
-Finite = Annotated[float, Bound(allow_inf_nan=False)]
-Positive = Annotated[float, Bound(gt=0, allow_inf_nan=False)]
+POINTS = 20000  # of a toy, when nobody says otherwise
 
 
 @dataclass(frozen=True)
@@ -60,95 +58,8 @@ class DataConfig:
     flip: bool = False
     kind: Literal["auto", "image", "signal", "vector"] = "auto"
     held_out: Annotated[float, Bound(gt=0, lt=1)] | None = None
-    examples: Annotated[int, Bound(ge=LEAST)] = 20000
+    examples: Annotated[int, Bound(ge=LEAST)] = POINTS
     seed: Annotated[int, Bound(ge=0, lt=2**63)] = 0
-
-
-@dataclass(frozen=True)
-class Affine:
-    """The map between raw values and model space.
-
-    Attributes:
-        shift: what is subtracted: one number for all coordinates, or one per column of a vector.
-        scale: what it is then divided by, likewise.
-        per_channel: whether there is one number per channel of a signal `(..., channels, length)` instead.
-        low: smallest legal raw value (images), None for vectors.
-        high: largest legal raw value (images), None for vectors.
-
-    >>> pixels = Affine.between(0.0, 255.0)
-    >>> pixels.encode(torch.tensor([0, 255], dtype=torch.uint8))
-    tensor([-1.,  1.])
-    >>> pixels.decode(torch.tensor([0.0, 1.5]))
-    tensor([127.5000, 255.0000], dtype=torch.float64)
-    """
-
-    shift: Annotated[tuple[Finite, ...], Bound(min_length=1)]
-    scale: Annotated[tuple[Positive, ...], Bound(min_length=1)]
-    low: Finite | None = None
-    high: Finite | None = None
-    per_channel: bool = False
-
-    @model_validator(mode="after")
-    def _check(self) -> Affine:
-        neither = self.low is None and self.high is None
-        if not neither and (self.low is None or self.high is None or self.low >= self.high):
-            raise ScorefieldError(f"got low {self.low} and high {self.high}, expected low < high: give both or neither")
-        return self
-
-    @classmethod
-    def between(cls, low: float, high: float) -> Affine:
-        """Return the map of the legal range [low, high] to [-1, 1]."""
-        return cls(shift=((low + high) / 2,), scale=((high - low) / 2,), low=low, high=high)
-
-    @classmethod
-    def standard(cls, rows: Tensor | Rows, *, common: bool = False, per_channel: bool = False) -> Affine:
-        """Return the map of these rows to mean 0 and variance 1.
-
-        Args:
-            rows: raw vectors `(n, d)`, or signals `(n, channels, length)`.
-            common: use one scale for all columns (the root mean variance), which keeps angles and shapes.
-            per_channel: signals: one mean and one scale for all times of a channel.
-
-        Returns:
-            The map; a constant column gets scale 1.
-        """
-        axes = (0, 2) if per_channel else (0,)
-        count, mean, squares = 0, torch.zeros(rows.shape[1], dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
-        for piece in pieces(rows):  # joined as by Chan, Golub, LeVeque (1979): exactly 0 squares when constant
-            x = piece.double()
-            more, step = x.numel() // x.shape[1], x.mean(dim=axes) - mean
-            squares = squares + x.var(dim=axes, correction=0) * more + step.square() * (count * more / (count + more))
-            count, mean = count + more, mean + step * (more / (count + more))
-        variance = squares / count
-        variance = variance.mean(dim=0, keepdim=True) if common else variance
-        scale = torch.where(variance > 0, variance.sqrt(), 1.0)
-        return cls(shift=tuple(mean.tolist()), scale=tuple(scale.tolist()), per_channel=per_channel)
-
-    def _numbers(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return shift and scale with the axes that they need beside x."""
-        shift, scale = (torch.tensor(v, dtype=torch.float64, device=x.device) for v in (self.shift, self.scale))
-        return (shift.unsqueeze(-1), scale.unsqueeze(-1)) if self.per_channel else (shift, scale)
-
-    def encode(self, raw: Tensor) -> Tensor:
-        """Return raw values `(..., d)`, signals or images in model space, float32."""
-        shift, scale = self._numbers(raw)
-        return ((raw - shift) / scale).float()
-
-    def decode(self, x: Tensor) -> Tensor:
-        """Return model values as raw values, float64, clipped to the legal range when there is one."""
-        shift, scale = self._numbers(x)
-        raw = x * scale + shift
-        return raw if self.low is None else raw.clamp(self.low, self.high)
-
-    def visible(self, raw: Tensor) -> Tensor:
-        """Return raw values of images on the scale from black, 0, to white, 1.
-
-        Raises:
-            ScorefieldError: values without a legal range, which are no images.
-        """
-        if self.low is None or self.high is None:
-            raise ScorefieldError("got values without a legal range, expected those of images: plot them instead")
-        return (raw - self.low) / (self.high - self.low)
 
 
 @plain(frozen=True)
@@ -166,52 +77,13 @@ class Problem:
     used: bool = False
 
 
-def release(array: NDArray[Any]) -> None:
-    """Let go of the pages that were read of a mapped file, which would count as this process's memory otherwise."""
-    owner: Any = array
-    while isinstance(owner, np.ndarray):
-        owner = owner.base
-    if isinstance(owner, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        owner.madvise(mmap.MADV_DONTNEED)  # the map is shared: what was written stays, in the file
+def shown(value: float) -> str:
+    """Return a person's own number as a person writes it: whole ones, such as codes, with all their digits.
 
-
-def pieces(rows: Tensor | Rows) -> Iterator[Tensor]:
-    """Return rows `(n, *shape)` in order, some millions of numbers at a time."""
-    step = max(1, NUMBERS // max(1, rows.shape[1:].numel()))
-    for first in range(0, len(rows), step):
-        yield rows[first : first + step]
-
-
-class Rows:
-    """Some rows of an array that stays where it is, in memory or mapped from a disk: indexing copies what was asked for.
-
-    It answers to what training needs of a tensor: `len`, `[rows]`, `[first:last]`, `shape`, `dtype`, `numel`.
-
-    >>> Rows(np.arange(10.0).reshape(5, 2), torch.tensor([1, 3]))[torch.tensor([1])]
-    tensor([[6., 7.]], dtype=torch.float64)
+    >>> shown(1234567.0), shown(1234567.8), shown(-1.5e-07), shown(1 / 3)
+    ('1234567', '1234567.8', '-1.5e-07', '0.3333333333')
     """
-
-    def __init__(self, array: NDArray[Any], rows: Tensor) -> None:
-        """Hold them: an array `(n, *shape)` and int64 row numbers `(m,)`."""
-        self.array, self.rows = array, rows
-        self.shape = torch.Size((len(rows), *array.shape[1:]))
-        self.dtype = torch.from_numpy(np.zeros(0, array.dtype)).dtype
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, which: Tensor | slice) -> Tensor:
-        found = torch.from_numpy(np.array(self.array[self.rows[which].numpy()], order="C"))
-        release(self.array)
-        return found
-
-    def is_floating_point(self) -> bool:
-        """Whether the values are floats."""
-        return self.dtype.is_floating_point
-
-    def numel(self) -> int:
-        """How many numbers there are."""
-        return self.shape.numel()
+    return str(int(value)) if math.isfinite(value) and value == int(value) and abs(value) < 1e16 else f"{value:.10g}"
 
 
 @plain(frozen=True, eq=False)
@@ -228,7 +100,7 @@ class Dataset:
         held_out_labels: int64 `(m,)`, or None.
         classes: a name per label; empty without labels.
         affine: the map between raw values and model space.
-        fingerprint: sha256 over shapes, types and bytes of both parts, and the labels.
+        coordinates_print: sha256 over shapes, types and bytes of both parts, and the labels; every byte counts.
         notes: sentences about what was found in the source.
         problems: what in the source was left out, or should be looked at.
         names: of the examples, the training part first, where they have any (files).
@@ -243,7 +115,7 @@ class Dataset:
     held_out_labels: Tensor | None = field(repr=False)
     classes: tuple[str, ...]
     affine: Affine
-    fingerprint: str
+    coordinates_print: str
     notes: tuple[str, ...]
     problems: tuple[Problem, ...] = ()
     columns: list[dict[str, Any]] | None = None
@@ -254,13 +126,30 @@ class Dataset:
         """Shape of one example."""
         return tuple(self.train.shape[1:])
 
+    @cached_property
+    def fingerprint(self) -> str:
+        """What two data sets share only if they are the same: `coordinates_print`, and sha256 of what they mean besides.
+
+        Where the data came from, a path, a time or a kind of file, is no part of it.
+        """
+        if not self.classes and not self.columns:
+            return self.coordinates_print
+        said = ("name", "type", "values", "constant", "utc")
+        columns = [{key: column[key] for key in said if key in column} for column in self.columns or ()]
+        meaning = json.dumps([self.coordinates_print, self.classes, columns], sort_keys=True)
+        return hashlib.sha256(meaning.encode()).hexdigest()
+
+    def is_what_made(self, fingerprint: str) -> bool:
+        """Whether a fingerprint is that of these data; runs of 0.4 hold `coordinates_print` as theirs."""
+        return fingerprint in (self.fingerprint, self.coordinates_print)
+
     def x0(self, rows: Tensor | slice) -> Tensor:
         """Return training rows in model space, float32."""
         return self.affine.encode(self.train[rows])
 
 
 def split(n: int, fraction: float, labels: Tensor | None, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Divide n rows into training and held-out ones, each label in proportion to within one row.
+    """Divide n rows into training and held-out ones, each label in proportion to within one row, none of it held out whole.
 
     Args:
         n: number of rows, at least 2.
@@ -287,7 +176,22 @@ def split(n: int, fraction: float, labels: Tensor | None, seed: int = 0) -> tupl
     count = min(max(round(n * fraction), 1), n - 1)
     step = torch.arange(n + 1) * count // n  # rises by one `count` times, at even distances
     held = step[1:] > step[:-1]
+    if labels is not None:
+        held = _one_of_each(labels[order], held)
     return order[~held].sort().values, order[held].sort().values
+
+
+def _one_of_each(labels: Tensor, held: Tensor) -> Tensor:
+    """Return which rows, sorted by label, are held out once every label has kept a row; at least one is held out still."""
+    values, places, sizes = torch.unique_consecutive(labels, return_inverse=True, return_counts=True)
+    kept = torch.zeros(len(values), dtype=torch.long).scatter_add_(0, places, (~held).long())
+    first = sizes.cumsum(0) - sizes
+    spared = held.clone()
+    spared[first[kept == 0]] = False
+    if not bool(spared.any()):
+        most = int(sizes.argmax())
+        spared[first[most] + sizes[most] - 1] = True  # of labels of one row each, one has none left
+    return spared
 
 
 def build(
@@ -304,6 +208,7 @@ def build(
     columns: list[dict[str, Any]] | None = None,
     names: Sequence[str] = (),
     held_out: float = 0.1,
+    generated: bool = False,
 ) -> Dataset:
     """Split raw examples into a `Dataset`: what every source ends with.
 
@@ -320,13 +225,17 @@ def build(
         columns: of a table.
         names: of the examples, if they have any.
         held_out: the source's own held-out fraction, used when the configuration leaves it open.
+        generated: whether the configuration says how many examples there are.
 
     Returns:
         The data set.
 
     Raises:
-        ScorefieldError: fewer than 8 examples.
+        ScorefieldError: fewer than 8 examples, or a configuration that asks for what the kind does not have.
     """
+    _refuse_unused(name, kind, config)
+    if config.examples != POINTS and not generated:
+        notes = (*notes, f"data.examples = {config.examples:,} was passed over: only toys draw as many points as that.")
     if len(raw) < LEAST:
         raise ScorefieldError(f"got {len(raw)} examples in {name!r}, expected at least {LEAST}: add more data")
     rows, held = split(len(raw), config.held_out or held_out, labels, config.seed)
@@ -342,3 +251,27 @@ def build(
     called = tuple(names[i] for part in (rows, held) for i in part.tolist()) if names else ()
     found = (notes, problems, columns, called)
     return Dataset(name, kind, train, unseen, known, hidden, classes, affine(train), digest.hexdigest(), *found)
+
+
+class Unused(ScorefieldError):
+    """A setting that the data have no use for."""
+
+    def __init__(self, message: str, setting: str) -> None:
+        """Say it, and remember which setting it is."""
+        super().__init__(message)
+        self.setting = setting
+
+    def without(self, config: DataConfig) -> DataConfig:
+        """Return a configuration without the setting."""
+        return replace(config, **{self.setting: getattr(DataConfig(), self.setting)})
+
+
+def _refuse_unused(name: str, kind: Kind, config: DataConfig) -> None:
+    """Refuse what would be passed over without a word: settings of images for other data, a kind that the source has not."""
+    what = f"the {kind}{'' if kind == 'table' else 's'} {name!r}"
+    images = {"size": config.size is not None, "fit": config.fit != "crop", "flip": config.flip}
+    if kind != "image" and (asked := [key for key, wanted in images.items() if wanted]):
+        raise Unused(f"got data.{asked[0]} for {what}, expected it for images only: leave it out", asked[0])
+    if config.kind not in ("auto", kind):
+        expected = f"expected auto, or an array of {config.kind}s"
+        raise Unused(f"got data.kind={config.kind} for {what}, {expected}: leave it out", "kind")

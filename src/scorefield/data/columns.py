@@ -1,12 +1,19 @@
 """Columns of a table as coordinates of a vector, and back.
 
-    number, integer, date, datetime    one coordinate: the value (days or seconds since 1970)
+    number, integer, date, datetime    one coordinate: the value (days or seconds since 1970); with atoms, one more for each
+                                       of these and for "none of them", as of a category
     boolean                            one coordinate: 0 or 1
     category                           a coordinate for each text, 1 for the row's own; "missing" counts as one of the texts
     constant                           no coordinate: there is nothing to learn, and it is given back as it is
 
 A number that is missing is put at the mean of its column, where it says nothing, and one more coordinate, 0 or 1, says that it
 is missing. So nothing is lost: `decode` of coordinates gives back the very columns that made them.
+
+An atom, a value that holds a share of its own (`natures.py`), is a text of a category beside the numbers: its rows stand at the
+mean of the others, and say which atom they are; "missing" is one more of them then. What is drawn comes back in the nature of
+the column: an atom exactly, everything else on its grid or its levels and inside the range of the training rows. What a draw
+has beyond an end of the range is folded back from it, as an estimate of a density near a wall must be: noise that leaks through
+a wall then leaves no heap at it.
 
 Integers stay where they are, without dequantisation. Spread evenly over its bin, an integer has a density, which a likelihood
 needs; a sampler needs the contrary: with all mass at the centre of a bin, errors of up to half a unit are rounded away, with
@@ -38,12 +45,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scorefield.data.base import Affine, Problem, Rows
+from scorefield.data.natures import mean_and_spread, nature_of
 
 Table = dict[str, list[Any]]
 Column = dict[str, Any]
 Type = Literal["number", "integer", "boolean", "date", "datetime", "category"]
 MOST_TEXTS = 100
 FAR = 20  # standard deviations, beyond which a value is odd
+FINE = 0.01  # standard deviations: the step of a grid below which it has a density, seen through the least noise of a training
 RARE = 0.1  # the smallest scale of a yes-or-no coordinate: that of 1 in 100
 EPOCH = datetime(1970, 1, 1)
 
@@ -115,16 +124,36 @@ def describe(series: Series, train: NDArray[np.int64]) -> tuple[Column | None, l
         return None, [Problem(where, "no values in the training part")]
     if series.type == "integer" and not missing.any() and (np.diff(series.values) == 1).all() and len(known) > 2:
         return None, [Problem(where, "counts the rows")]
-    mean, std = float(seen.mean()), float(seen.std())
-    column |= {"low": float(seen.min()), "high": float(seen.max()), "fill": mean}
-    if series.type == "number" and std > 0:
-        column["digits"] = 6 - math.floor(math.log10(std))
+    column, seen = column | _nature(series.type, seen, column), _rest(seen, column)
     problems = []
-    if series.type in ("number", "integer") and std > 0 and (reach := float(np.abs(seen - mean).max()) / std) > FAR:
+    mean, std = mean_and_spread(seen)
+    if series.type in ("number", "integer") and std > 0 and (reach := float(np.abs(seen / std - mean / std).max())) > FAR:
         problems.append(
             Problem(where, f"reaches {reach:.0f} standard deviations: its logarithm may be easier to learn", used=True)
         )
     return column, problems
+
+
+def _nature(type_: Type, seen: NDArray[np.float64], column: Column) -> Column:
+    """Return what is known of the numbers of a column's training rows, as JSON values.
+
+    `continuous` says whether those that are there have a density; with `missing`, a share of the rows has none of them.
+    """
+    if type_ == "boolean":
+        return {"low": float(seen.min()), "high": float(seen.max()), "fill": mean_and_spread(seen)[0], "continuous": False}
+    found = nature_of(seen, whole=type_ in ("integer", "date") or column.get("whole", False))
+    rest = seen[~np.isin(seen, found.atoms)]
+    mean, std = mean_and_spread(rest)
+    known: Column = {"low": float(rest.min()), "high": float(rest.max()), "fill": mean}
+    known["continuous"] = not found.atoms and not found.levels and found.step <= FINE * std and std > 0
+    if type_ == "number" and std > 0:
+        known["digits"] = found.digits
+    parts = {"atoms": list(found.atoms), "levels": list(found.levels), "step": found.step}
+    return known | {name: value for name, value in parts.items() if value}
+
+
+def _rest(values: NDArray[np.float64], column: Column) -> NDArray[np.float64]:
+    return values[~np.isin(values, column.get("atoms", []))]
 
 
 def _constant(column: Column, value: Any, where: str) -> tuple[Column, list[Problem]]:
@@ -146,7 +175,7 @@ def _category(series: Series, column: Column, where: str, train: NDArray[np.int6
         return None, [Problem(where, cause)]
     if len(count) == 1:
         return _constant(column, texts[0], where)
-    column["values"] = texts + [None] * column["missing"]
+    column |= {"values": texts + [None] * column["missing"], "continuous": False}
     unseen = set(count) - set(series.values[train].tolist())
     named = sorted("a missing value" if text is None else repr(text) for text in unseen)
     return column, [Problem(where, f"{', '.join(named)} is in held-out rows only", used=True)] if named else []
@@ -156,7 +185,34 @@ def width(column: Column) -> int:
     """Return the number of a column's coordinates."""
     if "constant" in column:
         return 0
-    return len(column["values"]) if column["type"] == "category" else 1 + column["missing"]
+    if column["type"] == "category":
+        return len(column["values"])
+    return 1 + len(_kinds(column)) if "atoms" in column else 1 + column["missing"]
+
+
+def _kinds(column: Column) -> list[float | None]:
+    """Return what a row of a column with atoms may be: NaN for a number of the rest, an atom, or None where one is missing."""
+    return [math.nan, *column["atoms"], *[None] * column["missing"]]
+
+
+def silent(column: Column) -> range:
+    """Return which of a column's coordinates, counted from its first, are 1 where its number says nothing: missing, or an atom.
+
+    >>> silent({"name": "a", "type": "number", "missing": True, "atoms": [0.0]})
+    range(2, 4)
+    """
+    if column["type"] == "category" or "constant" in column:
+        return range(0)
+    return range(2 if "atoms" in column else 1, width(column))
+
+
+def fits(series: Series, column: Column) -> bool:
+    """Whether a series can be encoded as a column of another table: of its type, with no text or gap that is new to it."""
+    if series.type != column["type"] or (not column["missing"] and bool(series.missing.any())):
+        return False
+    if "constant" in column:
+        return bool((series.values == column["constant"]).all())
+    return series.type != "category" or set(series.values.tolist()) <= set(column["values"])
 
 
 def encode(series: Series, column: Column) -> NDArray[np.float64]:
@@ -167,8 +223,12 @@ def encode(series: Series, column: Column) -> NDArray[np.float64]:
         place = {text: i for i, text in enumerate(column["values"])}
         return np.eye(len(place))[[place[text] for text in series.values.tolist()]]
     missing = series.missing
-    parts = [np.where(missing, column["fill"], series.values)] + [missing.astype(np.float64)] * column["missing"]
-    return np.stack(parts, axis=1)
+    if "atoms" not in column:
+        parts = [np.where(missing, column["fill"], series.values)] + [missing.astype(np.float64)] * column["missing"]
+        return np.stack(parts, axis=1)
+    kinds = [series.values == atom for atom in column["atoms"]] + [missing] * column["missing"]
+    none = ~np.any(kinds, axis=0)
+    return np.stack([np.where(none, series.values, column["fill"]), none, *kinds], axis=1).astype(np.float64)
 
 
 def decode(rows: Tensor | NDArray[Any], columns: list[Column], *, exact: bool = False) -> Table:
@@ -177,8 +237,9 @@ def decode(rows: Tensor | NDArray[Any], columns: list[Column], *, exact: bool = 
     Args:
         rows: coordinates in the data's own units (after `Affine.decode`), `(n, d)`.
         columns: what they mean: `Dataset.columns`.
-        exact: rows of data: give back every value as it was. Otherwise integers and dates are kept inside the range of the
-            training rows, and numbers rounded to a millionth of their spread.
+        exact: rows of data: give back every value as it was. Otherwise values are put on the grid or the levels of their
+            column, numbers without one are rounded to a millionth of their spread, and all are kept in the range of the
+            training rows.
 
     Returns:
         Name -> n values: float, int, bool, str, date or datetime; None where one is missing.
@@ -198,16 +259,42 @@ def decode(rows: Tensor | NDArray[Any], columns: list[Column], *, exact: bool = 
         elif column["type"] == "category":
             table[column["name"]] = [column["values"][i] for i in part.argmax(axis=1)]
         else:
-            values = part[:, 0]
-            if not exact and column["type"] in ("integer", "date", "datetime"):
-                values = values.clip(column["low"], column["high"])
-            if not exact and "digits" in column:
-                values = np.round(values, column["digits"]) if column["digits"] < 300 else values
-            gone = part[:, 1] > 0.5 if size > 1 else np.zeros(len(x), dtype=bool)
+            values = part[:, 0] if exact or column["type"] == "boolean" else _natural(part[:, 0], column)
+            gone = np.zeros(len(x), dtype=bool)
+            if "atoms" in column:
+                values = _with_atoms(values, part[:, 1:].argmax(axis=1), column)
+                gone = np.isnan(values)
+            elif size > 1:
+                gone = part[:, 1] > 0.5
             table[column["name"]] = [
                 None if no else _plain(value, column) for value, no in zip(values.tolist(), gone.tolist(), strict=True)
             ]
     return table
+
+
+def _with_atoms(values: NDArray[np.float64], which: NDArray[np.int64], column: Column) -> NDArray[np.float64]:
+    """Return numbers where a row is none of the atoms, else its atom, or NaN where it is missing."""
+    kinds = np.array([math.nan if kind is None else kind for kind in _kinds(column)])
+    return np.where(which == 0, values, kinds[which])
+
+
+def _natural(values: NDArray[np.float64], column: Column) -> NDArray[np.float64]:
+    """Return what a sampler drew as numbers that the column can have: in its range, and on its grid or levels."""
+    low, high = column["low"], column["high"]
+    whole = column["type"] in ("integer", "date") or column.get("whole", False)
+    step = column.get("step", 1.0 if whole else 0.0)
+    below, above = low - step / 2, high + step / 2
+    reach = above / 2 - below / 2
+    inside = np.where(values < below, np.where(below - values <= reach, below + (below - values), low), values)
+    inside = np.where(inside > above, np.where(inside - above <= reach, above - (inside - above), high), inside)
+    if "levels" in column:
+        levels = np.array(column["levels"])
+        return levels[np.searchsorted((levels[1:] / 2 + levels[:-1] / 2), inside)]
+    if step:
+        inside = low + step * np.round((inside - low) / step)
+    if "digits" in column and column["digits"] < 300:
+        inside = np.round(inside, column["digits"])
+    return inside.clip(low, high)
 
 
 def snapped(rows: Tensor, columns: list[Column]) -> Tensor:
@@ -259,12 +346,17 @@ def affine_of(columns: list[Column], train: Tensor | Rows) -> Affine:
         size = width(column)
         group = scale[first : first + size]
         if column["type"] == "category" and size:
-            # A constant coordinate says scale 1 where its variance is 0: take the variance p·(1 - p) from its mean p.
-            spread = math.sqrt(math.fsum(p * (1 - p) for p in plain.shift[first : first + size]) / size)
-            group = [max(spread, RARE)] * size
+            group = [_common(plain.shift[first : first + size])] * size
         elif column["type"] == "boolean" and size:
             group[0] = max(group[0], RARE)
-        if column["type"] != "category" and size > 1:
+        if "atoms" in column:
+            group[1:] = [_common(plain.shift[first + 1 : first + size])] * (size - 1)
+        elif column["type"] != "category" and size > 1:
             group[1] = max(group[1], RARE)
         scale[first : first + size], first = group, first + size
     return Affine(shift=plain.shift, scale=tuple(scale))
+
+
+def _common(shares: tuple[float, ...]) -> float:
+    """Return the scale that yes-or-no coordinates of some shares have in common: the root of their mean variance p·(1 - p)."""
+    return max(math.sqrt(math.fsum(p * (1 - p) for p in shares) / len(shares)), RARE)

@@ -1,6 +1,6 @@
 """The data doctor: what in a data set is repeated, leaked, odd or badly scaled, found in bounded time and memory.
 
-    exact copies    equal digests of the raw bytes
+    exact copies    equal digests of the raw bytes; where columns have so few values that rows are equal by chance, a count
     near copies     root mean square difference below a tenth of the data's standard deviation, in 16 coordinates and more
     leak            a copy of a training example in the held-out part, which makes the held-out loss look better than it is
     outliers        values far from their column's median; examples far from their nearest neighbour; blank images
@@ -24,8 +24,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from scorefield.data.base import PIECE, Dataset, Problem, Rows
-from scorefield.data.columns import width
+from scorefield.data.base import PIECE, Dataset, Problem, Rows, shown
+from scorefield.data.columns import decode, width
 from scorefield.randomness import Noise, stream_of
 
 MOST = 100_000  # examples looked at
@@ -37,6 +37,7 @@ TABLES, BITS = 8, 32
 COMPARED = 4096  # examples whose nearest neighbours are found
 FAR = 10.0  # robust standard deviations from a column's median
 HEAVY = 20.0  # standard deviations from a column's mean
+CHANCE = 0.01  # pairs of equal rows that independent columns would give, from which on equal rows are no surprise
 NAMED = 5  # outliers of each sort that are named
 LEAK = ", which is trained on: a leak"
 
@@ -176,6 +177,26 @@ def _exact(sight: _Sight) -> dict[int, int]:
     return {i: at for i, digest in enumerate(sight.digests) if (at := first.setdefault(digest, i)) != i}
 
 
+def _by_chance(data: Dataset, sight: _Sight, exact: dict[int, int]) -> float:
+    """Return how many pairs of equal rows independent columns would give, of a table or of vectors: n²/2·prod(sum of p²).
+
+    The sums are those of the rows that differ, so that copies do not explain themselves, and no less than those of a uniform
+    law on the column's grid.
+    """
+    if data.kind not in ("vector", "table") or math.prod(data.shape) > FEATURES:
+        return 0.0
+    columns = data.columns or [{"type": "number", "missing": False} for _ in range(sight.features.shape[1])]
+    x = sight.features[[i for i in range(len(sight.rows)) if i not in exact]]
+    pairs = len(sight.rows) * (len(sight.rows) - 1) / 2
+    varying = [column for column in columns if width(column)]
+    for column, part in zip(varying, torch.split(x, [width(column) for column in varying], dim=1), strict=True):
+        counts = torch.unique(part, dim=0, return_counts=True)[1].double()
+        equal = float((counts * (counts - 1)).sum()) / max(len(x) * (len(x) - 1), 1)
+        points = (column["high"] - column["low"]) / column["step"] + 1 if "step" in column else math.inf
+        pairs *= max(equal, 1 / points)
+    return pairs
+
+
 def _near(data: Dataset, sight: _Sight, exact: dict[int, int]) -> dict[int, int]:
     """Return, for each example that nearly repeats an earlier one, which."""
     if math.prod(data.shape) < LEAST_DIMENSION:
@@ -242,10 +263,9 @@ def _outliers(data: Dataset, sight: _Sight, among: Tensor, rows: Tensor) -> list
         worst, column = away.max(dim=1)
         for i in worst.argsort(descending=True)[:NAMED].tolist():
             if float(worst[i]) > FAR:
-                raw = _value(data, int(sight.rows[i]), int(column[i]))
-                cause = (
-                    f"{_column(data, int(column[i]))} is {raw:.6g}, {float(worst[i]):,.0f} spreads from its median: an outlier?"
-                )
+                value = _value(data, int(sight.rows[i]), int(column[i]))
+                away_by = f"{float(worst[i]):,.0f} spreads from its median"
+                cause = f"{_column(data, int(column[i]))} is {value}, {away_by}: an outlier?"
                 problems.append(Problem(where(data, int(sight.rows[i])), cause, used=True))
     positive = among[among > 0]
     if len(positive) >= 16:
@@ -266,10 +286,16 @@ def _column(data: Dataset, coordinate: int) -> str:
     return f"column {names[coordinate] if names else coordinate}"
 
 
-def _value(data: Dataset, index: int, column: int) -> float:
+def _value(data: Dataset, index: int, coordinate: int) -> str:
+    """Return what a person would find in the source: of a table in its own type, such as a date."""
     seen = len(data.train)
     part, i = (data.train, index) if index < seen else (data.held_out, index - seen)
-    return float(part[torch.tensor([i])].flatten()[column])
+    row = part[torch.tensor([i])]
+    if data.columns is None:
+        return shown(float(row.flatten()[coordinate]))
+    owners = [column["name"] for column in data.columns for _ in range(width(column))]
+    value = decode(row, data.columns, exact=True)[owners[coordinate]][0]
+    return shown(value) if isinstance(value, float) else str(value)
 
 
 def _named(data: Dataset) -> bool:
@@ -307,7 +333,7 @@ def _warnings(data: Dataset, sight: _Sight, counts: dict[str, int]) -> list[str]
         )
     low, high = data.affine.low, data.affine.high
     if low is not None and high is not None and sight.raw[1] - sight.raw[0] < 0.3 * (high - low):
-        found = f"Values lie in {sight.raw[0]:g} to {sight.raw[1]:g} of the legal {low:g} to {high:g}"
+        found = f"Values lie in {shown(sight.raw[0])} to {shown(sight.raw[1])} of the legal {shown(low)} to {shown(high)}"
         said.append(f"{found}: mis-scaled? Stretch them, or the model learns almost nothing but the mean.")
     if data.kind == "vector":  # a table's reader says so of its columns
         reach = torch.maximum(sight.low.abs(), sight.high.abs())
@@ -348,9 +374,14 @@ def examine(data: Dataset, watch: Watch = _quiet) -> Findings:
     0
     """
     sight = _walk(data, lambda share, text: watch(0.5 * share, text))
-    exact = _exact(sight)
+    exact, warnings = _exact(sight), list[str]()
     watch(0.5, "looking for copies")
-    near = _near(data, sight, exact)
+    if exact and (expected := _by_chance(data, sight, exact)) > CHANCE:
+        held = len({later for later, earlier in exact.items() if earlier < sight.seen <= later})
+        said = f"{len(exact):,} of {len(sight.rows):,} rows equal an earlier one, {held:,} of them held-out ones"
+        warnings = [f"{said}: columns of few values repeat by chance (over {expected:.2g} times here), so these are no leaks."]
+        exact = {}
+    near = _near(data, sight, exact) if all(column.get("continuous", True) for column in data.columns or ()) else {}
     watch(0.8, "measuring distances")
     among, rows, apart = _nearest(data, sight)
     counts = _counts(data)
@@ -374,6 +405,6 @@ def examine(data: Dataset, watch: Watch = _quiet) -> Findings:
         nearest_training=float(among.median()),
         nearest_held_out=float(apart.median()),
         counts=counts,
-        warnings=tuple(_warnings(data, sight, counts)),
+        warnings=(*_warnings(data, sight, counts), *warnings),
         problems=tuple(problems),
     )

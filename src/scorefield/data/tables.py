@@ -10,17 +10,18 @@ import csv
 import io
 import math
 import os
-from datetime import date
+from collections.abc import Mapping
 from typing import Any
 
-import narwhals as nw
 import numpy as np
 import torch
 
-from scorefield.data.base import LEAST, DataConfig, Dataset, Problem, build, split
-from scorefield.data.columns import Column, Series, Table, affine_of, decode, describe, encode, of_moments
+from scorefield.data.base import LEAST, DataConfig, Dataset, Problem, build, shown, split
+from scorefield.data.columns import Column, Series, Table, affine_of, decode, describe, encode, fits
 from scorefield.data.delimited import read_text
-from scorefield.errors import NotFinite, ScorefieldError, unknown
+from scorefield.data.frames import of_mapping, of_native
+from scorefield.data.natures import no_data
+from scorefield.errors import ScorefieldError, unknown
 
 __all__ = ["SUFFIXES", "csv_of", "decode", "of_frame", "parquet_of", "read"]
 TEXT = (".csv", ".tsv")
@@ -29,12 +30,13 @@ EXTRA = "expected the extra: run pip install 'scorefield[tables]'"
 HELD_OUT = 0.1
 
 
-def read(path: str, config: DataConfig) -> Dataset:
+def read(path: str, config: DataConfig, columns: list[Column] | None = None) -> Dataset:
     """Read a table from a .csv, .tsv, .parquet, .feather or .arrow file.
 
     Args:
         path: of the file.
         config: how it is read.
+        columns: what its coordinates mean, as a run on the same table keeps it; None to find it out.
 
     Returns:
         The data set, in the order of the file; `columns` says what the coordinates mean.
@@ -43,7 +45,7 @@ def read(path: str, config: DataConfig) -> Dataset:
         ScorefieldError: a broken file, one that is not what its ending says, no column to learn, or fewer than 8 rows.
         NotFinite: an infinite value.
     """
-    return _table(os.path.basename(path), *_file(path), config)
+    return _table(os.path.basename(path), *_file(path), config, columns)
 
 
 def aligned(path: str, columns: list[Column]) -> torch.Tensor:
@@ -60,7 +62,7 @@ def aligned(path: str, columns: list[Column]) -> torch.Tensor:
         ScorefieldError: a broken file, a column that is not there or is of another type, a text that the other table does not
             have, or a missing value where it has none.
     """
-    name, found = os.path.basename(path), {one.name: one for one in _file(path)[0]}
+    name, found = os.path.basename(path), {one.name: one for one in _with_data(_file(path)[0])[0]}
     parts = []
     for column in columns:
         if "constant" in column:
@@ -71,7 +73,7 @@ def aligned(path: str, columns: list[Column]) -> torch.Tensor:
         if (one.type == "category") != (column["type"] == "category") and one.type not in ("integer", "boolean"):
             raise ScorefieldError(f"got {here} as {one.type}, expected {column['type']}: write it as in the run's table")
         if column["type"] == "category":
-            texts = one.values if one.type == "category" else [None if v != v else f"{v:g}" for v in one.values]
+            texts = one.values if one.type == "category" else [_text(v, one.type, column["values"]) for v in one.values]
             if odd := sorted({str(text) for text in texts} - {str(text) for text in column["values"]}):
                 known = ", ".join(map(str, column["values"][:5]))
                 raise ScorefieldError(
@@ -82,6 +84,16 @@ def aligned(path: str, columns: list[Column]) -> torch.Tensor:
             raise ScorefieldError(f"got missing values in {here}, expected none, as in the run's table: fill or drop them")
         parts.append(encode(Series(one.name, column["type"], one.values, one.utc), column))
     return torch.from_numpy(np.concatenate(parts, axis=1))
+
+
+def _text(value: float, type_: str, known: list[str | None]) -> str | None:
+    """Return a whole number or a boolean as the text that it was read from, or would be."""
+    if math.isnan(value):
+        return None
+    if type_ == "integer":
+        return str(int(value))
+    wanted = "true" if value else "false"
+    return next((text for text in known if text is not None and text.lower() == wanted), wanted)
 
 
 def _file(path: str) -> tuple[list[Series], list[str], list[Problem]]:
@@ -98,75 +110,66 @@ def _file(path: str) -> tuple[list[Series], list[str], list[Problem]]:
     except Exception as cause:  # an OSError, or one of Arrow's own
         found = f"got {name!r}, which cannot be read ({str(cause).splitlines()[0]})"
         raise ScorefieldError(f"{found}, expected a whole {os.path.splitext(name)[1]} file: write it again") from cause
-    return _frame(frame)
+    return of_native(frame)
 
 
-def of_frame(frame: Any, config: DataConfig, *, name: str = "table") -> Dataset:
+def of_frame(frame: Any, config: DataConfig, *, name: str = "table", columns: list[Column] | None = None) -> Dataset:
     """Read a table from a data frame.
 
     Args:
-        frame: of pandas, polars (lazy or not), pyarrow, or any other that narwhals knows.
+        frame: of pandas, polars (lazy or not), pyarrow, or any other that narwhals knows; a series is a table of one column.
         config: how it is read.
         name: what messages call it.
+        columns: as of `read`.
 
     Raises:
         ScorefieldError: not a data frame, two columns of one name, no column to learn, or fewer than 8 rows.
         NotFinite: an infinite value.
     """
-    return _table(name, *_frame(frame), config)
+    return _table(name, *of_native(frame), config, columns)
 
 
-def _frame(frame: Any) -> tuple[list[Series], list[str], list[Problem]]:
-    """Return the columns of a data frame, no notes, and what was left out."""
-    try:
-        known = nw.from_native(frame)
-        whole = known.collect() if isinstance(known, nw.LazyFrame) else known
-        columns = list(whole.iter_columns())
-    except Exception as cause:  # the error of narwhals, or of the frame behind it
-        found = f"got a {type(frame).__name__} that cannot be read as a table ({str(cause).strip().splitlines()[0]})"
-        raise ScorefieldError(f"{found}, expected a data frame whose columns have different names: convert it") from cause
-    problems: list[Problem] = []
-    return [one for column in columns if (one := _series(column, problems)) is not None], [], problems
+def of_columns(
+    values: Mapping[Any, Any], config: DataConfig, *, name: str = "table", columns: list[Column] | None = None
+) -> Dataset:
+    """Read a table from columns by name: a dictionary of lists or arrays, or the fields of a structured array.
+
+    Args:
+        values: name -> n numbers, texts, booleans or dates; None, NaN or a masked value where one is missing.
+        config: how it is read.
+        name: what messages call it.
+        columns: as of `read`.
+
+    Raises:
+        ScorefieldError: columns of unequal lengths or of more than one axis, else as `of_frame`.
+        NotFinite: an infinite value.
+
+    >>> of_columns({"a": [1.5, None, 3.25, 4.0] * 2, "b": list("xyxy") * 2}, DataConfig()).shape
+    (4,)
+    """
+    return _table(name, *of_mapping(values, name), config, columns)
 
 
-def _series(column: nw.Series[Any], problems: list[Problem]) -> Series | None:
-    """Return one column of a frame, or None and a problem if nothing is known about values like these."""
-    name, kind, gone = str(column.name), column.dtype, np.asarray(column.is_null().to_numpy(), dtype=bool)
-    if kind.is_integer():
-        whole = np.asarray(column.fill_null(0).to_numpy()) if gone.any() else np.asarray(column.to_numpy())
-        if len(whole) and max(abs(int(whole.min())), abs(int(whole.max()))) > 2**53:
-            return Series(
-                name, "category", np.array([None if no else str(v) for v, no in zip(whole, gone, strict=True)], object)
-            )
-        return Series(name, "integer", np.where(gone, math.nan, whole.astype(np.float64)))
-    if kind.is_numeric():
-        numbers = np.array(column.cast(nw.Float64).fill_null(math.nan).to_numpy(), dtype=np.float64)
-        if np.isinf(numbers).any():
-            place = int(np.isinf(numbers).argmax())
-            raise NotFinite(f"got {numbers[place]} in column {name!r}, row {place}, expected finite numbers: remove or fill it")
-        return Series(name, "number", numbers)
-    values = [None if no else value for value, no in zip(column.to_list(), gone.tolist(), strict=True)]
-    types = {bool if isinstance(value, np.bool_) else type(value) for value in values if value is not None}
-    if types == {bool}:
-        return Series(name, "boolean", np.array([math.nan if value is None else float(value) for value in values]))
-    if types and all(issubclass(type_, date) for type_ in types):
-        return of_moments(name, values)
-    if types - {str, int, float, bool}:
-        problems.append(Problem(f"column {name!r}", f"holds values of type {kind}, which have no coordinates"))
-        return None
-    return Series(name, "category", np.array([None if value is None else str(value) for value in values], dtype=object))
-
-
-def _table(name: str, series: list[Series], notes: list[str], problems: list[Problem], config: DataConfig) -> Dataset:
-    """Return the data set of some columns of one length."""
+def _table(
+    name: str,
+    series: list[Series],
+    notes: list[str],
+    problems: list[Problem],
+    config: DataConfig,
+    given: list[Column] | None = None,
+) -> Dataset:
+    """Return the data set of some columns of one length, in the coordinates that are given or in its own."""
     count = len(series[0].values) if series else 0
     if count < LEAST:
         raise ScorefieldError(f"got {count} rows in {name!r}, expected at least {LEAST}: add more data")
     train = split(count, config.held_out or HELD_OUT, None, config.seed)[0].numpy()
-    columns, parts = [], []
+    series, odd = _with_data(series)
+    problems, columns, parts = problems + odd, list[Column](), []
     for one in series:
         column, odd = describe(one, train)
         problems = problems + odd
+        if given is not None:
+            column = next((own for own in given if own["name"] == one.name and fits(one, own)), None)
         if column is not None:
             columns.append(column)
             parts.append(encode(one, column))
@@ -177,6 +180,9 @@ def _table(name: str, series: list[Series], notes: list[str], problems: list[Pro
     kinds = ", ".join(f"{column['name']} {'constant' if 'constant' in column else column['type']}" for column in columns[:20])
     more = f" and {len(columns) - 20} more" if len(columns) > 20 else ""
     notes = [*notes, f"{len(columns)} columns, {rows.shape[1]} coordinates: {kinds}{more}."]
+    heaps = [f"{column['name']} at {_listed(column)}" for column in columns if "atoms" in column]
+    if heaps:
+        notes.append(f"Values that hold a share of their own, which is learned as such: {'; '.join(heaps)}.")
     gone = sum(int(one.missing.sum()) for one in series)
     if gone:
         notes.append(f"{gone:,} missing values: that one is missing is learned with the rest.")
@@ -191,6 +197,27 @@ def _table(name: str, series: list[Series], notes: list[str], problems: list[Pro
         columns=columns,
         held_out=HELD_OUT,
     )
+
+
+def _listed(column: Column) -> str:
+    """Return a column's atoms in words."""
+    values = decode(encode(Series(column["name"], column["type"], np.array(column["atoms"])), column), [column], exact=True)
+    return " and ".join(shown(value) if isinstance(value, float) else str(value) for value in values[column["name"]])
+
+
+def _with_data(series: list[Series]) -> tuple[list[Series], list[Problem]]:
+    """Return columns with the marks of no data that map makers leave among numbers as missing, and a word on each."""
+    found, problems = list[Series](), []
+    for one in series:
+        gone = no_data(one.values) if one.type == "number" else np.zeros(0, dtype=bool)
+        if gone.any():
+            value = float(one.values[gone][0])
+            which = f"{int(gone.sum())} values of {value!r}, the end of the range of floats"
+            cause = f"{which}, which stands for no data: read as missing"
+            problems.append(Problem(f"column {one.name!r}", cause, used=True))
+            one = Series(one.name, one.type, np.where(gone, math.nan, one.values), one.utc)
+        found.append(one)
+    return found, problems
 
 
 def csv_of(table: Table, delimiter: str = ",") -> bytes:

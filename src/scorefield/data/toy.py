@@ -23,7 +23,8 @@ def _noise(name: str, config: DataConfig) -> Noise:
 def _toy(name: str, x: Tensor, y: Tensor, config: DataConfig) -> Dataset:
     points = torch.stack([x, y], dim=1).float()
     note = f"{config.examples:,} points drawn with seed {config.seed}."
-    return build(name, "vector", points, config, affine=lambda train: Affine.standard(train, common=True), notes=(note,))
+    affine = lambda train: Affine.standard(train, common=True)  # noqa: E731
+    return build(name, "vector", points, config, affine=affine, notes=(note,), generated=True)
 
 
 @register("source", "two-moons")

@@ -2,6 +2,7 @@
 
 from scorefield.likelihood.elbo import Elbo, elbo
 from scorefield.likelihood.flow import Divergence, Exact, Hutchinson, LogProb, data_log_prob, log_prob
+from scorefield.likelihood.support import Section, Support, spread, support_of
 from scorefield.likelihood.units import bits_per_dim, dequantise, grey_levels, raw_nats
 
 __all__ = [
@@ -10,6 +11,8 @@ __all__ = [
     "Exact",
     "Hutchinson",
     "LogProb",
+    "Section",
+    "Support",
     "bits_per_dim",
     "data_log_prob",
     "dequantise",
@@ -17,4 +20,6 @@ __all__ = [
     "grey_levels",
     "log_prob",
     "raw_nats",
+    "spread",
+    "support_of",
 ]

@@ -57,8 +57,13 @@ class Elbo:
     evaluations: int
 
 
-def _decoded(x0: Sample, denoised: Sample, std: float, grid: Affine | None) -> PerSample:
-    """Return log p(x0 | x) of the decoder N(denoised, std²), `(batch,)`: a density, or a probability on a grid."""
+def _decoded(x0: Sample, denoised: Sample, std: float, grid: Affine | None, cells: Tensor | None) -> PerSample:
+    """Return log p(x0 | x) of the decoder N(denoised, std²), `(batch,)`: a density, or a probability on a grid or in cells."""
+    if cells is not None:
+        off = (x0 - denoised) / std
+        density = -0.5 * (off**2 + math.log(2 * math.pi * std**2))
+        wide = torch.where(cells > 0, cells, 1.0) / std
+        return total(torch.where(cells > 0, log_mass(off - wide, off + wide), density))
     if grid is None or grid.low is None or grid.high is None:
         return -0.5 * total(((x0 - denoised) / std) ** 2 + math.log(2 * math.pi * std**2))
     raw, half = (x0 * grid.scale[0] + grid.shift[0]).round(), 0.5 / grid.scale[0]
@@ -76,6 +81,7 @@ def elbo(
     *,
     noise: Noise,
     grid: Affine | None = None,
+    cells: Tensor | None = None,
     continuous: bool = False,
 ) -> Elbo:
     """Estimate the evidence lower bound of x0 with one draw on every rung of a ladder.
@@ -87,6 +93,8 @@ def elbo(
         cond: what the field is told besides, or None.
         noise: one seed per example.
         grid: None for real-valued data; for integers, the map (one scale, a legal range) that brought them to model space.
+        cells: half the widths of the cells of separate values, in model space, `(batch, *shape)`, where some coordinates are
+            continuous (0: a density) and some are not (a probability; of infinity, 1), as `Support.cells` gives them.
         continuous: bound the chain of infinitely many steps, with one random level on each rung.
 
     Returns:
@@ -128,5 +136,5 @@ def elbo(
         denoised = field(process.perturb(x0, t, noise.normal(field.shape).to(x0)), t, cond).denoised
         diffusion = diffusion + 0.5 * weight * total((x0 - denoised) ** 2)
         if last:
-            decoder = _decoded(x0, denoised, float(snr[j]) ** -0.5, grid)
+            decoder = _decoded(x0, denoised, float(snr[j]) ** -0.5, grid, cells)
     return Elbo(decoder - diffusion - prior, prior, diffusion, decoder, len(times))

@@ -105,7 +105,7 @@ def _shortest(first: Tensor, steps: Tensor, last: Tensor, levels: int) -> list[i
     return path[::-1]
 
 
-def optimised(field: Field, levels: int, *, noise: Noise, fine: int = 64) -> Tensor:
+def optimised(field: Field, levels: int, *, noise: Noise, fine: int = 64, cond: Tensor | None = None) -> Tensor:
     """Return the ladder of least local error for `Adams()` on this field, (levels,), float64, descending from t_max to t_min.
 
     It minimises the sum of the steps' errors among all ladders with rungs on a fine Cauchy ladder. The cost is
@@ -120,6 +120,7 @@ def optimised(field: Field, levels: int, *, noise: Noise, fine: int = 64) -> Ten
         levels: of the ladder, from 2 to `fine`.
         noise: one seed per sample of the pilot; draw them from a stream that the samples do not use.
         fine: levels to choose from.
+        cond: what the field is told of each sample of the pilot, as often as it will be in sampling, or None.
 
     Raises:
         ScorefieldError: fewer levels than 2, or more than `fine`.
@@ -135,7 +136,7 @@ def optimised(field: Field, levels: int, *, noise: Noise, fine: int = 64) -> Ten
     if not 2 <= levels <= fine:
         raise ScorefieldError(f"got {levels} levels, expected 2 to {fine}: ask for others, or for a ladder by name")
     witness, candidates = _Witness(field), ladder_of(field, "cauchy", fine)
-    for _ in simulate(witness, Adams(), candidates, noise=noise):
+    for _ in simulate(witness, Adams(), candidates, noise=noise, cond=cond):
         pass
     if levels == 2:
         return candidates[[0, -1]]

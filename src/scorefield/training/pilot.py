@@ -206,8 +206,9 @@ def pilot(
     size = min(SAMPLES, max(chosen.timed, FIRST))
     x, t = torch.zeros(size, *data.shape, dtype=torch.float64, device=device), torch.ones(size, device=device)
     t = t.double() * model.process.t_max
+    cond = trainer._batch(Noise(range(size), stream=stream_of("pilot"), device=device))[1]
     with torch.no_grad():
-        evaluation = second(lambda: trainer.average.eval()(x, t)) * SAMPLES / size
+        evaluation = second(lambda: trainer.average.eval()(x, t, cond)) * SAMPLES / size
     watch(1.0, "")
     return Pilot(
         device=_name(device),

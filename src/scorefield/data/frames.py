@@ -1,0 +1,161 @@
+"""Frames: the columns of a data frame, of a dictionary or of a structured array as series of numbers, texts and dates.
+
+Frames are read through narwhals, which knows those of pandas, polars, pyarrow and others; dictionaries and fields of arrays
+need no library. A value is missing where the holder says so: null, NaN, NaT, None, or masked.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import date
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+from numpy.typing import NDArray
+
+from scorefield.data.base import Problem
+from scorefield.data.columns import Series, of_moments
+from scorefield.data.numeric import array_of, mask_of, masked_as_nan
+from scorefield.errors import NotFinite, ScorefieldError
+
+
+def of_native(frame: Any) -> tuple[list[Series], list[str], list[Problem]]:
+    """Read the columns of a data frame.
+
+    Args:
+        frame: of pandas, polars (lazy or not), pyarrow, or any other that narwhals knows; or a series.
+
+    Returns:
+        Columns, no notes, and what was left out or is odd.
+
+    Raises:
+        ScorefieldError: not a data frame, or two columns of one name.
+        NotFinite: an infinite value.
+    """
+    try:
+        known = nw.from_native(frame, allow_series=True)
+        known = known.to_frame() if isinstance(known, nw.Series) else known
+        whole = known.collect() if isinstance(known, nw.LazyFrame) else known
+        columns = list(whole.iter_columns())
+    except Exception as cause:  # the error of narwhals, or of the frame behind it
+        found = f"got a {type(frame).__name__} that cannot be read as a table ({str(cause).strip().splitlines()[0]})"
+        raise ScorefieldError(f"{found}, expected a data frame whose columns have different names: convert it") from cause
+    problems: list[Problem] = []
+    titles = _apart([column.name for column in columns], problems)
+    read = [_series(title, column, problems) for title, column in zip(titles, columns, strict=True)]
+    return [one for one in read if one is not None], [], problems
+
+
+def of_mapping(values: Mapping[Any, Any], name: str) -> tuple[list[Series], list[str], list[Problem]]:
+    """Read columns by name, as `tables.of_columns` says.
+
+    Args:
+        values: name -> n values.
+        name: what messages call the table.
+
+    Returns:
+        Columns, no notes, and what was left out or is odd.
+
+    Raises:
+        ScorefieldError: columns of unequal lengths.
+        NotFinite: an infinite value.
+    """
+    problems: list[Problem] = []
+    titles = _apart(list(values), problems)
+    found = [_of_values(title, column, problems) for title, column in zip(titles, values.values(), strict=True)]
+    kept = [one for one in found if one is not None]
+    if len(lengths := {len(one.values) for one in kept}) > 1:
+        raise ScorefieldError(f"got columns of {sorted(lengths)} values in {name!r}, expected one length: give whole columns")
+    return kept, [], problems
+
+
+def _apart(titles: list[Any], problems: list[Problem]) -> list[str]:
+    """Return names of columns as texts, all different: 0 and "0" may both be there."""
+    names: list[str] = []
+    for title in map(str, titles):
+        called, count = title, 2
+        while called in names or (called != title and called in map(str, titles)):
+            called, count = f"{title} ({count})", count + 1
+        if called != title:
+            problems.append(Problem(f"column {title!r}", f"a second one of this name: called {called!r}", used=True))
+        names.append(called)
+    return names
+
+
+def _series(name: str, column: nw.Series[Any], problems: list[Problem]) -> Series | None:
+    """Return one column of a frame, or None and a problem if nothing is known about values like these."""
+    kind, gone = column.dtype, np.asarray(column.is_null().to_numpy(), dtype=bool)
+    if kind.is_integer():
+        whole = np.asarray(column.fill_null(0).to_numpy()) if gone.any() else np.asarray(column.to_numpy())
+        return _of_integers(name, whole, gone)
+    if kind.is_numeric():
+        return _of_floats(name, np.array(column.cast(nw.Float64).fill_null(math.nan).to_numpy(), dtype=np.float64))
+    dense = np.asarray(column.to_numpy()) if isinstance(kind, nw.Unknown) else np.empty(0, dtype=object)
+    if dense.dtype.kind in "fiub" and dense.ndim == 1:  # a sparse column of pandas
+        return _of_values(name, dense, problems)
+    return _of_things(
+        name, [None if no else value for value, no in zip(column.to_list(), gone.tolist(), strict=True)], str(kind), problems
+    )
+
+
+def _of_integers(name: str, whole: NDArray[Any], gone: NDArray[np.bool_]) -> Series:
+    """Return whole numbers, those too large to be exact as texts."""
+    if len(whole) and max(abs(int(whole.min())), abs(int(whole.max()))) > 2**53:
+        texts = [None if no else str(value) for value, no in zip(whole, gone, strict=True)]
+        return Series(name, "category", np.array(texts, dtype=object))
+    return Series(name, "integer", np.where(gone, math.nan, whole.astype(np.float64)))
+
+
+def _of_floats(name: str, numbers: NDArray[np.float64]) -> Series:
+    """Return numbers with NaN where one is missing; infinite ones are refused."""
+    if np.isinf(numbers).any():
+        place = int(np.isinf(numbers).argmax())
+        raise NotFinite(f"got {numbers[place]} in column {name!r}, row {place}, expected finite numbers: remove or fill it")
+    return Series(name, "number", numbers)
+
+
+def _of_values(name: str, values: Any, problems: list[Problem]) -> Series | None:
+    """Return a column of a dictionary or of a structured array, or None and a problem."""
+    mask = mask_of(values)
+    if isinstance(values, list | tuple):
+        return _of_things(name, list(values if mask is None else masked_as_nan(values).tolist()), "list", problems)
+    array = np.asarray(values if isinstance(values, np.ndarray) else array_of(values, name))
+    if array.ndim != 1:
+        problems.append(Problem(f"column {name!r}", f"holds values of shape {array.shape[1:]}, which have no coordinates"))
+        return None
+    gone: Any = np.zeros(len(array), dtype=bool) if mask is None else mask.reshape(len(array), -1).any(axis=1)
+    if array.dtype.kind in "iu":
+        return _of_integers(name, np.where(gone, 0, array), gone)
+    if array.dtype.kind in "fb":
+        numbers = np.where(gone, math.nan, array.astype(np.float64))
+        return Series(name, "boolean", numbers) if array.dtype.kind == "b" else _of_floats(name, numbers)
+    if array.dtype.kind == "M":
+        gone, array = gone | np.isnat(array), array.astype("M8[us]")
+    values, nothing = list(array.tolist()), list(gone.tolist())
+    things = [None if no else one for one, no in zip(values, nothing, strict=True)]
+    return _of_things(name, things, str(array.dtype), problems)
+
+
+def _of_things(name: str, values: list[Any], kind: str, problems: list[Problem]) -> Series | None:
+    """Return a column of Python's own values, None where one is missing; or None and a problem."""
+    values = [
+        value.item() if isinstance(value, np.generic) and not isinstance(value, np.datetime64) else value for value in values
+    ]
+    values = [value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value for value in values]
+    values = [None if isinstance(value, float) and math.isnan(value) else value for value in values]
+    types = {bool if isinstance(value, np.bool_) else type(value) for value in values if value is not None}
+    if types == {bool}:
+        return Series(name, "boolean", np.array([math.nan if value is None else float(value) for value in values]))
+    if types and types <= {int, float}:
+        numbers = np.array([math.nan if value is None else value for value in values], dtype=np.float64)
+        if types == {int}:
+            return _of_integers(name, np.array([value or 0 for value in values], dtype=object), np.isnan(numbers))
+        return _of_floats(name, numbers)
+    if types and all(issubclass(type_, date) for type_ in types):
+        return of_moments(name, values)
+    if types - {str, int, float, bool}:
+        problems.append(Problem(f"column {name!r}", f"holds values of type {kind}, which have no coordinates"))
+        return None
+    return Series(name, "category", np.array([None if value is None else str(value) for value in values], dtype=object))

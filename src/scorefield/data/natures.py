@@ -1,0 +1,137 @@
+"""What the numbers of a column are besides spread out: heaped on a few values, on a grid, or only ever one of a few.
+
+    atoms     single values that hold a share of the rows which no density gives them: exact zeros, -9999 where nothing was
+              measured, a minimum wage
+    step      all other values lie at equal distances: prices on 0.01, marks on 0.5, times on five minutes
+    levels    they are only ever one of a few, which do not fill their grid: doses of 0.1, 0.25, 1 and 2.5
+
+A network that learns a score sees through noise of about a hundredth of the spread, so a sampler gives 0.003 for 0 and 3.48 for
+3.5. Values far enough apart for it are told apart by rounding alone, in the right proportions; so are those of a fine grid that
+are about as frequent as their neighbours. What rounding cannot keep is the share of one value among close ones, and the others
+beside one that is far from all of them: those are atoms, and become a category of their own in `columns.py`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.float64]
+SHARE = 0.05  # of the rows, from which on one value may be an atom
+TIMES = 5  # that it must occur at least
+PEAK = 2.0  # the share of one value of a grid is at most about step/spread, the peak of an exponential law; twice that is none
+AWAY = 5.0  # spreads of the rest, from which on a frequent value is far from it
+GAP = 20.0  # times the least distance of two values, likewise, where all values are frequent
+FEW = 50  # levels, at most
+OFTEN = 10  # times that a level occurs, on average, at least
+PLACES = 6  # decimals of the spread that are looked at
+EXACT = 12  # decimals of the largest value that are looked at: float64 has 15
+LIMITS = (1.6e308, 3.4028234663852886e38)  # the ends of float64 and float32, which programs for maps write for no data
+
+
+@dataclass(frozen=True)
+class Nature:
+    """What numbers are besides spread out.
+
+    Attributes:
+        atoms: values with a share of their own.
+        levels: all other values, where there are few; else empty.
+        step: distance of a grid that all other values lie on; 0 for none.
+        digits: decimals that values are rounded to: of the grid, else six of the spread.
+    """
+
+    atoms: tuple[float, ...] = ()
+    levels: tuple[float, ...] = ()
+    step: float = 0.0
+    digits: int = 0
+
+
+def mean_and_spread(values: Numbers) -> tuple[float, float]:
+    """Return mean and standard deviation of numbers of any size: they are divided by a power of two before they are squared.
+
+    >>> mean_and_spread(np.array([1e200, 3e200]))
+    (2e+200, 1e+200)
+    """
+    largest = float(np.abs(values).max())
+    unit = math.ldexp(1.0, min(max(math.frexp(largest)[1], -1000), 1000)) if largest > 0 else 1.0
+    scaled = values / unit
+    return float(scaled.mean()) * unit, float(scaled.std()) * unit
+
+
+def no_data(values: Numbers) -> NDArray[np.bool_]:
+    """Return where numbers are the end of the range of floats, a million times as large as all others; NaN is not."""
+    size = np.abs(values)
+    marks: NDArray[np.bool_] = (size >= LIMITS[0]) | np.isclose(size, LIMITS[1], rtol=1e-4, atol=0)
+    others = size[~marks & np.isfinite(size)]
+    if not len(others) or (marks.any() and others.max() > 1e-6 * size[marks].min()):
+        return np.zeros(len(values), dtype=bool)
+    return marks
+
+
+def nature_of(values: Numbers, *, whole: bool) -> Nature:
+    """Return the nature of numbers.
+
+    Args:
+        values: `(n,)`, finite.
+        whole: whether they are whole by their type.
+
+    >>> nature_of(np.array([0.0] * 50 + [0.5, 1.25, 3.75] * 20), whole=False).atoms
+    ()
+    >>> rest = np.random.default_rng(0).exponential(size=60)
+    >>> nature_of(np.concatenate([np.zeros(50), rest]), whole=False).atoms
+    (0.0,)
+    """
+    distinct, counts = np.unique(values, return_counts=True)
+    atoms = distinct[_stand_out(distinct, counts, whole)]
+    rest = values[~np.isin(values, atoms)]
+    left, spread = np.unique(rest), mean_and_spread(rest)[1]
+    step, digits = _grid(left, spread, whole)
+    if step == 0 and spread > 0:
+        digits = PLACES - math.floor(math.log10(spread))
+    levels: Numbers = np.empty(0)
+    sparse = step == 0 or (left[-1] / step - left[0] / step) + 1 > 2 * len(left)
+    if 2 <= len(left) <= FEW and len(rest) >= OFTEN * len(left) and sparse:
+        levels, step = left, 0.0
+    return Nature(tuple(atoms.tolist()), tuple(levels.tolist()), step, digits)
+
+
+def _stand_out(distinct: Numbers, counts: NDArray[np.int64], whole: bool) -> NDArray[np.bool_]:
+    """Return which of some different values are atoms."""
+    share = counts / counts.sum()
+    often = (share >= SHARE) & (counts >= TIMES)
+    gaps = np.diff(distinct)
+    apart = np.minimum(np.append(gaps, math.inf), np.insert(gaps, 0, math.inf))  # from the nearest other value
+    rest = distinct[~often]
+    if len(rest) < 3:  # few values, all of them frequent
+        return often & (apart > GAP * gaps.min()) if len(gaps) > 1 else np.zeros(len(distinct), dtype=bool)
+    spread = mean_and_spread(np.repeat(rest, counts[~often]))[1]
+    step = _grid(rest, spread, whole)[0]
+    atoms: NDArray[np.bool_] = often & ((share > PEAK * step / spread) | (apart > AWAY * spread))
+    return atoms
+
+
+def _grid(distinct: Numbers, spread: float, whole: bool) -> tuple[float, int]:
+    """Return the step of the coarsest grid that some different values lie on, and its decimals; 0 for none."""
+    if len(distinct) < 2 or spread == 0:
+        return 0.0, 0
+    largest = float(np.abs(distinct).max())
+    digits = 0 if whole else min(PLACES - math.floor(math.log10(spread)), EXACT - math.floor(math.log10(largest)))
+    if abs(digits) > 300:
+        return 0.0, 0
+    units = _times(distinct, digits)
+    places = np.rint(units)
+    if not bool((np.abs(units - places) < 0.01).all()) or np.abs(places).max() >= 2**53:
+        return 0.0, 0
+    steps = places.astype(np.int64)
+    unit, first = int(np.gcd.reduce(steps - steps[0])), int(steps[0])
+    while unit % 10 == 0 and first % 10 == 0:
+        unit, first, digits = unit // 10, first // 10, digits - 1
+    return float(_times(np.array([float(unit)]), -digits)[0]), digits
+
+
+def _times(values: Numbers, digits: int) -> Numbers:
+    """Return values·10^digits, by one operation with an exact power where float64 has it."""
+    return values * 10.0**digits if digits >= 0 else values / 10.0**-digits
