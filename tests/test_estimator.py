@@ -7,6 +7,7 @@ has a closed form in X's own units. What does is tested against the spread of re
 import io
 import math
 import pickle
+import warnings
 from typing import Any
 
 import joblib
@@ -240,3 +241,119 @@ def test_an_interrupted_fit_keeps_what_it_has_learned(monkeypatch: pytest.Monkey
     with pytest.warns(ConvergenceWarning, match="interrupted after 3 steps"):
         density = tiny(max_steps=50).fit(rows(20))
     assert density.n_iter_ == 3 and density.sample(2).shape == (2, 3)
+
+
+# --- extremes: no unit and no row spoils an answer --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("c", [2.0**500, 1e160, 1e300, 1e-200, 2.0**-900])
+def test_in_any_unit_that_floats_can_hold_everything_scales(c: float) -> None:
+    """sample(c·X) = c·sample(X), and so denoise and impute; score_samples(c·X) = score_samples(X) - d·log c."""
+    x = rows(30)
+    holes = x[:4].copy()
+    holes[:, 1] = np.nan
+    one, other = tiny().fit(x), tiny().fit(c * x)
+    np.testing.assert_allclose(other.score_samples(c * x[:5]), one.score_samples(x[:5]) - 3 * math.log(c), rtol=0, atol=1e-7)
+    np.testing.assert_allclose(other.sample(5, random_state=0) / c, one.sample(5, random_state=0), rtol=1e-7)
+    np.testing.assert_allclose(other.impute(c * holes, random_state=0) / c, one.impute(holes, random_state=0), rtol=1e-7)
+    np.testing.assert_allclose(other.denoise(c * x) / c, one.denoise(x), rtol=1e-7)
+
+
+def test_columns_of_units_far_apart_do_not_meet() -> None:
+    units = np.array([1e-200, 1.0, 1e200])
+    one, other = tiny().fit(rows(30)), tiny().fit(units * rows(30))
+    np.testing.assert_allclose(other.sample(4, random_state=0) / units, one.sample(4, random_state=0), rtol=1e-7)
+
+
+@pytest.mark.parametrize("far", [1e3, 1e9, 1e30, 1e160, 1.7e308])
+def test_a_far_row_gets_its_own_answer_and_leaves_the_others_alone(exact: ScoreDensity, far: float) -> None:
+    """Of a Gaussian, -z²/2: by the flow where that can be followed, -inf where floats end."""
+    x = rows(4, seed=2)
+    there = x.copy()
+    there[1, 0] = far
+    found, usual = exact.score_samples(there), exact.score_samples(x)
+    np.testing.assert_allclose(found[[0, 2, 3]], usual[[0, 2, 3]], rtol=0, atol=1e-9)
+    assert found[1] == -np.inf if far > 1e155 else -np.inf < found[1] < -1e4
+    holes = there.copy()
+    holes[:, 1] = np.nan
+    filled = exact.impute(holes, random_state=0)
+    assert np.isfinite(filled).all()
+    assert filled[1, 0] == far
+    assert np.isfinite(exact.denoise(there)).all()
+
+
+def test_a_huge_cell_in_training_stops_nothing() -> None:
+    x = rows(40)
+    x[3, 0] = -1.79e308
+    density = tiny().fit(x)
+    assert np.isfinite(density.score_samples(x)).all()
+    assert np.isfinite(density.mean_).all()
+    assert density.mean_[0] == pytest.approx(-1.79e308 / 40)
+
+
+# --- what has no density ----------------------------------------------------------------------------------------------
+
+
+def test_a_constant_column_is_no_part_of_the_density() -> None:
+    """The exact field of a Gaussian beside a constant: the Gaussian's own log-density, and none off the constant."""
+    x = np.insert(rows(200), 1, 2024.0, axis=1)
+    density = tiny().fit(x)
+    vary, d = [0, 2, 3], np.zeros((4, 4))
+    d[np.ix_(vary, vary)] = COVARIANCE / np.outer(density.scale_[vary], density.scale_[vary])
+    mean = (np.insert(MEAN, 1, 2024.0) - density.mean_) / density.scale_
+    density.field_ = Gaussian(mean, d, VE(SIGMA, 2000.0))
+    smoothed = multivariate_normal(MEAN, COVARIANCE + np.diag((SIGMA * density.scale_[vary]) ** 2))
+    np.testing.assert_allclose(density.score_samples(x[:9]), smoothed.logpdf(x[:9][:, vary]), rtol=0, atol=1e-3)
+    x[2, 1] = 2025.0
+    assert np.flatnonzero(np.isneginf(density.score_samples(x[:9]))).tolist() == [2]
+
+
+def test_what_has_no_density_is_warned_of_and_what_has_one_is_not() -> None:
+    z = np.random.default_rng(0).normal(size=(60, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tiny().fit(z)
+    for spoilt, why in (
+        (np.c_[np.round(z[:, 0]), z[:, 1]], "separate values"),
+        (np.c_[np.where(np.arange(60) % 3, z[:, 0], 0), z[:, 1]], "33% of the values repeat"),
+        (np.c_[z, z[:, 0]], "follow exactly from each other"),
+    ):
+        with pytest.warns(UserWarning, match=why):
+            tiny().fit(spoilt)
+
+
+# --- wrong arguments --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"max_steps": "ten"}, "'max_steps' parameter of ScoreDensity must be an int"),
+        ({"max_steps": 2.5}, "'max_steps' parameter"),
+        ({"max_steps": None}, "got neither max_steps nor max_seconds"),
+        ({"max_seconds": -1}, "'max_seconds' parameter"),
+        ({"recipe": 5}, "'recipe' parameter"),
+        ({"recipe": "autoo"}, "did you mean 'auto'"),
+        ({"settings": "network.width=8"}, "'settings' parameter"),
+        ({"settings": (3,)}, "got 3 among the settings"),
+        ({"device": 3}, "'device' parameter"),
+        ({"random_state": "x"}, "'random_state' parameter"),
+    ],
+)
+def test_a_wrong_parameter_is_refused_in_one_sentence(wrong: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence) as caught:
+        tiny(**wrong).fit(rows(20))
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_numbers_in_calls_are_refused_in_one_sentence(exact: ScoreDensity) -> None:
+    x = rows(3)
+    for call, sentence in (
+        (lambda: exact.sample(2.5), "n_samples = 2.5"),
+        (lambda: exact.sample("3"), "n_samples = '3'"),
+        (lambda: exact.impute(x, n_draws="2"), "n_draws = '2'"),
+        (lambda: exact.impute(x, particles=1.5), "particles = 1.5"),
+        (lambda: exact.denoise(x, "loud"), "noise_std 'loud'"),
+    ):
+        with pytest.raises(ScorefieldError, match=sentence):
+            call()

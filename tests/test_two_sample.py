@@ -2,6 +2,7 @@
 
 import math
 import statistics
+import tracemalloc
 from collections.abc import Callable
 from datetime import date
 from typing import Any
@@ -14,10 +15,10 @@ from scipy import fft, ndimage, special, stats
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 
-from scorefield import NotFinite, ScorefieldError
-from scorefield.metrics import kernel
+from scorefield import Noise, NotFinite, ScorefieldError
+from scorefield.metrics import frechet, kernel, marginals
 from scorefield.metrics.classifier import ClassifierTest
-from scorefield.metrics.frechet import Frechet
+from scorefield.metrics.frechet import Frechet, frechet_of_moments
 from scorefield.metrics.kernel import KernelDistance, cubic, discrepancy
 from scorefield.metrics.marginals import Comparison, compare
 from scorefield.metrics.prdc import prdc
@@ -390,3 +391,68 @@ def test_a_column_of_which_only_one_table_has_values_is_as_far_as_can_be() -> No
     some, none = {"a": [1.0, 2.0] * 10}, {"a": [None] * 20}
     assert compare(none, some).columns["a"].distance.value == 1.0 == compare(none, some).columns["a"].missing.value
     assert compare(none, none).columns["a"].distance.value == 0.0
+
+
+# --- many columns, little memory ---------------------------------------------------------------------------------------
+
+
+def _naive(samples: dict[str, list[float]], real: dict[str, list[float]]) -> tuple[float, float, float]:
+    """Return the largest and the mean difference of correlations over pairs, and the jackknife's error of the mean."""
+    x, y = (numpy.array(list(some.values())).T for some in (samples, real))
+    x, y = (x - y.mean(axis=0)) / y.std(axis=0), (y - y.mean(axis=0)) / y.std(axis=0)
+    lower = numpy.tril_indices(x.shape[1], -1)
+    truth = numpy.corrcoef(y.T)[lower]
+
+    def apart(some: numpy.ndarray) -> numpy.ndarray:
+        return numpy.abs(numpy.corrcoef(some.T)[lower] - truth)
+
+    groups = numpy.arange(len(x)) % 20
+    means = [apart(x[groups != g]).mean() for g in range(20)]
+    return (
+        float(apart(x).max()),
+        float(apart(x).mean()),
+        math.hypot(math.sqrt(19**2 / 20) * numpy.std(means, ddof=1), 1 / len(x)),
+    )
+
+
+@pytest.mark.parametrize("numbers", [1, 3000, 2**24])
+def test_correlations_in_blocks_are_those_of_all_pairs_at_once(monkeypatch: pytest.MonkeyPatch, numbers: int) -> None:
+    """Against numpy's matrix of correlations, in blocks of one column, of some, and in one."""
+    monkeypatch.setattr(marginals, "NUMBERS", numbers)
+    draws = numpy.random.default_rng(0)
+    mix = draws.normal(size=(7, 7))
+    tables = [{f"c{i}": c.tolist() for i, c in enumerate((draws.normal(size=(n, 7)) @ mix).T)} for n in (60, 90)]
+    tables[0]["c5"] = draws.normal(size=60).tolist()
+    found = compare(*tables)
+    largest, mean, error = _naive(*tables)
+    assert found.largest is not None and found.mean is not None and found.pair is not None
+    assert found.largest.value == pytest.approx(largest, rel=1e-9)
+    assert found.mean.value == pytest.approx(mean, rel=1e-9)
+    assert found.mean.standard_error == pytest.approx(error, rel=1e-6)
+    assert "c5" in found.pair
+
+
+def test_the_memory_of_correlations_does_not_grow_with_the_square_of_the_columns() -> None:
+    """600 columns, whose 20 x 4 x columns² numbers would be 230 MB, in less than half of that."""
+    rows = numpy.random.default_rng(0).normal(size=(2, 600, 40))
+    tracemalloc.start()
+    found = marginals._dependence(list(rows[0]), list(rows[1]), [f"c{i}" for i in range(600)], 40)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found[1] is not None
+    assert peak < 115e6
+
+
+def test_the_frechet_distance_of_more_features_than_examples_needs_no_matrix_of_them() -> None:
+    """Equal to the distance by covariances, and to the closed form of two shifted and stretched copies of one set."""
+    x, y = Noise(range(30)).normal((50,)), 1.5 * Noise(range(40), stream=1).normal((50,)) + 0.2
+    moments = [(some.mean(dim=0), some.mT.cov()) for some in (x, y)]
+    found = Frechet()(x, y)
+    assert found.value == pytest.approx(frechet_of_moments(*moments[0], *moments[1]), rel=1e-5)
+    phi = frechet._influence(x, *moments[0], *moments[1])
+    assert found.standard_error == pytest.approx(float(phi.std()) / math.sqrt(30), rel=1e-5)
+    wide = Noise(range(12)).normal((100_000,))  # a matrix of its features would take 80 GB
+    twin = Frechet()(wide, 3 * wide + 1)
+    centred = wide - wide.mean(dim=0)
+    shift = (2 * wide.mean(dim=0) + 1).square().sum()
+    assert twin.value == pytest.approx(float(shift + 4 * centred.square().sum() / 11), rel=1e-9)

@@ -7,8 +7,10 @@ Columns are moved and scaled to mean 0 and standard deviation 1 first, as by a S
     log-densities  are nats of X's own units: log p(X) = log p(z) - sum log scale_
     noise          of one level in z is noise of standard deviation level·scale_ in X: another in every column
 
-and X times c changes every log-density by exactly -d·log c. `score_samples` is the density seen through noise of the lowest
-level, `smoothing_` in X's units (1 % of each column's standard deviation): data on a grid or a line have none of their own.
+and X times c changes every log-density by exactly -d·log c, for any c that floats can hold. `score_samples` is the density seen
+through noise of the lowest level, `smoothing_` in X's units (1 % of each column's standard deviation): data on a grid or a line
+have none of their own, which `fit` warns of. A constant column has none either and is left out of the density: d counts the
+columns that vary, and a row with another value there has the log-density -inf.
 
 Everything random comes from `random_state` by way of one integer, and a fit depends on the data, the parameters and that
 integer alone as long as its budget is in steps; row i of `impute` has a draw of its own, whatever the other rows are.
@@ -19,7 +21,8 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import replace
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -27,6 +30,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
@@ -36,8 +40,9 @@ from scorefield.data import Affine, DataConfig
 from scorefield.data.base import LEAST, build
 from scorefield.data.numeric import masked_as_nan, refuse_masked
 from scorefield.errors import ScorefieldError
+from scorefield.field import Field
 from scorefield.guidance.replacement import fill_in
-from scorefield.likelihood import Exact, Hutchinson, data_log_prob, raw_nats
+from scorefield.likelihood import Exact, Hutchinson, Section, data_log_prob, support_of
 from scorefield.randomness import Noise, stream_of
 from scorefield.recipes import measure
 from scorefield.runs import build_model
@@ -47,6 +52,7 @@ from scorefield.training.reports import Progress
 
 Array = NDArray[np.float64]
 SMALL = 16  # columns up to which the trace of the log-density is exact
+FAR = 1e6  # standard deviations, beyond which nothing is known but that it is far
 PIECE = 4096  # rows (times particles) at a time: changes memory, not answers
 
 
@@ -72,6 +78,16 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
     >>> density.sample(3).shape, density.score_samples(X[:5]).shape, density.impute([[0.3, np.nan]]).shape
     ((3, 2), (5,), (1, 2))
     """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "max_steps": [Interval(Integral, 1, None, closed="left"), None],
+        "max_seconds": [Interval(Real, 0, None, closed="neither"), None],
+        "recipe": [str],
+        "settings": [list, tuple],
+        "device": [str],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
 
     def __init__(
         self,
@@ -107,11 +123,21 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             y: ignored.
 
         Raises:
-            ValueError: fewer rows than 8, NaN, parameters that do not fit (a `ScorefieldError`).
+            ValueError: fewer rows than 8, NaN, parameters that do not fit (`InvalidParameterError`, `ScorefieldError`).
             NotFinite: training that diverges.
+
+        Warns:
+            UserWarning: columns that have no density, of which `score_samples` then says little.
         """
         refuse_masked(X, "X")
-        rows = torch.from_numpy(validate_data(self, X, dtype=np.float64, ensure_min_samples=LEAST, copy=True))
+        self._validate_params()
+        if self.max_steps is None and self.max_seconds is None:
+            raise ScorefieldError("got neither max_steps nor max_seconds, expected at least one of them: training must end")
+        if odd := [one for one in self.settings if not isinstance(one, str)]:
+            raise ScorefieldError(f"got {odd[0]!r} among the settings, expected texts such as 'network.width=64': quote it")
+        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=LEAST, copy=True)
+        size = _size(X)  # by powers of two, so that nothing is rounded: squares of the rest stay within range
+        rows = torch.from_numpy(X / size)
         where, seed = _device(self.device), _seed(self.random_state)
         affine = Affine.standard(rows)
         data = build("X", "vector", rows, DataConfig(seed=seed), affine=lambda train: affine)
@@ -132,13 +158,23 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
                 stacklevel=2,
             )
         self.n_iter_ = trainer.clock.step
-        self.config_, self._affine, self._std = config, affine, facts.std
+        self._varies = X.min(axis=0) < X.max(axis=0)
+        scale = np.where(self._varies, np.array(affine.scale) * size, 1.0)
+        self.config_, self._std = config, facts.std
+        self._affine = Affine(shift=tuple((np.array(affine.shift) * size).tolist()), scale=tuple(scale.tolist()))
         # float64: one row's answer is then the same to a dozen digits whatever batch it is in
         self.field_ = trainer.average.double().eval().requires_grad_(False)
         self._name()
+        try:
+            separate = support_of(rows, torch.from_numpy(self.smoothing_ / size)).separate
+            said = f"column {separate[0]} takes separate values, which have probabilities and no density" if separate else ""
+        except ScorefieldError as error:
+            said = str(error) if self._varies.any() else ""
+        if said:
+            warnings.warn(f"score_samples is the density of X seen through noise of smoothing_ alone: {said}", stacklevel=2)
         return self
 
-    def sample(self, n_samples: int = 1, random_state: Any = None) -> Array:
+    def sample(self, n_samples: Any = 1, random_state: Any = None) -> Array:
         """Return draws from the density, `(n_samples, d)`, in X's units.
 
         Args:
@@ -146,8 +182,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             random_state: as of the estimator; None for another result every time.
         """
         check_is_fitted(self)
-        if n_samples < 1:
-            raise ScorefieldError(f"got n_samples = {n_samples}, expected at least 1: ask for more")
+        _count(n_samples=n_samples)
         noise = self._noise(n_samples, "sample", _seed(random_state))
         drawn = [sample(self.field_, noise=noise[piece]) for piece in _pieces(n_samples)]
         return self._raw(torch.cat(drawn))
@@ -157,19 +192,24 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
 
         Args:
             X: `(n, d)`, finite. Up to 16 columns the trace is exact; above, 8 fixed random probes a row estimate it.
+
+        Returns:
+            `(n,)`; of a row a million standard deviations away, or from which the flow cannot be followed, that of the Gaussian
+            with X's mean and deviations, very low, and -inf beyond the reach of floats.
         """
         check_is_fitted(self)
         refuse_masked(X, "X")
-        z = self._standard(validate_data(self, X, reset=False, dtype=np.float64))
-        trace = Exact() if z.shape[1] <= SMALL else Hutchinson()
-        noise = self._noise(1, "probes", 0)  # one seed for all rows: a row's answer does not depend on its place
-        found = [
-            data_log_prob(
-                self.field_, z[some], noise=noise[torch.zeros(len(z[some]), dtype=torch.long)], divergence=trace, within=None
-            ).value
-            for some in _pieces(len(z))
-        ]
-        return _array(raw_nats(torch.cat(found), self._affine, self.field_.shape))
+        X = validate_data(self, X, reset=False, dtype=np.float64)
+        with np.errstate(over="ignore"):
+            z = ((X - self.mean_) / self.scale_)[:, self._varies]
+            far = (np.abs(z) > FAR).any(axis=1)
+            wide = 1 + (self.smoothing_ / self.scale_)[self._varies] ** 2
+            found = -0.5 * (z**2 / wide + np.log(2 * math.pi * wide)).sum(axis=1)
+        near = np.flatnonzero(~far)
+        for some in _pieces(len(near)):
+            found[near[some]] = self._followed(torch.from_numpy(z[near[some]]), found[near[some]])
+        found[(X != self.mean_)[:, ~self._varies].any(axis=1)] = -np.inf
+        return np.asarray(found - np.log(self.scale_[self._varies]).sum(), dtype=np.float64)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the mean log-density of the rows, nats; higher is better. y is ignored."""
@@ -190,7 +230,12 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         check_is_fitted(self)
         refuse_masked(X, "X")
         z = self._standard(validate_data(self, X, reset=False, dtype=np.float64))
-        asked = 0.1 * self.scale_ if noise_std is None else np.asarray(noise_std, dtype=np.float64)
+        try:
+            asked = 0.1 * self.scale_ if noise_std is None else np.asarray(noise_std, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise ScorefieldError(
+                f"got noise_std {noise_std!r}, expected a positive number or {z.shape[1]} of them: 0.1 * density.scale_, say"
+            ) from None
         if asked.shape not in ((), (z.shape[1],)) or not bool((np.isfinite(asked) & (asked > 0)).all()):
             raise ScorefieldError(
                 f"got noise_std {asked.tolist()}, expected a positive number or {z.shape[1]} of them: 0.1 * density.scale_, say"
@@ -215,7 +260,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         clean = [self.field_(x[some], t.to(z.device).expand(len(x[some]))).denoised for some in _pieces(len(x))]
         return self._raw(torch.cat(clean))
 
-    def impute(self, X: Any, n_draws: int = 1, *, mean: bool = False, particles: int = 16, random_state: Any = None) -> Array:
+    def impute(self, X: Any, n_draws: Any = 1, *, mean: bool = False, particles: Any = 16, random_state: Any = None) -> Array:
         """Fill what is missing given what is there, by `guidance.replacement.fill_in`.
 
         Args:
@@ -230,8 +275,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         """
         check_is_fitted(self)
         raw = validate_data(self, masked_as_nan(X), reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
-        if n_draws < 1 or particles < 1:
-            raise ScorefieldError(f"got n_draws = {n_draws}, particles = {particles}, expected at least 1: ask for more")
+        _count(n_draws=n_draws, particles=particles)
         seed, missing = _seed(random_state), np.isnan(raw)
         gaps = np.flatnonzero(missing.any(axis=1))
         known, filled = self._standard(raw[gaps]), np.repeat(raw[None], n_draws, axis=0)
@@ -266,7 +310,27 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         return Noise(range(count), stream=stream_of("estimator", *purpose), device=self.field_.data_mean.device)
 
     def _standard(self, raw: Array) -> Tensor:
-        return torch.from_numpy((raw - self.mean_) / self.scale_).to(self.field_.data_mean.device)
+        """Return rows in model space; what is a million standard deviations away is taken as just that far."""
+        with np.errstate(over="ignore"):
+            z = np.clip((raw - self.mean_) / self.scale_, -FAR, FAR)
+        return torch.from_numpy(z).to(self.field_.data_mean.device)
+
+    def _followed(self, z: Tensor, instead: Array) -> Array:
+        """Return log-densities of the columns that vary, `(n,)`; of rows that cannot be followed, what stands in `instead`."""
+        where, field = self.field_.data_mean.device, self.field_
+        part: Field = (
+            field if self._varies.all() else Section(field, torch.from_numpy(self._varies), torch.zeros(len(self._varies)))
+        )
+        noise = self._noise(1, "probes", 0)  # one seed for all rows: a row's answer does not depend on its place
+        trace = Exact() if z.shape[1] <= SMALL else Hutchinson()
+        try:
+            same = noise[torch.zeros(len(z), dtype=torch.long)]
+            return _array(data_log_prob(part, z.to(where), noise=same, divergence=trace, within=None).value)
+        except ScorefieldError:
+            if len(z) == 1:
+                return instead
+            half = len(z) // 2
+            return np.concatenate([self._followed(z[:half], instead[:half]), self._followed(z[half:], instead[half:])])
 
     def _raw(self, z: Tensor) -> Array:
         return _array(self._affine.decode(z))
@@ -293,6 +357,19 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
 
 def _array(x: Tensor) -> Array:
     return np.asarray(x.detach().cpu().numpy(), dtype=np.float64)
+
+
+def _size(rows: Array) -> Array:
+    """Return the power of two above the largest number of each column, `(d,)`; 1 for a column of zeros."""
+    largest = np.abs(rows).max(axis=0)
+    size: Array = np.ldexp(1.0, np.where(largest > 0, np.frexp(largest)[1], 0).clip(-1022, 1023))
+    return size
+
+
+def _count(**numbers: Any) -> None:
+    for name, value in numbers.items():
+        if not isinstance(value, Integral) or value < 1:
+            raise ScorefieldError(f"got {name} = {value!r}, expected at least 1, a whole number: ask for more")
 
 
 def _pieces(count: int, size: int = PIECE) -> list[slice]:

@@ -12,6 +12,11 @@ Its standard error is that of its influence: to first order, one more sample x m
 (T is the map that carries the one Gaussian to the other), so Var FD = Var phi / n, the reference being fixed. Near 0, where the
 noise in T and m1 adds to it, that is a little more than the variance; resampling (a bootstrap) gives more still.
 
+Where there are more features than examples the same is found from the examples' products, without any d x d matrix: with the
+deviations from the mean over sqrt(n - 1) as the rows of A1 and A2, C = A^T·A and P = A1·A2^T,
+
+    tr (C1^½ C2 C1^½)^½ = the sum of the singular values of P          z·T·z = (n - 1)·diag((P·P^T)^½)
+
 Reference: Dowson, Landau (1982), "The Frechet distance between multivariate normal distributions". Heusel et al. (2017),
 "GANs trained by a two time-scale update rule", arXiv 1706.08500. Rippl, Munk, Sturm (2016), "Limit laws of the empirical
 Wasserstein distance: Gaussian distributions", arXiv 1507.04090.
@@ -60,6 +65,17 @@ def _influence(samples: Tensor, mean1: Tensor, cov1: Tensor, mean2: Tensor, cov2
     return phi
 
 
+def _of_products(samples: Tensor, reference: Tensor) -> Estimate:
+    """Return the distance of sets with more features than examples."""
+    means = samples.mean(dim=0), reference.mean(dim=0)
+    z, rest = samples - means[0], reference - means[1]
+    n, shift = len(samples), means[0] - means[1]
+    left, singular, _ = torch.linalg.svd(z @ rest.mT / math.sqrt((n - 1) * (len(reference) - 1)), full_matrices=False)
+    phi = 2 * z @ shift + z.square().sum(dim=1) - (n - 1) * left.square() @ singular
+    spread = z.square().sum() / (n - 1) + rest.square().sum() / (len(reference) - 1)
+    return Estimate(float(shift.square().sum() + spread - 2 * singular.sum()), float(phi.std()) / math.sqrt(n))
+
+
 @register("metric", "frechet")
 class Frechet(Metric):
     """Frechet distance of two sets of features; its standard error is over draws of the samples, the reference being fixed."""
@@ -68,6 +84,8 @@ class Frechet(Metric):
 
     def __call__(self, samples: Tensor, reference: Tensor) -> Estimate:
         samples, reference = check(samples, reference, self.least)
+        if samples.shape[1] > max(len(samples), len(reference)):
+            return _of_products(samples, reference)
         moments = *_moments(samples), *_moments(reference)
         phi = _influence(samples, *moments)
         return Estimate(frechet_of_moments(*moments), float(phi.std()) / math.sqrt(len(phi)))

@@ -36,6 +36,7 @@ Numbers = NDArray[np.float64]
 
 LEAST = 20
 GROUPS = 20  # of the jackknife
+NUMBERS = 2**22  # that are held at a time
 COMMON = 20  # values of a category that take part in correlations
 VARIES = 1e-12  # of a column's mean square: what varies less is constant
 
@@ -169,40 +170,62 @@ def _variation(values: Sequence[Any], truth: Sequence[Any]) -> Estimate:
 
 
 def _correlations(sums: NDArray[np.float64]) -> Numbers:
-    """Return correlations `(d, d)` of sums over rows that have both: how many, of a, of a², of a·b; 0 where one is constant."""
-    count, first, second, product = sums
+    """Return correlations of columns a with columns b, `(..., p, q)`, 0 where one is constant.
+
+    Args:
+        sums: over the rows that have both, `(..., 6, p, q)`: how many, of a, of b, of a², of b², of a·b.
+    """
+    count, a, b, aa, bb, ab = np.moveaxis(sums, -3, 0)
     count = np.maximum(count, 1)
-    mean = first / count
-    var = second / count - mean**2
-    both = var * var.T
-    safe = (np.minimum(var, var.T) > VARIES) & (count > 2)
-    return np.where(safe, (product / count - mean * mean.T) / np.sqrt(np.where(safe, both, 1.0)), 0.0)
+    mean_a, mean_b = a / count, b / count
+    var_a, var_b = aa / count - mean_a**2, bb / count - mean_b**2
+    safe = (np.minimum(var_a, var_b) > VARIES) & (count > 2)
+    return np.where(safe, (ab / count - mean_a * mean_b) / np.sqrt(np.where(safe, var_a * var_b, 1.0)), 0.0)
 
 
-def _sums(rows: Numbers) -> NDArray[np.float64]:
-    here = (~np.isnan(rows)).astype(float)
-    z = np.nan_to_num(rows)
-    return np.stack([here.T @ here, z.T @ here, (z**2).T @ here, z.T @ z])
+def _sums(x: Numbers, y: Numbers) -> NDArray[np.float64]:
+    """Return the sums that correlations of columns x `(n, p)` with y `(n, q)` are made of, `(6, p, q)`; NaN is missing."""
+    (here, z), (there, w) = ((~np.isnan(some), np.nan_to_num(some)) for some in (x, y))
+    p, q = here.astype(float), there.astype(float)
+    return np.stack([p.T @ q, z.T @ q, p.T @ w, (z**2).T @ q, p.T @ w**2, z.T @ w])
 
 
 def _dependence(
     drawn: list[Numbers], real: list[Numbers], owners: list[str], n: int
 ) -> tuple[Estimate | None, Estimate | None, tuple[str, str] | None]:
-    """Return the largest and the mean difference of correlations, and the pair of columns of the largest."""
-    pairs = [(a, b) for a in range(len(owners)) for b in range(a) if owners[a] != owners[b]]
-    if not pairs:
+    """Return the largest and the mean difference of correlations, and the pair of columns of the largest.
+
+    All pairs are looked at, some columns with all before them at a time, so that memory grows with the columns and not with
+    their square.
+    """
+    if len(set(owners)) < 2:
         return None, None, None
-    above, left = (np.array(side) for side in zip(*pairs, strict=True))
-    rows = np.stack(drawn, axis=1)
-    truth = _correlations(_sums(np.stack(real, axis=1)))[above, left]
-    parts = np.stack([_sums(rows[group::GROUPS]) for group in range(GROUPS)])
-    whole = parts.sum(axis=0)
-    apart = np.abs(_correlations(whole)[above, left] - truth)
-    again = [np.abs(_correlations(whole - part)[above, left] - truth) for part in parts]
+    rows, truth = np.stack(drawn, axis=1), np.stack(real, axis=1)
+    number = {name: i for i, name in enumerate(dict.fromkeys(owners))}
+    owner = np.array([number[name] for name in owners])
+    step = max(1, NUMBERS // (6 * (GROUPS + 2) * len(owners)))
+    largest, total, count = np.full(GROUPS + 1, -1.0), np.zeros(GROUPS + 1), 0
+    worst = (0, 0)
+    for first in range(0, len(owners), step):
+        some, before = slice(first, first + step), slice(0, min(first + step, len(owners)))
+        pairs = (owner[some, None] != owner[before]) & (np.arange(len(owners))[some, None] > np.arange(len(owners))[before])
+        if not pairs.any():
+            continue
+        parts = np.stack([_sums(rows[group::GROUPS, some], rows[group::GROUPS, before]) for group in range(GROUPS)])
+        whole = parts.sum(axis=0)
+        known = _correlations(_sums(truth[:, some], truth[:, before]))
+        for place, sums in enumerate((whole, *(whole - part for part in parts))):
+            apart = np.where(pairs, np.abs(_correlations(sums) - known), -1.0)
+            total[place] += apart[pairs].sum()
+            if apart.max() > largest[place]:
+                largest[place] = apart.max()
+                if place == 0:
+                    above, left = np.unravel_index(int(apart.argmax()), apart.shape)
+                    worst = first + int(above), int(left)
+        count += int(pairs.sum())
 
-    def estimate(of: Any) -> Estimate:
-        spread = math.sqrt((GROUPS - 1) ** 2 / GROUPS) * float(np.std([of(each) for each in again], ddof=1))
-        return Estimate(float(of(apart)), math.hypot(spread, 1 / n))
+    def estimate(values: Numbers) -> Estimate:
+        spread = math.sqrt((GROUPS - 1) ** 2 / GROUPS) * float(np.std(values[1:], ddof=1))
+        return Estimate(float(values[0]), math.hypot(spread, 1 / n))
 
-    worst = int(apart.argmax())
-    return estimate(np.max), estimate(np.mean), (owners[left[worst]], owners[above[worst]])
+    return estimate(largest), estimate(total / count), (owners[worst[1]], owners[worst[0]])

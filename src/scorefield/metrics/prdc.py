@@ -39,6 +39,7 @@ from scorefield.registry import register
 NEIGHBOURS = 5  # k; Naeem et al. recommend 5, Kynkaanniemi et al. report 3
 GROUPS = 20  # of the jackknife
 KEPT = 40  # nearest points that are known of each: enough for k of them to stay when a group goes
+NUMBERS = 2**24  # of differences of points at a time: few of many features
 BLOCK = 512  # rows at a time: 512 x 10,000 numbers are 40 MB
 TINY = 5e-324  # a ball of radius 0 (a repeated row) still holds its centre
 
@@ -93,7 +94,7 @@ def _neighbours(points: Tensor) -> tuple[Tensor, Tensor]:
     Where rounding could hide the k-th neighbour behind the last one kept, all distances are taken from differences.
     """
     squares, which = [], []
-    for some in torch.split(points, BLOCK):
+    for some in torch.split(points, max(1, min(BLOCK, NUMBERS // (KEPT * points.shape[1])))):
         rough, near = _squares(some, points).topk(min(KEPT, len(points)), dim=1, largest=False)
         exact, order = (some[:, None] - points[near]).square().sum(dim=2).sort(dim=1)
         near = near.gather(1, order)
@@ -109,7 +110,7 @@ def _neighbours(points: Tensor) -> tuple[Tensor, Tensor]:
 def _inside(squares: Tensor, radii: Tensor, x: Tensor, y: Tensor, slack: Tensor) -> Tensor:
     """Return where a squared distance is below a squared radius; those too near to tell are measured again, and mended."""
     doubt = ((squares - radii).abs() <= slack).nonzero()
-    for i, j in (some.unbind(dim=1) for some in torch.split(doubt, 1 << 16)):
+    for i, j in (some.unbind(dim=1) for some in torch.split(doubt, max(1, NUMBERS // x.shape[1]))):
         squares[i, j] = (x[i] - y[j]).square().sum(dim=1)
     return squares < radii
 
