@@ -173,7 +173,9 @@ def scatter(
         axes.set(xlim=[limit / unit - origin for limit in limits[:2]] if limits else None)
         return _render(figure)
     both = [] if real is None else [real[:, :2]]
-    shown, unit, note = _units(torch.cat([*both, points[:, :2]]).double().numpy())  # one unit for all, for one scale for both axes
+    shown, unit, note = _units(
+        torch.cat([*both, points[:, :2]]).double().numpy()
+    )  # one unit for all, for one scale for both axes
     if real is not None:
         axes.scatter(*shown[: len(real)].T, s=4, color="0.8", label="data", rasterized=True)
     axes.scatter(*shown[-len(points) :].T, s=4, color="tab:blue", label="samples", rasterized=True)
