@@ -20,6 +20,7 @@ from pydantic.dataclasses import dataclass
 
 from scorefield.data import DataConfig
 from scorefield.errors import ScorefieldError, unknown
+from scorefield.levels import MOST_LEVELS
 from scorefield.objectives.base import Objective
 from scorefield.prediction import Parametrisation
 from scorefield.process import Positive, Process
@@ -28,7 +29,6 @@ from scorefield.samplers import Sampler
 
 __all__ = ["Optimiser", "RunConfig", "Training", "data_config", "named", "of_plain", "override", "plain"]
 
-MOST_LEVELS = 100_000  # a ladder is held in memory; DDPM's has 1,000
 _ANY = ConfigDict(arbitrary_types_allowed=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -179,10 +179,10 @@ def _refuse(error: ValidationError, cls: Any, where: str) -> ScorefieldError:
         return ScorefieldError(f"got no {key}, which is required: add the setting {key!r}")
     if first["type"] in _PLAINLY:
         below = next(iter(f.name for f in dataclasses.fields(_SECTIONS.get(key, cls))))
-        return ScorefieldError(f"got {first['input']!r} for {key}, {_PLAINLY[first['type']].format(key=key, first=below)}")
+        return ScorefieldError(f"got {first['input']!r} for {key!r}, {_PLAINLY[first['type']].format(key=key, first=below)}")
     reason = first["msg"].removeprefix("Value error, ")
     if reason.startswith("unknown"):
-        return ScorefieldError(reason.replace(repr(first["input"]), f"{first['input']!r} for {key}", 1))
+        return ScorefieldError(reason.replace(repr(first["input"]), f"{first['input']!r} for {key!r}", 1))
     if ": " in reason.partition("expected")[2]:  # a sentence of ours, with its advice
         return ScorefieldError(reason)
     own = reason.startswith("got") or not first["loc"]  # of the whole, whose value would be the whole run
@@ -199,7 +199,7 @@ def _make(cls: Any, settings: Mapping[str, Any], where: str) -> Any:
             cls.__pydantic_fields__[key].annotation
         ):  # pydantic takes it for 0 or 1
             raise ScorefieldError(
-                f"got {json.dumps(value)} for {f'{where}.{key}'.strip('.')}, expected no truth value: write a number or a word"
+                f"got {json.dumps(value)} for {f'{where}.{key}'.strip('.')!r}, expected no truth value: write a number or a word"
             )
     try:
         return cls(**{key: _build(key, value, f"{where}.{key}".strip(".")) for key, value in settings.items()})
@@ -217,7 +217,7 @@ def _build(key: str, value: Any, where: str) -> Any:
                 raise ScorefieldError(f"got a {key} without a name, expected {where}.name: name one of the {key} components")
             return _make(find(key, settings.pop("name")), settings, where)
         if isinstance(value, bool | int | float | list) or (value is None and key == "network"):
-            raise ScorefieldError(f"got {value!r} for {where}, expected a {key}: name one, as in {where}={names(key)[0]}")
+            raise ScorefieldError(f"got {value!r} for {where!r}, expected a {key}: name one, as in {where}={names(key)[0]}")
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -42,6 +41,7 @@ OFTEN = 200  # epochs
 BEGUN = 100_000  # images seen, of 28 x 28 pixels, from which on samples of a small U-Net begin to look right
 SLOW = 0.1  # share of a step for loading that is worth a word
 PATIENCE = 60.0  # seconds for 64 samples that are worth a word
+COUNTED = 5_000  # steps of a sampler whose evaluations are counted
 QUICK = 20  # steps of a quick sampler
 
 
@@ -198,7 +198,10 @@ def plan(
     training, each = config.training, tried.chosen.seconds
     count = min(int(training.seconds / each) if training.seconds else training.steps or 0, training.steps or 2**62)
     easy = Gaussian([0.0], [[1.0]], config.process)  # the sampler itself knows best how often it asks a field
-    evaluations = deque(simulate(easy, config.sampler, ladder, noise=Noise([0])), maxlen=1).pop().evaluations
+    for moment in simulate(easy, config.sampler, ladder, noise=Noise([0])):
+        if moment.step >= COUNTED:  # and as many in each of the steps to come
+            break
+    evaluations = round(moment.evaluations * moment.steps / max(moment.step, 1))
     done = DataPlan(
         data=data,
         findings=findings,
@@ -311,6 +314,8 @@ def _target(out: str | Path | None, force: bool) -> Path | None:
     """Return where the JSON goes, or refuse before the work."""
     if out is None:
         return None
+    if not isinstance(out, str | os.PathLike):
+        raise ScorefieldError(f"got --json {out!r}, expected the name of a file: write one")
     path = Path(out).expanduser()
     if path.is_dir() or (path.exists() and not force):
         there = "a folder" if path.is_dir() else "a file"

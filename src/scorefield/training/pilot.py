@@ -282,13 +282,11 @@ def refuse_large_batch(trainer: Trainer) -> None:
     share = -(-config.batch // trainer.world.size)
     piece = -(-share // config.accumulate)
     double = torch.float64.itemsize  # an example as it came, encoded, and its noise
-    least = size * (data.train.dtype.itemsize + 2 * double)
-    if piece * least <= (have := available(trainer.device)):
-        trial = Trainer(trainer.config, data, copy.deepcopy(trainer.model), None, trainer.device)
-        few, more = (kept_for_backward(trial, count) for count in (COUNTED, 2 * COUNTED))
-        least = max(least, (more - few) // COUNTED)
-    if piece * least > have:
-        pieces = min(share, -(-2 * share * least // max(have, 1)))
+    trial = Trainer(trainer.config, data, copy.deepcopy(trainer.model), None, trainer.device)
+    few, more = (kept_for_backward(trial, count) for count in (COUNTED, 2 * COUNTED))
+    least = max(size * (data.train.dtype.itemsize + 2 * double), (more - few) // COUNTED)
+    if piece * least > (have := available(trainer.device)):
+        pieces = min(share, -(-2 * share * least // max(have, 1)))  # of half of what is free, for more is needed on the way
         raise ScorefieldError(
             f"got training.batch={config.batch:,}, of which {piece:,} examples at once need {piece * least / 2**30:,.1f} GiB, "
             f"expected at most the {have / 2**30:,.1f} GiB that are free: lower it, or take it in training.accumulate={pieces} "
