@@ -14,19 +14,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import field as default
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, ConfigDict, ValidationError, model_validator
 from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
 
 from scorefield.data import DataConfig
 from scorefield.errors import ScorefieldError, unknown
+from scorefield.levels import MOST_LEVELS
 from scorefield.objectives.base import Objective
 from scorefield.prediction import Parametrisation
 from scorefield.process import Positive, Process
-from scorefield.registry import HOMES, find, name_of
+from scorefield.registry import HOMES, find, name_of, names
 from scorefield.samplers import Sampler
 
-__all__ = ["Optimiser", "RunConfig", "Training", "data_config", "of_plain", "override", "plain"]
+__all__ = ["Optimiser", "RunConfig", "Training", "data_config", "named", "of_plain", "override", "plain"]
 
 _ANY = ConfigDict(arbitrary_types_allowed=True, extra="forbid", allow_inf_nan=False)
 
@@ -61,17 +62,18 @@ class Training:
     """How long and in which pieces.
 
     Attributes:
-        steps: stop after this many steps, or None. With steps alone everything that a run writes but its times is a function of
-            the run's config, whatever interrupts it.
+        steps: stop after this many steps, or None. With steps alone no clock decides about anything but when checkpoints are
+            written: all else that a run writes is a function of the run's config, whatever interrupts it, to the last bit on
+            one machine with one number of threads.
         seconds: stop after this many seconds of training, or None; the learning rate's schedule is fitted to whichever ends
             first.
         batch: examples a step, over all processes.
         accumulate: pieces in which a process takes its share of a batch; more need less memory, and give the same gradient.
         ema: moving averages of the weights that are kept, of which the held-out loss chooses at the end; the first is shown
             while it trains. Each is a relative width in (0, 0.28], the share of the training that it spans, or a decay in
-            [0.5, 1), warmed up as (1+n)/(10+n). 0 or none keeps none.
-        precision: float32, bfloat16 (autocast), float16 (with a scaled loss; on GPUs alone), or auto: what measures fastest on
-            this machine.
+            [0.5, 1), warmed up as (1+n)/(10+n). 0 or [] keeps none.
+        precision: float32, bfloat16 (autocast), float16 (with a scaled loss; on GPUs alone), or auto: where time ends the
+            training what measures fastest on this machine, else what the kind of device does best (`training/precision.py`).
         labels: share of the labelled examples whose class the network is told, so that it learns both p(x | class) and p(x); 0:
             it knows no classes.
         pictures: how many times samples are drawn on the way.
@@ -111,6 +113,12 @@ class Training:
         return self
 
 
+def _ladder(name: str) -> str:
+    """Return the name of a ladder; raises `ScorefieldError` for one that does not exist."""
+    find("ladder", name)
+    return name
+
+
 @dataclass(frozen=True, config=_ANY)
 class RunConfig:
     """Everything that a run is made from.
@@ -132,20 +140,15 @@ class RunConfig:
     network: Any
     objective: Objective
     sampler: Sampler
-    levels: Annotated[int, Bound(ge=1)]
+    levels: Annotated[int, Bound(ge=1, le=MOST_LEVELS)]
     data: DataConfig = default(default_factory=DataConfig)
     optimiser: Optimiser = default(default_factory=Optimiser)
     training: Training = default(default_factory=Training)
     seed: Annotated[int, Bound(ge=0)] = 0
-    rungs: str | None = None
-
-    @model_validator(mode="after")
-    def _check(self) -> RunConfig:
-        if self.rungs is not None:
-            find("ladder", self.rungs)  # raises for one that does not exist
-        return self
+    rungs: Annotated[str, AfterValidator(_ladder)] | None = None
 
 
+Measured = Mapping[str, Mapping[str, Any]]  # "kind/name" of a component -> setting -> value
 _SECTIONS = {"data": DataConfig, "optimiser": Optimiser, "training": Training}
 
 
@@ -162,38 +165,57 @@ def plain(value: Any, kind: str = "") -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _refuse(error: ValidationError, where: str) -> ScorefieldError:
+_PLAINLY = {  # pydantic's words for what a person cannot know: its types
+    "tuple_type": "expected several values: write them with commas, or in brackets as {key}=[3]",
+    "dataclass_type": "expected settings below it: name one, as {key}.{first}",
+}
+
+
+def _refuse(error: ValidationError, cls: Any, where: str) -> ScorefieldError:
     """Turn pydantic's report into one sentence about the first fault."""
     first = error.errors()[0]
     key = ".".join([*([where] if where else []), *map(str, first["loc"][:1])])  # deeper parts are pydantic's, not a person's
     if first["type"] == "missing":
         return ScorefieldError(f"got no {key}, which is required: add the setting {key!r}")
+    if first["type"] in _PLAINLY:
+        below = next(iter(f.name for f in dataclasses.fields(_SECTIONS.get(key, cls))))
+        return ScorefieldError(f"got {first['input']!r} for {key!r}, {_PLAINLY[first['type']].format(key=key, first=below)}")
     reason = first["msg"].removeprefix("Value error, ")
-    got = "" if reason.startswith("got") else f"got {first['input']!r} for {key}, "
+    if reason.startswith("unknown"):
+        return ScorefieldError(reason.replace(repr(first["input"]), f"{first['input']!r} for {key!r}", 1))
+    if ": " in reason.partition("expected")[2]:  # a sentence of ours, with its advice
+        return ScorefieldError(reason)
+    own = reason.startswith("got") or not first["loc"]  # of the whole, whose value would be the whole run
+    got = "" if own else f"got {first['input']!r} for {key}, "
     return ScorefieldError(f"{got}{reason[0].lower() + reason[1:]}: correct the setting {key!r}")
 
 
 def _make(cls: Any, settings: Mapping[str, Any], where: str) -> Any:
     known = {f.name: f for f in dataclasses.fields(cls)}
-    for key in settings:
+    for key, value in settings.items():
         if key not in known:
             raise unknown(f"setting of {where or 'the run'}", key, known)
+        # pydantic takes true and false for 1 and 0
+        if isinstance(value, bool) and "bool" not in str(cls.__pydantic_fields__[key].annotation):
+            full = f"{where}.{key}".strip(".")
+            raise ScorefieldError(f"got {json.dumps(value)} for {full!r}, expected no truth value: write a number or a word")
     try:
         return cls(**{key: _build(key, value, f"{where}.{key}".strip(".")) for key, value in settings.items()})
     except ValidationError as error:
-        raise _refuse(error, where) from None
+        raise _refuse(error, cls, where) from None
 
 
 def _build(key: str, value: Any, where: str) -> Any:
     if key in _SECTIONS and isinstance(value, Mapping):
         return _make(_SECTIONS[key], value, where)
-    if key in HOMES and key not in ("source", "recipe") and isinstance(value, (str, Mapping)):
-        settings = {"name": value} if isinstance(value, str) else dict(value)
-        if not isinstance(settings.get("name"), str):
-            raise ScorefieldError(f"got a {key} without a name, expected {where}.name: name one of the {key} components")
-        return _make(find(key, settings.pop("name")), settings, where)
-    if key == "network":  # the one component without a base class that pydantic could check
-        raise ScorefieldError(f"got {value!r} for {where}, expected a network: correct the setting {where!r}")
+    if key in HOMES and key not in ("source", "recipe"):
+        if isinstance(value, (str, Mapping)):
+            settings = {"name": value} if isinstance(value, str) else dict(value)
+            if not isinstance(settings.get("name"), str):
+                raise ScorefieldError(f"got a {key} without a name, expected {where}.name: name one of the {key} components")
+            return _make(find(key, settings.pop("name")), settings, where)
+        if isinstance(value, bool | int | float | list) or (value is None and key == "network"):
+            raise ScorefieldError(f"got {value!r} for {where!r}, expected a {key}: name one, as in {where}={names(key)[0]}")
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -213,53 +235,104 @@ def _parse(text: str) -> Any:
     return None if text.lower() == "none" else text
 
 
-def _swapped(kind: str, name: str) -> Any:
-    """Return the plain values of a component with its defaults, or its bare name when it has required settings."""
+def named(setting: str) -> str:
+    """Return the dotted key of a setting.
+
+    >>> named("training.batch = 64")
+    'training.batch'
+    """
+    return setting.partition("=")[0].strip()
+
+
+def _swapped(kind: str, name: str, measured: Measured) -> Any:
+    """Return the plain values of a component with its defaults, or only what is known when it has required settings."""
     if kind not in HOMES:
         return name
     component = find(kind, name)
     required = any(f.default is f.default_factory is dataclasses.MISSING for f in dataclasses.fields(component))
-    return {"name": name} if required else plain(component(), kind)
+    return _filled({"name": name} if required else plain(component(), kind), kind, measured)
 
 
-def _apply(values: dict[str, Any], settings: Sequence[str]) -> None:
-    """Write `dotted.key=value` settings into nested plain values."""
-    for setting in settings:
-        key, equals, text = setting.partition("=")
+def _filled(values: Any, kind: str, measured: Measured, given: Mapping[str, Any] | None = None) -> Any:
+    """Return a component's plain values, with what is measured on data in place of what nobody gave, at every depth."""
+    if not isinstance(values, dict):
+        return values
+    given = given or {}
+    known = {**measured.get(f"{kind}/{values.get('name')}", {}), **given}
+    inner = {key: _filled(value, key, measured) for key, value in values.items() if key not in known}
+    return values | inner | known
+
+
+def _meant(key: str, values: Mapping[str, Any], above: str = "") -> list[str]:
+    """Return the dotted keys, at any depth, that end as a key does."""
+    last = key.rpartition(".")[2]
+    found = list[str]()
+    for name, value in values.items():
+        at = f"{above}.{name}".strip(".")
+        found += [at] * (name == last)
+        found += _meant(key, value, at) if isinstance(value, dict) else []
+    return found
+
+
+def _unknown(key: str, part: str, walked: str, node: Mapping[str, Any], values: Mapping[str, Any]) -> ScorefieldError:
+    """Refuse a key, with the nearest of its place, or the same word of another place."""
+    refusal = unknown(f"setting of {walked}", part, node)
+    if ": did you mean" not in str(refusal) and (meant := _meant(key, values)):
+        place = " or ".join(repr(one) for one in meant)
+        refusal = ScorefieldError(
+            f"unknown setting of {walked} {part!r}: did you mean {place}? Known: {', '.join(sorted(node))}."
+        )
+    return refusal
+
+
+def _apply(values: dict[str, Any], settings: Sequence[str], measured: Measured) -> None:
+    """Write `dotted.key=value` settings into nested plain values: a whole before its parts, whatever their order."""
+    for setting in sorted(settings, key=lambda one: named(one).count(".")):
+        _, equals, text = setting.partition("=")
         if not equals:
             raise ScorefieldError(f"got --set {setting!r}, expected dotted.key=value: for example training.batch=64")
-        *path, last = key.strip().split(".")
+        *path, last = named(setting).split(".")
         node, walked = values, "the run"
         for part in path:
             if part not in node:
-                raise unknown(f"setting of {walked}", part, node)
+                raise _unknown(named(setting), part, walked, node, values)
             if not isinstance(node[part], dict):
                 raise ScorefieldError(
                     f"got --set {setting!r}, expected no setting below {part!r}, which is a plain value: shorten it"
                 )
             node, walked = node[part], part
         if last not in node:
-            raise unknown(f"setting of {walked}", last, node)
+            raise _unknown(named(setting), last, walked, node, values)
         value = _parse(text.strip())
         if isinstance(node[last], dict) and isinstance(value, str):
-            value = _swapped(last, value)
+            value = _swapped(last, value, measured)
+        elif isinstance(value, dict) and isinstance(value.get("name"), str) and last in HOMES:
+            value = _filled({"name": value["name"]}, last, measured, value)
+        elif isinstance(value, dict) and last in _SECTIONS:
+            value = node[last] | value  # the rest stays what the recipe chose
         node[last] = value
 
 
-def override(config: RunConfig, settings: Sequence[str]) -> RunConfig:
+def override(config: RunConfig, settings: Sequence[str], *, measured: Measured | None = None) -> RunConfig:
     """Return the run with `dotted.key=value` settings applied; `sampler=heun` swaps a whole component for its defaults.
+
+    Args:
+        config: it stays as it is.
+        settings: in any order; of two for one key the later holds.
+        measured: settings that are measured on data, by "kind/name" of a component: a swapped one has these in place of its
+            defaults, unless they are given.
 
     Raises:
         ScorefieldError: no equals sign, an unknown key (with a did-you-mean), a value out of range.
     """
     values = plain(config)
-    _apply(values, settings)
+    _apply(values, settings, measured or {})
     return of_plain(values)
 
 
 def data_config(settings: Sequence[str]) -> DataConfig:
     """Return the data settings among `data.key=value` settings: they are needed before a recipe can see the data."""
     values = {"data": plain(DataConfig())}
-    _apply(values, [setting for setting in settings if setting.strip().startswith("data.")])
+    _apply(values, [setting for setting in settings if setting.strip().startswith("data.")], {})
     data: DataConfig = _make(DataConfig, values["data"], "data")
     return data

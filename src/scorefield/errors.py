@@ -25,6 +25,6 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> ScorefieldError:
     unknown sampler 'anealed': did you mean 'annealed'? Known: annealed, langevin.
     """
     names = sorted(known)
-    close = difflib.get_close_matches(name.lower(), names, n=2, cutoff=0.5)
+    close = difflib.get_close_matches(str(name).lower(), names, n=2, cutoff=0.5)
     hint = f": did you mean {' or '.join(repr(c) for c in close)}?" if close else "."
     return ScorefieldError(f"unknown {kind} {name!r}{hint} Known: {', '.join(names) or 'none'}.")

@@ -37,6 +37,8 @@ from scorefield.shapes import flat
 
 Ladder = Callable[[Process, int], Tensor]  # and `data_std`, where the ladder asks for it
 
+MOST_LEVELS = 100_000  # a ladder is held in memory; DDPM's has 1,000
+
 
 def _ends(process: Process, levels: int) -> tuple[Tensor, Tensor]:
     """Return sigma/alpha at t_max and t_min, after checking the number of levels."""
@@ -143,7 +145,7 @@ class Levels(Density):
     A process with a single time has a single rung.
     """
 
-    levels: Annotated[int, Bound(ge=1)] = 10
+    levels: Annotated[int, Bound(ge=1, le=MOST_LEVELS)] = 10
 
     def quantile(self, process: Process, u: Tensor) -> Tensor:
         ladder = geometric(process, self.parts(process)).flip(0).to(u.device)
@@ -251,7 +253,7 @@ class Steps(Density):
     Reference: Ho, Jain, Abbeel (2020), arXiv 2006.11239, algorithm 1.
     """
 
-    steps: Annotated[int, Bound(ge=1)] | None = None
+    steps: Annotated[int, Bound(ge=1, le=MOST_LEVELS)] | None = None
 
     def quantile(self, process: Process, u: Tensor) -> Tensor:
         times = steps_of(process, self.steps).to(u.device)

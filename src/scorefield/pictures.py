@@ -10,6 +10,7 @@ import io
 import itertools
 import json
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,8 @@ from torch import Tensor
 from scorefield.errors import ScorefieldError
 
 Array = Any  # numpy's own generic arrays say less than their comments do here
+NARROW = 1e-9  # a spread, as a share of the numbers, below which their distribution is drawn from its lower end
+LARGE = 1e100  # numbers beyond are drawn in units of a power of ten: products of two of them leave float64
 
 
 def to_pixels(images: Tensor) -> Array:
@@ -124,8 +127,43 @@ def _figure(width: float | int, height: float | int) -> Any:
 
 def _render(figure: Any) -> Image.Image:
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # letters that the font lacks, limits that coincide: nobody can act on them
+        figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
     return Image.open(io.BytesIO(buffer.getvalue())).convert("RGB")
+
+
+def _literal(text: str) -> str:
+    """Return a text that matplotlib shows as it is: it reads what stands between two dollars as a formula."""
+    return text.replace("$", r"\$")
+
+
+def _units(values: Array) -> tuple[Array, float, str]:
+    """Return float64 values in a unit that can be drawn, NaN for those that are not finite; the unit; a note on both.
+
+    >>> values, unit, note = _units([1e308, -5e307, float("inf")])
+    >>> [round(float(value), 3) for value in values], unit, note
+    ([1.0, -0.5, nan], 1e+308, ' in 1e+308, 1 not finite')
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    finite = np.isfinite(numbers)
+    largest = float(np.abs(numbers[finite]).max(initial=0.0))
+    power = math.floor(math.log10(largest)) if largest > LARGE else 0
+    note = f" in 1e{power:+d}" * (power > 0) + f", {(~finite).sum():,} not finite" * (not finite.all())
+    unit = 10.0**power
+    return np.where(finite, numbers / unit, np.nan), unit, note
+
+
+def _histogram(axes: Any, values: Sequence[Any] | Array, bins: int, **style: Any) -> tuple[float, float, str]:
+    """Draw how numbers are distributed as (number - origin)/unit; return origin, unit and a note on them."""
+    numbers, unit, note = _units(values)
+    known, origin = numbers[~np.isnan(numbers)], 0.0
+    if len(known):
+        low, largest = float(known.min()), float(np.abs(known).max())
+        if float(known.max()) - low + (low == known.max()) < NARROW * largest:  # axes tell no closer numbers apart
+            origin, note = low, f"{note}, counted from {low * unit!r}"
+        axes.hist(known - origin, bins=bins, color="tab:blue", **style)
+    return origin, unit, note
 
 
 def scatter(
@@ -134,15 +172,20 @@ def scatter(
     """Plot the first two columns of samples `(n, d)`, over real examples in grey when given; one column as a histogram."""
     figure, axes = _figure(6, 6)
     if points.shape[1] == 1:
-        axes.hist(points[:, 0].numpy(), bins=50, density=True, color="tab:blue")
-        axes.set(title=title, xlabel="column 1", ylabel="density", xlim=limits[:2] if limits else None)
+        origin, unit, note = _histogram(axes, points[:, 0].double().numpy(), 50, density=True)
+        axes.set(title=title, xlabel=f"column 1{note}", ylabel="density")
+        axes.set(xlim=[limit / unit - origin for limit in limits[:2]] if limits else None)
         return _render(figure)
+    both = [] if real is None else [real[:, :2]]
+    shown, unit, note = _units(
+        torch.cat([*both, points[:, :2]]).double().numpy()
+    )  # one unit for all, for one scale for both axes
     if real is not None:
-        axes.scatter(real[:, 0], real[:, 1], s=4, color="0.8", label="data", rasterized=True)
-    axes.scatter(points[:, 0], points[:, 1], s=4, color="tab:blue", label="samples", rasterized=True)
-    axes.set(title=title, xlabel="column 1", ylabel="column 2", aspect="equal")
+        axes.scatter(*shown[: len(real)].T, s=4, color="0.8", label="data", rasterized=True)
+    axes.scatter(*shown[-len(points) :].T, s=4, color="tab:blue", label="samples", rasterized=True)
+    axes.set(title=title, xlabel=f"column 1{note}", ylabel="column 2", aspect="equal")
     if limits is not None:
-        axes.set(xlim=limits[:2], ylim=limits[2:])
+        axes.set(xlim=[limit / unit for limit in limits[:2]], ylim=[limit / unit for limit in limits[2:]])
     if real is not None:
         axes.legend(loc="upper right", markerscale=3)
     return _render(figure)
@@ -150,6 +193,8 @@ def scatter(
 
 def _small(count: int) -> tuple[Any, Sequence[Any]]:
     """Return a figure and `count` small axes on it, side by side as in a grid."""
+    if count < 1:
+        raise ScorefieldError("got nothing to plot, expected at least one signal or column: draw some")
     figure, axes = _figure(9, 9)
     axes.remove()
     across = math.ceil(math.sqrt(count))
@@ -161,10 +206,12 @@ def _small(count: int) -> tuple[Any, Sequence[Any]]:
 def lines(signals: Tensor, limits: tuple[float, float] | None = None) -> Image.Image:
     """Plot the first 16 signals `(n, channels, length)`, each on axes of its own, one line a channel."""
     figure, axes = _small(min(len(signals), 16))
-    for one, signal in zip(axes, signals.numpy(), strict=False):
+    shown, unit, note = _units(signals[:16].double().numpy())
+    for one, signal in zip(axes, shown, strict=False):
         one.plot(signal.T, lw=0.8)
+        one.set_title(note.strip(", "), fontsize=8)
         one.tick_params(labelsize=6)
-        one.set(ylim=limits)
+        one.set(ylim=[limit / unit for limit in limits] if limits else None)
     return _render(figure)
 
 
@@ -172,16 +219,19 @@ def histograms(table: Mapping[str, Sequence[Any]], most: int = 9) -> Image.Image
     """Plot how the values of a table's first columns are distributed: numbers in bins, everything else counted."""
     figure, axes = _small(min(len(table), most))
     for one, (name, column) in zip(axes, table.items(), strict=False):
-        known = [value for value in column if value is not None]
-        if known and not isinstance(known[0], str | bool):
+        known, note = [value for value in column if value is not None], ""
+        if known and isinstance(known[0], int | float) and not isinstance(known[0], bool):
+            *_, note = _histogram(one, known, 30)
+        elif known and not isinstance(known[0], str | bool):
             one.hist(known, bins=30, color="tab:blue")
-            one.tick_params("x", labelrotation=0 if isinstance(known[0], int | float) else 30)  # dates are long
+            one.margins(x=0)  # there is no year 0, nor 10000
+            one.tick_params("x", labelrotation=30)  # dates are long
         else:
             texts, counts = np.unique([str(value) for value in known], return_counts=True)
             order = np.argsort(-counts, kind="stable")[:12]
-            one.barh([text[:16] for text in texts[order]][::-1], counts[order][::-1], color="tab:blue")
+            one.barh([_literal(text[:16]) for text in texts[order]][::-1], counts[order][::-1], color="tab:blue")
         missing = f", {len(column) - len(known)} missing" if len(known) < len(column) else ""
-        one.set_title(f"{name[:24]}{missing}".replace("$", r"\$"), fontsize=8)
+        one.set_title(_literal(f"{name[:24]}{note}{missing}"), fontsize=8)
         one.tick_params(labelsize=6)
     return _render(figure)
 
@@ -193,7 +243,8 @@ def loss_by_level(sigmas: Sequence[float], curves: Mapping[str, Sequence[float]]
         itertools.cycle(("-o", "-s", "--", ":")), curves.items(), strict=False
     ):  # the styles never end
         axes.plot(sigmas, values, style, ms=3, label=name)
-    axes.set(title=title, xscale="log", xlabel="noise level sigma", ylabel="squared error of the predicted noise, a coordinate")
+    axes.set(title=_literal(title), xscale="log", xlabel="noise level sigma")
+    axes.set(ylabel="squared error of the predicted noise, a coordinate")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend()

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -106,12 +107,38 @@ def measure(data: Dataset) -> Facts:
     return Facts(data.name, data.kind, data.shape, n, mean, std, distance, detail, len(data.classes))
 
 
+def measured(facts: Facts) -> dict[str, dict[str, Any]]:
+    """Return the settings that are measured on data, by kind and name of their component: what a swap by name fills in.
+
+    Numbers that a paper gives for data of standard deviation 0.5 are moved with the data's own.
+
+    Args:
+        facts: of the data.
+
+    Returns:
+        "kind/name" -> setting -> value.
+    """
+    scale, std = facts.std / 0.5, {"data_std": facts.std}
+    return {
+        **{f"parametrisation/{name}": std for name in ("edm", "denoised", "energy")},
+        "weighting/edm": std,
+        "density/log-normal": {"mean": round(-1.2 + math.log(scale), 3)},
+        "process/ve": {"sigma_min": lowest_noise(facts), "sigma_max": round(facts.distance, 4)},
+        "process/karras": {"sigma_min": 0.002 * scale, "sigma_max": 80.0 * scale},
+    }
+
+
+def lowest_noise(facts: Facts) -> float:
+    """Return the smallest noise level that NCSNv2's choices begin with: 1 % of the range of a pixel, or of a column's std."""
+    return 0.02 if facts.kind == "image" else 0.01
+
+
 def _levels_from_data(facts: Facts, steps: int, reachable: bool) -> tuple[VE, int, Annealed, tuple[str, ...]]:
     """NCSNv2's techniques 1, 2 and 4: sigma_max, number of levels and eps, with their reasons.
 
     With `reachable`, the ratio of levels is also small enough for the Langevin steps to keep the variance within 10 %.
     """
-    low = 0.02 if facts.kind == "image" else 0.01
+    low = lowest_noise(facts)
     if facts.distance <= 2 * low:
         raise ScorefieldError(
             f"got examples at most {facts.distance:.3g} apart, expected more than twice the smallest noise level, {low:g}: "

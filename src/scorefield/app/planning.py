@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,18 +18,19 @@ from typing import Any, Literal
 
 from scorefield import files, registry
 from scorefield.app.common import pick_device
-from scorefield.app.training import _budget, _without_noise
+from scorefield.app.training import _budget, _settings, _source_of, _without_noise, by_hand, too_few
 from scorefield.config import RunConfig, data_config, override, plain
-from scorefield.data import Dataset, open_source
+from scorefield.data import Dataset, open_data
 from scorefield.data.doctor import Findings, examine
 from scorefield.errors import ScorefieldError
 from scorefield.exact import Gaussian
 from scorefield.levels import ladder_of
 from scorefield.prediction import Energy
 from scorefield.randomness import Noise
-from scorefield.recipes import measure
+from scorefield.recipes import measure, measured
 from scorefield.runs import build_model, classes_of
 from scorefield.samplers import simulate
+from scorefield.training.memory import refuse_large_network
 from scorefield.training.pilot import Pilot, pilot, reach
 
 Watch = Callable[[float, str], None]
@@ -41,6 +41,7 @@ OFTEN = 200  # epochs
 BEGUN = 100_000  # images seen, of 28 x 28 pixels, from which on samples of a small U-Net begin to look right
 SLOW = 0.1  # share of a step for loading that is worth a word
 PATIENCE = 60.0  # seconds for 64 samples that are worth a word
+COUNTED = 5_000  # steps of a sampler whose evaluations are counted
 QUICK = 20  # steps of a quick sampler
 
 
@@ -130,7 +131,7 @@ def _quiet(_fraction: float, _text: str) -> None:
 
 
 def plan(
-    source: str | Path | Dataset,
+    source: Any,
     *,
     seconds: float | None = None,
     steps: int | None = None,
@@ -147,7 +148,7 @@ def plan(
     """Say what the data are and what a training would do, after a few seconds of trying it.
 
     Args:
-        source: a built-in name, a path, or a data set that is open already.
+        source: a built-in name, a path, or the data themselves, as `train` takes them, or a data set that is open already.
         seconds: of training, at most; with neither this nor `steps`, the recipe's own.
         steps: of the optimiser, at most.
         recipe: name of the recipe; None for auto.
@@ -169,35 +170,38 @@ def plan(
     where, target = pick_device(device), _target(out, force)
     shaped = [] if size is None else [f"data.size={size if isinstance(size, int) else ','.join(map(str, size))}"]
     shaped += [] if fit is None else [f"data.fit={fit}"]
-    settings = (*shaped, *settings)
-    for setting in settings:
-        if (key := setting.partition("=")[0].strip()) in ("source", "recipe", "data"):
-            raise ScorefieldError(f"got --set {setting!r}, expected no {key} there: name it itself, or one setting below it")
+    settings = (*shaped, *_settings(settings))
+    if not (isinstance(pilot_seconds, int | float) and 0 < pilot_seconds < math.inf):
+        raise ScorefieldError(f"got pilot_seconds {pilot_seconds!r}, expected a positive number of seconds: give it some")
     chosen = registry.find("recipe", recipe or "auto")
     watch(0.0, "opening the data")
     if isinstance(source, Dataset):
         name, data = source.name, source
     else:
-        name = os.fspath(source)
-        data = open_source(name, data_config(settings))
+        named = os.fspath(source) if isinstance(source, os.PathLike) else source
+        name, data = _source_of(named), open_data(named, data_config(settings))
     findings = examine(data, lambda share, text: watch(0.1 + 0.3 * share, text))
     watch(0.4, "choosing noise levels")
     facts = measure(data)
     made = chosen(facts)
-    config = override(replace(made.config, source=name), [*_budget(steps, seconds), *settings])
+    budget = _budget(steps, seconds, settings)
+    config = override(replace(made.config, source=name), [*budget, *settings], measured=measured(facts))
     config, reasons = _without_noise(config, settings, facts.std)
-    why = made.why + tuple(f"{setting}: set by hand" for setting in settings) + reasons
+    why = made.why + by_hand(settings) + reasons
+    refuse_large_network(config, data.shape, classes_of(config, data.classes), where)
     model = build_model(config, data.shape, facts.std, facts.mean, classes=classes_of(config, data.classes))
     parameters = sum(p.numel() for p in model.parameters())
     ladder = ladder_of(model, config.sampler.ladder, config.levels)
     spatial = data.kind in ("image", "signal") and not isinstance(config.parametrisation, Energy)  # an energy is one number
     seen = reach(model.network, data.shape) if spatial else ()
     tried = pilot(config, data, model, where, seconds=pilot_seconds, watch=lambda share, text: watch(0.45 + 0.55 * share, text))
-    budget = config.training
-    each = tried.chosen.seconds
-    count = min(int(budget.seconds / each) if budget.seconds else budget.steps or 0, budget.steps or 2**62)
+    training, each = config.training, tried.chosen.seconds
+    count = min(int(training.seconds / each) if training.seconds else training.steps or 0, training.steps or 2**62)
     easy = Gaussian([0.0], [[1.0]], config.process)  # the sampler itself knows best how often it asks a field
-    evaluations = deque(simulate(easy, config.sampler, ladder, noise=Noise([0])), maxlen=1).pop().evaluations
+    for moment in simulate(easy, config.sampler, ladder, noise=Noise([0])):
+        if moment.step >= COUNTED:  # and as many in each of the steps to come
+            break
+    evaluations = round(moment.evaluations * moment.steps / max(moment.step, 1))
     done = DataPlan(
         data=data,
         findings=findings,
@@ -208,9 +212,9 @@ def plan(
         parameters=parameters,
         reach=seen,
         pilot=tried,
-        seconds=budget.seconds,
+        seconds=training.seconds,
         steps=count,
-        images=count * budget.batch,
+        images=count * training.batch,
         sampling_seconds=tried.evaluation * evaluations,
         evaluations=evaluations,
         expectations=(),
@@ -230,6 +234,7 @@ def _expectations(plan: DataPlan) -> list[str]:
         need, have = memory.total / 2**20, memory.available / 2**20
         half = f"--set training.batch={max(1, chosen.batch // 4)}"
         said.append(f"It will not fit: it needs {need:,.0f} MiB and {have:,.0f} MiB are free; add {half}, or a smaller --size.")
+    said += too_few(data)
     if found.leaks:
         said.append(
             f"{found.leaks:,} of {len(data.held_out):,} held-out examples are copies of training examples: the held-out loss "
@@ -309,6 +314,8 @@ def _target(out: str | Path | None, force: bool) -> Path | None:
     """Return where the JSON goes, or refuse before the work."""
     if out is None:
         return None
+    if not isinstance(out, str | os.PathLike):
+        raise ScorefieldError(f"got --json {out!r}, expected the name of a file: write one")
     path = Path(out).expanduser()
     if path.is_dir() or (path.exists() and not force):
         there = "a folder" if path.is_dir() else "a file"

@@ -6,8 +6,9 @@ import contextlib
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +16,22 @@ import torch
 
 from scorefield import files, registry
 from scorefield.app.common import pick_device
-from scorefield.app.looks import curve, preview
-from scorefield.config import RunConfig, data_config, of_plain, override, plain
+from scorefield.app.looks import Looks, curve, losses_by_level, preview
+from scorefield.app.reference import LEAST
+from scorefield.config import RunConfig, data_config, named, of_plain, override, plain
 from scorefield.data import Dataset, open_again, open_data, place_of
 from scorefield.data.base import Problem
 from scorefield.data.doctor import examine
 from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.prediction import Score, check_label
 from scorefield.process import Process
-from scorefield.recipes import Facts, measure
-from scorefield.runs import build_model, classes_of, manifest_of, open_run, read_log, save_model
+from scorefield.recipes import Facts, measure, measured
+from scorefield.runs import Run, build_model, classes_of, manifest_of, open_run, read_log, save_model
 from scorefield.samplers import Langevin
 from scorefield.training.distribution import World, join
 from scorefield.training.loop import Trainer
-from scorefield.training.memory import keep_freed
+from scorefield.training.memory import keep_freed, refuse_large_network
+from scorefield.training.pilot import refuse_large_batch
 from scorefield.training.reports import Progress
 
 FIXED = ("data", "network", "process", "parametrisation", "objective")  # what a run cannot change when it goes on
@@ -53,6 +56,7 @@ class Plan:
     parameters: int
     folder: Path
     problems: tuple[Problem, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class TrainReport:
         ended: "done", "stopped" when it was asked to, or "before" when there was nothing left to do.
         written: pictures and tables it made.
         messages: what was said on the way: precision, warnings, the moving average that was chosen.
+        hardly_begun: whether the time was over before the first steps were done, so that its samples are noise.
     """
 
     folder: Path
@@ -76,6 +81,7 @@ class TrainReport:
     ended: str
     written: tuple[Path, ...]
     messages: tuple[str, ...] = ()
+    hardly_begun: bool = False
 
 
 def train(
@@ -100,8 +106,10 @@ def train(
         source: a built-in name, or the path of a folder or .zip of images, of an array, a table or tar shards. Or the data
             themselves: a data frame, an array, a list of images, anything with a length and things by number.
         out: the run's folder; None for runs/<name of the source>, runs/data for data themselves.
-        seconds: of training, at most; with neither this nor `steps`, 180.
-        steps: of the optimiser, at most.
+        seconds: of training, at most, but for one step; with neither this nor `steps`, 180.
+        steps: of the optimiser, at most. With this alone no clock has a say: the same seed and steps give the same weights, to
+            the last bit on the same machine with the same number of threads; with another number sums are added in another
+            order, and the last digits differ. The run's manifest says how many there were.
         recipe: name of the recipe that chooses everything else; None for auto, or the run's own when it goes on.
         settings: `dotted.key=value` changes to the recipe's choices.
         seed: of weights, data order and noise; None for 0, or the run's own when it goes on.
@@ -116,11 +124,11 @@ def train(
             be written; the checkpoint before it stands.
         NotFinite: a NaN; the last good state has been kept.
     """
-    for setting in settings:
-        if (key := setting.partition("=")[0].strip()) in ("source", "recipe", "data"):
-            raise ScorefieldError(f"got --set {setting!r}, expected no {key} there: name it itself, or one setting below it")
-    named = os.fspath(source) if isinstance(source, os.PathLike) else source
-    asked = _Asked(named, tuple(settings), tuple(_budget(steps, seconds)), recipe, seed, resume)
+    settings = _settings(settings)
+    where = os.fspath(source) if isinstance(source, os.PathLike) else source
+    asked = _Asked(where, settings, tuple(_budget(steps, seconds, settings)), recipe, seed, resume)
+    if out is not None and (not isinstance(out, str | os.PathLike) or not os.fspath(out)):
+        raise ScorefieldError(f"got --out {out!r}, expected the name of a folder: write one, or leave it out")
     folder = Path(out).expanduser() if out is not None else Path("runs") / _name_of(asked.source)
     folder = Path(os.path.normpath(folder))
     keep_freed()
@@ -153,7 +161,7 @@ class _Begun:
     facts: Facts
     manifest: dict[str, Any]
     goes_on: bool
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[Problem, ...] = ()  # the warnings are in the manifest
 
     def said(self) -> dict[str, Any]:
         """Return what the other processes are told, as plain values; they open the data themselves."""
@@ -170,13 +178,13 @@ def _begin(asked: _Asked, folder: Path) -> _Begun:
     if (folder / "config.json").exists():
         if not asked.resume:
             _refuse_another(asked, folder)
-        config, data, manifest = _go_on(folder, asked)
-        return _Begun(config, data, measure(data), manifest, True)
+        config, data, facts, manifest = _go_on(folder, asked)
+        return _Begun(config, data, facts, manifest, True)
     _refuse_strangers(folder)
     config, data, facts, why = _anew(asked)
-    return _Begun(
-        config, data, facts, manifest_of(data, facts.std, why, 0, place_of(asked.source)), False, examine(data).problems
-    )
+    found = examine(data)
+    manifest = manifest_of(data, facts.std, why, 0, place_of(asked.source)) | {"warnings": [*found.warnings, *too_few(data)]}
+    return _Begun(config, data, facts, manifest, False, found.problems)
 
 
 def _follow(source: Any, said: dict[str, Any], begun: _Begun | None) -> _Begun:
@@ -199,12 +207,11 @@ def _anew(asked: _Asked) -> tuple[RunConfig, Dataset, Facts, tuple[str, ...]]:
     data = open_data(asked.source, data_config(asked.settings))
     facts = measure(data)
     made = chosen(facts)
-    config = override(
-        replace(made.config, source=_source_of(asked.source)), [f"seed={asked.seed or 0}", *asked.budget, *asked.settings]
-    )
+    own = [*([] if asked.seed is None else [f"seed={json.dumps(_number(asked.seed))}"]), *asked.budget]
+    config = override(replace(made.config, source=_source_of(asked.source)), [*own, *asked.settings], measured=measured(facts))
     config, reasons = _without_noise(config, asked.settings, facts.std)
     check_label(config.parametrisation.label, config.process)
-    return config, data, facts, made.why + tuple(f"{setting}: set by hand" for setting in asked.settings) + reasons
+    return config, data, facts, made.why + by_hand(asked.settings) + reasons
 
 
 def _work(
@@ -213,19 +220,24 @@ def _work(
     """Build the model, go on where the run was, and train."""
     config, data, manifest = begun.config, begun.data, begun.manifest
     classes = classes_of(config, data.classes)
+    world.agreed(lambda: refuse_large_network(config, data.shape, classes, device))
     model = build_model(config, data.shape, begun.facts.std, begun.facts.mean, classes=classes)
     manifest["parameters"] = sum(p.numel() for p in model.parameters())
     trainer = world.agreed(lambda: Trainer(config, data, model, folder / "checkpoints", device, world))
     if begun.goes_on:
-        trainer.precision = manifest.get("precision", trainer.precision)  # measured once, so that both sittings agree
+        if config.training.precision == "auto":
+            trainer.precision = manifest.get("precision", trainer.precision)  # chosen once, so that both sittings agree
         if not trainer.resume() and manifest["progress"]["step"]:
             raise ScorefieldError(
                 f"got no checkpoint in {trainer.folder}, though the run had reached step {manifest['progress']['step']}, "
                 "expected one to go on from: restore the folder, or start a new run"
             )
+        trainer.messages += _elsewhere(manifest, trainer)
+    world.agreed(lambda: refuse_large_batch(trainer))
     world.agreed(trainer.rehearse)
     if world.first:
-        watch(Plan(data, config, tuple(manifest["why"]), manifest["parameters"], folder, begun.problems))
+        warnings = tuple(manifest.get("warnings", ()))
+        watch(Plan(data, config, tuple(manifest["why"]), manifest["parameters"], folder, begun.problems, warnings))
     if begun.goes_on and trainer.fraction >= 1:
         done = world.told(world.first and _is_whole(folder, manifest, trainer.clock.step, _has_levels(config.process)))
         if done:
@@ -240,6 +252,36 @@ def _work(
     raise SystemExit(STOPPED if trainer.fraction < 1 else 0)
 
 
+def _where(trainer: Trainer) -> dict[str, Any]:
+    """Return what beside its settings a run's numbers depend on, in their last digits."""
+    return {
+        "device": trainer.device.type,
+        "threads": torch.get_num_threads(),
+        "processes": trainer.world.size,
+        **({} if trainer.precision == "auto" else {"precision": trainer.precision}),
+    }
+
+
+def _elsewhere(manifest: dict[str, Any], trainer: Trainer) -> list[str]:
+    """Say in what a sitting differs from the one before, where that changes numbers."""
+    new = [(key, manifest[key], now) for key, now in _where(trainer).items() if manifest.get(key, now) != now]
+    if not new:
+        return []
+    changes = ", ".join(f"{key} {now} instead of {before}" for key, before, now in new)
+    return [f"goes on with {changes}: its numbers will differ in their last digits from those of a run that changes nothing"]
+
+
+def too_few(data: Dataset) -> list[str]:
+    """Say what the number of held-out examples will not allow later."""
+    held, total = len(data.held_out), len(data.train) + len(data.held_out)
+    if held >= LEAST:
+        return []
+    share = math.ceil(100 * LEAST / total) / 100
+    advice = f"--set data.held_out={share:g} holds out enough" if total >= 2 * LEAST else f"with {total} in all, add more data"
+    held_out = "1 example is" if held == 1 else f"{held} examples are"
+    return [f"Only {held_out} held out, but scorefield evaluate needs {LEAST}: {advice}."]
+
+
 def _has_levels(process: Process) -> bool:
     """Whether a process has more than one time, and so a curve of its error by level."""
     return process.t_max > process.t_min
@@ -250,7 +292,7 @@ def _without_noise(config: RunConfig, settings: tuple[str, ...], std: float) -> 
     end = torch.tensor(config.process.t_max, dtype=torch.float64)
     if float(config.process.sigma(end)) > 0:
         return config, ()
-    asked, reasons = {setting.partition("=")[0].strip().partition(".")[0] for setting in settings}, list[str]()
+    asked, reasons = {named(setting).partition(".")[0] for setting in settings}, list[str]()
     if "parametrisation" not in asked:
         config = replace(config, parametrisation=Score())
         reasons.append("parametrisation = score: without noise other outputs hold no score")
@@ -287,10 +329,12 @@ def _refuse_another(asked: _Asked, folder: Path) -> None:
         )
 
 
-def _go_on(folder: Path, asked: _Asked) -> tuple[RunConfig, Dataset, dict[str, Any]]:
+def _go_on(folder: Path, asked: _Asked) -> tuple[RunConfig, Dataset, Facts, dict[str, Any]]:
     """Return what the run in `folder` goes on with, or refuse."""
     old = open_run(folder)
-    config = override(old.config, [*asked.budget, *asked.settings])
+    swaps = [setting for setting in asked.settings if named(setting).partition(".")[0] in FIXED]
+    known = measured(measure(open_again(asked.source, old.config.data, old.manifest["data"].get("columns")))) if swaps else {}
+    config = override(old.config, [*asked.budget, *asked.settings], measured=known)
     for part, wanted, own in (
         ("recipe", asked.recipe, old.config.recipe),
         ("seed", asked.seed, old.config.seed),
@@ -299,6 +343,7 @@ def _go_on(folder: Path, asked: _Asked) -> tuple[RunConfig, Dataset, dict[str, A
         ("training.batch", config.training.batch, old.config.training.batch),
         ("training.ema", config.training.lengths, old.config.training.lengths),
         ("training.labels", config.training.labels, old.config.training.labels),
+        ("optimiser.method", config.optimiser.method, old.config.optimiser.method),  # its moments mean nothing to another
     ):
         if wanted is not None and wanted != own:
             raise ScorefieldError(
@@ -312,7 +357,7 @@ def _go_on(folder: Path, asked: _Asked) -> tuple[RunConfig, Dataset, dict[str, A
         )
     if (place := place_of(asked.source)) is not None:
         old.manifest["data"]["path"] = place  # where they lie now
-    return config, data, old.manifest
+    return config, data, measure(data), old.manifest
 
 
 def _is_whole(folder: Path, manifest: dict[str, Any], step: int, has_levels: bool) -> bool:
@@ -349,13 +394,11 @@ def _train(
     What cannot be written while the loop runs is a warning and is tried again, for the loop may outlast a full disk; at the end
     it is an error.
     """
-    held_out, written, ended, lines, messages = math.nan, list[Path](), "done", list[str](), list[str]()
+    held_out, looks, ended, lines, messages = math.nan, Looks(), "done", list[str](), list[str]()
 
     def keep(finished: bool = False) -> None:
         manifest["progress"] = {**asdict(trainer.clock), "finished": finished}
-        if trainer.precision != "auto":
-            manifest["precision"] = trainer.precision
-        manifest["device"] = trainer.device.type
+        manifest.update(_where(trainer))
         with files.together():
             save_model(folder, trainer.average, manifest)
 
@@ -386,7 +429,8 @@ def _train(
                     trouble = f"{folder} could not be written ({error}): training goes on and will try again"
                     progress = replace(progress, messages=(*progress.messages, trouble))
                 if progress.event == "picture" or (progress.event == "done" and trainer.config.training.pictures):
-                    written += preview(trainer, folder, data)
+                    said = looks.take("picture of samples", lambda: preview(trainer, folder, data))
+                    progress = replace(progress, messages=(*progress.messages, *said))
                 messages += progress.messages
                 watch(progress)
         except NotFinite:
@@ -396,11 +440,37 @@ def _train(
             raise
         if ended == "done":
             keep()
-            written += curve(open_run(folder), data) if _has_levels(trainer.config.process) else []
+            if _has_levels(trainer.config.process):
+                messages += _look_at_levels(looks, folder, data, replace(progress, messages=()), watch)
             keep(finished=True)
+    written = tuple(looks.written)
+    hardly = ended == "done" and trainer.hardly_begun
+    said = tuple(messages)
     return TrainReport(
-        folder, **asdict(trainer.clock), held_out=held_out, ended=ended, written=tuple(written), messages=tuple(messages)
+        folder, **asdict(trainer.clock), held_out=held_out, ended=ended, written=written, messages=said, hardly_begun=hardly
     )
+
+
+def _look_at_levels(looks: Looks, folder: Path, data: Dataset, last: Progress, watch: Watch) -> tuple[str, ...]:
+    """Measure the error by noise level, write and plot it; return what could not be done."""
+
+    def show(share: float) -> None:
+        watch(replace(last, event="looking", fraction=share))
+
+    def measured() -> Path:
+        run = open_run(folder)
+        sigmas, curves = losses_by_level(run, data, show)
+        found.append((run, sigmas, curves))
+        files.write_json(folder / "levels.json", {"sigma": sigmas, **curves, "made_from": run.made_from})
+        return folder / "levels.json"
+
+    found: list[tuple[Run, list[float], dict[str, list[float]]]] = []
+    said = looks.take("table of the error by noise level", measured)
+    if found:
+        said += looks.take("plot of the error by noise level", lambda: curve(*found[0]))
+    if said:
+        watch(replace(last, event="warning", messages=said))
+    return said
 
 
 def _forget_later_lines(log: Path, step: int) -> None:
@@ -410,11 +480,37 @@ def _forget_later_lines(log: Path, step: int) -> None:
         files.write(log, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
 
-def _budget(steps: int | None, seconds: float | None) -> list[str]:
-    """Return the settings that replace a budget, or none when neither is given."""
+def _settings(settings: Any) -> tuple[str, ...]:
+    """Return `--set` settings, or refuse what are none, and keys that have a place of their own."""
+    if isinstance(settings, str) or not isinstance(settings, Sequence) or not all(isinstance(one, str) for one in settings):
+        raise ScorefieldError(f"got settings {settings!r}, expected a sequence of texts: write ('training.batch=64',)")
+    for setting in settings:
+        if (key := named(setting)) in ("source", "recipe", "data"):
+            raise ScorefieldError(f"got --set {setting!r}, expected no {key} there: name it itself, or one setting below it")
+    return tuple(settings)
+
+
+def by_hand(settings: tuple[str, ...]) -> tuple[str, ...]:
+    """Return as reasons the settings that hold: of two for one key the later."""
+    last = {named(setting): setting for setting in settings}
+    return tuple(f"{setting}: set by hand" for setting in last.values())
+
+
+def _number(value: Any) -> Any:
+    """Return a number of any library as Python's own; anything else as it is, or its text, for the setting to refuse."""
+    if isinstance(value, bool | str) or value is None:
+        return value
+    if isinstance(value, Integral):
+        return int(value)
+    return float(value) if isinstance(value, Real) else repr(value)
+
+
+def _budget(steps: Any, seconds: Any, settings: tuple[str, ...] = ()) -> list[str]:
+    """Return the settings that replace a budget, or none when none is given; steps alone, set by hand too, mean no clock."""
     if steps is None and seconds is None:
-        return []
-    return [f"training.{key}={json.dumps(value)}" for key, value in (("steps", steps), ("seconds", seconds))]
+        keys = {named(setting) for setting in settings}
+        return ["training.seconds=null"] * ("training.steps" in keys and "training.seconds" not in keys)
+    return [f"training.{key}={json.dumps(_number(value))}" for key, value in (("steps", steps), ("seconds", seconds))]
 
 
 def _line(progress: Progress) -> dict[str, Any]:

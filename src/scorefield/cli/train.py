@@ -85,6 +85,8 @@ class Train:
                             f"{clock(event.seconds_left)} left"
                         )
                         bar.at(event.fraction, text, now=event.fraction >= 1)
+                    elif event.event == "looking":
+                        bar.at(event.fraction, "trained; measuring the error by noise level")
 
             report = app.train(
                 self.source,
@@ -114,7 +116,10 @@ class Train:
             print(f"{report.folder}: {report.step} steps, {report.images:,} examples in {clock(report.seconds)}.")
             for path in report.written:
                 print(f"  {path}")
-        print(f"Now try: scorefield sample {report.folder} -n 64")
+        if report.hardly_begun:
+            print(f"Now try: scorefield train {self.source} --out {report.folder} --resume --time 10m")
+        else:
+            print(f"Now try: scorefield sample {report.folder} -n 64")
 
     def _of_images(self) -> Iterator[str]:
         """Yield the flags on images as settings; --set, which comes after them, wins."""
@@ -136,6 +141,8 @@ def _announce(plan: Any, bar: Bar) -> None:
     bar.say(f"{data.name}: {len(data.train)} training and {len(data.held_out)} held-out examples of shape {shape}")
     for note in data.notes:
         bar.say(f"  {note}")
+    for warning in plan.warnings:
+        bar.say(f"  warning: {warning}")
     for line in problem_lines(plan.problems, 10):
         bar.say(f"  {line}")
     bar.say(f"recipe {plan.config.recipe}, {plan.parameters:,} parameters, into {plan.folder}")

@@ -58,7 +58,7 @@ class DataConfig:
     flip: bool = False
     kind: Literal["auto", "image", "signal", "vector"] = "auto"
     held_out: Annotated[float, Bound(gt=0, lt=1)] | None = None
-    examples: Annotated[int, Bound(ge=LEAST)] = POINTS
+    examples: Annotated[int, Bound(ge=LEAST, le=10_000_000)] = POINTS
     seed: Annotated[int, Bound(ge=0, lt=2**63)] = 0
 
 

@@ -36,12 +36,13 @@ from scorefield.training.checkpoint import Clock
 from scorefield.training.distribution import World
 from scorefield.training.held_out import HeldOut
 from scorefield.training.optimisers import make
-from scorefield.training.precision import autocast, fastest, scaler_of
+from scorefield.training.precision import autocast, fastest, of_device, scaler_of
 from scorefield.training.reports import Event, Progress, Tally
 
 PILOT = 64  # examples a step in the choice of precision
 REPORTS = 100  # in a run whose length is a number of steps
 RARELY, OFTEN = 25, 250  # steps between two reports of such a run, at least and at most
+BEGINNING = 20  # steps, with which a training has at least begun
 LOUD = 1.0  # a scale of the loss below which float16 is beyond help
 
 
@@ -147,6 +148,17 @@ class Trainer:
         by_steps = self.clock.step / budget.steps if budget.steps else 0.0
         by_time = self.clock.seconds / budget.seconds if budget.seconds else 0.0
         return min(1.0, max(by_steps, by_time))
+
+    @property
+    def first_steps(self) -> int:
+        """Steps with which a training begins: those of the warm-up, and some."""
+        return max(BEGINNING, self.config.optimiser.warmup)
+
+    @property
+    def hardly_begun(self) -> bool:
+        """Whether the time was over before the first steps were done, and before those that were asked for."""
+        budget = self.config.training
+        return budget.seconds is not None and self.clock.step < min(self.first_steps, budget.steps or math.inf)
 
     def _learning_rate(self) -> float:
         how, done = self.config.optimiser, self.fraction
@@ -279,12 +291,22 @@ class Trainer:
             )
 
     def _choose_precision(self) -> None:
+        """Choose by the stopwatch where time ends the training, which it may cost a tenth of; else by the kind of device."""
+        seconds_there_are = self.config.training.seconds
+        if seconds_there_are is None:
+            self.precision = self.world.told(of_device(self.device))
+            self.messages.append(
+                f"precision = {self.precision}: the budget is a number of steps, so the kind of device decides and no clock; "
+                "training.precision chooses another"
+            )
+            return
         x0, cond = self._batch(Noise(range(self.config.training.batch), stream=stream_of("pilot"), device=self.device))
         some = None if cond is None else cond[:PILOT]
-        precision, seconds = fastest(self.model, self.config.objective, x0[:PILOT], some)
+        precision, seconds = fastest(self.model, self.config.objective, x0[:PILOT], some, seconds_there_are / 10)
         self.precision = self.world.told(precision)
         pace = ", ".join(f"{name} {value * 1000:.0f} ms a step" for name, value in seconds.items())
-        self.messages.append(f"precision = {self.precision}: measured {pace}")
+        found = f"measured {pace}, which another run may find otherwise" if seconds else "there is no time to measure another"
+        self.messages.append(f"precision = {self.precision}: {found}")
 
     def _losses(self, field: ScoreModel) -> Tensor:
         with autocast(self.precision, self.device):
@@ -328,7 +350,7 @@ class Trainer:
         logged = saved = self.clock.seconds
         images_then, looking = self.clock.images, 0.0
         every = min(max(RARELY, budget.steps // REPORTS), OFTEN) if budget.steps and not budget.seconds else None
-        pictures = [share for i in range(1, budget.pictures) if (share := round(i / budget.pictures, 6)) > self.fraction]
+        shown = math.floor(self.fraction * budget.pictures + 1e-6)  # pictures whose time has come; the last is drawn at the end
 
         def tick() -> None:
             """Count the time since the last tick: whatever it went into, it is what a person waits."""
@@ -369,7 +391,7 @@ class Trainer:
                 tick()
                 asked, seconds = self.world.most(float(stop()), self.clock.seconds if self.world.first else 0.0)
                 self.clock.seconds = seconds  # of the first process: the ranks must not disagree about the end
-                if asked or self.fraction >= 1:
+                if asked or (self.fraction >= 1 and self.clock.step):  # a budget of nearly nothing buys one step
                     break
                 self._step()
                 if not self.world.first:
@@ -384,8 +406,8 @@ class Trainer:
                     yield report("log", **found)
                 elif self.messages:
                     yield report("warning")
-                if pictures and pictures[0] <= self.fraction:
-                    pictures = [share for share in pictures if share > self.fraction]
+                if shown < (come := min(math.floor(self.fraction * budget.pictures + 1e-6), budget.pictures - 1)):
+                    shown = come
                     yield report("picture")
                 if self.clock.seconds - saved >= budget.checkpoint_seconds and self.fraction < 1:
                     saved = self.clock.seconds
@@ -395,6 +417,11 @@ class Trainer:
                 keep()
             raise
         keep(last=True)
+        if not asked and self.hardly_begun:
+            self.messages.append(
+                f"the time was over after {self.clock.step} step{'s' * (self.clock.step > 1)}, fewer than the "
+                f"{self.first_steps} with which a training begins: next to nothing is learned; give it more time"
+            )
         if self.world.first:
             yield report("stopped" if asked else "done", **({} if asked else {"averages": self.choose()}))
 

@@ -15,14 +15,13 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-import psutil
 import torch
 from torch import Tensor, nn
 
@@ -32,6 +31,7 @@ from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.field import ScoreModel
 from scorefield.randomness import Noise, stream_of
 from scorefield.training.loop import Trainer
+from scorefield.training.memory import available
 from scorefield.training.precision import autocast
 
 STEPS = 8  # timed at each pace, at most
@@ -242,7 +242,7 @@ def _memory(trainer: Trainer, piece: int, device: torch.device) -> Memory:
         optimiser=_bytes(moments),
         averages=sum(_bytes(average.parameters()) for average in trainer.averages.kept.values()),
         activations=few + (piece - COUNTED) * each,
-        available=_available(device),
+        available=available(device),
     )
 
 
@@ -270,16 +270,29 @@ def kept_for_backward(trainer: Trainer, examples: int) -> int:
     return sum(kept.values()) if terms.loss.requires_grad else 0
 
 
-def _available(device: torch.device) -> int:
-    """Return the free bytes of a device; of a machine, within the limits of the process's group."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    free = int(psutil.virtual_memory().available)
-    group = Path("/sys/fs/cgroup")
-    with contextlib.suppress(OSError, ValueError):  # no such files elsewhere, and "max" is no number
-        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
-        free = min(free, limit - used)
-    return free
+def refuse_large_batch(trainer: Trainer) -> None:
+    """Refuse a batch of which what is taken at once needs more memory than there is, before the first step takes it.
+
+    Args:
+        trainer: it stays as it is.
+
+    Raises:
+        ScorefieldError: what autograd would keep, or the examples themselves, are more than is free.
+    """
+    config, data, size = trainer.config.training, trainer.data, math.prod(trainer.data.shape)
+    share = -(-config.batch // trainer.world.size)
+    piece = -(-share // config.accumulate)
+    double = torch.float64.itemsize  # an example as it came, encoded, and its noise
+    trial = Trainer(trainer.config, data, copy.deepcopy(trainer.model), None, trainer.device)
+    few, more = (kept_for_backward(trial, count) for count in (COUNTED, 2 * COUNTED))
+    least = max(size * (data.train.dtype.itemsize + 2 * double), (more - few) // COUNTED)
+    if piece * least > (have := available(trainer.device)):
+        pieces = min(share, -(-2 * share * least // max(have, 1)))  # of half of what is free, for more is needed on the way
+        raise ScorefieldError(
+            f"got training.batch={config.batch:,}, of which {piece:,} examples at once need {piece * least / 2**30:,.1f} GiB, "
+            f"expected at most the {have / 2**30:,.1f} GiB that are free: lower it, or take it in training.accumulate={pieces} "
+            "pieces"
+        )
 
 
 @torch.enable_grad()

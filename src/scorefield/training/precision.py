@@ -1,7 +1,11 @@
-"""Precision: bfloat16 where it is faster on this machine, else float32, decided by a stopwatch; float16 for who asks for it.
+"""Precision: bfloat16 where it is faster on this machine, else float32; float16 for who asks for it.
+
+A training that ends by the clock may choose by the clock: both are timed. One that ends after a number of steps is a function
+of its settings, and a stopwatch, which answers now this and now that, must not decide about its weights: there the kind of
+device decides, float32 on CPUs and bfloat16 on GPUs that compute in it.
 
 Weights, moments and losses stay float32; the others mean autocast of the network's matrix products. On CPUs with bfloat16 units
-it nearly doubles the speed of a U-Net; on those without it is several times slower, so nothing is assumed.
+it nearly doubles the speed of a U-Net; on those without it is several times slower, so nothing is assumed of CPUs.
 
 float16 has as many bits as bfloat16 but a smaller range: gradients below 6e-8 become zero. So the loss is multiplied by a large
 number before the backward pass and the gradient divided by it after; it is halved where something overflows and doubled after
@@ -11,6 +15,7 @@ number before the backward pass and the gradient divided by it after; it is halv
 from __future__ import annotations
 
 import copy
+import math
 import time
 from contextlib import AbstractContextManager
 from statistics import median
@@ -47,15 +52,31 @@ def scaler_of(precision: str, device: torch.device) -> torch.amp.GradScaler:
     return torch.amp.GradScaler("cuda", enabled=precision == "float16")
 
 
-def fastest(model: ScoreModel, objective: Objective, batch: Tensor, cond: Tensor | None) -> tuple[Precision, dict[str, float]]:
+def of_device(device: torch.device) -> Precision:
+    """Return the precision of a training whose result no clock may decide: a function of the kind of device.
+
+    >>> of_device(torch.device("cpu"))
+    'float32'
+    """
+    able = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if able else "float32"
+
+
+def fastest(
+    model: ScoreModel, objective: Objective, batch: Tensor, cond: Tensor | None, limit: float = math.inf
+) -> tuple[Precision, dict[str, float]]:
     """Return the faster precision for a training step on this machine and both medians in seconds.
 
-    The two are timed in turns on a copy of the model; bfloat16 must also give a finite loss.
+    The two are timed in turns on a copy of the model; bfloat16 must also give a finite loss. No round is begun after `limit`
+    seconds; if none was finished by then it is float32, and there are no medians.
     """
+    began = time.perf_counter()
     trial = copy.deepcopy(model).train()
     seconds: dict[Precision, list[float]] = {"float32": [], "bfloat16": []}
     usable = True
     for round_ in range(ROUNDS + 1):  # the first round warms up
+        if time.perf_counter() - began > limit:
+            break
         for precision, record in seconds.items():
             start = time.perf_counter()
             with torch.random.fork_rng(), autocast(precision, batch.device):
@@ -66,5 +87,7 @@ def fastest(model: ScoreModel, objective: Objective, batch: Tensor, cond: Tensor
                 torch.cuda.synchronize()
             if round_:
                 record.append(time.perf_counter() - start)
+    if not seconds["bfloat16"]:
+        return "float32", {}
     medians: dict[str, float] = {precision: median(record) for precision, record in seconds.items()}
     return ("bfloat16" if usable and medians["bfloat16"] < medians["float32"] else "float32"), medians

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from scorefield.process import Process
 
-Event = Literal["ready", "log", "picture", "checkpoint", "warning", "done", "stopped"]
+Event = Literal["ready", "log", "picture", "checkpoint", "warning", "done", "stopped", "looking"]
 BINS = 8
 QUIET = 1e-3  # a process may begin without noise; everything below this level counts as one
 
@@ -26,7 +26,8 @@ class Progress:
 
     Attributes:
         event: "ready" once before the first step, "log", "picture" (time to draw samples), "checkpoint", "warning" (see
-            `messages`), and at the end "done", or "stopped" if it was asked to.
+            `messages`), and at the end "done", or "stopped" if it was asked to. A run's folder adds "looking": the training is
+            done, its error by noise level is measured, and `fraction` is of that.
         step, seconds, images: how far the run is.
         fraction: of the budget, 0 to 1.
         loss: per coordinate, averaged since the last report.
