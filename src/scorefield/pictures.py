@@ -6,6 +6,7 @@ values give the same bytes: no dates or versions are written into a file.
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 import math
@@ -61,17 +62,18 @@ class Grid:
         self.count, self.columns, self.gap = count, columns or math.ceil(math.sqrt(count)), gap
         self.zoom = _zoom(height, width, self.columns, across)
         self.tall, self.wide = height * self.zoom + gap, width * self.zoom + gap
-        self.canvas: Array | None = None  # a grid that is only asked for its size needs none
 
     @property
     def size(self) -> tuple[int, int]:
         """Width and height of the picture."""
         return self.columns * self.wide + self.gap, math.ceil(self.count / self.columns) * self.tall + self.gap
 
+    @functools.cached_property
+    def canvas(self) -> Array:  # a grid that is only asked for its size needs none
+        return np.full((*self.size[::-1], 3), 128, dtype=np.uint8)
+
     def place(self, first: int, images: Tensor) -> None:
         """Put images `(n, 1 or 3, height, width)` with values in [0, 1] at the places from `first` on, as far as there are."""
-        if self.canvas is None:
-            self.canvas = np.full((*self.size[::-1], 3), 128, dtype=np.uint8)
         pixels = to_pixels(images[: max(0, self.count - first)]).repeat(self.zoom, axis=1).repeat(self.zoom, axis=2)
         for index, one in enumerate(pixels, start=first):
             top, left = self.gap + index // self.columns * self.tall, self.gap + index % self.columns * self.wide
@@ -88,7 +90,8 @@ def grid(images: Tensor, columns: int | None = None, gap: int = 2, across: int =
     >>> grid(torch.zeros(4, 1, 8, 8)).size
     (134, 134)
     """
-    made = Grid(len(images), *images.shape[2:], columns, gap, across)
+    n, _, height, width = images.shape
+    made = Grid(n, height, width, columns, gap, across)
     made.place(0, images)
     return made.image()
 

@@ -173,8 +173,8 @@ def class_of(run: Run, label: str | int) -> int:
     if counts[number] < 1:
         seen = ", ".join(one for one, count in zip(run.classes, counts, strict=True) if count)
         raise ScorefieldError(
-            f"got --label {name!r}, of which {run.path} saw no example in training, expected one of {seen}: choose one, or train "
-            "on data with more of it"
+            f"got --label {name!r}, of which {run.path} had no training example, expected one of {seen}: choose one, or "
+            "train on data with more of it"
         )
     return number
 

@@ -94,7 +94,8 @@ class _Film:
             x = mean + field.data_std * (x - mean) / spread
         raw = self.run.decode(x)
         if self.run.kind == "image":
-            grid = pictures.Grid(self.shown, *self.run.shape[1:], across=360)  # noise does not compress: small frames
+            _, height, width = self.run.shape
+            grid = pictures.Grid(self.shown, height, width, across=360)  # noise does not compress: small frames
             self.grids.setdefault(moment.step, grid).place(first, self.run.affine.visible(raw))
         else:
             seen = raw if self.run.kind == "signal" else raw.flatten(1)[:, :2].clone()
