@@ -121,8 +121,8 @@ def earlier(target: Path, n: int, force: bool) -> dict[str, list[str]]:
     got, listed = f"got --out {target}", _listed(target / LIST)
     if not listed:
         raise ScorefieldError(
-            f"{got}, a folder with files that scorefield sample did not write ({min(inside)}), expected a new or an empty one: "
-            "choose another name"
+            f"{got}, a folder with files ({min(inside)}) that no {LIST} of scorefield sample lists, expected a new or an empty "
+            "one: choose another name"
         )
     if not force:
         raise ScorefieldError(f"{got}, where there are samples already, expected a new name: choose another, or add --force")
