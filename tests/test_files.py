@@ -139,18 +139,132 @@ def test_a_digest_is_the_sha256_of_the_bytes() -> None:
     assert files.digest(b"\x00" * 1000) == hashlib.new("sha256", bytes(1000)).hexdigest()
 
 
-@pytest.mark.parametrize("kind", ["file", "folder"])
-def test_what_exists_is_not_written_over_unless_forced(tmp_path: Path, kind: str) -> None:
+def test_a_file_is_not_written_over_unless_forced_and_a_folder_never(tmp_path: Path) -> None:
     path = tmp_path / "out"
     files.refuse_existing(path, force=False)
-    if kind == "file":
-        path.write_bytes(b"precious")
-    else:
-        path.mkdir()
-    with pytest.raises(ScorefieldError, match=r"got --out .*out, where there is a run already, .* or add --force"):
-        files.refuse_existing(path, force=False, what="a run")
+    path.write_bytes(b"precious")
+    with pytest.raises(ScorefieldError, match=r"got --out .*out, where there is a file already, .* or add --force"):
+        files.refuse_existing(path, force=False)
     files.refuse_existing(path, force=True)
-    assert path.exists()
+    assert path.read_bytes() == b"precious"
+    path.unlink()
+    path.mkdir()
+    for force in (False, True):
+        with pytest.raises(ScorefieldError, match=r"got --html .*out, where there is a folder already, .*: choose another$"):
+            files.refuse_existing(path, force, option="--html")
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "manifest.json", "model.safetensors", "checkpoints/step-00000001/ema.safetensors"]
+)
+def test_what_a_run_cannot_do_without_is_not_written_over_even_if_forced(tmp_path: Path, name: str) -> None:
+    for part in ("config.json", "manifest.json", "model.safetensors", "checkpoints/step-00000001/ema.safetensors", "mine.png"):
+        (tmp_path / part).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / part).write_bytes(b"{}")
+    os.link(tmp_path / name, tmp_path / "another-name")  # as a file system that ignores case would spell it
+    for path in (tmp_path / name, tmp_path / "checkpoints" / ".." / name, tmp_path / "another-name"):
+        if name.startswith("checkpoints") and path.name == "another-name":
+            continue
+        with pytest.raises(ScorefieldError, match=r"which the run .* cannot do without"):
+            files.refuse_existing(path, force=True)
+    files.refuse_existing(tmp_path / "mine.png", force=True)
+    (tmp_path / "manifest.json").unlink()  # a folder of other things, that happen to be called so
+    files.refuse_existing(tmp_path / "config.json", force=True)
+
+
+class _Faulty:
+    """The system's calls on names, of which the one with a given number fails."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, fail: int, error: BaseException) -> None:
+        self.count, self.fail, self.error = 0, fail, error
+        for call in ("replace", "link", "unlink", "fsync", "open"):
+            monkeypatch.setattr(os, call, self.counted(getattr(os, call)))
+
+    def counted(self, call):
+        def wrapped(*given: object, **named: object) -> object:
+            self.count += 1
+            if self.count == self.fail:
+                raise self.error
+            return call(*given, **named)
+
+        return wrapped
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["disk full", "ctrl-c"])
+def test_files_that_are_written_together_are_all_there_or_none_whichever_call_of_the_system_fails(tmp_path, error) -> None:
+    """Two old files and two new ones, with a fault at the first call, the second, and so on to the last."""
+    old, new = {"a": b"old a", "c": b"old c"}, {"a": b"new a", "b": b"new b", "c": b"new c", "d": b"new d"}
+    seen = set()
+    for fail in range(1, 60):
+        folder = tmp_path / str(fail)
+        folder.mkdir()
+        for name, content in old.items():
+            (folder / name).write_bytes(content)
+        with pytest.MonkeyPatch.context() as monkeypatch:
+            faulty = _Faulty(monkeypatch, fail, error)
+            try:
+                with files.together():
+                    for name, content in new.items():
+                        files.write(folder / name, content)
+                failed = False
+            except type(error):
+                failed = True
+        found = {path.name: path.read_bytes() for path in folder.iterdir() if not path.name.endswith(".partial")}
+        assert found == (old if failed else new) or (isinstance(error, KeyboardInterrupt) and found == new), fail
+        seen.add(failed)
+        if faulty.count < fail:
+            assert _names(folder) == sorted(new)  # no call failed: nothing lies beside
+            break
+    assert seen == {True, False}
+
+
+def test_a_file_system_without_hard_links_puts_the_old_files_back_too(tmp_path, monkeypatch) -> None:
+    (tmp_path / "a").write_bytes(b"old a")
+    replace = os.replace
+
+    def no_link(*_given: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    def only_to_a(source: Path, target: Path) -> None:
+        if target.name == "b":
+            raise OSError(5, "Input/output error")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "link", no_link)
+    monkeypatch.setattr(os, "replace", only_to_a)
+    with pytest.raises(OSError, match="Input/output error"), files.together():
+        files.write(tmp_path / "a", b"new a")
+        files.write(tmp_path / "b", b"new b")
+    assert (_names(tmp_path), (tmp_path / "a").read_bytes()) == (["a"], b"old a")
+
+
+def test_a_stream_takes_its_place_when_all_is_written_and_is_gone_when_anything_fails(tmp_path: Path) -> None:
+    path = tmp_path / "rows"
+    path.write_bytes(b"old")
+    with files.writing(path) as stream:
+        stream.write(b"one")
+        assert path.read_bytes() == b"old"
+        stream.write(b"two")
+    assert path.read_bytes() == b"onetwo"
+    with pytest.raises(KeyboardInterrupt), files.writing(path) as stream:
+        stream.write(b"half")
+        raise KeyboardInterrupt
+    assert (_names(tmp_path), path.read_bytes()) == (["rows"], b"onetwo")
+
+
+def test_a_full_disk_is_told_of_with_the_name_of_the_file(tmp_path, monkeypatch) -> None:
+    def full(*_given: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    for how in ("write", "writing"):
+        with pytest.raises(OSError, match=r"No space left on device: '.*report\.json'"):
+            if how == "write":
+                files.write(tmp_path / "report.json", b"{}")
+            else:
+                with files.writing(tmp_path / "report.json") as stream:
+                    stream.write(b"{}")
+    assert _names(tmp_path) == []
 
 
 def test_whether_a_folder_can_be_written_is_found_by_writing_and_leaves_nothing(

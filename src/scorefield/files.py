@@ -12,12 +12,14 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from scorefield.errors import ScorefieldError
+
+RUN = ("config.json", "manifest.json", "model.safetensors", "metrics.jsonl", "sampling.json")  # no --force replaces these
 
 _waiting: ContextVar[list[tuple[Path, Path]] | None] = ContextVar("waiting", default=None)
 
@@ -52,15 +54,51 @@ def put(path: Path, content: bytes) -> None:
         raise
 
 
-def write(path: Path, content: bytes) -> None:
-    """Write a file atomically; its folder must exist."""
-    temporary = path.parent / f".{os.urandom(8).hex()}.partial"
-    put(temporary, content)
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """Give a stream to write a file piece by piece: it takes its place at the end, and is gone if anything fails before."""
+    temporary = _beside(path)
+    try:
+        with open(temporary, "xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+    except BaseException as error:
+        _drop([temporary])
+        _name(error, path)
+        raise
+    _place(temporary, path)
+
+
+def write(path: Path, content: bytes, *, first: bool = False) -> None:
+    """Write a file atomically; its folder must exist. `first`: of those `together`, it takes its place before all others."""
+    temporary = _beside(path)
+    try:
+        put(temporary, content)
+    except OSError as error:
+        _name(error, path)
+        raise
+    _place(temporary, path, first)
+
+
+def _beside(path: Path) -> Path:
+    """Return a new name in the folder of a file; short, since a file's own may be as long as the system allows."""
+    return path.parent / f".{os.urandom(8).hex()}.partial"
+
+
+def _name(error: BaseException, path: Path) -> None:
+    """Let an error of the system say which file it is about: that of a full disk does not."""
+    if isinstance(error, OSError) and error.filename is None:
+        error.filename = str(path)
+
+
+def _place(temporary: Path, path: Path, first: bool = False) -> None:
+    """Let a file take its place: now, or with the others that are written `together`."""
     waiting = _waiting.get()
     if waiting is None:
-        _rename([(temporary, path)])
+        rename([(temporary, path)])
     else:
-        waiting.append((temporary, path))
+        waiting.insert(0 if first else len(waiting), (temporary, path))
 
 
 @contextlib.contextmanager
@@ -74,37 +112,57 @@ def together() -> Iterator[None]:
     try:
         yield
     except BaseException:
-        for temporary, _ in waiting:
-            temporary.unlink(missing_ok=True)
+        _drop(temporary for temporary, _ in waiting)
         raise
     finally:
         _waiting.reset(token)
-    _rename(waiting)
+    rename(waiting)
 
 
-def _rename(pairs: list[tuple[Path, Path]]) -> None:
-    """Rename temporary files to their places, in order; if one fails, those before it get their old content back."""
-    done: list[tuple[Path, Path]] = []
+def _drop(paths: Iterable[Path]) -> None:
+    """Delete files; one that cannot be deleted keeps none of the others."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _keep(path: Path) -> Path | None:
+    """Give what `path` holds a second name, and return it; None where nothing is there."""
+    if not path.exists():
+        return None
+    aside = _beside(path)
+    try:
+        os.link(path, aside)  # needs no room
+    except OSError:  # some file systems have no links
+        put(aside, path.read_bytes())
+    return aside
+
+
+def rename(pairs: Sequence[tuple[Path, Path]]) -> None:
+    """Rename files to their places, in order, all or none: if one fails, old files come back and new ones go.
+
+    Args:
+        pairs: (where a file is, where it belongs); the first are gone afterwards, even if it fails.
+    """
+    begun: list[tuple[Path, Path, Path | None]] = []
     try:
         for temporary, path in pairs:
-            aside = path.parent / f".{os.urandom(8).hex()}.partial"
-            if len(pairs) > 1 and path.exists():
-                with contextlib.suppress(OSError):  # a second name for the old file needs no room; some file systems have none
-                    os.link(path, aside)
+            begun.append((temporary, path, _keep(path) if len(pairs) > 1 else None))  # one rename is all or none by itself
             os.replace(temporary, path)
-            done.append((aside, path))
+        for folder in dict.fromkeys(path.parent for _, path in pairs):
+            flush_folder(folder)
     except BaseException:
-        aside.unlink(missing_ok=True)
-        for old, path in reversed(done):
+        for temporary, path, old in reversed(begun if len(pairs) > 1 else []):
             with contextlib.suppress(OSError):
-                os.replace(old, path)
-        for temporary, _ in pairs:
-            temporary.unlink(missing_ok=True)
+                if temporary.exists():  # had not taken its place
+                    _drop([old] if old else [])
+                elif old:
+                    os.replace(old, path)
+                else:
+                    path.unlink()
+        _drop(temporary for temporary, _ in pairs)
         raise
-    for aside, _ in done:
-        aside.unlink(missing_ok=True)
-    for folder in dict.fromkeys(path.parent for _, path in pairs):
-        flush_folder(folder)
+    _drop(old for _, _, old in begun if old)
 
 
 def append(path: Path, content: bytes) -> None:
@@ -186,9 +244,31 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def refuse_existing(path: Path, force: bool, what: str = "a file") -> None:
-    """Raise `ScorefieldError` if `path` exists and was not to be overwritten."""
+def refuse_existing(path: Path, force: bool, option: str = "--out") -> None:
+    """Raise `ScorefieldError` if a file may not be written at `path`.
+
+    Args:
+        path: where it would go.
+        force: it may take the place of a file, as the person said; never of a folder, nor of what a run cannot do without.
+        option: that named it.
+    """
+    got = f"got {option} {path}"
+    if path.is_dir():
+        raise ScorefieldError(f"{got}, where there is a folder already, expected a file's name: choose another")
     if path.exists() and not force:
-        raise ScorefieldError(
-            f"got --out {path}, where there is {what} already, expected a new name: choose another, or add --force"
-        )
+        raise ScorefieldError(f"{got}, where there is a file already, expected a new name: choose another, or add --force")
+    if (run := _needed(path)) is not None:
+        raise ScorefieldError(f"{got}, which the run {run} cannot do without, expected a name of its own: choose another")
+
+
+def _needed(path: Path) -> Path | None:
+    """Return the run's folder of which a file is a part that nothing else could bring back; None if it is of none."""
+    if not path.exists():
+        return None
+    place = path.resolve()
+    for folder in list(place.parents)[:3]:
+        if all((folder / name).is_file() for name in ("config.json", "manifest.json")):
+            parts = [folder / name for name in RUN if (folder / name).exists()]
+            inside = "checkpoints" in place.relative_to(folder).parts
+            return folder if inside or any(path.samefile(part) for part in parts) else None  # however its name is spelt
+    return None

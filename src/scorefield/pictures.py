@@ -6,6 +6,7 @@ values give the same bytes: no dates are written into a file, and what it was ma
 
 from __future__ import annotations
 
+import functools
 import io
 import itertools
 import json
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from scorefield.errors import ScorefieldError
 
+SIGNALS, HISTOGRAMS = 16, 9  # in one picture
 Array = Any  # numpy's own generic arrays say less than their comments do here
 NARROW = 1e-9  # a spread, as a share of the numbers, below which their distribution is drawn from its lower end
 LARGE = 1e100  # numbers beyond are drawn in units of a power of ten: products of two of them leave float64
@@ -43,30 +45,60 @@ def _zoom(height: int, width: int, columns: int, across: int) -> int:
     return max(1, min(8, across // max(columns * width, height, 1)))
 
 
-def grid(images: Tensor, columns: int | None = None, gap: int = 2, across: int = 900) -> Image.Image:
-    """Lay images `(n, 1 or 3, height, width)` in [0, 1] out as a grid, enlarged without smoothing when they are small.
+class Grid:
+    """A grid of images that is filled piece by piece: it takes the room of the picture, and not of the images.
 
     Args:
-        images: what to show.
+        count: how many images there will be, at least 1.
+        height, width: of each.
         columns: how many side by side; None for about as many as rows.
         gap: pixels between neighbours.
-        across: how wide the picture may grow by enlarging.
+        across: how wide the picture may grow by enlarging small images, without smoothing.
+
+    >>> Grid(4, 8, 8).size
+    (134, 134)
+    """
+
+    def __init__(
+        self, count: int, height: int, width: int, columns: int | None = None, gap: int = 2, across: int = 900
+    ) -> None:
+        if count < 1:
+            raise ScorefieldError("got no images, expected at least one: draw some")
+        self.count, self.columns, self.gap = count, columns or math.ceil(math.sqrt(count)), gap
+        self.zoom = _zoom(height, width, self.columns, across)
+        self.tall, self.wide = height * self.zoom + gap, width * self.zoom + gap
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the picture."""
+        return self.columns * self.wide + self.gap, math.ceil(self.count / self.columns) * self.tall + self.gap
+
+    @functools.cached_property
+    def canvas(self) -> Array:  # a grid that is only asked for its size needs none
+        return np.full((*self.size[::-1], 3), 128, dtype=np.uint8)
+
+    def place(self, first: int, images: Tensor) -> None:
+        """Put images `(n, 1 or 3, height, width)` with values in [0, 1] at the places from `first` on, as far as there are."""
+        pixels = to_pixels(images[: max(0, self.count - first)]).repeat(self.zoom, axis=1).repeat(self.zoom, axis=2)
+        for index, one in enumerate(pixels, start=first):
+            top, left = self.gap + index // self.columns * self.tall, self.gap + index % self.columns * self.wide
+            self.canvas[top : top + one.shape[0], left : left + one.shape[1]] = one
+
+    def image(self) -> Image.Image:
+        """Return the picture; places without an image are grey."""
+        return Image.fromarray(self.canvas)
+
+
+def grid(images: Tensor, columns: int | None = None, gap: int = 2, across: int = 900) -> Image.Image:
+    """Lay images `(n, 1 or 3, height, width)` in [0, 1] out as a grid; see `Grid`.
 
     >>> grid(torch.zeros(4, 1, 8, 8)).size
     (134, 134)
     """
     n, _, height, width = images.shape
-    if n == 0:
-        raise ScorefieldError("got no images, expected at least one: draw some")
-    columns = columns or math.ceil(math.sqrt(n))
-    rows, zoom = math.ceil(n / columns), _zoom(height, width, columns, across)
-    pixels = to_pixels(images).repeat(zoom, axis=1).repeat(zoom, axis=2)
-    tall, wide = height * zoom + gap, width * zoom + gap
-    canvas = np.full((rows * tall + gap, columns * wide + gap, 3), 128, dtype=np.uint8)
-    for index, image in enumerate(pixels):
-        top, left = gap + index // columns * tall, gap + index % columns * wide
-        canvas[top : top + height * zoom, left : left + width * zoom] = image
-    return Image.fromarray(canvas)
+    made = Grid(n, height, width, columns, gap, across)
+    made.place(0, images)
+    return made.image()
 
 
 def beside(left: Image.Image, right: Image.Image, gap: int = 16) -> Image.Image:
@@ -91,8 +123,8 @@ def _is_grey(frame: Image.Image) -> bool:
     return pixels.ndim == 2 or bool((pixels == pixels[..., :1]).all())
 
 
-def gif(frames: Sequence[Image.Image], milliseconds: int = 80, last: int = 2000) -> bytes:
-    """Return frames as an endless GIF; the last one stays for `last` milliseconds."""
+def gif(frames: Sequence[Image.Image], milliseconds: int = 80, last: int = 2000, comment: str = "") -> bytes:
+    """Return frames as an endless GIF; the last one stays for `last` milliseconds, and the comment is not shown."""
     if not frames:
         raise ScorefieldError("got no frames, expected at least one: simulate at least one step")
     buffer = io.BytesIO()
@@ -102,7 +134,8 @@ def gif(frames: Sequence[Image.Image], milliseconds: int = 80, last: int = 2000)
     else:
         still = [frame.quantize(64, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE) for frame in frames]
     durations = [milliseconds] * (len(still) - 1) + [last]
-    still[0].save(buffer, format="GIF", save_all=True, append_images=still[1:], duration=durations, loop=0, optimize=False)
+    how: dict[str, Any] = {"duration": durations, "loop": 0, "optimize": False} | ({"comment": comment} if comment else {})
+    still[0].save(buffer, format="GIF", save_all=True, append_images=still[1:], **how)
     return buffer.getvalue()
 
 
@@ -205,8 +238,8 @@ def _small(count: int) -> tuple[Any, Sequence[Any]]:
 
 def lines(signals: Tensor, limits: tuple[float, float] | None = None) -> Image.Image:
     """Plot the first 16 signals `(n, channels, length)`, each on axes of its own, one line a channel."""
-    figure, axes = _small(min(len(signals), 16))
-    shown, unit, note = _units(signals[:16].double().numpy())
+    figure, axes = _small(min(len(signals), SIGNALS))
+    shown, unit, note = _units(signals[:SIGNALS].double().numpy())
     for one, signal in zip(axes, shown, strict=False):
         one.plot(signal.T, lw=0.8)
         one.set_title(note.strip(", "), fontsize=8)
@@ -215,7 +248,7 @@ def lines(signals: Tensor, limits: tuple[float, float] | None = None) -> Image.I
     return _render(figure)
 
 
-def histograms(table: Mapping[str, Sequence[Any]], most: int = 9) -> Image.Image:
+def histograms(table: Mapping[str, Sequence[Any]], most: int = HISTOGRAMS) -> Image.Image:
     """Plot how the values of a table's first columns are distributed: numbers in bins, everything else counted."""
     figure, axes = _small(min(len(table), most))
     for one, (name, column) in zip(axes, table.items(), strict=False):

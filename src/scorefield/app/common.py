@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from scorefield.field import Field
 from scorefield.guidance import Tempered
 from scorefield.levels import ladder_of
 from scorefield.randomness import Noise, stream_of
-from scorefield.runs import Run
+from scorefield.runs import Run, open_run
 from scorefield.samplers import Moment, Sampler, simulate
 from scorefield.samplers.optimal import optimised
 
@@ -112,7 +113,7 @@ def choose_sampler(
     *,
     device: torch.device | None = None,
     temperature: float = 1.0,
-    label: str | None = None,
+    label: str | int | None = None,
 ) -> tuple[Sampler, Tensor]:
     """Return the sampler called `name` with about `steps` steps, and its ladder; of a run that was tuned, what it was tuned to.
 
@@ -167,8 +168,24 @@ class NotWritten(OSError):
         self.report = report
 
 
-def class_of(run: Run, name: str) -> int:
-    """Return the number of a class; raises `ScorefieldError` for one that the run does not know, with a did-you-mean."""
+def open_trained(path: str | Path) -> Run:
+    """Open a run's folder to use what it has learned; raises `ScorefieldError` for one that was not trained for one step."""
+    run = open_run(path)
+    if run.manifest["progress"]["step"] < 1:
+        raise ScorefieldError(
+            f"got {run.path}, a run of 0 steps, which has learned nothing yet, expected a trained one: give scorefield train "
+            "more time, with --resume"
+        )
+    return run
+
+
+def class_of(run: Run, label: str | int) -> int:
+    """Return the number of a class, by its name; a whole number is the name that is written so.
+
+    Raises:
+        ScorefieldError: a class that the run does not know (with a did-you-mean), or of which it has seen no example.
+    """
+    name = str(label)
     if not run.classes:
         raise ScorefieldError(
             f"got --label {name!r} for {run.path}, which was trained without classes, expected none: leave it out, or train on "
@@ -176,10 +193,17 @@ def class_of(run: Run, name: str) -> int:
         )
     if name not in run.classes:
         raise unknown("class", name, run.classes)
-    return run.classes.index(name)
+    number, counts = run.classes.index(name), run.manifest["data"]["class_counts"]
+    if counts[number] < 1:
+        seen = ", ".join(one for one, count in zip(run.classes, counts, strict=True) if count)
+        raise ScorefieldError(
+            f"got --label {name!r}, of which {run.path} had no training example, expected one of {seen}: choose one, or "
+            "train on data with more of it"
+        )
+    return number
 
 
-def labels_of(run: Run, samples: range, *, seed: int = 0, label: str | None = None) -> Tensor | None:
+def labels_of(run: Run, samples: range, *, seed: int = 0, label: str | int | None = None) -> Tensor | None:
     """Return the class of each sample: the one asked for, else drawn as often as in the training data; None without classes.
 
     Drawing x from p(x | class) for classes drawn from p(class) draws it from p(x), and better than a network that is not told.
@@ -219,6 +243,44 @@ def told_of(run: Run, data: Dataset, labels: Tensor | None) -> Tensor | None:
     return found
 
 
+def batches(
+    run: Run,
+    n: int,
+    sampler: Sampler,
+    ladder: Tensor,
+    *,
+    start: int = 0,
+    seed: int = 0,
+    batch: int = 256,
+    device: torch.device | None = None,
+    temperature: float = 1.0,
+    label: str | int | None = None,
+    watch: Watch = unwatched,
+) -> Iterator[Tensor]:
+    """Draw n samples in model space, float64, `batch` at a time: see `draw`, which puts them together.
+
+    Raises:
+        ScorefieldError: no sample, or a batch of none; before the first is asked for.
+    """
+    if n < 1:
+        raise ScorefieldError(f"got {n} samples to draw, expected at least 1: ask for more")
+    if batch < 1:
+        raise ScorefieldError(f"got a batch of {batch}, expected at least 1: ask for more")
+    where = device or torch.device("cpu")
+    field = field_of(run, where, temperature)
+
+    def drawn() -> Iterator[Tensor]:
+        for first in range(start, start + n, batch):
+            some = range(first, min(first + batch, start + n))
+            told = labels_of(run, some, seed=seed, label=label)
+            noise = Noise(some, stream=stream_of("sample", seed), device=where)
+            for moment in simulate(field, sampler, ladder, noise=noise, cond=None if told is None else told.to(where)):
+                watch(first, len(noise), moment)
+            yield moment.x.cpu()
+
+    return drawn()
+
+
 def draw(
     run: Run,
     n: int,
@@ -230,7 +292,7 @@ def draw(
     batch: int = 256,
     device: torch.device | None = None,
     temperature: float = 1.0,
-    label: str | None = None,
+    label: str | int | None = None,
     watch: Watch = unwatched,
 ) -> Tensor:
     """Return n samples in model space, `(n, *shape)`, float64; sample i is the same for every n and batch.
@@ -247,18 +309,5 @@ def draw(
         label: name of the class that all should have; None for classes as often as in the training data.
         watch: called after every step with the first index of the batch, its size, and the moment.
     """
-    if n < 1:
-        raise ScorefieldError(f"got {n} samples to draw, expected at least 1: ask for more")
-    if batch < 1:
-        raise ScorefieldError(f"got a batch of {batch}, expected at least 1: ask for more")
-    where = device or torch.device("cpu")
-    field = field_of(run, where, temperature)
-    drawn = []
-    for first in range(start, start + n, batch):
-        some = range(first, min(first + batch, start + n))
-        told = labels_of(run, some, seed=seed, label=label)
-        noise = Noise(some, stream=stream_of("sample", seed), device=where)
-        for moment in simulate(field, sampler, ladder, noise=noise, cond=None if told is None else told.to(where)):
-            watch(first, len(noise), moment)
-        drawn.append(moment.x.cpu())
-    return torch.cat(drawn)
+    how: dict[str, Any] = {"start": start, "seed": seed, "batch": batch, "device": device, "temperature": temperature}
+    return torch.cat(list(batches(run, n, sampler, ladder, **how, label=label, watch=watch)))

@@ -317,10 +317,7 @@ def _target(out: str | Path | None, force: bool) -> Path | None:
     if not isinstance(out, str | os.PathLike):
         raise ScorefieldError(f"got --json {out!r}, expected the name of a file: write one")
     path = Path(out).expanduser()
-    if path.is_dir() or (path.exists() and not force):
-        there = "a folder" if path.is_dir() else "a file"
-        advice = "choose another" if path.is_dir() else "choose another, or add --force"
-        raise ScorefieldError(f"got --json {path}, where there is {there} already, expected a new name: {advice}")
+    files.refuse_existing(path, force, option="--json")
     if not path.absolute().parent.is_dir():
         raise ScorefieldError(f"got --json {path}, expected a file in a folder that exists: make it first")
     return path

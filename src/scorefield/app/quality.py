@@ -192,7 +192,7 @@ def _written(run: Run, stem: str, html: str | Path | None, force: bool) -> tuple
     if html is None:
         return kept
     target = Path(html).expanduser()
-    files.refuse_existing(target, force)
+    files.refuse_existing(target, force, option="--html")
     if not target.resolve().parent.is_dir():
         raise ScorefieldError(f"got --html {target} in a folder that does not exist, expected one that does: make it first")
     if target.is_dir() or not files.can_write(target.resolve().parent):

@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL.Image import Image
+import torch
 from torch import Tensor
 
 from scorefield import files, pictures
+from scorefield.app import outputs
 from scorefield.app.common import (
     Watch,
+    batches,
     choose_sampler,
     class_of,
-    draw,
     field_of,
     labels_of,
+    open_trained,
     pick_device,
-    picture_of,
     tuned_of,
     unwatched,
 )
-from scorefield.data.tables import csv_of, decode, parquet_of
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
 from scorefield.randomness import Noise, stream_of
-from scorefield.runs import Run, open_run
+from scorefield.runs import Run
 from scorefield.samplers import Moment, Sampler, curl
 
-TABLES = (".csv", ".tsv", ".parquet", ".npy", ".png", ".npz")
+LOOKED_AT = 64  # samples, for the curl of the score
+FRAME = 2**20  # pixels of the images in one frame of an animation
+COMMENT = "made by scorefield sample"  # in an animation, which is how it is known to be no other's
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,11 @@ class SampleReport:
 def _acceptance(
     field: Field, x: Tensor, told: Tensor | None, rates: tuple[float, ...], times: Tensor
 ) -> tuple[tuple[float, float, float], ...]:
-    """Return (sigma/alpha, acceptance, curl) at about ten levels, the curl averaged over 64 samples noised to the level.
+    """Return (sigma/alpha, acceptance, curl) at about ten levels, the curl averaged over some samples, noised to the level.
 
     `told`: the class of each sample, with which it was drawn and its score is looked at.
     """
-    process, some, found = field.process, x[:64].to(times.device), []
+    process, some, found = field.process, x[:LOOKED_AT].to(times.device), []
     for j in sorted({round(k * (len(rates) - 1) / 9) for k in range(10)}):
         noise, t = Noise(range(len(some)), stream=stream_of("curl", j)), times[j].expand(len(some))
         turned = curl(field, process.perturb(some, t, noise.normal(some.shape[1:])), t, noise, cond=told).mean()
@@ -79,56 +79,57 @@ def _acceptance(
 class _Film:
     """Collects about 60 frames of the first samples: the state at a noise level, scaled back to the size of the data."""
 
-    def __init__(self, run: Run, field: Field, shown: int) -> None:
-        self.run, self.field, self.shown, self.frames = run, field, shown, list[Tensor]()
+    def __init__(self, run: Run, field: Field, n: int) -> None:
+        self.run, self.field = run, field
+        self.shown = min(n, {"image": 64, "signal": pictures.SIGNALS}.get(run.kind, 2000))
+        if run.kind == "image":  # of large ones fewer: sixty frames are in memory at once
+            self.shown = max(1, min(self.shown, FRAME // math.prod(run.shape[1:])))
+        self.grids, self.parts = dict[int, pictures.Grid](), dict[int, list[Tensor]]()  # by step, from every batch
 
-    def look(self, moment: Moment) -> None:
+    def look(self, first: int, moment: Moment) -> None:
         every = math.ceil(moment.steps / 60)
-        if moment.step % every and moment.step != moment.steps:
+        if first >= self.shown or (moment.step % every and moment.step != moment.steps):
             return
         field = self.field
-        x = moment.x[: self.shown].cpu()
+        x = moment.x[: self.shown - first].cpu()
         if moment.t > 0 or moment.step < moment.steps:
             # alpha·mean + std·(x - alpha·mean)/sqrt(alpha²·std² + sigma²): noise looks like noise, not like saturation.
             alpha, spread = field.process.prior(moment.t, field.data_std)
             mean = alpha * field.data_mean.cpu()
             x = mean + field.data_std * (x - mean) / spread
-        self.frames.append(x)
-
-    def picture(self, frame: Tensor, limits: tuple[float, float, float, float] | None) -> Image:
-        raw = self.run.decode(frame)
+        raw = self.run.decode(x)
         if self.run.kind == "image":
-            return pictures.grid(self.run.affine.visible(raw), across=360)  # noise does not compress: small frames
-        if self.run.kind == "signal":
-            return pictures.lines(raw, limits=limits[2:] if limits else None)
-        return pictures.scatter(raw.flatten(1), limits=limits)
+            _, height, width = self.run.shape
+            grid = pictures.Grid(self.shown, height, width, across=360)  # noise does not compress: small frames
+            self.grids.setdefault(moment.step, grid).place(first, self.run.affine.visible(raw))
+        else:
+            seen = raw if self.run.kind == "signal" else raw.flatten(1)[:, :2].clone()
+            self.parts.setdefault(moment.step, []).append(seen)
 
     def gif(self) -> bytes:
-        limits = None
-        if self.run.kind != "image":
-            ends = self.run.decode(self.frames[-1]).flatten(1)
-            ends = ends.reshape(-1, 1) if self.run.kind == "signal" else ends[:, :2]
-            low, high = ends.min(dim=0).values, ends.max(dim=0).values
-            pad = (0.15 * (high - low)).clamp(min=1e-3)
-            first, last = (low - pad).tolist(), (high + pad).tolist()
+        if self.run.kind == "image":
+            return pictures.gif([grid.image() for grid in self.grids.values()], comment=COMMENT)
+        frames = [torch.cat(parts) for parts in self.parts.values()]
+        ends = frames[-1].reshape(-1, 1) if self.run.kind == "signal" else frames[-1]
+        low, high = ends.min(dim=0).values, ends.max(dim=0).values
+        pad = (0.15 * (high - low)).clamp(min=1e-3)
+        first, last = (low - pad).tolist(), (high + pad).tolist()
+        if self.run.kind == "signal":
+            shown = [pictures.lines(frame, limits=(first[0], last[0])) for frame in frames]
+        else:
             limits = (first[0], last[0], first[-1], last[-1])
-        return pictures.gif([self.picture(frame, limits) for frame in self.frames])
+            shown = [pictures.scatter(frame, limits=limits) for frame in frames]
+        return pictures.gif(shown, comment=COMMENT)
 
 
-def _check_target(target: Path, as_folder: bool, kind: str, force: bool) -> None:
-    """Refuse an `out` that cannot be written before anything is drawn."""
-    endings = TABLES if kind == "table" else (".png", ".npz")
-    known = f"{', '.join(endings[:-1])} or {endings[-1]}"
-    if not as_folder and target.suffix not in endings:
-        raise ScorefieldError(f"got --out {target}, expected a name ending in {known}, or a folder: change the ending")
-    if as_folder and kind != "image":
-        raise ScorefieldError(f"got --out {target}, a folder, for samples that are no images, expected {known}: change it")
-    if target.exists() and target.is_dir() != as_folder:
-        found, wanted = ("folder", "file") if target.is_dir() else ("file", "folder")
-        raise ScorefieldError(f"got --out {target}, where there is a {found}, expected a {wanted}: choose another name")
-    files.refuse_existing(target, force, "something" if as_folder else "a file")
-    if not target.resolve().parent.is_dir():
-        raise ScorefieldError(f"got --out {target} in a folder that does not exist, expected one that does: make it first")
+def _check_film(path: Path, force: bool) -> None:
+    """Refuse to write an animation over a file that is none of ours: nobody named it, it lies beside what was named."""
+    files.refuse_existing(path, force, option="--gif, which goes to")
+    if path.exists() and COMMENT.encode() not in path.read_bytes():
+        raise ScorefieldError(
+            f"got --gif, which goes to {path}, a file that scorefield sample did not write, expected a free name or one of its "
+            "own animations: move it away, or choose another --out"
+        )
 
 
 def sample(
@@ -139,7 +140,7 @@ def sample(
     steps: int | None = None,
     ladder: str | None = None,
     temperature: float = 1.0,
-    label: str | None = None,
+    label: str | int | None = None,
     seed: int = 0,
     out: str | Path | None = None,
     gif: bool = False,
@@ -175,75 +176,55 @@ def sample(
         ScorefieldError: no such run, sampler or ladder, a temperature that is not positive, a file in the way, an `out` that
             does not suit the data.
     """
-    opened, where = open_run(run), pick_device(device)
-    target = (
-        Path(out).expanduser()
-        if out is not None
-        else opened.path / f"samples-seed{seed}{'.csv' if opened.kind == 'table' else '.png'}"
-    )
-    as_folder = target.suffix == "" or str(out).endswith(os.sep)
-    _check_target(target, as_folder, opened.kind, force)
-    film_path = target.resolve().with_suffix(".gif")
+    opened, where = open_trained(run), pick_device(device)
+    if out is not None and not os.fspath(out):
+        raise ScorefieldError("got an empty --out, expected a path: name a file or a folder, or leave it out")
+    default = f"samples-seed{seed}{'.csv' if opened.kind == 'table' else '.png'}"
+    if out is None and not files.can_write(opened.path):
+        raise ScorefieldError(f"got no --out for {opened.path}, which cannot be written, expected one: add --out {default}")
+    target = opened.path / default if out is None else Path(out).expanduser()
+    folder = target.suffix == "" or str(out).endswith(os.sep)
+    if n >= 1:  # less is refused below
+        outputs.check(opened, n, target, folder=folder, force=force)
+    film_path = _beside(target, folder)
     if gif:
-        files.refuse_existing(film_path, force)
-    if opened.kind != "image" and (gif or target.suffix == ".png"):
-        pictures.require_plots()
-    if target.suffix == ".parquet":
-        parquet_of({})  # without pyarrow, say so now
+        _check_film(film_path, force)
+        if opened.kind != "image":
+            pictures.require_plots()
     if label is not None:
         class_of(opened, label)  # refused before anything is drawn
     chosen, times = choose_sampler(opened, sampler, steps, ladder, device=where, temperature=temperature, label=label)
-    film = (
-        _Film(opened, field_of(opened, where, temperature), min(n, {"image": 64, "signal": 16}.get(opened.kind, 2000)))
-        if gif
-        else None
-    )
-    evaluations, rates = 0, tuple[float, ...]()
+    film = _Film(opened, field_of(opened, where, temperature), n) if gif else None
+    evaluations, rates, few = 0, tuple[float, ...](), list[Tensor]()
 
     def look(first: int, count: int, moment: Moment) -> None:
         nonlocal evaluations, rates
         evaluations, rates = moment.evaluations, moment.info.acceptance
-        if film and first == 0:
-            film.look(moment)
+        if film:
+            film.look(first, moment)
         watch(first, count, moment)
 
     how: dict[str, Any] = {"seed": seed, "batch": batch, "device": where, "temperature": temperature, "label": label}
-    x = draw(opened, n, chosen, times, **how, watch=look)
-    raw, columns = opened.decode(x), opened.manifest["data"].get("columns")
-    written = [target]
-    if as_folder:
-        target.mkdir(exist_ok=True)
-        for old in target.glob("[0-9][0-9][0-9][0-9][0-9].png"):
-            old.unlink()  # only with force: a smaller set must not keep pictures of a larger one
-        for index, pixels in enumerate(pictures.to_pixels(opened.affine.visible(raw))):
-            content = pictures.png(pictures.image(pixels if opened.shape[0] > 1 else pixels[..., 0]))
-            files.write(target / f"{index:05d}.png", content)
-    elif target.suffix == ".npz":
-        buffer = io.BytesIO()
-        if opened.kind == "image":
-            pixels = pictures.to_pixels(opened.affine.visible(raw))
-            told = labels_of(opened, range(n), seed=seed, label=label)
-            arrays: dict[str, Any] = {"images": pixels if opened.shape[0] > 1 else pixels[..., 0]}
-            arrays |= {} if told is None else {"labels": told.numpy(), "classes": np.array(opened.classes)}
-            np.savez(buffer, **arrays)
-        else:
-            np.savez(buffer, x=raw.numpy().astype(np.float32))
-        files.write(target, buffer.getvalue())
-    elif target.suffix == ".npy":
-        np.save(buffer := io.BytesIO(), raw.numpy().astype(np.float32))
-        files.write(target, buffer.getvalue())
-    elif target.suffix == ".parquet":
-        files.write(target, parquet_of(decode(raw, columns)))
-    elif target.suffix in (".csv", ".tsv"):
-        files.write(target, csv_of(decode(raw, columns), "," if target.suffix == ".csv" else "\t"))
-    else:
-        files.write(target, pictures.png(picture_of(opened.kind, raw, opened.affine, columns)))
-    if film:
-        files.write(film_path, film.gif())
-        written.append(film_path)
-    told = labels_of(opened, range(min(n, 64)), seed=seed, label=label)
-    accepted = _acceptance(field_of(opened, None, temperature), x, told, rates, times.cpu()) if rates else ()
-    tuned, holds = tuned_of(opened) if (sampler, steps, ladder) == (None, None, None) else (None, True)
-    stale = "it was tuned for other weights than it has now, so its recipe's own sampler drew: scorefield tune again"
-    note = None if tuned is None or holds else stale
-    return SampleReport(tuple(written), n, chosen, len(times), evaluations, accepted, note)
+    drawn, first = batches(opened, n, chosen, times, **how, watch=look), 0
+    about = {"seed": seed, "sampler": str(chosen), "levels": len(times), "temperature": temperature, "label": label}
+    about |= {"model_sha256": opened.manifest.get("model_sha256")}
+    with outputs.output(opened, n, target, folder=folder, force=force, about=about) as add:
+        for x in drawn:
+            add(opened.decode(x), labels_of(opened, range(first, first + len(x)), seed=seed, label=label))
+            few += [x] if rates and first < LOOKED_AT else []
+            first += len(x)
+        if film:
+            files.write(film_path, film.gif())
+    told = labels_of(opened, range(min(n, LOOKED_AT)), seed=seed, label=label)
+    accepted = _acceptance(field_of(opened, None, temperature), torch.cat(few), told, rates, times.cpu()) if rates else ()
+    notes, (tuned, holds) = [outputs.left_out(opened, n, target, folder=folder)], tuned_of(opened)
+    if (sampler, steps, ladder) == (None, None, None) and tuned is not None and not holds:
+        notes.append("it was tuned for other weights than it has now, so its recipe's own sampler drew: scorefield tune again")
+    written = (target, film_path) if film else (target,)
+    return SampleReport(written, n, chosen, len(times), evaluations, accepted, "; ".join(filter(None, notes)) or None)
+
+
+def _beside(target: Path, folder: bool) -> Path:
+    """Return where the animation of an output goes: to the same name with another ending, beside it."""
+    named = target if target.name not in ("", "..") else Path(os.path.abspath(target))
+    return named.parent / f"{named.name if folder else named.stem}.gif"

@@ -1,13 +1,15 @@
 """The command: parses, calls `app`, draws. Nothing slow is imported before a verb runs, so `--help` answers at once.
 
 A person's mistake (`ScorefieldError`) prints one sentence and exits with code 2; an interrupt exits with 130, a
-SIGTERM with 143.
+SIGTERM with 143, output that nobody reads any more with 141.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import operator
+import os
 import signal
 import sys
 from types import FrameType
@@ -20,8 +22,10 @@ from scorefield.cli.evaluate import Evaluate
 from scorefield.cli.inspect import Inspect
 from scorefield.cli.likelihood import Likelihood
 from scorefield.cli.list import List
+from scorefield.cli.plain import plain_where_needed
 from scorefield.cli.plan import Plan
 from scorefield.cli.sample import Sample
+from scorefield.cli.show import tell
 from scorefield.cli.train import Train
 from scorefield.cli.tune import Tune
 from scorefield.cli.verify import Verify
@@ -60,7 +64,38 @@ def _stop(number: int, frame: FrameType | None) -> NoReturn:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command with the given arguments (the process's own by default)."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    _open_output()
+    plain_where_needed()
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        try:
+            _run(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            _flush()  # here, where it can still be said in a sentence that a disk is full
+    except ScorefieldError as error:
+        tell(f"scorefield: {error}")
+        raise SystemExit(2) from None
+    except BrokenPipeError:  # whoever read has seen enough, as of `scorefield list | head`: the end that a signal would bring
+        _forget_output()
+        raise SystemExit(141) from None
+    except OSError as error:  # the disk is full, a folder may not be written: a person's to mend, too
+        _forget_output()
+        tell(f"scorefield: got an error of the system ({error}), expected to read and write there: mend it")
+        raise SystemExit(2) from None
+    except KeyboardInterrupt as stop:
+        by_term = stop.args == ("SIGTERM",)
+        tell(f"scorefield: stopped by {'SIGTERM' if by_term else 'an interrupt'}")
+        raise SystemExit(143 if by_term else 130) from None
+
+
+def _open_output() -> None:
+    """Give the parser, and everything that prints, a place to print to: Python has none where output was closed."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  # until the end of the process
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+
+
+def _run(arguments: list[str]) -> None:
+    """Parse, and run a verb."""
     if arguments in (["--version"], ["-V"]):
         print(f"scorefield {__version__}")
         return
@@ -71,16 +106,19 @@ def main(arguments: list[str] | None = None) -> None:
         each = [Annotated[kind, tyro.conf.subcommand(name, description=line)] for name, (kind, line) in VERBS.items()]
         one_of: Any = functools.reduce(operator.or_, each)
         verb = tyro.cli(one_of, prog="scorefield", description=DESCRIPTION, args=arguments or ["--help"])
-    signal.signal(signal.SIGTERM, _stop)
-    try:
-        verb.run()
-    except ScorefieldError as error:
-        print(f"scorefield: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except OSError as error:  # the disk is full, a folder may not be written: a person's to mend, too
-        print(f"scorefield: got an error of the system ({error}), expected to read and write there: mend it", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt as stop:
-        by_term = stop.args == ("SIGTERM",)
-        print(f"scorefield: stopped by {'SIGTERM' if by_term else 'an interrupt'}", file=sys.stderr)
-        raise SystemExit(143 if by_term else 130) from None
+    verb.run()
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+
+
+def _forget_output() -> None:
+    """Send to nowhere what could not be written, which Python would try again, and complain of, at its end."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            try:
+                stream.flush()
+            except OSError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import sys
@@ -124,14 +125,20 @@ class Bar:
             self.bar.update(self.task, completed=fraction, text=text)
         elif now or time.monotonic() - self.spoke >= self.every:
             self.spoke = time.monotonic()
-            print(f"{self.title} {fraction:4.0%} {text}", file=sys.stderr, flush=True)
+            tell(f"{self.title} {fraction:4.0%} {text}")
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""
         if self.bar:
             self.bar.console.print(text, highlight=False, markup=False)
         else:
-            print(text, file=sys.stderr, flush=True)
+            tell(text)
+
+
+def tell(text: str) -> None:
+    """Print a line beside the results; a terminal that was closed, or a pipe that nobody reads, does not end the work."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def sampling(bar: Bar, n: int) -> Callable[[int, int, Any], None]:

@@ -220,15 +220,16 @@ def _with_data(series: list[Series]) -> tuple[list[Series], list[Problem]]:
     return found, problems
 
 
-def csv_of(table: Table, delimiter: str = ",") -> bytes:
-    """Return a table as delimited text, UTF-8 with a header; nothing stands for a missing value.
+def csv_of(table: Table, delimiter: str = ",", *, header: bool = True) -> bytes:
+    """Return a table as delimited text, UTF-8 with a header, if it is wanted; nothing stands for a missing value.
 
     >>> csv_of({"a": [1, None], "b": ["x, y", "z"]})
     b'a,b\\n1,"x, y"\\n,z\\n'
     """
     text = io.StringIO()
     writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
-    writer.writerow(table)
+    if header:
+        writer.writerow(table)
     writer.writerows(zip(*table.values(), strict=True))
     return text.getvalue().encode()
 
