@@ -13,6 +13,7 @@ import scorefield
 from scorefield import VP, ScorefieldError, Tabulated
 from scorefield.config import RunConfig, data_config, of_plain, override, plain
 from scorefield.data import DataConfig
+from scorefield.prediction import unvisited
 from scorefield.recipes import Facts
 from scorefield.registry import every, find
 
@@ -390,3 +391,14 @@ def test_a_run_of_an_older_version_with_its_thousand_betas_still_opens() -> None
     opened = of_plain(json.loads(json.dumps(old)))
     t = torch.linspace(1, 1000, 77, dtype=torch.float64)
     assert torch.equal(opened.process.alpha(t), config.process.alpha(t))
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_no_recipe_leaves_levels_between_those_of_its_training(name: str) -> None:
+    config = RUNS[name]
+    assert unvisited(config.parametrisation.label, config.process, config.objective.visited(config.process)) == 1
+    few = override(config, ["objective=denoising", "objective.density=levels", "parametrisation.label=log-sigma"])
+    apart = unvisited(few.parametrisation.label, few.process, few.objective.visited(few.process))
+    low, high = (-0.5 * few.process.log_snr(torch.tensor([few.process.t_min, few.process.t_max]).double())).exp().tolist()
+    assert apart == pytest.approx((high / low) ** (1 / 18), rel=0.02)  # half of a ninth of the range, in logarithms
+    assert unvisited(10, few.process, few.objective.visited(few.process)) == 1

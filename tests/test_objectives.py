@@ -30,6 +30,7 @@ from scorefield.objectives.base import Objective
 from scorefield.objectives.denoising import Denoising
 from scorefield.objectives.fisher import Matching
 from scorefield.objectives.weightings import EDMWeight, Power, SigmaSquared, Unweighted, Weighting
+from scorefield.registry import every
 
 OBJECTIVES = {name: kind for name, kind in registry.every("objective").items() if kind.divergence != "none"}
 WEIGHTINGS = {name: kind() for name, kind in registry.every("weighting").items()}
@@ -382,3 +383,25 @@ def test_the_noise_of_a_level_is_one_draw_and_levels_have_different_noise() -> N
     Denoising(Levels(3), every_level=True)(Listens(true), x0, noise=Noise(range(4), stream=1))
     numpy.testing.assert_allclose(sorted(float(t[0]) for _, t in seen), [0.0, 0.5, 1.0], atol=1e-14)
     assert all(float((a - b).abs().min()) > 1e-6 for i, (a, _) in enumerate(seen) for b, _ in seen[:i])
+
+
+@pytest.mark.parametrize("name", every("objective"))
+def test_the_times_that_an_objective_says_it_visits_are_those_of_its_losses(name: str) -> None:
+    """A few times, each of them visited; or none named, and then a thousand examples have a thousand times of their own."""
+    kind = every("objective")[name]
+    for density in every("density").values():
+        objective = kind(density=density()) if "density" in kind.__dataclass_fields__ else kind()
+        process = CHAIN if name in ("simple", "bound") else VE(0.1, 10.0)
+        named = objective.visited(process)
+        if name == "persistent":  # its times are those of its chains, which a model holds
+            assert (named is None) == (objective.density.times(process) is None)
+            continue
+        field = GaussianMixture([1.0], [[0.0, 0.0]], [1.0], process)
+        x0 = field.sample(Noise(range(1000)))
+        try:
+            found = objective.terms(field, x0, noise=Noise(range(1000), stream=1)).t
+        except ScorefieldError:  # a level out of the process's range, energies alone, a batch that it refuses
+            continue
+        if found is None:
+            continue
+        assert (len(found.unique()) == 1000) if named is None else torch.equal(found.unique(), named)

@@ -136,6 +136,10 @@ class Density(ABC):
         """Return into how many parts of equal probability the density falls by itself: its levels, or 10 if it has none."""
         return 10
 
+    def times(self, process: Process) -> Tensor | None:
+        """Return the few times that training visits, ascending, `(k,)`; None where it visits a continuum."""
+        return None
+
 
 @register("density", "levels")
 @dataclass(frozen=True)
@@ -148,8 +152,11 @@ class Levels(Density):
     levels: Annotated[int, Bound(ge=1, le=MOST_LEVELS)] = 10
 
     def quantile(self, process: Process, u: Tensor) -> Tensor:
-        ladder = geometric(process, self.parts(process)).flip(0).to(u.device)
+        ladder = self.times(process).to(u.device)
         return ladder[(u * len(ladder)).long().clamp(max=len(ladder) - 1)]
+
+    def times(self, process: Process) -> Tensor:
+        return geometric(process, self.parts(process)).flip(0)
 
     def parts(self, process: Process) -> int:
         return self.levels if process.t_max > process.t_min else 1
@@ -174,6 +181,9 @@ class Level(Density):
                 "change objective.density.ratio or the process"
             )
         return process.time_of_sigma(torch.full_like(u, self.ratio))
+
+    def times(self, process: Process) -> Tensor:
+        return process.time_of_sigma(torch.tensor([self.ratio]))
 
     def parts(self, process: Process) -> int:
         return 1
@@ -256,8 +266,11 @@ class Steps(Density):
     steps: Annotated[int, Bound(ge=1, le=MOST_LEVELS)] | None = None
 
     def quantile(self, process: Process, u: Tensor) -> Tensor:
-        times = steps_of(process, self.steps).to(u.device)
+        times = self.times(process).to(u.device)
         return times[(u * len(times)).long().clamp(max=len(times) - 1)]
+
+    def times(self, process: Process) -> Tensor:
+        return steps_of(process, self.steps)
 
     def parts(self, process: Process) -> int:
         return len(steps_of(process, self.steps))

@@ -222,6 +222,27 @@ def check_label(kind: Label, process: Process) -> None:
         )
 
 
+def unvisited(kind: Label, process: Process, times: Tensor | None) -> float:
+    """Return by which factor a noise level of the process differs at most from the nearest that training visits.
+
+    1 where training visits a continuum (times is None), or so many levels that a network's features reach from one to the next,
+    and for labels that are the same in between: none at all, or the number of a rung.
+
+    >>> from scorefield import VE, geometric
+    >>> round(unvisited("log-sigma", VE(0.01, 1.0), geometric(VE(0.01, 1.0), 3)), 1)  # levels 1, 0.1 and 0.01
+    3.2
+    """
+    if times is None or not isinstance(kind, str) or kind == "none" or process.t_max == process.t_min:
+        return 1.0
+    ends = torch.tensor([process.t_min, process.t_max], dtype=torch.float64)
+    low, high = (-0.5 * process.log_snr(ends)).tolist()
+    levels = torch.linspace(low, high, 1000, dtype=torch.float64)
+    visited = -0.5 * process.log_snr(times.double())
+    labels = [label_of(kind, process, process.time_of_sigma(level.exp())) for level in (levels, visited)]
+    apart = (labels[0][:, None] - labels[1]).abs().amin(dim=1) > FINEST
+    return float((levels[:, None] - visited).abs().amin(dim=1)[apart].exp().max()) if bool(apart.any()) else 1.0
+
+
 def _unit_input(alpha: Tensor, sigma: Tensor, data_std: float) -> Tensor:
     return 1 / torch.sqrt(alpha**2 * data_std**2 + sigma**2)
 

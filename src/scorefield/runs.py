@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as default
@@ -38,7 +39,7 @@ from scorefield.data import Affine, Dataset, open_again, place_of
 from scorefield.errors import ScorefieldError
 from scorefield.field import EnergyModel, ScoreModel
 from scorefield.nets.energy import Potential
-from scorefield.prediction import Energy
+from scorefield.prediction import Energy, check_label
 from scorefield.randomness import stream_of
 
 VERSION = 1
@@ -187,6 +188,14 @@ class Run:
             raise ScorefieldError(
                 f"got weights in {path} that do not fit config.json ({str(error).splitlines()[0]}), expected the run's own"
             ) from None
+        try:
+            check_label(self.config.parametrisation.label, self.config.process)
+        except ScorefieldError as error:
+            warnings.warn(
+                f"{self.path}: an older version told its network time in a form that it cannot follow ({error}): it "
+                "knows the very times of its training alone, so sample on the run's own ladder, or train anew",
+                stacklevel=2,
+            )
         return model.eval().requires_grad_(False)
 
     def decode(self, x: Tensor) -> Tensor:

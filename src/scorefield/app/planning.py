@@ -18,14 +18,14 @@ from typing import Any, Literal
 
 from scorefield import files, registry
 from scorefield.app.common import pick_device
-from scorefield.app.training import _budget, _settings, _source_of, _without_noise, by_hand, too_few
+from scorefield.app.training import _budget, _settings, _source_of, _without_noise, by_hand, too_few, unvisited_levels
 from scorefield.config import RunConfig, data_config, override, plain
 from scorefield.data import Dataset, open_data
 from scorefield.data.doctor import Findings, examine
 from scorefield.errors import ScorefieldError
 from scorefield.exact import Gaussian
 from scorefield.levels import ladder_of
-from scorefield.prediction import Energy
+from scorefield.prediction import Energy, check_label
 from scorefield.randomness import Noise
 from scorefield.recipes import measure, measured
 from scorefield.runs import build_model, classes_of
@@ -187,11 +187,12 @@ def plan(
     budget = _budget(steps, seconds, settings)
     config = override(replace(made.config, source=name), [*budget, *settings], measured=measured(facts))
     config, reasons = _without_noise(config, settings, facts.std)
+    check_label(config.parametrisation.label, config.process)
     why = made.why + by_hand(settings) + reasons
     refuse_large_network(config, data.shape, classes_of(config, data.classes), where)
     model = build_model(config, data.shape, facts.std, facts.mean, classes=classes_of(config, data.classes))
     parameters = sum(p.numel() for p in model.parameters())
-    ladder = ladder_of(model, config.sampler.ladder, config.levels)
+    ladder = ladder_of(model, config.rungs or config.sampler.ladder, config.levels)
     spatial = data.kind in ("image", "signal") and not isinstance(config.parametrisation, Energy)  # an energy is one number
     seen = reach(model.network, data.shape) if spatial else ()
     tried = pilot(config, data, model, where, seconds=pilot_seconds, watch=lambda share, text: watch(0.45 + 0.55 * share, text))
@@ -234,7 +235,7 @@ def _expectations(plan: DataPlan) -> list[str]:
         need, have = memory.total / 2**20, memory.available / 2**20
         half = f"--set training.batch={max(1, chosen.batch // 4)}"
         said.append(f"It will not fit: it needs {need:,.0f} MiB and {have:,.0f} MiB are free; add {half}, or a smaller --size.")
-    said += too_few(data)
+    said += too_few(data) + unvisited_levels(plan.config)
     if found.leaks:
         said.append(
             f"{found.leaks:,} of {len(data.held_out):,} held-out examples are copies of training examples: the held-out loss "

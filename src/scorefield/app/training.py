@@ -23,7 +23,7 @@ from scorefield.data import Dataset, open_again, open_data, place_of
 from scorefield.data.base import Problem
 from scorefield.data.doctor import examine
 from scorefield.errors import NotFinite, ScorefieldError
-from scorefield.prediction import Score, check_label
+from scorefield.prediction import Score, check_label, unvisited
 from scorefield.process import Process
 from scorefield.recipes import Facts, measure, measured
 from scorefield.runs import Run, build_model, classes_of, manifest_of, open_run, read_log, save_model
@@ -183,7 +183,9 @@ def _begin(asked: _Asked, folder: Path) -> _Begun:
     _refuse_strangers(folder)
     config, data, facts, why = _anew(asked)
     found = examine(data)
-    manifest = manifest_of(data, facts.std, why, 0, place_of(asked.source)) | {"warnings": [*found.warnings, *too_few(data)]}
+    manifest = manifest_of(data, facts.std, why, 0, place_of(asked.source)) | {
+        "warnings": [*found.warnings, *too_few(data), *unvisited_levels(config)]
+    }
     return _Begun(config, data, facts, manifest, False, found.problems)
 
 
@@ -280,6 +282,19 @@ def too_few(data: Dataset) -> list[str]:
     advice = f"--set data.held_out={share:g} holds out enough" if total >= 2 * LEAST else f"with {total} in all, add more data"
     held_out = "1 example is" if held == 1 else f"{held} examples are"
     return [f"Only {held_out} held out, but scorefield evaluate needs {LEAST}: {advice}."]
+
+
+def unvisited_levels(config: RunConfig) -> list[str]:
+    """Say that a network is trained on a few noise levels and is told them in a form that means nothing in between."""
+    label, process, times = config.parametrisation.label, config.process, config.objective.visited(config.process)
+    if times is None or (apart := unvisited(label, process, times)) == 1:
+        return []
+    seen = "one noise level alone" if len(times) == 1 else f"{len(times)} noise levels alone"
+    advice = f"set parametrisation.label={len(times)}, or a" if len(times) > 1 else "set a"
+    return [
+        f"The network learns {seen} and nothing of those between, up to a factor of {apart:.3g} away, where samplers on other "
+        f"ladders will ask it: {advice} density of levels such as objective.density=uniform."
+    ]
 
 
 def _has_levels(process: Process) -> bool:

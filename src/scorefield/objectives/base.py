@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from scorefield.field import Field
+from scorefield.process import Process
 from scorefield.randomness import Noise
 from scorefield.shapes import PerSample, Sample, check_rows
 
@@ -47,6 +48,10 @@ class Objective(ABC):
         Raises:
             ScorefieldError: the reason and the remedy.
         """
+
+    def visited(self, process: Process) -> Tensor | None:
+        """Return the few times at which the loss is taken, `(k,)`; None where they are a continuum."""
+        return None
 
     def prepare(self, model: Module) -> None:  # noqa: B027  # most learn nothing else
         """Add what the objective learns besides the score (a weight or a variance per level) to the model, before training."""

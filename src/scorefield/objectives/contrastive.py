@@ -38,7 +38,7 @@ from scorefield.errors import ScorefieldError
 from scorefield.field import EnergyField, Field
 from scorefield.levels import Density, Levels
 from scorefield.objectives.base import Objective, Terms
-from scorefield.process import Positive
+from scorefield.process import Positive, Process
 from scorefield.randomness import Noise, stream_of
 from scorefield.registry import register
 from scorefield.shapes import PerSample, Sample, flat, over, total
@@ -147,6 +147,9 @@ class Contrastive(Objective):
     tau: Positive | None = None
     adjusted: bool = False
 
+    def visited(self, process: Process) -> Tensor | None:
+        return self.density.times(process)
+
     def check(self, field: Field, *, bounded: bool = False, batch: int = 1) -> None:
         energy_of(field)
 
@@ -191,6 +194,9 @@ class Persistent(Objective):
     chains: Steps = 1024
     restart: Share = 0.05
     born: Literal["data", "noise"] = "data"
+
+    def visited(self, process: Process) -> Tensor | None:
+        return self.density.times(process)
 
     def check(self, field: Field, *, bounded: bool = False, batch: int = 1) -> None:
         energy_of(field)

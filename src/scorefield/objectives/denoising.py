@@ -43,7 +43,7 @@ from scorefield.levels import Density, Levels
 from scorefield.objectives.base import Objective, Terms
 from scorefield.objectives.implicit import kinks
 from scorefield.objectives.weightings import SigmaSquared, Weighting
-from scorefield.process import Positive
+from scorefield.process import Positive, Process
 from scorefield.randomness import Noise
 from scorefield.registry import register
 from scorefield.shapes import PerSample, Sample, flat, over, total
@@ -97,6 +97,9 @@ class Denoising(Objective):
 
     def check(self, field: Field, *, bounded: bool = False, batch: int = 1) -> None:
         check_denoiser(field)
+
+    def visited(self, process: Process) -> Tensor | None:
+        return self.density.times(process)
 
     def prepare(self, model: nn.Module) -> None:
         self.weighting.prepare(model)
@@ -180,6 +183,9 @@ class DenoisingMatrix(Objective):
 
     def check(self, field: Field, *, bounded: bool = False, batch: int = 1) -> None:
         check_denoiser(field)
+
+    def visited(self, process: Process) -> Tensor | None:
+        return self.density.times(process)
 
     def prepare(self, model: nn.Module) -> None:
         self.weighting.prepare(model)

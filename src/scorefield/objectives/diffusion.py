@@ -29,6 +29,7 @@ from scorefield.levels import Density, Steps
 from scorefield.objectives.base import Objective, Terms
 from scorefield.objectives.denoising import Denoising, check_denoiser
 from scorefield.objectives.weightings import SigmaSquared, Weighting
+from scorefield.process import Process
 from scorefield.randomness import Noise
 from scorefield.registry import register
 from scorefield.shapes import Sample
@@ -74,6 +75,9 @@ class Simple(Objective):
         if isinstance(self.density, Steps):
             _check_chain(field, self.density.steps)
 
+    def visited(self, process: Process) -> Tensor | None:
+        return self.density.times(process)
+
     def prepare(self, model: nn.Module) -> None:
         self.weighting.prepare(model)
 
@@ -114,6 +118,9 @@ class VariationalBound(Objective):
 
     def check(self, field: Field, *, bounded: bool = False, batch: int = 1) -> None:
         _check_chain(field, self.steps)
+
+    def visited(self, process: Process) -> Tensor:
+        return Chain(process, self.steps).times
 
     def prepare(self, model: nn.Module) -> None:
         if self.variance == "learned":

@@ -23,6 +23,7 @@ from scorefield.field import Field
 from scorefield.levels import Density, Uniform
 from scorefield.objectives.base import Objective, Terms
 from scorefield.objectives.weightings import Unweighted, Weighting
+from scorefield.process import Process
 from scorefield.randomness import Noise
 from scorefield.shapes import PerSample, Sample, total
 
@@ -32,6 +33,9 @@ class Matching(Objective):
 
     density: Density
     weighting: Weighting
+
+    def visited(self, process: Process) -> Tensor | None:
+        return self.density.times(process)
 
     @final
     def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, noise: Noise) -> Terms:

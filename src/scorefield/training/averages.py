@@ -68,14 +68,16 @@ class Averages:
         self.shown: float | None = next(iter(lengths), None)
         self._weights = list(model.parameters())
         self._buffers = list(model.buffers())
+        # Listed once: to walk a network costs as much as to average a small one.
         self._means = {length: list(average.parameters()) for length, average in self.kept.items()}
+        self._copies = {length: list(average.buffers()) for length, average in self.kept.items()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take the weights after step `step` into every average: one fused call each."""
         for length, means in self._means.items():
             torch._foreach_lerp_(means, self._weights, 1 - beta(length, step))  # type: ignore[arg-type]
-            for kept, new in zip(self.kept[length].buffers(), self._buffers, strict=True):
+            for kept, new in zip(self._copies[length], self._buffers, strict=True):
                 kept.copy_(new)
 
     def state(self) -> dict[str, Tensor]:
