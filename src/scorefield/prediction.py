@@ -35,6 +35,7 @@ from scorefield.shapes import PerSample, Sample, over
 
 Label = Literal["log-sigma", "t", "sigma", "none"] | Annotated[int, Bound(ge=2)]
 FINEST = 1 / 16  # the label may move by so much where the noise grows by one percent: half the shortest period of an embedding
+REACH = 0.2  # of a label, over which features of two levels have enough in common: DDPM's first two steps are 0.39 apart
 
 
 @plain_dataclass(frozen=True, eq=False)
@@ -239,7 +240,7 @@ def unvisited(kind: Label, process: Process, times: Tensor | None) -> float:
     levels = torch.linspace(low, high, 1000, dtype=torch.float64)
     visited = -0.5 * process.log_snr(times.double())
     labels = [label_of(kind, process, process.time_of_sigma(level.exp())) for level in (levels, visited)]
-    apart = (labels[0][:, None] - labels[1]).abs().amin(dim=1) > FINEST
+    apart = (labels[0][:, None] - labels[1]).abs().amin(dim=1) > REACH
     return float((levels[:, None] - visited).abs().amin(dim=1)[apart].exp().max()) if bool(apart.any()) else 1.0
 
 
