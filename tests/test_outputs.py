@@ -505,4 +505,6 @@ def test_a_run_of_no_steps_is_not_sampled(runs: dict[str, Path], tmp_path: Path)
     before = contents(tmp_path)
     with pytest.raises(ScorefieldError, match=r"a run of 0 steps, which has learned nothing yet, .* --resume$"):
         app.sample(run, n=1)
+    with pytest.raises(ScorefieldError, match="a run of 0 steps"):
+        draw(open_run(run), 1, *choose_sampler(open_run(run), None, None))  # as evaluate and tune do
     assert contents(tmp_path) == before

@@ -85,7 +85,7 @@ def evaluate(
     target = opened.path / f"{stem}.html"
     if html is not None:
         target = Path(html).expanduser()
-        files.refuse_existing(target, force, option="--html")
+        files.refuse_existing(target, force)
         if not target.resolve().parent.is_dir():
             raise ScorefieldError(f"got --html {target} in a folder that does not exist, expected one that does: make it first")
     other = None if against is None else contender(against, opened, seed=seed, device=where)

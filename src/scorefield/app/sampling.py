@@ -20,15 +20,15 @@ from scorefield.app.common import (
     class_of,
     field_of,
     labels_of,
-    open_trained,
     pick_device,
+    trained,
     tuned_of,
     unwatched,
 )
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
 from scorefield.randomness import Noise, stream_of
-from scorefield.runs import Run
+from scorefield.runs import Run, open_run
 from scorefield.samplers import Moment, Sampler, curl
 
 LOOKED_AT = 64  # samples, for the curl of the score
@@ -171,7 +171,7 @@ def sample(
         ScorefieldError: no such run, sampler or ladder, a temperature that is not positive, a file in the way, an `out` that
             does not suit the data.
     """
-    opened, where = open_trained(run), pick_device(device)
+    opened, where = trained(open_run(run)), pick_device(device)
     if out is not None and not os.fspath(out):
         raise ScorefieldError("got an empty --out, expected a path: name a file or a folder, or leave it out")
     default = f"samples-seed{seed}{'.csv' if opened.kind == 'table' else '.png'}"
