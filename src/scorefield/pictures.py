@@ -23,7 +23,6 @@ from torch import Tensor
 
 from scorefield.errors import ScorefieldError
 
-SIGNALS, HISTOGRAMS = 16, 9  # in one picture
 Array = Any  # numpy's own generic arrays say less than their comments do here
 NARROW = 1e-9  # a spread, as a share of the numbers, below which their distribution is drawn from its lower end
 LARGE = 1e100  # numbers beyond are drawn in units of a power of ten: products of two of them leave float64
@@ -43,6 +42,9 @@ def image(pixels: Array) -> Image.Image:
 def _zoom(height: int, width: int, columns: int, across: int) -> int:
     """Whole factor that brings small images to a size people can read: at most `across` pixels and 8 times."""
     return max(1, min(8, across // max(columns * width, height, 1)))
+
+
+SIGNALS, HISTOGRAMS = 16, 9  # in one picture
 
 
 class Grid:

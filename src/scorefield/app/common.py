@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,7 +22,7 @@ from scorefield.field import Field
 from scorefield.guidance import Tempered
 from scorefield.levels import ladder_of
 from scorefield.randomness import Noise, stream_of
-from scorefield.runs import Run, open_run
+from scorefield.runs import Run
 from scorefield.samplers import Moment, Sampler, simulate
 from scorefield.samplers.optimal import optimised
 
@@ -168,9 +167,8 @@ class NotWritten(OSError):
         self.report = report
 
 
-def open_trained(path: str | Path) -> Run:
-    """Open a run's folder to use what it has learned; raises `ScorefieldError` for one that was not trained for one step."""
-    run = open_run(path)
+def trained(run: Run) -> Run:
+    """Return a run whose field is to be used; raises `ScorefieldError` for one that was not trained for a single step."""
     if run.manifest["progress"]["step"] < 1:
         raise ScorefieldError(
             f"got {run.path}, a run of 0 steps, which has learned nothing yet, expected a trained one: give scorefield train "
@@ -260,8 +258,9 @@ def batches(
     """Draw n samples in model space, float64, `batch` at a time: see `draw`, which puts them together.
 
     Raises:
-        ScorefieldError: no sample, or a batch of none; before the first is asked for.
+        ScorefieldError: no sample, a batch of none, or a run that has learned nothing; before the first is asked for.
     """
+    trained(run)
     if n < 1:
         raise ScorefieldError(f"got {n} samples to draw, expected at least 1: ask for more")
     if batch < 1:

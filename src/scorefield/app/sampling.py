@@ -20,15 +20,15 @@ from scorefield.app.common import (
     class_of,
     field_of,
     labels_of,
-    open_trained,
     pick_device,
+    trained,
     tuned_of,
     unwatched,
 )
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
 from scorefield.randomness import Noise, stream_of
-from scorefield.runs import Run
+from scorefield.runs import Run, open_run
 from scorefield.samplers import Moment, Sampler, curl
 
 LOOKED_AT = 64  # samples, for the curl of the score
@@ -160,23 +160,24 @@ def sample(
             like: levels chosen for this run, at the cost of 64 evaluations of a batch; None for those that suit the sampler.
         temperature: below 1 for likelier samples, above 1 for more varied ones; see `guidance.Tempered` for what it does to
             modes, and for why it wants a sampler with Langevin steps.
-        label: name of the class that all samples should have, of a run that was told classes; None for classes as often as in
-            the training data.
+        label: name of the class that all samples should have, of a run that was told classes, of which training saw examples;
+            None for classes as often as in the training data.
         seed: the same seed gives the same samples and the same bytes.
         out: `.png` (a grid or a plot), `.npz` (an array: 8-bit pixels of images, vectors and signals in the data's own
-            units), or a folder (one PNG each). Of a table `.csv`, `.tsv` or `.parquet` (its own columns and types), `.npy` or
+            units; and the classes), or a folder (one PNG each, and `samples.jsonl`, a list of them with their classes). Of a
+            table `.csv`, `.tsv` or `.parquet` (its own columns and types), `.npy` or
             `.npz` (its coordinates, a category as one for each text). None for a picture, or a .csv, in the run.
         gif: also write an animation of the sampling, beside `out`.
         batch: how many at a time; changes memory, not samples.
         device: auto, cpu or cuda.
-        force: overwrite what is there.
+        force: overwrite the file that is there; in a folder the pictures on its list, if none of them has changed.
         watch: called after every step with the first index of the batch, its size, and the moment.
 
     Raises:
-        ScorefieldError: no such run, sampler or ladder, a temperature that is not positive, a file in the way, an `out` that
-            does not suit the data.
+        ScorefieldError: no such run, sampler or ladder, a run of no steps, a class that training never saw, a temperature that
+            is not positive, a file in the way, an `out` that does not suit the data or cannot be written.
     """
-    opened, where = open_trained(run), pick_device(device)
+    opened, where = trained(open_run(run)), pick_device(device)
     if out is not None and not os.fspath(out):
         raise ScorefieldError("got an empty --out, expected a path: name a file or a folder, or leave it out")
     default = f"samples-seed{seed}{'.csv' if opened.kind == 'table' else '.png'}"

@@ -43,7 +43,8 @@ class Sample:
     seed: int = 0
     """Of the whole set."""
     out: Annotated[str | None, tyro.conf.arg(metavar="PATH")] = None
-    """grid.png, samples.npz or folder/, of tables also .csv, .tsv, .parquet, .npy; default RUN/samples-seedN.png or .csv."""
+    """grid.png, samples.npz or folder/ (a picture each, and a list of them with their classes); of tables also .csv, .tsv,
+    .parquet, .npy; default RUN/samples-seedN.png or .csv."""
     gif: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Also write an animation of the sampling beside --out."""
     batch: int = 256
@@ -51,7 +52,7 @@ class Sample:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
     force: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Overwrite what is there."""
+    """Overwrite the file that is there, or in a folder the pictures that scorefield sample wrote and nobody changed."""
 
     def run(self) -> None:
         """Draw, showing progress and where things went."""
