@@ -19,7 +19,7 @@ from scorefield.guidance import Replacement, Tempered, fill_in
 from scorefield.likelihood import data_log_prob, elbo, log_prob
 from scorefield.nets.energy import Potential
 from scorefield.nets.mlp import MLP
-from scorefield.prediction import EDM, Energy
+from scorefield.prediction import EDM, Energy, Prediction
 from scorefield.process import DDPMChain
 from scorefield.samplers import Adams, Adaptive, Ancestral, curl, sample, simulate
 
@@ -166,3 +166,15 @@ def test_whole_times_are_times() -> None:
         sample(chain, Adams(), torch.tensor([9, 5, 1]).to(d), noise=Noise(SEEDS)) for d in (torch.int64, torch.float64)
     )
     assert torch.equal(whole, real)
+
+
+def test_a_field_that_says_nothing_is_named_at_its_first_prediction() -> None:
+    """An output of 0·x0 + 0·score: neither the views nor the samples would be numbers."""
+
+    class Silent(Gaussian):
+        def __call__(self, x: torch.Tensor, t: torch.Tensor, cond: torch.Tensor | None = None) -> Prediction:
+            return Prediction(self.process, x, t, torch.zeros_like(x), torch.zeros_like(t), torch.zeros_like(t))
+
+    for sampler, levels in ((Adams(), 5), (Adaptive(), 2)):
+        with pytest.raises(ScorefieldError, match="repeats x_t and so says nothing about the score"):
+            sample(Silent([0.0], [[1.0]], PROCESS), sampler, geometric(PROCESS, levels), noise=Noise([0]))
