@@ -186,13 +186,14 @@ def test_the_shapes_of_samples_and_of_numbers_per_sample_are_checked_on_every_ca
             call()
 
 
-# --- nobody asks which process it was given ---------------------------------------------------------------------------
+# --- nobody asks which process or sampler it was given ----------------------------------------------------------------
 
-CONCRETE = {kind.__name__ for kind in registry.every("process").values()}
+CONCRETE = {kind.__name__ for name in ("process", "sampler") for kind in registry.every(name).values()}
 
 
 def questions(tree: ast.AST) -> list[int]:
-    """Lines that ask for a concrete process: isinstance(p, VE), issubclass, type(p) is VE, case VE(), p.__class__ == VE."""
+    """Lines that ask for a concrete process or sampler: isinstance(p, VE), issubclass, type(p) is VE, case VE(), and whether a
+    sampler has an order, for `dwells` says what was meant."""
     lines = []
     for node in ast.walk(tree):
         asked: list[ast.AST] = []
@@ -200,6 +201,12 @@ def questions(tree: ast.AST) -> list[int]:
             asked = [node.args[1]]
         elif isinstance(node, ast.Compare):
             asked = [node.left, *node.comparators]
+            if (
+                isinstance(node.left, ast.Attribute)
+                and node.left.attr == "order"
+                and isinstance(node.ops[0], ast.Is | ast.IsNot)
+            ):
+                lines.append(node.lineno)
         elif isinstance(node, ast.MatchClass):
             asked = [node.cls]
         named = {part.id for one in asked for part in ast.walk(one) if isinstance(part, ast.Name)}
@@ -209,8 +216,8 @@ def questions(tree: ast.AST) -> list[int]:
     return lines
 
 
-def test_the_concrete_processes_are_known_by_name() -> None:
-    assert {"VE", "VP", "Flow", "Karras"} <= CONCRETE
+def test_the_concrete_processes_and_samplers_are_known_by_name() -> None:
+    assert {"VE", "VP", "Flow", "Karras", "Adams", "Langevin"} <= CONCRETE
     assert Process.__name__ not in CONCRETE
 
 
@@ -219,16 +226,19 @@ def test_the_concrete_processes_are_known_by_name() -> None:
     [
         "isinstance(p, VE)",
         "isinstance(p, (int, process.VP))",
+        "isinstance(s, Adams)",
+        "s.order is None",
+        "x if sampler.order is not None else y",
         "type(p) is Flow",
         "issubclass(k, Karras | Cosine)",
         "match p:\n    case VE(): pass",
     ],
 )
-def test_a_question_for_a_concrete_process_is_recognised(line: str) -> None:
+def test_a_question_for_a_concrete_process_or_sampler_is_recognised(line: str) -> None:
     assert len(questions(ast.parse(line))) == 1
 
 
 @each_module
-def test_nobody_asks_which_process_it_was_given(module: str) -> None:
+def test_nobody_asks_which_process_or_sampler_it_was_given(module: str) -> None:
     if module != "scorefield.process":
-        assert questions(SOURCES[module]) == [], f"in {MODULES[module]}: ask the process for what you need instead"
+        assert questions(SOURCES[module]) == [], f"in {MODULES[module]}: ask the process or the sampler for the fact instead"

@@ -1,6 +1,8 @@
 """Randomness: a sample owns its seed, and the numbers are as random as they claim."""
 
+import hashlib
 import math
+from typing import Any
 
 import numpy
 import pytest
@@ -142,6 +144,115 @@ def test_the_global_generator_is_neither_read_nor_moved() -> None:
 def test_a_negative_seed_is_refused_with_a_sentence() -> None:
     with pytest.raises(ScorefieldError, match=r"got seed -3, expected seeds in \[0, 2\^63\)"):
         Noise([4, -3])
+
+
+WIDTHS = [torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.uint16, torch.uint32, torch.uint64]
+WHOLE = {
+    "range": range(3, 6),
+    "tuple": (3, 4, 5),
+    "generator": (seed for seed in (3, 4, 5)),
+    "numbers of numpy": [numpy.int32(3), numpy.uint8(4), numpy.uint64(5)],
+    "tensors of one": [torch.tensor(3), torch.tensor(4, dtype=torch.int16), torch.tensor(5)],
+    "array": numpy.array([3, 4, 5], dtype=numpy.uint16),
+    "array backwards": numpy.array([5, 4, 3])[::-1],
+    "array of the other byte order": numpy.array([3, 4, 5], dtype=">i8"),
+    "tensor that strides": torch.tensor([3, 0, 4, 0, 5])[::2],
+    **{str(width): torch.tensor([3, 4, 5]).to(width) for width in WIDTHS},
+}
+
+
+@pytest.mark.parametrize("seeds", WHOLE.values(), ids=WHOLE)
+def test_whole_numbers_of_any_type_are_the_seeds_that_they_say(seeds: Any) -> None:
+    noise = Noise(seeds)
+    assert noise.seeds.dtype == torch.int64
+    assert noise.seeds.tolist() == [3, 4, 5]
+    assert torch.equal(noise.normal((2,)), Noise([3, 4, 5]).normal((2,)))
+
+
+def test_ranges_of_any_step_and_the_largest_seeds_are_kept_to_the_last_digit() -> None:
+    top = 2**63 - 1
+    for seeds in (range(9, 0, -3), range(top - 2, top + 1), range(7, 7), range(0, top, top // 2), [top], numpy.array([top])):
+        assert Noise(seeds).seeds.tolist() == [int(seed) for seed in seeds]
+    assert Noise(5).seeds.tolist() == Noise(torch.tensor(5)).seeds.tolist() == [5]
+
+
+NO_SEEDS = {
+    "fractions": ([0.5, 1.7], "0.5"),
+    "fractions after a whole number": ([3, 1.7], "1.7"),
+    "whole floats": ([1.0, 2.0], "1.0"),
+    "numpy floats": ([numpy.float64(3.7)], "np.float64(3.7)"),
+    "a float array": (numpy.array([1.5, 2.0]), "np.float64(1.5)"),
+    "a float tensor": (torch.tensor([1.5]), "tensor(1.5000)"),
+    "a complex tensor": (torch.tensor([1 + 2j]), "tensor(1.+2.j)"),
+    "truth": ([True, False], "True"),
+    "a mask": (torch.tensor([True]), "tensor(True)"),
+    "a numpy mask": (numpy.array([True]), "np.True_"),
+    "nan": ([math.nan], "nan"),
+    "infinity": ([math.inf], "inf"),
+    "2^63": ([2**63], "9223372036854775808"),
+    "2^63 in an array": (numpy.array([5, 2**63], dtype=numpy.uint64), "9223372036854775808"),
+    "2^63 in a tensor": (torch.from_numpy(numpy.array([5, 2**63], dtype=numpy.uint64)), "9223372036854775808"),
+    "a range that ends above": (range(2**63 - 1, 2**63 + 1), "9223372036854775808"),
+    "a range that begins below": (range(-1, 3), "-1"),
+    "negative in an array": (numpy.array([3, -2]), "-2"),
+    "text": ("12", "'1'"),
+    "words": (["one"], "'one'"),
+    "nothing": (None, "None"),
+    "a table": ([[1, 2], [3, 4]], "[1, 2]"),
+    "one fraction": (0.5, "0.5"),
+}
+
+
+@pytest.mark.parametrize(("seeds", "named"), NO_SEEDS.values(), ids=NO_SEEDS)
+def test_what_is_no_whole_number_in_range_is_refused_by_name(seeds: Any, named: str) -> None:
+    with pytest.raises(ScorefieldError, match=r"got seed .*, expected seeds in \[0, 2\^63\): a whole number") as refusal:
+        Noise(seeds)
+    assert f"got seed {named}, expected" in str(refusal.value)
+
+
+def test_a_tensor_of_several_axes_is_no_row_of_seeds() -> None:
+    for seeds in (torch.tensor([[1, 2], [3, 4]]), numpy.array([[1, 2], [3, 4]])):
+        with pytest.raises(ScorefieldError, match=r"got seeds of shape \(2, 2\), expected one for each sample: flatten them"):
+            Noise(seeds)
+
+
+@pytest.mark.parametrize("value", [-1, 1.0, 1.5, math.nan, True, None, "1", 2**64, torch.tensor(1.0), torch.tensor(True)])
+def test_streams_and_draws_are_whole_numbers_that_do_not_wrap(value: Any) -> None:
+    """A 65th bit of a stream, or a 33rd of a draw, would meet the numbers of another."""
+    with pytest.raises(ScorefieldError, match=r"got stream .*, expected a whole number in \[0, 2\^64\)"):
+        Noise([1], stream=value)
+    with pytest.raises(ScorefieldError, match=r"got draws = .*, expected a whole number in \[0, 2\^32\)"):
+        Noise([1], draws=value)
+    with pytest.raises(ScorefieldError, match=r"got draws = 4294967296, "):
+        Noise([1], draws=2**32)
+    assert Noise([1], stream=numpy.uint64(2**64 - 1), draws=torch.tensor(2**32 - 1)).normal(()).isfinite()
+
+
+@pytest.mark.parametrize("seed", [numpy.int64(7), numpy.uint8(7), torch.tensor(7)])
+def test_a_seed_in_the_name_of_a_stream_is_its_number_whatever_its_type(seed: Any) -> None:
+    """A seed that comes out of an array is the seed that is typed: the same samples, the same data."""
+    assert stream_of("sample", seed) == stream_of("sample", 7)
+    assert stream_of(numpy.str_("sample"), 7) == stream_of("sample", 7)
+    assert stream_of("sample", -seed.astype(numpy.int64) if isinstance(seed, numpy.generic) else -seed) == stream_of(
+        "sample", -7
+    )
+
+
+@pytest.mark.parametrize("seed", [1.5, 7.0, True, None, math.nan, numpy.float64(7), [7]])
+def test_what_is_no_whole_number_and_no_word_names_no_stream(seed: Any) -> None:
+    with pytest.raises(ScorefieldError, match=r"got .* as a seed, expected a whole number"):
+        stream_of("sample", seed)
+
+
+def test_streams_of_words_and_numbers_are_those_of_before() -> None:
+    """Samples of old runs depend on them: SHA-256 of the names as Python writes them, its first eight bytes."""
+    for names, text in (
+        (("sample", 0), "('sample', 0)"),
+        (("train",), "('train',)"),
+        ((), "()"),
+        (("a", -3, "b"), "('a', -3, 'b')"),
+    ):
+        assert stream_of(*names) == int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
 
 
 def _views() -> dict[str, torch.Tensor]:

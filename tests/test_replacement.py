@@ -11,9 +11,23 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from scorefield import VE, VP, Gaussian, GaussianMixture, Noise, NotFinite, Process, ScorefieldError, geometric
+from scorefield import VE, VP, Gaussian, GaussianMixture, Noise, NotFinite, Process, ScorefieldError, geometric, registry
 from scorefield.guidance import Replacement, fill_in
-from scorefield.samplers import Adams, Ancestral, Annealed, simulate
+from scorefield.samplers import (
+    DDIM,
+    Adams,
+    Ancestral,
+    Annealed,
+    DPMSolver,
+    Heun,
+    Langevin,
+    Mala,
+    PredictorCorrector,
+    Sampler,
+    StochasticAdams,
+    simulate,
+)
+from scorefield.verification.affine import Scripted
 
 NAN = math.nan
 MEAN = torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64)
@@ -128,15 +142,16 @@ def test_with_nothing_missing_nothing_changes() -> None:
 # --- plain replacement: quick, and wrong by what is known -------------------------------------------------------------
 
 
-def found_by_replacement(rho: float) -> float:
+def found_by_replacement(rho: float, pull: float = 1.0) -> float:
     """The factor r in E[m] = r·y that replacement ends with on N(0, [[1, rho], [rho, 1]]) in the limit of many levels.
 
-    The mean of what it does is linear: dm/dlog(lambda²) = m - E[z0 | m, y], integrated from lambda = 1000 down to 0.01.
+    The mean of what it does is linear: dm/dlog(lambda²) = pull·(m - E[z0 | m, y]), from lambda = 1000 down to 0.01, with pull
+    1/2 for the probability flow, 1 for the reverse SDE, and more by strength/2 for a Langevin corrector.
     """
 
     def slope(log_level: float, r: Any) -> Any:
         up, down = ((1 + s * rho) / (1 + s * rho + math.exp(log_level)) for s in (1, -1))
-        return r - (up + down) / 2 * r - (up - down) / 2
+        return pull * (r - (up + down) / 2 * r - (up - down) / 2)
 
     return float(solve_ivp(slope, [2 * math.log(1000), 2 * math.log(0.01)], [0.0], rtol=1e-9, atol=1e-12).y[0, -1])
 
@@ -149,6 +164,91 @@ def test_replacement_follows_what_is_known_too_little_by_a_known_amount(rho: flo
     error = 5 * float(x.std()) / math.sqrt(n)
     assert abs(float(x.mean()) - 2 * found_by_replacement(rho)) < error + 0.01  # 400 levels are not many: 0.008
     assert 2 * rho - float(x.mean()) > error  # and that is not the conditional mean
+
+
+FLOW, SDE = 0.5, 1.0
+PULL = {  # of every registered sampler that jumps and does not remember; a new one is to be entered here
+    "adaptive": FLOW,
+    "ancestral": SDE,
+    "consistent": SDE,
+    "ddim": FLOW,
+    "euler": FLOW,
+    "euler-maruyama": SDE,
+    "heun": FLOW,
+    "predictor-corrector": SDE + 0.5,
+    "reverse-diffusion": SDE,
+}
+KINDS: dict[str, Any] = {name: kind() for name, kind in registry.every("sampler").items()}
+ACCEPTED = {name: sampler for name, sampler in KINDS.items() if not sampler.remembers}
+MORE = {
+    "adams of one value": (Adams(1), FLOW),
+    "ancestral with beta": (Ancestral("transition"), SDE),
+    "ddim, eta 0.6": (DDIM(eta=0.6), FLOW * (1 + 0.6**2)),
+    "dpm-solver++ sde of one value": (DPMSolver(1, eta=1.0), SDE),
+    "heun with churn": (Heun(churn=1e-9), FLOW),
+    "predictor-corrector over heun": (PredictorCorrector(Heun(), strength=3.0), FLOW + 1.5),
+    "stochastic-adams of one value": (StochasticAdams(past=1), SDE),
+}
+JUMPING = {name: (sampler, PULL[name]) for name, sampler in ACCEPTED.items() if not sampler.dwells} | MORE
+
+
+def mean_by_replacement(sampler: Sampler, rho: float, y: float, ladder: torch.Tensor, process: Process) -> float:
+    """E[m] without Monte Carlo: every step is affine in x and in the noise, so the run of the means without noise is it."""
+    field, known = Gaussian([0.0, 0.0], [[1.0, rho], [rho, 1.0]], process), torch.tensor([[y, NAN]], dtype=torch.float64)
+    start = torch.zeros(1, 2, dtype=torch.float64)
+    return float(last(field, Replacement(sampler, known), ladder, start, noise=Scripted(1), denoise=False)[0, 1])
+
+
+@pytest.mark.parametrize(("sampler", "pull"), JUMPING.values(), ids=JUMPING)
+def test_every_sampler_that_jumps_follows_what_is_known_as_much_as_its_equation_says(sampler: Any, pull: float) -> None:
+    """From 60 and 120 levels to infinitely many: without the error of first order in their distance, a tenth is left."""
+    process, limit = VE(0.01, 1000.0), 2 * found_by_replacement(0.8, pull)
+    coarse, fine = (
+        mean_by_replacement(sampler.at_fixed_steps(), 0.8, 2.0, geometric(process, 1 + n), process) for n in (60, 120)
+    )
+    assert abs(fine - limit) < 0.03 < 0.1 < min(abs(limit - 2 * found_by_replacement(0.8, p)) for p in (0.25, 4.0))
+    assert abs(2 * fine - coarse - limit) < abs(fine - limit) / 10 + 1e-3
+
+
+def test_every_sampler_that_dwells_leads_to_the_conditional_mean() -> None:
+    """Langevin steps on m alone have the mean of p_t(m | y) as their fixed point: rho·y/(1 + lambda²) at level lambda."""
+    process, lowest = VE(0.3, 20.0), torch.zeros(1, dtype=torch.float64)
+    truth = 0.8 * 2.0 / (1 + 0.3**2)
+    assert {name for name, sampler in ACCEPTED.items() if sampler.dwells} == {"annealed", "langevin", "mala"}
+    assert math.isclose(mean_by_replacement(Langevin(tau=0.1, steps=200), 0.8, 2.0, lowest, process), truth, rel_tol=1e-9)
+    held = mean_by_replacement(Annealed(60, eps=0.04), 0.8, 2.0, geometric(process, 20), process)
+    assert math.isclose(held, truth, rel_tol=1e-3)
+    n, off = 4000, []
+    field, known = Gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]], process), rows([2.0, NAN], 4000)
+    for tau in (0.4, 0.02):  # its test is of y and m together, and so is not quite that of m: an error of the order of tau
+        sampler = Replacement(Mala(tau=tau, steps=round(10 / tau**0.5)), known)
+        x = last(field, sampler, lowest, known.nan_to_num(truth), noise=Noise(range(n)), denoise=False)[:, 1]
+        off.append(abs(float(x.mean()) - truth))
+    assert off[1] < 5 * math.sqrt((1 - 0.8**2 / 1.09 + 0.09) / n)
+    assert off[1] < off[0]
+
+
+@pytest.mark.parametrize("name", [name for name in KINDS if name not in ACCEPTED])
+def test_a_sampler_that_remembers_is_refused_with_the_names_of_those_that_do_not(name: str) -> None:
+    with pytest.raises(ScorefieldError, match="remembers states that replacement changes") as refusal:
+        Replacement(KINDS[name], rows([2.0, NAN], 3))
+    assert str(refusal.value).split("use ")[1].split(", ") == list(ACCEPTED)
+    assert "\n" not in str(refusal.value)
+
+
+def test_what_wraps_a_sampler_that_remembers_is_refused_as_it_is() -> None:
+    with pytest.raises(ScorefieldError, match=r"got PredictorCorrector\(sampler=Adams.*remembers states"):
+        Replacement(PredictorCorrector(Adams()), rows([2.0, NAN], 3))
+
+
+def test_known_values_are_one_row_per_sample() -> None:
+    """A single row would be shared by all samples without a word."""
+    field = Gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]], VE(0.01, 20.0))
+    for count in (1, 2, 4):
+        with pytest.raises(ScorefieldError, match=rf"got known values of shape \({count}, 2\) and samples of shape \(3, 2\)"):
+            last(field, Replacement(Ancestral(), rows([2.0, NAN], count)), geometric(field.process, 4), noise=Noise(range(3)))
+    with pytest.raises(ScorefieldError, match="got infinite known values"):
+        Replacement(Ancestral(), rows([math.inf, NAN], 3))
 
 
 def test_repeating_the_steps_brings_replacement_nearer_the_truth() -> None:

@@ -25,7 +25,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import field
 from functools import cached_property
-from typing import Annotated, Literal, final
+from typing import Annotated, ClassVar, Literal, final
 
 import torch
 from pydantic import Field as Bound
@@ -52,7 +52,19 @@ def _slope(function: Callable[[Tensor], Tensor], t: Tensor) -> tuple[Tensor, Ten
 
 
 class Process(ABC):
-    """The noising of data: x_t = alpha(t)·x0 + sigma(t)·noise for t in [t_min, t_max], larger t = noisier."""
+    """The noising of data: x_t = alpha(t)·x0 + sigma(t)·noise for t in [t_min, t_max], larger t = noisier.
+
+    Attributes:
+        discrete: a declared fact that the tests measure: it is a chain whose steps are the whole numbers of t, and drift and
+            diffusion jump there.
+    """
+
+    discrete: ClassVar[bool] = False
+
+    @classmethod
+    def example(cls) -> Process:
+        """Return one of the kind with its usual settings, to measure it by."""
+        return cls()
 
     @property
     @abstractmethod
@@ -408,6 +420,7 @@ class DDPMChain(Process):
     beta_first: Annotated[float, Bound(gt=0, lt=1)] = 1e-4
     beta_last: Annotated[float, Bound(gt=0, lt=1)] = 0.02
     kind: Literal["linear", "scaled-linear", "cosine"] = "linear"
+    discrete: ClassVar[bool] = True
     t_min = 1.0
 
     @model_validator(mode="after")
@@ -454,7 +467,12 @@ class Tabulated(Process):
     """
 
     betas: tuple[Annotated[float, Bound(gt=0, lt=1)], ...] = field(repr=False)
+    discrete: ClassVar[bool] = True
     t_min = 1.0
+
+    @classmethod
+    def example(cls) -> Tabulated:
+        return cls.linear()
 
     @model_validator(mode="after")
     def _check(self) -> Tabulated:

@@ -89,7 +89,7 @@ class Replacement(Sampler):
             repeats: how often every step is made, the state noised again in between (RePaint's resampling), >= 1.
 
         Raises:
-            ScorefieldError: fewer than one repeat, a sampler that remembers.
+            ScorefieldError: fewer than one repeat, a sampler that remembers, infinite values.
         """
         if sampler.remembers:
             kinds = registry.every("sampler").items()
@@ -99,6 +99,8 @@ class Replacement(Sampler):
             )
         if repeats < 1:
             raise ScorefieldError(f"got {repeats} repeats, expected at least 1: every step is made once")
+        if bool(known.isinf().any()):
+            raise ScorefieldError("got infinite known values, expected finite ones: put NaN where a value is missing")
         self.sampler, self.repeats, self.known, self.missing = sampler, repeats, known.double(), known.isnan()
 
     @property

@@ -33,9 +33,12 @@ class Objective(ABC):
             the weighted Fisher divergence E_t E_{x_t} 1/2·lambda(t)·‖s - grad log p_t‖², for t drawn from the attribute
             `density` and lambda the attribute `weighting`, or the objective's nature; "fisher + O(step^2)": that, up to an
             error that falls with the square of the attribute `step`; "none": no such law is claimed.
+        one_process: another such fact: taking terms changes the model (chains that are kept in it, say), so that processes
+            which divide a batch would each have a model of their own.
     """
 
     divergence: ClassVar[Literal["fisher", "fisher + O(step^2)", "none"]] = "fisher"
+    one_process: ClassVar[bool] = False
 
     def check(self, field: Field, *, bounded: bool = False, batch: int = 1) -> None:  # noqa: B027  # most objectives refuse nothing
         """Refuse a field or data that the objective cannot learn from; called once, before training.

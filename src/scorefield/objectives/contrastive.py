@@ -187,6 +187,7 @@ class Persistent(Objective):
     """
 
     divergence: ClassVar[Literal["none"]] = "none"
+    one_process: ClassVar[bool] = True
     density: Density = default(default_factory=Levels)
     steps: Steps = 10
     tau: Positive | None = None

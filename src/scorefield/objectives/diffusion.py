@@ -41,7 +41,7 @@ def _check_chain(field: Field, steps: int | None) -> None:
     """Refuse a continuous process when nobody said into how many steps it falls: steps of length 1 would be all but none."""
     check_denoiser(field)
     low, high = field.process.t_min, field.process.t_max
-    if steps is None and not (low == 1.0 and high == round(high)):
+    if steps is None and not field.process.discrete:
         raise ScorefieldError(
             f"got a process on [{low:g}, {high:g}] for steps n = 1, ..., T, expected DDPM's chain: choose process=ddpm-chain, "
             "or set steps, the number of equally spaced times"

@@ -113,16 +113,16 @@ class Counted:
         return isinstance(self.field, EnergyField)
 
     def __call__(self, x: Sample, t: float) -> Prediction:
-        return self._count(self.field(x, self._times(x, t), self.cond))
+        return self._first_checked(self.field(x, self._times(x, t), self.cond))
 
     def at(self, x: Sample, t: PerSample, rows: Tensor) -> Prediction:
         """Return the prediction for some rows of the batch, each at a time of its own."""
-        return self._count(self.field(x, t, None if self.cond is None else self.cond[rows]))
+        return self._first_checked(self.field(x, t, None if self.cond is None else self.cond[rows]))
 
-    def _count(self, seen: Prediction) -> Prediction:
-        """Count an evaluation; the first is looked at, for a field of somebody's own may not have an output of any use."""
+    def _first_checked(self, prediction: Prediction) -> Prediction:
+        """Count an evaluation; of the first, see whether it says anything: once, for on a GPU each look waits."""
         self.evaluations += 1
-        return seen.check() if self.evaluations == 1 else seen
+        return prediction.check() if self.evaluations == 1 else prediction
 
     def energy(self, x: Sample, t: float) -> PerSample:
         """Return -log p_t(x) + constant, `(batch,)`; not counted, because it comes with the score of the same x."""

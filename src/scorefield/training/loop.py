@@ -91,8 +91,8 @@ class Trainer:
         self.model = model.to(device)
         bounded = data.affine.low is not None or not data.train.is_floating_point()
         config.objective.check(self.model.train(), bounded=bounded, batch=config.training.batch)
-        if self.world.size > 1 and (config.training.batch < self.world.size or hasattr(model, "chains")):
-            what = "persistent chains" if hasattr(model, "chains") else f"a batch of {config.training.batch}"
+        if self.world.size > 1 and (config.training.batch < self.world.size or config.objective.one_process):
+            what = "persistent chains" if config.objective.one_process else f"a batch of {config.training.batch}"
             raise ScorefieldError(
                 f"got {what} for {self.world.size} processes, expected something that can be divided: train in one process"
             )

@@ -68,11 +68,11 @@ def _five(values: Tensor) -> tuple[float, bool]:
 def processes() -> Iterator[Check]:
     """Drift and diffusion, integrated as m' = f·m and v' = 2·f·v + g², return alpha and sigma²."""
     for name, kind in registry.every("process").items():
-        process: Process = getattr(kind, "linear", kind)()
+        process: Process = kind.example()
         if process.t_min == process.t_max:
             continue
         low, high = (process.t_min + share * (process.t_max - process.t_min) for share in (0.2, 0.8))
-        if hasattr(process, "betas"):  # beta jumps at whole times: one smooth stretch
+        if process.discrete:  # drift and diffusion jump at whole times: one smooth stretch
             low = float(math.floor(high))
         ends = torch.tensor([low, high], dtype=torch.float64)
         alphas, variances = process.alpha(ends), process.sigma(ends) ** 2

@@ -1,0 +1,240 @@
+"""Declared facts, measured from outside: of every sampler, of what wraps one, of every process and every objective."""
+
+import copy
+import math
+from typing import Any
+
+import numpy
+import pytest
+import torch
+
+from scorefield import VE, GaussianMixture, Noise, Process, ScorefieldError, ScoreModel, geometric, registry
+from scorefield.field import EnergyModel
+from scorefield.guidance import Replacement
+from scorefield.nets.energy import Potential
+from scorefield.nets.mlp import MLP
+from scorefield.prediction import Energy, ScaledScore
+from scorefield.process import DDPMChain, Karras
+from scorefield.samplers import (
+    DEIS,
+    Adams,
+    AnnealedMala,
+    DPMSolver,
+    Heun,
+    Langevin,
+    Mala,
+    PredictorCorrector,
+    Sampler,
+    StochasticAdams,
+    simulate,
+)
+from scorefield.samplers.base import Counted, Info, rungs_of
+from scorefield.verification import facts
+
+REGISTERED: dict[str, Any] = {name: kind() for name, kind in registry.every("sampler").items()}
+SAMPLERS: dict[str, Any] = REGISTERED | {
+    "adams of one value": Adams(1),  # with one value there is nothing to remember
+    "deis of one value": DEIS(1),
+    "dpm-solver++ of one value, with noise": DPMSolver(1, eta=1.0),
+    "dpm-solver++ sde 2m": DPMSolver(2, eta=1.0),
+    "heun with churn": Heun(churn=10.0),
+    "predictor-corrector over adams": PredictorCorrector(Adams()),
+    "predictor-corrector over adams of one value": PredictorCorrector(Adams(1)),
+    "predictor-corrector over itself": PredictorCorrector(PredictorCorrector(StochasticAdams())),
+    "stochastic-adams of one value": StochasticAdams(past=1),
+}
+each_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+
+
+@each_sampler
+def test_the_state_of_a_sampler_that_remembers_has_to_do_with_the_x_before(sampler: Any) -> None:
+    assert facts.remembers(sampler) == sampler.remembers
+
+
+@each_sampler
+def test_a_sampler_that_dwells_leaves_the_law_at_its_level_and_one_that_jumps_takes_it_to_the_next(sampler: Any) -> None:
+    assert facts.dwells(sampler) == sampler.dwells
+
+
+def without(sampler: Sampler, samples: int, shape: tuple[int, ...]) -> Replacement:
+    """Replacement that has nothing to put back."""
+    return Replacement(sampler, torch.full((samples, *shape), math.nan))
+
+
+@pytest.mark.parametrize("name", [name for name, sampler in SAMPLERS.items() if not sampler.remembers])
+def test_replacement_passes_on_the_facts_of_what_it_wraps(name: str) -> None:
+    sampler = SAMPLERS[name].at_fixed_steps()
+    wrapped = without(sampler, 5, (2,))
+    assert (wrapped.order, wrapped.dwells, wrapped.remembers) == (sampler.order, sampler.dwells, sampler.remembers)
+    assert wrapped.steps_per_level == sampler.steps_per_level
+    assert not facts.remembers(wrapped)
+    assert facts.dwells(without(sampler, facts.SAMPLES, (1,))) == sampler.dwells
+    short, levels = wrapped.within(100)
+    inner, as_many = sampler.within(100)
+    assert (short.steps_per_level, levels) == (inner.steps_per_level, as_many)
+    adaptive = without(REGISTERED["adaptive"], 5, (2,)).at_fixed_steps()
+    assert isinstance(adaptive, Replacement) and adaptive.sampler == REGISTERED["adaptive"].at_fixed_steps()
+
+
+def test_a_corrector_needs_a_predictor_that_jumps() -> None:
+    field = GaussianMixture([1.0], [[0.0]], [1.0], VE(0.1, 5.0))
+    for predictor in (Langevin(steps=2), AnnealedMala()):
+        with pytest.raises(ScorefieldError, match=r"got the predictor .*, which stays on its level, expected one that jumps"):
+            list(simulate(field, PredictorCorrector(predictor), geometric(field.process, 3), noise=Noise([0])))
+
+
+# --- what a step gives back -------------------------------------------------------------------------------------------
+
+FIELD = GaussianMixture([0.8, 0.2], [[-2.0, 0.0], [2.0, 1.0]], [0.6, 0.9], VE(0.1, 5.0))
+
+
+def ladder(levels: int = 5) -> torch.Tensor:
+    return geometric(FIELD.process, levels)
+
+
+@each_sampler
+def test_moments_stay_as_they_were_shown(sampler: Any) -> None:
+    """Neither x nor what a step told changes afterwards, whoever keeps them; nor does the start that was given."""
+    start, short = torch.randn(3, 2, dtype=torch.float64), sampler.within(8)[0]
+    given, kept, shown = start.clone(), [], []
+    for moment in simulate(FIELD, short, ladder(), start, noise=Noise(range(3))):
+        kept.append(moment)
+        shown.append((moment.x.clone(), copy.deepcopy(moment.info)))
+        start.zero_()  # what the caller does to the start does not reach a moment either
+    for moment, (x, info) in zip(kept, shown, strict=True):
+        assert torch.equal(moment.x, x)
+        assert moment.info == info
+        assert isinstance(moment.info, Info)
+        with pytest.raises(AttributeError):
+            moment.info.acceptance = ()
+    assert torch.equal(kept[0].x, given)
+
+
+@pytest.mark.parametrize("hold", [1, 3])
+@pytest.mark.parametrize(
+    "make",
+    [AnnealedMala, lambda hold: Mala(tau=0.01, steps=hold), lambda hold: without(Mala(tau=0.01, steps=hold), 50, (2,))],
+    ids=["annealed-mala", "mala", "mala with replacement"],
+)
+def test_a_moment_tells_the_acceptance_of_the_rungs_visited_until_then(hold: int, make: Any) -> None:
+    """After k steps of one a level k numbers, each a mean probability over steps and samples, whatever came later."""
+    moments = list(simulate(FIELD, make(hold), ladder(), noise=Noise(range(50))))
+    told = [moment.info.acceptance for moment in moments]
+    assert [len(rates) for rates in told] == [0, *(1 + step // hold for step in range(5 * hold)), 5]
+    for k in range(1, 6):  # what a rung ended with is what every later moment says of it
+        assert all(rates[: k - 1] == told[hold * (k - 1)] for rates in told[hold * (k - 1) :])
+    assert all(0 < rate <= 1 for rate in told[-1])
+    assert hold == 1 or len({rates[0] for rates in told[1 : 1 + hold]}) == hold  # on its rung it is a running mean
+
+
+class Twice(Sampler):
+    """A sampler that takes every step twice from the same x, state and noise, and compares."""
+
+    order, dwells, remembers, evaluations_per_step, ladder, levels = None, False, True, None, "geometric", 4
+
+    def __init__(self, sampler: Sampler) -> None:
+        self.sampler = sampler
+
+    @property
+    def steps_per_level(self) -> int:
+        return self.sampler.steps_per_level
+
+    def start(self, field: Any, rungs: Any) -> Any:
+        return self.sampler.start(field, rungs)
+
+    def step(self, field: Any, x: Any, rung: Any, state: Any, noise: Any) -> Any:
+        again, before = noise[:], x.clone()
+        first = self.sampler.step(field, x, rung, state, again)
+        assert torch.equal(x, before)
+        second = self.sampler.step(field, x, rung, state, noise)
+        assert torch.equal(first[0], second[0])
+        assert first[2] == second[2]
+        return second
+
+
+@each_sampler
+def test_a_step_is_a_function_of_what_it_is_given(sampler: Any) -> None:
+    """Neither x nor the state is changed in place: the same step once more gives the same."""
+    moments = list(simulate(FIELD, Twice(sampler.within(8)[0]), ladder(), noise=Noise(range(3))))
+    assert len(moments) > 4
+    wrapped = Twice(without(sampler.within(8)[0], 3, (2,))) if not sampler.remembers else None
+    assert wrapped is None or list(simulate(FIELD, wrapped, ladder(), noise=Noise(range(3))))
+
+
+def test_a_step_that_changes_its_state_is_seen() -> None:
+    class Counts(type(REGISTERED["euler"])):  # type: ignore[misc]
+        def start(self, field: Any, rungs: Any) -> list[int]:
+            return []
+
+        def step(self, field: Any, x: Any, rung: Any, state: Any, noise: Any) -> Any:
+            state.append(1)
+            return x + len(state), state, Info()
+
+    with pytest.raises(AssertionError):
+        list(simulate(FIELD, Twice(Counts()), ladder(), noise=Noise(range(3))))
+
+
+def test_coefficients_of_churned_steps_are_those_of_the_churned_times() -> None:
+    """lambda·(1 + gamma) with gamma = churn/steps, and t, alpha that belong to it; at the top the process ends."""
+    process = registry.find("process", "vp")()
+    field = GaussianMixture([1.0], [[0.0]], [1.0], process)
+    rungs = rungs_of(process, geometric(process, 5))
+    state = Heun(churn=0.4).start(Counted(field, None), rungs)
+    for j, (rung, (t, alpha, lam)) in enumerate(zip(rungs, state, strict=True)):
+        time = torch.tensor(t, dtype=torch.float64)
+        assert math.isclose(alpha, float(process.alpha(time)), rel_tol=1e-12)
+        assert math.isclose(lam, float(process.sigma(time) / process.alpha(time)), rel_tol=1e-9)
+        assert math.isclose(lam, rung.sigma / rung.alpha * (1.1 if j else 1.0), rel_tol=1e-9)
+
+
+# --- processes --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", registry.names("process"))
+def test_drift_or_diffusion_of_a_discrete_process_jump_at_whole_times_and_of_no_other(name: str) -> None:
+    """Left and right of whole times inside the range, relative to a step of the same length elsewhere."""
+    process: Process = registry.find("process", name).example()
+    assert type(process) is registry.find("process", name)
+    whole = torch.tensor(range(math.floor(process.t_min) + 1, math.ceil(process.t_max))[:200], dtype=torch.float64)
+    if not len(whole):
+        assert not process.discrete
+        return
+
+    def moved(at: torch.Tensor) -> float:
+        """The largest relative change of g² and f across 2e-6 of time."""
+        g = [process.diffusion(at + side) ** 2 for side in (-1e-6, 1e-6)]
+        f = [process.drift(at + side) for side in (-1e-6, 1e-6)]
+        return max(float(((b - a).abs() / a.abs().clamp(min=1e-300)).max()) for a, b in (g, f))
+
+    assert (moved(whole) > 1e-3) == process.discrete
+    assert moved(whole - 0.37) < 1e-3
+
+
+def test_an_objective_of_a_chain_refuses_a_continuous_process_whose_time_begins_at_1() -> None:
+    """EDM's process from sigma = 1 to 80 has whole ends and no steps."""
+    for objective in ("simple", "bound"):
+        kind = registry.find("objective", objective)()
+        kind.check(GaussianMixture([1.0], [[0.0]], [1.0], DDPMChain(100)))
+        with pytest.raises(ScorefieldError, match=r"got a process on \[1, 80\] for steps n = 1, \.\.\., T"):
+            kind.check(GaussianMixture([1.0], [[0.0]], [1.0], Karras(1.0, 80.0)))
+
+
+# --- objectives -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", registry.names("objective"))
+def test_an_objective_needs_one_process_where_taking_its_terms_changes_the_model(name: str) -> None:
+    objective = registry.find("objective", name)()
+    process = DDPMChain(20) if name in ("simple", "bound") else VE(0.1, 5.0)
+    network = MLP((2,), width=8, depth=1)
+    model: Any
+    if "contrastive" == name or objective.one_process:
+        model = EnergyModel(Potential(network), Energy(), process, (2,))
+    else:
+        model = ScoreModel(network, ScaledScore(), process, (2,))
+    objective.prepare(model)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    objective.terms(model.train(), torch.randn(4, 2), None, noise=Noise(range(4)))
+    after = model.state_dict()
+    assert any(not torch.equal(before[key], after[key]) for key in before) == objective.one_process
+    numpy.testing.assert_array_equal(sorted(before), sorted(after))
