@@ -148,7 +148,7 @@ class Run:
                 continue
             if self._is_own(found):
                 return found
-            troubles.append(f"others at {place}")
+            troubles.append(f"those at {place} differ from the run's")
         looked = "; ".join(troubles) or "they were given in Python, and a run does not keep them"
         raise ScorefieldError(
             f"got no data of {self.path} ({looked}), expected those it was trained on ({self._described}): "

@@ -177,5 +177,6 @@ def checked(function: Function) -> Function:
 
 
 def _shape(signature: inspect.Signature) -> str:
-    """Return the names of a function's arguments, in brackets."""
-    return f"({', '.join(str(each.replace(annotation=each.empty)) for each in signature.parameters.values())})"
+    """Return the names of the arguments that a function must be given, in brackets."""
+    needed = [name for name, each in signature.parameters.items() if each.default is each.empty]
+    return f"({', '.join([*needed, '...'])})"
