@@ -255,7 +255,8 @@ def test_a_column_says_whether_the_numbers_that_are_there_have_a_density(values:
 
 
 def test_atoms_are_said_as_a_person_wrote_them() -> None:
-    days = [datetime.date(9999, 12, 31) if i % 3 else datetime.date(2020, 1, 1) + datetime.timedelta(i * i % 997) for i in range(N)]
+    first, last = datetime.date(2020, 1, 1), datetime.date(9999, 12, 31)
+    days = [last if i % 3 else first + datetime.timedelta(i * i % 997) for i in range(N)]
     codes = some(COUNTS.astype(int), 0.3, -1234567)
     notes = table(amount=some(some(AMOUNTS, 0.8, 0), 0.3, -9999), day=days, code=codes).notes
     assert notes[1] == (
