@@ -114,7 +114,9 @@ def _data(plan: DataPlan) -> Iterator[tuple[str, str]]:
         yield "labels", f"{len(found.counts)} classes of {counts} training examples: {named}{more}"
     legal = data.affine
     mapped = (
-        f"[{shown(legal.low)}, {shown(legal.high)}] becomes [-1, 1]" if legal.low is not None else "each column gets mean 0, variance 1"
+        f"[{shown(legal.low)}, {shown(legal.high)}] becomes [-1, 1]"
+        if legal.low is not None and legal.high is not None
+        else "each column gets mean 0, variance 1"
     )
     yield (
         "values",
