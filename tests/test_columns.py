@@ -16,6 +16,7 @@ from scorefield.data import DataConfig, Dataset, open_again, open_data, open_sou
 from scorefield.data.columns import decode, silent, snapped, width
 from scorefield.data.natures import mean_and_spread, nature_of, no_data
 from scorefield.data.tables import aligned, csv_of
+from scorefield.errors import NotFinite
 
 CONFIG = DataConfig()
 N = 2000
@@ -60,6 +61,10 @@ def column_of(data: Dataset, name: str) -> dict[str, Any]:
         (some(AMOUNTS.round(2), 0.9, 0), False, (0,), (), 0.01),
         (some(NORMAL, 0.3, -9999), False, (-9999,), (), 0),
         (some(some(STARS, 0.4, -9999), 0.2, -8888), False, (-9999, -8888), (), 0.5),
+        (some(10 + 2 * NORMAL, 0.01, -9999), False, (-9999,), (), 0),
+        (some(some(COUNTS, 0.01, -9999), 0.005, -8888), True, (-9999, -8888), (), 1),
+        (some(AMOUNTS, 0.01, 1e6), False, (1e6,), (), 0),
+        (some(AMOUNTS, 0.001, 1e6), False, (), (), 0),
         (NORMAL.clip(-1, 1), False, (-1, 1), (), 0),
         (some(COUNTS, 0.5, 0), True, (0,), (), 1),
         (some(50 + AMOUNTS, 0.5, 0), False, (0,), (), 0),
@@ -323,6 +328,17 @@ def test_one_cell_of_no_data_is_missing_and_named(tmp_path: Path) -> None:
         assert (min(rest), max(rest)) == (column["low"], column["high"])
         named = {problem.where: problem.cause for problem in data.problems}["column 'x'"]
         assert named.startswith(f"1 values of {mark!r}, the end of the range of floats")
+
+
+def test_a_mark_of_no_data_that_is_no_float_is_missing_and_infinity_is_refused(tmp_path: Path) -> None:
+    for mark, refused in (("-1.8e308", False), ("1.79769313486232E+308", False), ("-1e999", False), ("-inf", True)):
+        (tmp_path / "map.csv").write_text("x\n" + "".join(f"{mark if i == 7 else i * i / 7}\n" for i in range(60)))
+        if refused:
+            with pytest.raises(NotFinite, match="got '-inf' in column 'x', line 9"):
+                open_source(str(tmp_path / "map.csv"), CONFIG)
+        else:
+            column = column_of(open_source(str(tmp_path / "map.csv"), CONFIG), "x")
+            assert (column["missing"], column["low"]) == (True, 0.0)
 
 
 @pytest.mark.parametrize("size", [1e-320, 1e-200, 1e-160, 1e160, 1e200, 1e300])

@@ -16,6 +16,7 @@ from torch import Tensor
 from scorefield import VE, Gaussian, Noise, Process, ScorefieldError, app
 from scorefield.app import subject
 from scorefield.app.likelihood import bound_gap, measured
+from scorefield.data import DataConfig, open_data
 from scorefield.levels import thin
 from scorefield.likelihood import Exact, Section, data_log_prob, elbo, log_prob, spread, support_of
 from scorefield.prediction import Prediction
@@ -255,6 +256,20 @@ def test_a_table_with_missing_numbers_a_category_and_a_constant_has_its_mixed_lo
     assert "probability of what takes separate values (a, colour) times the density of the rest" in report.meaning
     gap = bound_gap(run, n=40, rungs=20, where=CPU)
     assert abs(gap.value) < 5 * gap.standard_error
+
+
+def test_a_row_of_exact_zero_says_nothing_by_its_amount_and_an_amount_has_a_density() -> None:
+    """Cells (amount, none, zero, b): where the row is an atom its amount's cell is the whole line; else its density counts."""
+    a = torch.where(torch.arange(400) % 5 == 0, normals(400).exp(), 0.0)
+    data = open_data({"a": a.numpy(), "b": normals(400, 1).numpy()}, DataConfig())
+    support = support_of(data.train, torch.tensor([LOW, 0.1, 0.1, LOW]), data.columns)
+    assert support.void == ((0, 2),)
+    assert support.separate == ("a", "a")
+    cells = support.cells(data.train[:])
+    zero = data.train[:, 2] == 1
+    assert int(zero.sum()) == pytest.approx(0.8 * len(data.train), abs=2)
+    assert cells[zero].unique(dim=0).tolist() == [[math.inf, 0.5, 0.5, 0.0]]
+    assert cells[~zero].unique(dim=0).tolist() == [[0.0, 0.5, 0.5, 0.0]]
 
 
 def test_a_constant_column_changes_no_figure_and_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

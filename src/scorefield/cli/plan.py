@@ -99,6 +99,8 @@ def show(plan: DataPlan) -> None:
 
 def _data(plan: DataPlan) -> Iterator[tuple[str, str]]:
     """Yield what the data are and what is wrong with them."""
+    from scorefield.data.base import shown  # torch, which is loaded by now
+
     data, found = plan.data, plan.findings
     n, m = len(data.train), len(data.held_out)
     yield "examples", f"{n + m:,} {_kind(data)}: {n:,} for training, {m:,} held out (never trained on)"
@@ -112,11 +114,13 @@ def _data(plan: DataPlan) -> Iterator[tuple[str, str]]:
         yield "labels", f"{len(found.counts)} classes of {counts} training examples: {named}{more}"
     legal = data.affine
     mapped = (
-        f"[{legal.low:g}, {legal.high:g}] becomes [-1, 1]" if legal.low is not None else "each column gets mean 0, variance 1"
+        f"[{shown(legal.low)}, {shown(legal.high)}] becomes [-1, 1]"
+        if legal.low is not None and legal.high is not None
+        else "each column gets mean 0, variance 1"
     )
     yield (
         "values",
-        f"{found.low:.4g} to {found.high:.4g}; {mapped}, where their standard deviation (sigma_data) is {plan.std:.4g}",
+        f"{shown(found.low)} to {shown(found.high)}; {mapped}, where their standard deviation (sigma_data) is {plan.std:.4g}",
     )
     if found.constant:
         what = {"image": "pixel values", "vector": "columns"}.get(data.kind, "coordinates")

@@ -14,6 +14,7 @@ import csv
 import io
 import math
 import re
+import sys
 from collections import Counter
 from datetime import date, datetime
 from typing import Any
@@ -149,7 +150,9 @@ def _series(name: str, cells: list[str], lines: list[int], problems: list[Proble
     where, distinct = f"column {name!r}", set(cells) - MISSING
     if distinct and {text.lower() for text in distinct} <= {"true", "false"}:
         return Series(name, "boolean", _numbers(cells, {text: float(text.lower() == "true") for text in distinct}))
+    # Digits beyond the range of floats, such as -1.8e308, are a mark of no data; "inf" is what it says.
     meant = {text: float(text) for text in distinct if NUMBER.fullmatch(text)}
+    meant |= {t: math.copysign(sys.float_info.max, v) for t, v in meant.items() if math.isinf(v) and t[-1].isdigit()}
     commas = {text for text in distinct if COMMA.fullmatch(text)}
     if commas and all(text in commas or INTEGER.fullmatch(text) for text in distinct):
         if all(THOUSANDS.fullmatch(text) for text in commas):

@@ -84,9 +84,14 @@ def nature_of(values: Numbers, *, whole: bool) -> Nature:
     >>> nature_of(np.concatenate([np.zeros(50), rest]), whole=False).atoms
     (0.0,)
     """
-    distinct, counts = np.unique(values, return_counts=True)
-    atoms = distinct[_stand_out(distinct, counts, whole)]
-    rest = values[~np.isin(values, atoms)]
+    atoms, rest = np.empty(0), values
+    for find in (
+        _lone_ends,
+        lambda some: _frequent(some, whole),
+        _lone_ends,
+    ):  # the ends are far by the spread without the heaps
+        found = find(rest)
+        atoms, rest = np.union1d(atoms, found), rest[~np.isin(rest, found)]
     left, spread = np.unique(rest), mean_and_spread(rest)[1]
     step, digits = _grid(left, spread, whole)
     if step == 0 and spread > 0:
@@ -98,19 +103,36 @@ def nature_of(values: Numbers, *, whole: bool) -> Nature:
     return Nature(tuple(atoms.tolist()), tuple(levels.tolist()), step, digits)
 
 
-def _stand_out(distinct: Numbers, counts: NDArray[np.int64], whole: bool) -> NDArray[np.bool_]:
-    """Return which of some different values are atoms."""
+def _frequent(values: Numbers, whole: bool) -> Numbers:
+    """Return the frequent values that are atoms."""
+    distinct, counts = np.unique(values, return_counts=True)
     share = counts / counts.sum()
     often = (share >= SHARE) & (counts >= TIMES)
     gaps = np.diff(distinct)
     apart = np.minimum(np.append(gaps, math.inf), np.insert(gaps, 0, math.inf))  # from the nearest other value
     rest = distinct[~often]
     if len(rest) < 3:  # few values, all of them frequent
-        return often & (apart > GAP * gaps.min()) if len(gaps) > 1 else np.zeros(len(distinct), dtype=bool)
+        return distinct[often & (apart > GAP * gaps.min())] if len(gaps) > 1 else np.empty(0)
     spread = mean_and_spread(np.repeat(rest, counts[~often]))[1]
     step = _grid(rest, spread, whole)[0]
-    atoms: NDArray[np.bool_] = often & ((share > PEAK * step / spread) | (apart > AWAY * spread))
-    return atoms
+    found: Numbers = distinct[often & ((share > PEAK * step / spread) | (apart > AWAY * spread))]
+    return found
+
+
+def _lone_ends(values: Numbers) -> Numbers:
+    """Return values at the ends that repeat, however rarely, far from all others by the spread of the middle half: marks."""
+    lower, upper = np.quantile(values, [0.25, 0.75])
+    distinct, counts = np.unique(values, return_counts=True)
+    found, first, last = list[float](), 0, len(distinct) - 1
+    while last - first >= 3:
+        for end, other in ((first, first + 1), (last, last - 1)):
+            if counts[end] >= TIMES and abs(distinct[end] - distinct[other]) > AWAY * (upper - lower) > 0:
+                found.append(float(distinct[end]))
+                first, last = (first + 1, last) if end == first else (first, last - 1)
+                break
+        else:
+            break
+    return np.array(found)
 
 
 def _grid(distinct: Numbers, spread: float, whole: bool) -> tuple[float, int]:
