@@ -180,7 +180,7 @@ def _refuse_repeats(z: Tensor) -> None:
     """Refuse rows of which many are the same, though their coordinates take so many values that none should be."""
     along = Noise([0], stream=stream_of("support", "rows")).normal(z.shape[1:])[0]
     counts = (z @ along).unique(return_counts=True)[1]  # type: ignore[no-untyped-call]
-    many = max(len(column.unique()) for column in z.mT[:FEW])  # type: ignore[no-untyped-call]
+    many = max(len(column.unique()) for column in z.mT[:FEW])
     share = int(counts[counts >= 3].sum()) / len(z)
     if share > LUMP and many > 0.5 * len(counts) and many > 0.05 * len(z):
         raise ScorefieldError(
