@@ -17,7 +17,7 @@ from PIL import Image
 from scorefield import NotFinite, ScorefieldError, app, registry
 from scorefield.app import ways
 from scorefield.app.common import choose_sampler, draw, tuned_of
-from scorefield.app.tuning import _front
+from scorefield.app.tuning import _errors, _excesses, _front
 from scorefield.cli import main
 from scorefield.metrics.base import Estimate
 from scorefield.metrics.two_sample import EnergyDistance
@@ -88,6 +88,54 @@ def test_the_front_is_what_nothing_dominates() -> None:
         assert {pairs[i] for i in _front(figures, costs)} == {
             pair for pair, bad in zip(pairs, dominated, strict=True) if not bad
         }
+
+
+def _equal_ways(repeat: int, count: int = 30, better: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return figures and errors of ways that are all alike but for the first, means over 400 seeds that they share in part."""
+    draws = torch.randn((count + 1, 400), generator=torch.Generator().manual_seed(repeat), dtype=torch.float64)
+    seen = draws[0] + draws[1:]
+    seen[0] -= better
+    group = torch.arange(400) % ways.GROUPS
+    without = torch.stack([seen[:, group != g].mean(dim=1) for g in range(ways.GROUPS)], dim=1)
+    return seen.mean(dim=1), _errors(without)
+
+
+def test_among_thirty_equal_ways_the_best_is_taken_for_beaten_in_at_most_five_of_a_hundred_repeats() -> None:
+    """One standard error, for comparison, would beat it in most repeats; and a way that is truly worse is beaten."""
+    repeats, kept, by_one = 400, 0, 0
+    for repeat in range(repeats):
+        figures, errors = _equal_ways(repeat)
+        kept += int(_excesses(figures, errors, 0.0)[0].max() <= 0)
+        by_one += int((figures[0] - figures - errors[0]).max() <= 0)
+    assert kept / repeats >= 0.95 - 5 * math.sqrt(0.95 * 0.05 / repeats)
+    assert by_one / repeats < 0.5
+    figures, errors = _equal_ways(0, better=0.6)  # a difference has a standard error of sqrt(2/400) = 0.07
+    assert (_excesses(figures, errors, 0.0)[1:, 0] > 0).all()
+
+
+def test_the_jackknife_s_errors_of_differences_are_those_of_their_means() -> None:
+    """Of means of n numbers, std/sqrt(n) of the differences, averaged over repeats to 5 standard errors."""
+    found = torch.stack([_equal_ways(repeat, count=4)[1].square()[0, 1] for repeat in range(300)])
+    assert abs(float(found.mean()) - 2 / 400) < 5 * float(found.std()) / math.sqrt(300)
+
+
+def test_a_way_whose_figure_cannot_be_taken_is_left_out_and_the_others_go_on(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Samples that are finite, but so large that the metric is not."""
+    step = ways._step
+
+    def far(gauge: Any, trial: Any, *rest: Any) -> float:
+        rate = step(gauge, trial, *rest)
+        if trial.name == "ddim":
+            trial.seen[-1] = torch.full_like(trial.seen[-1], torch.inf)
+        return rate
+
+    monkeypatch.setattr(ways, "_step", far)
+    report = app.tune(run, **PLAIN)
+    assert {way.sampler for way in (*report.ways, *report.behind)} == {"ancestral", "heun"}
+    assert all("NaN or infinity" in why for label, why in report.left_out.items() if label.startswith("ddim"))
+    assert any(label.startswith("ddim") for label in report.left_out)
 
 
 def test_a_report_chooses_from_the_front_something_that_is_not_beaten(run: Path) -> None:

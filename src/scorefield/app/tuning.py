@@ -3,11 +3,19 @@
 All ways are measured on the same seeds (`ways.py`), so in a difference of two what the seeds have in common cancels; its
 standard error is that of a jackknife which leaves out a twentieth of the seeds, the same of both. Way w is beaten by v if
 
-    figure(w) - figure(v) > max(within·|figure(v)|, standard error of that difference)
+    figure(w) - figure(v) > max(within·|figure(v)|, c·standard error of that difference)
 
 and chosen is the cheapest way on the front of figure against cost that none beats. There always is one: nothing beats the way
 with the best figure. To ask only whether the best beats it would be weaker: the best may be a stochastic sampler, which shares
 less with w, and then even a plain loss against a finer ladder of w's own sampler would drown in the error.
+
+w is compared with all k - 1 others, and among many that are equal some differ by chance. c is the point that Student's t with
+19 degrees of freedom exceeds with probability 0.05/(k - 1) (Bonferroni: 1.7 for two ways, 3.3 for 30), so that the way that is
+truly best is taken for beaten with a probability of at most 5 %, whatever the ways have in common: Hsu's comparison with the
+best, each difference with an error of its own.
+
+Reference: Hsu (1984), "Constrained simultaneous confidence intervals for multiple comparisons with the best", Annals of
+Statistics 12, 1136-1144.
 
 Cost is evaluations times the time of one. One evaluation takes the same in all samplers but for what they do beside it: a
 sampler's pace, its median over all it drew, counts in steps of a quarter, because less is noise of the clock, which must not
@@ -38,6 +46,7 @@ from scorefield.runs import Run, open_run
 EVALUATIONS = (5, 8, 12, 18, 27, 40)
 SAMPLES = {"image": 512}  # of other kinds OTHERS: their figure needs more samples, and their samples cost less
 OTHERS = 2048
+CHANCE = 0.05  # that the best of all is taken for beaten
 LEAST = 64  # samples: an eighth of them must still be some
 
 
@@ -177,7 +186,7 @@ def tune(
         evaluations: of the network for one sample, at most.
         n: samples from each way that is measured to the end; None for 512 images or 2,048 of anything else, and a half, a
             quarter or an eighth of that where it would take longer than `seconds`.
-        within: how much worse than the best figure the chosen one's may be, as a share of it; one standard error always.
+        within: how much worse than the best figure the chosen one's may be, as a share of it; what chance explains, always.
         seconds: see n.
         seed: of the samples.
         device: auto, cpu or cuda.
@@ -235,6 +244,30 @@ def _costs(trials: list[Trial], others: list[Trial], each: float) -> list[float]
     return [each * trial.evaluations * max(1, round(4 * median(paces[trial.name]))) / 4 for trial in trials]
 
 
+def _errors(without: Tensor) -> Tensor:
+    """Return the standard errors of all differences, `(k, k)`, of figures without each group of seeds, `(k, GROUPS)`."""
+    apart = without[:, None] - without[None]
+    variance = (apart - apart.mean(dim=2, keepdim=True)).square().sum(dim=2)
+    return ((GROUPS - 1) / GROUPS * variance).sqrt()
+
+
+def _critical(ways: int) -> float:
+    """Return c: how many standard errors one of so many ways loses by chance to any other in at most 5 % of cases.
+
+    >>> round(_critical(2), 2), round(_critical(30), 2)
+    (1.73, 3.34)
+    """
+    from scipy.special import stdtrit
+
+    return float(stdtrit(GROUPS - 1, 1 - CHANCE / max(1, ways - 1)))
+
+
+def _excesses(figures: Tensor, errors: Tensor, within: float) -> Tensor:
+    """Return by how much way j beats way i, `(k, k)`: above 0 where more than chance and `within` allow."""
+    allowed = torch.maximum(within * figures.abs().expand(len(figures), -1), _critical(len(figures)) * errors)
+    return figures[:, None] - figures - allowed
+
+
 def _compared(
     gauge: Gauge, trials: list[Trial], costs: list[float], within: float, n: int, watch: Watch
 ) -> tuple[list[Way], int]:
@@ -243,18 +276,13 @@ def _compared(
     for i, trial in enumerate(trials):
         watch(i / len(trials), f"comparing {len(trials)} ways on the same seeds")
         without.append(gauge.without(torch.cat(trial.seen)))
+    values = torch.tensor(figures, dtype=torch.float64)
+    errors = _errors(torch.stack(without))
+    excesses = _excesses(values, errors, within).tolist()
 
     def loss(i: int, j: int) -> Estimate:
-        apart = without[i] - without[j]
-        variance = (GROUPS - 1) / GROUPS * float((apart - apart.mean()).square().sum())
-        return Estimate(figures[i] - figures[j], math.sqrt(variance))
+        return Estimate(figures[i] - figures[j], float(errors[i, j]))
 
-    def excess(i: int, j: int) -> float:
-        """By how much j beats i."""
-        lost = loss(i, j)
-        return lost.value - max(within * abs(figures[j]), lost.standard_error)
-
-    excesses = [[excess(i, j) for j in range(len(trials))] for i in range(len(trials))]
     worst = [row.index(max(row)) for row in excesses]
     beaten = [max(row) > 0 for row in excesses]
     front, best = _front(figures, costs), figures.index(min(figures))
@@ -281,7 +309,7 @@ def _sentence(figure: str, chosen: Way, best: Way, own: Way | None, within: floa
     if chosen.loss.value <= 0:
         said += "the best of all"
     else:
-        allowed = "one standard error" if chosen.loss.value <= chosen.loss.standard_error else f"{within:.0%}"
+        allowed = "what chance explains" if chosen.loss.value > within * abs(best.figure.value) else f"{within:.0%}"
         said += f"{chosen.loss} above the best ({best.label}, {best.seconds:.3g} s), which is within {allowed}"
     if own is not None and not own.chosen and own.label not in (chosen.label, best.label):
         said += f"; {own.label}, takes {own.seconds:.3g} s and has {own.figure}"
@@ -318,9 +346,11 @@ def tuning_table(report: TuningReport) -> str:
         f"{report.samples:,} samples from each, on the same seeds ({report.seed}), against {report.reference:,} held-out "
         f"ones; features: {report.features}.",
         f"As many real training examples, drawn independently, score {report.floor:.3g}. A way is beaten by one whose",
-        f"figure is lower by more than {report.within:.0%} and by more than one standard error of the difference, which the",
-        "shared seeds make small; chosen is the cheapest on the front that is not beaten. Seconds are evaluations times the",
-        "median time of one, with what a sampler does beside it in steps of a quarter: less is noise of the clock.",
+        f"figure is lower by more than {report.within:.0%} and by more than {_critical(len(report.ways)):.1f} standard errors",
+        f"of the difference, which the shared seeds make small: among {len(report.ways)} ways the best of all is taken for",
+        f"beaten in at most {CHANCE:.0%} of cases. Chosen is the cheapest on the front that is not beaten. Seconds are",
+        "evaluations times the median time of one, with what a sampler does beside it in steps of a quarter: less is noise of",
+        "the clock.",
     ]
     if report.behind:
         lines += ["", f"Left behind on the way, evaluations: {report.early} (of so many samples):", ""]

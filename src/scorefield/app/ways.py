@@ -262,7 +262,7 @@ def race(
         n: samples from each way that is measured to the end, at least 64.
         seed: of the samples.
         device: where.
-        left_out: name -> why; those that do not draw finite samples are added.
+        left_out: name -> why; those that do not draw samples with a finite figure are added.
         watch: called with the fraction done and words.
 
     Returns:
@@ -288,9 +288,15 @@ def race(
                 trial.pace.append(rate / median(rates))
             usual.append(median(rates))
             drawn += count
-        for trial in going:
+        for trial in list(going):
             seen = torch.cat(trial.seen)
-            trial.figure = gauge(seen) if drawn == n else gauge.early(seen, gauge.real)
+            try:
+                trial.figure = gauge(seen) if drawn == n else gauge.early(seen, gauge.real)
+            except ScorefieldError as error:  # finite samples may be so far off that their features are not
+                left_out[trial.label] = str(error)
+                going.remove(trial)
+        if not going:
+            return [], behind, math.nan
         if drawn < n:
             kept = _nearest_half(going)
             behind, going = behind + [trial for trial in going if trial not in kept], kept

@@ -37,7 +37,7 @@ class Tune:
     n: Annotated[int | None, tyro.conf.arg(aliases=["-n"], metavar="N")] = None
     """Samples from each way that comes to the end; default 512 images, 2048 of others, or fewer to stay within --time."""
     within: Annotated[str, tyro.conf.arg(metavar="5%")] = "5%"
-    """How much of the best figure may be lost; one standard error of the difference always may."""
+    """How much of the best figure may be lost; what chance explains always may."""
     time: Annotated[str, tyro.conf.arg(metavar="3m")] = "3m"
     """About how long the drawing may take, where -n does not say how many."""
     seed: int = 0

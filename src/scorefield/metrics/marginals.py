@@ -33,6 +33,7 @@ from scorefield.metrics.base import Estimate
 
 Columns = Mapping[str, Sequence[Any]]
 Numbers = NDArray[np.float64]
+Sums = Sequence[Numbers]
 
 LEAST = 20
 GROUPS = 20  # of the jackknife
@@ -169,25 +170,33 @@ def _variation(values: Sequence[Any], truth: Sequence[Any]) -> Estimate:
     return Estimate(sum(map(abs, surplus.values())) / 2, math.hypot(math.sqrt(variance), 1 / n))
 
 
-def _correlations(sums: NDArray[np.float64]) -> Numbers:
-    """Return correlations of columns a with columns b, `(..., p, q)`, 0 where one is constant.
-
-    Args:
-        sums: over the rows that have both, `(..., 6, p, q)`: how many, of a, of b, of a², of b², of a·b.
-    """
-    count, a, b, aa, bb, ab = np.moveaxis(sums, -3, 0)
+def _correlations(sums: Sums) -> Numbers:
+    """Return correlations of columns a with columns b, `(p, q)`, 0 where one is constant."""
+    count, a, b, aa, bb, ab = sums
     count = np.maximum(count, 1)
     mean_a, mean_b = a / count, b / count
     var_a, var_b = aa / count - mean_a**2, bb / count - mean_b**2
-    safe = (np.minimum(var_a, var_b) > VARIES) & (count > 2)
-    return np.where(safe, (ab / count - mean_a * mean_b) / np.sqrt(np.where(safe, var_a * var_b, 1.0)), 0.0)
+    safe = (var_a > VARIES) & (var_b > VARIES) & (count > 2)
+    scale = np.where(safe, np.sqrt(np.maximum(var_a, VARIES)) * np.sqrt(np.maximum(var_b, VARIES)), np.inf)
+    found: Numbers = (ab / count - mean_a * mean_b) / scale
+    return found
 
 
-def _sums(x: Numbers, y: Numbers) -> NDArray[np.float64]:
-    """Return the sums that correlations of columns x `(n, p)` with y `(n, q)` are made of, `(6, p, q)`; NaN is missing."""
+def _sums(x: Numbers, y: Numbers) -> Sums:
+    """Return what correlations of columns x `(n, p)` with y `(n, q)` are made of; NaN is missing.
+
+    Returns:
+        Sums over the rows that have both, each with axes for p and q: how many, of a, of b, of a², of b², of a·b. Where nothing
+        is missing those of one column are the same for all others, and their other axis has length 1.
+    """
+    if not (np.isnan(x).any() or np.isnan(y).any()):
+        count = np.full((1, 1), float(len(x)))
+        a, aa = (some.sum(axis=0)[:, None] for some in (x, x**2))
+        b, bb = (some.sum(axis=0)[None] for some in (y, y**2))
+        return count, a, b, aa, bb, x.T @ y
     (here, z), (there, w) = ((~np.isnan(some), np.nan_to_num(some)) for some in (x, y))
     p, q = here.astype(float), there.astype(float)
-    return np.stack([p.T @ q, z.T @ q, p.T @ w, (z**2).T @ q, p.T @ w**2, z.T @ w])
+    return p.T @ q, z.T @ q, p.T @ w, (z**2).T @ q, p.T @ w**2, z.T @ w
 
 
 def _dependence(
@@ -211,12 +220,14 @@ def _dependence(
         pairs = (owner[some, None] != owner[before]) & (np.arange(len(owners))[some, None] > np.arange(len(owners))[before])
         if not pairs.any():
             continue
-        parts = np.stack([_sums(rows[group::GROUPS, some], rows[group::GROUPS, before]) for group in range(GROUPS)])
-        whole = parts.sum(axis=0)
+        parts = [_sums(rows[group::GROUPS, some], rows[group::GROUPS, before]) for group in range(GROUPS)]
+        whole = [sum(each[1:], start=each[0]) for each in zip(*parts, strict=True)]
         known = _correlations(_sums(truth[:, some], truth[:, before]))
-        for place, sums in enumerate((whole, *(whole - part for part in parts))):
-            apart = np.where(pairs, np.abs(_correlations(sums) - known), -1.0)
-            total[place] += apart[pairs].sum()
+        for place in range(GROUPS + 1):
+            sums = whole if place == 0 else [all_ - one for all_, one in zip(whole, parts[place - 1], strict=True)]
+            apart = np.abs(_correlations(sums) - known)
+            total[place] += apart.sum(where=pairs)
+            apart[~pairs] = -1.0
             if apart.max() > largest[place]:
                 largest[place] = apart.max()
                 if place == 0:
