@@ -62,7 +62,7 @@ def test_steps_that_are_set_by_hand_are_steps_alone_unless_a_time_is_set_too(tmp
 
     assert budget("training.steps=1") == (1, None)
     assert budget("training.steps=1", "training.seconds=50") == (1, 50)
-    assert budget("training.steps=1", seconds=40) == (1, 40)
+    assert budget("training.steps=1", seconds=40.0) == (1, 40)
 
 
 def test_no_stopwatch_is_asked_for_the_precision_of_a_run_of_steps_and_one_of_a_run_of_time_says_so(
