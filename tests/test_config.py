@@ -402,3 +402,31 @@ def test_no_recipe_leaves_levels_between_those_of_its_training(name: str) -> Non
     low, high = (-0.5 * few.process.log_snr(torch.tensor([few.process.t_min, few.process.t_max]).double())).exp().tolist()
     assert apart == pytest.approx((high / low) ** (1 / 18), rel=0.02)  # half of a ninth of the range, in logarithms
     assert unvisited(10, few.process, few.objective.visited(few.process)) == 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "start"),
+    [
+        ("rungs=foo", "unknown ladder 'foo' for 'rungs'. Known: "),
+        ("rungs=kerras", "unknown ladder 'kerras' for 'rungs': did you mean 'karras'"),
+        ("batch=64", "unknown setting of the run 'batch': did you mean 'training.batch'?"),
+        ("training.lr=1", "unknown setting of training 'lr': did you mean 'optimiser.lr'?"),
+        ("optimiser=adamw", "got 'adamw' for 'optimiser', expected settings below it: name one, as optimiser.method"),
+        ("network=unet network.channels=64", "got 64 for 'network.channels', expected several values: "),
+        ("sampler=5", "got 5 for 'sampler', expected a sampler: name one"),
+        ("training.batch=true", "got true for 'training.batch', expected no truth value"),
+        ("optimiser.lr=false", "got false for 'optimiser.lr', expected no truth value"),
+        ("training.ema=0.4", "got ema 0.4, expected different numbers"),
+    ],
+)
+def test_a_refusal_is_one_sentence_about_one_key_and_never_the_whole_run(setting: str, start: str) -> None:
+    text = _refusal(setting.split())
+    assert text.startswith(start)
+    assert len(text) < 220 and "ArgsKwargs" not in text and "instance of" not in text
+    assert text.count("correct") <= 1
+
+
+def test_whole_numbers_may_be_written_as_floats_and_nothing_else_may() -> None:
+    assert override(AUTO, ["training.batch=64.0"]).training.batch == 64
+    assert override(AUTO, ["training.batch=1e3"]).training.batch == 1000
+    assert "fractional" in _refusal(["training.batch=64.5"])

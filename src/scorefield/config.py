@@ -195,10 +195,9 @@ def _make(cls: Any, settings: Mapping[str, Any], where: str) -> Any:
     for key, value in settings.items():
         if key not in known:
             raise unknown(f"setting of {where or 'the run'}", key, known)
-        # pydantic takes true and false for 1 and 0
-        if isinstance(value, bool) and "bool" not in str(cls.__pydantic_fields__[key].annotation):
-            full = f"{where}.{key}".strip(".")
-            raise ScorefieldError(f"got {json.dumps(value)} for {full!r}, expected no truth value: write a number or a word")
+        if isinstance(value, bool) and "bool" not in str(cls.__pydantic_fields__[key].annotation):  # pydantic reads 0 or 1
+            at = f"{where}.{key}".strip(".")
+            raise ScorefieldError(f"got {json.dumps(value)} for {at!r}, expected no truth value: write a number or a word")
     try:
         return cls(**{key: _build(key, value, f"{where}.{key}".strip(".")) for key, value in settings.items()})
     except ValidationError as error:

@@ -41,7 +41,7 @@ OFTEN = 200  # epochs
 BEGUN = 100_000  # images seen, of 28 x 28 pixels, from which on samples of a small U-Net begin to look right
 SLOW = 0.1  # share of a step for loading that is worth a word
 PATIENCE = 60.0  # seconds for 64 samples that are worth a word
-COUNTED = 5_000  # steps of a sampler whose evaluations are counted
+COUNTED = 2_000  # steps of a sampler whose evaluations are counted
 QUICK = 20  # steps of a quick sampler
 
 

@@ -270,7 +270,7 @@ def _elsewhere(manifest: dict[str, Any], trainer: Trainer) -> list[str]:
     if not new:
         return []
     changes = ", ".join(f"{key} {now} instead of {before}" for key, before, now in new)
-    return [f"goes on with {changes}: its numbers will differ in their last digits from those of a run that changes nothing"]
+    return [f"goes on with {changes}: its numbers will not be quite those of a run that changes nothing"]
 
 
 def too_few(data: Dataset) -> list[str]:

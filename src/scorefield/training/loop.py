@@ -418,7 +418,7 @@ class Trainer:
                     yield report("log", **found)
                 elif self.messages:
                     yield report("warning")
-                if shown < (come := min(math.floor(self.fraction * budget.pictures + 1e-6), budget.pictures - 1)):
+                if shown < (come := math.floor(self.fraction * budget.pictures + 1e-6)) < budget.pictures:
                     shown = come
                     yield report("picture")
                 if self.clock.seconds - saved >= budget.checkpoint_seconds and self.fraction < 1:
