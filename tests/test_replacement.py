@@ -201,10 +201,10 @@ def mean_by_replacement(sampler: Sampler, rho: float, y: float, ladder: torch.Te
 
 @pytest.mark.parametrize(("sampler", "pull"), JUMPING.values(), ids=JUMPING)
 def test_every_sampler_that_jumps_follows_what_is_known_as_much_as_its_equation_says(sampler: Any, pull: float) -> None:
-    """From 60 and 120 levels to infinitely many: without the error of first order in their distance, a tenth is left."""
+    """From 100 and 200 levels to infinitely many: without the error of first order in their distance, a tenth is left."""
     process, limit = VE(0.01, 1000.0), 2 * found_by_replacement(0.8, pull)
     coarse, fine = (
-        mean_by_replacement(sampler.at_fixed_steps(), 0.8, 2.0, geometric(process, 1 + n), process) for n in (60, 120)
+        mean_by_replacement(sampler.at_fixed_steps(), 0.8, 2.0, geometric(process, 1 + n), process) for n in (100, 200)
     )
     assert abs(fine - limit) < 0.03 < 0.1 < min(abs(limit - 2 * found_by_replacement(0.8, p)) for p in (0.25, 4.0))
     assert abs(2 * fine - coarse - limit) < abs(fine - limit) / 10 + 1e-3
