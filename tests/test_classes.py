@@ -124,7 +124,7 @@ def test_the_curl_that_is_reported_is_that_of_the_field_that_drew(trained: Path,
     opened = open_run(trained)
     field, told = Conditional(opened), torch.tensor([0, 1] * 8)
     x = torch.stack([part.sample(Noise([i])) for i in range(8) for part in field.parts]).reshape(16, 2)
-    found = _acceptance(field, x, told, [0.5], torch.tensor([0.5], dtype=torch.float64))
+    found = _acceptance(field, x, told, (0.5,), torch.tensor((0.5,), dtype=torch.float64))
     assert found[0][2] < 1e-3
 
 

@@ -355,5 +355,5 @@ def test_on_a_grid_the_decoder_gives_probabilities_that_sum_to_one() -> None:
 
 def test_a_ladder_that_rises_has_no_bound() -> None:
     field = mixture((2,), VE())
-    with pytest.raises(ScorefieldError, match="does not fall strictly"):
+    with pytest.raises(ScorefieldError, match="do not fall strictly"):
         elbo(field, torch.zeros(1, 2), geometric(field.process, 5).flip(0), noise=Noise([0]))

@@ -181,7 +181,13 @@ def test_the_optimum_of_a_part_is_that_of_the_part_on_its_own_examples_and_says_
 
 def test_the_whole_training_set_is_taken_where_it_is_affordable(moons: tuple[Path, list[float]]) -> None:
     values = json.loads((moons[0] / "levels.json").read_text())
-    assert list(values) == ["sigma", "training examples", "held-out examples", "memorising optimum, on training examples"]
+    assert list(values) == [
+        "sigma",
+        "training examples",
+        "held-out examples",
+        "memorising optimum, on training examples",
+        "made_from",
+    ]
 
 
 def test_the_curve_of_a_large_image_set_costs_a_bounded_number_of_products() -> None:

@@ -17,7 +17,6 @@ import torch
 from scorefield import files, registry
 from scorefield.app.common import pick_device
 from scorefield.app.looks import Looks, curve, losses_by_level, preview
-from scorefield.app.reference import LEAST
 from scorefield.config import RunConfig, data_config, named, of_plain, override, plain
 from scorefield.data import Dataset, open_again, open_data, place_of
 from scorefield.data.base import Problem
@@ -26,7 +25,7 @@ from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.prediction import Score, check_label, unvisited
 from scorefield.process import Process
 from scorefield.recipes import Facts, measure, measured
-from scorefield.runs import Run, build_model, classes_of, manifest_of, open_run, read_log, save_model
+from scorefield.runs import LEAST_HELD_OUT, Run, build_model, classes_of, manifest_of, open_run, read_log, save_model
 from scorefield.samplers import Langevin
 from scorefield.training.distribution import World, join
 from scorefield.training.loop import Trainer
@@ -276,12 +275,16 @@ def _elsewhere(manifest: dict[str, Any], trainer: Trainer) -> list[str]:
 def too_few(data: Dataset) -> list[str]:
     """Say what the number of held-out examples will not allow later."""
     held, total = len(data.held_out), len(data.train) + len(data.held_out)
-    if held >= LEAST:
+    if held >= LEAST_HELD_OUT:
         return []
-    share = math.ceil(100 * LEAST / total) / 100
-    advice = f"--set data.held_out={share:g} holds out enough" if total >= 2 * LEAST else f"with {total} in all, add more data"
+    share = math.ceil(100 * LEAST_HELD_OUT / total) / 100
+    advice = (
+        f"--set data.held_out={share:g} holds out enough"
+        if total >= 2 * LEAST_HELD_OUT
+        else f"with {total} in all, add more data"
+    )
     held_out = "1 example is" if held == 1 else f"{held} examples are"
-    return [f"Only {held_out} held out, but scorefield evaluate needs {LEAST}: {advice}."]
+    return [f"Only {held_out} held out, but scorefield evaluate needs {LEAST_HELD_OUT}: {advice}."]
 
 
 def unvisited_levels(config: RunConfig) -> list[str]:

@@ -37,6 +37,10 @@ def open_data(source: Any, config: DataConfig, columns: list[Column] | None = No
         return source
     if isinstance(source, str | os.PathLike):
         return open_source(os.fspath(source), config, columns)
+    if isinstance(source, bytes | bytearray):
+        raise ScorefieldError(
+            f"got {type(source).__name__} for 'data', expected examples, not the content of a file: give its path"
+        )
     from narwhals import dependencies  # slow to import, and a path needs it not
 
     tabular = dependencies.is_into_dataframe(source) or dependencies.is_polars_lazyframe(source)
