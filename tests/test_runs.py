@@ -16,9 +16,10 @@ import pytest
 import torch
 from PIL import Image
 
-from scorefield import ScorefieldError, app, files, registry, runs
+from scorefield import DDPMChain, ScorefieldError, app, files, registry, runs
 from scorefield.app.common import choose_sampler
 from scorefield.cli import main
+from scorefield.prediction import label_of
 from scorefield.runs import Run, load_field, open_run, save_model
 
 TINY = ("network.width=16", "network.depth=2", "training.precision=float32", "training.pictures=0", "training.batch=32")
@@ -503,3 +504,20 @@ def test_a_run_tells_why_values_are_not_its_own(place: Path) -> None:
     assert run.stale({"made_from": made | {"data": "0"}}) == "it is of other data than the run's"
     other = replace(run, manifest=run.manifest | {"progress": {"step": 9}, "model_sha256": "0"})
     assert other.stale({"made_from": made}) == "it is of other weights (step 2) than the run has now (step 9)"
+
+
+def test_a_run_that_was_told_raw_times_opens_and_says_that_it_knows_no_others(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As runs of the recipe ddpm of 0.4 were: their weights are for raw times, and are still told them."""
+    config = json.loads((place / "typed" / "config.json").read_text())
+    chain = {"name": "tabulated", "betas": DDPMChain(20, 0.01, 0.3).betas.tolist()}
+    config |= {"process": chain, "parametrisation": {"name": "noise", "label": "t"}, "sampler": {"name": "ancestral"}}
+    (place / "typed" / "config.json").write_text(json.dumps(config | {"levels": 20, "rungs": "uniform"}))
+    with pytest.warns(UserWarning, match="knows those of its training alone: sample with its recipe's own sampler"):
+        field = load_field(place / "typed")
+    t = torch.tensor([7.0])
+    assert label_of(field.parametrisation.label, field.process, t).tolist() == [7.0]
+    assert command("sample", "typed", "-n", "2", "--out", "x.npz") == 0
+    warned = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert len(warned) == 1 and warned[0].startswith("scorefield: warning: the network of typed was told raw times")

@@ -104,6 +104,15 @@ class Run:
         names = tuple(self.manifest["data"]["classes"])
         return names if classes_of(self.config, names) else ()
 
+    @property
+    def told_whole_times(self) -> bool:
+        """Whether the network was told time in a form that it cannot follow between the times of its training."""
+        try:
+            check_label(self.config.parametrisation.label, self.config.process)
+        except ScorefieldError:
+            return True
+        return False
+
     @cached_property
     def affine(self) -> Affine:
         """How raw values map to model space."""
@@ -188,13 +197,11 @@ class Run:
             raise ScorefieldError(
                 f"got weights in {path} that do not fit config.json ({str(error).splitlines()[0]}), expected the run's own"
             ) from None
-        try:
-            check_label(self.config.parametrisation.label, self.config.process)
-        except ScorefieldError as error:
+        if self.told_whole_times:
             warnings.warn(
-                f"{self.path}: an older version told its network time in a form that it cannot follow ({error}): it "
-                "knows the very times of its training alone, so sample on the run's own ladder, or train anew",
-                stacklevel=2,
+                f"the network of {self.path} was told raw times by an older version, and knows those of its training alone: "
+                "sample with its recipe's own sampler and ladder, or train anew",
+                stacklevel=3,  # where the property was asked for
             )
         return model.eval().requires_grad_(False)
 

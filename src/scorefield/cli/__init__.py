@@ -12,6 +12,7 @@ import operator
 import os
 import signal
 import sys
+import warnings
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
@@ -69,7 +70,9 @@ def main(arguments: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, _stop)
     try:
         try:
-            _run(sys.argv[1:] if arguments is None else arguments)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show
+                _run(sys.argv[1:] if arguments is None else arguments)
         finally:
             _flush()  # here, where it can still be said in a sentence that a disk is full
     except ScorefieldError as error:
@@ -78,14 +81,21 @@ def main(arguments: list[str] | None = None) -> None:
     except BrokenPipeError:  # whoever read has seen enough, as of `scorefield list | head`: the end that a signal would bring
         _forget_output()
         raise SystemExit(141) from None
-    except OSError as error:  # the disk is full, a folder may not be written: a person's to mend, too
+    except OSError as error:  # the disk is full, a folder may not be written
         _forget_output()
-        tell(f"scorefield: got an error of the system ({error}), expected to read and write there: mend it")
+        tell(
+            f"scorefield: got an error of the system ({error}), expected to read and write there: make room, or choose another place"
+        )
         raise SystemExit(2) from None
     except KeyboardInterrupt as stop:
         by_term = stop.args == ("SIGTERM",)
         tell(f"scorefield: stopped by {'SIGTERM' if by_term else 'an interrupt'}")
         raise SystemExit(143 if by_term else 130) from None
+
+
+def _show(message: Warning | str, category: type[Warning], *_: object, **__: object) -> None:
+    """Print a warning as a sentence, without the line of code that warned."""
+    tell(f"scorefield: warning: {message}")
 
 
 def _open_output() -> None:
