@@ -69,6 +69,7 @@ from scorefield.training.memory import keep_freed
 RESULTS = Path(__file__).parent / "results"
 SAMPLES = 1000
 SECONDS = {"digits": 45.0, "mnist": 200.0}
+SEEN = 0  # images that a recipe of ours is trained on, for a row that is measured again; 0 for SECONDS
 
 
 # --- what is compared ------------------------------------------------------------------------------------------------
@@ -77,11 +78,16 @@ SECONDS = {"digits": 45.0, "mnist": 200.0}
 def ours(
     data: Dataset, seconds: float, seed: int, *, recipe: str, settings: tuple[str, ...] = (), labels: bool = False
 ) -> Trained:
-    """Train a recipe of scorefield as `scorefield train` does, leaving copies on the way."""
+    """Train a recipe of scorefield as `scorefield train` does, leaving copies on the way.
+
+    With `SEEN`, on so many images instead: what they take is a matter of the machine, and of who else uses it.
+    """
     facts = facts_of(data)
     told = () if labels else ("training.labels=0",)
     budget = (f"seed={seed}", f"training.seconds={seconds}", f"training.pictures={MOMENTS}", "training.checkpoint_seconds=1e9")
     config = override(registry.find("recipe", recipe)(facts).config, [*budget, *told, *settings])
+    if SEEN:
+        config = override(config, [f"training.steps={SEEN // config.training.batch}", "training.seconds=none"])
     classes = classes_of(config, data.classes)
     model = build_model(config, data.shape, facts.std, facts.mean, classes=classes)
     trainer, moments = Trainer(config, data, model, None, torch.device("cpu")), list[nn.Module]()
@@ -102,7 +108,7 @@ def ours(
             trained.evaluations = last.evaluations
         return torch.cat(drawn)
 
-    note = f"recipe {recipe}" + (f" with {', '.join(settings)}" if settings else "")
+    note = f"recipe {recipe}" + (f" with {', '.join(settings)}" if settings else "") + (f", on {SEEN:,} images" if SEEN else "")
     trained = Trained(draw, moments, count(model), 0, trainer.clock.images, trainer.clock.seconds, 0, note)
     return trained
 
@@ -429,6 +435,7 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", choices=SECONDS, default=list(SECONDS))
     parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
     parser.add_argument("--seconds", type=float, default=None, help="of training; default 45 for digits, 200 for MNIST")
+    parser.add_argument("--images", type=int, default=0, help="train our recipes on so many images instead of for --seconds")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument(
         "--keep", type=Path, default=Path(tempfile.gettempdir()) / "scorefield-trilemma", help="folder of samples"
@@ -438,6 +445,8 @@ def main() -> None:
         "--check", action="store_true", help="a second of training and 40 samples each, to try the code; nothing kept"
     )
     arguments = parser.parse_args()
+    global SEEN
+    SEEN = arguments.images
     keep_freed()
     if torch.get_num_threads() > 1:
         parser.error("got more than one thread, expected one, whose seconds are counted: set OMP_NUM_THREADS=1")

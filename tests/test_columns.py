@@ -59,6 +59,8 @@ def column_of(data: Dataset, name: str) -> dict[str, Any]:
         (NORMAL.astype(np.float32).astype(float), False, (), (), 0),
         (some(AMOUNTS, 0.9, 0), False, (0,), (), 0),
         (some(AMOUNTS.round(2), 0.9, 0), False, (0,), (), 0.01),
+        (some(AMOUNTS, 0.02, 0), False, (0,), (), 0),
+        (some(AMOUNTS.round(2), 0.03, 0), False, (0,), (), 0.01),
         (some(NORMAL, 0.3, -9999), False, (-9999,), (), 0),
         (some(some(STARS, 0.4, -9999), 0.2, -8888), False, (-9999, -8888), (), 0.5),
         (some(10 + 2 * NORMAL, 0.01, -9999), False, (-9999,), (), 0),

@@ -83,9 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(141) from None
     except OSError as error:  # the disk is full, a folder may not be written
         _forget_output()
-        tell(
-            f"scorefield: got an error of the system ({error}), expected to read and write there: make room, or choose another place"
-        )
+        tell(f"scorefield: got an error of the system ({error}), expected to read and write: free some room or go elsewhere")
         raise SystemExit(2) from None
     except KeyboardInterrupt as stop:
         by_term = stop.args == ("SIGTERM",)

@@ -23,6 +23,7 @@ Numbers = NDArray[np.float64]
 SHARE = 0.05  # of the rows, from which on one value may be an atom
 TIMES = 5  # that it must occur at least
 PEAK = 2.0  # the share of one value of a grid is at most about step/spread, the peak of an exponential law; twice that is none
+RARE, RARE_PEAK, MANY = 0.01, 20.0, 8  # a smaller share is one where no law could have such a peak, for at most so many values
 AWAY = 5.0  # spreads of the rest, from which on a frequent value is far from it
 GAP = 20.0  # times the least distance of two values, likewise, where all values are frequent
 FEW = 50  # levels, at most
@@ -106,8 +107,14 @@ def nature_of(values: Numbers, *, whole: bool) -> Nature:
 def _frequent(values: Numbers, whole: bool) -> Numbers:
     """Return the frequent values that are atoms."""
     distinct, counts = np.unique(values, return_counts=True)
+    found, rare = (_heaps(distinct, counts, *how, whole) for how in ((SHARE, PEAK), (RARE, RARE_PEAK)))
+    return np.union1d(found, rare) if len(rare) <= MANY else found
+
+
+def _heaps(distinct: Numbers, counts: NDArray[np.int64], least: float, peak: float, whole: bool) -> Numbers:
+    """Return values of at least a share that no density of the others explains, or that lie far from all others."""
     share = counts / counts.sum()
-    often = (share >= SHARE) & (counts >= TIMES)
+    often = (share >= least) & (counts >= TIMES)
     gaps = np.diff(distinct)
     apart = np.minimum(np.append(gaps, math.inf), np.insert(gaps, 0, math.inf))  # from the nearest other value
     rest = distinct[~often]
@@ -115,7 +122,7 @@ def _frequent(values: Numbers, whole: bool) -> Numbers:
         return distinct[often & (apart > GAP * gaps.min())] if len(gaps) > 1 else np.empty(0)
     spread = mean_and_spread(np.repeat(rest, counts[~often]))[1]
     step = _grid(rest, spread, whole)[0]
-    found: Numbers = distinct[often & ((share > PEAK * step / spread) | (apart > AWAY * spread))]
+    found: Numbers = distinct[often & ((share > peak * step / spread) | (apart > AWAY * spread))]
     return found
 
 
