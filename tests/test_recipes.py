@@ -22,7 +22,7 @@ from scorefield.training.loop import Trainer
 
 # The papers' learning rates and averages are for trainings a thousand times as long.
 SECONDS = (
-    *("training.steps=300", "training.seconds=none", "training.pictures=0", "training.precision=float32", "training.batch=128"),
+    *("training.steps=200", "training.seconds=none", "training.pictures=0", "training.precision=float32", "training.batch=128"),
     *("training.ema=0.98", "optimiser.lr=3e-3", "optimiser.warmup=20", "optimiser.decay=0.6", "optimiser.clip=1"),
     *("network.width=64", "network.depth=3"),
 )
@@ -75,7 +75,7 @@ def test_a_recipe_is_as_good_between_its_levels_as_on_them(recipe: str) -> None:
     own = ladder_of(model, config.rungs or config.sampler.ladder, config.levels)
     ratios = config.process.sigma(own) / config.process.alpha(own)
     between = config.process.time_of_sigma((ratios[1:] * ratios[:-1]).sqrt())
-    own, between = (times[:: max(1, len(times) // 20)] for times in (own, between))
+    own, between = (times[:: max(1, len(times) // 10)] for times in (own, between))
     assert float(_errors(recipe, own).mean()) < 0.1
     assert float(_errors(recipe, between).mean()) < 2 * float(
         _errors(recipe, own).mean() + _errors(recipe, between, nearest=True).mean()

@@ -279,5 +279,5 @@ def test_wrong_arguments_in_python_are_a_sentence_and_leave_nothing(tmp_path: Pa
 def test_numbers_of_another_library_are_numbers_and_plan_takes_the_data_themselves(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", NUMBERS], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert done.stdout == "2\n" and open_run(tmp_path / "run").config.seed == 3
-    found = app.plan(np.random.default_rng(0).normal(size=(100, 2)), steps=1, settings=SMALL[1:], pilot_seconds=0.1)
+    found = app.plan(np.random.default_rng(0).normal(size=(100, 2)), steps=1, settings=SMALL[1:], pilot_seconds=0.01)
     assert found.data.shape == (2,) and len(found.data.train) + len(found.data.held_out) == 100
