@@ -232,9 +232,10 @@ class Noise:
         >>> len(Noise(range(5)).even())
         5
         """
-        a, b, *_ = Noise([0], stream=self.stream, draws=self.draws, device=self.seeds.device)._words(1, self.draws)
+        zero = torch.zeros(1, dtype=torch.int64, device=self.seeds.device)
+        a, b, *_ = philox((zero, self.draws, self.stream & _LOW, self.stream >> 32 & _LOW), (zero, 0))
         self.draws += 1
-        turned = self.seeds * _GOLDEN + ((a[0] << 32) + b[0])  # 64 bits wrap: that is the mod 1
+        turned = self.seeds * _GOLDEN + ((a << 32) + b)  # 64 bits wrap: that is the mod 1
         return ((turned >> 12 & (1 << 52) - 1).double() + 0.5) / 2.0**52
 
     def sign(self, shape: Sequence[int] = ()) -> Tensor:
