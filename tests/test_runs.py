@@ -521,3 +521,14 @@ def test_a_run_that_was_told_raw_times_opens_and_says_that_it_knows_no_others(
     assert command("sample", "typed", "-n", "2", "--out", "x.npz") == 0
     warned = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert len(warned) == 1 and warned[0].startswith("scorefield: warning: the network of typed was told raw times")
+
+
+@pytest.mark.parametrize("verb", ["sample", "evaluate", "tune", "likelihood"])
+def test_a_run_of_no_steps_is_refused_by_every_verb_that_uses_its_field_before_the_work(verb: str, place: Path) -> None:
+    manifest = json.loads((place / "typed" / "manifest.json").read_text())
+    manifest["progress"]["step"] = 0
+    (place / "typed" / "manifest.json").write_text(json.dumps(manifest))
+    before = contents(place)
+    with pytest.raises(ScorefieldError, match="a run of 0 steps, which has learned nothing yet, expected a trained one"):
+        getattr(app, verb)("typed")
+    assert contents(place) == before

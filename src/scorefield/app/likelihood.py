@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from scorefield import files
-from scorefield.app.common import NotWritten, pick_device
+from scorefield.app.common import NotWritten, pick_device, trained
 from scorefield.app.subject import Subject
 from scorefield.errors import ScorefieldError
 from scorefield.levels import geometric
@@ -135,7 +135,7 @@ def likelihood(
     """
     if isinstance(data, str) and data in PARTS and not Path(data).exists():
         data, part = None, data
-    opened = open_run(run, data)
+    opened = trained(open_run(run, data))
     how: dict[str, Any] = {"divergence": divergence, "probes": probes, "tolerance": tolerance, "rungs": rungs}
     keep = files.can_write(opened.path)
     report = measured(opened, n=n, part=part, **how, seed=seed, batch=batch, where=pick_device(device), watch=watch)

@@ -21,7 +21,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from scorefield import files, pictures, registry
-from scorefield.app.common import NotWritten, choose_sampler, draw, pick_device, picture_of, told_of, way_of
+from scorefield.app.common import NotWritten, choose_sampler, draw, pick_device, picture_of, told_of, trained, way_of
 from scorefield.app.common import Watch as DrawWatch
 from scorefield.app.contender import Contender, contender
 from scorefield.app.likelihood import SMALL, bound_gap, measured
@@ -81,7 +81,7 @@ def evaluate(
             that does not suit, a file in the way; nothing has been drawn then.
         NotWritten: the report could not be written in the end; it is in the error.
     """
-    opened, where = open_run(run, data), pick_device(device)
+    opened, where = trained(open_run(run, data)), pick_device(device)
     if n < (needed := least()):
         raise ScorefieldError(f"got {n} samples, expected at least {needed}, which the metrics need: raise -n")
     chosen, ladder = choose_sampler(opened, sampler, steps, device=where)

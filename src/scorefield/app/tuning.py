@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from scorefield import files, pictures, registry
-from scorefield.app.common import NotWritten, Tuned, pick_device
+from scorefield.app.common import NotWritten, Tuned, pick_device, trained
 from scorefield.app.stages import Stages, Watch, quiet
 from scorefield.app.ways import GROUPS, Gauge, Trial, affordable, named, race, trials_of
 from scorefield.config import plain
@@ -198,7 +198,7 @@ def tune(
         NotWritten: what was found could not be written in the end; it is in the error.
     """
     _check(n, evaluations, within)
-    opened, where = open_run(run, data), pick_device(device)
+    opened, where = trained(open_run(run, data)), pick_device(device)
     keep = files.can_write(opened.path)
     for name in samplers or ():
         registry.find("sampler", name)  # refused before the work
