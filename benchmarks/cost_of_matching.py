@@ -21,7 +21,7 @@ from statistics import median
 
 import torch
 
-from scorefield import VE, Noise, ScoreModel
+from scorefield import VE, SampleRng, ScoreModel
 from scorefield.field import EnergyModel
 from scorefield.nets.energy import Potential
 from scorefield.nets.mlp import MLP
@@ -60,14 +60,14 @@ def seconds(objective: Objective, field: ScoreModel, x0: torch.Tensor) -> float:
     """Return the processor time of one loss and its gradient by the weights."""
     field.zero_grad()
     start = time.process_time()
-    objective(field, x0, noise=Noise(range(len(x0)))).mean().backward()
+    objective(field, x0, rng=SampleRng(range(len(x0)))).mean().backward()
     return time.process_time() - start
 
 
 def measure(size: int, names: list[str]) -> dict[str, float]:
     """Return the median seconds of a step for each way, taken in turns after one round of warming up."""
     fields = {energy: model(size, energy) for energy in (False, True)}
-    x0 = Noise(range(BATCH), stream=1).normal((size,)).float()
+    x0 = SampleRng(range(BATCH), stream=1).normal((size,)).float()
     rounds = [{name: seconds(WAYS[name][0], fields[WAYS[name][1]], x0) for name in names} for _ in range(ROUNDS + 1)]
     return {name: median(one[name] for one in rounds[1:]) for name in names}
 

@@ -24,7 +24,7 @@ from statistics import fmean, stdev
 import torch
 from torch import Tensor
 
-from scorefield import Noise, registry
+from scorefield import SampleRng, registry
 from scorefield.metrics.base import Estimate
 from scorefield.randomness import stream_of
 
@@ -38,7 +38,7 @@ CASES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def draw(n: int, d: int, *names: object) -> Tensor:
-    return Noise(range(n), stream=stream_of(*names)).normal((d,))
+    return SampleRng(range(n), stream=stream_of(*names)).normal((d,))
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import argparse
 
 import torch
 
-from scorefield import Noise, registry
+from scorefield import SampleRng, registry
 from scorefield.config import override
 from scorefield.data import DataConfig, open_source
 from scorefield.levels import ladder_of
@@ -21,7 +21,7 @@ from scorefield.metrics.two_sample import EnergyDistance
 from scorefield.randomness import stream_of
 from scorefield.recipes import measure
 from scorefield.runs import build_model
-from scorefield.samplers import Adams, Heun, sample
+from scorefield.samplers import ABM, Heun, sample
 from scorefield.training.loop import Trainer
 
 SETTINGS = (
@@ -37,20 +37,20 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=registry.names("recipe"))
     arguments = parser.parse_args()
     data, energy = open_source("two-moons", DataConfig()), EnergyDistance()
-    facts, real = measure(data), data.affine.encode(data.held_out[:]).double()
-    white = Noise(range(SAMPLES), stream=stream_of("gaussian")).normal((2,))
+    facts, real = measure(data), data.normaliser.encode(data.held_out[:]).double()
+    white = SampleRng(range(SAMPLES), stream=stream_of("gaussian")).normal((2,))
     print("a Gaussian of the same covariance:", energy(real.mean(dim=0) + white @ torch.linalg.cholesky(real.T.cov()).T, real))
-    print("training points:", energy(data.affine.encode(data.train[:SAMPLES]).double(), real))
+    print("training points:", energy(data.normaliser.encode(data.train[:SAMPLES]).double(), real))
     for name in arguments.recipes:
         config = override(registry.find("recipe", name)(facts).config, [*SETTINGS, f"training.steps={arguments.steps}"])
         model = build_model(config, data.shape, facts.std, facts.mean)
         trainer = Trainer(config, data, model, None, torch.device("cpu"))
         for _ in trainer.run():
             pass
-        own = (config.sampler, config.rungs or config.sampler.ladder, config.levels)
-        for sampler, ladder, levels in (own, (Adams(), "cauchy", 20), (Adams(), "geometric", 33), (Heun(), "karras", 18)):
-            noise = Noise(range(SAMPLES), stream=stream_of("samples"))
-            x = sample(trainer.average.eval(), sampler, ladder_of(model, ladder, levels), noise=noise)
+        own = (config.sampler, config.ladder or config.sampler.ladder, config.levels)
+        for sampler, ladder, levels in (own, (ABM(), "log-cauchy", 20), (ABM(), "geometric", 33), (Heun(), "karras", 18)):
+            rng = SampleRng(range(SAMPLES), stream=stream_of("samples"))
+            x = sample(trainer.average.eval(), sampler, ladder_of(model, ladder, levels), rng=rng)
             print(f"{name}: {registry.name_of('sampler', sampler)} on {levels} levels, {ladder}: {energy(x, real)}", flush=True)
 
 

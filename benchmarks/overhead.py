@@ -21,7 +21,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from scorefield import Karras, Noise, NoisePrediction, Prediction, registry
+from scorefield import LinearVE, NoisePrediction, Prediction, SampleRng, registry
 from scorefield.levels import ladder_of
 from scorefield.samplers import DDIM, DPMSolver, Heun, Sampler, simulate
 
@@ -37,7 +37,7 @@ del SAMPLERS["adaptive"]  # its steps, and so its work, depend on the field
 class Stored:
     """A field that has its answer ready."""
 
-    process, shape, data_std = Karras(), SHAPE[1:], 1.0
+    process, shape, data_std = LinearVE(), SHAPE[1:], 1.0
 
     def __init__(self, scale: float = 0.1) -> None:
         self.data_mean = torch.zeros(self.shape, dtype=torch.float64)
@@ -57,15 +57,15 @@ def per_evaluation(sampler: Sampler) -> Callable[[], float]:
     """Return a measurement of the microseconds per evaluation, the start of a run (its coefficients) left out."""
     field = Stored()
     shortened, levels = sampler.within(LEVELS)
-    ladder, noise = ladder_of(field, sampler.ladder, levels), Noise(range(SHAPE[0]))
-    x = noise.normal(SHAPE[1:])
+    ladder, rng = ladder_of(field, sampler.ladder, levels), SampleRng(range(SHAPE[0]))
+    x = rng.normal(SHAPE[1:])
 
     def once() -> float:
-        moments = simulate(field, shortened, ladder, x, noise=noise, denoise=False)
-        next(moments)
-        next(moments)  # a generator starts at its first step: the coefficients are ready after it
+        snapshots = simulate(field, shortened, ladder, x, rng=rng, denoise=False)
+        next(snapshots)
+        next(snapshots)  # a generator starts at its first step: the coefficients are ready after it
         begun, start = field.evaluations, time.perf_counter()
-        for _ in moments:
+        for _ in snapshots:
             pass
         return 1e6 * (time.perf_counter() - start) / (field.evaluations - begun)
 
@@ -85,11 +85,11 @@ def microseconds(work: Callable[[], object], repeats: int = 50) -> Callable[[], 
 def main() -> None:
     torch.set_num_threads(1)
     x, y = torch.randn(SHAPE, dtype=torch.float64), torch.randn(SHAPE, dtype=torch.float64)
-    noise = Noise(range(SHAPE[0]))
+    rng = SampleRng(range(SHAPE[0]))
     floors = {
         "floor: two operations": microseconds(lambda: x + 0.3 * y),
         "floor: two operations and torch.randn": microseconds(lambda: x + 0.3 * torch.randn(SHAPE, dtype=torch.float64)),
-        "one draw of Noise": microseconds(lambda: noise.normal(SHAPE[1:])),
+        "one draw of Noise": microseconds(lambda: rng.normal(SHAPE[1:])),
     }
     measures = floors | {name: per_evaluation(sampler) for name, sampler in sorted(SAMPLERS.items())}
     rounds = [{name: measure() for name, measure in measures.items()} for _ in range(ROUNDS + 1)][1:]

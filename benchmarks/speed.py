@@ -23,9 +23,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from scorefield.config import override
-from scorefield.data.base import Affine, DataConfig, build
+from scorefield.data.base import DataConfig, Normaliser, build
 from scorefield.nets.unet import UNet
-from scorefield.randomness import Noise
+from scorefield.randomness import SampleRng
 from scorefield.recipes import auto, measure
 from scorefield.runs import build_model, classes_of
 from scorefield.training.loop import Trainer
@@ -84,7 +84,9 @@ def default_trainer(shape: tuple[int, int, int]) -> Trainer:
     """Return what `scorefield train` makes of 30,000 images of ten classes, with bfloat16; noise is as fast as pictures."""
     raw = torch.randint(256, (30_000, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     names, labels = tuple("0123456789"), torch.arange(30_000) % 10
-    data = build("noise", "image", raw, DataConfig(), affine=lambda _: Affine.between(0, 255), labels=labels, classes=names)
+    data = build(
+        "noise", "image", raw, DataConfig(), normaliser=lambda _: Normaliser.between(0, 255), labels=labels, classes=names
+    )
     facts = measure(data)
     config = override(auto(facts).config, ["training.precision=bfloat16"])
     model = build_model(config, shape, facts.std, facts.mean, classes=classes_of(config, names))
@@ -124,7 +126,7 @@ def main() -> None:
         "AdamW: fused, one tensor at a time": (optimiser_of(fused=True), optimiser_of(foreach=False)),
         "moving average: _foreach_lerp_, loop": averages(),
         "64x3x32x32 normal numbers: Noise, torch.randn": (
-            lambda: Noise(range(64)).normal((3, 32, 32)),
+            lambda: SampleRng(range(64)).normal((3, 32, 32)),
             lambda: torch.randn(64, 3, 32, 32, dtype=torch.float64),
         ),
     }.items():

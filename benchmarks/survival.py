@@ -165,14 +165,14 @@ def survive(
     killed = sittings = 0
     while killed < kills:
         inside_save, resume, who = dice.random() < 0.5, dice.random() < 0.5, dice.randrange(processes)
-        moment = dice.randrange(1, 120) if inside_save else dice.randrange(1, 2 + steps // kills)
+        snapshot = dice.randrange(1, 120) if inside_save else dice.randrange(1, 2 + steps // kills)
         who = 0 if inside_save else who  # the first process alone saves
-        arm = die_at_call(moment) if inside_save else die_at_step(moment)
+        arm = die_at_call(snapshot) if inside_save else die_at_step(snapshot)
         ends, sittings = sitting(command(hurt, steps, resume), processes, arm, who), sittings + 1
         died = ends[who] == -signal.SIGKILL
         killed += died
         reached = max((int(p.name[5:]) for p in (hurt / "checkpoints").glob("step-*")), default=0)
-        what = f"call {moment} of the system" if inside_save else f"step {moment}"
+        what = f"call {snapshot} of the system" if inside_save else f"step {snapshot}"
         say(f"  sitting {sittings:2d}: {'killed' if died else 'NOT killed'} in process {who} at its {what}; reached {reached}")
         if not died:
             if any(ends) or reached < steps:

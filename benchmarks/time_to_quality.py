@@ -193,11 +193,11 @@ def main() -> None:
     rows = json.loads(kept.read_text())["rows"] if kept.exists() else {}
     rows = {"real test images": measure(judge, real[:SAMPLES], real[SAMPLES:])} | rows
     for name in arguments.only:
-        contender, told = CONTENDERS[name]
+        baseline_of, told = CONTENDERS[name]
         with tempfile.TemporaryDirectory() as place:
             try:
                 labels = train["labels"] if told else None
-                samples, facts = contender(train["images"], labels, arguments.seconds, arguments.seed, Path(place))
+                samples, facts = baseline_of(train["images"], labels, arguments.seconds, arguments.seed, Path(place))
             except ImportError as error:
                 print(f"{name}: left out ({error})", flush=True)
                 continue

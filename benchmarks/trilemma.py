@@ -47,7 +47,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from rivals import MOMENTS, Trained, count, diffusion_gan, energy, flow, gan, vae
+from baselines import MOMENTS, Trained, count, diffusion_gan, energy, flow, gan, vae
 from time_to_quality import judge_of, model_space
 from torch import Tensor, nn
 
@@ -59,7 +59,7 @@ from scorefield.levels import ladder_of
 from scorefield.metrics.frechet import Frechet
 from scorefield.metrics.judge import Judge, train_judge
 from scorefield.metrics.prdc import Coverage, PRDensity, Precision, Recall
-from scorefield.randomness import Noise, stream_of
+from scorefield.randomness import SampleRng, stream_of
 from scorefield.recipes import measure as facts_of
 from scorefield.runs import build_model, classes_of
 from scorefield.samplers import simulate
@@ -90,31 +90,33 @@ def ours(
         config = override(config, [f"training.steps={SEEN // config.training.batch}", "training.seconds=none"])
     classes = classes_of(config, data.classes)
     model = build_model(config, data.shape, facts.std, facts.mean, classes=classes)
-    trainer, moments = Trainer(config, data, model, None, torch.device("cpu")), list[nn.Module]()
+    trainer, snapshots = Trainer(config, data, model, None, torch.device("cpu")), list[nn.Module]()
     for progress in trainer.run():
         if progress.event in ("picture", "done"):
-            moments.append(copy.deepcopy(trainer.average))
-    moments = [moments[0]] * (MOMENTS - len(moments)) + moments
+            snapshots.append(copy.deepcopy(trainer.average))
+    snapshots = [snapshots[0]] * (MOMENTS - len(snapshots)) + snapshots
 
     def draw(network: Any, n: int, draw_seed: int) -> Tensor:
-        ladder, drawn = ladder_of(network, config.rungs or config.sampler.ladder, config.levels), []
+        ladder, drawn = ladder_of(network, config.ladder or config.sampler.ladder, config.levels), []
         for first in range(0, n, 100):
             some = range(first, min(first + 100, n))
             counts = None if data.labels is None else data.labels.bincount()
-            cond = Noise(some, stream=stream_of("label", draw_seed)).choose(counts) if classes and counts is not None else None
-            noise = Noise(some, stream=stream_of("sample", draw_seed))
-            *_, last = simulate(network, config.sampler, ladder, noise=noise, cond=cond)
+            cond = (
+                SampleRng(some, stream=stream_of("label", draw_seed)).choose(counts) if classes and counts is not None else None
+            )
+            rng = SampleRng(some, stream=stream_of("sample", draw_seed))
+            *_, last = simulate(network, config.sampler, ladder, rng=rng, cond=cond)
             drawn.append(last.x.clamp(-1, 1).float())
             trained.evaluations = last.evaluations
         return torch.cat(drawn)
 
     note = f"recipe {recipe}" + (f" with {', '.join(settings)}" if settings else "") + (f", on {SEEN:,} images" if SEEN else "")
-    trained = Trained(draw, moments, count(model), 0, trainer.clock.images, trainer.clock.seconds, 0, note)
+    trained = Trained(draw, snapshots, count(model), 0, trainer.clock.images, trainer.clock.seconds, 0, note)
     return trained
 
 
 @dataclass(frozen=True)
-class Contender:
+class Baseline:
     """A way to learn to sample.
 
     Attributes:
@@ -142,23 +144,29 @@ def _recipe(name: str, *settings: str, labels: bool = False) -> Callable[[Datase
 MINUTES = ("optimiser.warmup=100", "optimiser.decay=0.5", "optimiser.clip=1", "training.ema=0.998", "training.batch=64")
 
 
-def contenders(data: str) -> dict[str, Contender]:
+def contenders(data: str) -> dict[str, Baseline]:
     """Return what is compared on a data set, by the name on the command line."""
     small = data == "digits"
     # A thousand evaluations would take minutes, on MNIST a quarter of an hour: fewer steps for both, and auto's network.
-    same = ("network=unet", "network.channels=32,96", "network.blocks=1", "network.patch=2", "parametrisation.label=log-sigma")
+    same = (
+        "network=unet",
+        "network.channels=32,96",
+        "network.blocks=1",
+        "network.patch=2",
+        "parametrisation.noise_label=log-sigma",
+    )
     ncsn = ("sampler.steps_per_level=40",) if small else (*same, "sampler.steps_per_level=20")
     ddpm = ("levels=200",) if small else ("levels=100",)
     return {
-        "gan": Contender("GAN", True, _rival(gan.train, width=32), True),
-        "ddgan": Contender("denoising diffusion GAN", True, _rival(diffusion_gan.train), True),
-        "vae": Contender("VAE", False, _rival(vae.train, width=32, beta=1.0 if small else 3.0), True),
-        "flow": Contender("flow", False, _rival(flow.train, hidden=256 if small else 512)),
-        "energy": Contender("energy, PCD", False, _rival(energy.train)),
-        "ncsn": Contender("NCSN", False, _recipe("ncsn", "optimiser.lr=1e-3", *MINUTES, *ncsn)),
-        "ddpm": Contender("DDPM", False, _recipe("ddpm", "optimiser.lr=1e-3", *MINUTES, *ddpm)),
-        "auto": Contender("auto", False, _recipe("auto"), small),
-        "auto-labels": Contender("auto, told the class", False, _recipe("auto", labels=True)),
+        "gan": Baseline("GAN", True, _rival(gan.train, width=32), True),
+        "ddgan": Baseline("denoising diffusion GAN", True, _rival(diffusion_gan.train), True),
+        "vae": Baseline("VAE", False, _rival(vae.train, width=32, beta=1.0 if small else 3.0), True),
+        "flow": Baseline("flow", False, _rival(flow.train, hidden=256 if small else 512)),
+        "energy": Baseline("energy, PCD", False, _rival(energy.train)),
+        "ncsn": Baseline("NCSN", False, _recipe("ncsn", "optimiser.lr=1e-3", *MINUTES, *ncsn)),
+        "ddpm": Baseline("DDPM", False, _recipe("ddpm", "optimiser.lr=1e-3", *MINUTES, *ddpm)),
+        "auto": Baseline("auto", False, _recipe("auto"), small),
+        "auto-labels": Baseline("auto, told the class", False, _recipe("auto", labels=True)),
     }
 
 
@@ -194,7 +202,7 @@ class Bench:
         shuffle = lambda n: torch.randperm(n, generator=torch.Generator().manual_seed(0))  # noqa: E731
         if name == "digits":
             data = open_source("digits", DataConfig())
-            x, real = (data.affine.encode(part).float() for part in (data.train, data.held_out))
+            x, real = (data.normaliser.encode(part).float() for part in (data.train, data.held_out))
             assert data.labels is not None
             judge = train_judge(x, data.labels)
         else:
@@ -202,7 +210,7 @@ class Bench:
             if not (file := keep / "mnist.npz").exists():
                 np.savez(file, images=train["images"], labels=train["labels"])
             data = open_source(str(file), DataConfig())
-            x, real = data.affine.encode(data.train).float(), model_space(test["images"])
+            x, real = data.normaliser.encode(data.train).float(), model_space(test["images"])
             judge = judge_of(train["images"], train["labels"], Path(tempfile.gettempdir()) / "scorefield-mnist-judge.pt")
         return cls(name, data, x[shuffle(len(x))], real[shuffle(len(real))], judge, samples)
 
@@ -238,7 +246,7 @@ class Bench:
     def look(self, trained: Trained) -> list[dict[str, float]]:
         """Return FD, recall and the rarest class at the moments of a training."""
         path, features, n = [], self.judge.features(self.real), self.samples // 2
-        for network in trained.moments:
+        for network in trained.snapshots:
             samples = trained.draw(network, n, 2)
             if not bool(samples.isfinite().all()):
                 path.append({"fd": math.nan, "recall": math.nan, "rarest": math.nan})
@@ -250,32 +258,32 @@ class Bench:
         return path
 
 
-def events(path: list[dict[str, float]], problem: str) -> dict[str, bool]:
+def events(path: list[dict[str, float]], issue: str) -> dict[str, bool]:
     """Return which of the three instabilities a training went through."""
-    values = [moment["fd"] for moment in path]
+    values = [snapshot["fd"] for snapshot in path]
     late = path[len(path) // 2 :]
     relapse = any(value > 2 * min(values[:place]) for place, value in enumerate(values) if place)
     return {
-        "not finite": bool(problem) or not all(math.isfinite(value) for value in values),
-        "collapse": any(moment["recall"] < 0.3 or moment["rarest"] < 0.01 for moment in late),
+        "not finite": bool(issue) or not all(math.isfinite(value) for value in values),
+        "collapse": any(snapshot["recall"] < 0.3 or snapshot["rarest"] < 0.01 for snapshot in late),
         "relapse": relapse,
     }
 
 
 def run(bench: Bench, key: str, seconds: float, seed: int, keep: Path) -> dict[str, Any]:
     """Train, draw and measure one contender."""
-    contender = contenders(bench.name)[key]
+    baseline_of = contenders(bench.name)[key]
     try:
-        trained = contender.train(bench.data, bench.x, seconds, seed)
+        trained = baseline_of.train(bench.data, bench.x, seconds, seed)
     except NotFinite as error:
-        return {"name": contender.name, "seed": seed, "finite": False, "problem": str(error)}
+        return {"name": baseline_of.name, "seed": seed, "finite": False, "problem": str(error)}
     start = time.process_time()
-    samples = trained.draw(trained.moments[-1], bench.samples, 1)
+    samples = trained.draw(trained.snapshots[-1], bench.samples, 1)
     took = time.process_time() - start
     np.savez_compressed(keep / f"{bench.name}-{key}-{seed}.npz", x=samples.numpy())
-    torch.save(trained.moments[-1].state_dict(), keep / f"{bench.name}-{key}-{seed}.pt")
+    torch.save(trained.snapshots[-1].state_dict(), keep / f"{bench.name}-{key}-{seed}.pt")
     row = {
-        "name": contender.name,
+        "name": baseline_of.name,
         "seed": seed,
         **bench.measure(samples),
         "parameters": trained.parameters,
@@ -285,17 +293,17 @@ def run(bench: Bench, key: str, seconds: float, seed: int, keep: Path) -> dict[s
         "seconds per 1,000": round(took * 1000 / bench.samples, 2),
         "evaluations": trained.evaluations,
         "note": trained.note,
-        "problem": trained.problem,
+        "problem": trained.issue,
     }
-    if contender.watched:
+    if baseline_of.watched:
         row["path"] = bench.look(trained)
-        row["events"] = events(row["path"], trained.problem)
+        row["events"] = events(row["path"], trained.issue)
     return row
 
 
 # --- tables and pictures ---------------------------------------------------------------------------------------------
 
-Rows = dict[str, dict[str, Any]]  # "gan/0" -> row
+ArrayView = dict[str, dict[str, Any]]  # "gan/0" -> row
 COLUMNS = ("FD", "precision", "recall", "density", "coverage", "rarest class", "nearest training image")
 COSTS = ("parameters", "images seen", "training s", "s per 1,000", "evaluations")
 
@@ -316,7 +324,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return [*cells, *costs, f"{row['seconds per 1,000']:.3g}", f"{row['evaluations']:,}"]
 
 
-def table(floor: Rows, rows: Rows, near: float) -> list[str]:
+def table(floor: ArrayView, rows: ArrayView, near: float) -> list[str]:
     """Return one data set's rows as Markdown, the first seed of everything and then the other seeds."""
     lines = [f"| | seed | {' | '.join(COLUMNS)} (a held-out image's: {near:.2f}) | {' | '.join(COSTS)} |"]
     lines.append("|---" * (2 + len(COLUMNS) + len(COSTS)) + "|")
@@ -326,7 +334,7 @@ def table(floor: Rows, rows: Rows, near: float) -> list[str]:
     return lines
 
 
-def stability(rows: Rows) -> list[str]:
+def stability(rows: ArrayView) -> list[str]:
     """Return how often each instability happened, by method, and how far FD spread over seeds."""
     watched = [key for key in NAMES if any("events" in row for name, row in rows.items() if name.split("/")[0] == key)]
     lines = [
@@ -336,7 +344,7 @@ def stability(rows: Rows) -> list[str]:
     for key in watched:
         runs = [row for name, row in rows.items() if name.split("/")[0] == key and "events" in row]
         counts = [sum(row["events"][event] for row in runs) for event in ("not finite", "collapse", "relapse")]
-        paths = [[moment["fd"] for moment in row["path"]] for row in runs]
+        paths = [[snapshot["fd"] for snapshot in row["path"]] for row in runs]
         worst = max(value / min(path[:place]) for path in paths for place, value in enumerate(path) if place)
         ends = [row["fd"][0] for row in runs if row["finite"]]
         unstable = sum(any(row["events"].values()) for row in runs)

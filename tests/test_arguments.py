@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from scorefield import ScorefieldError, app
-from scorefield.app import training
+from scorefield.app import train as training
 from scorefield.app.arguments import checked
 
 VERBS = ("evaluate", "forget_tuning", "inspect", "likelihood", "plan", "sample", "train", "tune", "verify")
@@ -42,7 +42,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("sample", {"label": 3.5}, "got label=3.5 for sample, expected a text, a whole number or None"),
     ("evaluate", {"n": 50.5}, "got n=50.5"),
     ("evaluate", {"features": 3}, "got features=3 for evaluate, expected a path, a Module or None"),
-    ("tune", {"samplers": "adams"}, "got samplers='adams' for tune, expected a list of texts or None"),
+    ("tune", {"samplers": "abm"}, "got samplers='abm' for tune, expected a list of texts or None"),
     ("tune", {"evaluations": ("a",)}, r"got evaluations=\('a',\) for tune, expected a list of whole numbers"),
     ("tune", {"seconds": 10**400}, "got seconds="),
     ("likelihood", {"tolerance": "x"}, "got tolerance='x' for likelihood, expected a number or None"),

@@ -18,7 +18,7 @@ import torch
 
 from scorefield import VE, ScorefieldError, files
 from scorefield.app import train as train_run
-from scorefield.config import Optimiser, RunConfig, Training, plain
+from scorefield.config import Optimiser, RunConfig, Training, to_dict
 from scorefield.data import DataConfig, Dataset, open_source
 from scorefield.levels import Levels
 from scorefield.nets.mlp import MLPConfig
@@ -211,7 +211,7 @@ def config_of(**training: Any) -> RunConfig:
         process=VE(0.05, 8.0),
         parametrisation=EDM(data_std=1.0),
         network=MLPConfig(width=8, depth=1),
-        objective=Denoising(density=Levels(8)),
+        objective=Denoising(noise_distribution=Levels(8)),
         sampler=Heun(),
         levels=8,
         data=DataConfig(examples=200),
@@ -238,7 +238,7 @@ def test_the_run_folder_is_the_old_or_the_new_one_whatever_call_fails(
             old = tmp_path / "old"
             old.mkdir()
             save_model(old, model, manifest_of(data, 1.0, (), 0))
-            files.write_json(old / "config.json", plain(config))
+            files.write_json(old / "config.json", to_dict(config))
 
     def keep(folder: Path) -> None:
         with files.together():

@@ -12,11 +12,11 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from scorefield import VE, Gaussian, Noise, ScorefieldError, app
-from scorefield.app.common import choose_sampler, told_of
-from scorefield.app.likelihood import bound_gap, measured
-from scorefield.app.planning import plan
-from scorefield.app.sampling import _acceptance
+from scorefield import VE, Gaussian, SampleRng, ScorefieldError, app
+from scorefield.app.plan import plan
+from scorefield.app.sample import _acceptance
+from scorefield.drawing import choose_sampler, told_of
+from scorefield.evaluation.likelihood import bound_gap, measured
 from scorefield.levels import thin
 from scorefield.prediction import Prediction
 from scorefield.runs import Run, load_field, open_run
@@ -30,7 +30,7 @@ class Conditional:
     """The exact field of p(x | class) in model space, and nothing else: without a class, or of one unasked for, it stops."""
 
     def __init__(self, run: Run, only: int | None = None) -> None:
-        shift, scale = (np.array(v) * np.ones(2) for v in (run.affine.shift, run.affine.scale))
+        shift, scale = (np.array(v) * np.ones(2) for v in (run.normaliser.shift, run.normaliser.scale))
         self.process, self.shape, self.only = VE(0.01, 2000.0), (2,), only
         self.data_mean, self.data_std = torch.zeros(2), 1.0
         self.parts = [
@@ -53,7 +53,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was told the class of every example."""
     folder = tmp_path_factory.mktemp("classes")
     y = torch.arange(400) % 2
-    x = Noise(range(400)).normal((2,)) + torch.stack([AT * (2.0 * y - 1), torch.zeros(400)], dim=1)
+    x = SampleRng(range(400)).normal((2,)) + torch.stack([AT * (2.0 * y - 1), torch.zeros(400)], dim=1)
     np.savez(folder / "both.npz", x=x.numpy().astype(np.float32), y=y.numpy())
     app.train(str(folder / "both.npz"), out=folder / "run", steps=4, settings=(*SMALL, "training.labels=1"))
     return folder / "run"
@@ -85,45 +85,45 @@ def test_a_field_that_was_trained_without_classes_too_answers(trained: Path, tmp
 
 def test_the_likelihood_is_that_of_each_example_given_its_class(run: Run) -> None:
     """With the exact field: the mean of log N(x; ±AT, 1), smoothed, in the data's own unit."""
-    report = measured(run, n=8, rungs=10, where=CPU, watch=lambda fraction, text: None)
+    report = measured(run, n=8, steps=10, where=CPU, watch=lambda fraction, text: None)
     raw, y = run.data.held_out[:].double().numpy(), run.data.held_out_labels
     assert y is not None
-    scale = np.array(run.affine.scale) * np.ones(2)
+    scale = np.array(run.normaliser.scale) * np.ones(2)
     rows = thin(len(raw), 8)
     centre = np.stack([AT * (2.0 * y.numpy() - 1), np.zeros(len(y))], axis=1)
     truth = norm(centre, np.hypot(1, 0.01 * scale)).logpdf(raw).sum(axis=1)[rows]
     assert report.flow.value == pytest.approx(truth.mean(), abs=1e-3)
     assert report.given_class
     assert "given its class" in report.meaning
-    assert abs(bound_gap(run, n=40, rungs=10, where=CPU).value) < 1.0
+    assert abs(bound_gap(run, n=40, steps=10, where=CPU).value) < 1.0
 
 
 def test_optimised_ladders_are_made_for_what_will_be_drawn(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For all classes, or for the one that is asked for: the field sees to it."""
     opened = open_run(trained)
     monkeypatch.setitem(opened.__dict__, "field", Conditional(opened))
-    _, both = choose_sampler(opened, "adams", 8, "optimised")
+    _, both = choose_sampler(opened, "abm", 8, "optimised")
     monkeypatch.setitem(opened.__dict__, "field", Conditional(opened, only=1))
-    _, one = choose_sampler(opened, "adams", 8, "optimised", label="1")
+    _, one = choose_sampler(opened, "abm", 8, "optimised", label="1")
     assert len(both) == len(one) == 8
     with pytest.raises(AssertionError, match="asked of another class"):
-        choose_sampler(opened, "adams", 8, "optimised")
+        choose_sampler(opened, "abm", 8, "optimised")
 
 
 def test_every_verb_works_on_a_run_that_knows_only_classes(trained: Path, tmp_path: Path) -> None:
     how: dict[str, Any] = {"n": 16, "force": True}
-    for extra in ({}, {"sampler": "adams", "steps": 8, "ladder": "optimised"}, {"label": "1"}):
+    for extra in ({}, {"sampler": "abm", "steps": 8, "ladder": "optimised"}, {"label": "1"}):
         assert app.sample(trained, out=tmp_path / "x.npz", **how, **extra).samples == 16
     mala = app.sample(trained, out=tmp_path / "x.npz", **how, sampler="annealed-mala", steps=8)
     assert mala.acceptance
-    assert app.likelihood(trained, n=4, rungs=4).given_class
+    assert app.likelihood(trained, n=4, steps=4).given_class
     assert plan(str(trained.parent / "both.npz"), settings=(*SMALL, "training.labels=1"), seconds=1.0).pilot is not None
 
 
 def test_the_curl_that_is_reported_is_that_of_the_field_that_drew(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = open_run(trained)
     field, told = Conditional(opened), torch.tensor([0, 1] * 8)
-    x = torch.stack([part.sample(Noise([i])) for i in range(8) for part in field.parts]).reshape(16, 2)
+    x = torch.stack([part.sample(SampleRng([i])) for i in range(8) for part in field.parts]).reshape(16, 2)
     found = _acceptance(field, x, told, (0.5,), torch.tensor((0.5,), dtype=torch.float64))
     assert found[0][2] < 1e-3
 

@@ -14,8 +14,8 @@ import torch
 from scorefield import app
 from scorefield.data import DataConfig, Dataset, open_again, open_data, open_source
 from scorefield.data.columns import decode, silent, snapped, width
+from scorefield.data.formats.tables import aligned, csv_of
 from scorefield.data.natures import mean_and_spread, nature_of, no_data
-from scorefield.data.tables import aligned, csv_of
 from scorefield.errors import NotFinite
 
 CONFIG = DataConfig()
@@ -40,7 +40,7 @@ def drawn(data: Dataset, noise: float, rows: int = 10_000) -> dict[str, list[Any
     assert data.columns is not None
     which = torch.from_numpy(R.integers(0, len(data.train), rows))
     x = data.x0(which).double() + noise * torch.from_numpy(R.normal(size=(rows, *data.shape)))
-    return decode(data.affine.decode(x), data.columns)
+    return decode(data.normaliser.decode(x), data.columns)
 
 
 def column_of(data: Dataset, name: str) -> dict[str, Any]:
@@ -129,8 +129,8 @@ def test_a_heap_keeps_its_share_and_the_others_their_places(values: np.ndarray, 
     share = float((trained == value).mean())
     assert abs((x == value).mean() - share) < 5 * math.sqrt(share * (1 - share) / len(x))
     rest, others = x[~np.isin(x, [value])], trained[trained != value]
-    error = 5 * float(others.std()) / math.sqrt(len(rest)) + 0.05 * data.affine.scale[0] * 5 / math.sqrt(len(rest))
-    assert abs(rest.mean() - others.mean()) < error + 0.05 * data.affine.scale[0]
+    error = 5 * float(others.std()) / math.sqrt(len(rest)) + 0.05 * data.normaliser.scale[0] * 5 / math.sqrt(len(rest))
+    assert abs(rest.mean() - others.mean()) < error + 0.05 * data.normaliser.scale[0]
     assert others.min() <= rest.min() <= rest.max() <= others.max()
 
 
@@ -146,7 +146,7 @@ def test_an_atom_a_gap_and_a_number_come_back_as_they_were() -> None:
     held = decode(data.held_out[:], data.columns or [], exact=True)
     assert sorted(map(str, train["x"] + held["x"])) == sorted(map(str, values))
     assert sorted(train["day"] + held["day"]) == sorted(dates)
-    through = decode(data.affine.decode(data.x0(slice(None))), data.columns or [])
+    through = decode(data.normaliser.decode(data.x0(slice(None))), data.columns or [])
     assert through["day"] == train["day"]
     assert [value in (None, 0.0) for value in through["x"]] == [value in (None, 0.0) for value in train["x"]]
 
@@ -158,7 +158,7 @@ def test_what_is_drawn_of_amounts_is_never_negative_and_leaves_no_heap_at_the_en
         assert x.min() >= least
         assert x.max() <= column_of(data, "x")["high"]
         noisy = data.train[:, 0].double()  # clipping would put a fifth of all there: P(x + 0.3 s z < least)
-        below = torch.special.ndtr((least - noisy) / (0.3 * data.affine.scale[0])).mean()
+        below = torch.special.ndtr((least - noisy) / (0.3 * data.normaliser.scale[0])).mean()
         assert below > 0.1
         assert (x <= least + most).mean() < 0.4 * below + (values <= least + most).mean()
 
@@ -328,7 +328,7 @@ def test_one_cell_of_no_data_is_missing_and_named(tmp_path: Path) -> None:
         assert column["missing"]
         rest = [v for v in x if v != mark]
         assert (min(rest), max(rest)) == (column["low"], column["high"])
-        named = {problem.where: problem.cause for problem in data.problems}["column 'x'"]
+        named = {issue.where: issue.cause for issue in data.issues}["column 'x'"]
         assert named.startswith(f"1 values of {mark!r}, the end of the range of floats")
 
 
@@ -347,5 +347,5 @@ def test_a_mark_of_no_data_that_is_no_float_is_missing_and_infinity_is_refused(t
 def test_a_table_of_any_unit_is_the_same_in_model_space(size: float) -> None:
     plain, scaled = (table(x=NORMAL[:100] * unit, y=NORMAL[100:200] * unit) for unit in (1.0, size))
     assert (plain.x0(slice(None)) - scaled.x0(slice(None))).abs().max() < (1e-3 if size < 1e-300 else 1e-5)
-    back = decode(scaled.affine.decode(scaled.x0(slice(None))), scaled.columns or [])
+    back = decode(scaled.normaliser.decode(scaled.x0(slice(None))), scaled.columns or [])
     assert np.abs(np.array(back["x"]) / size - scaled.train[:, 0].numpy() / size).max() < 1e-5

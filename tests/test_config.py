@@ -11,16 +11,16 @@ import torch
 
 import scorefield
 from scorefield import VP, ScorefieldError, Tabulated
-from scorefield.config import RunConfig, data_config, of_plain, override, plain
+from scorefield.config import RunConfig, data_config, from_dict, override, to_dict
 from scorefield.data import DataConfig
 from scorefield.prediction import unvisited
-from scorefield.recipes import Facts
+from scorefield.recipes import DataStats
 from scorefield.registry import every, find
 
 FACTS = {
-    "small images": Facts("digits", "image", (1, 8, 8), 1200, torch.zeros(1, 8, 8), 0.61, 9.1234, -0.04, 10),
-    "colour images": Facts("photos", "image", (3, 33, 40), 50_000, torch.zeros(3, 33, 40), 0.5, 60.0, 1.6, 0),
-    "vectors": Facts("two-moons", "vector", (2,), 18_000, torch.zeros(2), 1.0, 4.25, 0.0, 0),
+    "small images": DataStats("digits", "image", (1, 8, 8), 1200, torch.zeros(1, 8, 8), 0.61, 9.1234, -0.04, 10),
+    "colour images": DataStats("photos", "image", (3, 33, 40), 50_000, torch.zeros(3, 33, 40), 0.5, 60.0, 1.6, 0),
+    "vectors": DataStats("two-moons", "vector", (2,), 18_000, torch.zeros(2), 1.0, 4.25, 0.0, 0),
 }
 RUNS: dict[str, RunConfig] = {
     f"{recipe} on {facts}": find("recipe", recipe)(FACTS[facts]).config for recipe in every("recipe") for facts in FACTS
@@ -49,11 +49,11 @@ def _refusal(settings: list[str], config: RunConfig = AUTO) -> str:
 @pytest.mark.parametrize("name", RUNS)
 def test_a_run_comes_back_from_plain_values_and_from_json_as_it_was(name: str) -> None:
     run = RUNS[name]
-    assert of_plain(plain(run)) == run
-    text = json.dumps(plain(run), allow_nan=False)
-    assert json.loads(text) == plain(run)  # nothing in it that JSON would change: no tuples, no classes
-    assert of_plain(json.loads(text)) == run
-    assert json.dumps(plain(of_plain(json.loads(text)))) == text
+    assert from_dict(to_dict(run)) == run
+    text = json.dumps(to_dict(run), allow_nan=False)
+    assert json.loads(text) == to_dict(run)  # nothing in it that JSON would change: no tuples, no classes
+    assert from_dict(json.loads(text)) == run
+    assert json.dumps(to_dict(from_dict(json.loads(text)))) == text
 
 
 COMPONENTS = [
@@ -65,33 +65,35 @@ COMPONENTS = [
 def test_every_registered_component_survives_the_round_trip(kind: str, name: str) -> None:
     component = Tabulated.linear(20) if name == "tabulated" else find(kind, name)()
     run = dataclasses.replace(AUTO, **{kind: component})
-    again = of_plain(json.loads(json.dumps(plain(run), allow_nan=False)))
+    again = from_dict(json.loads(json.dumps(to_dict(run), allow_nan=False)))
     assert again == run
     assert type(getattr(again, kind)) is find(kind, name)
-    assert plain(run)[kind]["name"] == name
+    assert to_dict(run)[kind]["name"] == name
 
 
-@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in ("density", "weighting") for name in every(kind)])
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind in ("noise_distribution", "weighting") for name in every(kind)]
+)
 def test_a_component_within_a_component_survives_the_round_trip_too(kind: str, name: str) -> None:
     run = dataclasses.replace(AUTO, objective=dataclasses.replace(AUTO.objective, **{kind: find(kind, name)()}))
-    assert of_plain(json.loads(json.dumps(plain(run)))) == run
-    assert plain(run)["objective"][kind]["name"] == name
+    assert from_dict(json.loads(json.dumps(to_dict(run)))) == run
+    assert to_dict(run)["objective"][kind]["name"] == name
 
 
 def test_plain_values_are_what_a_person_would_write() -> None:
-    written = plain(AUTO)
+    written = to_dict(AUTO)
     assert written["process"] == {"name": "ve", "sigma_min": 0.02, "sigma_max": 9.1234}
     assert written["network"]["channels"] == [32, 64]
-    assert written["sampler"] == {"name": "adams", "past": 3, "corrector": True}
+    assert written["sampler"] == {"name": "abm", "past": 3, "corrector": True}
     assert written["training"]["batch"] == 64
     assert written["source"] == "digits"
 
 
 def test_a_setting_that_json_leaves_out_takes_its_default() -> None:
     """A run that was written before a setting existed still opens."""
-    values = plain(AUTO)
+    values = to_dict(AUTO)
     del values["training"]["precision"], values["sampler"]["past"], values["seed"]
-    assert of_plain(values) == AUTO
+    assert from_dict(values) == AUTO
 
 
 # Overriding
@@ -103,7 +105,7 @@ def _another(key: str, value: Any) -> Any:
     known |= {
         "fit": "pad",
         "kind": "image",
-        "rungs": "karras",
+        "levels": "karras",
         "past": 2,
         "ema": [0.1, 0.9],
         "method": "adamw" if value == "muon" else "muon",
@@ -120,7 +122,7 @@ def _another(key: str, value: Any) -> Any:
 LEAVES = [
     (name, key)
     for name in ("auto on small images", "ncsn on small images", "ncsnv2 on vectors")
-    for key in _leaves(plain(RUNS[name]))
+    for key in _leaves(to_dict(RUNS[name]))
     if not key.endswith("name")
 ]
 
@@ -131,13 +133,13 @@ def test_the_leaves_under_test_are_all_of_a_run() -> None:
 
 @pytest.mark.parametrize(("name", "key"), LEAVES)
 def test_a_setting_changes_exactly_one_leaf_and_leaves_the_original_as_it_was(name: str, key: str) -> None:
-    run, before = RUNS[name], json.dumps(plain(RUNS[name]))
-    value = _another(key, _leaves(plain(run))[key])
+    run, before = RUNS[name], json.dumps(to_dict(RUNS[name]))
+    value = _another(key, _leaves(to_dict(run))[key])
     text = value if isinstance(value, str) else json.dumps(value)
-    got, was = _leaves(plain(override(run, [f"{key}={text}"]))), _leaves(plain(run))
+    got, was = _leaves(to_dict(override(run, [f"{key}={text}"]))), _leaves(to_dict(run))
     assert {k: v for k, v in got.items() if v != was.get(k)} == {key: value}
     assert got.keys() == was.keys()
-    assert json.dumps(plain(run)) == before
+    assert json.dumps(to_dict(run)) == before
 
 
 def test_a_later_setting_wins_and_several_settings_change_several_leaves() -> None:
@@ -184,8 +186,8 @@ def test_the_name_of_a_component_swaps_it_for_that_component_with_its_defaults(k
 
 
 def test_a_component_within_a_component_is_swapped_by_name() -> None:
-    got = override(AUTO, ["objective.density=uniform", "objective.weighting=sigma2"])
-    assert got.objective.density == find("density", "uniform")()
+    got = override(AUTO, ["objective.noise_distribution=uniform", "objective.weighting=sigma2"])
+    assert got.objective.noise_distribution == find("noise_distribution", "uniform")()
     assert got.objective.weighting == find("weighting", "sigma2")()
     assert got.objective.every_level == AUTO.objective.every_level
 
@@ -205,7 +207,7 @@ def test_a_component_can_be_given_whole_as_json() -> None:
 # Refusals
 
 
-@pytest.mark.parametrize("key", sorted(_leaves(plain(AUTO))))
+@pytest.mark.parametrize("key", sorted(_leaves(to_dict(AUTO))))
 def test_a_slip_at_any_depth_of_any_key_is_answered_with_the_key_that_was_meant(key: str) -> None:
     parts = key.split(".")
     for depth, part in enumerate(parts):
@@ -222,16 +224,18 @@ def test_a_slip_in_json_is_answered_with_the_key_that_was_meant() -> None:
         (("training",), "bach", "batch"),
         (("objective", "density"), "st", "std"),
     ]:
-        values = json.loads(json.dumps(plain(AUTO)))
+        values = json.loads(json.dumps(to_dict(AUTO)))
         node = values
         for part in path:
             node = node[part]
         node[wrong] = 1
         with pytest.raises(ScorefieldError, match=f"unknown setting of .*'{wrong}': did you mean .*'{right}'"):
-            of_plain(values)
+            from_dict(values)
 
 
-@pytest.mark.parametrize("kind", ["process", "parametrisation", "network", "objective", "sampler", "objective.density"])
+@pytest.mark.parametrize(
+    "kind", ["process", "parametrisation", "network", "objective", "sampler", "objective.noise_distribution"]
+)
 def test_an_unknown_component_is_answered_with_the_known_ones(kind: str) -> None:
     last = kind.rpartition(".")[2]
     name = next(iter(every(last)))
@@ -257,7 +261,7 @@ OUT_OF_RANGE = [
     "process.sigma_min=0",
     "sampler.past=0",
     "sampler.past=4",
-    "objective.density.std=0",
+    "objective.noise_distribution.std=0",
     "parametrisation.data_std=-1",
     "network.channels=[]",
 ]
@@ -271,7 +275,7 @@ WRONG_TYPE = [
     "optimiser.betas=0.9,0.99,0.999",
     "network.channels=16",
     "network.attention=perhaps",
-    "parametrisation.label=loud",
+    "parametrisation.noise_label=loud",
     "objective.every_level=7",
     "training=5",
     "training=none",
@@ -280,7 +284,7 @@ WRONG_TYPE = [
     "sampler=none",
     "sampler=1,2",
     "process=true",
-    "objective.density=3",
+    "objective.noise_distribution=3",
     "network=5",
     "network=none",
     "network=1,2",
@@ -304,7 +308,7 @@ def test_a_bad_entry_of_a_list_is_refused_naming_the_list(setting: str, key: str
     assert key in _refusal([setting])
 
 
-@pytest.mark.parametrize("key", [key for key, value in _leaves(plain(AUTO)).items() if isinstance(value, float)])
+@pytest.mark.parametrize("key", [key for key, value in _leaves(to_dict(AUTO)).items() if isinstance(value, float)])
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
 def test_no_setting_is_infinite_or_nan_since_json_has_no_such_number(key: str, value: str) -> None:
     assert key.split(".")[0] in _refusal([f"{key}={value}"])
@@ -337,10 +341,10 @@ def test_naming_a_component_without_its_required_settings_says_which_are_missing
 
 @pytest.mark.parametrize("missing", ["source", "process", "network", "sampler", "levels"])
 def test_json_without_a_required_setting_is_refused_naming_it(missing: str) -> None:
-    values = plain(AUTO)
+    values = to_dict(AUTO)
     del values[missing]
     with pytest.raises(ScorefieldError) as refusal:
-        of_plain(values)
+        from_dict(values)
     text = str(refusal.value)
     assert f"'{missing}'" in text
     assert len(text) < 200  # a sentence, not the whole run
@@ -349,7 +353,7 @@ def test_json_without_a_required_setting_is_refused_naming_it(missing: str) -> N
 @pytest.mark.parametrize("component", [{"sigma_min": 0.1}, {"name": 5}, {"name": None}, {"name": ["ve"]}, 3, None], ids=repr)
 def test_a_component_without_a_proper_name_is_refused_with_a_sentence(component: Any) -> None:
     with pytest.raises(ScorefieldError, match="process"):
-        of_plain(plain(AUTO) | {"process": component})
+        from_dict(to_dict(AUTO) | {"process": component})
 
 
 # Data settings, needed before there is a run
@@ -378,17 +382,17 @@ def test_what_a_message_advises_can_be_done() -> None:
 
 def test_the_config_of_a_ddpm_run_can_be_read_by_people() -> None:
     config = RUNS["ddpm on vectors"]
-    written = json.dumps(plain(config), indent=2)
+    written = json.dumps(to_dict(config), indent=2)
     assert len(written.splitlines()) < 100
-    assert of_plain(json.loads(written)) == config
+    assert from_dict(json.loads(written)) == config
     shorter = override(config, ["process=ddpm-chain", "process.steps=50", "process.kind=cosine", "levels=50"])
     assert (shorter.process.steps, shorter.process.t_max) == (50, 50.0)
 
 
 def test_a_run_of_an_older_version_with_its_thousand_betas_still_opens() -> None:
     config = RUNS["ddpm on vectors"]
-    old = plain(config) | {"process": {"name": "tabulated", "betas": config.process.betas.tolist()}}
-    opened = of_plain(json.loads(json.dumps(old)))
+    old = to_dict(config) | {"process": {"name": "tabulated", "betas": config.process.betas.tolist()}}
+    opened = from_dict(json.loads(json.dumps(old)))
     t = torch.linspace(1, 1000, 77, dtype=torch.float64)
     assert torch.equal(opened.process.alpha(t), config.process.alpha(t))
 
@@ -397,7 +401,9 @@ def test_a_run_of_an_older_version_with_its_thousand_betas_still_opens() -> None
 def test_no_recipe_leaves_levels_between_those_of_its_training(name: str) -> None:
     config = RUNS[name]
     assert unvisited(config.parametrisation.label, config.process, config.objective.visited(config.process)) == 1
-    few = override(config, ["objective=denoising", "objective.density=levels", "parametrisation.label=log-sigma"])
+    few = override(
+        config, ["objective=denoising", "objective.noise_distribution=levels", "parametrisation.noise_label=log-sigma"]
+    )
     apart = unvisited(few.parametrisation.label, few.process, few.objective.visited(few.process))
     low, high = (-0.5 * few.process.log_snr(torch.tensor([few.process.t_min, few.process.t_max]).double())).exp().tolist()
     assert apart == pytest.approx((high / low) ** (1 / 18), rel=0.02)  # half of a ninth of the range, in logarithms
@@ -407,8 +413,8 @@ def test_no_recipe_leaves_levels_between_those_of_its_training(name: str) -> Non
 @pytest.mark.parametrize(
     ("setting", "start"),
     [
-        ("rungs=foo", "unknown ladder 'foo' for 'rungs'. Known: "),
-        ("rungs=kerras", "unknown ladder 'kerras' for 'rungs': did you mean 'karras'"),
+        ("levels=foo", "unknown ladder 'foo' for 'levels'. Known: "),
+        ("levels=kerras", "unknown ladder 'kerras' for 'levels': did you mean 'karras'"),
         ("batch=64", "unknown setting of the run 'batch': did you mean 'training.batch'?"),
         ("training.lr=1", "unknown setting of training 'lr': did you mean 'optimiser.lr'?"),
         ("optimiser=adamw", "got 'adamw' for 'optimiser', expected settings below it: name one, as optimiser.method"),

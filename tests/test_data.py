@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from scorefield.data import Affine, DataConfig, Dataset, open_again, open_data, open_source
-from scorefield.data.base import Problem, split
+from scorefield.data import DataConfig, Dataset, Normaliser, open_again, open_data, open_source
+from scorefield.data.base import DataIssue, split
 from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.registry import every
 
@@ -64,7 +64,7 @@ def eight(folder: Path, write: Callable[[Path], None], suffix: str = ".png") -> 
 @pytest.mark.parametrize("high", [16, 255])
 def test_every_grey_value_survives_the_round_trip(high: int) -> None:
     grey = torch.arange(high + 1, dtype=torch.uint8)
-    pixels = Affine.between(0.0, float(high))
+    pixels = Normaliser.between(0.0, float(high))
     back = pixels.decode(pixels.encode(grey))
     assert back.round().to(torch.uint8).equal(grey)
     assert float((back - grey).abs().max()) <= high / 2 * 2**-24  # half a unit in the last place of a float32 below 1
@@ -72,33 +72,33 @@ def test_every_grey_value_survives_the_round_trip(high: int) -> None:
 
 def test_images_map_their_legal_range_to_minus_one_and_one() -> None:
     for low, high in ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)):
-        assert Affine.between(low, high).encode(torch.tensor([low, high])).tolist() == [-1, 1]
+        assert Normaliser.between(low, high).encode(torch.tensor([low, high])).tolist() == [-1, 1]
 
 
 def test_decoded_images_stay_in_the_legal_range_and_vectors_are_free() -> None:
-    assert Affine.between(0.0, 255.0).decode(torch.tensor([-9.0, 9.0])).tolist() == [0, 255]
-    assert Affine(shift=(1.0,), scale=(2.0,)).decode(torch.tensor([-9.0, 9.0])).tolist() == [-17, 19]
+    assert Normaliser.between(0.0, 255.0).decode(torch.tensor([-9.0, 9.0])).tolist() == [0, 255]
+    assert Normaliser(shift=(1.0,), scale=(2.0,)).decode(torch.tensor([-9.0, 9.0])).tolist() == [-17, 19]
 
 
 def test_standard_columns_have_mean_zero_and_variance_one() -> None:
     rows = torch.tensor([[1.0, 100.0, 7.0], [2.0, 300.0, 7.0], [4.0, -50.0, 7.0]])
-    x = Affine.standard(rows).encode(rows).double()
+    x = Normaliser.standard(rows).encode(rows).double()
     assert x.mean(dim=0).abs().max() < 3 * 2**-23
     assert (x.var(dim=0, correction=0) - torch.tensor([1, 1, 0])).abs().max() < 6 * 2**-23
 
 
 def test_a_common_scale_keeps_shapes() -> None:
     rows = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 1.0]])
-    affine = Affine.standard(rows, common=True)
-    x = affine.encode(rows)
-    assert len(affine.scale) == 1
+    normaliser = Normaliser.standard(rows, common=True)
+    x = normaliser.encode(rows)
+    assert len(normaliser.scale) == 1
     assert float((x[1] - x[0]).norm() / (x[2] - x[0]).norm()) == pytest.approx(10, rel=3 * 2**-23)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, None), (None, 1), (1, 1), (2, 1)])
 def test_a_range_has_two_ends_in_order(low: float | None, high: float | None) -> None:
     with pytest.raises(ValueError, match="expected low < high"):
-        Affine(shift=(0.0,), scale=(1.0,), low=low, high=high)
+        Normaliser(shift=(0.0,), scale=(1.0,), low=low, high=high)
 
 
 # The split
@@ -173,7 +173,7 @@ def test_a_source_keeps_its_promises(name: str) -> None:
     assert data.train.dtype == (torch.uint8 if data.kind == "image" else torch.float32)
     assert data.x0(slice(0, 5)).dtype == torch.float32
     assert data.x0(torch.tensor([3])).equal(data.x0(slice(3, 4)))
-    assert (data.affine.decode(data.x0(slice(None))) - data.train).abs().max() < 1e-5
+    assert (data.normaliser.decode(data.x0(slice(None))) - data.train).abs().max() < 1e-5
     if data.labels is not None and data.held_out_labels is not None:
         assert data.labels.dtype == data.held_out_labels.dtype == torch.int64
         assert len(data.labels) == len(data.train)
@@ -400,7 +400,7 @@ def test_hidden_and_other_files_are_left_out(tmp_path: Path) -> None:
     data = open_source(str(tmp_path), DataConfig())
     assert len(together(data)) == 8
     assert data.notes[0] == "Files that are not images were left out: .txt 1."
-    assert all(problem.used for problem in data.problems)
+    assert all(issue.used for issue in data.issues)
 
 
 def test_the_short_side_is_resized_and_the_centre_square_kept(tmp_path: Path) -> None:
@@ -476,7 +476,7 @@ def test_every_broken_image_is_named_with_its_cause_and_the_others_are_used(tmp_
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere")
     data = open_source(str(tmp_path), DataConfig())
     assert len(together(data)) == 8
-    left_out = {problem.where: problem.cause for problem in data.problems if not problem.used}
+    left_out = {issue.where: issue.cause for issue in data.issues if not issue.used}
     assert left_out.keys() == {"cut.png", "text.png", "empty.jpg", "gone.png"}
     assert "truncated" in left_out["cut.png"]
     assert (left_out["text.png"], left_out["empty.jpg"]) == ("not an image", "empty")
@@ -498,7 +498,7 @@ def test_seven_images_among_broken_ones_are_too_few_and_the_causes_are_named(tmp
 def test_a_pipe_named_like_an_image_does_not_hang(tmp_path: Path) -> None:
     fill(tmp_path)
     os.mkfifo(tmp_path / "pipe.png")
-    assert open_source(str(tmp_path), DataConfig()).problems[0] == Problem("pipe.png", "not a file")
+    assert open_source(str(tmp_path), DataConfig()).issues[0] == DataIssue("pipe.png", "not a file")
 
 
 @pytest.mark.parametrize("width", [10_000, 20_000, 60_000])
@@ -508,8 +508,8 @@ def test_a_decompression_bomb_is_refused_from_its_header(tmp_path: Path, width: 
     chunk = struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
     data = struct.pack(">I4sI", 0, b"IDAT", 0x35AF061E)
     (tmp_path / "bomb.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + data)
-    bomb = Problem("bomb.png", "more than 50 million pixels")
-    assert bomb in open_source(str(tmp_path), DataConfig(size=8)).problems
+    bomb = DataIssue("bomb.png", "more than 50 million pixels")
+    assert bomb in open_source(str(tmp_path), DataConfig(size=8)).issues
 
 
 def test_of_mixed_sizes_one_is_chosen_and_the_reason_given(tmp_path: Path) -> None:
@@ -574,7 +574,7 @@ def test_rows_become_standardised_vectors(tmp_path: Path, dtype: str) -> None:
     data = open_source(saved(tmp_path, array), DataConfig())
     assert (data.kind, data.name, data.shape, data.train.dtype) == ("vector", "data.npy", (3,), torch.float32)
     assert sorted(together(data).tolist()) == sorted(array.astype(np.float32).tolist())
-    assert len(data.affine.shift) == len(data.affine.scale) == 3
+    assert len(data.normaliser.shift) == len(data.normaliser.scale) == 3
     assert data.x0(slice(None)).double().mean(dim=0).abs().max() < 1e-6
     assert (data.x0(slice(None)).double().var(dim=0, correction=0) - 1).abs().max() < 1e-6
 
@@ -582,7 +582,7 @@ def test_rows_become_standardised_vectors(tmp_path: Path, dtype: str) -> None:
 def test_a_constant_column_keeps_scale_one_and_is_noted(tmp_path: Path) -> None:
     array = np.stack([np.arange(1000.0), np.full(1000, 1e9 / 7)], axis=1)
     data = open_source(saved(tmp_path, array), DataConfig())
-    assert data.affine.scale[1] == 1
+    assert data.normaliser.scale[1] == 1
     assert data.notes == ("Constant columns, which keep scale 1: [1].",)
     assert data.x0(slice(None))[:, 1].abs().max() < 1e-8
 
@@ -605,7 +605,7 @@ def test_any_unit_gives_the_same_numbers_in_model_space(power: int, kind: str) -
     rows = torch.from_numpy(GENERATOR.normal(size=(50, 3, 7) if kind == "channels" else (50, 3)))
     unit = 2.0**power
     plain, scaled = (
-        Affine.standard(some, common=kind == "common", per_channel=kind == "channels") for some in (rows, rows * unit)
+        Normaliser.standard(some, common=kind == "common", per_channel=kind == "channels") for some in (rows, rows * unit)
     )
     assert scaled.shift == tuple(unit * value for value in plain.shift)
     assert scaled.scale == tuple(unit * value for value in plain.scale)
@@ -615,11 +615,11 @@ def test_any_unit_gives_the_same_numbers_in_model_space(power: int, kind: str) -
 
 def test_the_whole_range_of_float64_has_a_mean_and_a_scale() -> None:
     rows = torch.tensor([[1.7e308, 5e-324], [-1.7e308, 0.0]], dtype=torch.float64)
-    affine = Affine.standard(rows)
-    assert affine.shift[0] == 0
-    assert affine.scale[0] == pytest.approx(1.7e308, rel=1e-15)
-    assert affine.encode(rows)[:, 0].tolist() == [1.0, -1.0]
-    assert Affine.standard(torch.full((9, 1), 1e200, dtype=torch.float64)).scale == (1.0,)
+    normaliser = Normaliser.standard(rows)
+    assert normaliser.shift[0] == 0
+    assert normaliser.scale[0] == pytest.approx(1.7e308, rel=1e-15)
+    assert normaliser.encode(rows)[:, 0].tolist() == [1.0, -1.0]
+    assert Normaliser.standard(torch.full((9, 1), 1e200, dtype=torch.float64)).scale == (1.0,)
 
 
 @pytest.mark.parametrize(
@@ -652,10 +652,10 @@ def test_float_images_keep_their_values_and_map_their_range(tmp_path: Path, low:
     array = GENERATOR.uniform(low, high, (20, 6, 5))
     array[0, 0, :2] = low, high
     data = open_source(saved(tmp_path, array), DataConfig())
-    assert (data.affine.low, data.affine.high, data.train.dtype) == (low, high, torch.float32)
+    assert (data.normaliser.low, data.normaliser.high, data.train.dtype) == (low, high, torch.float32)
     rows = torch.cat(split(20, 0.1, None))
     assert together(data)[:, 0].equal(torch.from_numpy(array).float()[rows])
-    everything = data.affine.encode(together(data))
+    everything = data.normaliser.encode(together(data))
     assert (float(everything.min()), float(everything.max())) == (-1, 1)
     small = open_source(saved(tmp_path, array), DataConfig(size=4))
     assert small.shape == (1, 4, 4)
@@ -813,11 +813,11 @@ def test_class_names_that_do_not_fit_are_left_out_with_a_note(tmp_path: Path) ->
 def test_signals_have_one_mean_and_scale_per_channel(tmp_path: Path) -> None:
     array = GENERATOR.normal(size=(40, 2, 30)) * np.array([[3.0], [0.01]]) + np.array([[5.0], [-7.0]])
     data = open_source(saved(tmp_path, array), DataConfig(kind="signal"))
-    assert (data.kind, data.shape, len(data.affine.shift)) == ("signal", (2, 30), 2)
+    assert (data.kind, data.shape, len(data.normaliser.shift)) == ("signal", (2, 30), 2)
     x = data.x0(slice(None)).double()
     assert x.mean(dim=(0, 2)).abs().max() < 1e-5  # -7 ± 0.01 in float32: 2^-22 of 0.01
     assert (x.var(dim=(0, 2), correction=0) - 1).abs().max() < 1e-5
-    assert (data.affine.decode(data.x0(slice(None))) - data.train[:]).abs().max() < 1e-5
+    assert (data.normaliser.decode(data.x0(slice(None))) - data.train[:]).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize(

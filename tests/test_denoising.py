@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.distributions import MultivariateNormal
 
-from scorefield import VE, VP, Flow, Gaussian, LogNormal, Noise, Prediction, ScorefieldError, Tabulated, Uniform
+from scorefield import VE, VP, Gaussian, LogNormal, Prediction, RectifiedFlow, SampleRng, ScorefieldError, Tabulated, Uniform
 from scorefield.levels import Level, Levels, Steps
 from scorefield.objectives.denoising import Denoising, DenoisingMatrix
 from scorefield.objectives.weightings import Learned, LevelTable, Likelihood, MinSNR, Unweighted
@@ -56,12 +56,14 @@ def agree(one: torch.Tensor, other: torch.Tensor | float) -> bool:
 # --- levels -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("process", [VE(0.3, 3.0), VP(), Flow(), Tabulated.linear(50)], ids=["ve", "vp", "flow", "tabulated"])
+@pytest.mark.parametrize(
+    "process", [VE(0.3, 3.0), VP(), RectifiedFlow(), Tabulated.linear(50)], ids=["ve", "vp", "rectified-flow", "tabulated"]
+)
 def test_one_level_is_the_one_that_was_stated(process: Any) -> None:
     field = wrong(gaussian(process))
-    x0 = gaussian().sample(Noise(range(8)))
+    x0 = gaussian().sample(SampleRng(range(8)))
     for every_level in (False, True):
-        Denoising(Level(0.45), every_level=every_level)(field, x0, noise=Noise(range(8)))
+        Denoising(Level(0.45), every_level=every_level)(field, x0, rng=SampleRng(range(8)))
     ratios = torch.cat([process.sigma(t) / process.alpha(t) for _, t in field.asked])
     assert len(field.asked) == 2
     numpy.testing.assert_allclose(ratios, 0.45, rtol=1e-6 if isinstance(process, Tabulated) else 1e-12)
@@ -70,7 +72,7 @@ def test_one_level_is_the_one_that_was_stated(process: Any) -> None:
 @pytest.mark.parametrize("ratio", [0.29, 3.1])
 def test_a_level_that_the_process_does_not_reach_is_refused(ratio: float) -> None:
     with pytest.raises(ScorefieldError, match=r"expected one from 0\.3 to 3"):
-        Denoising(Level(ratio))(gaussian(), torch.zeros(2, 2), noise=Noise(range(2)))
+        Denoising(Level(ratio))(gaussian(), torch.zeros(2, 2), rng=SampleRng(range(2)))
 
 
 DENSITIES = [Uniform(), LogNormal(0.0, 0.8), Levels(5), Level(1.0)]
@@ -82,9 +84,9 @@ each_density = pytest.mark.parametrize("density", DENSITIES, ids=lambda density:
 def test_every_level_of_any_density_has_the_expectation_of_one_drawn(density: Any, levels: int | None) -> None:
     """With 4 parts of 5 levels too, where each part is drawn from and not represented by its middle."""
     field, n = wrong(gaussian()), 8000
-    drawn = Denoising(density)(field, gaussian().sample(Noise(range(n))), noise=Noise(range(n), stream=1))
+    drawn = Denoising(density)(field, gaussian().sample(SampleRng(range(n))), rng=SampleRng(range(n), stream=1))
     summed = Denoising(density, every_level=True, levels=levels)(
-        field, gaussian().sample(Noise(range(n), stream=2)), noise=Noise(range(n), stream=3)
+        field, gaussian().sample(SampleRng(range(n), stream=2)), rng=SampleRng(range(n), stream=3)
     )
     assert agree(drawn, summed)
     assert not agree(drawn, 1.2 * summed)
@@ -95,8 +97,8 @@ def test_every_level_of_any_density_has_the_expectation_of_one_drawn(density: An
 
 @each_density
 def test_every_level_asks_the_field_once_in_each_part_of_equal_probability(density: Any) -> None:
-    field, x0 = wrong(gaussian()), gaussian().sample(Noise(range(200)))
-    Denoising(density, every_level=True, levels=5)(field, x0, noise=Noise(range(200)))
+    field, x0 = wrong(gaussian()), gaussian().sample(SampleRng(range(200)))
+    Denoising(density, every_level=True, levels=5)(field, x0, rng=SampleRng(range(200)))
     assert len(field.asked) == 5
     for part, (_, t) in enumerate(field.asked):
         edges = density.quantile(PROCESS, torch.tensor([part + 1e-9, part + 1 - 1e-9], dtype=torch.float64) / 5)
@@ -118,13 +120,13 @@ def test_a_density_knows_how_many_levels_it_has() -> None:
 
 @pytest.mark.parametrize("ratio", [0.3, 1.0, 3.0])
 def test_the_control_variate_leaves_the_expectation_as_it_is(ratio: float) -> None:
-    field, x0 = wrong(gaussian()), gaussian().sample(Noise(range(N)))
-    plain, controlled = (
-        Denoising(Level(ratio), control_variate=on)(field, x0, noise=Noise(range(N), stream=1)) for on in (False, True)
+    field, x0 = wrong(gaussian()), gaussian().sample(SampleRng(range(N)))
+    to_dict, controlled = (
+        Denoising(Level(ratio), control_variate=on)(field, x0, rng=SampleRng(range(N), stream=1)) for on in (False, True)
     )
-    assert agree(plain - controlled, 0.0)
+    assert agree(to_dict - controlled, 0.0)
     # the noise's own part, d/(2·sigma²)·lambda = 1, is kept as its mean: without it this would fail
-    assert not agree(plain - controlled + 1, 0.0)
+    assert not agree(to_dict - controlled + 1, 0.0)
 
 
 @pytest.mark.parametrize("sigma", [1e-1, 1e-2, 1e-3])
@@ -134,9 +136,9 @@ def test_the_variance_stays_bounded_as_the_noise_vanishes_where_the_plain_one_di
     The plain loss is 1/2·y² with y = noise/sigma - x_t/(1 + sigma²), a Gaussian, so its variance is half of Var[y]² ~ 1/sigma⁴.
     """
     true = Gaussian([0.0], [[1.0]], VE(1e-4, 10.0))
-    x0 = true.sample(Noise(range(N)))
-    plain, controlled = (
-        Denoising(Level(sigma), Unweighted(), control_variate=on)(true, x0, noise=Noise(range(N), stream=1))
+    x0 = true.sample(SampleRng(range(N)))
+    to_dict, controlled = (
+        Denoising(Level(sigma), Unweighted(), control_variate=on)(true, x0, rng=SampleRng(range(N), stream=1))
         for on in (False, True)
     )
 
@@ -146,7 +148,7 @@ def test_the_variance_stays_bounded_as_the_noise_vanishes_where_the_plain_one_di
         return float(square.mean()), float(square.std()) / math.sqrt(N)
 
     v = 1 / sigma**2 - 1 / (1 + sigma**2)  # of y
-    found, error = variance(plain)
+    found, error = variance(to_dict)
     assert abs(found - v**2 / 2) < 5 * error
     found, error = variance(controlled)
     # 1/2·x0² - noise² up to terms of size sigma, whose covariances vanish by symmetry up to sigma²
@@ -157,24 +159,24 @@ def test_the_variance_stays_bounded_as_the_noise_vanishes_where_the_plain_one_di
 def test_gradients_keep_their_expectation_and_lose_their_variance() -> None:
     """The slope of every example's loss by k, for the score -k·x + sin x at sigma = 0.01."""
     true = Gaussian([0.0], [[1.0]], VE(1e-3, 10.0))
-    x0 = true.sample(Noise(range(N)))
+    x0 = true.sample(SampleRng(range(N)))
 
     def slopes(on: bool) -> torch.Tensor:
         ks = torch.full((N, 1), 0.6, dtype=torch.float64, requires_grad=True)
         field = Of(lambda x, t: torch.sin(x) - ks * x, true.process, (1,))
-        loss = Denoising(Level(0.01), Unweighted(), control_variate=on)(field, x0, noise=Noise(range(N), stream=1))
+        loss = Denoising(Level(0.01), Unweighted(), control_variate=on)(field, x0, rng=SampleRng(range(N), stream=1))
         return torch.autograd.grad(loss.sum(), ks)[0][:, 0]
 
-    plain, controlled = slopes(False), slopes(True)
-    assert agree(plain - controlled, 0.0)
+    to_dict, controlled = slopes(False), slopes(True)
+    assert agree(to_dict - controlled, 0.0)
     # d/dk of 1/2·E s² + E s' (Hyvarinen's form, which this becomes as sigma -> 0) = k·E x² - E x·sin x - 1, E x·sin x = e^-1/2
     assert abs(float(controlled.mean()) - (0.6 - math.exp(-0.5) - 1)) < 5 * standard_error(controlled) + 1e-3
-    assert float(controlled.var()) < 1e-3 * float(plain.var())
+    assert float(controlled.var()) < 1e-3 * float(to_dict.var())
 
 
 def test_the_control_variate_costs_one_more_evaluation_at_the_unnoised_point() -> None:
-    field, x0 = wrong(gaussian(VP())), gaussian().sample(Noise(range(5)))
-    t = Denoising(control_variate=True).terms(field, x0, noise=Noise(range(5))).t
+    field, x0 = wrong(gaussian(VP())), gaussian().sample(SampleRng(range(5)))
+    t = Denoising(control_variate=True).terms(field, x0, rng=SampleRng(range(5))).t
     assert t is not None
     (_, first), (x, second) = field.asked
     assert torch.equal(first, t)
@@ -210,8 +212,8 @@ each_process = pytest.mark.parametrize("process", [PROCESS, VP(t_min=0.3)], ids=
 def test_the_loss_is_the_error_against_the_gradient_of_the_noising_density(norm: Any, colour: Any, process: Any) -> None:
     """1/2·sigma²·(error' C error or |error|²), the target by automatic differentiation of torch's own Gaussian."""
     field = wrong(gaussian(process))
-    x0 = gaussian().sample(Noise(range(40)))
-    loss = DenoisingMatrix(colour, Uniform(), norm=norm)(field, x0, noise=Noise(range(40), stream=1))
+    x0 = gaussian().sample(SampleRng(range(40)))
+    loss = DenoisingMatrix(colour, Uniform(), norm=norm)(field, x0, rng=SampleRng(range(40), stream=1))
     ((x, t),) = field.asked
     matrix = torch.tensor(colour, dtype=torch.float64)
     matrix = torch.diag(matrix.expand(2)) if matrix.ndim == 1 else matrix
@@ -227,7 +229,7 @@ def test_the_loss_is_the_error_against_the_gradient_of_the_noising_density(norm:
 @each_colour
 def test_the_noise_has_the_covariance_that_was_asked_for(colour: Any) -> None:
     field, x0 = wrong(gaussian()), torch.zeros(N, 2, dtype=torch.float64)
-    DenoisingMatrix(colour, Level(2.0))(field, x0, noise=Noise(range(N)))
+    DenoisingMatrix(colour, Level(2.0))(field, x0, rng=SampleRng(range(N)))
     ((x, _),) = field.asked
     matrix = torch.tensor(colour, dtype=torch.float64)
     matrix = 4 * (torch.diag(matrix.expand(2)) if matrix.ndim == 1 else matrix)
@@ -242,12 +244,14 @@ def test_the_excess_is_the_divergence_in_the_norm_and_the_coloured_score_its_min
     norm: Any, colour: Any, process: Any
 ) -> None:
     true, objective = coloured(process, colour), DenoisingMatrix(colour, Uniform(), norm=norm)
-    x0 = gaussian().sample(Noise(range(N)))
+    x0 = gaussian().sample(SampleRng(range(N)))
     bent = wrong(true)
-    excess = objective(bent, x0, noise=Noise(range(N), stream=1)) - objective(true, x0, noise=Noise(range(N), stream=1))
+    excess = objective(bent, x0, rng=SampleRng(range(N), stream=1)) - objective(true, x0, rng=SampleRng(range(N), stream=1))
     # the divergence, from another draw of x_t
     other = Of(lambda x, t: torch.zeros_like(x), process)
-    DenoisingMatrix(colour, Uniform())(other, gaussian().sample(Noise(range(N), stream=2)), noise=Noise(range(N), stream=3))
+    DenoisingMatrix(colour, Uniform())(
+        other, gaussian().sample(SampleRng(range(N), stream=2)), rng=SampleRng(range(N), stream=3)
+    )
     ((x, t),) = other.asked
     matrix = torch.tensor(colour, dtype=torch.float64)
     matrix = torch.diag(matrix.expand(2)) if matrix.ndim == 1 else matrix
@@ -256,8 +260,8 @@ def test_the_excess_is_the_divergence_in_the_norm_and_the_coloured_score_its_min
     assert agree(excess, divergence)
     assert not agree(excess, 2 * divergence)
     # the score for white noise is another one, and worse
-    white = objective(gaussian(process), x0, noise=Noise(range(N), stream=1))
-    loss = objective(true, x0, noise=Noise(range(N), stream=1))
+    white = objective(gaussian(process), x0, rng=SampleRng(range(N), stream=1))
+    loss = objective(true, x0, rng=SampleRng(range(N), stream=1))
     assert float((white - loss).mean()) > 5 * standard_error(white - loss)
 
 
@@ -275,15 +279,15 @@ def test_the_denoised_point_is_the_posterior_mean_under_that_noise(colour: Any, 
 
 
 def test_white_noise_is_the_plain_objective_and_a_diagonal_is_a_matrix() -> None:
-    x0 = gaussian().sample(Noise(range(50)))
+    x0 = gaussian().sample(SampleRng(range(50)))
 
     def loss(objective: Any) -> torch.Tensor:
-        return objective(wrong(gaussian()), x0, noise=Noise(range(50), stream=1))
+        return objective(wrong(gaussian()), x0, rng=SampleRng(range(50), stream=1))
 
-    plain = loss(Denoising(Uniform()))
+    to_dict = loss(Denoising(Uniform()))
     for colour in ((1.0,), (1.0, 1.0), ((1.0, 0.0), (0.0, 1.0))):
         for norm in ("noise", "identity"):
-            numpy.testing.assert_allclose(loss(DenoisingMatrix(colour, Uniform(), norm=norm)), plain, rtol=1e-12)
+            numpy.testing.assert_allclose(loss(DenoisingMatrix(colour, Uniform(), norm=norm)), to_dict, rtol=1e-12)
     diagonal, matrix = (loss(DenoisingMatrix(colour, Uniform())) for colour in ((0.3, 2.0), ((0.3, 0.0), (0.0, 2.0))))
     numpy.testing.assert_allclose(diagonal, matrix, rtol=1e-12)
 
@@ -305,7 +309,7 @@ def test_what_is_no_covariance_is_refused(colour: Any, sentence: str) -> None:
 def test_a_covariance_of_another_size_than_the_samples_is_refused() -> None:
     for colour in ((1.0, 2.0, 3.0), ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))):
         with pytest.raises(ScorefieldError, match="over 3 coordinates, expected 2"):
-            DenoisingMatrix(colour)(gaussian(), torch.zeros(2, 2), noise=Noise(range(2)))
+            DenoisingMatrix(colour)(gaussian(), torch.zeros(2, 2), rng=SampleRng(range(2)))
 
 
 # --- weightings -------------------------------------------------------------------------------------------------------
@@ -314,8 +318,8 @@ def test_a_covariance_of_another_size_than_the_samples_is_refused() -> None:
 @pytest.mark.parametrize("gamma", [1.0, 5.0])
 def test_min_snr_weighs_the_denoised_image_by_the_clipped_signal_to_noise_ratio(gamma: float) -> None:
     process = VP()
-    field, x0 = wrong(gaussian(process)), gaussian().sample(Noise(range(300)))
-    loss = Denoising(Uniform(), MinSNR(gamma))(field, x0, noise=Noise(range(300), stream=1))
+    field, x0 = wrong(gaussian(process)), gaussian().sample(SampleRng(range(300)))
+    loss = Denoising(Uniform(), MinSNR(gamma))(field, x0, rng=SampleRng(range(300), stream=1))
     ((x, t),) = field.asked
     snr = (process.alpha(t) / process.sigma(t)) ** 2
     said = Prediction.of_score(process, x, t, field.score(x, t)).denoised
@@ -327,8 +331,8 @@ def test_min_snr_weighs_the_denoised_image_by_the_clipped_signal_to_noise_ratio(
 def test_the_likelihood_weighting_makes_the_loss_a_kullback_leibler_divergence(process: Any) -> None:
     """Integral of 1/2·g²·E|grad log q_t - grad log p_t|² dt = KL(p ‖ q) at t_min - KL at t_max, both under the same noise."""
     p, q = (Gaussian([mean], [[variance]], process) for mean, variance in ((0.8, 1.7), (-0.4, 0.6)))
-    x0, objective = p.sample(Noise(range(N))), Denoising(Uniform(), Likelihood(), every_level=True)
-    excess = objective(q, x0, noise=Noise(range(N), stream=1)) - objective(p, x0, noise=Noise(range(N), stream=1))
+    x0, objective = p.sample(SampleRng(range(N))), Denoising(Uniform(), Likelihood(), every_level=True)
+    excess = objective(q, x0, rng=SampleRng(range(N), stream=1)) - objective(p, x0, rng=SampleRng(range(N), stream=1))
 
     def divergence(t: float) -> float:
         alpha, sigma = (float(f(torch.tensor(t, dtype=torch.float64))) for f in (process.alpha, process.sigma))
@@ -361,14 +365,14 @@ def test_the_learned_weighting_finds_the_mean_squared_error_of_every_level() -> 
     model = Learner(true)
     objective.prepare(model)
     model.double()
-    x0 = true.sample(Noise(range(1000)))
+    x0 = true.sample(SampleRng(range(1000)))
     descent = torch.optim.LBFGS(
         model.parameters(), lr=1, max_iter=100, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe"
     )
 
     def closure() -> torch.Tensor:
         descent.zero_grad()
-        loss = objective(model, x0, noise=Noise(range(1000), stream=1)).mean()
+        loss = objective(model, x0, rng=SampleRng(range(1000), stream=1)).mean()
         loss.backward()
         return loss
 
@@ -378,7 +382,7 @@ def test_the_learned_weighting_finds_the_mean_squared_error_of_every_level() -> 
     best = v / (v + process.sigma(times) ** 2)
     # the mean of 1000·d squares of a Gaussian of that variance: relative standard error sqrt(2/(1000·d))
     assert float((found / best - 1).abs().max()) < 5 * math.sqrt(2 / (1000 * d))
-    balanced = objective(model, x0, noise=Noise(range(1000), stream=1)).mean()
+    balanced = objective(model, x0, rng=SampleRng(range(1000), stream=1)).mean()
     expected = 0.5 * d * (1 + found.log().mean())
     numpy.testing.assert_allclose(float(balanced.detach()), float(expected), rtol=1e-8)
 
@@ -398,12 +402,12 @@ def test_the_table_of_levels_is_linear_in_log_snr_between_its_knots() -> None:
 def test_a_model_that_was_not_prepared_is_refused_and_an_exact_field_has_nothing_to_learn() -> None:
     x0, objective = torch.zeros(3, 2, dtype=torch.float64), Denoising(weighting=Learned())
     with pytest.raises(ScorefieldError, match=r"call objective\.prepare"):
-        objective(Learner(gaussian()), x0, noise=Noise(range(3)))
-    assert torch.equal(objective(gaussian(), x0, noise=Noise(range(3))), Denoising()(gaussian(), x0, noise=Noise(range(3))))
+        objective(Learner(gaussian()), x0, rng=SampleRng(range(3)))
+    assert torch.equal(objective(gaussian(), x0, rng=SampleRng(range(3))), Denoising()(gaussian(), x0, rng=SampleRng(range(3))))
 
 
 def test_a_run_with_a_learned_weighting_trains_and_opens_again(tmp_path: Path) -> None:
-    from scorefield.config import Optimiser, RunConfig, Training, of_plain, plain
+    from scorefield.config import Optimiser, RunConfig, Training, from_dict, to_dict
     from scorefield.data import DataConfig, open_source
     from scorefield.files import write_json
     from scorefield.nets.mlp import MLPConfig
@@ -426,7 +430,7 @@ def test_a_run_with_a_learned_weighting_trains_and_opens_again(tmp_path: Path) -
         optimiser=Optimiser(lr=1e-2, warmup=0),
         training=Training(steps=2, seconds=None, batch=16, ema=0.9, precision="float32", pictures=0),
     )
-    assert of_plain(plain(config)) == config
+    assert from_dict(to_dict(config)) == config
     trainer = Trainer(config, data, build_model(config, data.shape, 1.0), tmp_path / "checkpoints", torch.device("cpu"))
     for _ in trainer.run():
         pass
@@ -434,7 +438,7 @@ def test_a_run_with_a_learned_weighting_trains_and_opens_again(tmp_path: Path) -
     assert learned.shape == (5,)
     assert bool((learned != 0).any())
     save_model(tmp_path, trainer.average, manifest_of(data, 1.0, (), 0))
-    write_json(tmp_path / "config.json", plain(config))
+    write_json(tmp_path / "config.json", to_dict(config))
     opened = open_run(tmp_path).field
     assert torch.equal(opened.loss_by_level.values, learned)
     again = Trainer(config, data, build_model(config, data.shape, 1.0), tmp_path / "checkpoints", torch.device("cpu"))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from scorefield import VE, VP, Gaussian, GaussianMixture, Noise, NotFinite, ScorefieldError, geometric, pictures
+from scorefield import VE, VP, Gaussian, GaussianMixture, NotFinite, SampleRng, ScorefieldError, geometric, pictures
 from scorefield.diagnosis import Diagnosis, diagnose
 from scorefield.field import Field
 from scorefield.prediction import Prediction
@@ -22,7 +22,7 @@ MIXTURE = GaussianMixture([0.6, 0.4], [[-2.0, 0.0], [2.0, 1.0]], [0.5, 0.8], NEA
 
 
 def of(field: Gaussian | GaussianMixture, n: int, stream: int) -> Tensor:
-    x0: Tensor = field.sample(Noise(range(n), stream=stream))
+    x0: Tensor = field.sample(SampleRng(range(n), stream=stream))
     return x0
 
 
@@ -73,7 +73,7 @@ def test_calibration_is_the_sum_of_the_loss_and_of_the_squared_guess() -> None:
     found = diagnose(field, x0, x0, levels=3, examples=1000)
     for j, t in enumerate(geometric(NEAR, 3)):
         times = t.expand(1000)
-        eps = Noise(range(1000), stream=99).normal((3,))
+        eps = SampleRng(range(1000), stream=99).normal((3,))
         x = NEAR.perturb(x0, times, eps)
         guess = field(x, times).noise
         both = ((guess - eps) ** 2 + guess**2).mean(dim=1)
@@ -228,6 +228,6 @@ def test_the_picture_has_a_panel_for_the_losses_and_one_for_every_other_measure(
 
 def test_the_optimum_knows_classes_of_which_no_example_is_looked_at() -> None:
     """Ten classes of one point each and two examples looked at: each has its own point as its optimum, whose loss is 0."""
-    x = GAUSSIAN.sample(Noise(range(10)))
+    x = GAUSSIAN.sample(SampleRng(range(10)))
     found = diagnose(GAUSSIAN, x, of(GAUSSIAN, 10, 1), labels=(torch.arange(10), torch.arange(10)), levels=3, examples=2)
     assert found.optimum is not None and max(found.optimum) < 1e-12

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from scorefield import GaussianMixture, Karras, Noise, Tabulated
-from scorefield.levels import karras, steps_of
+from scorefield import GaussianMixture, LinearVE, SampleRng, Tabulated
+from scorefield.levels import chain_times, karras
 from scorefield.samplers import DDIM, Ancestral, Euler, simulate
 
 diffusers = pytest.importorskip("diffusers")
@@ -38,7 +38,7 @@ def start(count: int = 64) -> torch.Tensor:
     return torch.randn(count, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
 
 
-class Given(Noise):
+class Given(SampleRng):
     """The draws of a generator, as their schedulers make them."""
 
     def __init__(self, rows: int, seed: int) -> None:
@@ -57,8 +57,8 @@ def their_run(scheduler: Any, x: torch.Tensor, **how: Any) -> torch.Tensor:
     return x
 
 
-def our_run(sampler: Any, ladder: torch.Tensor, x: torch.Tensor, noise: Noise) -> torch.Tensor:
-    *_, last = simulate(FIELD, sampler, ladder, x, noise=noise)
+def our_run(sampler: Any, ladder: torch.Tensor, x: torch.Tensor, rng: SampleRng) -> torch.Tensor:
+    *_, last = simulate(FIELD, sampler, ladder, x, rng=rng)
     return last.x
 
 
@@ -71,7 +71,7 @@ def test_the_tabulated_process_is_their_table_of_betas() -> None:
     theirs = scheduler.add_noise(x, noise, t)
     torch.testing.assert_close(CHAIN.perturb(x, t.double() + 1, noise), theirs, rtol=0, atol=4 * STEPS * EPS32)
     scheduler.set_timesteps(STEPS)
-    assert (scheduler.timesteps + 1).tolist() == steps_of(CHAIN).flip(0).tolist()
+    assert (scheduler.timesteps + 1).tolist() == chain_times(CHAIN).flip(0).tolist()
 
 
 @pytest.mark.parametrize(("variance", "theirs"), [("posterior", "fixed_small"), ("transition", "fixed_large")])
@@ -80,7 +80,7 @@ def test_ddpm_takes_their_thousand_steps_with_either_variance(variance: Any, the
     scheduler = exactly(diffusers.DDPMScheduler, variance_type=theirs)
     scheduler.set_timesteps(STEPS)
     scheduler.betas = torch.linspace(1e-4, 0.02, STEPS, dtype=torch.float64)
-    ladder = steps_of(CHAIN).flip(0)
+    ladder = chain_times(CHAIN).flip(0)
     got = our_run(Ancestral(variance), ladder, start(), Given(64, 7))
     wanted = their_run(scheduler, start(), generator=torch.Generator().manual_seed(7))
     torch.testing.assert_close(got, wanted, rtol=0, atol=1e-8)
@@ -101,7 +101,7 @@ def test_ddim_takes_their_steps_on_their_times(eta: float, spacing: str) -> None
 @pytest.mark.parametrize("levels", [2, 18, 40])
 def test_the_karras_ladder_is_equation_5_of_edm_and_their_grid(levels: int) -> None:
     """sigma_i = (s_max^(1/7) + i/(N - 1)·(s_min^(1/7) - s_max^(1/7)))^7."""
-    process = Karras(0.002, 80.0)
+    process = LinearVE(0.002, 80.0)
     ours = process.sigma(karras(process, levels))
     paper = [(80 ** (1 / 7) + i / (levels - 1) * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7 for i in range(levels)]
     torch.testing.assert_close(ours, torch.tensor(paper, dtype=torch.float64), rtol=1e-12, atol=0)
@@ -112,12 +112,12 @@ def test_the_karras_ladder_is_equation_5_of_edm_and_their_grid(levels: int) -> N
 
 
 def test_eulers_steps_on_that_grid_are_theirs() -> None:
-    process = Karras(0.002, 80.0)
+    process = LinearVE(0.002, 80.0)
     field = GaussianMixture([0.4, 0.6], [[-1.0, 0.5], [0.5, 1.0]], [0.3, 0.5], process)
     scheduler = diffusers.EDMEulerScheduler(sigma_min=0.002, sigma_max=80.0, rho=7.0)
     scheduler.set_timesteps(18)
-    moments = list(simulate(field, Euler(), karras(process, 18), 80 * start(), noise=Noise(range(64)), denoise=False))
-    for here, there, t in zip(moments, moments[1:-1], scheduler.timesteps, strict=False):
+    snapshots = list(simulate(field, Euler(), karras(process, 18), 80 * start(), rng=SampleRng(range(64)), denoise=False))
+    for here, there, t in zip(snapshots, snapshots[1:-1], scheduler.timesteps, strict=False):
         level = torch.full((64,), here.t, dtype=torch.float64)
         stepped = scheduler.step(here.x, t, here.x, pred_original_sample=field(here.x, level).denoised).prev_sample
         torch.testing.assert_close(there.x, stepped.double(), rtol=0, atol=8 * EPS32 * float(here.x.abs().max()))

@@ -16,9 +16,9 @@ import pytest
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from scorefield import VE, VP, Gaussian, Noise, Prediction, ScorefieldError, Tabulated, registry
+from scorefield import VE, VP, Gaussian, Prediction, SampleRng, ScorefieldError, Tabulated, registry
 from scorefield.bound import Chain, bound, bound_terms, mix_of, pixel_log_prob, prior_kl
-from scorefield.levels import Levels, Steps, steps_of
+from scorefield.levels import Levels, Steps, chain_times
 from scorefield.objectives.denoising import Denoising
 from scorefield.objectives.diffusion import Simple, VariationalBound
 from scorefield.objectives.weightings import MinSNR
@@ -45,7 +45,7 @@ def variances_by_hand(variance: str, betas: Any = BETAS) -> numpy.ndarray:
     return numpy.concatenate([tilde[1:2], tilde[1:]])
 
 
-class Points(Noise):
+class Points(SampleRng):
     """A noise whose normal draws are prescribed: what makes an expectation exact."""
 
     def __init__(self, values: torch.Tensor) -> None:
@@ -83,9 +83,9 @@ def gaussian(variance: float = 1.7, mean: float = 0.8, process: Any = CHAIN) -> 
 def gap(field: Gaussian, **how: Any) -> float:
     """E[bound + log p(x0)] over the data of a one-dimensional Gaussian field: never negative, exact."""
     mean, variance = float(field.mean), float(field.covariance)
-    x0, noise = four(mean, variance)
+    x0, rng = four(mean, variance)
     entropy = -Normal(mean, math.sqrt(variance)).log_prob(x0[:, 0]).mean()
-    return float(bound(field, x0, noise=noise, **how).mean() - entropy)
+    return float(bound(field, x0, rng=rng, **how).mean() - entropy)
 
 
 # --- the terms --------------------------------------------------------------------------------------------------------
@@ -96,8 +96,8 @@ def gap(field: Gaussian, **how: Any) -> float:
 def test_a_term_is_the_divergence_of_two_gaussians_found_by_conditioning(variance: str, n: int) -> None:
     """q by the textbook's conditional of (x_{n-1}, x_n) given x0, p by the same with the field's denoised for x0."""
     field = Remembers(Gaussian([0.3, -1.0], [[1.0, 0.2], [0.2, 0.5]], CHAIN), c=0.7)
-    x0 = field.true.sample(Noise(range(50)))
-    got = bound_terms(field, x0, torch.full((50,), n), noise=Noise(range(50), stream=1), variance=variance)
+    x0 = field.true.sample(SampleRng(range(50)))
+    got = bound_terms(field, x0, torch.full((50,), n), rng=SampleRng(range(50), stream=1), variance=variance)
     abar, sigma2 = chain_by_hand()
     k = math.sqrt(1 - BETAS[n - 1])
     gain = k * sigma2[n - 1] / sigma2[n]  # covariance of x_{n-1} and x_n given x0, over the variance of x_n
@@ -116,15 +116,15 @@ def test_a_term_is_the_divergence_of_two_gaussians_found_by_conditioning(varianc
 @each_variance
 def test_the_first_term_is_the_negative_log_density_of_the_decoder(variance: str) -> None:
     field = Remembers(Gaussian([0.3, -1.0], [[1.0, 0.2], [0.2, 0.5]], CHAIN), c=0.7)
-    x0 = field.true.sample(Noise(range(50)))
-    got = bound_terms(field, x0, torch.ones(50, dtype=torch.long), noise=Noise(range(50), stream=1), variance=variance)
+    x0 = field.true.sample(SampleRng(range(50)))
+    got = bound_terms(field, x0, torch.ones(50, dtype=torch.long), rng=SampleRng(range(50), stream=1), variance=variance)
     decoder = Normal(field.said.denoised, math.sqrt(variances_by_hand(variance)[0]))
     numpy.testing.assert_allclose(got, -decoder.log_prob(x0).sum(1), rtol=1e-11)
 
 
 def test_the_prior_term_is_the_divergence_from_where_samplers_start() -> None:
     field = Gaussian([0.3, -1.0], [[1.0, 0.2], [0.2, 0.5]], CHAIN)
-    x0 = field.sample(Noise(range(20)))
+    x0 = field.sample(SampleRng(range(20)))
     abar, sigma2 = chain_by_hand()
     top = Normal(math.sqrt(abar[-1]) * x0, math.sqrt(sigma2[-1]))
     start = Normal(math.sqrt(abar[-1]) * torch.tensor([0.3, -1.0]), math.sqrt(abar[-1] * 0.75 + sigma2[-1]))
@@ -133,18 +133,18 @@ def test_the_prior_term_is_the_divergence_from_where_samplers_start() -> None:
 
 def test_terms_of_different_steps_can_share_a_batch() -> None:
     field = gaussian()
-    x0, n = field.sample(Noise(range(6))), torch.arange(1, 7)
-    together = bound_terms(field, x0, n, noise=Noise(range(6), stream=1))
+    x0, n = field.sample(SampleRng(range(6))), torch.arange(1, 7)
+    together = bound_terms(field, x0, n, rng=SampleRng(range(6), stream=1))
     for i in range(6):
-        one = bound_terms(field, x0[i : i + 1], n[i : i + 1], noise=Noise([i], stream=1))
+        one = bound_terms(field, x0[i : i + 1], n[i : i + 1], rng=SampleRng([i], stream=1))
         numpy.testing.assert_allclose(one, together[i : i + 1], rtol=1e-12)
 
 
 def test_the_bound_of_an_image_is_that_of_its_pixels_as_a_vector() -> None:
     image, vector = (Gaussian(torch.zeros(shape), torch.eye(4) * 0.3, CHAIN) for shape in ((1, 2, 2), (4,)))
-    x0 = image.sample(Noise(range(3)))
-    one = bound(image, x0, noise=Noise(range(3), stream=1))
-    two = bound(vector, x0.flatten(1), noise=Noise(range(3), stream=1))
+    x0 = image.sample(SampleRng(range(3)))
+    one = bound(image, x0, rng=SampleRng(range(3), stream=1))
+    two = bound(vector, x0.flatten(1), rng=SampleRng(range(3), stream=1))
     numpy.testing.assert_allclose(one, two, rtol=1e-13)
 
 
@@ -156,8 +156,8 @@ def test_the_bound_of_an_image_is_that_of_its_pixels_as_a_vector() -> None:
 def test_the_bound_lies_above_the_negative_log_density(variance: str, v: float) -> None:
     """By Monte Carlo on the objective itself, as it is trained: one step a time, drawn at random."""
     field = gaussian(v)
-    x0 = field.sample(Noise(range(N)))
-    loss = VariationalBound(variance=variance)(field, x0, noise=Noise(range(N), stream=1))
+    x0 = field.sample(SampleRng(range(N)))
+    loss = VariationalBound(variance=variance)(field, x0, rng=SampleRng(range(N), stream=1))
     excess = loss + field.log_prob(x0, torch.zeros(N))
     error = float(excess.std()) / math.sqrt(N)
     assert float(excess.mean()) > -5 * error
@@ -175,8 +175,8 @@ def test_for_normal_data_and_the_transitions_variance_the_bound_is_the_density()
 def test_for_data_that_are_one_point_the_posteriors_variance_makes_every_divergence_zero() -> None:
     field = gaussian(0.0, 0.8)
     x0, n = torch.full((5, 1), 0.8, dtype=torch.float64), torch.arange(2, 7)
-    assert float(bound_terms(field, x0, n, noise=Noise(range(5)), variance="posterior").abs().max()) < 1e-12
-    assert float(bound_terms(field, x0, n, noise=Noise(range(5)), variance="transition").min()) > 1e-3
+    assert float(bound_terms(field, x0, n, rng=SampleRng(range(5)), variance="posterior").abs().max()) < 1e-12
+    assert float(bound_terms(field, x0, n, rng=SampleRng(range(5)), variance="transition").min()) > 1e-3
 
 
 def test_the_gap_of_the_transitions_variance_closes_at_first_order_in_the_number_of_steps() -> None:
@@ -205,10 +205,10 @@ def test_a_continuous_process_in_equal_steps_has_a_bound_too(process: Any) -> No
 def test_the_excess_of_a_wrong_score_is_its_fisher_divergence_weighted_by_beta_squared(variance: str) -> None:
     """E bound(s + c·h) - E bound(s) = E T·beta_n²/((1 - beta_n)·w_n)/2·c²·|h(x_n)|², n uniform; against other draws."""
     true, c = gaussian(), 0.6
-    x0, objective = true.sample(Noise(range(N))), VariationalBound(variance=variance)
-    noise = [Noise(range(N), stream=1) for _ in range(2)]
-    excess = objective(Remembers(true, c), x0, noise=noise[0]) - objective(true, x0, noise=noise[1])
-    other = Noise(range(N), stream=2)
+    x0, objective = true.sample(SampleRng(range(N))), VariationalBound(variance=variance)
+    rng = [SampleRng(range(N), stream=1) for _ in range(2)]
+    excess = objective(Remembers(true, c), x0, rng=rng[0]) - objective(true, x0, rng=rng[1])
+    other = SampleRng(range(N), stream=2)
     n = 1 + (other.uniform(()) * 6).long()
     x_n = CHAIN.perturb(true.sample(other), n.double(), other.normal((1,)))
     beta, w = torch.tensor(BETAS, dtype=torch.float64)[n - 1], torch.tensor(variances_by_hand(variance))[n - 1]
@@ -221,14 +221,14 @@ def test_the_excess_of_a_wrong_score_is_its_fisher_divergence_weighted_by_beta_s
 
 def test_all_steps_and_one_step_drawn_have_the_same_expectation() -> None:
     field = Remembers(gaussian(), 0.5)
-    x0 = field.true.sample(Noise(range(N)))
-    one, all_ = (VariationalBound(every_step=every)(field, x0, noise=Noise(range(N), stream=1)) for every in (False, True))
+    x0 = field.true.sample(SampleRng(range(N)))
+    one, all_ = (VariationalBound(every_step=every)(field, x0, rng=SampleRng(range(N), stream=1)) for every in (False, True))
     assert abs(float(one.mean() - all_.mean())) < 5 * math.sqrt(float(one.var() + all_.var()) / N)
     assert float(all_.var()) < float(one.var())
 
 
 def test_the_times_of_the_losses_are_the_steps_of_the_chain_equally_often() -> None:
-    t = VariationalBound().terms(gaussian(), torch.zeros(6000, 1, dtype=torch.float64), noise=Noise(range(6000))).t
+    t = VariationalBound().terms(gaussian(), torch.zeros(6000, 1, dtype=torch.float64), rng=SampleRng(range(6000))).t
     assert t is not None
     values, counts = t.unique(return_counts=True)
     assert values.tolist() == [1, 2, 3, 4, 5, 6]
@@ -240,8 +240,8 @@ def test_the_times_of_the_losses_are_the_steps_of_the_chain_equally_often() -> N
 
 def test_the_simple_loss_is_the_squared_error_of_the_noise_at_a_step_drawn_uniformly() -> None:
     field = Remembers(gaussian(), 0.5)
-    x0 = field.true.sample(Noise(range(500)))
-    terms = Simple().terms(field, x0, noise=Noise(range(500), stream=1))
+    x0 = field.true.sample(SampleRng(range(500)))
+    terms = Simple().terms(field, x0, rng=SampleRng(range(500), stream=1))
     abar, sigma2 = (torch.tensor(table)[field.t.long(), None] for table in chain_by_hand())
     noise = (field.x - abar.sqrt() * x0) / sigma2.sqrt()
     numpy.testing.assert_allclose(terms.loss, 0.5 * ((field.said.noise - noise) ** 2).sum(1), rtol=1e-9)
@@ -253,15 +253,15 @@ def test_the_simple_loss_is_the_squared_error_of_the_noise_at_a_step_drawn_unifo
 def test_the_simple_loss_is_not_the_bound() -> None:
     """Not even up to a factor and a constant: the ratio of their weights on the score changes from step to step."""
     true = gaussian()
-    x0 = true.sample(Noise(range(600)))
+    x0 = true.sample(SampleRng(range(600)))
     n = torch.arange(600) % 6 + 1
 
     def excess(loss: Any) -> numpy.ndarray:
-        difference = loss(Remembers(true, 0.5), Noise(range(600), stream=1)) - loss(true, Noise(range(600), stream=1))
+        difference = loss(Remembers(true, 0.5), SampleRng(range(600), stream=1)) - loss(true, SampleRng(range(600), stream=1))
         return numpy.array([float(difference[n == step].mean()) for step in range(1, 7)])
 
-    of_bound = excess(lambda field, noise: 6 * bound_terms(field, x0, n, noise=noise, variance="transition"))
-    of_simple = excess(lambda field, noise: Denoising().at(field, x0, n.double(), noise=noise))
+    of_bound = excess(lambda field, rng: 6 * bound_terms(field, x0, n, rng=rng, variance="transition"))
+    of_simple = excess(lambda field, rng: Denoising().at(field, x0, n.double(), rng=rng))
     ratio = of_bound / of_simple
     beta, (_, sigma2) = numpy.array(BETAS), chain_by_hand()
     numpy.testing.assert_allclose(ratio, 6 * beta / ((1 - beta) * sigma2[1:]), rtol=1e-9)
@@ -269,12 +269,12 @@ def test_the_simple_loss_is_not_the_bound() -> None:
 
 
 def test_the_simple_loss_takes_other_weightings() -> None:
-    field, x0 = gaussian(), gaussian().sample(Noise(range(100)))
-    plain, clipped = (Simple(**how)(field, x0, noise=Noise(range(100), stream=1)) for how in ({}, {"weighting": MinSNR()}))
-    t = Simple().terms(field, x0, noise=Noise(range(100), stream=1)).t
+    field, x0 = gaussian(), gaussian().sample(SampleRng(range(100)))
+    to_dict, clipped = (Simple(**how)(field, x0, rng=SampleRng(range(100), stream=1)) for how in ({}, {"weighting": MinSNR()}))
+    t = Simple().terms(field, x0, rng=SampleRng(range(100), stream=1)).t
     assert t is not None
     abar, sigma2 = (table[t.long()] for table in chain_by_hand())
-    numpy.testing.assert_allclose(clipped / plain, numpy.minimum(1, 5 * sigma2 / abar), rtol=1e-12)
+    numpy.testing.assert_allclose(clipped / to_dict, numpy.minimum(1, 5 * sigma2 / abar), rtol=1e-12)
 
 
 # --- pixels -----------------------------------------------------------------------------------------------------------
@@ -320,20 +320,20 @@ def test_gradients_through_the_decoder_of_pixels_are_finite_and_right() -> None:
 def test_only_the_first_term_knows_the_decoder() -> None:
     x0 = VALUES[:6]
     field, n = gaussian(0.3, 0.0), torch.tensor([1, 2, 3, 4, 5, 6])
-    real, pixels = (bound_terms(field, x0, n, noise=Noise(range(6)), decoder=how) for how in ("gaussian", "pixels"))
+    real, pixels = (bound_terms(field, x0, n, rng=SampleRng(range(6)), decoder=how) for how in ("gaussian", "pixels"))
     assert torch.equal(real[1:], pixels[1:])
     assert float(pixels[0]) >= 0  # a probability
     # where the Gaussian hardly changes within a bin its mass is density times width
     wide = Gaussian([0.0], [[0.3]], Tabulated((0.2, 0.3)))
     x0, n = VALUES[100:101], torch.tensor([1])
-    density = bound_terms(wide, x0, n, noise=Noise([3]), variance="transition")
-    mass = bound_terms(wide, x0, n, noise=Noise([3]), variance="transition", decoder="pixels")
+    density = bound_terms(wide, x0, n, rng=SampleRng([3]), variance="transition")
+    mass = bound_terms(wide, x0, n, rng=SampleRng([3]), variance="transition", decoder="pixels")
     assert abs(float(mass - density) + math.log(2 / 255)) < 1e-3
 
 
 def test_the_decoder_of_pixels_refuses_what_is_none() -> None:
     with pytest.raises(ScorefieldError, match="no 8-bit pixels"):
-        VariationalBound(decoder="pixels", every_step=True)(gaussian(), torch.full((2, 1), 0.123), noise=Noise(range(2)))
+        VariationalBound(decoder="pixels", every_step=True)(gaussian(), torch.full((2, 1), 0.123), rng=SampleRng(range(2)))
 
 
 # --- learned variances ------------------------------------------------------------------------------------------------
@@ -361,12 +361,12 @@ def test_gradient_descent_on_the_bound_finds_the_best_variance_which_makes_it_th
     model = Learner(true).double()
     objective.prepare(model)
     model.double()
-    x0, noise = four(float(true.mean), v)
+    x0, rng = four(float(true.mean), v)
     descent = torch.optim.LBFGS(model.parameters(), lr=1, max_iter=500, tolerance_grad=1e-13, tolerance_change=0)
 
     def closure() -> torch.Tensor:
         descent.zero_grad()
-        loss = objective(model, x0, noise=noise).mean()
+        loss = objective(model, x0, rng=rng).mean()
         loss.backward()
         return loss
 
@@ -381,7 +381,7 @@ def test_gradient_descent_on_the_bound_finds_the_best_variance_which_makes_it_th
     spread = sigma2[1:] * v / total[1:]  # Cov[x0 | x_n]
     numpy.testing.assert_allclose(best[1:], tilde + abar[1:-1] * (numpy.array(BETAS[1:]) / sigma2[2:]) ** 2 * spread[1:])
     entropy = 0.5 * math.log(2 * math.pi * math.e * v)
-    assert abs(float(bound(model, x0, noise=noise, variance="learned").mean().detach()) - entropy) < 1e-10
+    assert abs(float(bound(model, x0, rng=rng, variance="learned").mean().detach()) - entropy) < 1e-10
 
 
 def test_a_mix_of_nought_is_the_posteriors_variance_and_a_mix_of_one_the_transitions() -> None:
@@ -393,14 +393,14 @@ def test_a_mix_of_nought_is_the_posteriors_variance_and_a_mix_of_one_the_transit
 
 def test_a_learned_variance_is_refused_where_none_was_prepared() -> None:
     with pytest.raises(ScorefieldError, match="without learned variances"):
-        VariationalBound(variance="learned")(gaussian(), torch.zeros(2, 1), noise=Noise(range(2)))
-    plain = Learner(gaussian())
-    VariationalBound(variance="posterior").prepare(plain)
-    assert list(plain.parameters()) == []
+        VariationalBound(variance="learned")(gaussian(), torch.zeros(2, 1), rng=SampleRng(range(2)))
+    to_dict = Learner(gaussian())
+    VariationalBound(variance="posterior").prepare(to_dict)
+    assert list(to_dict.parameters()) == []
 
 
 def test_a_run_with_learned_variances_trains_and_opens_again(tmp_path: Path) -> None:
-    from scorefield.config import Optimiser, RunConfig, Training, plain
+    from scorefield.config import Optimiser, RunConfig, Training, to_dict
     from scorefield.data import DataConfig, open_source
     from scorefield.files import write_json
     from scorefield.nets.mlp import MLPConfig
@@ -429,12 +429,12 @@ def test_a_run_with_learned_variances_trains_and_opens_again(tmp_path: Path) -> 
     assert learned.shape == (20,)
     assert bool((learned != 0.5).any())
     save_model(tmp_path, trainer.average, manifest := manifest_of(data, 1.0, (), 0))
-    write_json(tmp_path / "config.json", plain(config))
+    write_json(tmp_path / "config.json", to_dict(config))
     assert manifest["model_sha256"]
     opened = open_run(tmp_path).field
     assert torch.equal(opened.variance_mix, learned)
     x0 = torch.zeros(3, 2, dtype=torch.float64)
-    again, before = (bound(field, x0, noise=Noise(range(3)), variance="learned") for field in (opened, trainer.average))
+    again, before = (bound(field, x0, rng=SampleRng(range(3)), variance="learned") for field in (opened, trainer.average))
     assert torch.equal(again, before.detach())
 
 
@@ -443,7 +443,7 @@ def test_a_run_with_learned_variances_trains_and_opens_again(tmp_path: Path) -> 
 
 def test_the_steps_of_a_chain_are_its_whole_numbers() -> None:
     process = Tabulated.linear(1000)
-    assert torch.equal(steps_of(process), torch.arange(1, 1001, dtype=torch.float64))
+    assert torch.equal(chain_times(process), torch.arange(1, 1001, dtype=torch.float64))
     chain = Chain(process)
     betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
     numpy.testing.assert_allclose(chain.transition[1:], betas, rtol=1e-11)
@@ -457,14 +457,14 @@ def test_training_on_a_chain_refuses_a_continuous_process_unless_told_its_steps(
         objective.check(gaussian(process=VP()))
     objective.check(gaussian())
     VariationalBound(steps=100).check(gaussian(process=VP()))
-    Simple(density=Steps(100)).check(gaussian(process=VP()))
-    Simple(density=Levels(10)).check(gaussian(process=VP()))
+    Simple(noise_distribution=Steps(100)).check(gaussian(process=VP()))
+    Simple(noise_distribution=Levels(10)).check(gaussian(process=VP()))
 
 
 @pytest.mark.parametrize("n", [0, 7])
 def test_a_step_outside_the_chain_is_refused(n: int) -> None:
     with pytest.raises(ScorefieldError, match="expected 1 to 6"):
-        bound_terms(gaussian(), torch.zeros(2, 1), torch.tensor([1, n]), noise=Noise(range(2)))
+        bound_terms(gaussian(), torch.zeros(2, 1), torch.tensor([1, n]), rng=SampleRng(range(2)))
 
 
 def test_the_objectives_are_found_by_name() -> None:

@@ -16,15 +16,15 @@ from scorefield import (
     EnergyModel,
     Gaussian,
     GaussianMixture,
-    Noise,
+    Noiseless,
     Prediction,
+    SampleRng,
     ScorefieldError,
     ScoreModel,
-    Still,
     Uniform,
     registry,
 )
-from scorefield.config import of_plain, override, plain
+from scorefield.config import from_dict, override, to_dict
 from scorefield.data import DataConfig, open_source
 from scorefield.levels import Levels
 from scorefield.nets.energy import Potential
@@ -154,7 +154,7 @@ def test_the_network_behind_an_energy_is_asked_for_edms_output(form: Any) -> Non
 
 
 def test_an_energy_without_noise_is_finite_and_has_its_slope() -> None:
-    model = vectors("inner", Still())
+    model = vectors("inner", Noiseless())
     x, t = places((3,))[0], torch.zeros(5, dtype=torch.float64)
     assert bool(model.energy(x, t).isfinite().all())
     u = (x / 0.7).requires_grad_(True)
@@ -217,7 +217,7 @@ class Quadratic(nn.Module):
 
     def __init__(self, k: float, process: Process | None = None) -> None:
         super().__init__()
-        self.process, self.shape, self.data_std = process or Still(), (1,), 1.0
+        self.process, self.shape, self.data_std = process or Noiseless(), (1,), 1.0
         self.data_mean = torch.zeros(1, dtype=torch.float64)
         self.k = nn.Parameter(torch.tensor(k, dtype=torch.float64))
 
@@ -238,12 +238,12 @@ def test_denoising_matching_finds_the_curvature_of_a_gaussians_energy() -> None:
             return super().forward(x)
 
     model = EnergyModel(Potential(Linear(2, 2, bias=False).double()), Energy(), process, (2,))
-    objective, x0 = Denoising(), truth.sample(Noise(range(N)))
+    objective, x0 = Denoising(), truth.sample(SampleRng(range(N)))
     optimiser = torch.optim.LBFGS(model.parameters(), line_search_fn="strong_wolfe", max_iter=50, tolerance_grad=1e-12)
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        loss = objective(model, x0, noise=Noise(range(N), stream=1)).mean()
+        loss = objective(model, x0, rng=SampleRng(range(N), stream=1)).mean()
         loss.backward()
         return loss
 
@@ -272,18 +272,18 @@ def test_an_energy_learns_a_mixtures_score_as_well_as_a_score_network_does_in_as
             if energy
             else ScoreModel(network, EDM(sd), process, (2,))
         )
-        objective = Denoising(density=Uniform(), weighting=registry.find("weighting", "edm")(data_std=sd))
+        objective = Denoising(noise_distribution=Uniform(), weighting=registry.find("weighting", "edm")(data_std=sd))
         optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
         for step in range(steps):
-            noise = Noise(range(128 * step, 128 * (step + 1)))
-            loss = objective(model, truth.sample(noise).float(), noise=noise).mean()
+            rng = SampleRng(range(128 * step, 128 * (step + 1)))
+            loss = objective(model, truth.sample(rng).float(), rng=rng).mean()
             optimiser.zero_grad()
             loss.backward()
             optimiser.param_groups[0]["lr"] = 5e-3 * (1 - step / steps)
             optimiser.step()
-        x0 = truth.sample(Noise(range(4000), stream=1))
+        x0 = truth.sample(SampleRng(range(4000), stream=1))
         with torch.no_grad():
-            found, best = (objective(field, x0, noise=Noise(range(4000), stream=2)) for field in (model, truth))
+            found, best = (objective(field, x0, rng=SampleRng(range(4000), stream=2)) for field in (model, truth))
         return found - best
 
     score, energy, untrained = trained(False, steps), trained(True, steps), trained(True, 0)
@@ -303,7 +303,7 @@ V = 0.8  # the variance of the data
 
 
 def data(n: int = N) -> Tensor:
-    return Gaussian([0.0], [[V]], Still()).sample(Noise(range(n)))
+    return Gaussian([0.0], [[V]], Noiseless()).sample(SampleRng(range(n)))
 
 
 def slopes(objective: Any, k: float, n: int = N) -> Tensor:
@@ -312,7 +312,7 @@ def slopes(objective: Any, k: float, n: int = N) -> Tensor:
     if isinstance(objective, Persistent):
         objective.prepare(model)
     # loss = k·(x² - negative²)/2 with the negative held, so the slope is loss/k
-    loss = objective(model, x0, noise=Noise(range(n), stream=1))
+    loss = objective(model, x0, rng=SampleRng(range(n), stream=1))
     (whole,) = torch.autograd.grad(loss.sum(), model.k)
     each = (loss / model.k).detach()
     assert float(whole) == pytest.approx(float(each.sum()), rel=1e-9)  # nothing flows through the chain
@@ -370,8 +370,8 @@ def fitted(objective: Persistent, visits: int = 120) -> float:
     objective.prepare(model)
     tail = []
     for visit in range(visits):
-        noise = Noise(range(visit * len(x0), (visit + 1) * len(x0)), stream=1)
-        loss = objective(model, x0, noise=noise).mean()
+        rng = SampleRng(range(visit * len(x0), (visit + 1) * len(x0)), stream=1)
+        loss = objective(model, x0, rng=rng).mean()
         (slope,) = torch.autograd.grad(loss, model.k)
         with torch.no_grad():
             model.k -= 0.8 / (1 + visit / 40) * slope
@@ -395,12 +395,16 @@ def test_persistent_chains_find_the_variance_up_to_the_bias_of_langevin_steps() 
 
 def test_the_metropolis_test_keeps_a_mixture_as_it_is_and_a_step_without_it_does_not() -> None:
     """Every moment of an exact sample stays: here the mean of cos(3x), which large unadjusted steps wash out."""
-    field = GaussianMixture([0.7, 0.3], [[-1.0], [1.0]], [0.4, 0.3], Still())
-    x, t, tau = field.sample(Noise(range(N))), torch.zeros(N, dtype=torch.float64), torch.full((N,), 0.1, dtype=torch.float64)
+    field = GaussianMixture([0.7, 0.3], [[-1.0], [1.0]], [0.4, 0.3], Noiseless())
+    x, t, tau = (
+        field.sample(SampleRng(range(N))),
+        torch.zeros(N, dtype=torch.float64),
+        torch.full((N,), 0.1, dtype=torch.float64),
+    )
     weights, means, stds = (torch.tensor(v, dtype=torch.float64) for v in ([0.7, 0.3], [-1.0, 1.0], [0.4, 0.3]))
     truth = float((weights * (3 * means).cos() * (-4.5 * stds**2).exp()).sum())
     for adjusted in (True, False):
-        moved = walk(field, x, t, steps=10, tau=tau, adjusted=adjusted, noise=Noise(range(N), stream=1))
+        moved = walk(field, x, t, steps=10, tau=tau, adjusted=adjusted, rng=SampleRng(range(N), stream=1))
         assert is_mean((3 * moved[:, 0]).cos(), truth) == adjusted
         assert float(((moved - x).abs() > 0.1).double().mean()) > 0.5  # they do move
 
@@ -417,7 +421,9 @@ def test_noise_levels_are_those_of_the_density_and_the_data_are_noised_to_them()
             return Prediction.of_score(self.process, x, t, -self.k * x / (V + self.process.sigma(t) ** 2)[:, None])
 
     for k, right in ((1.0, True), (1.2, False), (0.8, False)):
-        terms = Contrastive(Uniform(), steps=3, adjusted=True).terms(Noisy(k, process), data(), noise=Noise(range(N), stream=1))
+        terms = Contrastive(Uniform(), steps=3, adjusted=True).terms(
+            Noisy(k, process), data(), rng=SampleRng(range(N), stream=1)
+        )
         assert is_mean(terms.loss.detach(), 0.0) == right
         assert terms.t is not None and float(terms.t.min()) >= 0 and float(terms.t.std()) > 0.2
 
@@ -427,8 +433,8 @@ def test_an_examples_loss_does_not_depend_on_its_batch(objective: Any) -> None:
     model = images("inner").eval()  # in training the chains would go on
     objective.prepare(model)
     x0 = places(model.shape, 6)[0]
-    whole = objective(model, x0, noise=Noise(range(6))).detach()
-    alone = torch.cat([objective(model, x0[i : i + 1], noise=Noise([i])) for i in range(6)]).detach()
+    whole = objective(model, x0, rng=SampleRng(range(6))).detach()
+    alone = torch.cat([objective(model, x0[i : i + 1], rng=SampleRng([i])) for i in range(6)]).detach()
     assert whole.shape == (6,)
     assert float((whole - alone).abs().max()) < 1e-9 * float(whole.abs().max())
 
@@ -441,15 +447,15 @@ def test_chains_move_in_training_only_and_each_example_moves_its_own() -> None:
     objective = Persistent(steps=2, chains=8, restart=0.0)
     objective.prepare(model)
     x0, before = places((3,), 3)[0], model.chains.clone()
-    objective(model.eval(), x0, noise=Noise(range(3)))
+    objective(model.eval(), x0, rng=SampleRng(range(3)))
     with torch.no_grad():
-        objective(model.train(), x0, noise=Noise(range(3)))
+        objective(model.train(), x0, rng=SampleRng(range(3)))
     assert torch.equal(model.chains, before)
-    objective(model, x0, noise=Noise([8 + 1, 5, 16 + 7]))
+    objective(model, x0, rng=SampleRng([8 + 1, 5, 16 + 7]))
     moved = (model.chains != before).any(dim=1)
     assert moved.tolist() == [i in (1, 5, 7) for i in range(8)]
     middle = model.chains.clone()
-    objective(model, x0, noise=Noise([1, 5, 7]))
+    objective(model, x0, rng=SampleRng([1, 5, 7]))
     tau = 0.1 * model.process.sigma(objective.times(model, torch.tensor([1, 5, 7]))) ** 2
     step = (model.chains - middle)[[1, 5, 7]].norm(dim=1)
     assert bool((step < 10 * (2 * 2 * tau * 3).sqrt()).all())  # they went on from where they were
@@ -485,21 +491,21 @@ def test_what_has_no_energy_no_chains_or_too_few_of_them_is_refused_with_a_sente
             objective.check(EnergyModel(network, Energy(), VE(), (1, 4, 4)))
         objective.check(vectors("inner"))
     with pytest.raises(ScorefieldError, match="prepare"):
-        Persistent()(vectors("inner"), x0, noise=Noise(range(5)))
+        Persistent()(vectors("inner"), x0, rng=SampleRng(range(5)))
     model = vectors("inner").train()
     few = Persistent(chains=4, steps=1)
     few.prepare(model)
     with pytest.raises(ScorefieldError, match=r"5 examples on 4 persistent chains.*objective\.chains"):
-        few(model, x0, noise=Noise(range(5)))
+        few(model, x0, rng=SampleRng(range(5)))
     with pytest.raises(ScorefieldError, match="labels"):
-        few(model, x0, torch.zeros(5, dtype=torch.long), noise=Noise(range(5)))
+        few(model, x0, torch.zeros(5, dtype=torch.long), rng=SampleRng(range(5)))
 
 
 def test_a_chain_that_runs_away_is_named_by_the_loss_and_not_kept() -> None:
     model = Quadratic(-1e9).train()
     objective = Persistent(steps=60, tau=1.0, chains=4, restart=0.0)
     objective.prepare(model)
-    loss = objective(model, data(4), noise=Noise(range(4)))
+    loss = objective(model, data(4), rng=SampleRng(range(4)))
     assert not bool(loss.isfinite().all())
     assert bool(model.chains.isfinite().all())
 
@@ -513,7 +519,7 @@ def trainer(folder: Path, *settings: str) -> Trainer:
     source = open_source("two-moons", DataConfig())
     facts = measure(source)
     config = override(registry.find("recipe", "auto")(facts).config, [*RUN, "training.batch=32", *settings])
-    assert of_plain(plain(config)) == config
+    assert from_dict(to_dict(config)) == config
     model = build_model(config, source.shape, facts.std, facts.mean)
     assert isinstance(model, EnergyModel)
     return Trainer(config, source, model, folder, torch.device("cpu"))

@@ -20,10 +20,10 @@ from PIL import Image
 from torch import Tensor
 
 from scorefield import ScorefieldError, app, registry
-from scorefield.app import quality
-from scorefield.app.reference import reference_of
-from scorefield.app.report import page
+from scorefield.app import evaluate as quality
 from scorefield.cli import main
+from scorefield.evaluation.reference import reference_of
+from scorefield.evaluation.report import page
 from scorefield.metrics.base import Estimate
 from scorefield.metrics.features import learn
 from scorefield.runs import open_run
@@ -35,7 +35,7 @@ SMALL = ("network.channels=8,16", "network.blocks=1", "training.precision=float3
 def short_lessons() -> Iterator[None]:
     """Extractors learn for a third of the time: they have tests of their own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("scorefield.app.reference.extractors.learn", partial(learn, steps=200))
+        patch.setattr("scorefield.evaluation.reference.extractors.learn", partial(learn, steps=200))
         yield
 
 
@@ -70,7 +70,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
     """Call with examples in model space: they are what the run draws from then on."""
 
     def put(x: Tensor) -> None:
-        monkeypatch.setattr("scorefield.app.quality.draw", lambda run, n, *_, **__: x[:n].double())
+        monkeypatch.setattr("scorefield.app.evaluate.draw", lambda run, n, *_, **__: x[:n].double())
 
     return put
 
@@ -80,7 +80,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
 
 def test_held_out_images_against_themselves_are_perfect_and_no_copies(digits: Path, drawn: Drawn) -> None:
     data = open_run(digits).data
-    drawn(data.affine.encode(data.held_out[:]))
+    drawn(data.normaliser.encode(data.held_out[:]))
     report = app.evaluate(digits, n=len(data.held_out))
     assert {name: report.figures[name].value for name in ("precision", "recall", "coverage")} == dict.fromkeys(
         ("precision", "recall", "coverage"), 1.0
@@ -95,7 +95,7 @@ def test_held_out_images_against_themselves_are_perfect_and_no_copies(digits: Pa
 
 def test_training_images_score_as_the_floor_does_in_every_figure_and_only_the_verdict_tells(digits: Path, drawn: Drawn) -> None:
     data = open_run(digits).data
-    drawn(data.affine.encode(data.train[:]))
+    drawn(data.normaliser.encode(data.train[:]))
     report = app.evaluate(digits, n=len(data.train))
     for name, figure in report.figures.items():
         assert figure.value == pytest.approx(report.floor[name].value, abs=1e-9), name  # all of them, in another order
@@ -107,7 +107,7 @@ def test_training_images_score_as_the_floor_does_in_every_figure_and_only_the_ve
 def test_noise_is_worse_than_the_floor_in_every_figure(digits: Path, drawn: Drawn) -> None:
     data = open_run(digits).data
     noise = torch.from_numpy(np.random.default_rng(0).normal(size=(300, *data.shape)))
-    drawn(data.affine.encode(data.train[:300]) + noise)
+    drawn(data.normaliser.encode(data.train[:300]) + noise)
     report = app.evaluate(digits, n=300)
     for name, figure in report.figures.items():
         worse = (figure.value - report.floor[name].value) * (1 if report.better[name] == "lower" else -1)
@@ -118,7 +118,7 @@ def test_noise_is_worse_than_the_floor_in_every_figure(digits: Path, drawn: Draw
 def test_samples_are_compared_at_the_values_that_data_can_have(digits: Path, drawn: Drawn) -> None:
     """Digits have 17 grey levels: less than half a level of noise changes no figure."""
     data = open_run(digits).data
-    x = data.affine.encode(data.held_out[:])
+    x = data.normaliser.encode(data.held_out[:])
     drawn(x + 0.9 * (torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) - 0.5) / 8)
     report = app.evaluate(digits, n=len(x))
     assert report.figures["sliced-wasserstein"].value == 0.0
@@ -131,7 +131,7 @@ def test_the_same_question_has_one_answer_and_a_damaged_cache_is_made_again(digi
     run = tmp_path / "run"
     shutil.copytree(digits, run)
     data = open_run(run).data
-    drawn(data.affine.encode(data.train[:100]))
+    drawn(data.normaliser.encode(data.train[:100]))
     first = app.evaluate(run, n=100)
     again = app.evaluate(run, n=100)
     kept = sorted((run / "evaluation").iterdir())
@@ -170,7 +170,7 @@ class Page(HTMLParser):
 
 def test_the_page_is_whole_fetches_nothing_and_says_what_the_report_says(digits: Path, drawn: Drawn) -> None:
     data = open_run(digits).data
-    drawn(data.affine.encode(data.train[:100]))
+    drawn(data.normaliser.encode(data.train[:100]))
     report = app.evaluate(digits, n=100)
     figures, table, file = report.written
     text = file.read_text(encoding="utf-8")
@@ -191,7 +191,7 @@ def test_the_page_is_whole_fetches_nothing_and_says_what_the_report_says(digits:
 
 def test_a_hostile_class_name_stays_text(digits: Path, drawn: Drawn) -> None:
     data, share = open_run(digits).data, Estimate(0.5, 0.1)
-    drawn(data.affine.encode(data.train[:40]))
+    drawn(data.normaliser.encode(data.train[:40]))
     report = app.evaluate(digits, n=40)
     odd = replace(report, run="<b>run</b>", classes={"<script>alert(1)<": share}, real_classes={"<script>alert(1)<": 0.5})
     text = page(odd, {}, pixels=True)
@@ -201,7 +201,7 @@ def test_a_hostile_class_name_stays_text(digits: Path, drawn: Drawn) -> None:
 def test_training_examples_that_were_not_looked_at_for_copies_are_counted(moons: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not any("copies" in sentence for sentence in app.evaluate(moons, n=50).left_out)
     for limit in ("HELD_OUT", "KNOWN"):
-        monkeypatch.setattr(f"scorefield.app.reference.{limit}", 100)
+        monkeypatch.setattr(f"scorefield.evaluation.reference.{limit}", 100)
     assert any("100 of 900 training examples" in sentence for sentence in app.evaluate(moons, n=50).left_out)
 
 
@@ -217,10 +217,10 @@ def test_real_examples_seen_by_another_version_or_on_other_limits_are_seen_anew(
         lessons.append(1)
         return own
 
-    monkeypatch.setattr("scorefield.app.reference.extractors.learn", learn_again)
+    monkeypatch.setattr("scorefield.evaluation.reference.extractors.learn", learn_again)
     assert len(reference_of(open_run(run)).held_out_rows) == 599
     assert lessons == []
-    monkeypatch.setattr("scorefield.app.reference.HELD_OUT", 100)
+    monkeypatch.setattr("scorefield.evaluation.reference.HELD_OUT", 100)
     assert len(reference_of(open_run(run)).held_out["features"]) == 100
     assert len(lessons) == 1
     monkeypatch.setattr("scorefield.__version__", "0.0.0")
@@ -243,7 +243,7 @@ def test_a_metric_that_fails_is_left_out_by_name_and_the_others_are_what_they_we
 
     with monkeypatch.context() as patch:
         patch.setattr(registry.find("metric", "frechet"), "__call__", fail)
-        patch.setattr("scorefield.app.reference.FLOORS", 2)  # none that is kept
+        patch.setattr("scorefield.evaluation.reference.FLOORS", 2)  # none that is kept
         report = app.evaluate(moons, n=40)
     assert report.figures == {name: figure for name, figure in whole.figures.items() if name != "frechet"}
     assert report.floor.keys() == whole.floor.keys() - {"frechet"}
@@ -252,7 +252,7 @@ def test_a_metric_that_fails_is_left_out_by_name_and_the_others_are_what_they_we
     assert left in report.written[1].read_text() and left in report.written[2].read_text().replace("&#39;", "'")
     main(["inspect", str(moons)])
     assert "sliced-wasserstein" in capsys.readouterr().out
-    monkeypatch.setattr("scorefield.app.reference.FLOORS", 2)
+    monkeypatch.setattr("scorefield.evaluation.reference.FLOORS", 2)
     assert reference_of(open_run(moons)).floors(40)[0].keys() == whole.floor.keys()  # one with a gap was not kept
 
 
@@ -265,7 +265,7 @@ def test_parts_that_run_out_of_memory_are_left_out_and_the_figures_are_written(
         raise MemoryError
 
     for part in ("memorisation", "_classes", "_marginals", "diagnose", "measured", "picture_of"):
-        monkeypatch.setattr(f"scorefield.app.quality.{part}", fail)
+        monkeypatch.setattr(f"scorefield.app.evaluate.{part}", fail)
     report = app.evaluate(moons, n=40)
     assert (report.figures, report.floor) == (whole.figures, whole.floor)
     parts = ("classes", "likelihood", "error of the score", "copying", "columns")
@@ -286,10 +286,10 @@ def test_a_rival_that_cannot_be_drawn_is_left_out(moons: Path, monkeypatch: pyte
             raise MemoryError
         return real(*arguments, **named)
 
-    monkeypatch.setattr("scorefield.app.quality.draw", once)
-    monkeypatch.setattr("scorefield.app.contender.draw", once)
+    monkeypatch.setattr("scorefield.app.evaluate.draw", once)
+    monkeypatch.setattr("scorefield.evaluation.baseline.draw", once)
     report = app.evaluate(moons, n=40, against=moons)
-    assert report.rival is None and len(report.figures) > 5
+    assert report.baseline is None and len(report.figures) > 5
     assert any(sentence.startswith(f"comparison with {moons}: MemoryError") for sentence in report.left_out)
 
 
@@ -297,7 +297,7 @@ def test_a_rival_that_cannot_be_drawn_is_left_out(moons: Path, monkeypatch: pyte
 def test_too_few_samples_to_compare_with_are_refused_before_any_are_drawn(
     kind: str, digits: Path, moons: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scorefield.app.quality.draw", lambda *_, **__: pytest.fail("it drew"))
+    monkeypatch.setattr("scorefield.app.evaluate.draw", lambda *_, **__: pytest.fail("it drew"))
     place, run = tmp_path / kind, moons
     if kind == "images":
         run = digits
@@ -330,16 +330,16 @@ def test_vectors_are_measured_in_their_own_coordinates(moons: Path) -> None:
 def test_a_run_against_its_own_samples_in_a_file_differs_by_rounding_only(moons: Path, tmp_path: Path) -> None:
     app.sample(moons, n=200, out=tmp_path / "samples.npz")
     report = app.evaluate(moons, n=200, against=tmp_path / "samples.npz")
-    assert report.rival is not None and report.rival.samples == 200 and report.rival.seconds is None
+    assert report.baseline is not None and report.baseline.samples == 200 and report.baseline.seconds is None
     for name, figure in report.figures.items():
-        assert report.rival.figures[name].value == pytest.approx(figure.value, rel=1e-3, abs=1e-5), name
+        assert report.baseline.figures[name].value == pytest.approx(figure.value, rel=1e-3, abs=1e-5), name
 
 
 def test_a_run_against_itself_is_no_better(moons: Path) -> None:
     report = app.evaluate(moons, n=100, against=moons)
-    assert report.rival is not None
-    assert report.rival.figures == report.figures
-    assert set(report.rival.apart.values()) == {0.0}
+    assert report.baseline is not None
+    assert report.baseline.figures == report.figures
+    assert set(report.baseline.apart.values()) == {0.0}
 
 
 def test_a_rival_that_is_real_is_better_than_noise(digits: Path, tmp_path: Path, drawn: Drawn) -> None:
@@ -350,12 +350,12 @@ def test_a_rival_that_is_real_is_better_than_noise(digits: Path, tmp_path: Path,
         Image.fromarray((image[0].double() * 255 / 16).round().to(torch.uint8).numpy()).save(folder / f"{i}.png")
     drawn(torch.from_numpy(np.random.default_rng(0).normal(size=(200, *data.shape))))
     report = app.evaluate(digits, n=200, against=folder)
-    assert report.rival is not None
-    assert all(apart < -2 for apart in report.rival.apart.values())
+    assert report.baseline is not None
+    assert all(apart < -2 for apart in report.baseline.apart.values())
     reference = reference_of(open_run(digits))
     real = reference.figures(reference.sets(data.train[:200]))
     for name, figure in real.items():  # 17 grey levels survive the way through 8 bits; the files are read in another order
-        assert report.rival.figures[name].value == pytest.approx(figure.value, abs=1e-9), name
+        assert report.baseline.figures[name].value == pytest.approx(figure.value, abs=1e-9), name
 
 
 def test_a_table_is_compared_with_the_rows_of_a_file(tmp_path: Path) -> None:
@@ -366,7 +366,7 @@ def test_a_table_is_compared_with_the_rows_of_a_file(tmp_path: Path) -> None:
     run = tmp_path / "run"
     app.train(str(tmp_path / "all.csv"), out=run, steps=20)
     report = app.evaluate(run, n=100, against=tmp_path / "few.csv")
-    assert report.rival is not None and report.rival.apart["energy"] < -2
+    assert report.baseline is not None and report.baseline.apart["energy"] < -2
     assert report.likelihood is not None and report.likelihood.separate == ("colour", "count")
     truth = math.log(0.5) - 0.5 * math.log(2 * math.pi * math.e * 0.1**2)  # of the kind, and of the number given the kind
     assert report.likelihood.flow.value < truth + 5 * report.likelihood.flow.standard_error
@@ -414,7 +414,7 @@ def test_a_wrong_word_gets_one_sentence_and_exit_code_2(
 
 def test_a_page_that_is_there_is_not_overwritten_unasked(digits: Path, tmp_path: Path, drawn: Drawn) -> None:
     data = open_run(digits).data
-    drawn(data.affine.encode(data.train[:40]))
+    drawn(data.normaliser.encode(data.train[:40]))
     file = tmp_path / "page.html"
     file.write_text("mine")
     with pytest.raises(ScorefieldError, match=r"page\.html"):

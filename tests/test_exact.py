@@ -14,12 +14,12 @@ from scorefield import (
     Cosine,
     EnergyField,
     Field,
-    Flow,
     Gaussian,
     GaussianMixture,
-    Karras,
-    Noise,
+    LinearVE,
     Process,
+    RectifiedFlow,
+    SampleRng,
     ScorefieldError,
     SubVP,
     Tabulated,
@@ -30,8 +30,8 @@ PROCESSES = {
     "vp": VP(),
     "sub-vp": SubVP(),
     "cosine": Cosine(),
-    "flow": Flow(),
-    "karras": Karras(0.05, 8.0),
+    "rectified-flow": RectifiedFlow(),
+    "karras": LinearVE(0.05, 8.0),
     "tabulated": Tabulated.linear(1000),
 }
 each_process = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
@@ -65,8 +65,8 @@ def times_of(process: Process, n: int) -> torch.Tensor:
 
 def points_of(field: Any, t: torch.Tensor, seed: int = 0) -> torch.Tensor:
     """Noisy data at the given times: points where the density lives."""
-    noise = Noise(range(len(t)), stream=seed)
-    return field.process.perturb(field.sample(noise), t, noise.normal(field.shape))
+    rng = SampleRng(range(len(t)), stream=seed)
+    return field.process.perturb(field.sample(rng), t, rng.normal(field.shape))
 
 
 def column(number: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
@@ -243,7 +243,7 @@ N = 50_000
 def test_samples_have_the_declared_mean_and_spread(name: str) -> None:
     """Each coordinate's mean within 5 standard errors, and the mean squared distance from data_mean equal to d·data_std²."""
     field = fields_on(VE())[name]
-    rows = field.sample(Noise(range(N))).flatten(1)
+    rows = field.sample(SampleRng(range(N))).flatten(1)
     centre = field.data_mean.flatten()
     assert bool(((rows.mean(0) - centre).abs() < 5 * rows.std(0) / math.sqrt(N)).all())
     square = ((rows - centre) ** 2).mean(dim=1)
@@ -252,14 +252,14 @@ def test_samples_have_the_declared_mean_and_spread(name: str) -> None:
 
 
 def test_gaussian_samples_have_the_declared_covariance() -> None:
-    rows = fields_on(VE())["gaussian"].sample(Noise(range(N))) - doubles([1.0, -2.0, 0.5])
+    rows = fields_on(VE())["gaussian"].sample(SampleRng(range(N))) - doubles([1.0, -2.0, 0.5])
     products = rows[:, :, None] * rows[:, None, :]
     assert bool(((products.mean(0) - doubles(COVARIANCE)).abs() < 5 * products.std(0) / math.sqrt(N)).all())
 
 
 def test_mixture_samples_have_the_declared_weights_and_widths() -> None:
     field = GaussianMixture([4, 1], [[-50.0], [50.0]], [1.0, 3.0], VE())
-    rows = field.sample(Noise(range(N)))[:, 0]
+    rows = field.sample(SampleRng(range(N)))[:, 0]
     left = rows < 0
     assert abs(float(left.double().mean()) - 0.8) < 5 * math.sqrt(0.8 * 0.2 / N)
     assert stats.kstest(rows[left].numpy(), stats.norm(-50, 1).cdf).pvalue > 5.7e-7
@@ -288,7 +288,7 @@ def test_an_image_field_is_the_vector_field_of_its_pixels(process: Process) -> N
     for view in ("score", "denoised", "noise", "velocity"):
         assert torch.equal(getattr(image(x, t), view).flatten(1), getattr(vector(x.flatten(1), t), view)), view
     assert torch.equal(image.log_prob(x, t), vector.log_prob(x.flatten(1), t))
-    assert torch.equal(image.sample(Noise(range(9))).flatten(1), vector.sample(Noise(range(9))))
+    assert torch.equal(image.sample(SampleRng(range(9))).flatten(1), vector.sample(SampleRng(range(9))))
 
 
 def test_an_image_gaussian_is_the_vector_gaussian_of_its_pixels() -> None:
@@ -298,7 +298,7 @@ def test_an_image_gaussian_is_the_vector_gaussian_of_its_pixels() -> None:
     t = times_of(VP(), 4)
     x = points_of(image, t)
     assert torch.equal(image(x, t).score.flatten(1), vector(x.flatten(1), t).score)
-    assert torch.equal(image.sample(Noise(range(9))).flatten(1), vector.sample(Noise(range(9))))
+    assert torch.equal(image.sample(SampleRng(range(9))).flatten(1), vector.sample(SampleRng(range(9))))
 
 
 @each_process
@@ -317,7 +317,7 @@ def test_far_from_all_data_and_at_the_least_noise_everything_is_finite_and_point
 
 def test_far_away_the_score_is_that_of_the_nearest_component() -> None:
     """At x = 1000 the right component has exp(-2000) times the density of the left one: the score is its line."""
-    field = GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [1.0, 1.0], Karras(0.01, 10.0))
+    field = GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [1.0, 1.0], LinearVE(0.01, 10.0))
     score = float(field(doubles([[1000.0]]), doubles([0.01])).score)
     assert math.isclose(score, -(1000 - 1) / (1 + 1e-4), rel_tol=1e-13)
 
@@ -365,6 +365,6 @@ def test_a_matrix_that_is_no_covariance_is_refused(covariance: Any, sentence: st
 
 def test_a_singular_covariance_is_welcome_for_noise_fills_the_rest() -> None:
     """On the line x = y with variance 2 along it, sigma = 0.5: score (1, -1) across is -(x - y)/(2 sigma²)·(1, -1)."""
-    field = Gaussian([0.0, 0.0], [[1.0, 1.0], [1.0, 1.0]], Karras(0.01, 10.0))
+    field = Gaussian([0.0, 0.0], [[1.0, 1.0], [1.0, 1.0]], LinearVE(0.01, 10.0))
     score = field(doubles([[1.0, -1.0]]), doubles([0.5])).score[0]
     numpy.testing.assert_allclose(score, [-4.0, 4.0], rtol=1e-13)

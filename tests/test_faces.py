@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 
 from scorefield import ScorefieldError, app, registry
-from scorefield.app.common import choose_sampler, draw
-from scorefield.app.training import _name_of
+from scorefield.app.train import _name_of
 from scorefield.cli import main
 from scorefield.cli.show import seconds_of
+from scorefield.drawing import choose_sampler, draw
 from scorefield.runs import load_field, open_run
 
 ROOT = Path(__file__).parents[1]
@@ -141,7 +141,7 @@ def test_samples_of_vectors_come_back_in_the_units_of_the_data(moons: Path, tmp_
     sampler, ladder = choose_sampler(run, "heun", 5)
     x = draw(run, 6, sampler, ladder)
     with np.load(tmp_path / "x.npz") as file:
-        expected = x.numpy() * np.array(run.affine.scale) + np.array(run.affine.shift)
+        expected = x.numpy() * np.array(run.normaliser.scale) + np.array(run.normaliser.shift)
         assert np.array_equal(file["x"], expected.astype(np.float32))
 
 

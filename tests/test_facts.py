@@ -8,16 +8,16 @@ import numpy
 import pytest
 import torch
 
-from scorefield import VE, GaussianMixture, Noise, Process, ScorefieldError, ScoreModel, geometric, registry
+from scorefield import VE, GaussianMixture, Process, SampleRng, ScorefieldError, ScoreModel, geometric, registry
 from scorefield.field import EnergyModel
 from scorefield.guidance import Replacement
 from scorefield.nets.energy import Potential
 from scorefield.nets.mlp import MLP
 from scorefield.prediction import Energy, ScaledScore
-from scorefield.process import DDPMChain, Karras
+from scorefield.process import DDPMChain, LinearVE
 from scorefield.samplers import (
+    ABM,
     DEIS,
-    Adams,
     AnnealedMala,
     DPMSolver,
     Heun,
@@ -25,23 +25,23 @@ from scorefield.samplers import (
     Mala,
     PredictorCorrector,
     Sampler,
-    StochasticAdams,
+    StochasticABM,
     simulate,
 )
-from scorefield.samplers.base import Counted, Info, rungs_of
+from scorefield.samplers.base import CountedField, Info, steps_of
 from scorefield.verification import facts
 
 REGISTERED: dict[str, Any] = {name: kind() for name, kind in registry.every("sampler").items()}
 SAMPLERS: dict[str, Any] = REGISTERED | {
-    "adams of one value": Adams(1),  # with one value there is nothing to remember
+    "abm of one value": ABM(1),  # with one value there is nothing to remember
     "deis of one value": DEIS(1),
     "dpm-solver++ of one value, with noise": DPMSolver(1, eta=1.0),
     "dpm-solver++ sde 2m": DPMSolver(2, eta=1.0),
     "heun with churn": Heun(churn=10.0),
-    "predictor-corrector over adams": PredictorCorrector(Adams()),
-    "predictor-corrector over adams of one value": PredictorCorrector(Adams(1)),
-    "predictor-corrector over itself": PredictorCorrector(PredictorCorrector(StochasticAdams())),
-    "stochastic-adams of one value": StochasticAdams(past=1),
+    "predictor-corrector over abm": PredictorCorrector(ABM()),
+    "predictor-corrector over abm of one value": PredictorCorrector(ABM(1)),
+    "predictor-corrector over itself": PredictorCorrector(PredictorCorrector(StochasticABM())),
+    "stochastic-abm of one value": StochasticABM(past=1),
 }
 each_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 
@@ -80,7 +80,7 @@ def test_a_corrector_needs_a_predictor_that_jumps() -> None:
     field = GaussianMixture([1.0], [[0.0]], [1.0], VE(0.1, 5.0))
     for predictor in (Langevin(steps=2), AnnealedMala()):
         with pytest.raises(ScorefieldError, match=r"got the predictor .*, which stays on its level, expected one that jumps"):
-            list(simulate(field, PredictorCorrector(predictor), geometric(field.process, 3), noise=Noise([0])))
+            list(simulate(field, PredictorCorrector(predictor), geometric(field.process, 3), rng=SampleRng([0])))
 
 
 # --- what a step gives back -------------------------------------------------------------------------------------------
@@ -97,16 +97,16 @@ def test_moments_stay_as_they_were_shown(sampler: Any) -> None:
     """Neither x nor what a step told changes afterwards, whoever keeps them; nor does the start that was given."""
     start, short = torch.randn(3, 2, dtype=torch.float64), sampler.within(8)[0]
     given, kept, shown = start.clone(), [], []
-    for moment in simulate(FIELD, short, ladder(), start, noise=Noise(range(3))):
-        kept.append(moment)
-        shown.append((moment.x.clone(), copy.deepcopy(moment.info)))
+    for snapshot in simulate(FIELD, short, ladder(), start, rng=SampleRng(range(3))):
+        kept.append(snapshot)
+        shown.append((snapshot.x.clone(), copy.deepcopy(snapshot.info)))
         start.zero_()  # what the caller does to the start does not reach a moment either
-    for moment, (x, info) in zip(kept, shown, strict=True):
-        assert torch.equal(moment.x, x)
-        assert moment.info == info
-        assert isinstance(moment.info, Info)
+    for snapshot, (x, info) in zip(kept, shown, strict=True):
+        assert torch.equal(snapshot.x, x)
+        assert snapshot.info == info
+        assert isinstance(snapshot.info, Info)
         with pytest.raises(AttributeError):
-            moment.info.acceptance = ()
+            snapshot.info.acceptance = ()
     assert torch.equal(kept[0].x, given)
 
 
@@ -118,13 +118,13 @@ def test_moments_stay_as_they_were_shown(sampler: Any) -> None:
 )
 def test_a_moment_tells_the_acceptance_of_the_rungs_visited_until_then(hold: int, make: Any) -> None:
     """After k steps of one a level k numbers, each a mean probability over steps and samples, whatever came later."""
-    moments = list(simulate(FIELD, make(hold), ladder(), noise=Noise(range(50))))
-    told = [moment.info.acceptance for moment in moments]
+    snapshots = list(simulate(FIELD, make(hold), ladder(), rng=SampleRng(range(50))))
+    told = [snapshot.info.acceptance for snapshot in snapshots]
     assert [len(rates) for rates in told] == [0, *(1 + step // hold for step in range(5 * hold)), 5]
-    for k in range(1, 6):  # what a rung ended with is what every later moment says of it
+    for k in range(1, 6):  # what a level ended with is what every later moment says of it
         assert all(rates[: k - 1] == told[hold * (k - 1)] for rates in told[hold * (k - 1) :])
     assert all(0 < rate <= 1 for rate in told[-1])
-    assert hold == 1 or len({rates[0] for rates in told[1 : 1 + hold]}) == hold  # on its rung it is a running mean
+    assert hold == 1 or len({rates[0] for rates in told[1 : 1 + hold]}) == hold  # on its level it is a running mean
 
 
 class Twice(Sampler):
@@ -139,14 +139,14 @@ class Twice(Sampler):
     def steps_per_level(self) -> int:
         return self.sampler.steps_per_level
 
-    def start(self, field: Any, rungs: Any) -> Any:
-        return self.sampler.start(field, rungs)
+    def start(self, field: Any, steps: Any) -> Any:
+        return self.sampler.start(field, steps)
 
-    def step(self, field: Any, x: Any, rung: Any, state: Any, noise: Any) -> Any:
+    def step(self, field: Any, x: Any, step: Any, state: Any, noise: Any) -> Any:
         again, before = noise[:], x.clone()
-        first = self.sampler.step(field, x, rung, state, again)
+        first = self.sampler.step(field, x, step, state, again)
         assert torch.equal(x, before)
-        second = self.sampler.step(field, x, rung, state, noise)
+        second = self.sampler.step(field, x, step, state, noise)
         assert torch.equal(first[0], second[0])
         assert first[2] == second[2]
         return second
@@ -155,36 +155,36 @@ class Twice(Sampler):
 @each_sampler
 def test_a_step_is_a_function_of_what_it_is_given(sampler: Any) -> None:
     """Neither x nor the state is changed in place: the same step once more gives the same."""
-    moments = list(simulate(FIELD, Twice(sampler.within(8)[0]), ladder(), noise=Noise(range(3))))
-    assert len(moments) > 4
+    snapshots = list(simulate(FIELD, Twice(sampler.within(8)[0]), ladder(), rng=SampleRng(range(3))))
+    assert len(snapshots) > 4
     wrapped = Twice(without(sampler.within(8)[0], 3, (2,))) if not sampler.remembers else None
-    assert wrapped is None or list(simulate(FIELD, wrapped, ladder(), noise=Noise(range(3))))
+    assert wrapped is None or list(simulate(FIELD, wrapped, ladder(), rng=SampleRng(range(3))))
 
 
 def test_a_step_that_changes_its_state_is_seen() -> None:
     class Counts(type(REGISTERED["euler"])):  # type: ignore[misc]
-        def start(self, field: Any, rungs: Any) -> list[int]:
+        def start(self, field: Any, steps: Any) -> list[int]:
             return []
 
-        def step(self, field: Any, x: Any, rung: Any, state: Any, noise: Any) -> Any:
+        def step(self, field: Any, x: Any, step: Any, state: Any, noise: Any) -> Any:
             state.append(1)
             return x + len(state), state, Info()
 
     with pytest.raises(AssertionError):
-        list(simulate(FIELD, Twice(Counts()), ladder(), noise=Noise(range(3))))
+        list(simulate(FIELD, Twice(Counts()), ladder(), rng=SampleRng(range(3))))
 
 
 def test_coefficients_of_churned_steps_are_those_of_the_churned_times() -> None:
     """lambda·(1 + gamma) with gamma = churn/steps, and t, alpha that belong to it; at the top the process ends."""
     process = registry.find("process", "vp")()
     field = GaussianMixture([1.0], [[0.0]], [1.0], process)
-    rungs = rungs_of(process, geometric(process, 5))
-    state = Heun(churn=0.4).start(Counted(field, None), rungs)
-    for j, (rung, (t, alpha, lam)) in enumerate(zip(rungs, state, strict=True)):
+    steps = steps_of(process, geometric(process, 5))
+    state = Heun(churn=0.4).start(CountedField(field, None), steps)
+    for j, (step, (t, alpha, lam)) in enumerate(zip(steps, state, strict=True)):
         time = torch.tensor(t, dtype=torch.float64)
         assert math.isclose(alpha, float(process.alpha(time)), rel_tol=1e-12)
         assert math.isclose(lam, float(process.sigma(time) / process.alpha(time)), rel_tol=1e-9)
-        assert math.isclose(lam, rung.sigma / rung.alpha * (1.1 if j else 1.0), rel_tol=1e-9)
+        assert math.isclose(lam, step.sigma / step.alpha * (1.1 if j else 1.0), rel_tol=1e-9)
 
 
 # --- processes --------------------------------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ def test_an_objective_of_a_chain_refuses_a_continuous_process_whose_time_begins_
         kind = registry.find("objective", objective)()
         kind.check(GaussianMixture([1.0], [[0.0]], [1.0], DDPMChain(100)))
         with pytest.raises(ScorefieldError, match=r"got a process on \[1, 80\] for steps n = 1, \.\.\., T"):
-            kind.check(GaussianMixture([1.0], [[0.0]], [1.0], Karras(1.0, 80.0)))
+            kind.check(GaussianMixture([1.0], [[0.0]], [1.0], LinearVE(1.0, 80.0)))
 
 
 # --- objectives -------------------------------------------------------------------------------------------------------
@@ -234,7 +234,7 @@ def test_an_objective_needs_one_process_where_taking_its_terms_changes_the_model
         model = ScoreModel(network, ScaledScore(), process, (2,))
     objective.prepare(model)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    objective.terms(model.train(), torch.randn(4, 2), None, noise=Noise(range(4)))
+    objective.terms(model.train(), torch.randn(4, 2), None, rng=SampleRng(range(4)))
     after = model.state_dict()
     assert any(not torch.equal(before[key], after[key]) for key in before) == objective.one_process
     numpy.testing.assert_array_equal(sorted(before), sorted(after))

@@ -29,11 +29,11 @@ from scorefield.metrics.frechet import Frechet
 from scorefield.metrics.inception import Inception, InceptionNetwork, _linear
 from scorefield.metrics.lite0 import Lite0, Lite0Network
 from scorefield.metrics.pretrained import read_weights
-from scorefield.randomness import Noise
+from scorefield.randomness import SampleRng
 
 EPS32 = torch.finfo(torch.float32).eps
 _bunch = load_digits()
-_order = torch.from_numpy(_bunch.target).new_tensor(range(1797))[Noise(range(1797), stream=5).uniform(()).argsort()]
+_order = torch.from_numpy(_bunch.target).new_tensor(range(1797))[SampleRng(range(1797), stream=5).uniform(()).argsort()]
 DIGITS = torch.from_numpy((_bunch.images * 255 / 16).round()).to(torch.uint8)[_order, None]
 LABELS = torch.from_numpy(_bunch.target).long()[_order]
 TRAIN, HELD_OUT = DIGITS[:1198], DIGITS[1198:]
@@ -164,7 +164,7 @@ def test_grey_is_shown_three_times_and_transparent_pixels_over_white() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 5, 5), (2, 17, 9), (3, 64, 64), (4, 40, 100), (3, 1, 300)])
 def test_images_of_any_size_and_1_to_4_channels_can_be_learned(shape: tuple[int, int, int]) -> None:
-    images = (Noise(range(12)).uniform(shape) * 256).to(torch.uint8)
+    images = (SampleRng(range(12)).uniform(shape) * 256).to(torch.uint8)
     learned = _brief(images=images)
     assert learned(images).shape == (12, learned.dim)
     assert max(learned.shape[1:]) <= 64 and learned.shape[0] == shape[0]
@@ -239,7 +239,7 @@ def _blurred(images: Tensor, sigma: float) -> Tensor:
 @pytest.fixture(scope="module")
 def distances() -> dict[str, dict[str, list[float]]]:
     """Frechet distances of ever worse sets, as who has learned with and without labels sees them."""
-    z = Noise(range(len(HELD_OUT)), stream=1).normal((1, 8, 8))
+    z = SampleRng(range(len(HELD_OUT)), stream=1).normal((1, 8, 8))
     sets = {
         "noise": [(HELD_OUT + 255 * s * z).round().clamp(0, 255).to(torch.uint8) for s in (0.0, 0.1, 0.2, 0.4)],
         "blur": [_blurred(HELD_OUT, sigma) for sigma in (0.1, 0.5, 0.8, 1.3)],
@@ -417,7 +417,7 @@ def test_a_name_whose_weights_are_elsewhere_says_where(name: str, advice: str) -
 
 
 def test_identity_returns_the_rows_themselves() -> None:
-    rows = Noise(range(5)).normal((3,)).float()
+    rows = SampleRng(range(5)).normal((3,)).float()
     assert torch.equal(Identity()(rows), rows.double())
     with pytest.raises(ScorefieldError, match=r"expected vectors \(n, d\)"):
         Identity()(DIGITS[:3])

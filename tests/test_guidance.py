@@ -14,22 +14,28 @@ from scorefield import (
     VE,
     VP,
     Cosine,
-    Flow,
     Gaussian,
     GaussianMixture,
-    Karras,
-    Noise,
+    LinearVE,
+    Noiseless,
     Process,
+    RectifiedFlow,
+    SampleRng,
     ScorefieldError,
-    Still,
     geometric,
 )
 from scorefield.field import EnergyField
 from scorefield.guidance import Tempered
 from scorefield.levels import ladder_of
-from scorefield.samplers import Adams, Adaptive, Ancestral, Langevin, simulate
+from scorefield.samplers import ABM, Adaptive, Ancestral, Langevin, simulate
 
-PROCESSES = {"ve": VE(0.01, 50.0), "vp": VP(), "cosine": Cosine(), "flow": Flow(), "karras": Karras(0.01, 50.0)}
+PROCESSES = {
+    "ve": VE(0.01, 50.0),
+    "vp": VP(),
+    "cosine": Cosine(),
+    "rectified-flow": RectifiedFlow(),
+    "karras": LinearVE(0.01, 50.0),
+}
 each_process = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
 each_temperature = pytest.mark.parametrize("temperature", [0.1, 0.8, 3.0])
 SHAPES = pytest.mark.parametrize("shape", [(2,), (1, 2, 3)], ids=["vector", "image"])
@@ -74,7 +80,7 @@ def test_on_an_isotropic_gaussian_it_is_the_gaussian_of_t_times_the_variance(
 @each_temperature
 def test_without_noise_it_is_the_score_of_the_density_to_the_power_of_one_over_t(temperature: float) -> None:
     """The score of p^(1/T) by automatic differentiation of log p / T."""
-    field = GaussianMixture([0.3, 0.7], [[-1.0, 0.5], [2.0, 0.0]], [0.6, 1.1], Still())
+    field = GaussianMixture([0.3, 0.7], [[-1.0, 0.5], [2.0, 0.0]], [0.6, 1.1], Noiseless())
     x, t = points(50, (2,)).requires_grad_(True), torch.zeros(50, dtype=torch.float64)
     (wanted,) = torch.autograd.grad((field.log_prob(x, t) / temperature).sum(), x)
     torch.testing.assert_close(Tempered(field, temperature)(x.detach(), t).score, wanted, rtol=1e-12, atol=1e-12)
@@ -82,7 +88,7 @@ def test_without_noise_it_is_the_score_of_the_density_to_the_power_of_one_over_t
 
 def test_as_the_noise_goes_the_score_goes_to_the_score_over_t_with_its_square() -> None:
     """k = (v + s²)/(T·v + s²), so k·T - 1 = s²·(T - 1)/(T·v + s²): a tenth of the noise is a hundredth of the difference."""
-    field = GaussianMixture([0.3, 0.7], [[-1.0, 0.5], [2.0, 0.0]], [0.6, 1.1], Karras(1e-4, 10.0))
+    field = GaussianMixture([0.3, 0.7], [[-1.0, 0.5], [2.0, 0.0]], [0.6, 1.1], LinearVE(1e-4, 10.0))
     cold, x = Tempered(field, 0.25), points(5, (2,))
     ratios = []
     for level in (1e-2, 1e-3):
@@ -129,7 +135,7 @@ def test_temperature_one_changes_nothing_and_two_temperatures_multiply_without_n
 
 
 def test_a_single_point_stays_one_at_every_temperature() -> None:
-    field = GaussianMixture([1.0], [[2.0, -1.0]], [0.0], Karras(0.01, 10.0))
+    field = GaussianMixture([1.0], [[2.0, -1.0]], [0.0], LinearVE(0.01, 10.0))
     t = torch.tensor([0.01, 1.0, 10.0], dtype=torch.float64)
     denoised = Tempered(field, 0.3)(points(3, (2,)), t).denoised
     torch.testing.assert_close(denoised, torch.tensor([[2.0, -1.0]], dtype=torch.float64).expand(3, 2), rtol=1e-9, atol=1e-9)
@@ -156,10 +162,10 @@ def mode(temperature: float, process: Process) -> Tempered:
 @pytest.mark.parametrize("temperature", [0.5, 0.8])
 def test_the_probability_flow_makes_a_narrow_mode_too_narrow(temperature: float) -> None:
     """d log|z| / d lambda² = k/(2·(s² + lambda²)) with k = (v + lambda²)/(T·v + lambda²), by partial fractions."""
-    process = Karras(0.001, 5.0)
+    process = LinearVE(0.001, 5.0)
     start = torch.tensor([[1.0]], dtype=torch.float64)
     *_, last = simulate(
-        mode(temperature, process), Adaptive(1e-10), geometric(process, 2), start, noise=Noise([0]), denoise=False
+        mode(temperature, process), Adaptive(1e-10), geometric(process, 2), start, rng=SampleRng([0]), denoise=False
     )
     s2, tv, high, low = NARROW**2, temperature * WIDE**2, 25.0, 1e-6
     share = (WIDE**2 - s2) / (tv - s2)
@@ -172,9 +178,9 @@ def test_the_probability_flow_makes_a_narrow_mode_too_narrow(temperature: float)
 @pytest.mark.parametrize("temperature", [0.5, 0.8])
 def test_the_reverse_sde_gives_a_narrow_mode_the_variance_t_over_two_minus_t(temperature: float) -> None:
     """By pushing the variance through the affine steps: a start at 0 and a unit of noise a step, one step at a time."""
-    process = Karras(0.001, 5.0)
+    process = LinearVE(0.001, 5.0)
 
-    class Probe(Noise):
+    class Probe(SampleRng):
         """Row r gets a unit of noise at draw r, and no other."""
 
         def normal(self, shape: Any = ()) -> torch.Tensor:
@@ -186,7 +192,7 @@ def test_the_reverse_sde_gives_a_narrow_mode_the_variance_t_over_two_minus_t(tem
     def variance(levels: int) -> float:
         zero = torch.zeros(levels, 1, dtype=torch.float64)
         ladder = geometric(process, levels)
-        *_, last = simulate(mode(temperature, process), Ancestral(), ladder, zero, noise=Probe(range(levels)), denoise=False)
+        *_, last = simulate(mode(temperature, process), Ancestral(), ladder, zero, rng=Probe(range(levels)), denoise=False)
         return float((last.x**2).sum()) / NARROW**2
 
     coarse, fine = variance(1000), variance(2000)
@@ -200,14 +206,14 @@ def test_the_reverse_sde_gives_a_narrow_mode_the_variance_t_over_two_minus_t(tem
 @pytest.mark.parametrize("temperature", [0.5, 0.8])
 def test_langevin_gives_a_narrow_mode_the_variance_t_with_its_own_known_bias(temperature: float) -> None:
     """On N(0, v) unadjusted steps have the stationary variance v/(1 - tau/(2·v)), here with v = T·s² + sigma² or nearly."""
-    process = Karras(0.001, 5.0)
+    process = LinearVE(0.001, 5.0)
     field, t = mode(temperature, process), torch.tensor([0.001], dtype=torch.float64)
     v = -1 / float(field(torch.ones(1, 1, dtype=torch.float64), t).score)  # the score is -x/v
     assert v == pytest.approx(temperature * NARROW**2, rel=2e-3)
     n, tau = 20_000, 0.2 * v
-    start = math.sqrt(v) * Noise(range(n), stream=1).normal((1,))
+    start = math.sqrt(v) * SampleRng(range(n), stream=1).normal((1,))
     sampler = Langevin(tau=tau, steps=40)
-    *_, last = simulate(field, sampler, ladder_of(field, "lowest", 1), start, noise=Noise(range(n)), denoise=False)
+    *_, last = simulate(field, sampler, ladder_of(field, "lowest", 1), start, rng=SampleRng(range(n)), denoise=False)
     wanted = v / (1 - tau / (2 * v))
     assert abs(float(last.x.square().mean()) - wanted) < 5 * wanted * math.sqrt(2 / n)
 
@@ -221,7 +227,7 @@ def test_the_weights_of_two_modes_move_towards_the_wanted_ones_and_stop_short() 
         alpha, spread = field.process.prior(1.0, cold.data_std)
         quantiles = torch.special.ndtri((torch.arange(n, dtype=torch.float64) + 0.5) / n).reshape(-1, 1)
         start = alpha * field.data_mean + spread * quantiles
-        *_, last = simulate(cold, Adams(), ladder_of(cold, "cauchy", 100), start, noise=Noise(range(n)))
+        *_, last = simulate(cold, ABM(), ladder_of(cold, "log-cauchy", 100), start, rng=SampleRng(range(n)))
         assert bool((last.x.diff(dim=0) > 0).all())
         weights.append(float((last.x < 0).double().mean()))
     assert weights[0] == pytest.approx(0.8, abs=2 / n)
@@ -231,7 +237,7 @@ def test_the_weights_of_two_modes_move_towards_the_wanted_ones_and_stop_short() 
 
 
 def test_samples_start_from_the_spread_of_the_tempered_data() -> None:
-    field = isotropic((2,), 4.0, Karras(0.01, 3.0))
-    first = next(iter(simulate(Tempered(field, 0.25), Adams(), geometric(field.process, 3), noise=Noise(range(5)))))
+    field = isotropic((2,), 4.0, LinearVE(0.01, 3.0))
+    first = next(iter(simulate(Tempered(field, 0.25), ABM(), geometric(field.process, 3), rng=SampleRng(range(5)))))
     white = (first.x - field.data_mean) / math.sqrt(0.25 * 4.0 + 9.0)
-    torch.testing.assert_close(white, Noise(range(5)).normal((2,)), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(white, SampleRng(range(5)).normal((2,)), rtol=1e-12, atol=1e-12)

@@ -21,8 +21,9 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from scorefield.data import DataConfig, Dataset, archives, open_source, store
-from scorefield.data.base import Rows, split
+from scorefield.data import DataConfig, Dataset, archives, open_source
+from scorefield.data import spill as store
+from scorefield.data.base import ArrayView, split
 from scorefield.data.decode import fitted
 from scorefield.errors import ScorefieldError
 
@@ -31,11 +32,11 @@ ROOT = os.geteuid() == 0  # who may read everything
 
 
 def left_out(data: Dataset) -> dict[str, str]:
-    return {problem.where: problem.cause for problem in data.problems if not problem.used}
+    return {issue.where: issue.cause for issue in data.issues if not issue.used}
 
 
 def odd(data: Dataset) -> set[tuple[str, str]]:
-    return {(problem.where, problem.cause) for problem in data.problems if problem.used}
+    return {(issue.where, issue.cause) for issue in data.issues if issue.used}
 
 
 def read_one(folder: Path, write: Callable[[Path], None], name: str, **options: object) -> Pixels:
@@ -404,7 +405,7 @@ def test_threads_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for cores in ({0}, set(range(8))):
         monkeypatch.setattr(os, "sched_getaffinity", lambda process, cores=cores: cores)
         data = open_source(str(tmp_path), DataConfig())
-        prints.append((data.fingerprint, data.problems, data.notes))
+        prints.append((data.fingerprint, data.issues, data.notes))
     assert prints[0] == prints[1]
 
 
@@ -600,7 +601,7 @@ def test_what_exceeds_the_memory_limit_goes_to_a_file_without_a_name_and_is_the_
     kept = open_source(str(tmp_path / "images"), DataConfig())
     monkeypatch.setattr(store, "IN_MEMORY", 100)
     data = open_source(str(tmp_path / "images"), DataConfig())
-    assert isinstance(data.train, Rows) and isinstance(data.train.array, np.memmap)
+    assert isinstance(data.train, ArrayView) and isinstance(data.train.array, np.memmap)
     assert data.fingerprint == kept.fingerprint
     assert data.train[torch.tensor([3, 1])].equal(kept.train[torch.tensor([3, 1])])
     assert list((tmp_path / "scratch").iterdir()) == []

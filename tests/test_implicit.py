@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from scorefield import VE, Gaussian, GaussianMixture, Noise, Prediction, Process, ScoreModel, Uniform
+from scorefield import VE, Gaussian, GaussianMixture, Prediction, Process, SampleRng, ScoreModel, Uniform
 from scorefield.errors import ScorefieldError
 from scorefield.field import EnergyModel
 from scorefield.nets.energy import Potential
@@ -20,7 +20,7 @@ from scorefield.objectives.implicit import ByParts, Implicit
 from scorefield.objectives.sliced import FiniteDifference, Sliced
 from scorefield.objectives.weightings import Learned, SigmaSquared, Unweighted
 from scorefield.prediction import Energy, Score
-from scorefield.process import Still
+from scorefield.process import Noiseless
 
 N = 20_000
 MATCHINGS = {
@@ -83,8 +83,8 @@ def within_five(a: Tensor, b: Tensor | float = 0.0) -> bool:
 def test_on_a_gaussian_the_slope_vanishes_at_the_true_score_and_energy(objective: Any, shape: Any, as_energy: bool) -> None:
     """E = k/2·|x - m|²/v without any noise: the slopes by k and m are zero at (1, mean) and only there."""
     mean, variance = torch.linspace(-1, 1, 4, dtype=torch.float64).reshape(shape), 1.7
-    field = Gaussian(mean, variance * torch.eye(4), Still())
-    x0 = field.sample(Noise(range(N)))
+    field = Gaussian(mean, variance * torch.eye(4), Noiseless())
+    x0 = field.sample(SampleRng(range(N)))
 
     def slopes(k: float, shift: float) -> tuple[Tensor, Tensor]:
         ks, ms = (torch.full((N,), value, dtype=torch.float64, requires_grad=True) for value in (k, shift))
@@ -96,7 +96,7 @@ def test_on_a_gaussian_the_slope_vanishes_at_the_true_score_and_energy(objective
             wrong: Of = OfEnergy(field, lambda x, t: 0.5 * ks * (away(x) ** 2).sum(1) / variance)
         else:
             wrong = Of(field, lambda x, t: (-ks[:, None] * away(x) / variance).reshape(x.shape))
-        loss = objective(wrong, x0, noise=Noise(range(N), stream=1))
+        loss = objective(wrong, x0, rng=SampleRng(range(N), stream=1))
         by_k, by_m = torch.autograd.grad(loss.sum(), [ks, ms])
         return by_k, by_m
 
@@ -109,15 +109,15 @@ def test_on_a_gaussian_the_slope_vanishes_at_the_true_score_and_energy(objective
 
 def test_the_best_linear_score_of_a_sample_is_that_of_its_own_mean_and_covariance() -> None:
     """Hyvarinen (2005), section 3.1: for Gaussians the estimate is maximum likelihood's, with no Monte Carlo error at all."""
-    field = Gaussian([1.0, -2.0, 0.5], [[2.0, 0.5, 0.0], [0.5, 1.0, -0.3], [0.0, -0.3, 0.7]], Still())
-    x0 = field.sample(Noise(range(50)))
+    field = Gaussian([1.0, -2.0, 0.5], [[2.0, 0.5, 0.0], [0.5, 1.0, -0.3], [0.0, -0.3, 0.7]], Noiseless())
+    x0 = field.sample(SampleRng(range(50)))
     centre = x0.mean(dim=0)
     precision = torch.linalg.inv((x0 - centre).mT @ (x0 - centre) / len(x0))
 
     def slopes(factor: float) -> list[Tensor]:
         k, m = (factor * precision).requires_grad_(True), centre.clone().requires_grad_(True)
         line = Of(field, lambda x, t: -(x - m) @ k)
-        return list(torch.autograd.grad(Implicit()(line, x0, noise=Noise(range(50), stream=1)).mean(), [k, m]))
+        return list(torch.autograd.grad(Implicit()(line, x0, rng=SampleRng(range(50), stream=1)).mean(), [k, m]))
 
     assert all(float(slope.abs().max()) < 1e-12 for slope in slopes(1.0))
     assert float(slopes(1.1)[0].abs().max()) > 0.01
@@ -139,10 +139,10 @@ def excess(objective: ByParts) -> tuple[Tensor, Tensor]:
     """Loss of the true score + h less that of the true score, and 1/2·|h|² at other draws of x_t."""
     true = mixture(VE(0.4, 2.0))
     wrong = Of(true, lambda x, t: true(x, t).score + h(x))
-    x0 = true.sample(Noise(range(N)))
+    x0 = true.sample(SampleRng(range(N)))
     with torch.no_grad():
-        losses = [objective(field, x0, noise=Noise(range(N), stream=1)) for field in (wrong, true)]
-    other = Noise(range(N), stream=2)
+        losses = [objective(field, x0, rng=SampleRng(range(N), stream=1)) for field in (wrong, true)]
+    other = SampleRng(range(N), stream=2)
     t = Uniform().quantile(true.process, other.uniform(()))
     x_t = true.process.perturb(true.sample(other), t, other.normal((3,)))
     return losses[0] - losses[1], 0.5 * (h(x_t) ** 2).sum(1)
@@ -158,13 +158,13 @@ def test_the_explicit_divergence_is_what_the_others_measure_and_is_zero_at_the_t
     objective = ExplicitFisher(mixture(VE(0.4, 2.0)), weighting=SigmaSquared())
     true = objective.truth
     wrong = Of(true, lambda x, t: true(x, t).score + h(x))
-    x0 = true.sample(Noise(range(N)))
-    explicit = objective(wrong, x0, noise=Noise(range(N), stream=1))
-    assert float(objective(true, x0, noise=Noise(range(N), stream=1)).abs().max()) == 0.0
+    x0 = true.sample(SampleRng(range(N)))
+    explicit = objective(wrong, x0, rng=SampleRng(range(N), stream=1))
+    assert float(objective(true, x0, rng=SampleRng(range(N), stream=1)).abs().max()) == 0.0
     implicit = Implicit(weighting=SigmaSquared())
-    other = true.sample(Noise(range(N), stream=2))
+    other = true.sample(SampleRng(range(N), stream=2))
     with torch.no_grad():
-        gained = [implicit(field, other, noise=Noise(range(N), stream=3)) for field in (wrong, true)]
+        gained = [implicit(field, other, rng=SampleRng(range(N), stream=3)) for field in (wrong, true)]
     assert within_five(gained[0] - gained[1], explicit)
     assert not within_five(gained[0] - gained[1], 2 * explicit)
 
@@ -185,7 +185,7 @@ def network(shape: tuple[int, ...], energy: bool, process: Process | None = None
 
 
 def example(shape: tuple[int, ...], n: int = 5) -> Tensor:
-    return Noise(range(n)).normal(shape)
+    return SampleRng(range(n)).normal(shape)
 
 
 @each_shape
@@ -195,7 +195,7 @@ def test_all_coordinate_directions_together_are_the_exact_trace(shape: Any, ener
     axes = [2.0 * row.reshape(shape).expand(5, *shape) for row in torch.eye(4, dtype=torch.float64)]  # sqrt(d) = 2
     for reduced in (True, False):
         sliced = Sliced(reduced=reduced).along(field, x, t, iter(axes))
-        numpy.testing.assert_allclose(sliced.detach(), Implicit().at(field, x, t, noise=Noise(range(5))).detach(), rtol=1e-12)
+        numpy.testing.assert_allclose(sliced.detach(), Implicit().at(field, x, t, rng=SampleRng(range(5))).detach(), rtol=1e-12)
 
 
 @each_shape
@@ -207,7 +207,7 @@ def test_the_exact_loss_is_the_jacobian_that_differences_of_the_score_show(shape
         e = step * row.reshape(shape)
         trace += ((field(x + e, t).score - field(x - e, t).score) * e).flatten(1).sum(1).detach() / (2 * step**2)
     expected = trace + 0.5 * (field(x, t).score.detach() ** 2).flatten(1).sum(1)
-    numpy.testing.assert_allclose(Implicit().at(field, x, t, noise=Noise(range(5))).detach(), expected, rtol=1e-7)
+    numpy.testing.assert_allclose(Implicit().at(field, x, t, rng=SampleRng(range(5))).detach(), expected, rtol=1e-7)
 
 
 @pytest.mark.parametrize("energy", [False, True], ids=["score", "energy"])
@@ -216,7 +216,7 @@ def test_how_many_coordinates_go_together_changes_neither_loss_nor_gradient(ener
     field, x0 = network((7,), energy), example((7,))
 
     def both(objective: Implicit) -> tuple[Tensor, Tensor]:
-        loss = objective(field, x0, noise=Noise(range(5), stream=1))
+        loss = objective(field, x0, rng=SampleRng(range(5), stream=1))
         grads = torch.autograd.grad(loss.sum(), list(field.network.parameters()), materialize_grads=True, allow_unused=True)
         return loss.detach(), torch.cat([g.flatten() for g in grads])
 
@@ -234,7 +234,7 @@ def test_the_gradient_by_the_weights_is_the_derivative_of_the_loss(objective: An
     ways = [torch.randn(w.shape, dtype=w.dtype, generator=torch.Generator().manual_seed(i)) for i, w in enumerate(weights)]
 
     def loss() -> Tensor:
-        return objective(field, x0, noise=Noise(range(5), stream=1)).mean()
+        return objective(field, x0, rng=SampleRng(range(5), stream=1)).mean()
 
     grads = torch.autograd.grad(loss(), weights, materialize_grads=True, allow_unused=True)
     slope = sum(float((g * way).sum()) for g, way in zip(grads, ways, strict=True))
@@ -256,9 +256,9 @@ def test_the_gradient_by_the_weights_is_the_derivative_of_the_loss(objective: An
 def test_without_gradients_the_loss_is_the_same_and_holds_no_graph(objective: Any) -> None:
     field, x0 = network((4,), True), example((4,))
     with torch.no_grad():
-        bare = objective(field, x0, noise=Noise(range(5), stream=1))
+        bare = objective(field, x0, rng=SampleRng(range(5), stream=1))
     assert not bare.requires_grad
-    numpy.testing.assert_allclose(bare, objective(field, x0, noise=Noise(range(5), stream=1)).detach(), rtol=1e-12)
+    numpy.testing.assert_allclose(bare, objective(field, x0, rng=SampleRng(range(5), stream=1)).detach(), rtol=1e-12)
     assert x0.grad is None and not x0.requires_grad
 
 
@@ -268,7 +268,7 @@ def test_the_variance_reduced_form_has_less_variance_and_more_projections_have_l
 
     def variance(objective: Sliced) -> float:
         with torch.no_grad():
-            return float(objective.at(field, x.expand(N, 6), t, noise=Noise(range(N), stream=2)).var())
+            return float(objective.at(field, x.expand(N, 6), t, rng=SampleRng(range(N), stream=2)).var())
 
     rademacher, gaussian = Sliced(), Sliced(projection="gaussian")
     assert variance(rademacher) < variance(gaussian)
@@ -284,10 +284,10 @@ def test_the_error_of_finite_differences_is_of_second_order(kind: Any) -> None:
     """Against the sliced loss along the same directions: variance-reduced for scores, plain for energies."""
     true = mixture(VE(0.4, 2.0))
     field = kind(true, true.energy if kind is OfEnergy else lambda x, t: true(x, t).score)
-    x0 = true.sample(Noise(range(2000)))
+    x0 = true.sample(SampleRng(range(2000)))
 
     def loss(objective: Any) -> Tensor:
-        return objective(field, x0, noise=Noise(range(2000), stream=1)).detach()
+        return objective(field, x0, rng=SampleRng(range(2000), stream=1)).detach()
 
     limit = loss(Sliced(reduced=kind is Of))
     errors = [float((loss(FiniteDifference(step=step)) - limit).abs().mean()) for step in (0.02, 0.01, 0.005)]
@@ -308,7 +308,7 @@ def test_finite_differences_ask_an_energy_for_no_derivative_by_x() -> None:
         def __call__(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Prediction:
             raise AssertionError("asked for the score")
 
-    loss = FiniteDifference()(Strict(true, true.energy), true.sample(Noise(range(5))), noise=Noise(range(5), stream=1))
+    loss = FiniteDifference()(Strict(true, true.energy), true.sample(SampleRng(range(5))), rng=SampleRng(range(5), stream=1))
     assert loss.shape == (5,) and not loss.requires_grad
 
 
@@ -321,8 +321,8 @@ def test_conditions_reach_the_field(objective: Any) -> None:
             assert cond is not None
             return Prediction.of_score(self.process, x, t, true(x, t).score * cond[:, None])
 
-    x0, cond = true.sample(Noise(range(5))), torch.arange(5, dtype=torch.float64)
-    loss = objective(Conditional(true, None), x0, cond, noise=Noise(range(5), stream=1)).detach()
+    x0, cond = true.sample(SampleRng(range(5))), torch.arange(5, dtype=torch.float64)
+    loss = objective(Conditional(true, None), x0, cond, rng=SampleRng(range(5), stream=1)).detach()
     assert float(loss[0]) == 0 and bool((loss[1:] != 0).all())
 
 
@@ -332,30 +332,30 @@ def test_conditions_reach_the_field(objective: Any) -> None:
 def test_at_atoms_without_noise_ever_steeper_scores_pay_ever_more_and_noise_mends_it() -> None:
     atoms = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
     truth = GaussianMixture.empirical(atoms, VE(0.3, 0.4))
-    x0 = truth.sample(Noise(range(N)))
+    x0 = truth.sample(SampleRng(range(N)))
 
     def loss(field: Any, k: float) -> Tensor:
         steep = Of(field, lambda x, t: k * (torch.sign(x) - x))
         with torch.enable_grad():
-            return Implicit()(steep, x0, noise=Noise(range(N), stream=1)).detach()
+            return Implicit()(steep, x0, rng=SampleRng(range(N), stream=1)).detach()
 
-    still = GaussianMixture.empirical(atoms, Still())
+    still = GaussianMixture.empirical(atoms, Noiseless())
     for k in (1.0, 100.0, 10_000.0):
         numpy.testing.assert_allclose(loss(still, k), -k, rtol=1e-12)
-        excess = loss(truth, k) - Implicit()(truth, x0, noise=Noise(range(N), stream=1)).detach()
+        excess = loss(truth, k) - Implicit()(truth, x0, rng=SampleRng(range(N), stream=1)).detach()
         assert float(excess.mean()) > 5 * float(excess.std()) / math.sqrt(N)
 
 
 def test_autograd_does_not_see_a_bend_move_but_finite_differences_do() -> None:
     """s = w·relu(x - b) under N(0, 1): E loss = w·Phi(-b) + w²/2·E relu(x - b)², whose slope by b autograd gets wrong."""
-    true, w, b = Gaussian([0.0], [[1.0]], Still()), 0.8, 0.3
-    x0 = true.sample(Noise(range(N)))
+    true, w, b = Gaussian([0.0], [[1.0]], Noiseless()), 0.8, 0.3
+    x0 = true.sample(SampleRng(range(N)))
     density, tail = math.exp(-(b**2) / 2) / math.sqrt(2 * math.pi), 0.5 * math.erfc(b / math.sqrt(2))
     slope = -w * density - w**2 * (density - b * tail)
     value = w * tail + w**2 / 2 * ((1 + b**2) * tail - b * density)
     at = torch.full((N, 1), b, dtype=torch.float64, requires_grad=True)
     bent = Of(true, lambda x, t: w * torch.relu(x - at))
-    losses = {kind: kind(bent, x0, noise=Noise(range(N), stream=1)) for kind in (Implicit(), FiniteDifference(step=0.05))}
+    losses = {kind: kind(bent, x0, rng=SampleRng(range(N), stream=1)) for kind in (Implicit(), FiniteDifference(step=0.05))}
     slopes = {kind: torch.autograd.grad(loss.sum(), at)[0][:, 0] for kind, loss in losses.items()}
     assert all(within_five(loss, value) for loss in losses.values())
     exact, differences = slopes.values()
@@ -389,8 +389,8 @@ each_default = pytest.mark.parametrize("kind", [Implicit, Sliced, FiniteDifferen
 @each_default
 def test_bounded_data_without_noise_are_refused(kind: Any) -> None:
     with pytest.raises(ScorefieldError, match=r"got bounded or 8-bit data .* unbounded below, .*: add noise \(process ve\)"):
-        kind().check(bent(nn.SiLU(), False, Still()), bounded=True)
-    kind().check(bent(nn.SiLU(), False, Still()), bounded=False)
+        kind().check(bent(nn.SiLU(), False, Noiseless()), bounded=True)
+    kind().check(bent(nn.SiLU(), False, Noiseless()), bounded=False)
     kind().check(bent(nn.SiLU(), False, VE()), bounded=True)
 
 
@@ -432,7 +432,7 @@ def test_dropout_in_training_mode_is_refused(kind: Any) -> None:
 @each_default
 def test_weights_that_vanish_or_learn_are_refused(kind: Any) -> None:
     with pytest.raises(ScorefieldError, match=r"weighting that is zero .*choose the weighting uniform"):
-        kind(weighting=SigmaSquared()).check(bent(nn.SiLU(), False, Still()))
+        kind(weighting=SigmaSquared()).check(bent(nn.SiLU(), False, Noiseless()))
     kind(weighting=SigmaSquared()).check(bent(nn.SiLU(), False, VE()))
     with pytest.raises(ScorefieldError, match="weighting that learns"):
         kind(weighting=Learned(Unweighted())).check(bent(nn.SiLU(), False))

@@ -11,12 +11,12 @@ from scipy import optimize, stats
 from scorefield import (
     VE,
     VP,
-    Flow,
-    Karras,
+    LinearVE,
     LogNormal,
-    Noise,
+    Noiseless,
+    RectifiedFlow,
+    SampleRng,
     ScorefieldError,
-    Still,
     Tabulated,
     Uniform,
     geometric,
@@ -41,8 +41,8 @@ PROCESSES = {
     name: NEEDS_SETTINGS[name] if name in NEEDS_SETTINGS else kind() for name, kind in registry.every("process").items()
 }
 NOISY = {name: process for name, process in PROCESSES.items() if process.t_max > process.t_min}
-DENSITIES = registry.every("density")
-LADDERS = {name: ladder for name, ladder in registry.every("ladder").items() if name != "lowest"}  # has one rung by design
+DENSITIES = registry.every("noise_distribution")
+LADDERS = {name: ladder for name, ladder in registry.every("ladder").items() if name != "lowest"}  # has one level by design
 each_noisy = pytest.mark.parametrize("process", NOISY.values(), ids=NOISY)
 each_ladder = pytest.mark.parametrize("ladder", LADDERS.values(), ids=LADDERS)
 FIVE_SIGMA = 5.7e-7  # two-sided chance of 5 standard deviations
@@ -75,20 +75,20 @@ def test_the_lowest_ladder_is_the_single_time_of_least_noise(process: Process) -
 
 @each_ladder
 def test_a_process_without_noise_has_one_level_and_it_is_time_zero(ladder) -> None:
-    assert ladder(Still(), 1).tolist() == [0.0]
+    assert ladder(Noiseless(), 1).tolist() == [0.0]
 
 
 @each_ladder
 def test_more_levels_than_times_are_refused_with_a_sentence(ladder) -> None:
     if ladder is not registry.find("ladder", "lowest"):  # which has one level whatever is asked
         with pytest.raises(ScorefieldError, match="got 2 levels on a process with a single time, t = 0, expected 1"):
-            ladder(Still(), 2)
+            ladder(Noiseless(), 2)
 
 
 def test_training_on_levels_without_noise_looks_at_the_only_time() -> None:
     u = torch.linspace(0.001, 0.999, 7, dtype=torch.float64)
-    assert Levels(10).quantile(Still(), u).tolist() == [0.0] * 7
-    assert Levels(10).parts(Still()) == 1
+    assert Levels(10).quantile(Noiseless(), u).tolist() == [0.0] * 7
+    assert Levels(10).parts(Noiseless()) == 1
 
 
 @each_ladder
@@ -137,15 +137,15 @@ def test_karras_gives_the_eighteen_levels_of_edm() -> None:
     with mpmath.workdps(30):
         high, low = (mpmath.mpf(end) ** (mpmath.mpf(1) / 7) for end in ("80", "0.002"))
         exact = [(high + mpmath.mpf(j) / 17 * (low - high)) ** 7 for j in range(18)]
-    times = karras(Karras(0.002, 80.0), 18)
+    times = karras(LinearVE(0.002, 80.0), 18)
     numpy.testing.assert_allclose(times, [float(level) for level in exact], rtol=1e-13)
     assert [f"{level:.4g}" for level in times.tolist()[:3]] == ["80", "57.59", "40.79"]
 
 
 def test_karras_in_the_limit_of_large_rho_is_geometric() -> None:
     """(1 + log(x)/rho)^rho tends to x, at a distance that falls like 1/rho."""
-    exact = geometric(Karras(), 18).log()
-    gaps = [float((karras(Karras(), 18, rho=rho).log() - exact).abs().max()) for rho in (1e3, 1e4)]
+    exact = geometric(LinearVE(), 18).log()
+    gaps = [float((karras(LinearVE(), 18, rho=rho).log() - exact).abs().max()) for rho in (1e3, 1e4)]
     assert math.isclose(gaps[0] / gaps[1], 10, rel_tol=0.02)
 
 
@@ -166,14 +166,14 @@ def declared_log_ratio_cdf(density, process: Process, log_ratio: numpy.ndarray) 
             curve = numpy.log(ratio_of(process, torch.tensor(times)))
             middle = numpy.interp(log_ratio, curve, numpy.linspace(0, 1, len(times)))
         case "Levels":
-            rungs = numpy.linspace(ends[0], ends[1], density.levels)
-            middle = numpy.searchsorted(rungs, log_ratio + 1e-9, side="right") / density.levels
+            steps = numpy.linspace(ends[0], ends[1], density.levels)
+            middle = numpy.searchsorted(steps, log_ratio + 1e-9, side="right") / density.levels
         case "Level":
             middle = (log_ratio + 1e-9 >= math.log(density.ratio)).astype(float)
         case "Steps":
-            rungs = numpy.arange(process.t_max, process.t_min - 1e-9, -1.0)[::-1].copy()
-            curve = numpy.log(ratio_of(process, torch.tensor(rungs)))
-            middle = numpy.searchsorted(curve, log_ratio + 1e-9, side="right") / len(rungs)
+            steps = numpy.arange(process.t_max, process.t_min - 1e-9, -1.0)[::-1].copy()
+            curve = numpy.log(ratio_of(process, torch.tensor(steps)))
+            middle = numpy.searchsorted(curve, log_ratio + 1e-9, side="right") / len(steps)
         case name:
             pytest.fail(f"write down what the density {name} declares")
     return numpy.where(numpy.isnan(inside), middle, inside)
@@ -183,7 +183,7 @@ def declared_log_ratio_cdf(density, process: Process, log_ratio: numpy.ndarray) 
 @each_noisy
 def test_a_density_is_distributed_as_it_declares(density, process: Process) -> None:
     """Kolmogorov's distance to the declared distribution; valid (and conservative) with atoms, where it is taken at them."""
-    t = density.quantile(process, Noise(range(N), stream=3).uniform(()))
+    t = density.quantile(process, SampleRng(range(N), stream=3).uniform(()))
     assert bool(((t >= process.t_min) & (t <= process.t_max)).all())
     values, counts = numpy.unique(numpy.log(ratio_of(process, t)).round(9), return_counts=True)
     distance = numpy.abs(numpy.cumsum(counts) / N - declared_log_ratio_cdf(density, process, values + 1e-9)).max()
@@ -207,7 +207,9 @@ def test_levels_are_the_very_rungs_of_the_geometric_ladder() -> None:
     assert Levels(7).quantile(process, edges).tolist() == [process.t_min, process.t_max]
 
 
-@pytest.mark.parametrize("process", [VE(0.1, 1.0), Karras(0.1, 0.5), VE(3.0, 40.0), VP(), Flow(), VE(1e-6, 1e-3)], ids=repr)
+@pytest.mark.parametrize(
+    "process", [VE(0.1, 1.0), LinearVE(0.1, 0.5), VE(3.0, 40.0), VP(), RectifiedFlow(), VE(1e-6, 1e-3)], ids=repr
+)
 def test_a_log_normal_density_is_the_truncated_law_wherever_the_range_lies(process: Process) -> None:
     """Below, around and up to ten deviations above the mean, against scipy; the ends of the range have no mass of their own."""
     u = torch.linspace(0.0005, 0.9995, 1000, dtype=torch.float64)

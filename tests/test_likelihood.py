@@ -9,18 +9,18 @@ import torch
 from scorefield import (
     VE,
     VP,
-    Flow,
     Gaussian,
     GaussianMixture,
-    Noise,
     Prediction,
     Process,
+    RectifiedFlow,
+    SampleRng,
     ScorefieldError,
     Tabulated,
     geometric,
 )
 from scorefield.bound import bound
-from scorefield.data import Affine
+from scorefield.data import Normaliser
 from scorefield.field import ScoreModel
 from scorefield.likelihood import (
     Exact,
@@ -36,19 +36,23 @@ from scorefield.likelihood import (
 from scorefield.nets.mlp import MLP
 from scorefield.prediction import EDM
 
-FAR = {"ve": VE(0.05, 1000.0), "vp": VP(beta_max=30.0), "flow": Flow()}  # so far up that the Gaussian prior is exact to 1e-5
+FAR = {
+    "ve": VE(0.05, 1000.0),
+    "vp": VP(beta_max=30.0),
+    "flow": RectifiedFlow(),
+}  # so far up that the Gaussian prior is exact to 1e-5
 SHAPES = [(2,), (8,), (32,), (1, 4, 4), (3, 2, 2)]
 
 
 def mixture(shape: tuple[int, ...], process: Process, seed: int = 0) -> GaussianMixture:
-    return GaussianMixture([0.5, 0.3, 0.2], 1.5 * Noise(range(3), stream=seed).normal(shape), [0.3, 0.5, 0.8], process)
+    return GaussianMixture([0.5, 0.3, 0.2], 1.5 * SampleRng(range(3), stream=seed).normal(shape), [0.3, 0.5, 0.8], process)
 
 
 def points(field: Any, n: int, seed: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
     """Noisy data at t_min, and their times."""
-    noise = Noise(range(n), stream=seed)
+    rng = SampleRng(range(n), stream=seed)
     t = torch.full((n,), field.process.t_min, dtype=torch.float64)
-    return field.process.perturb(field.sample(noise), t, noise.normal(field.shape)), t
+    return field.process.perturb(field.sample(rng), t, rng.normal(field.shape)), t
 
 
 # --- the log-density --------------------------------------------------------------------------------------------------
@@ -61,7 +65,7 @@ def test_a_mixture_has_its_log_density_to_a_ten_thousandth_of_a_nat_in_every_sha
 ) -> None:
     field = mixture(shape, process)
     x, t = points(field, 3)
-    found = log_prob(field, x, noise=Noise(range(3)), tolerance=3e-7, within=None)
+    found = log_prob(field, x, rng=SampleRng(range(3)), tolerance=3e-7, within=None)
     assert float((found.value - field.log_prob(x, t)).abs().max()) < 1e-4
     assert found.t == process.t_min
     assert bool((found.standard_error == 0).all())
@@ -79,7 +83,7 @@ class LastAxisOnly(Exact):
 def test_a_trace_over_the_last_axis_of_an_image_would_be_seen() -> None:
     field = mixture((1, 4, 4), FAR["ve"])
     x, t = points(field, 2)
-    wrong = log_prob(field, x, noise=Noise(range(2)), divergence=LastAxisOnly(), tolerance=1e-4, within=None).value
+    wrong = log_prob(field, x, rng=SampleRng(range(2)), divergence=LastAxisOnly(), tolerance=1e-4, within=None).value
     assert float((wrong - field.log_prob(x, t)).abs().min()) > 1
 
 
@@ -87,7 +91,7 @@ def test_the_density_is_that_of_the_time_asked_for() -> None:
     field = mixture((2,), FAR["vp"])
     x, _ = points(field, 3)
     for t in (0.1, 0.5):
-        found = log_prob(field, x, t, noise=Noise(range(3)), tolerance=1e-6, within=None).value
+        found = log_prob(field, x, t, rng=SampleRng(range(3)), tolerance=1e-6, within=None).value
         assert float((found - field.log_prob(x, torch.full((3,), t, dtype=torch.float64))).abs().max()) < 1e-4
 
 
@@ -97,8 +101,8 @@ def test_data_see_the_density_of_x_over_alpha() -> None:
     t = 0.4
     now = torch.tensor(t, dtype=torch.float64)
     variance = 2.0 + float((process.sigma(now) / process.alpha(now)) ** 2)
-    x0 = Noise(range(4)).normal((3,))
-    found = data_log_prob(Gaussian([0.0] * 3, 2.0 * torch.eye(3), process), x0, t, noise=Noise(range(4)), tolerance=1e-7)
+    x0 = SampleRng(range(4)).normal((3,))
+    found = data_log_prob(Gaussian([0.0] * 3, 2.0 * torch.eye(3), process), x0, t, rng=SampleRng(range(4)), tolerance=1e-7)
     expected = -0.5 * (x0.square().sum(1) / variance + 3 * math.log(2 * math.pi * variance))
     assert float((found.value - expected).abs().max()) < 1e-5
     assert math.isclose(found.smoothing**2, variance - 2.0, rel_tol=1e-12)
@@ -109,7 +113,7 @@ def test_the_error_of_the_gaussian_prior_falls_with_the_square_of_the_top_level_
     for top in (10.0, 100.0):
         field = Gaussian([0.0, 0.0], [[4.0, 0.0], [0.0, 0.25]], VE(0.05, top))
         x, t = points(field, 4)
-        how: dict[str, Any] = {"noise": Noise(range(4)), "tolerance": 1e-7, "within": None}
+        how: dict[str, Any] = {"noise": SampleRng(range(4)), "tolerance": 1e-7, "within": None}
         gaps.append(float((log_prob(field, x, **how).value - field.log_prob(x, t)).abs().mean()))
         assert float((log_prob(field, x, prior=field.log_prob, **how).value - field.log_prob(x, t)).abs().max()) < 1e-5
     assert 80 < gaps[0] / gaps[1] < 120
@@ -119,7 +123,7 @@ def test_data_that_are_the_reference_gaussian_cost_next_to_nothing() -> None:
     """In whitened coordinates they stand still: the solver takes its longest steps from end to end."""
     field = Gaussian([3.0, -1.0], 4.0 * torch.eye(2), VE(0.05, 1000.0))
     x, t = points(field, 4)
-    found = log_prob(field, x, noise=Noise(range(4)), tolerance=1e-10, within=None)
+    found = log_prob(field, x, rng=SampleRng(range(4)), tolerance=1e-10, within=None)
     assert float((found.value - field.log_prob(x, t)).abs().max()) < 1e-9
     assert int(found.evaluations.max()) <= 1 + 6 * 4
 
@@ -130,32 +134,32 @@ def test_data_that_are_the_reference_gaussian_cost_next_to_nothing() -> None:
 def test_the_reported_error_covers_the_true_one_and_an_answer_that_moves_is_refused() -> None:
     field = mixture((8,), FAR["ve"])
     x, t = points(field, 8)
-    found = log_prob(field, x, noise=Noise(range(8)), tolerance=1e-5, prior=field.log_prob)
+    found = log_prob(field, x, rng=SampleRng(range(8)), tolerance=1e-5, prior=field.log_prob)
     assert bool(((found.value - field.log_prob(x, t)).abs() <= found.error).all())
     assert 0 < float(found.error.max()) < 0.1
     with pytest.raises(ScorefieldError, match=r"nats between tolerances 0.1 and 0.01, expected at most 1e-09"):
-        log_prob(field, x, noise=Noise(range(8)), tolerance=1e-2, within=1e-9)
+        log_prob(field, x, rng=SampleRng(range(8)), tolerance=1e-2, within=1e-9)
 
 
 def test_an_example_does_not_depend_on_its_batch() -> None:
     field = mixture((2, 2), FAR["ve"])
     x, _ = points(field, 3)
     how: dict[str, Any] = {"divergence": Hutchinson(3), "tolerance": 1e-3, "within": None}
-    together = log_prob(field, x, noise=Noise(range(3)), **how)
+    together = log_prob(field, x, rng=SampleRng(range(3)), **how)
     for i in range(3):
-        alone = log_prob(field, x[i : i + 1], noise=Noise([i]), **how)
+        alone = log_prob(field, x[i : i + 1], rng=SampleRng([i]), **how)
         assert math.isclose(float(alone.value[0]), float(together.value[i]), rel_tol=1e-10)
         assert alone.evaluations[0] == together.evaluations[i]
 
 
 def test_what_has_no_flow_to_the_prior_is_refused() -> None:
     field = mixture((2,), FAR["vp"])
-    x, noise = torch.zeros(2, 2, dtype=torch.float64), Noise(range(2))
+    x, rng = torch.zeros(2, 2, dtype=torch.float64), SampleRng(range(2))
     for t in (-1.0, 1.0):
         with pytest.raises(ScorefieldError, match="expected a time in"):
-            log_prob(field, x, t, noise=noise)
+            log_prob(field, x, t, rng=rng)
     with pytest.raises(ScorefieldError, match=r"expected .2, 2.: one seed per point"):
-        log_prob(field, x[:1], noise=noise)
+        log_prob(field, x[:1], rng=rng)
 
 
 # --- the trace --------------------------------------------------------------------------------------------------------
@@ -171,7 +175,7 @@ def test_hutchinsons_estimate_is_unbiased_and_its_standard_error_covers(kind: An
     found = log_prob(
         field,
         x.expand(n, -1),
-        noise=Noise(range(n)),
+        rng=SampleRng(range(n)),
         divergence=Hutchinson(count, kind),
         tolerance=1e-4,
         within=None,
@@ -190,7 +194,7 @@ def test_hutchinsons_estimate_is_unbiased_and_its_standard_error_covers(kind: An
 def test_rademacher_probes_are_exact_where_the_jacobian_is_diagonal_and_a_single_probe_knows_no_error() -> None:
     field = Gaussian([0.0, 1.0], [[4.0, 0.0], [0.0, 0.3]], FAR["flow"])
     x, t = points(field, 3)
-    found = log_prob(field, x, noise=Noise(range(3)), divergence=Hutchinson(1), tolerance=1e-7)
+    found = log_prob(field, x, rng=SampleRng(range(3)), divergence=Hutchinson(1), tolerance=1e-7)
     assert float((found.value - field.log_prob(x, t)).abs().max()) < 1e-4
     assert bool(found.standard_error.isnan().all())
 
@@ -203,7 +207,7 @@ def test_a_float32_network_has_a_density_that_integrates_to_one() -> None:
         torch.nn.init.normal_(parameter, std=0.3)
     model = ScoreModel(network, EDM(data_std=1.0), VE(0.3, 20.0), (1,))
     grid = torch.linspace(-12, 12, 241, dtype=torch.float64)[:, None]
-    found = log_prob(model, grid, noise=Noise(range(241)), tolerance=1e-4, within=None)
+    found = log_prob(model, grid, rng=SampleRng(range(241)), tolerance=1e-4, within=None)
     mass = torch.trapezoid(found.value.exp(), grid[:, 0])
     assert abs(float(mass) - 1) < 2e-3
     assert float((found.value - log_prob_of_normal(grid, 1.09)).abs().max()) > 0.1  # and it is not the Gaussian one
@@ -238,20 +242,20 @@ class SmoothedUniform:
 def test_a_uniform_on_256_values_scores_eight_bits_a_dimension(name: str) -> None:
     """Textbook maps send [0, 256) to [0, 1) (+8) or [-1, 1) (+7); ours sends the values 0 and 255 to -1 and 1."""
     maps = {
-        "[0, 1]": Affine(shift=(-0.5,), scale=(256.0,), low=0.0, high=255.0),
-        "[-1, 1]": Affine(shift=(127.5,), scale=(128.0,), low=0.0, high=255.0),
-        "pixels": Affine.between(0.0, 255.0),
+        "[0, 1]": Normaliser(shift=(-0.5,), scale=(256.0,), low=0.0, high=255.0),
+        "[-1, 1]": Normaliser(shift=(127.5,), scale=(128.0,), low=0.0, high=255.0),
+        "pixels": Normaliser.between(0.0, 255.0),
     }
-    affine = maps[name]
-    raw = (Noise(range(4)).uniform((1, 2, 2)) * 256).floor().to(torch.uint8)
-    spread = dequantise(raw, Noise(range(4), stream=1))
+    normaliser = maps[name]
+    raw = (SampleRng(range(4)).uniform((1, 2, 2)) * 256).floor().to(torch.uint8)
+    spread = dequantise(raw, SampleRng(range(4), stream=1))
     assert bool(((spread - raw).abs() <= 0.5).all())
     field = SmoothedUniform((1, 2, 2), VE(1e-3, 500.0))
     # the uniform's own place: [-1/2, 255.5) at [-1, 1), whose density in each map's coordinates differs by its scale
     x = ((spread - 127.5) / 128).clamp(-0.99, 0.99)
-    in_uniform = log_prob(field, x, noise=Noise(range(4)), tolerance=1e-6, within=None).value
-    in_model = in_uniform + 4 * math.log(affine.scale[0] / 128)
-    found = bits_per_dim(in_model, raw, affine)
+    in_uniform = log_prob(field, x, rng=SampleRng(range(4)), tolerance=1e-6, within=None).value
+    in_model = in_uniform + 4 * math.log(normaliser.scale[0] / 128)
+    found = bits_per_dim(in_model, raw, normaliser)
     assert float((found - 8).abs().max()) < 5e-4
     added = {"[0, 1]": 8.0, "[-1, 1]": 7.0, "pixels": math.log2(127.5)}[name]
     assert float((found - (added - in_model / (4 * math.log(2)))).abs().max()) < 1e-12
@@ -260,24 +264,24 @@ def test_a_uniform_on_256_values_scores_eight_bits_a_dimension(name: str) -> Non
 def test_bits_of_anything_but_8_bit_data_are_refused() -> None:
     value = torch.zeros(1, dtype=torch.float64)
     with pytest.raises(ScorefieldError, match=r"real-valued data.*unit of measurement.*report nats"):
-        bits_per_dim(value, torch.zeros(1, 3), Affine(shift=(0.0,), scale=(1.0,)))
+        bits_per_dim(value, torch.zeros(1, 3), Normaliser(shift=(0.0,), scale=(1.0,)))
     with pytest.raises(ScorefieldError, match=r"17 grey levels.*report nats"):
-        bits_per_dim(value, torch.zeros(1, 1, 8, 8, dtype=torch.uint8), Affine.between(0.0, 16.0))
-    assert grey_levels(torch.zeros(1, 3), Affine.between(0.0, 1.0)) is None
+        bits_per_dim(value, torch.zeros(1, 1, 8, 8, dtype=torch.uint8), Normaliser.between(0.0, 16.0))
+    assert grey_levels(torch.zeros(1, 3), Normaliser.between(0.0, 1.0)) is None
 
 
 def test_rescaling_the_data_changes_nats_by_the_logarithm_of_the_scales_and_nothing_else() -> None:
     """The same data measured in other units, standardised by each their own map: the raw densities differ by the units."""
     centre, units = torch.tensor([1.0, -2.0], dtype=torch.float64), torch.tensor([1000.0, 0.01], dtype=torch.float64)
-    raw = centre + torch.tensor([2.0, 0.5], dtype=torch.float64) * Noise(range(4)).normal((2,))
+    raw = centre + torch.tensor([2.0, 0.5], dtype=torch.float64) * SampleRng(range(4)).normal((2,))
     field = mixture((2,), FAR["ve"])
     nats = []
     for unit in (torch.ones(2, dtype=torch.float64), units):
-        affine = Affine(shift=tuple((centre * unit).tolist()), scale=tuple((torch.tensor([2.0, 0.5]) * unit).tolist()))
-        x = affine.encode(raw * unit).double()
-        nats.append(raw_nats(log_prob(field, x, noise=Noise(range(4)), within=None).value, affine, (2,)))
+        normaliser = Normaliser(shift=tuple((centre * unit).tolist()), scale=tuple((torch.tensor([2.0, 0.5]) * unit).tolist()))
+        x = normaliser.encode(raw * unit).double()
+        nats.append(raw_nats(log_prob(field, x, rng=SampleRng(range(4)), within=None).value, normaliser, (2,)))
     assert float((nats[0] - nats[1] - math.log(1000.0 * 0.01)).abs().max()) < 1e-3
-    one = Affine(shift=(0.0,), scale=(8.0,))  # one scale counts for every coordinate of an image
+    one = Normaliser(shift=(0.0,), scale=(8.0,))  # one scale counts for every coordinate of an image
     assert math.isclose(float(raw_nats(torch.zeros(1, dtype=torch.float64), one, (1, 8, 8))), -64 * math.log(8))
 
 
@@ -288,11 +292,11 @@ def test_rescaling_the_data_changes_nats_by_the_logarithm_of_the_scales_and_noth
 @pytest.mark.parametrize("shape", [(2,), (1, 2, 2)], ids=str)
 def test_the_bound_is_below_the_log_density_on_average_and_tightens(shape: tuple[int, ...], continuous: bool) -> None:
     field, n = mixture(shape, VE(0.01, 100.0)), 1500
-    x0 = field.sample(Noise(range(n), stream=1))
+    x0 = field.sample(SampleRng(range(n), stream=1))
     truth = field.log_prob(x0, torch.zeros(n, dtype=torch.float64))  # 0.01 of noise on a std of 0.3 moves it by 0.001
     gaps, errors = [], []
-    for rungs in (40, 160):
-        found = elbo(field, x0, geometric(field.process, rungs), noise=Noise(range(n), stream=2), continuous=continuous)
+    for levels in (40, 160):
+        found = elbo(field, x0, geometric(field.process, levels), rng=SampleRng(range(n), stream=2), continuous=continuous)
         gap = truth - found.value
         gaps.append(float(gap.mean()))
         errors.append(float(gap.std()) / math.sqrt(n))
@@ -301,16 +305,16 @@ def test_the_bound_is_below_the_log_density_on_average_and_tightens(shape: tuple
     if continuous:
         assert abs(gaps[1]) < 5 * errors[1] + 0.01 * math.prod(shape)  # nothing is left but the decoder's smoothing
     else:
-        assert gaps[0] / gaps[1] > 3  # the price of coarse rungs falls like 1/rungs: by four, less the statistical error
+        assert gaps[0] / gaps[1] > 3  # the price of coarse levels falls like 1/levels: by four, less the statistical error
         assert gaps[1] > 5 * errors[1]
 
 
 def test_a_worse_field_has_a_lower_bound() -> None:
     field, n = mixture((2,), VE(0.01, 100.0)), 500
-    x0 = field.sample(Noise(range(n), stream=1))
+    x0 = field.sample(SampleRng(range(n), stream=1))
     wrong = GaussianMixture([0.2, 0.3, 0.5], field.means.reshape(3, 2), [0.3, 0.5, 0.8], field.process)
     ladder = geometric(field.process, 50)
-    both = [elbo(one, x0, ladder, noise=Noise(range(n), stream=2), continuous=True).value for one in (field, wrong)]
+    both = [elbo(one, x0, ladder, rng=SampleRng(range(n), stream=2), continuous=True).value for one in (field, wrong)]
     gap = both[0] - both[1]
     assert float(gap.mean()) > 5 * float(gap.std()) / math.sqrt(n)
 
@@ -319,10 +323,10 @@ def test_the_parts_of_the_bound_are_those_of_ddpms_chain() -> None:
     """On DDPM's own steps the sum by differences of SNR is the sum of KLs of `bound`, but for the decoder's variance."""
     process = Tabulated.linear(200, 1e-3, 0.1)
     field, n = mixture((3,), process), 400
-    x0 = field.sample(Noise(range(n), stream=1))
+    x0 = field.sample(SampleRng(range(n), stream=1))
     ladder = torch.arange(200, 0, -1, dtype=torch.float64)
-    ours = elbo(field, x0, ladder, noise=Noise(range(n), stream=2))
-    theirs = bound(field, x0, noise=Noise(range(n), stream=3))  # its decoder has the variance v_2, ours lambda_1²
+    ours = elbo(field, x0, ladder, rng=SampleRng(range(n), stream=2))
+    theirs = bound(field, x0, rng=SampleRng(range(n), stream=3))  # its decoder has the variance v_2, ours lambda_1²
     a, s = process.alpha(torch.tensor([1.0, 2.0]).double()), process.sigma(torch.tensor([1.0, 2.0]).double())
     v2 = (s[1] ** 2 - (a[1] / a[0]) ** 2 * s[0] ** 2) * s[0] ** 2 / s[1] ** 2
     lam2 = s[0] ** 2 / a[0] ** 2
@@ -335,9 +339,9 @@ def test_the_parts_of_the_bound_are_those_of_ddpms_chain() -> None:
 
 def test_on_a_grid_the_decoder_gives_probabilities_that_sum_to_one() -> None:
     """One coordinate on 17 levels: the decoder's masses over all levels, at the same draw of the noise, are a distribution."""
-    affine = Affine.between(0.0, 16.0)
+    normaliser = Normaliser.between(0.0, 16.0)
     field = GaussianMixture([0.5, 0.5], [[-0.8], [0.3]], [0.2, 0.1], VE(0.05, 10.0))
-    levels = affine.encode(torch.arange(17.0)[:, None]).double()
+    levels = normaliser.encode(torch.arange(17.0)[:, None]).double()
 
     class Deaf:
         """A field that answers as if x were always the same, so that only the decoded value differs."""
@@ -347,7 +351,7 @@ def test_on_a_grid_the_decoder_gives_probabilities_that_sum_to_one() -> None:
         def __call__(self, x: torch.Tensor, t: torch.Tensor, cond: torch.Tensor | None = None) -> Prediction:
             return Prediction.of_denoised(self.process, x, t, torch.full_like(x, 0.21))
 
-    found = elbo(Deaf(), levels, geometric(field.process, 2), noise=Noise(range(17)), grid=affine)
+    found = elbo(Deaf(), levels, geometric(field.process, 2), rng=SampleRng(range(17)), grid=normaliser)
     assert abs(float(found.decoder.exp().sum()) - 1) < 1e-12
     assert bool(found.decoder.isfinite().all())
     assert int(found.decoder.argmax()) == round(0.21 * 8 + 8)
@@ -356,4 +360,4 @@ def test_on_a_grid_the_decoder_gives_probabilities_that_sum_to_one() -> None:
 def test_a_ladder_that_rises_has_no_bound() -> None:
     field = mixture((2,), VE())
     with pytest.raises(ScorefieldError, match="do not fall strictly"):
-        elbo(field, torch.zeros(1, 2), geometric(field.process, 5).flip(0), noise=Noise([0]))
+        elbo(field, torch.zeros(1, 2), geometric(field.process, 5).flip(0), rng=SampleRng([0]))

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from scorefield import GaussianMixture, Noise, ScorefieldError, app
-from scorefield.app.likelihood import bound_gap
+from scorefield import GaussianMixture, SampleRng, ScorefieldError, app
 from scorefield.cli import main
 from scorefield.data import open_source
+from scorefield.evaluation.likelihood import bound_gap
 from scorefield.levels import thin
 from scorefield.likelihood import Exact, data_log_prob
 from scorefield.runs import open_run
@@ -45,11 +45,11 @@ def test_points_are_reported_in_nats_of_the_datas_own_unit_and_python_and_the_co
     moons: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen: list[float] = []
-    report = app.likelihood(moons, n=6, rungs=10, batch=4, watch=lambda fraction, text: seen.append(fraction))
+    report = app.likelihood(moons, n=6, levels=10, batch=4, watch=lambda fraction, text: seen.append(fraction))
     assert seen == sorted(seen)
     assert math.isclose(seen[-1], 1.0)
     written = report.written[0].read_bytes()
-    assert command("likelihood", moons, "-n", 6, "--rungs", 10, "--batch", 4) == 0
+    assert command("likelihood", moons, "-n", 6, "--levels", 10, "--batch", 4) == 0
     assert report.written[0].read_bytes() == written
     assert app.likelihood_table(report) == report.written[1].read_text()
     assert app.likelihood_table(report) in capsys.readouterr().out
@@ -59,15 +59,15 @@ def test_points_are_reported_in_nats_of_the_datas_own_unit_and_python_and_the_co
     source = open_source(run.config.source, run.config.data)
     raw = source.held_out[thin(len(source.held_out), 6)]
     model = data_log_prob(
-        run.field, run.affine.encode(raw).double(), noise=Noise(range(6)), divergence=Exact(), tolerance=1e-5, within=None
+        run.field, run.normaliser.encode(raw).double(), rng=SampleRng(range(6)), divergence=Exact(), tolerance=1e-5, within=None
     )
-    scales = torch.tensor(run.affine.scale, dtype=torch.float64).expand(2)
+    scales = torch.tensor(run.normaliser.scale, dtype=torch.float64).expand(2)
     expected = float(model.value.mean()) - float(scales.log().sum())
     assert math.isclose(report.flow.value, expected, abs_tol=1e-4)
 
 
 def test_digits_have_17_levels_so_their_unit_is_nats_of_a_probability(digits: Path) -> None:
-    report = app.likelihood(digits, n=3, part="train", probes=2, tolerance=1e-2, rungs=8)
+    report = app.likelihood(digits, n=3, part="train", probes=2, tolerance=1e-2, levels=8)
     assert report.unit == "nats"
     assert "17 grey levels" in report.meaning
     assert math.isclose(report.guessing or 0.0, -64 * math.log(17))
@@ -84,7 +84,7 @@ def test_what_cannot_be_measured_is_refused_in_one_sentence(moons: Path, capsys:
     for words, sentence in (
         (("-n", 1), "got -n 1, expected at least 2"),
         (("--probes", 0), "got --probes 0, expected at least 1"),
-        (("--rungs", 1), "got --rungs 1, expected at least 2"),
+        (("--levels", 1), "got --levels 1, expected at least 2"),
         (("--tolerance", 0), "expected rtol >= 0 and atol > 0"),
     ):
         assert command("likelihood", moons, *words) == 2
@@ -99,16 +99,16 @@ def test_the_part_may_still_be_called_data_unless_there_is_such_a_path(
     moons: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert app.likelihood(moons, n=2, rungs=4, data="train") == app.likelihood(moons, n=2, rungs=4, part="train")
+    assert app.likelihood(moons, n=2, levels=4, data="train") == app.likelihood(moons, n=2, levels=4, part="train")
     (tmp_path / "train").mkdir()
     with pytest.raises(ScorefieldError, match="expected"):
-        app.likelihood(moons, n=2, rungs=4, data="train")
+        app.likelihood(moons, n=2, levels=4, data="train")
 
 
 def test_help_names_every_choice(capsys: pytest.CaptureFixture[str]) -> None:
     assert command("likelihood", "--help") == 0
     shown = capsys.readouterr().out
-    for word in ("--data", "--part", "held-out,train", "--divergence", "--probes", "--tolerance", "--rungs"):
+    for word in ("--data", "--part", "held-out,train", "--divergence", "--probes", "--tolerance", "--levels"):
         assert word in shown
 
 

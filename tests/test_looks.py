@@ -11,18 +11,18 @@ import pytest
 import torch
 
 from scorefield import ScorefieldError, app, files, pictures
-from scorefield.app import looks
-from scorefield.app.training import train
+from scorefield.app.train import train
 from scorefield.levels import geometric, thin
-from scorefield.randomness import Noise, stream_of
+from scorefield.randomness import SampleRng, stream_of
 from scorefield.runs import open_run
+from scorefield.training import previews as looks
 
 SMALL = ("data.examples=200", "training.batch=16", "network.width=8", "training.pictures=2")
 
 
 def table(folder: Path, name: str, values: list[Any]) -> Path:
     """A table of a column of normal numbers and another of these values, repeated."""
-    numbers = Noise(range(60)).normal().tolist()
+    numbers = SampleRng(range(60)).normal().tolist()
     path = folder / f"{name}.csv"
     path.write_text("a,b\n" + "".join(f"{number},{values[i % len(values)]}\n" for i, number in enumerate(numbers)))
     return path
@@ -123,7 +123,7 @@ def test_a_table_that_cannot_be_measured_or_a_folder_that_cannot_be_written_is_p
             (tmp_path / "run" / "previews").write_text("a file where the folder should be")
             (tmp_path / "run" / "manifest.json").write_text("{}")
 
-    monkeypatch.setattr("scorefield.app.training.losses_by_level", Faults(MemoryError("too large")))
+    monkeypatch.setattr("scorefield.app.train.losses_by_level", Faults(MemoryError("too large")))
     report = train("two-moons", out=tmp_path / "run", steps=2, settings=(*SMALL, "data.examples=300"), watch=block)
     said = [sentence for sentence in report.messages if "passed over" in sentence]
     assert [sentence.partition(" (")[0] for sentence in said] == [
@@ -178,9 +178,9 @@ def test_the_optimum_of_a_part_is_that_of_the_part_on_its_own_examples_and_says_
     assert list(curves) == ["training examples", "held-out examples", name]
     seen, points = data.x0(thin(len(data.train), examples)).double(), data.x0(thin(len(data.train), part)).double()
     assert all(bool((points == one).all(dim=1).any()) for one in seen)
-    noise = Noise(range(examples), stream=stream_of("curve"))
+    rng = SampleRng(range(examples), stream=stream_of("curve"))
     for sigma, t, found in zip(sigmas, geometric(run.config.process, len(sigmas)), curves[name], strict=True):
-        x = seen + float(run.config.process.sigma(t)) * noise.normal((2,)).float().double()
+        x = seen + float(run.config.process.sigma(t)) * rng.normal((2,)).float().double()
         weights = torch.softmax(-((x[:, None] - points) ** 2).sum(dim=2) / (2 * sigma**2), dim=1)
         expected = float((((weights @ points - seen) / sigma) ** 2).mean())
         assert abs(found - expected) < 1e-4 * max(expected, 1e-2)  # float32 examples; at small sigma both are nearly 0
@@ -207,7 +207,7 @@ def test_the_curve_of_a_large_image_set_costs_a_bounded_number_of_products() -> 
 
 
 def test_files_of_looks_are_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = looks.Looks()
+    kept = looks.Previews()
     monkeypatch.setattr(files, "put", Faults(OSError(28, "No space left on device")))
 
     def write() -> Path:

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn import functional as F
 
-from scorefield import VE, GaussianMixture, Noise, NotFinite, ScorefieldError
+from scorefield import VE, GaussianMixture, NotFinite, SampleRng, ScorefieldError
 from scorefield.metrics import memorisation as module
 from scorefield.metrics.base import Estimate
 from scorefield.metrics.memorisation import Memorisation, memorisation, neighbours
@@ -149,7 +149,7 @@ def test_more_copies_among_the_samples_are_ranked_worse_by_every_number() -> Non
 
 
 def test_a_fiftieth_of_copies_is_caught_where_a_thousand_are_held_out() -> None:
-    sets = [MIXTURE.sample(Noise(range(1000), stream=i)) for i in range(3)]
+    sets = [MIXTURE.sample(SampleRng(range(1000), stream=i)) for i in range(3)]
     samples = torch.cat([sets[1][:20], sets[0][20:]])
     found = memorisation(samples, *sets[1:])
     assert found.copies, found.sentence
@@ -234,7 +234,7 @@ def test_of_many_splits_of_real_data_fewer_than_one_in_a_hundred_raise_a_false_a
             order = torch.from_numpy(numpy.random.default_rng(seed).permutation(len(DIGITS)))
             samples, held_out, train = (DIGITS.flatten(1)[rows] for rows in (order[:150], order[150:300], order[300:900]))
         else:
-            samples, held_out, train = (MIXTURE.sample(Noise(range(150), stream=3 * seed + i)) for i in range(3))
+            samples, held_out, train = (MIXTURE.sample(SampleRng(range(150), stream=3 * seed + i)) for i in range(3))
         found = memorisation(samples, train, held_out)
         alarms += found.copies or found.overfits
     assert alarms == 0

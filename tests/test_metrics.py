@@ -119,8 +119,11 @@ def test_the_standard_error_of_frechet_is_its_slope_along_the_weight_of_each_sam
 
     def distance(weights: numpy.ndarray) -> float:
         weights = weights / weights.sum()
-        moments = numpy.average(x.numpy(), axis=0, weights=weights), numpy.cov(x.numpy().T, aweights=weights, ddof=0) * 12 / 11
-        return frechet_of_moments(*map(torch.from_numpy, moments), y.mean(dim=0), torch.from_numpy(cov))
+        snapshots = (
+            numpy.average(x.numpy(), axis=0, weights=weights),
+            numpy.cov(x.numpy().T, aweights=weights, ddof=0) * 12 / 11,
+        )
+        return frechet_of_moments(*map(torch.from_numpy, snapshots), y.mean(dim=0), torch.from_numpy(cov))
 
     even = numpy.ones(12)
     slopes = [k * (distance(even + 12 / k * (numpy.arange(12) == i)) - distance(even)) for i in range(12)]

@@ -17,23 +17,29 @@ from scorefield import (
     VE,
     VP,
     Cosine,
-    Flow,
     Gaussian,
     GaussianMixture,
-    Karras,
-    Noise,
+    LinearVE,
     NotFinite,
     Prediction,
     Process,
+    RectifiedFlow,
+    SampleRng,
     ScorefieldError,
     geometric,
 )
-from scorefield.process import Still
+from scorefield.process import Noiseless
 from scorefield.samplers import Annealed, Consistent, Langevin, Sampler, simulate
-from scorefield.samplers.base import Counted, Rung, rungs_of
+from scorefield.samplers.base import CountedField, Step, steps_of
 from scorefield.samplers.metropolis import AnnealedMala, Chain, Mala, curl, line_integral, metropolis_step, optimal_step
 
-PROCESSES = {"ve": VE(0.05, 8.0), "vp": VP(), "cosine": Cosine(), "flow": Flow(), "karras": Karras(0.05, 8.0)}
+PROCESSES = {
+    "ve": VE(0.05, 8.0),
+    "vp": VP(),
+    "cosine": Cosine(),
+    "rectified-flow": RectifiedFlow(),
+    "karras": LinearVE(0.05, 8.0),
+}
 each_process = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
 NEAR = VE(0.1, 1.0)  # sigma² = 0.01 at t = 0
 LOWEST = torch.zeros(1, dtype=torch.float64)
@@ -47,7 +53,7 @@ def at(t: float, batch: int) -> torch.Tensor:
     return torch.full((batch,), t, dtype=torch.float64)
 
 
-class Told(Noise):
+class Told(SampleRng):
     """Noise that is told what to be: the z of every normal draw, the u of every uniform one."""
 
     def __init__(self, z: torch.Tensor, u: float = 0.5) -> None:
@@ -82,15 +88,15 @@ PLANE = GaussianMixture([0.8, 0.2], [[-2.0, 0.0], [2.0, 1.0]], [0.6, 0.9], NEAR)
 
 
 def last_of(field: Any, sampler: Sampler, start: torch.Tensor, stream: int = 1) -> Any:
-    noise = Noise(range(len(start)), stream=stream)
-    *_, last = simulate(field, sampler, LOWEST, start, noise=noise, denoise=False)
+    rng = SampleRng(range(len(start)), stream=stream)
+    *_, last = simulate(field, sampler, LOWEST, start, rng=rng, denoise=False)
     return last
 
 
 def exact_at(field: Any, t: float, n: int) -> torch.Tensor:
     """n exact draws of x_t."""
-    noise = Noise(range(n))
-    return field.process.perturb(field.sample(noise), at(t, n), noise.normal(field.shape))
+    rng = SampleRng(range(n))
+    return field.process.perturb(field.sample(rng), at(t, n), rng.normal(field.shape))
 
 
 # --- no bias ----------------------------------------------------------------------------------------------------------
@@ -143,27 +149,27 @@ def test_a_mixture_is_stationary_under_mala_and_not_with_half_of_the_ratio() -> 
         return -((there - x - tau * MIXTURE(x, at(0.0, n)).score) ** 2).sum(1) / (4 * tau)
 
     for halves in ((1, 0), (0, 1), (-1, 1), (1, -1)):
-        x, noise = start, Noise(range(n), stream=2)
+        x, rng = start, SampleRng(range(n), stream=2)
         for _ in range(25):
-            there = x + tau * MIXTURE(x, at(0.0, n)).score + math.sqrt(2 * tau) * noise.normal((1,))
+            there = x + tau * MIXTURE(x, at(0.0, n)).score + math.sqrt(2 * tau) * rng.normal((1,))
             gain = MIXTURE.log_prob(there, at(0.0, n)) - MIXTURE.log_prob(x, at(0.0, n))
             log_r = halves[0] * gain + halves[1] * (log_q(x, there) - log_q(there, x))
-            x = torch.where((noise.uniform().log() < log_r)[:, None], there, x)
+            x = torch.where((rng.uniform().log() < log_r)[:, None], there, x)
         assert cdf_misfit(x) > 10, halves
 
 
 # --- the ratio --------------------------------------------------------------------------------------------------------
 
 
-def bottom(field: Any) -> Rung:
-    return rungs_of(field.process, LOWEST)[0]
+def bottom(field: Any) -> Step:
+    return steps_of(field.process, LOWEST)[0]
 
 
 def probability(field: Any, a: float, b: float, tau: float, exact: bool = True) -> float:
     """The probability with which a proposal from a to b is accepted, as the chain reports it."""
     x = doubles([a])
     z = (b - a - tau * float(field(x, LOWEST).score)) / math.sqrt(2 * tau)
-    *_, info = metropolis_step(Counted(field, None), x, bottom(field), Chain((tau,), exact), Told(doubles([z])))
+    *_, info = metropolis_step(CountedField(field, None), x, bottom(field), Chain((tau,), exact), Told(doubles([z])))
     return info.acceptance[0]
 
 
@@ -197,7 +203,7 @@ def test_a_step_from_the_mode_of_a_standard_normal_is_accepted_with_a_probabilit
     assert math.isclose(probability(field, 0.0, there, tau, exact), truth, rel_tol=1e-12)
     for u, end in ((truth - 1e-9, there), (truth + 1e-9, 0.0)):
         chain = Chain((tau,), exact)
-        x, *_ = metropolis_step(Counted(field, None), doubles([0.0]), bottom(field), chain, Told(doubles([z]), u))
+        x, *_ = metropolis_step(CountedField(field, None), doubles([0.0]), bottom(field), chain, Told(doubles([z]), u))
         assert math.isclose(float(x), end, rel_tol=1e-15)
 
 
@@ -242,7 +248,7 @@ def test_in_a_thousand_dimensions_a_step_is_accepted_as_often_as_the_central_lim
     n, d = 2000, 1000
     truth, error = acceptance_in(d, optimal_step(d)), 5 * 0.5 / math.sqrt(n)
     field = GaussianMixture([1.0], torch.zeros(1, 10, 100), [0.0], NEAR)  # N(0, 0.01·I) at t = 0
-    found = last_of(field, Mala(steps=1), 0.1 * Noise(range(n)).normal((10, 100))).info.acceptance[0]
+    found = last_of(field, Mala(steps=1), 0.1 * SampleRng(range(n)).normal((10, 100))).info.acceptance[0]
     assert abs(found - truth) < error
     for factor in (0.5, 2):
         assert abs(acceptance_in(d, factor * optimal_step(d)) - truth) > 2 * error
@@ -252,19 +258,19 @@ def test_in_a_thousand_dimensions_a_step_is_accepted_as_often_as_the_central_lim
 
 
 def difference(field: Any, x: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
-    counted = Counted(field, None)
+    counted = CountedField(field, None)
     return line_integral(counted, x, there, 0.0, counted(x, 0.0).score, counted(there, 0.0).score)
 
 
 def test_the_line_integral_of_a_gaussians_score_is_its_difference_of_energies() -> None:
     field = Gaussian(torch.tensor([[[1.0, -2.0]]]), [[1.5, 0.4], [0.4, 0.3]], NEAR)
-    x, there = (Noise(range(9), stream=s).normal((1, 1, 2)) * 3 for s in (1, 2))
+    x, there = (SampleRng(range(9), stream=s).normal((1, 1, 2)) * 3 for s in (1, 2))
     truth = field.log_prob(there, at(0.0, 9)) - field.log_prob(x, at(0.0, 9))
     numpy.testing.assert_allclose(difference(field, x, there), truth, rtol=1e-11)
 
 
 def test_the_line_integral_of_a_mixtures_score_is_wrong_by_the_fifth_power_of_the_step() -> None:
-    x, direction = (Noise(range(50), stream=k).normal((2,)) for k in (1, 2))
+    x, direction = (SampleRng(range(50), stream=k).normal((2,)) for k in (1, 2))
     errors = []
     for length in (0.1, 0.05, 0.025):
         there = x + length * direction
@@ -289,11 +295,11 @@ def test_a_line_integral_around_a_triangle_is_what_stokes_says() -> None:
 
 
 def test_the_curl_of_a_density_is_zero_to_the_error_of_its_differences() -> None:
-    x = Noise(range(50)).normal((2,)) * 2
-    errors = [float(curl(PLANE, x, at(0.3, 50), Noise(range(50)), step=step).max()) for step in (0.2, 0.02, 0.002)]
+    x = SampleRng(range(50)).normal((2,)) * 2
+    errors = [float(curl(PLANE, x, at(0.3, 50), SampleRng(range(50)), step=step).max()) for step in (0.2, 0.02, 0.002)]
     assert errors[2] < 1e-5
     assert errors[1] / errors[2] > 50  # second order: 100
-    assert bool((curl(Gaussian([0.0], [[0.0]], NEAR), x[:, :1], at(0.0, 50), Noise(range(50))) < 1e-10).all())
+    assert bool((curl(Gaussian([0.0], [[0.0]], NEAR), x[:, :1], at(0.0, 50), SampleRng(range(50))) < 1e-10).all())
 
 
 class Turns(Told):
@@ -323,8 +329,8 @@ def test_the_curl_of_many_probes_is_the_antisymmetric_share_of_the_jacobian() ->
     """In four dimensions, J = -I/v + w·R with R turning two of them: ‖wR‖² = 2·w² of ‖J‖² = 4/v² + 2·w²."""
     batch, probes, v, spin = 100, 400, 0.51, 1.5
     field = ScoreOnly(Gaussian(torch.zeros(1, 2, 2), 0.5 * torch.eye(4), NEAR), spin)
-    x = Noise(range(batch), stream=5).normal((1, 2, 2))
-    squares = curl(field, x, at(0.0, batch), Noise(range(batch)), probes=probes) ** 2
+    x = SampleRng(range(batch), stream=5).normal((1, 2, 2))
+    squares = curl(field, x, at(0.0, batch), SampleRng(range(batch)), probes=probes) ** 2
     truth = 2 * spin**2 / (4 / v**2 + 2 * spin**2)
     error = float(squares.std()) / math.sqrt(batch)
     assert abs(float(squares.mean()) - truth) < 5 * error < 0.1 * truth
@@ -336,9 +342,9 @@ def test_a_curl_needs_a_probe_and_of_a_constant_score_is_zero() -> None:
             return Prediction.of_score(self.process, x, t, torch.ones_like(x))
 
     x = doubles([0.0, 1.0])
-    assert curl(Constant(PLANE), x, LOWEST, Noise([0])).tolist() == [0.0]
+    assert curl(Constant(PLANE), x, LOWEST, SampleRng([0])).tolist() == [0.0]
     with pytest.raises(ScorefieldError, match="got 0 probes, expected at least 1"):
-        curl(PLANE, x, LOWEST, Noise([0]), probes=0)
+        curl(PLANE, x, LOWEST, SampleRng([0]), probes=0)
 
 
 # --- what a run costs, and what stops it --------------------------------------------------------------------------------
@@ -346,10 +352,10 @@ def test_a_curl_needs_a_probe_and_of_a_constant_score_is_zero() -> None:
 
 @pytest.mark.parametrize(("energy", "each"), [("exact", 1), ("auto", 1), ("line", 2)])
 def test_score_and_energy_of_a_state_are_carried_so_that_a_step_costs_its_proposal_only(energy: Any, each: int) -> None:
-    """And one evaluation at the start of every rung, where the density is another one."""
+    """And one evaluation at the start of every level, where the density is another one."""
     ladder = geometric(NEAR, 4)
     for sampler in (Mala(tau=0.01, steps=5, energy=energy), AnnealedMala(5, energy=energy)):
-        *_, last = simulate(PLANE, sampler, ladder, noise=Noise(range(3)), denoise=False)
+        *_, last = simulate(PLANE, sampler, ladder, rng=SampleRng(range(3)), denoise=False)
         assert last.evaluations == 4 * (1 + 5 * each)
         assert len(last.info.acceptance) == 4
         assert all(0 < rate <= 1 for rate in last.info.acceptance)
@@ -363,12 +369,12 @@ def test_what_is_carried_is_what_would_be_evaluated(sampler: Any, process: Proce
     ladder = process.time_of_sigma(doubles(3.0, 1.0, 0.3))
 
     class Forgets(type(sampler)):  # type: ignore[misc]
-        def step(self, field: Any, x: Any, rung: Any, state: Any, noise: Any) -> Any:
-            known = state if state.rung is not rung else replace(state, x=None)  # on entering a rung the last score is needed
-            return super().step(field, x, rung, known, noise)
+        def step(self, field: Any, x: Any, step: Any, state: Any, noise: Any) -> Any:
+            known = state if state.step is not step else replace(state, x=None)  # on entering a level the last score is needed
+            return super().step(field, x, step, known, noise)
 
     forgetful = Forgets(**{name: getattr(sampler, name) for name in sampler.__dataclass_fields__})
-    run, again = (list(simulate(field, one, ladder, noise=Noise(range(20)), denoise=False)) for one in (sampler, forgetful))
+    run, again = (list(simulate(field, one, ladder, rng=SampleRng(range(20)), denoise=False)) for one in (sampler, forgetful))
     assert torch.equal(run[-1].x, again[-1].x)
     assert again[-1].evaluations > run[-1].evaluations  # it has forgotten
 
@@ -377,16 +383,16 @@ def test_what_is_carried_is_what_would_be_evaluated(sampler: Any, process: Proce
 def test_on_a_gaussian_the_line_integral_makes_the_same_run_as_the_energy(make: Any) -> None:
     field, ladder = Gaussian([1.5, -0.5], [[1.5, 0.4], [0.4, 0.3]], VE(0.1, 5.0)), geometric(VE(0.1, 5.0), 6)
     runs = [(field, "exact"), (field, "line"), (ScoreOnly(field), "auto")]
-    ends = [list(simulate(f, make(energy), ladder, noise=Noise(range(50))))[-1].x for f, energy in runs]
+    ends = [list(simulate(f, make(energy), ladder, rng=SampleRng(range(50))))[-1].x for f, energy in runs]
     numpy.testing.assert_allclose(ends[1], ends[0], rtol=0, atol=1e-10)
     assert torch.equal(ends[1], ends[2])
 
 
 @pytest.mark.parametrize("sampler", [Mala(tau=0.4, steps=20, energy="line"), AnnealedMala(3, energy="line")])
 def test_batch_mates_never_matter(sampler: Any) -> None:
-    whole = list(simulate(PLANE, sampler, geometric(NEAR, 4), noise=Noise(range(16))))[-1].x
+    whole = list(simulate(PLANE, sampler, geometric(NEAR, 4), rng=SampleRng(range(16))))[-1].x
     for i in (0, 7, 15):
-        alone = list(simulate(PLANE, sampler, geometric(NEAR, 4), noise=Noise([i])))[-1].x
+        alone = list(simulate(PLANE, sampler, geometric(NEAR, 4), rng=SampleRng([i])))[-1].x
         numpy.testing.assert_allclose(alone[0], whole[i], rtol=0, atol=1e-12)
 
 
@@ -449,11 +455,11 @@ def test_a_nan_or_an_infinite_score_is_no_reason_to_refuse_but_to_stop(
 
 
 def test_a_step_in_units_of_a_noise_of_zero_is_refused() -> None:
-    field = Gaussian([0.0], [[1.0]], Still())
-    noise = Noise([0])
+    field = Gaussian([0.0], [[1.0]], Noiseless())
+    rng = SampleRng([0])
     for sampler in (Mala(steps=2), AnnealedMala()):
-        with pytest.raises(ScorefieldError, match=r"got sigma = 0 on a rung, .*: set tau of 'mala'"):
-            list(simulate(field, sampler, LOWEST, noise=noise))
+        with pytest.raises(ScorefieldError, match=r"got sigma = 0 on a level, .*: set tau of 'mala'"):
+            list(simulate(field, sampler, LOWEST, rng=rng))
     last = last_of(field, Mala(tau=0.5, steps=2), doubles([0.0]))
     assert last.evaluations == 3
 
@@ -465,24 +471,24 @@ def test_a_step_in_units_of_a_noise_of_zero_is_refused() -> None:
 @pytest.mark.parametrize("steps", [1, 3])
 @each_process
 def test_annealed_mala_meets_every_level_of_a_round_gaussian_exactly(process: Process, steps: int, v: float) -> None:
-    """On N(m, v·I), from a point to one wider than most levels, x is N(alpha_j·m, alpha_j²·v + sigma_j²) on every rung, though
+    """On N(m, v·I), from a point to one wider than most levels, x is N(alpha_j·m, alpha_j²·v + sigma_j²) on every level, though
     each has half of the noise of the last; annealed Langevin lags behind, and the smaller posterior variance falls short."""
     n, point = 20_000, doubles(1.0, -2.0)
     field = Gaussian(point, v * torch.eye(2), process)
     ladder = process.time_of_sigma(torch.tensor(3 * 0.5 ** numpy.arange(5)))
     alpha, std = process.alpha(ladder), (process.alpha(ladder) ** 2 * v + process.sigma(ladder) ** 2).sqrt()
-    start = alpha[0] * point + std[0] * Noise(range(n)).normal((2,))
+    start = alpha[0] * point + std[0] * SampleRng(range(n)).normal((2,))
 
     def misfit(sampler: Sampler, each: int) -> float:
-        moments = list(simulate(field, sampler, ladder, start, noise=Noise(range(n), stream=1), denoise=False))
-        units = [(moments[each * (j + 1)].x - alpha[j] * point) / std[j] for j in range(1, 5)]
+        snapshots = list(simulate(field, sampler, ladder, start, rng=SampleRng(range(n), stream=1), denoise=False))
+        units = [(snapshots[each * (j + 1)].x - alpha[j] * point) / std[j] for j in range(1, 5)]
         spread = max(float(((u**2).mean(dim=0) - 1).abs().max()) for u in units) / math.sqrt(2 / n)
         return max(spread, *(float(u.mean(dim=0).abs().max()) * math.sqrt(n) for u in units))
 
     assert misfit(AnnealedMala(steps), steps) < 5
     assert misfit(Annealed(steps), steps) > 20
     if v:
-        *_, last = simulate(field, Consistent(), ladder, start, noise=Noise(range(n), stream=1), denoise=False)
+        *_, last = simulate(field, Consistent(), ladder, start, rng=SampleRng(range(n), stream=1), denoise=False)
         assert 1 - float((((last.x - alpha[-1] * point) / std[-1]) ** 2).mean()) > 20 * math.sqrt(1 / n)
 
 
@@ -494,7 +500,7 @@ def test_annealed_mala_gives_eight_modes_their_weights_and_spreads_in_100_evalua
     field = GaussianMixture(torch.arange(1.0, 9.0), means, [0.5] * 8, process)
 
     def misfits(sampler: Sampler, levels: int) -> tuple[float, float]:
-        *_, last = simulate(field, sampler, geometric(process, levels), noise=Noise(range(n)))
+        *_, last = simulate(field, sampler, geometric(process, levels), rng=SampleRng(range(n)))
         assert last.evaluations <= 100
         mode = field.responsibilities(last.x, at(0.0, n)).argmax(dim=1)
         shares, w = mode.bincount(minlength=8) / n, field.weights

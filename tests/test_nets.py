@@ -16,10 +16,10 @@ from scorefield import (
     VP,
     Cosine,
     DDPMChain,
-    Flow,
-    Karras,
-    Noise,
+    LinearVE,
     Parametrisation,
+    RectifiedFlow,
+    SampleRng,
     ScorefieldError,
     ScoreModel,
     Tabulated,
@@ -29,7 +29,7 @@ from scorefield.nets.mlp import MLP
 from scorefield.nets.residual import ConditionedResNet, NoiseConditionedBlock
 from scorefield.nets.unet import UNet, fold, unfold
 from scorefield.objectives import Implicit
-from scorefield.prediction import check_label, label_of
+from scorefield.prediction import check_noise_label, noise_label_of
 from scorefield.process import Process
 from scorefield.registry import every
 
@@ -385,7 +385,7 @@ def test_the_exact_trace_of_a_unet_has_the_same_gradient_however_many_coordinate
     model = ScoreModel(_shaken(UNet((1, 4, 4), channels=(8, 8), blocks=1)), EDM(), VE(0.1, 5.0), (1, 4, 4)).double()
     x, gradients = _numbers(2, 1, 4, 4), []
     for together in (1, 16):
-        loss = Implicit(together=together)(model, x, noise=Noise(range(2))).sum()
+        loss = Implicit(together=together)(model, x, rng=SampleRng(range(2))).sum()
         gradients.append(torch.autograd.grad(loss, model.network.first.weight)[0])
     numpy.testing.assert_allclose(gradients[1], gradients[0], rtol=1e-9, atol=1e-9 * float(gradients[0].abs().max()))
 
@@ -475,14 +475,14 @@ def test_attention_is_the_softmax_average_of_values_in_every_head() -> None:
 NOISY = {
     name: NEEDS_SETTINGS[name] if name in NEEDS_SETTINGS else kind()
     for name, kind in every("process").items()
-    if name != "still"
+    if name != "noiseless"
 }
 
 
 def _features(parametrisation: Parametrisation, process: Process, ratios: Tensor) -> Tensor:
     """The features that enter the first linear layer at given sigma/alpha, of length 1 each."""
     t = process.time_of_sigma(ratios)
-    label = label_of(parametrisation.label, process, t)
+    label = noise_label_of(parametrisation.label, process, t)
     angle = label[:, None] * NoiseEmbedding(128).frequencies.double() * math.pi
     features = torch.cat([angle.sin(), angle.cos()], dim=1)
     return features / features.norm(dim=1, keepdim=True)
@@ -502,21 +502,21 @@ def test_close_noise_levels_have_close_features_and_the_ends_have_not(name: str,
     far = _features(parametrisation, process, torch.linspace(low, high, int((high - low) / 0.4)).double().exp())
     common = far @ far.mT - torch.eye(len(far))
     assert float(common.max()) < 0.9
-    check_label(parametrisation.label, process)
+    check_noise_label(parametrisation.label, process)
 
 
 @pytest.mark.parametrize(
     ("label", "process"),
-    [("t", DDPMChain()), ("t", Tabulated.linear(100)), ("t", Karras()), ("sigma", VE(0.01, 50.0)), ("sigma", Cosine())],
+    [("t", DDPMChain()), ("t", Tabulated.linear(100)), ("t", LinearVE()), ("sigma", VE(0.01, 50.0)), ("sigma", Cosine())],
     ids=repr,
 )
 def test_a_label_that_runs_faster_than_the_noise_is_refused_with_the_one_to_choose(label: str, process: Process) -> None:
     with pytest.raises(ScorefieldError, match=r"moves by .* where the noise grows by one percent.*label=log-sigma"):
-        check_label(label, process)
+        check_noise_label(label, process)
 
 
 @pytest.mark.parametrize(
-    ("label", "process"), [("t", VE()), ("t", Flow()), ("t", VP()), ("sigma", VE(0.01, 5.0)), ("none", VE())]
+    ("label", "process"), [("t", VE()), ("t", RectifiedFlow()), ("t", VP()), ("sigma", VE(0.01, 5.0)), ("none", VE())]
 )
 def test_a_label_that_a_network_can_follow_is_taken(label: str, process: Process) -> None:
-    check_label(label, process)
+    check_noise_label(label, process)

@@ -243,7 +243,7 @@ def test_columns_of_one_name_as_text_are_told_apart() -> None:
     data = open_data(pandas.DataFrame({0: ROWS[:, 0], "0": ROWS[:, 1], "0 (2)": ROWS[:, 2]}), CONFIG)
     assert [column["name"] for column in data.columns or []] == ["0", "0 (3)", "0 (2)"]
     assert together(data) == sorted(ROWS.tolist())
-    assert data.problems[0].cause == "a second one of this name: called '0 (3)'"
+    assert data.issues[0].cause == "a second one of this name: called '0 (3)'"
     assert [column["name"] for column in open_data({1: ROWS[:, 0], "1": ROWS[:, 1]}, CONFIG).columns or []] == ["1", "1 (2)"]
 
 

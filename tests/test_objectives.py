@@ -16,9 +16,9 @@ from scorefield import (
     Gaussian,
     GaussianMixture,
     LogNormal,
-    Noise,
     Prediction,
     Process,
+    SampleRng,
     ScoreModel,
     Tabulated,
     Uniform,
@@ -139,12 +139,12 @@ CASES = [  # of every objective, process and weighting that go together
 def test_the_excess_loss_of_a_wrong_score_is_the_weighted_fisher_divergence(kind: Any, process: Process, name: str) -> None:
     """E loss(s + c·h) - E loss(s) = E[lambda/2·c²·|h(x_t)|²]: paired differences against an independent draw of x_t."""
     true, objective = mixture(process), of_weighting(kind, WEIGHTINGS.get(name, SigmaSquared()))
-    x0 = true.sample(Noise(range(N)))
-    difference = objective(Wrong(true, C), x0, noise=Noise(range(N), stream=1)) - objective(
-        true, x0, noise=Noise(range(N), stream=1)
+    x0 = true.sample(SampleRng(range(N)))
+    difference = objective(Wrong(true, C), x0, rng=SampleRng(range(N), stream=1)) - objective(
+        true, x0, rng=SampleRng(range(N), stream=1)
     )
-    other = Noise(range(N), stream=2)
-    t = objective.density.quantile(process, other.uniform(()))
+    other = SampleRng(range(N), stream=2)
+    t = objective.noise_distribution.quantile(process, other.uniform(()))
     x_t = process.perturb(true.sample(other), t, other.normal((2,)))
     formula = LAMBDAS[name] if name else NATURE[registry.name_of("objective", kind)]
     weight = formula(process.alpha(t), process.sigma(t), getattr(WEIGHTINGS.get(name), "data_std", 1.0))
@@ -164,10 +164,10 @@ def test_every_registered_weighting_has_its_formula_written_down_here() -> None:
 def test_no_other_score_has_a_smaller_expected_loss(kind: Any, process: Process, name: str) -> None:
     """To both sides of the true score, and with its sign turned round: a missing minus doubles the score's own norm."""
     true, objective = mixture(process), of_weighting(kind, WEIGHTINGS.get(name, SigmaSquared()))
-    x0 = true.sample(Noise(range(N)))
+    x0 = true.sample(SampleRng(range(N)))
 
     def losses(field: Any) -> torch.Tensor:
-        return objective(field, x0, noise=Noise(range(N), stream=1))
+        return objective(field, x0, rng=SampleRng(range(N), stream=1))
 
     class Turned(Wrong):
         def __call__(self, x: torch.Tensor, t: torch.Tensor, cond: torch.Tensor | None = None) -> Prediction:
@@ -183,7 +183,7 @@ def test_on_a_gaussian_the_slope_of_the_loss_vanishes_at_the_true_score(kind: An
     """Among s = -k·(x - alpha·m)/(alpha²·v + sigma²) the derivatives by k and by m are zero at (1, mean) and only there."""
     mean, variance = 0.8, 1.7
     field, objective = Gaussian([mean], [[variance]], process), of_weighting(kind, SigmaSquared())
-    x0 = field.sample(Noise(range(N)))
+    x0 = field.sample(SampleRng(range(N)))
 
     def slopes(k: float, m: float) -> torch.Tensor:
         """The derivative of every example's loss by k and m, each entering that example alone."""
@@ -198,7 +198,7 @@ def test_on_a_gaussian_the_slope_of_the_loss_vanishes_at_the_true_score(kind: An
                 total = alpha**2 * variance + sigma**2
                 return Prediction.of_score(self.process, x, t, (-ks * (x[:, 0] - alpha * ms) / total)[:, None])
 
-        loss = objective(Linear(field, 0.0), x0, noise=Noise(range(N), stream=1))
+        loss = objective(Linear(field, 0.0), x0, rng=SampleRng(range(N), stream=1))
         return torch.stack(torch.autograd.grad(loss.sum(), [ks, ms]))
 
     by_k, by_m = slopes(1.0, mean)
@@ -217,7 +217,7 @@ def test_at_one_level_least_squares_finds_the_slope_and_the_centre_of_the_gaussi
     one_level = {"density": Levels(1)} if "density" in {f.name for f in fields(kind)} else {"steps": 1}
     field, objective = Gaussian([mean], [[variance]], process), kind(**one_level)
     sigma2 = float(process.sigma(torch.tensor(process.t_max, dtype=torch.float64))) ** 2
-    x0 = field.sample(Noise(range(N)))
+    x0 = field.sample(SampleRng(range(N)))
 
     class Line(Wrong):
         def __init__(self, k: float, b: float) -> None:
@@ -228,7 +228,7 @@ def test_at_one_level_least_squares_finds_the_slope_and_the_centre_of_the_gaussi
             return Prediction.of_score(self.process, x, t, self.b - self.k * x)
 
     def loss(k: float, b: float) -> float:
-        return float(objective(Line(k, b), x0, noise=Noise(range(N), stream=1)).mean())
+        return float(objective(Line(k, b), x0, rng=SampleRng(range(N), stream=1)).mean())
 
     base = loss(0, 0)
     kk, bb = loss(1, 0) + loss(-1, 0) - 2 * base, loss(0, 1) + loss(0, -1) - 2 * base
@@ -250,10 +250,10 @@ def test_at_one_level_least_squares_finds_the_slope_and_the_centre_of_the_gaussi
 @torch.no_grad()
 def test_an_examples_loss_does_not_depend_on_its_batch(kind: Any, weighting: Weighting) -> None:
     true, objective = mixture(PROCESSES["ve"]), of_weighting(kind, weighting)
-    x0 = true.sample(Noise(range(6)))
+    x0 = true.sample(SampleRng(range(6)))
     wrong = Wrong(true, C)
-    whole = objective(wrong, x0, noise=Noise(range(6), stream=1))
-    alone = torch.cat([objective(wrong, x0[i : i + 1], noise=Noise([i], stream=1)) for i in range(6)])
+    whole = objective(wrong, x0, rng=SampleRng(range(6), stream=1))
+    alone = torch.cat([objective(wrong, x0[i : i + 1], rng=SampleRng([i], stream=1)) for i in range(6)])
     numpy.testing.assert_allclose(whole, alone, rtol=1e-11)
 
 
@@ -264,9 +264,9 @@ def test_the_loss_of_an_image_is_that_of_its_pixels_as_a_vector(kind: Any) -> No
     means = torch.randn(2, 2, 3, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     image = GaussianMixture([1, 1], means, [0.5, 0.5], VE(0.1, 5.0))
     vector = GaussianMixture([1, 1], means.flatten(1), [0.5, 0.5], VE(0.1, 5.0))
-    x0, objective = image.sample(Noise(range(5))), kind()
-    one = objective(Wrong(image, C), x0, noise=Noise(range(5), stream=1))
-    two = objective(Wrong(vector, C), x0.flatten(1), noise=Noise(range(5), stream=1))
+    x0, objective = image.sample(SampleRng(range(5))), kind()
+    one = objective(Wrong(image, C), x0, rng=SampleRng(range(5), stream=1))
+    two = objective(Wrong(vector, C), x0.flatten(1), rng=SampleRng(range(5), stream=1))
     assert torch.equal(one, two)
 
 
@@ -275,9 +275,9 @@ def test_the_loss_of_an_image_is_that_of_its_pixels_as_a_vector(kind: Any) -> No
 def test_the_terms_of_an_objective_are_its_losses_at_times_inside_the_range(kind: Any) -> None:
     process = processes_of(kind)[-1]
     true, objective = mixture(process), kind()
-    x0 = true.sample(Noise(range(50)))
-    terms = objective.terms(true, x0, noise=Noise(range(50), stream=1))
-    assert torch.equal(terms.loss, objective(true, x0, noise=Noise(range(50), stream=1)))
+    x0 = true.sample(SampleRng(range(50)))
+    terms = objective.terms(true, x0, rng=SampleRng(range(50), stream=1))
+    assert torch.equal(terms.loss, objective(true, x0, rng=SampleRng(range(50), stream=1)))
     assert terms.t is not None
     assert bool(((terms.t >= process.t_min) & (terms.t <= process.t_max)).all())
 
@@ -300,8 +300,8 @@ class Remembers:
 def asked(objective: Denoising, process: Process) -> tuple[Any, ...]:
     """The losses of a wrong field with all that entered them, each recovered from outside."""
     true = mixture(process)
-    x0, field = true.sample(Noise(range(200))), Remembers(Wrong(true, C))
-    loss = objective(field, x0, noise=Noise(range(200), stream=1))
+    x0, field = true.sample(SampleRng(range(200))), Remembers(Wrong(true, C))
+    loss = objective(field, x0, rng=SampleRng(range(200), stream=1))
     alpha, sigma = process.alpha(field.t)[:, None], process.sigma(field.t)[:, None]
     return loss, x0, (field.x - alpha * x0) / sigma, field.said, alpha, sigma
 
@@ -347,9 +347,9 @@ def test_the_edm_weight_on_a_network_with_edm_output_is_the_plain_squared_error_
 
     sd, process = 0.5, VE(0.01, 50.0)
     field = Remembers(ScoreModel(Zero(), EDM(data_std=sd), process, (2,)))
-    x0 = mixture(process).sample(Noise(range(200)))
+    x0 = mixture(process).sample(SampleRng(range(200)))
     with torch.no_grad():
-        loss = Denoising(LogNormal(), EDMWeight(data_std=sd))(field, x0, noise=Noise(range(200), stream=1))
+        loss = Denoising(LogNormal(), EDMWeight(data_std=sd))(field, x0, rng=SampleRng(range(200), stream=1))
     sigma = process.sigma(field.t)[:, None]
     target = (sigma * x0 / sd - sd * (field.x - x0) / sigma) / (sd**2 + sigma**2).sqrt()
     lost = (1 + 5 / sigma**2)[:, 0]
@@ -361,7 +361,7 @@ def test_all_levels_summed_have_the_expectation_of_levels_drawn(process: Process
     true = mixture(process)
     drawn = Denoising(Levels(6))
     losses = [
-        objective(Wrong(true, C), true.sample(Noise(range(N), stream=s)), noise=Noise(range(N), stream=s + 1))
+        objective(Wrong(true, C), true.sample(SampleRng(range(N), stream=s)), rng=SampleRng(range(N), stream=s + 1))
         for objective, s in ((drawn, 0), (replace(drawn, every_level=True), 2))
     ]
     assert within_five(*losses)
@@ -369,7 +369,7 @@ def test_all_levels_summed_have_the_expectation_of_levels_drawn(process: Process
 
 
 def test_the_noise_of_a_level_is_one_draw_and_levels_have_different_noise() -> None:
-    """Recorded from outside: on every rung of `every_level` the same x0 is noised by other numbers."""
+    """Recorded from outside: on every level of `every_level` the same x0 is noised by other numbers."""
     process = PROCESSES["ve"]
     true = mixture(process)
     seen = []
@@ -379,8 +379,8 @@ def test_the_noise_of_a_level_is_one_draw_and_levels_have_different_noise() -> N
             seen.append(((x - x0) / self.process.sigma(t)[:, None], t))
             return super().__call__(x, t)
 
-    x0 = true.sample(Noise(range(4)))
-    Denoising(Levels(3), every_level=True)(Listens(true), x0, noise=Noise(range(4), stream=1))
+    x0 = true.sample(SampleRng(range(4)))
+    Denoising(Levels(3), every_level=True)(Listens(true), x0, rng=SampleRng(range(4), stream=1))
     numpy.testing.assert_allclose(sorted(float(t[0]) for _, t in seen), [0.0, 0.5, 1.0], atol=1e-14)
     assert all(float((a - b).abs().min()) > 1e-6 for i, (a, _) in enumerate(seen) for b, _ in seen[:i])
 
@@ -389,17 +389,17 @@ def test_the_noise_of_a_level_is_one_draw_and_levels_have_different_noise() -> N
 def test_the_times_that_an_objective_says_it_visits_are_those_of_its_losses(name: str) -> None:
     """A few times, each of them visited; or none named, and then a thousand examples have a thousand times of their own."""
     kind = every("objective")[name]
-    for density in every("density").values():
-        objective = kind(density=density()) if "density" in kind.__dataclass_fields__ else kind()
+    for density in every("noise_distribution").values():
+        objective = kind(noise_distribution=density()) if "noise_distribution" in kind.__dataclass_fields__ else kind()
         process = CHAIN if name in ("simple", "bound") else VE(0.1, 10.0)
         named = objective.visited(process)
         if name == "persistent":  # its times are those of its chains, which a model holds
-            assert (named is None) == (objective.density.times(process) is None)
+            assert (named is None) == (objective.noise_distribution.times(process) is None)
             continue
         field = GaussianMixture([1.0], [[0.0, 0.0]], [1.0], process)
-        x0 = field.sample(Noise(range(1000)))
+        x0 = field.sample(SampleRng(range(1000)))
         try:
-            found = objective.terms(field, x0, noise=Noise(range(1000), stream=1)).t
+            found = objective.terms(field, x0, rng=SampleRng(range(1000), stream=1)).t
         except ScorefieldError:  # a level out of the process's range, energies alone, a batch that it refuses
             continue
         if found is None:

@@ -1,4 +1,4 @@
-"""Ladders optimised for a field: they never lose to the ladder whose rungs they are chosen from, and the best is the best.
+"""Ladders optimised for a field: they never lose to the ladder whose levels they are chosen from, and the best is the best.
 
 Errors are those of the samples themselves, against a fine run from the same starts: nothing here is random but the starts,
 which every ladder shares.
@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from scorefield import VP, Gaussian, GaussianMixture, Karras, Noise, ScorefieldError
+from scorefield import VP, Gaussian, GaussianMixture, LinearVE, SampleRng, ScorefieldError
 from scorefield.levels import ladder_of
-from scorefield.samplers import Adams, optimal, simulate
+from scorefield.samplers import ABM, optimal, simulate
 from scorefield.samplers.optimal import optimised
 
 
@@ -29,8 +29,8 @@ def high(process: Any) -> GaussianMixture:
 
 
 FIELDS = {
-    "ring": ring(Karras()),
-    "32 dimensions": high(Karras()),
+    "ring": ring(LinearVE()),
+    "32 dimensions": high(LinearVE()),
     "ring, variance preserving": ring(VP()),
     "32 dimensions, variance preserving": high(VP()),
 }
@@ -39,20 +39,20 @@ STARTS = 2048
 
 
 def end(field: Any, ladder: torch.Tensor) -> torch.Tensor:
-    *_, last = simulate(field, Adams(), ladder, noise=Noise(range(STARTS), stream=5))
+    *_, last = simulate(field, ABM(), ladder, rng=SampleRng(range(STARTS), stream=5))
     return last.x
 
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_ten_levels_chosen_for_a_field_beat_ten_of_every_ladder_that_does_not_know_it(name: str) -> None:
     field = FIELDS[name]
-    truth = end(field, ladder_of(field, "cauchy", 300))
+    truth = end(field, ladder_of(field, "log-cauchy", 300))
 
     def errors(ladder: torch.Tensor) -> torch.Tensor:
         return (end(field, ladder) - truth).square().mean(dim=1)
 
-    chosen, plain = errors(optimised(field, 10, noise=Noise(range(128)))), errors(ladder_of(field, "cauchy", 10))
-    assert errors(ladder_of(field, "cauchy", 150)).mean() < 1e-4 * chosen.mean()  # the truth is one
+    chosen, plain = errors(optimised(field, 10, rng=SampleRng(range(128)))), errors(ladder_of(field, "log-cauchy", 10))
+    assert errors(ladder_of(field, "log-cauchy", 150)).mean() < 1e-4 * chosen.mean()  # the truth is one
     # Few starts, those between two modes, make most of the mean: on the variance preserving ring the two are level.
     gain = plain - chosen
     assert gain.mean() > (0 if "preserving" not in name else -gain.std() / math.sqrt(STARTS))
@@ -63,7 +63,7 @@ def test_ten_levels_chosen_for_a_field_beat_ten_of_every_ladder_that_does_not_kn
 @each_field
 @pytest.mark.parametrize("levels", [2, 3, 4, 20, 64])
 def test_it_falls_strictly_from_the_largest_time_to_the_smallest(field: Any, levels: int) -> None:
-    ladder = optimised(field, levels, noise=Noise(range(32)))
+    ladder = optimised(field, levels, rng=SampleRng(range(32)))
     assert ladder.shape == (levels,) and ladder.dtype == torch.float64
     assert bool((ladder.diff() < 0).all())
     assert float(ladder[0]) == field.process.t_max
@@ -72,9 +72,9 @@ def test_it_falls_strictly_from_the_largest_time_to_the_smallest(field: Any, lev
 
 def test_its_rungs_are_rungs_of_the_fine_ladder_and_with_all_of_them_it_is_the_fine_ladder() -> None:
     field = FIELDS["ring"]
-    fine = ladder_of(field, "cauchy", 24)
-    assert set(optimised(field, 7, noise=Noise(range(32)), fine=24).tolist()) <= set(fine.tolist())
-    assert torch.equal(optimised(field, 24, noise=Noise(range(32)), fine=24), fine)
+    fine = ladder_of(field, "log-cauchy", 24)
+    assert set(optimised(field, 7, rng=SampleRng(range(32)), fine=24).tolist()) <= set(fine.tolist())
+    assert torch.equal(optimised(field, 24, rng=SampleRng(range(32)), fine=24), fine)
 
 
 def test_it_costs_one_evaluation_of_the_pilot_for_every_fine_level() -> None:
@@ -85,13 +85,13 @@ def test_it_costs_one_evaluation_of_the_pilot_for_every_fine_level() -> None:
             calls.append(len(x))
             return super().__call__(x, t, cond)
 
-    field = Counting([0.8, 0.2], [[-5.0, 0.0], [5.0, 0.0]], [1.0, 1.0], Karras())
-    optimised(field, 10, noise=Noise(range(16)), fine=40)
+    field = Counting([0.8, 0.2], [[-5.0, 0.0], [5.0, 0.0]], [1.0, 1.0], LinearVE())
+    optimised(field, 10, rng=SampleRng(range(16)), fine=40)
     assert calls == [16] * 40
 
 
 def test_the_programme_finds_what_trying_every_ladder_finds() -> None:
-    """Random costs of pairs of steps, 7 candidates, every number of rungs: by brute force."""
+    """Random costs of pairs of steps, 7 candidates, every number of levels: by brute force."""
     n, generator = 7, torch.Generator().manual_seed(3)
     first, steps, last = (torch.rand(*shape, generator=generator, dtype=torch.float64) for shape in ((n,), (n, n, n), (n, n)))
     k = torch.arange(n)
@@ -138,16 +138,16 @@ def test_the_errors_of_a_step_vanish_on_polynomials_of_the_degree_that_it_integr
 
 
 def test_on_a_gaussian_of_equal_variances_every_ladder_is_as_good_and_one_is_found() -> None:
-    field = Gaussian([1.0, 2.0], [[2.0, 0.0], [0.0, 2.0]], Karras())
-    assert len(optimised(field, 6, noise=Noise(range(16)))) == 6
+    field = Gaussian([1.0, 2.0], [[2.0, 0.0], [0.0, 2.0]], LinearVE())
+    assert len(optimised(field, 6, rng=SampleRng(range(16)))) == 6
 
 
 @pytest.mark.parametrize("levels", [-1, 0, 1, 65])
 def test_a_number_of_levels_that_cannot_be_had_is_refused(levels: int) -> None:
     with pytest.raises(ScorefieldError, match=f"got {levels} levels, expected 2 to 64"):
-        optimised(FIELDS["ring"], levels, noise=Noise(range(4)))
+        optimised(FIELDS["ring"], levels, rng=SampleRng(range(4)))
 
 
 def test_data_that_are_one_point_have_a_ladder_too() -> None:
-    field = GaussianMixture([1.0], [[2.0, -1.0]], [0.0], Karras(0.01, 10.0))
-    assert bool((optimised(field, 5, noise=Noise(range(4))).diff() < 0).all())
+    field = GaussianMixture([1.0], [[2.0, -1.0]], [0.0], LinearVE(0.01, 10.0))
+    assert bool((optimised(field, 5, rng=SampleRng(range(4))).diff() < 0).all())

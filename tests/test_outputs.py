@@ -20,11 +20,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from scorefield import ScorefieldError, app, files, pictures, registry
-from scorefield.app import outputs
-from scorefield.app.common import batches, choose_sampler, draw, labels_of
-from scorefield.config import DataConfig, override, plain
+from scorefield import ScorefieldError, app, files, outputs, pictures, registry
+from scorefield.config import DataConfig, override, to_dict
 from scorefield.data import open_source
+from scorefield.drawing import batches, choose_sampler, draw, labels_of
 from scorefield.recipes import measure
 from scorefield.runs import Run, build_model, classes_of, manifest_of, open_run, save_model
 
@@ -45,7 +44,7 @@ def made(folder: Path, source: Path, *, step: int = 1) -> Path:
     manifest["progress"]["step"] = step
     folder.mkdir()
     save_model(folder, model, manifest)
-    files.write_json(folder / "config.json", plain(config))
+    files.write_json(folder / "config.json", to_dict(config))
     return folder
 
 
@@ -414,8 +413,8 @@ def test_whatever_ends_the_sampling_leaves_what_was_there(
         app.sample(runs[name], **asked)
     before = contents(tmp_path)
 
-    def watch(first: int, count: int, moment: Any) -> None:
-        if first == 10 and moment.step == moment.steps:
+    def watch(first: int, count: int, snapshot: Any) -> None:
+        if first == 10 and snapshot.step == snapshot.steps:
             if fault == "disk full":
                 full_after[0] = 1  # one more picture of a folder has room
             elif fault == "NaN in the last batch":

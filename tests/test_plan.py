@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from scorefield import ScorefieldError, app
 from scorefield.cli import main
-from scorefield.cli.show import problem_lines, size_of
+from scorefield.cli.show import issue_lines, size_of
 from scorefield.config import override
 from scorefield.data import DataConfig, Dataset, open_data, open_source
-from scorefield.data.base import Affine, Problem, build, split
+from scorefield.data.base import DataIssue, Normaliser, build, split
 from scorefield.data.doctor import examine
 from scorefield.nets.residual import ResidualConfig
 from scorefield.recipes import auto, measure
@@ -33,7 +33,7 @@ N = 300
 
 
 def vectors(rows: NDArray[np.float32]) -> Dataset:
-    return build("rows", "vector", torch.from_numpy(rows), DataConfig(), affine=Affine.standard)
+    return build("rows", "vector", torch.from_numpy(rows), DataConfig(), normaliser=Normaliser.standard)
 
 
 def normal(dimension: int, seed: int = 0) -> NDArray[np.float32]:
@@ -47,7 +47,7 @@ def images(pixels: NDArray[np.uint8], labels: list[int] | None = None) -> Datase
         "image",
         torch.from_numpy(pixels),
         DataConfig(),
-        affine=lambda _: Affine.between(0.0, 255.0),
+        normaliser=lambda _: Normaliser.between(0.0, 255.0),
         labels=torch.tensor(labels) if labels else None,
         classes=classes,
     )
@@ -58,7 +58,7 @@ def noise_images(n: int = 60, side: int = 8, top: int = 256) -> NDArray[np.uint8
 
 
 def causes(data: Dataset) -> list[str]:
-    return [f"{problem.where}: {problem.cause}" for problem in examine(data).problems]
+    return [f"{issue.where}: {issue.cause}" for issue in examine(data).issues]
 
 
 # --- the doctor --------------------------------------------------------------------------------------------------------
@@ -71,16 +71,16 @@ def test_planted_copies_and_leaks_are_counted_and_named(dimension: int) -> None:
     rows[held[2]] = rows[train[7]]
     found = examine(vectors(rows))
     assert (found.copies, found.near_copies, found.leaks) == (1, 0, 1)
-    named = {problem.where: problem.cause for problem in found.problems}
+    named = {issue.where: issue.cause for issue in found.issues}
     assert named["training example 9"] == "repeats training example 5"
     assert re.fullmatch("repeats training example 7, .*a leak", named["held-out example 2"])
-    assert all(problem.used for problem in found.problems)
+    assert all(issue.used for issue in found.issues)
 
 
 @pytest.mark.parametrize("dimension", [2, 64])
 def test_in_independent_examples_nothing_is_found(dimension: int) -> None:
     found = examine(vectors(normal(dimension)))
-    assert (found.copies, found.near_copies, found.leaks, found.warnings, found.problems) == (0, 0, 0, (), ())
+    assert (found.copies, found.near_copies, found.leaks, found.warnings, found.issues) == (0, 0, 0, (), ())
 
 
 @pytest.mark.parametrize(("difference", "copies"), [(0.05, 20), (0.3, 0)])
@@ -114,7 +114,7 @@ YES = np.random.default_rng(6).random((300, 25)) < 0.9
 def test_rows_of_few_values_that_are_equal_by_chance_are_counted_and_no_leaks(data: Dataset) -> None:
     found = examine(data)
     assert (found.leaks, found.copies, found.near_copies) == (0, 0, 0)
-    assert not any("repeats" in problem.cause for problem in found.problems)
+    assert not any("repeats" in issue.cause for issue in found.issues)
     rows = [tuple(row) for row in torch.cat([data.train[:], data.held_out[:]]).tolist()]
     equal = len(rows) - len(set(rows))
     assert any(warning.startswith(f"{equal:,} of 300 rows equal an earlier one, ") for warning in found.warnings)
@@ -135,7 +135,7 @@ def test_a_copied_row_is_a_leak_wherever_chance_cannot_make_one(copied: int) -> 
     for table in tables:
         found = examine(open_data(table, DataConfig(held_out=0.5)))
         assert found.leaks == copied
-        assert sum(problem.cause.endswith("a leak") for problem in found.problems) == copied
+        assert sum(issue.cause.endswith("a leak") for issue in found.issues) == copied
 
 
 def test_rows_with_equal_texts_and_near_numbers_are_no_copies() -> None:
@@ -158,7 +158,7 @@ def test_an_odd_value_is_named_as_it_was_written(values: Sequence[object], odd: 
     data = frame(
         code=[odd if i == row else value for i, value in enumerate(values)], x=np.random.default_rng(3).normal(size=300)
     )
-    assert any(f"column 'code' is {shown}, " in problem.cause for problem in examine(data).problems)
+    assert any(f"column 'code' is {shown}, " in issue.cause for issue in examine(data).issues)
 
 
 def test_two_close_points_of_a_plane_are_no_copies() -> None:
@@ -169,7 +169,7 @@ def test_two_close_points_of_a_plane_are_no_copies() -> None:
 
 def test_distances_to_the_nearest_are_those_of_a_loop() -> None:
     data = vectors(normal(5))
-    x, y = (data.affine.encode(part[:]).double() for part in (data.train, data.held_out))
+    x, y = (data.normaliser.encode(part[:]).double() for part in (data.train, data.held_out))
     among = [min(float((a - b).square().mean().sqrt()) for j, b in enumerate(x) if j != i) for i, a in enumerate(x)]
     apart = [min(float((a - b).square().mean().sqrt()) for b in x) for a in y]
     found = examine(data)
@@ -180,7 +180,7 @@ def test_distances_to_the_nearest_are_those_of_a_loop() -> None:
 def test_an_outlier_is_named_with_its_column_and_value() -> None:
     rows = normal(3)
     rows[split(N, 0.1, None)[0][4], 1] = 777.0
-    (first, *_) = examine(vectors(rows)).problems
+    (first, *_) = examine(vectors(rows)).issues
     assert first.where == "training example 4"
     assert re.match(r"column 1 is 777, \d+ spreads from its median", first.cause)
 
@@ -227,8 +227,8 @@ def test_heavy_tails_few_values_and_grey_in_three_channels_are_warned_of() -> No
 def test_what_the_source_named_comes_first_and_its_copies_are_not_named_twice() -> None:
     rows, (train, held) = normal(4), split(N, 0.1, None)
     rows[train[1]], rows[held[1]] = rows[train[0]], rows[train[2]]
-    own = (Problem("cut.png", "truncated"), Problem("b.png", "the same pixels as 'a.png'", used=True))
-    texts = causes(replace(vectors(rows), problems=own))
+    own = (DataIssue("cut.png", "truncated"), DataIssue("b.png", "the same pixels as 'a.png'", used=True))
+    texts = causes(replace(vectors(rows), issues=own))
     assert texts[:2] == ["cut.png: truncated", "b.png: the same pixels as 'a.png'"]
     assert [text.split(":")[0] for text in texts[2:]] == ["held-out example 1"]
 
@@ -256,9 +256,9 @@ class Ticking:
 @functools.cache
 def digits_pilot(*settings: str) -> tuple[Trainer, Pilot]:
     data = open_source("digits", DataConfig())
-    facts = measure(data)
-    config = override(auto(facts).config, [*SMALL, *settings])
-    model = build_model(config, data.shape, facts.std, facts.mean, classes=classes_of(config, data.classes))
+    stats = measure(data)
+    config = override(auto(stats).config, [*SMALL, *settings])
+    model = build_model(config, data.shape, stats.std, stats.mean, classes=classes_of(config, data.classes))
     before = [value.clone() for value in model.parameters()]
     found = pilot(config, data, model, torch.device("cpu"), seconds=100.0, clock=Ticking())
     assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
@@ -357,7 +357,7 @@ def test_a_data_set_that_is_open_already_gives_the_same_plan_as_its_name() -> No
 def test_the_plan_is_the_run_that_train_begins(tmp_path: Path) -> None:
     plan = planned(steps=1)
     app.train("digits", out=tmp_path / "run", steps=1, settings=SMALL)
-    assert json.loads((tmp_path / "run" / "config.json").read_text()) == plan.plain()["config"]
+    assert json.loads((tmp_path / "run" / "config.json").read_text()) == plan.to_dict()["config"]
 
 
 def test_what_to_expect_follows_from_the_numbers() -> None:
@@ -373,7 +373,7 @@ def test_what_to_expect_follows_from_the_numbers() -> None:
 def test_everything_is_written_as_json_once(tmp_path: Path) -> None:
     plan = planned(steps=5, out=tmp_path / "plan.json")
     values = json.loads((tmp_path / "plan.json").read_text())
-    assert values == json.loads(json.dumps(plan.plain()))
+    assert values == json.loads(json.dumps(plan.to_dict()))
     assert values["expected"]["images"] == 80
     with pytest.raises(ScorefieldError, match="add --force"):
         app.plan("digits", out=tmp_path / "plan.json")
@@ -430,11 +430,13 @@ def test_the_report_tells_data_run_machine_and_expectations(
 
 
 def test_problems_with_one_cause_share_a_line_and_the_rest_is_counted() -> None:
-    problems = [Problem(f"{i}.png", "truncated") for i in range(7)] + [Problem(str(i), f"odd {i}", used=True) for i in range(5)]
-    lines = problem_lines(problems, 3)
+    issues = [DataIssue(f"{i}.png", "truncated") for i in range(7)] + [
+        DataIssue(str(i), f"odd {i}", used=True) for i in range(5)
+    ]
+    lines = issue_lines(issues, 3)
     assert lines[0] == "0.png, 1.png, 2.png, 3.png and 3 more: truncated"
     assert lines[1:] == ["0: odd 0", "1: odd 1", "and 3 more"]
-    assert problem_lines(problems[:1], 3) == ["0.png: truncated"]
+    assert issue_lines(issues[:1], 3) == ["0.png: truncated"]
 
 
 def test_sizes_are_read_as_people_write_them() -> None:

@@ -11,23 +11,23 @@ from scorefield import (
     VE,
     VP,
     Denoiser,
-    Flow,
+    Noiseless,
     NoisePrediction,
     Parametrisation,
     Prediction,
     Process,
+    RectifiedFlow,
     ScaledScore,
     Score,
     ScorefieldError,
     ScoreModel,
-    Still,
     Tabulated,
     V,
     Velocity,
     registry,
 )
 from scorefield.nets.mlp import MLP
-from scorefield.prediction import label_of
+from scorefield.prediction import noise_label_of
 
 NEEDS_SETTINGS = {"tabulated": Tabulated.linear(1000)}
 PROCESSES = {
@@ -171,8 +171,8 @@ def test_velocity_is_the_slope_of_the_straight_path_from_x0_to_the_noise(process
 
 
 def test_the_velocity_output_is_the_velocity_of_a_flow() -> None:
-    t, _, y, x, _, _ = truth_at(Flow())
-    prediction = Prediction(Flow(), x, t, y, *Velocity().pair(1 - t, t))
+    t, _, y, x, _, _ = truth_at(RectifiedFlow())
+    prediction = Prediction(RectifiedFlow(), x, t, y, *Velocity().pair(1 - t, t))
     assert_within_rounding(prediction.velocity, y, y.abs() + x.abs() + prediction.denoised.abs() + prediction.noise.abs())
 
 
@@ -216,7 +216,7 @@ def test_edm_at_alpha_one_has_the_skip_and_output_scales_of_karras(sd: float) ->
     numpy.testing.assert_allclose(out, [s * sd / math.sqrt(s**2 + sd**2) for s in sigma], rtol=1e-13)
     scale = EDM(data_std=sd).input_scale(process.alpha(t), process.sigma(t))
     numpy.testing.assert_allclose(scale, [1 / math.sqrt(s**2 + sd**2) for s in sigma], rtol=1e-13)
-    numpy.testing.assert_allclose(label_of("log-sigma", process, t), [math.log(s) for s in sigma], rtol=1e-13)
+    numpy.testing.assert_allclose(noise_label_of("log-sigma", process, t), [math.log(s) for s in sigma], rtol=1e-13)
 
 
 @each_noisy
@@ -234,28 +234,28 @@ def test_the_denoiser_sees_an_input_of_unit_variance(process: Process) -> None:
 def test_labels_are_the_time_the_noise_to_signal_ratio_or_its_logarithm(process: Process) -> None:
     t = times_of(process)
     ratio = (process.sigma(t) / process.alpha(t)).numpy()
-    assert torch.equal(label_of("t", process, t), t)
-    numpy.testing.assert_allclose(label_of("sigma", process, t), ratio, rtol=1e-13)
-    numpy.testing.assert_allclose(label_of("log-sigma", process, t), numpy.log(ratio), rtol=1e-13, atol=1e-14)
+    assert torch.equal(noise_label_of("t", process, t), t)
+    numpy.testing.assert_allclose(noise_label_of("sigma", process, t), ratio, rtol=1e-13)
+    numpy.testing.assert_allclose(noise_label_of("log-sigma", process, t), numpy.log(ratio), rtol=1e-13, atol=1e-14)
 
 
 @each_noisy
 def test_a_label_of_levels_is_the_index_of_the_rung_noisiest_first(process: Process) -> None:
     from scorefield import geometric
 
-    assert label_of(10, process, geometric(process, 10)).tolist() == list(range(10))
+    assert noise_label_of(10, process, geometric(process, 10)).tolist() == list(range(10))
 
 
 @each_noisy
 @pytest.mark.parametrize("kind", [Score, ScaledScore, EDM, V])
 def test_between_two_rungs_the_clean_data_of_the_nearer_rung_are_kept(kind: type, process: Process) -> None:
-    """D(x_t, t) = D(x_t·alpha_r/alpha, r) for the rung r: what the network means by the pair at r is what is shown at t."""
+    """D(x_t, t) = D(x_t·alpha_r/alpha, r) for the level r: what the network means by the pair at r is what is shown at t."""
     from scorefield import geometric
 
-    parametrisation, rungs = kind(label=6), geometric(process, 6)
-    level = (process.sigma(rungs) / process.alpha(rungs)).log()
+    parametrisation, steps = kind(label=6), geometric(process, 6)
+    level = (process.sigma(steps) / process.alpha(steps)).log()
     t = process.time_of_sigma((level[:-1] + 0.4 * level.diff()).exp())  # nearer to the noisier of the two
-    r, y = rungs[:-1], torch.tensor([0.3, -2.0, 0.7], dtype=torch.float64)
+    r, y = steps[:-1], torch.tensor([0.3, -2.0, 0.7], dtype=torch.float64)
     x = torch.linspace(-1, 1, 15, dtype=torch.float64).reshape(5, 3)
     model = ScoreModel(Recorder(y).double(), parametrisation, process, (3,))
     model.network.answer.data = y
@@ -317,7 +317,7 @@ def test_every_parametrisation_is_well_posed_on_every_process_with_noise(name: s
 def test_a_view_does_not_wait_for_the_device() -> None:
     """On the meta device every read of a value raises, as a read on a GPU would wait."""
     x, t = torch.empty(4, 3, device="meta"), torch.empty(4, device="meta")
-    prediction = Prediction(Flow(), x, t, x, t, t)
+    prediction = Prediction(RectifiedFlow(), x, t, x, t, t)
     for view in (prediction.score, prediction.denoised, prediction.noise):
         assert view.shape == (4, 3)
 
@@ -327,19 +327,19 @@ def test_the_refusal_names_the_sample_whose_output_is_ill_posed() -> None:
     a, c = torch.tensor([1.0, 0.3], dtype=torch.float64), torch.tensor([0.0, -0.49], dtype=torch.float64)
     x = torch.zeros(2, 1, dtype=torch.float64)
     with pytest.raises(ScorefieldError, match=r"a = 0\.3, c = -0\.49 at alpha = 0\.3, sigma = 0\.7"):
-        Prediction(Flow(), x, t, x, a, c).check()
+        Prediction(RectifiedFlow(), x, t, x, a, c).check()
 
 
 @pytest.mark.parametrize("kind", [Score, V])
 def test_without_noise_a_score_is_still_a_score_and_x_is_already_clean(kind: type) -> None:
     x, score = torch.randn(2, 4, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     t = torch.zeros(4, dtype=torch.float64)
-    a, c = kind().pair(Still().alpha(t), Still().sigma(t))
+    a, c = kind().pair(Noiseless().alpha(t), Noiseless().sigma(t))
     if kind is V:  # v = noise at sigma = 0, which says nothing about x0 or the score
         with pytest.raises(ScorefieldError, match="says nothing about the score"):
-            Prediction(Still(), x, t, score, a, c).check()
+            Prediction(Noiseless(), x, t, score, a, c).check()
         return
-    prediction = Prediction(Still(), x, t, score, a, c)
+    prediction = Prediction(Noiseless(), x, t, score, a, c)
     assert torch.equal(prediction.score, score)
     assert torch.equal(prediction.denoised, x)
     assert bool((prediction.noise == 0).all())
@@ -350,9 +350,9 @@ def test_without_noise_a_score_is_still_a_score_and_x_is_already_clean(kind: typ
 def test_without_noise_every_other_output_is_refused_for_it_holds_no_score(kind: type) -> None:
     x, t = torch.ones(2, 1, dtype=torch.float64), torch.zeros(2, dtype=torch.float64)
     with pytest.raises(ScorefieldError, match="says nothing about the score"):
-        Prediction(Still(), x, t, x, *kind().pair(Still().alpha(t), Still().sigma(t))).check()
+        Prediction(Noiseless(), x, t, x, *kind().pair(Noiseless().alpha(t), Noiseless().sigma(t))).check()
     with pytest.raises(ScorefieldError, match="says nothing about the score"):
-        ScoreModel(MLP((1,)), kind(), Still(), (1,))
+        ScoreModel(MLP((1,)), kind(), Noiseless(), (1,))
 
 
 # --- a network as a field ---------------------------------------------------------------------------------------------
@@ -388,7 +388,7 @@ def test_a_score_model_gives_back_x0_when_its_network_gives_the_exact_output(nam
     scaled, label, cond = model.network.seen
     scale = column(parametrisation.input_scale(process.alpha(t), process.sigma(t)))
     assert torch.equal(scaled, (scale * x).float())
-    assert torch.equal(label, label_of(parametrisation.label, process, t).float())
+    assert torch.equal(label, noise_label_of(parametrisation.label, process, t).float())
     assert cond is None
 
 

@@ -7,7 +7,20 @@ import numpy
 import pytest
 import torch
 
-from scorefield import VE, VP, Cosine, DDPMChain, Flow, Karras, Process, ScorefieldError, Still, SubVP, Tabulated, registry
+from scorefield import (
+    VE,
+    VP,
+    Cosine,
+    DDPMChain,
+    LinearVE,
+    Noiseless,
+    Process,
+    RectifiedFlow,
+    ScorefieldError,
+    SubVP,
+    Tabulated,
+    registry,
+)
 
 NEEDS_SETTINGS = {"tabulated": Tabulated.linear(1000)}
 PROCESSES = {
@@ -149,10 +162,10 @@ PUBLISHED = {  # time: (alpha, sigma, f, g²)
     "vp": {t: _vp(t) for t in (0.001, 0.5, 1.0)},
     "sub-vp": {t: _sub_vp(t) for t in (0.001, 0.5, 1.0)},
     "cosine": {t: _cosine(t) for t in (0.001, 0.5, 0.99)},
-    "flow": {0.2: (0.8, 0.2, -1.25, 0.5), 0.5: (0.5, 0.5, -2, 2), 0.75: (0.25, 0.75, -4, 6)},
+    "rectified-flow": {0.2: (0.8, 0.2, -1.25, 0.5), 0.5: (0.5, 0.5, -2, 2), 0.75: (0.25, 0.75, -4, 6)},
     "tabulated": {t: _ddpm(t) for t in (1.0, 500.0, 1000.0)},
     "ddpm-chain": {t: _ddpm(t) for t in (1.0, 500.0, 1000.0)},
-    "still": {0.0: (1, 0, 0, 0)},
+    "noiseless": {0.0: (1, 0, 0, 0)},
 }
 
 
@@ -357,14 +370,14 @@ BAD = [
     (VE, {"sigma_min": 2.0, "sigma_max": 1.0}, "expected sigma_min < sigma_max"),
     (VE, {"sigma_min": 0.0}, "greater than 0"),
     (VE, {"sigma_max": math.inf}, "finite"),
-    (Karras, {"sigma_min": 3.0, "sigma_max": 1.0}, "expected sigma_min < sigma_max"),
+    (LinearVE, {"sigma_min": 3.0, "sigma_max": 1.0}, "expected sigma_min < sigma_max"),
     (VP, {"beta_min": 20.0, "beta_max": 0.1}, "expected beta_min < beta_max"),
     (VP, {"t_min": 0.0}, "greater than 0"),
     (SubVP, {"beta_min": 20.0, "beta_max": 0.1}, "expected beta_min < beta_max"),
     (Cosine, {"t_min": 0.5, "t_max": 0.5}, "expected t_min < t_max"),
     (Cosine, {"t_max": 1.0}, "less than 1"),
-    (Flow, {"t_min": 0.9, "t_max": 0.1}, "expected t_min < t_max"),
-    (Flow, {"t_max": 1.0}, "less than 1"),
+    (RectifiedFlow, {"t_min": 0.9, "t_max": 0.1}, "expected t_min < t_max"),
+    (RectifiedFlow, {"t_max": 1.0}, "less than 1"),
     (Tabulated, {"betas": (0.1,)}, "got 1 betas, expected at least 2"),
     (Tabulated, {"betas": (0.1, 1.0)}, "less than 1"),
     (Tabulated, {"betas": (0.1, 0.0)}, "greater than 0"),
@@ -388,5 +401,5 @@ def test_a_process_is_frozen_and_equals_its_twin(process: Process) -> None:
 
 
 def test_still_adds_no_noise_and_leaves_the_data_as_they_are() -> None:
-    process, x0 = Still(), torch.randn(4, 3, dtype=torch.float64)
+    process, x0 = Noiseless(), torch.randn(4, 3, dtype=torch.float64)
     assert torch.equal(process.perturb(x0, torch.zeros(4, dtype=torch.float64), torch.ones_like(x0)), x0)

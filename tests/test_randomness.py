@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy import stats
 
-from scorefield import Noise, ScorefieldError
+from scorefield import SampleRng, ScorefieldError
 from scorefield.randomness import philox, stream_of
 
 KNOWN_ANSWERS = [  # Random123, kat_vectors, philox4x32 with 10 rounds: counter, key, words
@@ -59,13 +59,13 @@ DRAWS = {
 @pytest.mark.parametrize("draw", DRAWS.values(), ids=DRAWS)
 def test_a_sample_is_the_same_bit_for_bit_in_any_batch_and_any_order(draw) -> None:
     seeds = torch.tensor([5, 0, 2**63 - 1, 17, 2**32, 2**32 + 5])
-    whole = draw(Noise(seeds))
-    alone = torch.cat([draw(Noise([seed])) for seed in seeds.tolist()])
-    turned = draw(Noise(seeds.flip(0))).flip(0)
+    whole = draw(SampleRng(seeds))
+    alone = torch.cat([draw(SampleRng([seed])) for seed in seeds.tolist()])
+    turned = draw(SampleRng(seeds.flip(0))).flip(0)
     assert torch.equal(whole, alone)
     assert torch.equal(whole, turned)
-    assert torch.equal(whole[2:4], draw(Noise(seeds)[2:4]))
-    assert torch.equal(whole[[4, 1]], draw(Noise(seeds)[torch.tensor([4, 1])]))
+    assert torch.equal(whole[2:4], draw(SampleRng(seeds)[2:4]))
+    assert torch.equal(whole[[4, 1]], draw(SampleRng(seeds)[torch.tensor([4, 1])]))
 
 
 def test_a_big_batch_across_the_internal_chunks_equals_its_samples_one_at_a_time() -> None:
@@ -73,31 +73,31 @@ def test_a_big_batch_across_the_internal_chunks_equals_its_samples_one_at_a_time
 
     shape, batch = (4096,), 200  # 1024 blocks a sample: 64 samples a chunk
     assert batch * shape[0] // 4 > 3 * randomness._CHUNK
-    whole = Noise(range(batch)).normal(shape)
+    whole = SampleRng(range(batch)).normal(shape)
     for i in (0, 63, 64, 127, 128, 199):
-        assert torch.equal(whole[i], Noise([i]).normal(shape)[0])
-    wide = Noise([7, 8]).normal((4 * randomness._CHUNK + 4,))  # one sample alone is larger than a chunk
-    assert torch.equal(wide[1], Noise([8]).normal((4 * randomness._CHUNK + 4,))[0])
+        assert torch.equal(whole[i], SampleRng([i]).normal(shape)[0])
+    wide = SampleRng([7, 8]).normal((4 * randomness._CHUNK + 4,))  # one sample alone is larger than a chunk
+    assert torch.equal(wide[1], SampleRng([8]).normal((4 * randomness._CHUNK + 4,))[0])
 
 
 def test_a_longer_draw_begins_with_the_shorter_one() -> None:
-    assert torch.equal(Noise(range(9)).normal((50,))[:, :7], Noise(range(9)).normal((7,)))
-    assert torch.equal(Noise(range(9)).uniform((50,))[:, :7], Noise(range(9)).uniform((7,)))
+    assert torch.equal(SampleRng(range(9)).normal((50,))[:, :7], SampleRng(range(9)).normal((7,)))
+    assert torch.equal(SampleRng(range(9)).uniform((50,))[:, :7], SampleRng(range(9)).uniform((7,)))
 
 
 def test_resuming_at_a_draw_gives_the_numbers_of_the_uninterrupted_run() -> None:
-    noise = Noise(range(4), stream=3)
-    run = [noise.normal((2,)), noise.uniform((2,)), noise.sign((2,)), noise.normal((2,))]
-    assert noise.draws == 4
-    assert torch.equal(Noise(range(4), stream=3, draws=3).normal((2,)), run[3])
-    assert torch.equal(Noise(range(4), stream=3, draws=1).uniform((2,)), run[1])
+    rng = SampleRng(range(4), stream=3)
+    run = [rng.normal((2,)), rng.uniform((2,)), rng.sign((2,)), rng.normal((2,))]
+    assert rng.draws == 4
+    assert torch.equal(SampleRng(range(4), stream=3, draws=3).normal((2,)), run[3])
+    assert torch.equal(SampleRng(range(4), stream=3, draws=1).uniform((2,)), run[1])
 
 
 def test_every_draw_seed_and_stream_has_numbers_of_its_own() -> None:
     """2,400 numbers of 53 bits: the chance of one accidental repeat is 3e-10."""
     streams = [0, 1, 2**32, 2**63, 2**64 - 1, stream_of("train", 7)]
     seeds = [0, 1, 2**32, 2**62, 2**63 - 1]
-    numbers = torch.cat([Noise(seeds, stream=s, draws=d).uniform((4,)).flatten() for s in streams for d in range(20)])
+    numbers = torch.cat([SampleRng(seeds, stream=s, draws=d).uniform((4,)).flatten() for s in streams for d in range(20)])
     assert len(numbers.unique()) == len(numbers) == 2400
 
 
@@ -110,19 +110,19 @@ def test_named_streams_differ_by_every_name_and_by_their_order() -> None:
 
 def test_numbers_are_float64_and_use_all_of_its_digits() -> None:
     """Every one of the first 52 binary digits of a uniform number is a fair coin; and of a normal number, those after 30."""
-    for draw in (Noise(range(9)).uniform((3,)), Noise(range(9)).normal((3,)), Noise(range(9)).sign((3,))):
+    for draw in (SampleRng(range(9)).uniform((3,)), SampleRng(range(9)).normal((3,)), SampleRng(range(9)).sign((3,))):
         assert draw.dtype == torch.float64
-    whole = (Noise(range(N)).uniform(()) * 2.0**52).long()
+    whole = (SampleRng(range(N)).uniform(()) * 2.0**52).long()
     for digit in range(52):
         assert abs(float((whole >> digit & 1).double().mean()) - 0.5) < 5 * 0.5 / math.sqrt(N), f"binary digit {52 - digit}"
-    tails = (Noise(range(N)).normal(()) * 2.0**40).long()
+    tails = (SampleRng(range(N)).normal(()) * 2.0**40).long()
     for digit in range(10):
         assert abs(float((tails >> digit & 1).double().mean()) - 0.5) < 5 * 0.5 / math.sqrt(N), f"binary digit {40 - digit}"
 
 
 def test_normal_numbers_are_box_and_mullers_of_the_words_of_philox() -> None:
     """Seed 5, stream 9, draw 3: two pairs, each a radius and an angle, computed with plain floats from plain integers."""
-    got = Noise([5], stream=9, draws=3).normal((8,))[0].tolist()
+    got = SampleRng([5], stream=9, draws=3).normal((8,))[0].tolist()
     expected = []
     for block in range(2):
         a, b, c, d = _philox_in_plain_integers((block, 3, 9, 0), (5, 0))
@@ -135,15 +135,15 @@ def test_normal_numbers_are_box_and_mullers_of_the_words_of_philox() -> None:
 def test_the_global_generator_is_neither_read_nor_moved() -> None:
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    first = Noise([0]).normal((8,))
+    first = SampleRng([0]).normal((8,))
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(2)
-    assert torch.equal(Noise([0]).normal((8,)), first)
+    assert torch.equal(SampleRng([0]).normal((8,)), first)
 
 
 def test_a_negative_seed_is_refused_with_a_sentence() -> None:
     with pytest.raises(ScorefieldError, match=r"got seed -3, expected seeds in \[0, 2\^63\)"):
-        Noise([4, -3])
+        SampleRng([4, -3])
 
 
 WIDTHS = [torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.uint16, torch.uint32, torch.uint64]
@@ -163,17 +163,17 @@ WHOLE = {
 
 @pytest.mark.parametrize("seeds", WHOLE.values(), ids=WHOLE)
 def test_whole_numbers_of_any_type_are_the_seeds_that_they_say(seeds: Any) -> None:
-    noise = Noise(seeds)
-    assert noise.seeds.dtype == torch.int64
-    assert noise.seeds.tolist() == [3, 4, 5]
-    assert torch.equal(noise.normal((2,)), Noise([3, 4, 5]).normal((2,)))
+    rng = SampleRng(seeds)
+    assert rng.seeds.dtype == torch.int64
+    assert rng.seeds.tolist() == [3, 4, 5]
+    assert torch.equal(rng.normal((2,)), SampleRng([3, 4, 5]).normal((2,)))
 
 
 def test_ranges_of_any_step_and_the_largest_seeds_are_kept_to_the_last_digit() -> None:
     top = 2**63 - 1
     for seeds in (range(9, 0, -3), range(top - 2, top + 1), range(7, 7), range(0, top, top // 2), [top], numpy.array([top])):
-        assert Noise(seeds).seeds.tolist() == [int(seed) for seed in seeds]
-    assert Noise(5).seeds.tolist() == Noise(torch.tensor(5)).seeds.tolist() == [5]
+        assert SampleRng(seeds).seeds.tolist() == [int(seed) for seed in seeds]
+    assert SampleRng(5).seeds.tolist() == SampleRng(torch.tensor(5)).seeds.tolist() == [5]
 
 
 NO_SEEDS = {
@@ -206,26 +206,26 @@ NO_SEEDS = {
 @pytest.mark.parametrize(("seeds", "named"), NO_SEEDS.values(), ids=NO_SEEDS)
 def test_what_is_no_whole_number_in_range_is_refused_by_name(seeds: Any, named: str) -> None:
     with pytest.raises(ScorefieldError, match=r"got seed .*, expected seeds in \[0, 2\^63\): a whole number") as refusal:
-        Noise(seeds)
+        SampleRng(seeds)
     assert f"got seed {named}, expected" in str(refusal.value)
 
 
 def test_a_tensor_of_several_axes_is_no_row_of_seeds() -> None:
     for seeds in (torch.tensor([[1, 2], [3, 4]]), numpy.array([[1, 2], [3, 4]])):
         with pytest.raises(ScorefieldError, match=r"got seeds of shape \(2, 2\), expected one for each sample: flatten them"):
-            Noise(seeds)
+            SampleRng(seeds)
 
 
 @pytest.mark.parametrize("value", [-1, 1.0, 1.5, math.nan, True, None, "1", 2**64, torch.tensor(1.0), torch.tensor(True)])
 def test_streams_and_draws_are_whole_numbers_that_do_not_wrap(value: Any) -> None:
     """A 65th bit of a stream, or a 33rd of a draw, would meet the numbers of another."""
     with pytest.raises(ScorefieldError, match=r"got stream .*, expected a whole number in \[0, 2\^64\)"):
-        Noise([1], stream=value)
+        SampleRng([1], stream=value)
     with pytest.raises(ScorefieldError, match=r"got draws = .*, expected a whole number in \[0, 2\^32\)"):
-        Noise([1], draws=value)
+        SampleRng([1], draws=value)
     with pytest.raises(ScorefieldError, match=r"got draws = 4294967296, "):
-        Noise([1], draws=2**32)
-    assert Noise([1], stream=numpy.uint64(2**64 - 1), draws=torch.tensor(2**32 - 1)).normal(()).isfinite()
+        SampleRng([1], draws=2**32)
+    assert SampleRng([1], stream=numpy.uint64(2**64 - 1), draws=torch.tensor(2**32 - 1)).normal(()).isfinite()
 
 
 @pytest.mark.parametrize("seed", [numpy.int64(7), numpy.uint8(7), torch.tensor(7)])
@@ -257,19 +257,19 @@ def test_streams_of_words_and_numbers_are_those_of_before() -> None:
 
 def _views() -> dict[str, torch.Tensor]:
     """N normal numbers across samples, across draws and along one sample."""
-    noise = Noise([11], stream=2)
+    rng = SampleRng([11], stream=2)
     return {
-        "samples": Noise(range(N)).normal(()),
-        "draws": torch.cat([noise.normal((1,))[0] for _ in range(4000)]),
-        "elements": Noise([3]).normal((N,))[0],
+        "samples": SampleRng(range(N)).normal(()),
+        "draws": torch.cat([rng.normal((1,))[0] for _ in range(4000)]),
+        "elements": SampleRng([3]).normal((N,))[0],
     }
 
 
 @pytest.mark.parametrize(("view", "numbers"), _views().items())
 def test_normal_numbers_have_the_four_moments_of_a_normal(view: str, numbers: torch.Tensor) -> None:
     n = len(numbers)
-    for power, (moment, variance) in enumerate([(0, 1), (1, 2), (0, 15), (3, 96)], start=1):  # Var x^p = E x^2p - (E x^p)²
-        assert abs(float((numbers**power).mean()) - moment) < 5 * math.sqrt(variance / n), (view, power)
+    for power, (snapshot, variance) in enumerate([(0, 1), (1, 2), (0, 15), (3, 96)], start=1):  # Var x^p = E x^2p - (E x^p)²
+        assert abs(float((numbers**power).mean()) - snapshot) < 5 * math.sqrt(variance / n), (view, power)
 
 
 @pytest.mark.parametrize(("view", "numbers"), _views().items())
@@ -277,7 +277,9 @@ def test_normal_numbers_pass_kolmogorov_and_smirnov(view: str, numbers: torch.Te
     assert stats.kstest(numbers.numpy(), "norm").pvalue > 5.7e-7, view  # the two-sided chance of 5 standard deviations
 
 
-@pytest.mark.parametrize("numbers", [Noise(range(N)).uniform(()), Noise([3]).uniform((N,))[0]], ids=["samples", "elements"])
+@pytest.mark.parametrize(
+    "numbers", [SampleRng(range(N)).uniform(()), SampleRng([3]).uniform((N,))[0]], ids=["samples", "elements"]
+)
 def test_uniform_numbers_pass_kolmogorov_and_smirnov_and_never_touch_the_ends(numbers: torch.Tensor) -> None:
     assert stats.kstest(numbers.numpy(), "uniform").pvalue > 5.7e-7
     assert 0 < float(numbers.min()) and float(numbers.max()) < 1
@@ -285,22 +287,22 @@ def test_uniform_numbers_pass_kolmogorov_and_smirnov_and_never_touch_the_ends(nu
 
 def test_uniform_stays_inside_the_open_interval_at_the_most_extreme_words(monkeypatch) -> None:
     for word in (0, 2**32 - 1):
-        noise = Noise([0])
-        monkeypatch.setattr(noise, "_words", lambda blocks, word=word: (torch.full((1, blocks), word),) * 4)
-        assert bool(((noise.uniform((2,)) > 0) & (noise.uniform((2,)) < 1)).all())
-        assert bool(torch.isfinite(noise.normal((4,))).all())
+        rng = SampleRng([0])
+        monkeypatch.setattr(rng, "_words", lambda blocks, word=word: (torch.full((1, blocks), word),) * 4)
+        assert bool(((rng.uniform((2,)) > 0) & (rng.uniform((2,)) < 1)).all())
+        assert bool(torch.isfinite(rng.normal((4,))).all())
 
 
 def test_numbers_of_neighbouring_samples_draws_elements_and_streams_are_uncorrelated() -> None:
     """Correlations of the numbers and of their squares; each is a mean of N products of variance 1 (4 for squares)."""
-    noise = Noise(range(N))
-    x = noise.normal((4,))
+    rng = SampleRng(range(N))
+    x = rng.normal((4,))
     pairs = {
         "samples": (x[1:, 0], x[:-1, 0]),
-        "draws": (x[:, 0], noise.normal((4,))[:, 0]),
+        "draws": (x[:, 0], rng.normal((4,))[:, 0]),
         "cosine and sine": (x[:, 0], x[:, 1]),
         "words": (x[:, 0], x[:, 2]),
-        "streams": (x[:, 0], Noise(range(N), stream=1).normal((4,))[:, 0]),
+        "streams": (x[:, 0], SampleRng(range(N), stream=1).normal((4,))[:, 0]),
     }
     for name, (a, b) in pairs.items():
         assert abs(float((a * b).mean())) < 5 / math.sqrt(len(a)), name
@@ -310,17 +312,17 @@ def test_numbers_of_neighbouring_samples_draws_elements_and_streams_are_uncorrel
 @pytest.mark.parametrize("weights", [[0.8, 0.2], [1.0, 1.0, 1.0], [3.0, 1e-3, 6.0]])
 def test_choose_has_the_given_frequencies(weights: list[float]) -> None:
     share = torch.tensor(weights, dtype=torch.float64) / sum(weights)
-    counts = Noise(range(N)).choose(torch.tensor(weights)).bincount(minlength=len(weights))
+    counts = SampleRng(range(N)).choose(torch.tensor(weights)).bincount(minlength=len(weights))
     assert bool(((counts / N - share).abs() < 5 * (share * (1 - share) / N).sqrt()).all())
 
 
 def test_choose_never_picks_an_index_that_does_not_exist_when_the_weights_round() -> None:
     weights = torch.full((49,), 1 / 49)
-    assert set(Noise(range(5000)).choose(weights).tolist()) == set(range(49))
+    assert set(SampleRng(range(5000)).choose(weights).tolist()) == set(range(49))
 
 
 def test_signs_are_minus_one_or_one_with_equal_chance() -> None:
-    signs = Noise(range(N)).sign(())
+    signs = SampleRng(range(N)).sign(())
     assert set(signs.tolist()) == {-1.0, 1.0}
     assert abs(float(signs.mean())) < 5 / math.sqrt(N)
 
@@ -331,7 +333,7 @@ def test_signs_are_minus_one_or_one_with_equal_chance() -> None:
 def test_even_numbers_of_consecutive_seeds_leave_at_most_three_gaps_none_wide() -> None:
     golden = (5**0.5 - 1) / 2
     for n in (10, 64, 1000):
-        u = Noise(range(7, 7 + n), stream=3).even().sort().values
+        u = SampleRng(range(7, 7 + n), stream=3).even().sort().values
         gaps = torch.cat([u[1:] - u[:-1], u[:1] + 1 - u[-1:]])
         distinct = torch.unique((gaps * 2**40).round())
         assert len(distinct) <= 3  # Sos's theorem; independent numbers have n different ones
@@ -339,9 +341,9 @@ def test_even_numbers_of_consecutive_seeds_leave_at_most_three_gaps_none_wide() 
 
 
 def test_one_even_number_is_uniform_over_streams_and_a_sample_keeps_its_own() -> None:
-    first = torch.cat([Noise([5], stream=stream_of("even", i)).even() for i in range(1500)])
+    first = torch.cat([SampleRng([5], stream=stream_of("even", i)).even() for i in range(1500)])
     statistic, _ = stats.kstest(first.numpy(), "uniform")
     assert statistic < 1.95 / 1500**0.5  # Kolmogorov's quantile of 1 - 0.001
-    assert bool((Noise(range(100)).even()[17:18] == Noise([17]).even()).all())
-    noise = Noise(range(4))
-    assert not torch.equal(noise.even(), noise.even())
+    assert bool((SampleRng(range(100)).even()[17:18] == SampleRng([17]).even()).all())
+    rng = SampleRng(range(4))
+    assert not torch.equal(rng.even(), rng.even())

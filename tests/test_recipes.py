@@ -8,16 +8,16 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from scorefield import GaussianMixture, Noise, registry
+from scorefield import GaussianMixture, SampleRng, registry
 from scorefield.config import RunConfig, override
 from scorefield.data import DataConfig, of_sequence
 from scorefield.field import ScoreModel
 from scorefield.levels import ladder_of
-from scorefield.prediction import rung_of
+from scorefield.prediction import nearest_level
 from scorefield.process import VE
 from scorefield.recipes import measure
 from scorefield.runs import build_model
-from scorefield.samplers import Adams, Heun, Sampler, sample
+from scorefield.samplers import ABM, Heun, Sampler, sample
 from scorefield.training.loop import Trainer
 
 # The papers' learning rates and averages are for trainings a thousand times as long.
@@ -33,15 +33,15 @@ WEIGHTS, MEANS, STDS = [0.7, 0.3], [-1.0, 1.5], [0.3, 0.5]
 def _trained(recipe: str) -> tuple[RunConfig, ScoreModel, GaussianMixture]:
     """Train a recipe for seconds on 4,000 numbers of a mixture; return it with the exact field of their law in model space."""
     truth = GaussianMixture(WEIGHTS, [[mean] for mean in MEANS], STDS, VE(0.01, 10.0))
-    data = of_sequence(truth.sample(Noise(range(4000))).numpy(), DataConfig())
-    facts = measure(data)
+    data = of_sequence(truth.sample(SampleRng(range(4000))).numpy(), DataConfig())
+    stats = measure(data)
     short = ("sampler.steps_per_level=20",) if recipe == "ncsn" else ()
-    config = override(registry.find("recipe", recipe)(facts).config, (*SECONDS, *short))
-    model = build_model(config, data.shape, facts.std, facts.mean)
+    config = override(registry.find("recipe", recipe)(stats).config, (*SECONDS, *short))
+    model = build_model(config, data.shape, stats.std, stats.mean)
     trainer = Trainer(config, data, model, None, torch.device("cpu"))
     for _ in trainer.run():
         pass
-    encode = data.affine.encode
+    encode = data.normaliser.encode
     means = encode(torch.tensor(MEANS).double()[:, None])
     scale = float(encode(torch.ones(1, 1)) - encode(torch.zeros(1, 1)))
     return config, trainer.average.eval(), GaussianMixture(WEIGHTS, means, [scale * std for std in STDS], config.process)
@@ -51,16 +51,16 @@ def _trained(recipe: str) -> tuple[RunConfig, ScoreModel, GaussianMixture]:
 def _errors(recipe: str, times: Tensor, *, nearest: bool = False) -> Tensor:
     """sigma²·E‖s - grad log p_t‖² at each time: 0 for the exact field, about 1 for one that knows nothing.
 
-    With `nearest`, of the exact field that is asked at the nearest rung, as a network is that is told the number of a rung.
+    With `nearest`, of the exact field that is asked at the nearest level, as a network is that is told the number of a level.
     """
     config, model, truth = _trained(recipe)
-    x0, found = truth.sample(Noise(range(400), stream=2)), []
+    x0, found = truth.sample(SampleRng(range(400), stream=2)), []
     for j, time in enumerate(times):
         t = time.expand(len(x0))
-        x = truth.process.perturb(x0, t, Noise(range(400), stream=3 + j).normal((1,)))
+        x = truth.process.perturb(x0, t, SampleRng(range(400), stream=3 + j).normal((1,)))
         if nearest and isinstance(label := config.parametrisation.label, int):
-            rung, sigma = rung_of(label, config.process, t)[1], config.process.sigma(t)[:, None]
-            guess = (x - truth(x, rung).denoised) / sigma  # recipes with rungs have alpha = 1
+            step, sigma = nearest_level(label, config.process, t)[1], config.process.sigma(t)[:, None]
+            guess = (x - truth(x, step).denoised) / sigma  # recipes with levels have alpha = 1
         else:
             guess = truth(x, t).noise if nearest else model(x, t).noise
         found.append(float(((guess - truth(x, t).noise) ** 2).mean()))
@@ -69,10 +69,10 @@ def _errors(recipe: str, times: Tensor, *, nearest: bool = False) -> Tensor:
 
 @pytest.mark.parametrize("recipe", registry.names("recipe"))
 def test_a_recipe_is_as_good_between_its_levels_as_on_them(recipe: str) -> None:
-    """Between two rungs of its ladder, or two whole times of a chain, where training never was. What a network that knows
-    rungs alone must lose there is computed from the exact field; twice the rest is another draw of the noise."""
+    """Between two levels of its ladder, or two whole times of a chain, where training never was. What a network that knows
+    levels alone must lose there is computed from the exact field; twice the rest is another draw of the noise."""
     config, model, _ = _trained(recipe)
-    own = ladder_of(model, config.rungs or config.sampler.ladder, config.levels)
+    own = ladder_of(model, config.ladder or config.sampler.ladder, config.levels)
     ratios = config.process.sigma(own) / config.process.alpha(own)
     between = config.process.time_of_sigma((ratios[1:] * ratios[:-1]).sqrt())
     own, between = (times[:: max(1, len(times) // 10)] for times in (own, between))
@@ -89,11 +89,11 @@ def test_a_recipe_draws_the_data_on_foreign_ladders_as_well_as_on_its_own(recipe
     n = 400
 
     def distance(sampler: Sampler, ladder: str, levels: int) -> float:
-        x = sample(model, sampler, ladder_of(model, ladder, levels), noise=Noise(range(n), stream=9))[:, 0].numpy()
+        x = sample(model, sampler, ladder_of(model, ladder, levels), rng=SampleRng(range(n), stream=9))[:, 0].numpy()
         parts = zip(WEIGHTS, truth.means[:, 0].tolist(), truth.stds.tolist(), strict=True)
         laws = [(weight, stats.norm(mean, std)) for weight, mean, std in parts]
         return float(stats.kstest(x, lambda z: sum(weight * law.cdf(z) for weight, law in laws)).statistic)
 
-    own = distance(config.sampler, config.rungs or config.sampler.ladder, config.levels)
-    for sampler, ladder, levels in [(Adams(), "cauchy", 20), (Heun(), "karras", 18), (Adams(), "geometric", 33)]:
+    own = distance(config.sampler, config.ladder or config.sampler.ladder, config.levels)
+    for sampler, ladder, levels in [(ABM(), "log-cauchy", 20), (Heun(), "karras", 18), (ABM(), "geometric", 33)]:
         assert distance(sampler, ladder, levels) < own + 1.63 / math.sqrt(n), (ladder, own)

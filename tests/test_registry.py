@@ -158,7 +158,7 @@ def test_every_sampler_declares_its_order_its_cost_and_a_ladder_that_exists(name
 def test_a_sampler_that_leaves_a_fact_out_cannot_be_made(missing: str) -> None:
     told = {"order": 1, "dwells": False, "remembers": False, "evaluations_per_step": 1, "ladder": "karras", "levels": 5}
     assert set(told) == FACTS
-    whole = type("Whole", (Sampler,), {**told, "step": lambda self, field, x, rung, state, noise: (x, state, None)})
+    whole = type("Whole", (Sampler,), {**told, "step": lambda self, field, x, step, state, noise: (x, state, None)})
     assert whole().levels == 5
     with pytest.raises(TypeError, match=f"Can't instantiate abstract class Silent .*{missing}"):
         type("Silent", (Sampler,), {name: value for name, value in vars(whole).items() if name != missing})()

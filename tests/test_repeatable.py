@@ -16,12 +16,12 @@ import torch
 from PIL import Image
 
 from scorefield import ScorefieldError, app, registry
-from scorefield.app.planning import plan
-from scorefield.app.reference import LEAST
-from scorefield.app.training import train
+from scorefield.app.plan import plan
+from scorefield.app.train import train
 from scorefield.cli import main
-from scorefield.config import override, plain
+from scorefield.config import override, to_dict
 from scorefield.data import DataConfig, open_source
+from scorefield.evaluation.reference import LEAST
 from scorefield.recipes import measure, measured
 from scorefield.runs import open_run
 from scorefield.training import memory, pilot, precision
@@ -148,7 +148,7 @@ def test_every_registered_component_that_is_told_the_datas_deviation_gets_it_whe
     for kind, at in (("parametrisation", "parametrisation"), ("weighting", "objective.weighting")):
         for name in registry.names(kind):
             settings = [f"{at}={name}"] if kind == "parametrisation" else ["objective=denoising", f"{at}={name}"]
-            values: Any = plain(override(base, settings, measured=measured(facts)))
+            values: Any = to_dict(override(base, settings, measured=measured(facts)))
             for part in at.split("."):
                 values = values[part]
             if "data_std" in values:
@@ -167,8 +167,8 @@ def test_levels_that_are_measured_are_filled_in_and_what_is_given_wins_in_any_or
     auto = registry.find("recipe", "auto")(facts).config
     assert got("process=ve").process == auto.process
     assert got("process=karras").process == registry.find("recipe", "edm")(facts).config.process
-    density = got("objective=denoising", "objective.density=log-normal").objective.density
-    assert density.mean == registry.find("recipe", "edm")(facts).config.objective.density.mean
+    noise_distribution = got("objective=denoising", "objective.noise_distribution=log-normal").objective.noise_distribution
+    assert noise_distribution.mean == registry.find("recipe", "edm")(facts).config.objective.noise_distribution.mean
     for settings in (
         ("parametrisation=edm", "parametrisation.data_std=0.3"),
         ("parametrisation.data_std=0.3", "parametrisation=edm"),
@@ -197,13 +197,13 @@ def test_a_swap_at_the_command_keeps_the_measured_value(tmp_path: Path) -> None:
         ("training.batch=1e9", r"got training.batch=1,000,000,000, of which 1,000,000,000 examples at once need"),
         ("network.width=3000000", r"got a network of .* weights, whose training needs"),
         ("levels=1e9", "less than or equal to 100000"),
-        ("objective.density=levels", ""),
+        ("objective.noise_distribution=levels", ""),
         ("training.accumulate=1e9", "expected at least an example in each piece"),
         ("data.examples=1e12", "less than or equal to 10000000"),
     ],
 )
 def test_what_no_machine_has_is_refused_before_anything_is_taken(setting: str, sentence: str, tmp_path: Path) -> None:
-    settings = (*SMALL, setting) if sentence else (*SMALL, setting, "objective.density.levels=1e9")
+    settings = (*SMALL, setting) if sentence else (*SMALL, setting, "objective.noise_distribution.levels=1e9")
     assert re.search(sentence or "less than or equal to 100000", refusal("two-moons", out=tmp_path / "run", settings=settings))
     assert not (tmp_path / "run").exists()
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 from scipy.integrate import solve_ivp
 
-from scorefield import VE, VP, Gaussian, GaussianMixture, Noise, NotFinite, Process, ScorefieldError, geometric, registry
+from scorefield import VE, VP, Gaussian, GaussianMixture, NotFinite, Process, SampleRng, ScorefieldError, geometric, registry
 from scorefield.guidance import Replacement, fill_in
 from scorefield.samplers import (
+    ABM,
     DDIM,
-    Adams,
     Ancestral,
     Annealed,
     DPMSolver,
@@ -24,7 +24,7 @@ from scorefield.samplers import (
     Mala,
     PredictorCorrector,
     Sampler,
-    StochasticAdams,
+    StochasticABM,
     simulate,
 )
 from scorefield.verification.affine import Scripted
@@ -58,8 +58,8 @@ def rows(values: list[float], count: int) -> torch.Tensor:
 
 
 def last(*args: Any, **how: Any) -> torch.Tensor:
-    *_, moment = simulate(*args, **how)
-    return moment.x
+    *_, snapshot = simulate(*args, **how)
+    return snapshot.x
 
 
 # --- what is filled in is drawn from the conditional ------------------------------------------------------------------
@@ -69,7 +69,7 @@ def last(*args: Any, **how: Any) -> torch.Tensor:
 def test_any_missing_part_of_a_gaussian_has_the_conditional_mean_and_covariance(process: Process) -> None:
     n, field = 300, Gaussian(MEAN, COVARIANCE, process)
     known = torch.cat([rows(pattern, n) for pattern in PATTERNS])
-    found = fill_in(field, known, noise=Noise(range(len(known))))
+    found = fill_in(field, known, rng=SampleRng(range(len(known))))
     assert torch.equal(found.x[~known.isnan()], known[~known.isnan()])
     assert torch.equal(found.mean[~known.isnan()], known[~known.isnan()])
     for pattern, x, means in zip(PATTERNS, found.x.split(n), found.mean.split(n), strict=True):
@@ -86,7 +86,7 @@ def test_any_missing_part_of_a_gaussian_has_the_conditional_mean_and_covariance(
 @pytest.mark.parametrize("y", [0.3, -0.2])
 def test_the_modes_of_a_mixture_get_the_shares_that_bayes_gives_them(y: float) -> None:
     n, share = 1500, share_given(y)
-    x = fill_in(modes(VE(0.01, 20.0)), rows([y, NAN], n), noise=Noise(range(n))).x[:, 1]
+    x = fill_in(modes(VE(0.01, 20.0)), rows([y, NAN], n), rng=SampleRng(range(n))).x[:, 1]
     mean = 2 * share - 1
     variance = WIDTH**2 + 1 - mean**2
     fourth = sum(w * (WIDTH**4 * 3 + 6 * WIDTH**2 * d**2 + d**4) for w, d in ((1 - share, -1 - mean), (share, 1 - mean)))
@@ -99,14 +99,14 @@ def test_the_modes_of_a_mixture_get_the_shares_that_bayes_gives_them(y: float) -
 def test_without_weights_and_moves_the_shares_are_wrong() -> None:
     """The same function with one particle is plain replacement along a path: a control that the bounds above can fail."""
     n, share = 1500, share_given(0.3)
-    x = fill_in(modes(VE(0.01, 20.0)), rows([0.3, NAN], n), noise=Noise(range(n)), particles=1, moves=0).x[:, 1]
+    x = fill_in(modes(VE(0.01, 20.0)), rows([0.3, NAN], n), rng=SampleRng(range(n)), particles=1, moves=0).x[:, 1]
     assert abs(float(x.mean()) - (2 * share - 1)) > 20 * math.sqrt((WIDTH**2 + 4 * share * (1 - share)) / n)
 
 
 def test_the_mean_over_particles_scatters_less_than_a_draw() -> None:
     """By the law of total variance: around E[x | y], a draw has Var[x | y], the mean of K draws less."""
     n = 400
-    found = fill_in(Gaussian(MEAN, COVARIANCE, VE(0.01, 20.0)), rows([2.0, NAN, NAN], n), noise=Noise(range(n)), particles=16)
+    found = fill_in(Gaussian(MEAN, COVARIANCE, VE(0.01, 20.0)), rows([2.0, NAN, NAN], n), rng=SampleRng(range(n)), particles=16)
     assert bool((found.mean[:, 1:].var(dim=0) < found.x[:, 1:].var(dim=0)).all())
     assert bool((found.effective >= 1).all() and (found.effective <= 16).all())
 
@@ -115,8 +115,8 @@ def test_images_are_filled_in_as_their_coordinates_are() -> None:
     n = 300
     flat, image = Gaussian(MEAN, COVARIANCE, VE(0.01, 20.0)), Gaussian(MEAN.reshape(1, 1, 3), COVARIANCE, VE(0.01, 20.0))
     known = torch.cat([rows(pattern, n // 3) for pattern in PATTERNS[:3]])
-    one = fill_in(flat, known, noise=Noise(range(n)), levels=20, particles=4).x
-    other = fill_in(image, known.reshape(n, 1, 1, 3), noise=Noise(range(n)), levels=20, particles=4).x
+    one = fill_in(flat, known, rng=SampleRng(range(n)), levels=20, particles=4).x
+    other = fill_in(image, known.reshape(n, 1, 1, 3), rng=SampleRng(range(n)), levels=20, particles=4).x
     torch.testing.assert_close(other.reshape(n, 3), one, rtol=1e-9, atol=1e-9)
 
 
@@ -125,18 +125,18 @@ def test_images_are_filled_in_as_their_coordinates_are() -> None:
 
 def test_a_sample_is_the_same_in_any_company() -> None:
     field, known = Gaussian(MEAN, COVARIANCE, VE(0.01, 20.0)), torch.tensor(PATTERNS, dtype=torch.float64)
-    together = fill_in(field, known, noise=Noise(range(len(known))), levels=30, particles=4)
+    together = fill_in(field, known, rng=SampleRng(range(len(known))), levels=30, particles=4)
     for i in range(len(known)):
-        alone = fill_in(field, known[i : i + 1], noise=Noise([i]), levels=30, particles=4)
+        alone = fill_in(field, known[i : i + 1], rng=SampleRng([i]), levels=30, particles=4)
         torch.testing.assert_close(alone.x[0], together.x[i], rtol=1e-9, atol=1e-9)
         torch.testing.assert_close(alone.mean[0], together.mean[i], rtol=1e-9, atol=1e-9)
-    other = fill_in(field, known, noise=Noise(range(50, 50 + len(known))), levels=30, particles=4)
+    other = fill_in(field, known, rng=SampleRng(range(50, 50 + len(known))), levels=30, particles=4)
     assert bool((other.x != together.x)[known.isnan()].all())
 
 
 def test_with_nothing_missing_nothing_changes() -> None:
     field = Gaussian(MEAN, COVARIANCE, VE(0.01, 20.0))
-    assert torch.equal(fill_in(field, rows([1.0, 2.0, 3.0], 2), noise=Noise([0, 1]), levels=5).x, rows([1.0, 2.0, 3.0], 2))
+    assert torch.equal(fill_in(field, rows([1.0, 2.0, 3.0], 2), rng=SampleRng([0, 1]), levels=5).x, rows([1.0, 2.0, 3.0], 2))
 
 
 # --- plain replacement: quick, and wrong by what is known -------------------------------------------------------------
@@ -160,7 +160,7 @@ def found_by_replacement(rho: float, pull: float = 1.0) -> float:
 def test_replacement_follows_what_is_known_too_little_by_a_known_amount(rho: float) -> None:
     n, field = 4000, Gaussian([0.0, 0.0], [[1.0, rho], [rho, 1.0]], VE(0.01, 1000.0))
     known = rows([2.0, NAN], n)
-    x = last(field, Replacement(Ancestral(), known), geometric(field.process, 400), noise=Noise(range(n)))[:, 1]
+    x = last(field, Replacement(Ancestral(), known), geometric(field.process, 400), rng=SampleRng(range(n)))[:, 1]
     error = 5 * float(x.std()) / math.sqrt(n)
     assert abs(float(x.mean()) - 2 * found_by_replacement(rho)) < error + 0.01  # 400 levels are not many: 0.008
     assert 2 * rho - float(x.mean()) > error  # and that is not the conditional mean
@@ -181,13 +181,13 @@ PULL = {  # of every registered sampler that jumps and does not remember; a new 
 KINDS: dict[str, Any] = {name: kind() for name, kind in registry.every("sampler").items()}
 ACCEPTED = {name: sampler for name, sampler in KINDS.items() if not sampler.remembers}
 MORE = {
-    "adams of one value": (Adams(1), FLOW),
+    "abm of one value": (ABM(1), FLOW),
     "ancestral with beta": (Ancestral("transition"), SDE),
     "ddim, eta 0.6": (DDIM(eta=0.6), FLOW * (1 + 0.6**2)),
     "dpm-solver++ sde of one value": (DPMSolver(1, eta=1.0), SDE),
     "heun with churn": (Heun(churn=1e-9), FLOW),
     "predictor-corrector over heun": (PredictorCorrector(Heun(), strength=3.0), FLOW + 1.5),
-    "stochastic-adams of one value": (StochasticAdams(past=1), SDE),
+    "stochastic-abm of one value": (StochasticABM(past=1), SDE),
 }
 JUMPING = {name: (sampler, PULL[name]) for name, sampler in ACCEPTED.items() if not sampler.dwells} | MORE
 
@@ -196,7 +196,7 @@ def mean_by_replacement(sampler: Sampler, rho: float, y: float, ladder: torch.Te
     """E[m] without Monte Carlo: every step is affine in x and in the noise, so the run of the means without noise is it."""
     field, known = Gaussian([0.0, 0.0], [[1.0, rho], [rho, 1.0]], process), torch.tensor([[y, NAN]], dtype=torch.float64)
     start = torch.zeros(1, 2, dtype=torch.float64)
-    return float(last(field, Replacement(sampler, known), ladder, start, noise=Scripted(1), denoise=False)[0, 1])
+    return float(last(field, Replacement(sampler, known), ladder, start, rng=Scripted(1), denoise=False)[0, 1])
 
 
 @pytest.mark.parametrize(("sampler", "pull"), JUMPING.values(), ids=JUMPING)
@@ -222,7 +222,7 @@ def test_every_sampler_that_dwells_leads_to_the_conditional_mean() -> None:
     field, known = Gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]], process), rows([2.0, NAN], 4000)
     for tau in (0.4, 0.02):  # its test is of y and m together, and so is not quite that of m: an error of the order of tau
         sampler = Replacement(Mala(tau=tau, steps=round(10 / tau**0.5)), known)
-        x = last(field, sampler, lowest, known.nan_to_num(truth), noise=Noise(range(n)), denoise=False)[:, 1]
+        x = last(field, sampler, lowest, known.nan_to_num(truth), rng=SampleRng(range(n)), denoise=False)[:, 1]
         off.append(abs(float(x.mean()) - truth))
     assert off[1] < 5 * math.sqrt((1 - 0.8**2 / 1.09 + 0.09) / n)
     assert off[1] < off[0]
@@ -238,7 +238,7 @@ def test_a_sampler_that_remembers_is_refused_with_the_names_of_those_that_do_not
 
 def test_what_wraps_a_sampler_that_remembers_is_refused_as_it_is() -> None:
     with pytest.raises(ScorefieldError, match=r"got PredictorCorrector\(sampler=Adams.*remembers states"):
-        Replacement(PredictorCorrector(Adams()), rows([2.0, NAN], 3))
+        Replacement(PredictorCorrector(ABM()), rows([2.0, NAN], 3))
 
 
 def test_known_values_are_one_row_per_sample() -> None:
@@ -246,7 +246,7 @@ def test_known_values_are_one_row_per_sample() -> None:
     field = Gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]], VE(0.01, 20.0))
     for count in (1, 2, 4):
         with pytest.raises(ScorefieldError, match=rf"got known values of shape \({count}, 2\) and samples of shape \(3, 2\)"):
-            last(field, Replacement(Ancestral(), rows([2.0, NAN], count)), geometric(field.process, 4), noise=Noise(range(3)))
+            last(field, Replacement(Ancestral(), rows([2.0, NAN], count)), geometric(field.process, 4), rng=SampleRng(range(3)))
     with pytest.raises(ScorefieldError, match="got infinite known values"):
         Replacement(Ancestral(), rows([math.inf, NAN], 3))
 
@@ -255,7 +255,7 @@ def test_repeating_the_steps_brings_replacement_nearer_the_truth() -> None:
     n, field = 4000, Gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]], VE(0.01, 20.0))
     known, ladder = rows([2.0, NAN], n), geometric(field.process, 50)
     off = [
-        abs(float(last(field, Replacement(Ancestral(), known, repeats), ladder, noise=Noise(range(n)))[:, 1].mean()) - 1.6)
+        abs(float(last(field, Replacement(Ancestral(), known, repeats), ladder, rng=SampleRng(range(n)))[:, 1].mean()) - 1.6)
         for repeats in (1, 2, 5)
     ]
     error = 5 * 0.6 * math.sqrt(2 / n)
@@ -266,9 +266,9 @@ def test_replacement_works_with_a_dwelling_sampler_as_well() -> None:
     """Langevin steps on everything with the known put back: nearer the truth than chance, and each sample its own."""
     n, field = 500, Gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]], VE(0.01, 20.0))
     known, ladder = rows([2.0, NAN], n), geometric(field.process, 20)
-    x = last(field, Replacement(Annealed(steps_per_level=5), known), ladder, noise=Noise(range(n)))
+    x = last(field, Replacement(Annealed(steps_per_level=5), known), ladder, rng=SampleRng(range(n)))
     assert float(x[:, 1].mean()) > 0.5
-    some = last(field, Replacement(Annealed(steps_per_level=5), known[7:9]), ladder, noise=Noise([7, 8]))
+    some = last(field, Replacement(Annealed(steps_per_level=5), known[7:9]), ladder, rng=SampleRng([7, 8]))
     torch.testing.assert_close(some, x[7:9], rtol=1e-9, atol=1e-9)
 
 
@@ -280,17 +280,17 @@ def test_refusals_say_what_to_do() -> None:
     known = rows([1.0, NAN, 3.0], 2)
     for how in ({"particles": 0}, {"levels": 1}, {"moves": -1}):
         with pytest.raises(ScorefieldError, match=rf"got {next(iter(how))} = .*, expected at least \d: ask for more"):
-            fill_in(field, known, noise=Noise([0, 1]), **how)
+            fill_in(field, known, rng=SampleRng([0, 1]), **how)
     with pytest.raises(ScorefieldError, match="expected finite numbers of shape"):
-        fill_in(field, known, noise=Noise([0]))
+        fill_in(field, known, rng=SampleRng([0]))
     with pytest.raises(ScorefieldError, match="got 0 samples to fill in, expected at least one"):
-        fill_in(field, known[:0], noise=Noise([]))
+        fill_in(field, known[:0], rng=SampleRng([]))
     with pytest.raises(ScorefieldError, match="expected finite numbers of shape"):
-        fill_in(field, rows([math.inf, NAN, 3.0], 2), noise=Noise([0, 1]))
+        fill_in(field, rows([math.inf, NAN, 3.0], 2), rng=SampleRng([0, 1]))
     with pytest.raises(ScorefieldError, match="got 0 repeats, expected at least 1"):
         Replacement(Ancestral(), known, 0)
     with pytest.raises(ScorefieldError, match="remembers states that replacement changes"):
-        last(field, Replacement(Adams(), known), geometric(field.process, 5), noise=Noise([0, 1]))
+        last(field, Replacement(ABM(), known), geometric(field.process, 5), rng=SampleRng([0, 1]))
 
 
 def test_a_field_that_gives_nan_is_named_with_its_level() -> None:
@@ -299,4 +299,4 @@ def test_a_field_that_gives_nan_is_named_with_its_level() -> None:
             return super().__call__(x * torch.where(t < 1.0, NAN, 1.0)[:, None], t, cond)
 
     with pytest.raises(NotFinite, match=r"at t = 0\.\d+ while filling in"):
-        fill_in(Broken(MEAN, COVARIANCE, VE(0.01, 20.0)), rows([1.0, NAN, 3.0], 2), noise=Noise([0, 1]))
+        fill_in(Broken(MEAN, COVARIANCE, VE(0.01, 20.0)), rows([1.0, NAN, 3.0], 2), rng=SampleRng([0, 1]))

@@ -32,11 +32,11 @@ def test_every_stage_is_consistent_and_both_answers_are_averages_of_slopes() -> 
 
 @pytest.mark.parametrize("power", range(5))
 def test_quadrature_of_polynomials_is_exact_up_to_degree_four_and_the_companion_up_to_three(power: int) -> None:
-    b, moment = STAGES[-1], 1 / (power + 1)
+    b, snapshot = STAGES[-1], 1 / (power + 1)
     fifth = sum(w * c**power for w, c in zip(b, NODES, strict=False))
     companion = fifth - sum(w * c**power for w, c in zip(ERROR, NODES, strict=True))
-    assert math.isclose(fifth, moment, rel_tol=1e-14)
-    assert math.isclose(companion, moment, rel_tol=1e-14) == (power <= 3)
+    assert math.isclose(fifth, snapshot, rel_tol=1e-14)
+    assert math.isclose(companion, snapshot, rel_tol=1e-14) == (power <= 3)
 
 
 def test_halving_a_fixed_step_divides_the_error_by_two_to_the_fifth() -> None:

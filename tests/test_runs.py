@@ -17,9 +17,9 @@ import torch
 from PIL import Image
 
 from scorefield import DDPMChain, ScorefieldError, app, files, registry, runs
-from scorefield.app.common import choose_sampler
 from scorefield.cli import main
-from scorefield.prediction import label_of
+from scorefield.drawing import choose_sampler
+from scorefield.prediction import noise_label_of
 from scorefield.runs import Run, load_field, open_run, save_model
 
 TINY = ("network.width=16", "network.depth=2", "training.precision=float32", "training.pictures=0", "training.batch=32")
@@ -60,8 +60,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ScorefieldError("not here")
 
     for name in ("measured", "_diagnosis", "_memorisation", "_pictures"):
-        monkeypatch.setattr(f"scorefield.app.quality.{name}", refuse if name != "_pictures" else lambda *_: {})
-    monkeypatch.setattr("scorefield.app.reference.FLOORS", 1)
+        monkeypatch.setattr(f"scorefield.app.evaluate.{name}", refuse if name != "_pictures" else lambda *_: {})
+    monkeypatch.setattr("scorefield.evaluation.reference.FLOORS", 1)
     metrics = registry.every("metric")
     some = {name: metrics[name] for name in ("frechet", "energy")}
     monkeypatch.setattr(registry, "every", lambda kind, every=registry.every: some if kind == "metric" else every(kind))
@@ -80,7 +80,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def likelihood(run: Path, **named: Any) -> app.LikelihoodReport:
-    return app.likelihood(run, n=3, rungs=4, tolerance=1e-3, **named)
+    return app.likelihood(run, n=3, steps=4, tolerance=1e-3, **named)
 
 
 def examples(run: Path, **named: Any) -> list[Any]:
@@ -219,8 +219,8 @@ def test_a_run_that_goes_on_from_another_place_remembers_that_one(place: Path, m
 def test_a_run_is_compared_with_one_whose_data_are_gone(place: Path) -> None:
     shutil.copytree("given", "other")
     report = app.evaluate(place / "typed", n=30, against=place / "other")
-    assert report.rival is not None
-    assert report.rival.figures == report.figures
+    assert report.baseline is not None
+    assert report.baseline.figures == report.figures
 
 
 # --- results of other weights ------------------------------------------------------------------------------------------
@@ -305,7 +305,7 @@ def test_a_choice_for_weights_that_training_has_left_meanwhile_is_not_called_the
         app.train("x.npy", out="typed", steps=3, resume=True)
         return race(*arguments)
 
-    monkeypatch.setattr("scorefield.app.tuning.race", slow)
+    monkeypatch.setattr("scorefield.app.tune.race", slow)
     report = app.tune(place / "typed", **FEW)
     assert not report.holds
     assert "default is now" not in app.tuning_table(report)
@@ -347,12 +347,12 @@ def test_a_run_that_cannot_be_written_is_measured_all_the_same_and_stays_as_it_i
 
 
 def test_what_tune_would_choose_for_a_run_that_cannot_be_written_is_printed_as_flags_that_draw_so(sealed: Path) -> None:
-    report = app.tune(sealed, n=64, evaluations=(3,), samplers=("adams",))
+    report = app.tune(sealed, n=64, evaluations=(3,), samplers=("abm",))
     assert report.written == ()
     words = report.flags.split()
     flags = dict(zip(words[::2], words[1::2], strict=True))
     sampler, times = choose_sampler(open_run(sealed), flags["--sampler"], int(flags["--steps"]), flags.get("--ladder"))
-    assert (str(sampler), len(times)) == (str(choose_sampler(open_run(sealed), "adams", 3)[0]), report.chosen.levels)
+    assert (str(sampler), len(times)) == (str(choose_sampler(open_run(sealed), "abm", 3)[0]), report.chosen.levels)
     assert f"scorefield sample {report.flags} draws by" in app.tuning_table(report)
     assert "default is now" not in app.tuning_table(report)
 
@@ -429,7 +429,7 @@ def test_a_run_opens_whole_every_time_while_another_process_writes_it(place: Pat
 
 
 @pytest.mark.parametrize("moment", ["weights", "manifest"])
-def test_a_run_that_changes_while_it_is_read_is_read_again(moment: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_changes_while_it_is_read_is_read_again(snapshot: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the manifest and the weights, and between the weights and the manifest that belongs to them."""
     folder, changed = place / "typed", list[int]()
     old = open_run(folder)
@@ -445,7 +445,7 @@ def test_a_run_that_changes_while_it_is_read_is_read_again(moment: str, place: P
             kept = path.read_bytes()
             manifest["progress"]["step"] = 7
             save_model(folder, model, manifest)
-            if moment == "weights":  # the new manifest comes a moment later than the new weights
+            if snapshot == "weights":  # the new manifest comes a moment later than the new weights
                 new = path.read_bytes()
                 path.write_bytes(kept)
                 monkeypatch.setattr(runs.time, "sleep", lambda pause: path.write_bytes(new))
@@ -513,11 +513,11 @@ def test_a_run_that_was_told_raw_times_opens_and_says_that_it_knows_no_others(
     config = json.loads((place / "typed" / "config.json").read_text())
     chain = {"name": "tabulated", "betas": DDPMChain(20, 0.01, 0.3).betas.tolist()}
     config |= {"process": chain, "parametrisation": {"name": "noise", "label": "t"}, "sampler": {"name": "ancestral"}}
-    (place / "typed" / "config.json").write_text(json.dumps(config | {"levels": 20, "rungs": "uniform"}))
+    (place / "typed" / "config.json").write_text(json.dumps(config | {"levels": 20, "ladder": "uniform"}))
     with pytest.warns(UserWarning, match="knows those of its training alone: sample with its recipe's own sampler"):
         field = load_field(place / "typed")
     t = torch.tensor([7.0])
-    assert label_of(field.parametrisation.label, field.process, t).tolist() == [7.0]
+    assert noise_label_of(field.parametrisation.label, field.process, t).tolist() == [7.0]
     assert command("sample", "typed", "-n", "2", "--out", "x.npz") == 0
     warned = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert len(warned) == 1 and warned[0].startswith("scorefield: warning: the network of typed was told raw times")

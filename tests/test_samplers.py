@@ -19,14 +19,14 @@ from scorefield import (
     VE,
     VP,
     Cosine,
-    Flow,
     Gaussian,
     GaussianMixture,
-    Karras,
-    Noise,
+    LinearVE,
     NotFinite,
     Prediction,
     Process,
+    RectifiedFlow,
+    SampleRng,
     ScorefieldError,
     Tabulated,
     geometric,
@@ -34,9 +34,9 @@ from scorefield import (
     uniform,
 )
 from scorefield.samplers import (
+    ABM,
     DDIM,
     DEIS,
-    Adams,
     Ancestral,
     Annealed,
     Consistent,
@@ -44,9 +44,9 @@ from scorefield.samplers import (
     Euler,
     Heun,
     Langevin,
-    Moment,
     PredictorCorrector,
     Sampler,
+    Snapshot,
     UniPC,
     sample,
     simulate,
@@ -55,10 +55,10 @@ from scorefield.verification import affine
 from scorefield.verification.affine import Scripted
 
 SAMPLERS: dict[str, Any] = {name: kind() for name, kind in registry.every("sampler").items()} | {
-    "adams of order 1": Adams(1, corrector=False),
-    "adams of order 2": Adams(2, corrector=False),
-    "adams of order 2, corrected": Adams(2),
-    "adams of order 3, not corrected": Adams(3, corrector=False),
+    "abm of order 1": ABM(1, corrector=False),
+    "abm of order 2": ABM(2, corrector=False),
+    "abm of order 2, corrected": ABM(2),
+    "abm of order 3, not corrected": ABM(3, corrector=False),
     "ancestral with beta": Ancestral("transition"),
     "ddim with noise": DDIM(eta=0.6),
     "deis of order 2": DEIS(2),
@@ -74,8 +74,8 @@ PROCESSES = {
     "ve": VE(0.05, 8.0),
     "vp": VP(),
     "cosine": Cosine(),
-    "flow": Flow(),
-    "karras": Karras(0.05, 8.0),
+    "rectified-flow": RectifiedFlow(),
+    "karras": LinearVE(0.05, 8.0),
     "tabulated": Tabulated.linear(1000),
 }
 each_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
@@ -110,7 +110,7 @@ def moments_at(process: Process, t: float) -> tuple[numpy.ndarray, numpy.ndarray
 
 def draws_no_noise(sampler: Sampler) -> bool:
     field, probe = Gaussian(MEAN, COVARIANCE, VE(0.1, 1.0)), Scripted(1)
-    list(simulate(field, sampler, geometric(field.process, 3), torch.zeros(1, 2, dtype=torch.float64), noise=probe))
+    list(simulate(field, sampler, geometric(field.process, 3), torch.zeros(1, 2, dtype=torch.float64), rng=probe))
     return probe.draws == 0
 
 
@@ -147,7 +147,7 @@ def test_a_sampler_within_a_number_of_steps_takes_about_that_many(sampler: Any) 
 
 @each_sampler
 def test_the_declared_evaluations_are_the_ones_that_are_made(sampler: Any) -> None:
-    """Every step makes them, the last rung of a jumping sampler is no step, and the final denoising makes one more."""
+    """Every step makes them, the last level of a jumping sampler is no step, and the final denoising makes one more."""
     calls = []
 
     class Counting(Gaussian):
@@ -157,7 +157,7 @@ def test_the_declared_evaluations_are_the_ones_that_are_made(sampler: Any) -> No
 
     short_sampler, levels = short(sampler)
     field = Counting(MEAN, COVARIANCE, VE(0.1, 1.0))
-    *_, last = simulate(field, short_sampler, ladder_for(sampler, field.process, levels), noise=Noise(range(2)))
+    *_, last = simulate(field, short_sampler, ladder_for(sampler, field.process, levels), rng=SampleRng(range(2)))
     assert len(calls) == last.evaluations
     steps = levels * short_sampler.steps_per_level if sampler.order is None else levels - 1
     if sampler.evaluations_per_step is not None:
@@ -186,7 +186,7 @@ def test_the_measured_order_on_a_gaussian_is_the_declared_one(sampler: Any, proc
     assert errors[-1] < 1e-11 or orders[-1] >= sampler.order - 0.1, (errors, orders)
 
 
-@pytest.mark.parametrize("process", [VE(0.05, 8.0), VP(), Flow()], ids=["ve", "vp", "flow"])
+@pytest.mark.parametrize("process", [VE(0.05, 8.0), VP(), RectifiedFlow()], ids=["ve", "vp", "rectified-flow"])
 @pytest.mark.parametrize("sampler", DETERMINISTIC.values(), ids=DETERMINISTIC)
 def test_the_measured_order_on_a_mixture_is_the_declared_one(sampler: Any, process: Process) -> None:
     """Against scipy's eighth-order solution of dx/dt = f·x - g²·score/2, from points between and around the modes."""
@@ -204,7 +204,7 @@ def test_the_measured_order_on_a_mixture_is_the_declared_one(sampler: Any, proce
     errors = []
     for steps in (80, 160, 320) if sampler.order <= 3 else (30, 60, 120):
         ladder = torch.linspace(high, low, steps + 1, dtype=torch.float64)
-        *_, last = simulate(field, sampler.at_fixed_steps(), ladder, start, noise=Scripted(4), denoise=False)
+        *_, last = simulate(field, sampler.at_fixed_steps(), ladder, start, rng=Scripted(4), denoise=False)
         errors.append(numpy.abs(last.x.flatten().numpy() - exact).max())
     orders = numpy.log2(numpy.divide(errors[:-1], errors[1:]))
     assert orders[-1] >= sampler.order - 0.1, (errors, orders)
@@ -218,7 +218,7 @@ def test_on_a_single_point_a_deterministic_sampler_is_exact_in_any_number_of_ste
     ladder = uniform(process, 4)
     alpha, sigma = process.alpha(ladder)[:, None], process.sigma(ladder)[:, None]
     path = alpha * doubles(1.0, -2.0) + sigma * z
-    seen = [moment.x for moment in simulate(field, sampler, ladder, path[:1], noise=Scripted(1), denoise=False)]
+    seen = [snapshot.x for snapshot in simulate(field, sampler, ladder, path[:1], rng=Scripted(1), denoise=False)]
     for j in range(4):
         # the score of a point mass, (alpha·m - x)/sigma², is a difference; it is lost by |x|/sigma at every level passed,
         # and x/alpha passes the rounding of x on by the growth of alpha
@@ -240,13 +240,13 @@ def test_euler_is_ddim(process: Process) -> None:
     for t, s in pairwise(ladder):
         view = field(x, t.expand(2))
         x = process.alpha(s) * view.denoised + process.sigma(s) * view.noise
-    *_, last = simulate(field, Euler(), ladder, start, noise=Scripted(2), denoise=False)
+    *_, last = simulate(field, Euler(), ladder, start, rng=Scripted(2), denoise=False)
     numpy.testing.assert_allclose(last.x, x, rtol=1e-11)
 
 
 def test_heun_is_algorithm_1_of_edm() -> None:
     """Karras et al. (2022), algorithm 1, on sigma(t) = t: d = (x - D(x))/t, an Euler step, and the mean of both slopes."""
-    process = Karras(0.05, 8.0)
+    process = LinearVE(0.05, 8.0)
     field = GaussianMixture([0.8, 0.2], [[-2.0, 0.0], [2.0, 1.0]], [0.6, 0.9], process)
     ladder = geometric(process, 9)
     start = doubles([0.4, 0.1], [-3.0, 1.0])
@@ -255,7 +255,7 @@ def test_heun_is_algorithm_1_of_edm() -> None:
         d = (x - field(x, t.expand(2)).denoised) / t
         ahead = x + (s - t) * d
         x = x + (s - t) * (d + (ahead - field(ahead, s.expand(2)).denoised) / s) / 2
-    *_, last = simulate(field, Heun(), ladder, start, noise=Scripted(2), denoise=False)
+    *_, last = simulate(field, Heun(), ladder, start, rng=Scripted(2), denoise=False)
     numpy.testing.assert_allclose(last.x, x, rtol=1e-11)
 
 
@@ -303,9 +303,9 @@ def steps_seen(field: Any, sampler: Sampler, ladder: torch.Tensor) -> tuple[list
     def script(k: int, draw: torch.Tensor) -> None:
         draw[1] = 1.0
 
-    moments = list(simulate(field, sampler, ladder, doubles([1.0], [0.0]), noise=Scripted(2, script), denoise=False))
+    snapshots = list(simulate(field, sampler, ladder, doubles([1.0], [0.0]), rng=Scripted(2, script), denoise=False))
     times, drifts, noises = [], [], []
-    for before, after in pairwise(moments):
+    for before, after in pairwise(snapshots):
         level = (after.step - 1) // sampler.steps_per_level
         t = float(ladder[level])
         slope = 1 / (float(field.covariance) + float(field.process.sigma(doubles(t))) ** 2)
@@ -363,7 +363,7 @@ def test_annealed_langevin_is_the_same_in_x_over_alpha_whatever_the_process(proc
     In particular the mean, right at the start, stays right: a step that forgets that alpha grew leaves the old one in x.
     """
     ends = []
-    for which in (process, Karras(0.05, 8.0)):
+    for which in (process, LinearVE(0.05, 8.0)):
         ladder = which.time_of_sigma(torch.tensor(0.7 ** numpy.arange(9)))
         first, last = (float(which.alpha(t)) for t in ladder[[0, -1]])
         run = affine_map(Gaussian(MEAN, COVARIANCE, which), Annealed(3), ladder)
@@ -383,9 +383,9 @@ def test_the_score_is_evaluated_at_the_previous_state_and_at_the_rungs_own_time(
 
     field = Listening(MEAN, COVARIANCE, VE(0.1, 1.0))
     ladder = geometric(field.process, 4)
-    moments = list(simulate(field, Annealed(3), ladder, noise=Noise(range(2))))
+    snapshots = list(simulate(field, Annealed(3), ladder, rng=SampleRng(range(2))))
     for i, (x, t) in enumerate(asked[:-1]):
-        assert torch.equal(x, moments[i].x)
+        assert torch.equal(x, snapshots[i].x)
         assert t == float(ladder[i // 3])
     assert asked[-1][1] == float(ladder[-1])
 
@@ -403,15 +403,15 @@ def share_on_the_left(x: torch.Tensor) -> float:
 def test_annealed_langevin_gives_two_modes_their_weights() -> None:
     """With 200 levels of 20 steps. The lag of a finite ladder behind its levels is 0.006 here, well inside 5 standard errors;
     with 10 levels of 100 steps it would be 0.055, and outside."""
-    x = sample(PAIR, Annealed(20), geometric(PAIR.process, 200), noise=Noise(range(SAMPLES)))
+    x = sample(PAIR, Annealed(20), geometric(PAIR.process, 200), rng=SampleRng(range(SAMPLES)))
     assert abs(share_on_the_left(x) - 0.8) < 5 * math.sqrt(0.8 * 0.2 / SAMPLES)
 
 
 def test_plain_langevin_at_one_level_keeps_the_weights_of_its_start() -> None:
     """From N(0, 10²), half of the samples begin on either side, and stay there: 0.5, which is 33 standard errors from 0.8."""
-    noise = Noise(range(SAMPLES))
-    start = 10 * noise.normal((2,))
-    *_, last = simulate(PAIR, Langevin(tau=0.1, steps=300), doubles(0.0), start, noise=noise)
+    rng = SampleRng(range(SAMPLES))
+    start = 10 * rng.normal((2,))
+    *_, last = simulate(PAIR, Langevin(tau=0.1, steps=300), doubles(0.0), start, rng=rng)
     share = share_on_the_left(last.x)
     assert abs(share - 0.8) > 5 * math.sqrt(0.8 * 0.2 / SAMPLES)
     assert abs(share - share_on_the_left(start)) < 5 * math.sqrt(0.25 / SAMPLES)
@@ -454,29 +454,29 @@ def test_consistent_sampling_of_itself_draws_from_the_posterior_of_the_next_leve
 def test_consistent_sampling_refuses_an_eta_that_cannot_reach_the_next_level(eta: float) -> None:
     field = Gaussian(MEAN, COVARIANCE, VE(0.1, 10.0))
     with pytest.raises(ScorefieldError, match=rf"got eta = {eta} for neighbouring levels of ratio .*, expected 0\..* to 1\."):
-        sample(field, Consistent(eta), geometric(field.process, 5), noise=Noise([0]))
+        sample(field, Consistent(eta), geometric(field.process, 5), rng=SampleRng([0]))
 
 
 # --- the loop ---------------------------------------------------------------------------------------------------------
 
 
-def run(sampler: Any, noise: Noise, process: Process | None = None, **more: Any) -> Iterator[Moment]:
+def run(sampler: Any, rng: SampleRng, process: Process | None = None, **more: Any) -> Iterator[Snapshot]:
     field = GaussianMixture([0.8, 0.2], [[-2.0, 0.0], [2.0, 1.0]], [0.6, 0.9], process or VE(0.1, 5.0))
     sampler, levels = short(sampler)
-    return simulate(field, sampler, ladder_for(sampler, field.process, levels), noise=noise, **more)
+    return simulate(field, sampler, ladder_for(sampler, field.process, levels), rng=rng, **more)
 
 
 @each_sampler
 def test_a_sample_is_the_same_alone_and_in_a_batch_of_64(sampler: Any) -> None:
-    *_, whole = run(sampler, Noise(range(64)))
+    *_, whole = run(sampler, SampleRng(range(64)))
     for i in (0, 17, 63):
-        *_, alone = run(sampler, Noise([i]))
+        *_, alone = run(sampler, SampleRng([i]))
         numpy.testing.assert_allclose(alone.x[0], whole.x[i], rtol=0, atol=1e-12)
 
 
 @each_sampler
 def test_the_same_seeds_give_the_same_samples_and_others_others(sampler: Any) -> None:
-    first, again, other = (list(run(sampler, Noise(range(s, s + 5))))[-1].x for s in (0, 0, 5))
+    first, again, other = (list(run(sampler, SampleRng(range(s, s + 5))))[-1].x for s in (0, 0, 5))
     assert torch.equal(first, again)
     assert bool((first != other).all())
 
@@ -488,7 +488,7 @@ def test_samples_of_an_image_are_those_of_its_pixels_as_a_vector(sampler: Any) -
     ends = []
     for shaped in (means, means.flatten(1)):
         field = GaussianMixture([1, 1], shaped, [0.5, 0.3], VE(0.1, 5.0))
-        ends.append(sample(field, short_sampler, ladder_for(sampler, field.process, levels), noise=Noise(range(4))))
+        ends.append(sample(field, short_sampler, ladder_for(sampler, field.process, levels), rng=SampleRng(range(4))))
     assert ends[0].shape == (4, 1, 2, 3)
     numpy.testing.assert_allclose(ends[0].flatten(1), ends[1], rtol=0, atol=1e-12)
 
@@ -501,7 +501,7 @@ def test_the_loop_starts_from_the_mean_and_spread_of_noised_data(process: Proces
     def script(k: int, draw: torch.Tensor) -> None:
         draw[1] = 1.0
 
-    x = next(simulate(field, Euler(), uniform(process, 3), noise=Scripted(2, script))).x
+    x = next(simulate(field, Euler(), uniform(process, 3), rng=Scripted(2, script))).x
     mean, _ = moments_at(process, process.t_max)
     alpha, sigma = float(process.alpha(doubles(process.t_max))), float(process.sigma(doubles(process.t_max)))
     numpy.testing.assert_allclose(x[0], mean, rtol=1e-14)
@@ -512,45 +512,45 @@ def test_the_loop_starts_from_the_mean_and_spread_of_noised_data(process: Proces
 def test_the_run_ends_with_the_posterior_mean_of_its_last_state(sampler: Any) -> None:
     process = VE(0.1, 5.0)
     field = GaussianMixture([0.8, 0.2], [[-2.0, 0.0], [2.0, 1.0]], [0.6, 0.9], process)
-    *_, before, last = run(sampler, Noise(range(5)), process)
+    *_, before, last = run(sampler, SampleRng(range(5)), process)
     expected = before.x + 0.1**2 * field(before.x, torch.full((5,), process.t_min, dtype=torch.float64)).score
     numpy.testing.assert_allclose(last.x, expected, rtol=0, atol=1e-13)
     assert last.t == 0.0
-    *_, raw = run(sampler, Noise(range(5)), process, denoise=False)
+    *_, raw = run(sampler, SampleRng(range(5)), process, denoise=False)
     assert torch.equal(raw.x, before.x)
 
 
 @each_sampler
 def test_moments_count_the_steps_and_the_evaluations_never_fall(sampler: Any) -> None:
-    moments = list(run(sampler, Noise(range(2))))
-    assert [moment.step for moment in moments] == list(range(len(moments)))
-    assert {moment.steps for moment in moments} == {len(moments) - 1}
-    assert moments[0].evaluations == 0
-    assert all(a.evaluations <= b.evaluations for a, b in pairwise(moments))
-    assert all(moment.x.dtype == torch.float64 and not moment.x.requires_grad for moment in moments)
+    snapshots = list(run(sampler, SampleRng(range(2))))
+    assert [snapshot.step for snapshot in snapshots] == list(range(len(snapshots)))
+    assert {snapshot.steps for snapshot in snapshots} == {len(snapshots) - 1}
+    assert snapshots[0].evaluations == 0
+    assert all(a.evaluations <= b.evaluations for a, b in pairwise(snapshots))
+    assert all(snapshot.x.dtype == torch.float64 and not snapshot.x.requires_grad for snapshot in snapshots)
 
 
 @each_sampler
 @pytest.mark.parametrize("hold", [1, 3])
 def test_a_moments_time_is_the_one_at_which_its_state_lives(sampler: Any, hold: int) -> None:
-    """After a Langevin step x still has the noise of its rung; after a jump it has that of the next; at the end none."""
+    """After a Langevin step x still has the noise of its level; after a jump it has that of the next; at the end none."""
     names = {"steps_per_level", "steps"} & set(type(sampler).__dataclass_fields__)
     held = replace(sampler, **dict.fromkeys(names, hold))
     field = Gaussian(MEAN, COVARIANCE, VE(0.1, 5.0))
     ladder = geometric(field.process, 4)
-    times = [moment.t for moment in simulate(field, held, ladder, noise=Noise([0]))]
-    rungs = ladder.tolist()
+    times = [snapshot.t for snapshot in simulate(field, held, ladder, rng=SampleRng([0]))]
+    steps = ladder.tolist()
     if sampler.order is None:
-        assert times == [rungs[0], *[t for t in rungs for _ in range(held.steps_per_level)], 0.0]
+        assert times == [steps[0], *[t for t in steps for _ in range(held.steps_per_level)], 0.0]
     else:
-        assert times == [*rungs, rungs[-1], 0.0]
+        assert times == [*steps, steps[-1], 0.0]
 
 
 def test_a_given_start_is_used_as_it_is_and_one_of_the_wrong_shape_is_refused() -> None:
     field, start = Gaussian(MEAN, COVARIANCE, VE(0.1, 5.0)), doubles([7.0, 8.0])
-    assert torch.equal(next(simulate(field, Euler(), geometric(field.process, 3), start, noise=Noise([0]))).x, start)
+    assert torch.equal(next(simulate(field, Euler(), geometric(field.process, 3), start, rng=SampleRng([0]))).x, start)
     with pytest.raises(ScorefieldError, match=r"got a start of shape \(1, 2\), expected \(2, 2\): one sample per seed"):
-        next(simulate(field, Euler(), geometric(field.process, 3), start, noise=Noise([0, 1])))
+        next(simulate(field, Euler(), geometric(field.process, 3), start, rng=SampleRng([0, 1])))
 
 
 class Spoilt(Gaussian):
@@ -571,10 +571,10 @@ class Spoilt(Gaussian):
 def test_a_number_that_is_not_finite_stops_the_loop_and_is_named(value: float) -> None:
     """Times 1, 3/4, 1/2, 1/4, 0 with 2 steps each: the first bad score is that of step 5, at t = 0.5."""
     field = Spoilt(0.6, value, which=1)
-    moments = simulate(field, Annealed(2), geometric(field.process, 5), noise=Noise(range(3)))
+    snapshots = simulate(field, Annealed(2), geometric(field.process, 5), rng=SampleRng(range(3)))
     seen = []
     with pytest.raises(NotFinite, match=r"got NaN or infinity in 1 of 3 samples at step 5 \(t = 0\.5\) of Annealed"):
-        seen.extend(moment.step for moment in moments)
+        seen.extend(snapshot.step for snapshot in snapshots)
     assert seen == [0, 1, 2, 3, 4]
 
 
@@ -583,7 +583,7 @@ def test_every_sampler_stops_at_a_nan(sampler: Any) -> None:
     field = Spoilt(2.0, math.nan, which=0)
     short_sampler, levels = short(sampler)
     with pytest.raises(NotFinite, match=r"in 1 of 2 samples at step 1 |for example 0"):
-        sample(field, short_sampler, ladder_for(sampler, field.process, levels), noise=Noise(range(2)))
+        sample(field, short_sampler, ladder_for(sampler, field.process, levels), rng=SampleRng(range(2)))
 
 
 BAD_LADDERS = {
@@ -602,7 +602,7 @@ BAD_LADDERS = {
 def test_a_ladder_that_does_not_fall_inside_the_range_is_refused(sampler: Any, spoil: Any, sentence: str) -> None:
     field = Gaussian(MEAN, COVARIANCE, VE(0.1, 5.0))
     with pytest.raises(ScorefieldError, match=sentence) as refusal:
-        next(simulate(field, short(sampler)[0], spoil(uniform(field.process, 5)), noise=Noise([0])))
+        next(simulate(field, short(sampler)[0], spoil(uniform(field.process, 5)), rng=SampleRng([0])))
     assert not isinstance(refusal.value, NotFinite)  # refused before it is used, not after
 
 
@@ -610,7 +610,7 @@ def test_a_ladder_below_the_smallest_time_of_its_process_is_refused() -> None:
     """VP stops at t = 0.001, for at 0 there is no noise to divide by."""
     field = Gaussian(MEAN, COVARIANCE, VP())
     with pytest.raises(ScorefieldError, match=r"expected them inside \[0\.001, 1\]"):
-        next(simulate(field, Euler(), doubles(1.0, 0.5, 0.0), noise=Noise([0])))
+        next(simulate(field, Euler(), doubles(1.0, 0.5, 0.0), rng=SampleRng([0])))
 
 
 def test_samples_of_a_fine_deterministic_run_have_the_distribution_of_the_data() -> None:

@@ -7,13 +7,13 @@ import math
 import pytest
 import torch
 
-from scorefield import VE, VP, Flow, Gaussian, GaussianMixture, Noise, Process
+from scorefield import VE, VP, Gaussian, GaussianMixture, Process, RectifiedFlow, SampleRng
 from scorefield.levels import ladder_of
-from scorefield.samplers import Adams, DPMSolver, Sampler, simulate
-from scorefield.samplers.stochastic import StochasticAdams
-from scorefield.verification.affine import Scripted, affine_map, measured_order, moments, push
+from scorefield.samplers import ABM, DPMSolver, Sampler, simulate
+from scorefield.samplers.stochastic import StochasticABM
+from scorefield.verification.affine import Scripted, affine_map, measured_order, push, snapshots
 
-PROCESSES = {"ve": VE(0.05, 8.0), "vp": VP(), "flow": Flow()}
+PROCESSES = {"ve": VE(0.05, 8.0), "vp": VP(), "rectified-flow": RectifiedFlow()}
 each_process = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
 
 
@@ -22,8 +22,8 @@ def missed(sampler: Sampler, process: Process) -> float:
     field = Gaussian([1.5, -0.5], [[0.7, 0.0], [0.0, 0.7]], process)
     high, low = (process.t_min + share * (process.t_max - process.t_min) for share in (0.75, 0.25))
     ladder = torch.tensor([high, low], dtype=torch.float64)
-    mean, covariance = push(*moments(field, high), affine_map(field, sampler, ladder))
-    true_mean, true_covariance = moments(field, low)
+    mean, covariance = push(*snapshots(field, high), affine_map(field, sampler, ladder))
+    true_mean, true_covariance = snapshots(field, low)
     assert float((mean - true_mean).abs().max()) < 1e-12 * float(1 + true_mean.abs().max())
     return float((covariance - true_covariance).abs().max() / true_covariance.abs().max())
 
@@ -31,7 +31,7 @@ def missed(sampler: Sampler, process: Process) -> float:
 @each_process
 @pytest.mark.parametrize("eta", [0.0, 0.4, 1.0, 2.0])
 def test_one_step_of_any_length_is_exact_in_law_where_the_data_are_a_gaussian(eta: float, process: Process) -> None:
-    assert missed(StochasticAdams(eta), process) < 1e-12
+    assert missed(StochasticABM(eta), process) < 1e-12
     if eta:
         assert missed(DPMSolver(2, eta), process) > 1e-2  # exact on a point, and so not here
 
@@ -40,7 +40,7 @@ def test_one_step_of_any_length_is_exact_in_law_where_the_data_are_a_gaussian(et
 @pytest.mark.parametrize(("past", "corrector"), [(1, False), (2, False), (2, True), (3, True)])
 def test_the_order_in_law_is_the_declared_one_with_any_noise(eta: float, past: int, corrector: bool) -> None:
     """With eta = 1 and on every process it is among the contracts of all samplers."""
-    sampler = StochasticAdams(eta, past, corrector)  # type: ignore[arg-type]
+    sampler = StochasticABM(eta, past, corrector)  # type: ignore[arg-type]
     assert sampler.order == (1 if past == 1 else 2)
     order, _, _ = measured_order(sampler, VE(0.05, 8.0), (40, 80))
     assert order >= sampler.order - 0.15
@@ -53,11 +53,11 @@ def test_the_order_in_law_is_the_declared_one_with_any_noise(eta: float, past: i
 def test_without_noise_it_is_adams(past: int, corrector: bool, process: Process) -> None:
     field = GaussianMixture([0.8, 0.2], [[-2.0, 0.0], [2.0, 1.0]], [0.6, 0.9], process)
     ladder = torch.linspace(process.t_max, process.t_min, 9, dtype=torch.float64)[1:-1]
-    seeds = Noise(range(5))
+    seeds = SampleRng(range(5))
     start = seeds.normal((2,))
     ends = []
-    for sampler in (StochasticAdams(0.0, past, corrector), Adams(past, corrector)):  # type: ignore[arg-type]
-        *_, last = simulate(field, sampler, ladder, start, noise=Scripted(5))
+    for sampler in (StochasticABM(0.0, past, corrector), ABM(past, corrector)):  # type: ignore[arg-type]
+        *_, last = simulate(field, sampler, ladder, start, rng=Scripted(5))
         ends.append(last.x)
     assert float((ends[0] - ends[1]).abs().max()) < 1e-11
 
@@ -66,7 +66,7 @@ def test_noise_gives_the_modes_their_weights_in_thirty_evaluations() -> None:
     """0.8 and 0.2, ten deviations apart, within five standard errors; and the spread of the larger one."""
     field = GaussianMixture([0.8, 0.2], [[-5.0, 0.0], [5.0, 0.0]], [1.0, 1.0], VE(0.01, 50.0))
     n = 4000
-    *_, last = simulate(field, StochasticAdams(), ladder_of(field, "karras", 30), noise=Noise(range(n)))
+    *_, last = simulate(field, StochasticABM(), ladder_of(field, "karras", 30), rng=SampleRng(range(n)))
     left = last.x[last.x[:, 0] < 0]
     assert abs(len(left) / n - 0.8) < 5 * math.sqrt(0.8 * 0.2 / n)
     assert abs(float(left[:, 1].std()) - 1) < 5 / math.sqrt(2 * len(left)) + 0.02  # the error in law of 29 steps

@@ -13,10 +13,10 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
-from scorefield import VE, Gaussian, Noise, Process, ScorefieldError, app
-from scorefield.app import subject
-from scorefield.app.likelihood import bound_gap, measured
+from scorefield import VE, Gaussian, Process, SampleRng, ScorefieldError, app
 from scorefield.data import DataConfig, open_data
+from scorefield.evaluation import subject
+from scorefield.evaluation.likelihood import bound_gap, measured
 from scorefield.levels import thin
 from scorefield.likelihood import Exact, Section, data_log_prob, elbo, log_prob, spread, support_of
 from scorefield.prediction import Prediction
@@ -49,7 +49,7 @@ class Mixed:
 
 
 def normals(n: int, seed: int = 0) -> Tensor:
-    return Noise(range(n), stream=seed).normal()
+    return SampleRng(range(n), stream=seed).normal()
 
 
 def half_of(*columns: Tensor) -> list[float]:
@@ -81,7 +81,7 @@ def test_numbers_rounded_finer_than_the_noise_are_continuous() -> None:
 
 
 def test_the_rounding_of_float32_makes_no_atoms() -> None:
-    z = Noise(range(50_000)).normal((2,)).float()
+    z = SampleRng(range(50_000)).normal((2,)).float()
     assert support_of(z, torch.full((2,), 0.002)).half.tolist() == [0.0, 0.0]
 
 
@@ -95,7 +95,7 @@ def test_a_constant_is_left_out_and_another_value_of_it_is_named() -> None:
 
 
 def test_padding_that_is_always_zero_is_constant_and_padding_that_varies_is_refused() -> None:
-    signal = Noise(range(500)).normal((1, 6))
+    signal = SampleRng(range(500)).normal((1, 6))
     signal[:, :, 4:] = 0.0
     assert support_of(signal, torch.full((6,), LOW)).varies.tolist() == [True] * 4 + [False] * 2
     signal[::3, :, 3] = 0.0
@@ -118,7 +118,7 @@ def test_coordinates_that_others_give_away_are_refused(columns: Any, named: str)
 
 
 def test_twins_are_found_where_there_are_more_coordinates_than_rows() -> None:
-    rows = Noise(range(40)).normal((60,))
+    rows = SampleRng(range(40)).normal((60,))
     support_of(rows, torch.full((60,), LOW))
     rows[:, 50] = -rows[:, 7]
     with pytest.raises(ScorefieldError, match="'7' and '50'"):
@@ -133,7 +133,7 @@ def test_strong_correlation_is_no_exact_dependence_and_separate_values_may_depen
 
 
 def test_rows_that_repeat_have_no_density() -> None:
-    rows = Noise(range(300)).normal((3,))
+    rows = SampleRng(range(300)).normal((3,))
     with pytest.raises(ScorefieldError, match="of which 100% are there three times or more"):
         support_of(rows.repeat(3, 1), torch.full((3,), LOW))
     support_of(rows.repeat(2, 1)[:303], torch.full((3,), LOW))
@@ -151,8 +151,8 @@ def test_a_section_has_the_density_of_the_coordinates_that_vary() -> None:
     whole = Gaussian([1.0, 4.0, -1.0], [[2.0, 0.0, 0.5], [0.0, 0.0, 0.0], [0.5, 0.0, 1.0]], process)
     section = Section(whole, torch.tensor([True, False, True]), torch.tensor([9.0, 4.0, 9.0]))
     assert section.data_std == pytest.approx(part.data_std)
-    x = part.sample(Noise(range(20)))
-    found = log_prob(section, x, noise=Noise(range(20)), tolerance=1e-7).value
+    x = part.sample(SampleRng(range(20)))
+    found = log_prob(section, x, rng=SampleRng(range(20)), tolerance=1e-7).value
     np.testing.assert_allclose(found, part.log_prob(x, torch.zeros(20)), rtol=0, atol=1e-5)
 
 
@@ -161,9 +161,9 @@ def test_separate_values_have_their_probability_and_the_rest_its_density() -> No
     field = Mixed([0.5, 0.5], [[0.0, 0.0, 0.0], [0.3, 1.0, 0.0]], [[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]], VE(LOW, 1000.0))
     x = torch.tensor([[0.7, 0.0, -1.0], [-1.5, 0.0, 0.2], [0.3, 1.0, 0.5], [0.3, 1.0, -2.0]], dtype=torch.float64)
     cells = torch.tensor([[0.0, 0.5, 0.0]] * 2 + [[torch.inf, 0.5, 0.0]] * 2, dtype=torch.float64)
-    noise = Noise(range(4))
-    u, log_r = spread(cells, LOW, noise)
-    found = data_log_prob(field, x + u, noise=noise, divergence=Exact(), tolerance=1e-6).value - log_r
+    rng = SampleRng(range(4))
+    u, log_r = spread(cells, LOW, rng)
+    found = data_log_prob(field, x + u, rng=rng, divergence=Exact(), tolerance=1e-6).value - log_r
     seen = norm(0, math.hypot(1, LOW)).logpdf(x.numpy())
     np.testing.assert_allclose(found, math.log(0.5) + seen[:, 2] + np.array([1, 1, 0, 0]) * seen[:, 0], rtol=0, atol=1e-4)
 
@@ -172,8 +172,8 @@ def test_a_wider_spread_is_a_looser_bound_by_the_kl_divergence_of_the_two() -> N
     """r = N(0, w²) on an atom that the field sees as N(0, lambda²): KL = (w²/lambda² - 1)/2 - log(w/lambda)."""
     process, n, w = VE(LOW, 1000.0), 400, 2 * LOW
     field = Gaussian([0.0], [[0.0]], process)
-    noise = Noise(range(n))
-    u, log_r = spread(torch.full((n, 1), 0.5, dtype=torch.float64), w, noise)
+    rng = SampleRng(range(n))
+    u, log_r = spread(torch.full((n, 1), 0.5, dtype=torch.float64), w, rng)
     bound = field.log_prob(u, torch.zeros(n)) - log_r
     error = float(bound.std()) / math.sqrt(n)
     assert abs(float(bound.mean()) + 1.5 - math.log(2)) < 5 * error
@@ -183,7 +183,7 @@ def test_the_cut_spread_is_a_density_on_its_cell() -> None:
     """E_r[1/r] is the width of the cell."""
     n = 2000
     for half, level in ((0.5, 0.3), (0.01, 1.0)):
-        u, log_r = spread(torch.full((n, 1), half, dtype=torch.float64), level, Noise(range(n)))
+        u, log_r = spread(torch.full((n, 1), half, dtype=torch.float64), level, SampleRng(range(n)))
         assert bool((u.abs() <= half).all())
         inverse = (-log_r).exp()
         assert abs(float(inverse.mean()) - 2 * half) < 5 * float(inverse.std()) / math.sqrt(n) + 1e-9
@@ -194,7 +194,7 @@ def test_the_bound_of_the_chain_counts_cells_as_probabilities() -> None:
     field = Mixed([0.2, 0.8], [[0.0], [1.0]], [[0.0], [0.0]], VE(LOW, 100.0))
     x = torch.tensor([[0.0], [1.0]], dtype=torch.float64).repeat_interleave(400, dim=0)
     ladder = torch.linspace(1, 0, 60, dtype=torch.float64)
-    how: dict[str, Any] = {"noise": Noise(range(len(x))), "continuous": True}
+    how: dict[str, Any] = {"noise": SampleRng(range(len(x))), "continuous": True}
     found = elbo(field, x, ladder, cells=torch.full_like(x, 0.5), **how)
     for k, share in enumerate((0.2, 0.8)):
         mine = found.value[400 * k : 400 * (k + 1)]
@@ -225,7 +225,7 @@ def test_a_table_with_missing_numbers_a_category_and_a_constant_has_its_mixed_lo
     small = ("network.width=8", "network.depth=1", "training.precision=float32", "training.pictures=0")
     app.train(str(source), out=tmp_path / "run", steps=2, settings=small)
     run = open_run(tmp_path / "run")
-    shift, scale = (torch.tensor(v, dtype=torch.float64) for v in (run.affine.shift, run.affine.scale))
+    shift, scale = (torch.tensor(v, dtype=torch.float64) for v in (run.normaliser.shift, run.normaliser.scale))
     fill = run.data.columns[0]["fill"]  # type: ignore[index]
     weights, means, variances = list[float](), list[list[float]](), list[list[float]]()
     for gone in (0.0, 1.0):
@@ -238,7 +238,7 @@ def test_a_table_with_missing_numbers_a_category_and_a_constant_has_its_mixed_lo
     field = Mixed(weights, means, variances, VE(low, 100.0))
     monkeypatch.setitem(run.__dict__, "field", field)
     monkeypatch.setattr(subject, "TRIED", 3)
-    report = measured(run, n=6, rungs=40, tolerance=1e-4, where=CPU, watch=lambda fraction, text: None)
+    report = measured(run, n=6, steps=40, tolerance=1e-4, where=CPU, watch=lambda fraction, text: None)
     held = run.data.held_out[:][thin(len(run.data.held_out), 6)].double()
     lows = (low * scale).tolist()
     there = torch.from_numpy(norm(5, math.hypot(3, lows[0])).logpdf(held[:, 0].numpy()))
@@ -254,7 +254,7 @@ def test_a_table_with_missing_numbers_a_category_and_a_constant_has_its_mixed_lo
     assert report.elbo.value > float(truth.mean()) - 1.0
     assert report.separate == ("a", "colour")
     assert "probability of what takes separate values (a, colour) times the density of the rest" in report.meaning
-    gap = bound_gap(run, n=40, rungs=20, where=CPU)
+    gap = bound_gap(run, n=40, steps=20, where=CPU)
     assert abs(gap.value) < 5 * gap.standard_error
 
 
@@ -273,14 +273,14 @@ def test_a_row_of_exact_zero_says_nothing_by_its_amount_and_an_amount_has_a_dens
 
 
 def test_a_constant_column_changes_no_figure_and_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    points = Noise(range(200)).normal((2,)).numpy()
+    points = SampleRng(range(200)).normal((2,)).numpy()
     np.save(tmp_path / "with.npy", np.insert(points, 1, 7.0, axis=1).astype(np.float32))
     app.train(str(tmp_path / "with.npy"), out=tmp_path / "run", steps=1, settings=("network.width=8", "training.pictures=0"))
     run = open_run(tmp_path / "run")
-    shift, scale = (torch.tensor(v, dtype=torch.float64).expand(3) for v in (run.affine.shift, run.affine.scale))
+    shift, scale = (torch.tensor(v, dtype=torch.float64).expand(3) for v in (run.normaliser.shift, run.normaliser.scale))
     mean, variance = ((torch.tensor([0.0, 7.0, 0.0]) - shift) / scale).tolist(), (torch.tensor([1.0, 0, 1]) / scale**2).tolist()
     monkeypatch.setitem(run.__dict__, "field", Mixed([1.0], [mean], [variance], VE(LOW, 1000.0)))
-    report = measured(run, n=5, rungs=5, where=CPU, watch=lambda fraction, text: None)
+    report = measured(run, n=5, steps=5, where=CPU, watch=lambda fraction, text: None)
     held = run.data.held_out[:][thin(len(run.data.held_out), 5)].double()[:, [0, 2]].numpy()
     spreads = torch.hypot(torch.ones(2), LOW * scale[[0, 2]]).numpy()
     assert report.flow.value == pytest.approx(norm(0, spreads).logpdf(held).sum(axis=1).mean(), abs=1e-3)

@@ -16,7 +16,7 @@ from scorefield import pictures
 from scorefield.data import DataConfig, Dataset, of_frame, of_sequence, open_source
 from scorefield.data.base import split
 from scorefield.data.columns import snapped
-from scorefield.data.tables import aligned, csv_of, decode, parquet_of
+from scorefield.data.formats.tables import aligned, csv_of, decode, parquet_of
 from scorefield.errors import NotFinite, ScorefieldError
 
 CONFIG = DataConfig()
@@ -57,7 +57,7 @@ def back(data: Dataset) -> dict[str, list[Any]]:
 
 
 def causes(data: Dataset) -> dict[str, str]:
-    return {problem.where: problem.cause for problem in data.problems}
+    return {issue.where: issue.cause for issue in data.issues}
 
 
 def column_of(data: Dataset, name: str) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def test_coordinates_survive_the_way_through_model_space() -> None:
     whole = {"count": [int(v) for v in GENERATOR.integers(-(2**18), 2**18, N)], "text": (["a", "b", None] * N)[:N]}
     data = of_frame(polars.DataFrame(whole), CONFIG)
     assert data.columns is not None
-    decoded = decode(data.affine.decode(data.x0(slice(None))), data.columns)
+    decoded = decode(data.normaliser.decode(data.x0(slice(None))), data.columns)
     assert decoded == decode(data.train[:], data.columns, exact=True)
 
 
@@ -160,7 +160,7 @@ def test_a_table_that_does_not_fit_another_is_refused_by_column(tmp_path: Path, 
 
 def test_training_rows_have_mean_zero_and_variance_one_column_by_column_and_categories_on_average(tmp_path: Path) -> None:
     data = read(tmp_path, csv_of(TABLE))
-    x = data.affine.encode(data.train[:]).double()
+    x = data.normaliser.encode(data.train[:]).double()
     rounding = 8 * 2**-24 * float(x.abs().max()) ** 2
     assert x.mean(dim=0).abs().max() < rounding
     variance, first = x.var(dim=0, correction=0), 0
@@ -169,7 +169,7 @@ def test_training_rows_have_mean_zero_and_variance_one_column_by_column_and_cate
         part, first = variance[first : first + size], first + size
         if column["type"] == "category":
             assert float(part.mean()) == pytest.approx(1, abs=rounding)
-            assert len(set(data.affine.scale[first - size : first])) == 1
+            assert len(set(data.normaliser.scale[first - size : first])) == 1
         elif size:
             assert (part - 1).abs().max() < rounding
     assert first == data.shape[0]
@@ -180,8 +180,8 @@ def test_two_texts_of_k_equally_frequent_ones_are_k_root_of_2_over_k_minus_1_apa
         texts = [chr(97 + i % k) for i in range(20 * k)]
         data = read(tmp_path, csv_of({"text": texts, "x": list(np.linspace(0, 1, 20 * k) ** 2)}))
         corners = torch.eye(k + 1, dtype=torch.float64)[:k]
-        found = torch.pdist(data.affine.encode(corners).double())
-        share = torch.tensor(data.affine.shift[:k], dtype=torch.float64)  # of the training rows: nearly 1/k
+        found = torch.pdist(data.normaliser.encode(corners).double())
+        share = torch.tensor(data.normaliser.shift[:k], dtype=torch.float64)  # of the training rows: nearly 1/k
         assert share.sum().item() == pytest.approx(1)
         wanted = math.sqrt(2 * k / float((share * (1 - share)).sum()))
         assert found.tolist() == pytest.approx([wanted] * len(found), rel=1e-6)
@@ -192,7 +192,7 @@ def test_a_rare_mark_is_not_stretched_beyond_ten(tmp_path: Path) -> None:
     marks = [None if i == 777 else i % 17 for i in range(2000)]
     data = read(tmp_path, csv_of({"x": marks, "y": [i * i for i in range(2000)]}))
     assert data.shape == (3,)
-    assert data.affine.scale[1] == 0.1
+    assert data.normaliser.scale[1] == 0.1
 
 
 def test_statistics_come_from_the_training_rows_only(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_statistics_come_from_the_training_rows_only(tmp_path: Path) -> None:
     for row in held.tolist():
         other_numbers[row], other_counts[row] = 1e9 + row, 10**6 + row
     two = read(tmp_path, csv_of({"x": other_numbers, "n": other_counts, "t": texts}))
-    assert one.affine == two.affine
+    assert one.normaliser == two.normaliser
     assert one.columns == two.columns
     assert not one.held_out.equal(two.held_out)
     sample = decode(two.held_out, two.columns or [])
@@ -268,9 +268,7 @@ def test_what_has_no_density_is_left_out_by_name(tmp_path: Path) -> None:
     assert found["column 'name'"].startswith("40 different texts in 40 rows")
     assert found["column 'empty'"] == "no values at all"
     assert "7 in every row" in found["column 'seven'"]
-    assert {problem.where for problem in data.problems if not problem.used} == {
-        f"column {c!r}" for c in ("id", "name", "empty")
-    }
+    assert {issue.where for issue in data.issues if not issue.used} == {f"column {c!r}" for c in ("id", "name", "empty")}
     assert decode(torch.zeros(2, 1), data.columns or []) == {"x": [0, 0], "seven": [7, 7], "letter": ["a", "a"]}
 
 
@@ -280,7 +278,7 @@ def test_a_text_in_held_out_rows_only_is_named_and_kept(tmp_path: Path) -> None:
     data = read(tmp_path, csv_of({"t": texts, "x": [i * i for i in range(N)]}))
     assert causes(data)["column 't'"] == "'rare' is in held-out rows only"
     assert back(data)["t"] == texts
-    assert len(set(data.affine.scale[:3])) == 1
+    assert len(set(data.normaliser.scale[:3])) == 1
 
 
 def test_ragged_rows_are_left_out_by_line_and_empty_lines_are_none(tmp_path: Path) -> None:
@@ -288,14 +286,14 @@ def test_ragged_rows_are_left_out_by_line_and_empty_lines_are_none(tmp_path: Pat
     lines[5], lines[9] = "1,2,3", "4"
     lines[12:12] = ["", " , ", ""]
     data = read(tmp_path, "\r\n".join(lines) + "\r\n\r\n")
-    assert {p.where: p.cause for p in data.problems} == {"line 6": "3 cells, expected 2", "line 10": "1 cells, expected 2"}
+    assert {p.where: p.cause for p in data.issues} == {"line 6": "3 cells, expected 2", "line 10": "1 cells, expected 2"}
     assert back(data)["a"] == [i * i for i in range(20) if i not in (4, 8)]
 
 
 def test_columns_of_one_name_get_different_ones(tmp_path: Path) -> None:
     data = read(tmp_path, "x,x,x\n" + "".join(f"{i * i},{i % 3},{i % 5}\n" for i in range(N)))
     assert list(back(data)) == ["x", "x (2)", "x (3)"]
-    assert "called 'x (3)'" in data.problems[1].cause
+    assert "called 'x (3)'" in data.issues[1].cause
     pandas = pytest.importorskip("pandas")
     with pytest.raises(ScorefieldError, match="whose columns have different names"):
         of_frame(pandas.DataFrame([[1, 2]] * 9, columns=["a", "a"]), CONFIG)

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from scorefield import VE, NotFinite, Score, ScorefieldError, Still
+from scorefield import VE, Noiseless, NotFinite, Score, ScorefieldError
 from scorefield.config import Optimiser, RunConfig, Training
-from scorefield.data import Affine, DataConfig, Dataset, open_source
+from scorefield.data import DataConfig, Dataset, Normaliser, open_source
 from scorefield.levels import Levels
 from scorefield.nets.mlp import MLPConfig
 from scorefield.objectives import Denoising, Sliced
 from scorefield.objectives.weightings import Learned, SigmaSquared
 from scorefield.prediction import EDM
-from scorefield.randomness import Noise
+from scorefield.randomness import SampleRng
 from scorefield.runs import build_model
 from scorefield.samplers import Heun
 from scorefield.training import checkpoint
@@ -36,7 +36,7 @@ def config_of(**changes: object) -> RunConfig:
         process=VE(0.05, 8.0),
         parametrisation=EDM(data_std=1.0),
         network=MLPConfig(width=32, depth=2),
-        objective=Denoising(density=Levels(8)),
+        objective=Denoising(noise_distribution=Levels(8)),
         sampler=Heun(),
         levels=8,
         data=DataConfig(examples=400),
@@ -123,12 +123,12 @@ def test_the_moving_average_follows_its_recursion_with_warm_up(data: Dataset, tm
 def test_on_gaussian_data_training_reaches_the_loss_of_the_true_score(tmp_path: Path) -> None:
     """For N(0, v): E 1/2‖sigma·s* + noise‖² = 1/2·v/(v + sigma²) at the true score, averaged here over the levels."""
     v, n = 1.0, 4000
-    raw = Noise(range(2 * n)).normal((1,)).float()
+    raw = SampleRng(range(2 * n)).normal((1,)).float()
     raw = raw / raw.std()
-    affine = Affine(shift=(0.0,), scale=(1.0,))
-    data = Dataset("normal", "vector", raw[:n], raw[n:], None, None, (), affine, "", ())
+    normaliser = Normaliser(shift=(0.0,), scale=(1.0,))
+    data = Dataset("normal", "vector", raw[:n], raw[n:], None, None, (), normaliser, "", ())
     config = config_of(
-        objective=Denoising(density=Levels(4)),
+        objective=Denoising(noise_distribution=Levels(4)),
         training=Training(steps=300, seconds=None, batch=256, ema=0.98, precision="float32", pictures=0),
     )
     trainer = trainer_of(config, data, tmp_path)
@@ -141,7 +141,7 @@ def test_on_gaussian_data_training_reaches_the_loss_of_the_true_score(tmp_path: 
     from scorefield import Gaussian
 
     field = Gaussian([0.0], [[float((raw[n:].double() ** 2).mean())]], config.process)
-    learned, exact = (config.objective(f, raw[n:], noise=Noise(range(n), stream=5)) for f in (trainer.average, field))
+    learned, exact = (config.objective(f, raw[n:], rng=SampleRng(range(n), stream=5)) for f in (trainer.average, field))
     error = 5 * float(exact.double().std()) / math.sqrt(n)
     assert abs(float(exact.double().mean()) - best) < error
     excess = float((learned.double() - exact.double()).mean())
@@ -252,7 +252,7 @@ def test_every_image_is_seen_mirrored_half_of_the_time_and_nothing_else_changes(
 
     config = config_of(source="digits", network=UNetConfig(channels=(8,), blocks=1, attention=False))
     as_they_are, flipped = (
-        trainer_of(replace(config, data=DataConfig(flip=flip)), images, tmp_path)._batch(Noise(range(400)))[0]
+        trainer_of(replace(config, data=DataConfig(flip=flip)), images, tmp_path)._batch(SampleRng(range(400)))[0]
         for flip in (False, True)
     )
     mirrored = [not torch.equal(a, b) for a, b in zip(as_they_are, flipped, strict=True)]
@@ -331,12 +331,12 @@ def train_and_listen(trainer: Trainer) -> list[tuple[str, ...]]:
 
 
 def test_a_rise_of_the_held_out_loss_is_told_once_and_only_while_the_training_loss_falls(data: Dataset, tmp_path: Path) -> None:
-    losses = Noise(range(40)).uniform().double()
-    up = losses + 0.1 + 0.01 * Noise(range(40), stream=1).normal()
+    losses = SampleRng(range(40)).uniform().double()
+    up = losses + 0.1 + 0.01 * SampleRng(range(40), stream=1).normal()
     held = trainer_of(config_of(), data, tmp_path).held_out
     assert held.judge(losses, 10, 1.0, None) == []
     assert held.judge(up, 20, 1.1, None) == []  # training rose, too
-    assert held.judge(losses + 0.1 * Noise(range(40), stream=2).normal(), 30, 0.9, None) == []  # no more than chance
+    assert held.judge(losses + 0.1 * SampleRng(range(40), stream=2).normal(), 30, 0.9, None) == []  # no more than chance
     (sentence,) = held.judge(up, 40, 0.9, None)
     assert sentence.startswith("over-fitting: the held-out loss rose from") and "at step 10" in sentence
     assert held.judge(up, 50, 0.8, None) == []
@@ -412,15 +412,17 @@ def test_a_checkpoint_returns_what_was_put_in(saved: tuple[Path, Trainer], data:
 def test_a_checkpoint_of_another_objective_is_refused_with_a_sentence(saved: tuple[Path, Trainer], data: Dataset) -> None:
     """One that learned nothing besides the score, for one that learns a weight for every level."""
     folder, _ = saved
-    other = trainer_of(config_of(objective=Denoising(density=Levels(8), weighting=Learned(SigmaSquared()))), data, folder)
+    other = trainer_of(
+        config_of(objective=Denoising(noise_distribution=Levels(8), weighting=Learned(SigmaSquared()))), data, folder
+    )
     with pytest.raises(ScorefieldError, match=r"got a checkpoint that does not fit the model .*: go on with those"):
         other.resume()
 
 
 def test_what_an_objective_cannot_learn_from_is_refused_when_the_trainer_is_made(data: Dataset, tmp_path: Path) -> None:
-    still = config_of(process=Still(), parametrisation=Score(), objective=Sliced())
+    still = config_of(process=Noiseless(), parametrisation=Score(), objective=Sliced())
     trainer_of(still, data, tmp_path)
-    hard = replace(data, affine=Affine.between(-20.0, 20.0))
+    hard = replace(data, normaliser=Normaliser.between(-20.0, 20.0))
     with pytest.raises(ScorefieldError, match="bounded or 8-bit data"):
         trainer_of(still, hard, tmp_path)
     with pytest.raises(ScorefieldError, match="without noise for denoising"):

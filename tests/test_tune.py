@@ -15,15 +15,15 @@ import torch
 from PIL import Image
 
 from scorefield import NotFinite, ScorefieldError, app, registry
-from scorefield.app import ways
-from scorefield.app.common import choose_sampler, draw, tuned_of
-from scorefield.app.tuning import _errors, _excesses, _front
+from scorefield.app.tune import _errors, _excesses, _front
 from scorefield.cli import main
+from scorefield.drawing import choose_sampler, draw, tuned_of
 from scorefield.metrics.base import Estimate
 from scorefield.metrics.two_sample import EnergyDistance
 from scorefield.runs import open_run
+from scorefield.tuning import halving as ways
 
-FEW = {"n": 64, "evaluations": (3, 6), "samplers": ("adams", "heun", "stochastic-adams")}
+FEW = {"n": 64, "evaluations": (3, 6), "samplers": ("abm", "heun", "stochastic-abm")}
 PLAIN = FEW | {"samplers": ("ancestral", "ddim", "heun")}  # without ladders made for them
 
 
@@ -217,12 +217,12 @@ def test_without_names_every_sampler_that_jumps_in_declared_evaluations_is_tried
     assert tried | left_out.keys() == suited
     assert "euler" in left_out
     assert left_out["euler"] == "its samples are those of ddim"
-    assert {"adams", "heun", "ddim", "stochastic-adams"} <= tried
+    assert {"abm", "heun", "ddim", "stochastic-abm"} <= tried
     assert any(trial.own for trial in trials)
 
 
 def test_a_sampler_that_dwells_is_tried_when_it_is_named(run: Path) -> None:
-    report = app.tune(run, n=64, evaluations=(6, 20), samplers=["annealed", "adams"])
+    report = app.tune(run, n=64, evaluations=(6, 20), samplers=["annealed", "abm"])
     assert "annealed" in {way.sampler for way in (*report.ways, *report.behind)}
     for way in (*report.ways, *report.behind):
         assert way.evaluations <= 20
@@ -254,7 +254,7 @@ def test_what_was_tuned_is_the_default_and_gives_the_bytes_of_naming_it(run: Pat
     """An optimised ladder among them, which is kept rather than made again."""
     before = contents(run)
     assert command("sample", run, "-n", 9, "--out", tmp_path / "before.npz") == 0
-    assert command("tune", run, "-n", 64, "--evaluations", "3,6", "--samplers", "adams,stochastic-adams") == 0
+    assert command("tune", run, "-n", 64, "--evaluations", "3,6", "--samplers", "abm,stochastic-abm") == 0
     tuned, holds = tuned_of(open_run(run))
     assert tuned is not None
     assert holds
@@ -273,22 +273,22 @@ def test_what_was_tuned_is_the_default_and_gives_the_bytes_of_naming_it(run: Pat
 
 def test_an_optimised_ladder_is_kept_with_the_default(run: Path) -> None:
     opened = open_run(run)
-    sampler, times = choose_sampler(opened, "adams", 6, "optimised")
-    kept = {"sampler": "adams", "steps": 6, "ladder": "optimised", "times": times.tolist(), "evaluations": 6, "why": ""}
+    sampler, times = choose_sampler(opened, "abm", 6, "optimised")
+    kept = {"sampler": "abm", "steps": 6, "ladder": "optimised", "times": times.tolist(), "evaluations": 6, "why": ""}
     (run / "sampling.json").write_text(json.dumps(kept | {"model_sha256": opened.manifest["model_sha256"]}))
     default, again = choose_sampler(opened, None, None)
     assert default == sampler
     assert torch.equal(times, again)
     warm, _ = choose_sampler(opened, None, None, temperature=0.5), None  # for another field its own ladder is made
     assert not torch.equal(warm[1], times)
-    named, own = choose_sampler(opened, "adams", None)
+    named, own = choose_sampler(opened, "abm", None)
     assert len(own) == opened.config.levels
     assert named == opened.config.sampler
 
 
 def test_samples_are_the_same_whichever_of_them_is_the_first(run: Path) -> None:
     opened = open_run(run)
-    sampler, ladder = choose_sampler(opened, "stochastic-adams", 5)
+    sampler, ladder = choose_sampler(opened, "stochastic-abm", 5)
     whole, part = draw(opened, 9, sampler, ladder), draw(opened, 4, sampler, ladder, start=5)
     assert float((whole[5:] - part).abs().max()) < 1e-6  # float32 adds in another order in another batch
 
@@ -323,7 +323,7 @@ def test_forgetting_goes_back_to_the_recipes_own(run: Path, capsys: pytest.Captu
 
 
 def test_a_damaged_default_is_refused_and_can_be_forgotten(run: Path) -> None:
-    (run / "sampling.json").write_text('{"sampler": "adams"}')
+    (run / "sampling.json").write_text('{"sampler": "abm"}')
     with pytest.raises(ScorefieldError, match=r"damaged .*sampling\.json.*tune again, or tune with --forget"):
         app.sample(run, n=2)
     assert app.forget_tuning(run) == run / "sampling.json"
@@ -354,7 +354,7 @@ def test_the_files_hold_what_the_report_says(run: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (("--samplers", "adams,huen"), "did you mean 'heun'"),
+        (("--samplers", "abm,huen"), "did you mean 'heun'"),
         (("-n", 10), "at least 64 samples"),
         (("--evaluations", "1,5"), "numbers of at least 2"),
         (("--evaluations", "few"), "whole numbers between commas"),

@@ -15,7 +15,7 @@ from scipy import fft, ndimage, special, stats
 from sklearn.datasets import load_sample_images
 from torch import Tensor
 
-from scorefield import Noise, NotFinite, ScorefieldError
+from scorefield import NotFinite, SampleRng, ScorefieldError
 from scorefield.metrics import frechet, kernel, marginals
 from scorefield.metrics.classifier import ClassifierTest
 from scorefield.metrics.frechet import Frechet, frechet_of_moments
@@ -445,13 +445,13 @@ def test_the_memory_of_correlations_does_not_grow_with_the_square_of_the_columns
 
 def test_the_frechet_distance_of_more_features_than_examples_needs_no_matrix_of_them() -> None:
     """Equal to the distance by covariances, and to the closed form of two shifted and stretched copies of one set."""
-    x, y = Noise(range(30)).normal((50,)), 1.5 * Noise(range(40), stream=1).normal((50,)) + 0.2
-    moments = [(some.mean(dim=0), some.mT.cov()) for some in (x, y)]
+    x, y = SampleRng(range(30)).normal((50,)), 1.5 * SampleRng(range(40), stream=1).normal((50,)) + 0.2
+    snapshots = [(some.mean(dim=0), some.mT.cov()) for some in (x, y)]
     found = Frechet()(x, y)
-    assert found.value == pytest.approx(frechet_of_moments(*moments[0], *moments[1]), rel=1e-5)
-    phi = frechet._influence(x, *moments[0], *moments[1])
+    assert found.value == pytest.approx(frechet_of_moments(*snapshots[0], *snapshots[1]), rel=1e-5)
+    phi = frechet._influence(x, *snapshots[0], *snapshots[1])
     assert found.standard_error == pytest.approx(float(phi.std()) / math.sqrt(30), rel=1e-5)
-    wide = Noise(range(12)).normal((100_000,))  # a matrix of its features would take 80 GB
+    wide = SampleRng(range(12)).normal((100_000,))  # a matrix of its features would take 80 GB
     twin = Frechet()(wide, 3 * wide + 1)
     centred = wide - wide.mean(dim=0)
     shift = (2 * wide.mean(dim=0) + 1).square().sum()

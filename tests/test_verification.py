@@ -14,14 +14,14 @@ import pytest
 import torch
 from scipy import integrate
 
-from scorefield import VE, VP, Flow, GaussianMixture, Noise, Process, ScorefieldError, registry
+from scorefield import VE, VP, GaussianMixture, Process, RectifiedFlow, SampleRng, ScorefieldError, registry
 from scorefield.cli import main
 from scorefield.exact import Box
 from scorefield.levels import ladder_of
 from scorefield.metrics.two_sample import directions, mmd, sliced_wasserstein
 from scorefield.objectives.base import Terms
 from scorefield.objectives.denoising import Denoising
-from scorefield.samplers import DDIM, Adams, Annealed, AnnealedMala, Euler, Langevin, simulate
+from scorefield.samplers import ABM, DDIM, Annealed, AnnealedMala, Euler, Langevin, simulate
 from scorefield.verification import checks
 from scorefield.verification.bench import Bench, ring, spread, within_evaluations
 
@@ -34,8 +34,8 @@ N = 20_000
 @pytest.mark.parametrize("shape", [(2,), (5,), (2, 3)])
 def test_sliced_wasserstein_of_a_shift_is_its_length_over_the_root_of_the_dimension(shape: tuple[int, ...]) -> None:
     """Exactly so in the plane, where directions are equally spaced; elsewhere the mean of (v·w)² over the directions used."""
-    x = Noise(range(50)).normal(shape)
-    w = Noise([7]).normal(shape)
+    x = SampleRng(range(50)).normal(shape)
+    w = SampleRng([7]).normal(shape)
     v = directions(math.prod(shape))
     along = float((w.flatten() @ v).square().mean().sqrt())
     assert math.isclose(sliced_wasserstein(x, x + w, v), along, rel_tol=1e-12)
@@ -46,8 +46,8 @@ def test_sliced_wasserstein_of_a_shift_is_its_length_over_the_root_of_the_dimens
 
 def test_sliced_wasserstein_of_two_round_gaussians_is_the_difference_of_their_deviations() -> None:
     """W2 of N(0, a²) and N(0, b²) on a line is |a - b|; the empirical quantiles of n numbers come as near as 2/sqrt(n)."""
-    x = Noise(range(N)).normal((3,))
-    y = 1.5 * Noise(range(N), stream=1).normal((3,))
+    x = SampleRng(range(N)).normal((3,))
+    y = 1.5 * SampleRng(range(N), stream=1).normal((3,))
     assert abs(sliced_wasserstein(x, y) - 0.5) < 5 / math.sqrt(N)
 
 
@@ -61,7 +61,7 @@ def test_mmd_of_two_gaussians_is_the_closed_form_and_of_one_it_is_zero_on_averag
     expected = 2 * overlap(2.0, 0.0) - 2 * overlap(2.0, shift)
     moved, same = [], []
     for s in range(40):
-        x, y = (Noise(range(n), stream=2 * s + k).normal((d,)) for k in (0, 1))
+        x, y = (SampleRng(range(n), stream=2 * s + k).normal((d,)) for k in (0, 1))
         same.append(mmd(x, y, h))
         moved.append(mmd(x, y + torch.tensor([shift, 0.0], dtype=torch.float64), h))
     for values, truth in ((torch.tensor(moved), expected), (torch.tensor(same), 0.0)):
@@ -77,7 +77,7 @@ def test_sets_of_different_sizes_are_refused() -> None:
 # --- the box ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("process", [VE(0.05, 3.0), VP(), Flow()], ids=["ve", "vp", "flow"])
+@pytest.mark.parametrize("process", [VE(0.05, 3.0), VP(), RectifiedFlow()], ids=["ve", "vp", "rectified-flow"])
 @pytest.mark.parametrize("share", [0.1, 0.6])
 def test_a_noised_box_is_a_density_with_its_score_and_the_denoised_sample_of_bayes(process: Process, share: float) -> None:
     box = Box((1,), -1.0, 2.0, process)
@@ -96,11 +96,11 @@ def test_a_noised_box_is_a_density_with_its_score_and_the_denoised_sample_of_bay
         here = float(x[i, 0])
         top = min(max(here / alpha, -0.999), 1.999)  # where the kernel is largest inside the box
 
-        def moment(power: int, here: float = here, top: float = top) -> float:
+        def snapshot(power: int, here: float = here, top: float = top) -> float:
             kernel = lambda u: u**power * math.exp(-((here - alpha * u) ** 2) / (2 * sigma**2))  # noqa: E731
             return float(integrate.quad(kernel, -1, 2, points=[top], epsabs=1e-14, epsrel=1e-10, limit=200)[0])
 
-        assert math.isclose(float(seen.denoised[i, 0]), moment(1) / moment(0), rel_tol=1e-6, abs_tol=1e-8)
+        assert math.isclose(float(seen.denoised[i, 0]), snapshot(1) / snapshot(0), rel_tol=1e-6, abs_tol=1e-8)
 
 
 # --- the bench --------------------------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ def test_the_bench_scores_exact_samples_at_the_floor_and_wrong_ones_above_it() -
     exact = [sliced_wasserstein(bench.exact(5000 + i), bench.references[i], bench.directions) for i in range(16)]
     ratio = sum(exact) / 16 / bench.floor
     assert abs(ratio - 1) < 5 * float(bench.pairs.std()) / bench.floor * math.sqrt(1 / 16 + 1 / 24)
-    good, bad = bench.score(Adams(), 20), bench.score(Langevin(steps=100), 1)
+    good, bad = bench.score(ABM(), 20), bench.score(Langevin(steps=100), 1)
     assert good.ratio - 2 * good.error < 1.1
     assert good.weights < 5
     assert bad.weights > 5
@@ -128,7 +128,7 @@ def test_a_budget_of_evaluations_is_never_passed_and_mostly_used(name: str) -> N
     field = GaussianMixture([1.0], [[0.0]], [1.0], VE())
     for budget in (10, 50):
         chosen, levels = within_evaluations(sampler, budget)
-        *_, last = simulate(field, chosen, ladder_of(field, sampler.ladder, levels), noise=Noise([0]))
+        *_, last = simulate(field, chosen, ladder_of(field, sampler.ladder, levels), rng=SampleRng([0]))
         assert budget / 2 < last.evaluations <= budget
 
 
@@ -137,7 +137,7 @@ def test_the_default_sampler_reaches_its_figures_on_both_mixtures() -> None:
     for field in (ring(VE(0.01, 80.0)), spread(VE(0.01, 80.0))):
         bench = Bench("", field, samples=2000, sets=4)
         for levels, limit in ((10, 1.5), (20, 1.1)):
-            score = bench.score(Adams(), levels)
+            score = bench.score(ABM(), levels)
             assert score.evaluations == levels
             assert score.ratio - 2 * score.error <= limit
 
@@ -148,8 +148,8 @@ def test_the_default_sampler_reaches_its_figures_on_both_mixtures() -> None:
 class HalfNoise(DDIM):
     """A sampler with a wrong coefficient: it moves by 0.9 of the step."""
 
-    def step(self, field: Any, x: Any, rung: Any, state: Any, noise: Any) -> Any:
-        there, state, info = super().step(field, x, rung, state, noise)
+    def step(self, field: Any, x: Any, step: Any, state: Any, noise: Any) -> Any:
+        there, state, info = super().step(field, x, step, state, noise)
         return x + 0.9 * (there - x), state, info
 
 
@@ -157,7 +157,7 @@ class Doubled(Denoising):
     """An objective that counts the error twice."""
 
     def terms(self, field: Any, x0: Any, cond: Any = None, *, noise: Any) -> Terms:
-        loss, t = super().terms(field, x0, cond, noise=noise)
+        loss, t = super().terms(field, x0, cond, rng=rng)
         return Terms(2 * loss, t)
 
 
@@ -173,7 +173,7 @@ def test_a_sampler_with_a_wrong_coefficient_fails_its_order(monkeypatch: pytest.
     assert not wrong.passed
 
 
-class Forgetful(Adams):
+class Forgetful(ABM):
     """A sampler that says that it does not remember, and does."""
 
     remembers = False  # type: ignore[assignment]
@@ -192,7 +192,7 @@ class Stubborn(Annealed):
 
 
 def test_a_sampler_with_a_wrong_fact_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    only(monkeypatch, "sampler", right=Adams, forgetful=Forgetful, restless=Restless, stubborn=Stubborn, mala=AnnealedMala)
+    only(monkeypatch, "sampler", right=ABM, forgetful=Forgetful, restless=Restless, stubborn=Stubborn, mala=AnnealedMala)
     found = {check.name: check for check in checks.facts()}
     assert [name for name, check in found.items() if check.passed] == ["right", "mala"]
     assert (found["restless"].declared, found["restless"].measured) == ("jumps, does not remember", "dwells, does not remember")

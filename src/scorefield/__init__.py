@@ -8,13 +8,26 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from scorefield import renamed
+
 __version__ = "0.5.0"
 
 _HOMES = {
     "scorefield.errors": ["NotFinite", "ScorefieldError"],
-    "scorefield.randomness": ["Noise"],
-    "scorefield.process": ["VE", "VP", "Cosine", "DDPMChain", "Flow", "Karras", "Process", "Still", "SubVP", "Tabulated"],
-    "scorefield.levels": ["Level", "Levels", "LogNormal", "Steps", "Uniform", "cauchy", "geometric", "karras", "uniform"],
+    "scorefield.randomness": ["SampleRng"],
+    "scorefield.process": [
+        "VE",
+        "VP",
+        "Cosine",
+        "DDPMChain",
+        "RectifiedFlow",
+        "LinearVE",
+        "Process",
+        "Noiseless",
+        "SubVP",
+        "Tabulated",
+    ],
+    "scorefield.levels": ["Level", "Levels", "LogNormal", "Steps", "Uniform", "log_cauchy", "geometric", "karras", "uniform"],
     "scorefield.prediction": [
         *("EDM", "Denoiser", "Energy", "NoisePrediction", "Parametrisation", "Prediction"),
         *("ScaledScore", "Score", "V", "Velocity"),
@@ -25,11 +38,12 @@ _HOMES = {
 }
 _home_of = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *_home_of]
+_renamed = renamed.attributes(__name__)
 
 
 def __getattr__(name: str) -> Any:
     if name not in _home_of:
-        raise AttributeError(f"module 'scorefield' has no attribute {name!r}")
+        return _renamed(name)
     return getattr(importlib.import_module(_home_of[name]), name)
 
 

@@ -35,11 +35,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from scorefield import renamed
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
-from scorefield.levels import steps_of
+from scorefield.levels import chain_times
 from scorefield.process import Process
-from scorefield.randomness import Noise
+from scorefield.randomness import SampleRng
 from scorefield.shapes import PerSample, Sample, check_rows, flat, over, total
 
 Variance = Literal["posterior", "transition", "learned"]
@@ -68,7 +69,7 @@ class Chain:
     @cached_property
     def times(self) -> Tensor:
         """t_1 < ... < t_T, `(T,)`."""
-        return steps_of(self.process, self.steps)
+        return chain_times(self.process, self.steps)
 
     def __len__(self) -> int:
         return len(self.times)
@@ -188,13 +189,14 @@ def prior_kl(field: Field, x0: Sample, t: float | None = None) -> PerSample:
     return 0.5 * (flat(x0).shape[1] * (ratio - 1 - math.log(ratio)) + distance / start**2)
 
 
+@renamed.arguments
 def bound_terms(
     field: Field,
     x0: Sample,
     n: Tensor,
     cond: Tensor | None = None,
     *,
-    noise: Noise,
+    rng: SampleRng,
     variance: Variance = "posterior",
     decoder: Decoder = "gaussian",
     steps: int | None = None,
@@ -206,7 +208,7 @@ def bound_terms(
         x0: clean samples, `(batch, *shape)`; for the decoder "pixels", 8-bit values scaled to [-1, 1].
         n: steps in 1..T, `(batch,)`, int64.
         cond: what the field is told besides, or None.
-        noise: one seed per example; one draw of x_n is taken.
+        rng: one seed per example; one draw of x_n is taken.
         variance: of the model's steps; "learned" is read from the field.
         decoder: a density for real-valued data, or the mass on a bin for pixels.
         steps: T, see `Chain`.
@@ -216,15 +218,16 @@ def bound_terms(
 
     >>> from scorefield import DDPMChain, Gaussian
     >>> field = Gaussian([0.0], [[1.0]], DDPMChain(100))
-    >>> bound_terms(field, field.sample(Noise(range(3))), torch.tensor([1, 50, 100]), noise=Noise(range(3), stream=1)).shape
+    >>> x0, rng = field.sample(SampleRng(range(3))), SampleRng(range(3), stream=1)
+    >>> bound_terms(field, x0, torch.tensor([1, 50, 100]), rng=rng).shape
     torch.Size([3])
     """
-    check_rows(len(x0), cond=cond, seeds=len(noise))
-    return _terms(Chain(field.process, steps), field, x0, n, cond, noise, variance, decoder)
+    check_rows(len(x0), cond=cond, seeds=len(rng))
+    return _terms(Chain(field.process, steps), field, x0, n, cond, rng, variance, decoder)
 
 
 def _terms(
-    chain: Chain, field: Field, x0: Sample, n: Tensor, cond: Tensor | None, noise: Noise, variance: Variance, decoder: Decoder
+    chain: Chain, field: Field, x0: Sample, n: Tensor, cond: Tensor | None, rng: SampleRng, variance: Variance, decoder: Decoder
 ) -> PerSample:
     if bool(((n < 1) | (n > len(chain))).any()):
         raise ScorefieldError(
@@ -235,7 +238,7 @@ def _terms(
         return table.to(n.device)[n]
 
     t, sigma = chain.times.to(n.device)[n - 1], at(chain.sigma)
-    eps = noise.normal(x0.shape[1:]).to(x0)
+    eps = rng.normal(x0.shape[1:]).to(x0)
     x_t = over(at(chain.alpha), x0) * x0 + over(sigma, x0) * eps
     said = field(x_t, t, cond)
     w = chain.variance(n, mix_of(field, n, variance))
@@ -249,12 +252,13 @@ def _terms(
     return torch.where(n > 1, terms, -pixel_log_prob(x0, said.denoised, w.sqrt()))
 
 
+@renamed.arguments
 def bound(
     field: Field,
     x0: Sample,
     cond: Tensor | None = None,
     *,
-    noise: Noise,
+    rng: SampleRng,
     variance: Variance = "posterior",
     decoder: Decoder = "gaussian",
     steps: int | None = None,
@@ -263,9 +267,9 @@ def bound(
 
     Arguments as in `bound_terms`; T evaluations of the field.
     """
-    check_rows(len(x0), cond=cond, seeds=len(noise))
+    check_rows(len(x0), cond=cond, seeds=len(rng))
     chain, terms = Chain(field.process, steps), prior_kl(field, x0)
     for step in range(1, len(chain) + 1):
         n = torch.full((len(x0),), step, device=x0.device)
-        terms = terms + _terms(chain, field, x0, n, cond, noise, variance, decoder)
+        terms = terms + _terms(chain, field, x0, n, cond, rng, variance, decoder)
     return terms

@@ -1,7 +1,7 @@
 """A run is one nested value: what to learn from, with which process, network, objective and optimiser, for how long.
 
 Every component is a frozen, validated dataclass of plain values, so it is its own configuration. `plain` turns a run into
-JSON, where a component is an object with its registered `name` beside its settings; `of_plain` turns it back; `override`
+JSON, where a component is an object with its registered `name` beside its settings; `from_dict` turns it back; `override`
 applies `--set dotted.key=value`. The field names `process`, `network`, `density`, ... are the registry's kinds, which is how a
 name inside a JSON object is looked up.
 """
@@ -18,6 +18,7 @@ from pydantic import AfterValidator, ConfigDict, ValidationError, model_validato
 from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
 
+from scorefield import renamed
 from scorefield.data import DataConfig
 from scorefield.errors import ScorefieldError, unknown
 from scorefield.levels import MOST_LEVELS
@@ -27,7 +28,7 @@ from scorefield.process import Positive, Process
 from scorefield.registry import HOMES, find, name_of, names
 from scorefield.samplers import Sampler
 
-__all__ = ["Optimiser", "RunConfig", "Training", "data_config", "named", "of_plain", "override", "plain"]
+__all__ = ["Optimiser", "RunConfig", "Training", "data_config", "from_dict", "named", "override", "to_dict"]
 
 _ANY = ConfigDict(arbitrary_types_allowed=True, extra="forbid", allow_inf_nan=False)
 
@@ -128,7 +129,7 @@ class RunConfig:
         recipe: name of the recipe that chose the rest.
         process, parametrisation, network, objective: what is learned.
         sampler, levels: how samples are drawn by default, and from how many levels of noise.
-        rungs: name of the ladder of those levels; None for the one that suits the sampler.
+        ladder: name of the ladder of those levels; None for the one that suits the sampler.
         data, optimiser, training: settings of each.
         seed: of weights, data order and noise.
     """
@@ -145,14 +146,14 @@ class RunConfig:
     optimiser: Optimiser = default(default_factory=Optimiser)
     training: Training = default(default_factory=Training)
     seed: Annotated[int, Bound(ge=0)] = 0
-    rungs: Annotated[str, AfterValidator(_ladder)] | None = None
+    ladder: Annotated[str, AfterValidator(_ladder)] | None = None
 
 
 Measured = Mapping[str, Mapping[str, Any]]  # "kind/name" of a component -> setting -> value
 _SECTIONS = {"data": DataConfig, "optimiser": Optimiser, "training": Training}
 
 
-def plain(value: Any, kind: str = "") -> Any:
+def to_dict(value: Any, kind: str = "") -> Any:
     """Return a component or a run as JSON-able values; a registered component carries its name.
 
     >>> from scorefield import VE
@@ -161,7 +162,7 @@ def plain(value: Any, kind: str = "") -> Any:
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         named = {"name": name_of(kind, value)} if kind in HOMES else {}
-        return named | {f.name: plain(getattr(value, f.name), f.name) for f in dataclasses.fields(value)}
+        return named | {f.name: to_dict(getattr(value, f.name), f.name) for f in dataclasses.fields(value)}
     return list(value) if isinstance(value, tuple) else value
 
 
@@ -207,7 +208,7 @@ def _make(cls: Any, settings: Mapping[str, Any], where: str) -> Any:
 def _build(key: str, value: Any, where: str) -> Any:
     if key in _SECTIONS and isinstance(value, Mapping):
         return _make(_SECTIONS[key], value, where)
-    if key in HOMES and key not in ("source", "recipe"):
+    if key in HOMES and key not in ("source", "recipe", "ladder"):
         if isinstance(value, (str, Mapping)):
             settings = {"name": value} if isinstance(value, str) else dict(value)
             if not isinstance(settings.get("name"), str):
@@ -218,9 +219,9 @@ def _build(key: str, value: Any, where: str) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def of_plain(values: Mapping[str, Any]) -> RunConfig:
+def from_dict(values: Mapping[str, Any]) -> RunConfig:
     """Build a run from JSON values; raises `ScorefieldError` for unknown names, unknown settings and values out of range."""
-    run: RunConfig = _make(RunConfig, values, "")
+    run: RunConfig = _make(RunConfig, renamed.settings(values), "")
     return run
 
 
@@ -249,7 +250,7 @@ def _swapped(kind: str, name: str, measured: Measured) -> Any:
         return name
     component = find(kind, name)
     required = any(f.default is f.default_factory is dataclasses.MISSING for f in dataclasses.fields(component))
-    return _filled({"name": name} if required else plain(component(), kind), kind, measured)
+    return _filled({"name": name} if required else to_dict(component(), kind), kind, measured)
 
 
 def _filled(values: Any, kind: str, measured: Measured, given: Mapping[str, Any] | None = None) -> Any:
@@ -291,6 +292,8 @@ def _apply(values: dict[str, Any], settings: Sequence[str], measured: Measured) 
         if not equals:
             raise ScorefieldError(f"got --set {setting!r}, expected dotted.key=value: for example training.batch=64")
         *path, last = named(setting).split(".")
+        path = [renamed.key(path[at - 1] if at else "", part) for at, part in enumerate(path)]
+        last = renamed.key(path[-1] if path else "", last)
         node, walked = values, "the run"
         for part in path:
             if part not in node:
@@ -324,14 +327,17 @@ def override(config: RunConfig, settings: Sequence[str], *, measured: Measured |
     Raises:
         ScorefieldError: no equals sign, an unknown key (with a did-you-mean), a value out of range.
     """
-    values = plain(config)
+    values = to_dict(config)
     _apply(values, settings, measured or {})
-    return of_plain(values)
+    return from_dict(values)
 
 
 def data_config(settings: Sequence[str]) -> DataConfig:
     """Return the data settings among `data.key=value` settings: they are needed before a recipe can see the data."""
-    values = {"data": plain(DataConfig())}
+    values = {"data": to_dict(DataConfig())}
     _apply(values, [setting for setting in settings if setting.strip().startswith("data.")], {})
     data: DataConfig = _make(DataConfig, values["data"], "data")
     return data
+
+
+__getattr__ = renamed.attributes(__name__)

@@ -34,7 +34,7 @@ from scorefield.exact import GaussianMixture
 from scorefield.field import Field
 from scorefield.levels import geometric, thin
 from scorefield.process import Process
-from scorefield.randomness import Noise, stream_of
+from scorefield.randomness import SampleRng, stream_of
 from scorefield.samplers import curl
 from scorefield.shapes import PerSample, Sample, check_rows, flat, total
 
@@ -113,7 +113,7 @@ def diagnose(
 
     >>> from scorefield import VE, Gaussian
     >>> field = Gaussian([0.0, 0.0], [[1.0, 0.0], [0.0, 4.0]], VE(0.01, 100.0))
-    >>> found = diagnose(field, field.sample(Noise(range(200))), field.sample(Noise(range(200, 300))), levels=5)
+    >>> found = diagnose(field, field.sample(SampleRng(range(200))), field.sample(SampleRng(range(200, 300))), levels=5)
     >>> found.worst, len(found.curl), max(found.curl) < 1e-6
     (None, 5, True)
     """
@@ -140,7 +140,7 @@ class _Part(NamedTuple):
     def noisy(self, process: Process, t: float, stream: int) -> tuple[Sample, PerSample, Sample]:
         """Return x_t, t and the noise, which depends on the place in the part and not on the part."""
         times = torch.full((len(self.x0),), t, dtype=torch.float64, device=self.x0.device)
-        eps = Noise(range(len(self.x0)), stream=stream, device=self.x0.device).normal(self.x0.shape[1:])
+        eps = SampleRng(range(len(self.x0)), stream=stream, device=self.x0.device).normal(self.x0.shape[1:])
         return process.perturb(self.x0, times, eps), times, eps
 
 
@@ -218,7 +218,7 @@ def _level(
         length = float(total(guess**2).mean()) / size
         numbers["miscalibrated"] = float(cross.mean()) ** 2 / length if length > 0 else 0.0
         few = slice(CURLED)
-        probe = Noise(range(len(x[few])), stream=stream, draws=1, device=x.device)
+        probe = SampleRng(range(len(x[few])), stream=stream, draws=1, device=x.device)
         put("curl", curl(field, x[few], times[few], probe, cond=None if unseen.cond is None else unseen.cond[few]))
     return numbers
 

@@ -35,15 +35,15 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from scorefield import registry
-from scorefield.config import of_plain, override, plain
-from scorefield.data import Affine, DataConfig
+from scorefield.config import from_dict, override, to_dict
+from scorefield.data import DataConfig, Normaliser
 from scorefield.data.base import LEAST, build
 from scorefield.data.numeric import masked_as_nan, refuse_masked
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
 from scorefield.guidance.replacement import fill_in
 from scorefield.likelihood import Exact, Hutchinson, Section, data_log_prob, support_of
-from scorefield.randomness import Noise, stream_of
+from scorefield.randomness import SampleRng, stream_of
 from scorefield.recipes import measure
 from scorefield.runs import build_model
 from scorefield.samplers.base import sample
@@ -139,13 +139,13 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         size = _size(X)  # by powers of two, so that nothing is rounded: squares of the rest stay within range
         rows = torch.from_numpy(X / size)
         where, seed = _device(self.device), _seed(self.random_state)
-        affine = Affine.standard(rows)
-        data = build("X", "vector", rows, DataConfig(seed=seed), affine=lambda train: affine)
-        facts = measure(data)
-        made = registry.find("recipe", self.recipe)(facts)
+        normaliser = Normaliser.standard(rows)
+        data = build("X", "vector", rows, DataConfig(seed=seed), normaliser=lambda train: normaliser)
+        stats = measure(data)
+        made = registry.find("recipe", self.recipe)(stats)
         budget = replace(made.config.training, steps=self.max_steps, seconds=self.max_seconds, precision="float32", pictures=0)
         config = override(replace(made.config, training=budget, seed=seed), list(self.settings))
-        model = build_model(config, data.shape, facts.std, facts.mean)
+        model = build_model(config, data.shape, stats.std, stats.mean)
         trainer = Trainer(config, data, model, None, where)
         self.n_iter_, self.held_out_loss_ = 0, math.nan
         try:
@@ -159,9 +159,9 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             )
         self.n_iter_ = trainer.clock.step
         self._varies = X.min(axis=0) < X.max(axis=0)
-        scale = np.where(self._varies, np.array(affine.scale) * size, 1.0)
-        self.config_, self._std = config, facts.std
-        self._affine = Affine(shift=tuple((np.array(affine.shift) * size).tolist()), scale=tuple(scale.tolist()))
+        scale = np.where(self._varies, np.array(normaliser.scale) * size, 1.0)
+        self.config_, self._std = config, stats.std
+        self._normaliser = Normaliser(shift=tuple((np.array(normaliser.shift) * size).tolist()), scale=tuple(scale.tolist()))
         # float64: one row's answer is then the same to a dozen digits whatever batch it is in
         self.field_ = trainer.average.double().eval().requires_grad_(False)
         self._name()
@@ -183,8 +183,8 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         """
         check_is_fitted(self)
         _count(n_samples=n_samples)
-        noise = self._noise(n_samples, "sample", _seed(random_state))
-        drawn = [sample(self.field_, noise=noise[piece]) for piece in _pieces(n_samples)]
+        rng = self._noise(n_samples, "sample", _seed(random_state))
+        drawn = [sample(self.field_, rng=rng[piece]) for piece in _pieces(n_samples)]
         return self._raw(torch.cat(drawn))
 
     def score_samples(self, X: Any) -> Array:
@@ -280,9 +280,9 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         gaps = np.flatnonzero(missing.any(axis=1))
         known, filled = self._standard(raw[gaps]), np.repeat(raw[None], n_draws, axis=0)
         for draw in range(n_draws if len(gaps) else 0):
-            noise = self._noise(len(raw), "impute", seed, draw)[torch.from_numpy(gaps)]
+            rng = self._noise(len(raw), "impute", seed, draw)[torch.from_numpy(gaps)]
             found = [
-                fill_in(self.field_, known[some], noise=noise[some], particles=particles)
+                fill_in(self.field_, known[some], rng=rng[some], particles=particles)
                 for some in _pieces(len(gaps), max(1, PIECE // particles))
             ]
             x = self._raw(torch.cat([one.mean if mean else one.x for one in found]))
@@ -295,7 +295,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
 
     def _name(self) -> None:
         """Set what is known of the fitted density."""
-        self.mean_, self.scale_ = np.array(self._affine.shift), np.array(self._affine.scale)
+        self.mean_, self.scale_ = np.array(self._normaliser.shift), np.array(self._normaliser.scale)
         process = self.field_.process
         low = torch.tensor(process.t_min, dtype=torch.float64)
         self.smoothing_ = float(process.sigma(low) / process.alpha(low)) * self.scale_
@@ -306,8 +306,8 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             done = f"[ScoreDensity] {progress.fraction:4.0%}, step {progress.step}, {progress.seconds:.0f} s"
             print(f"{done}, held-out loss {self.held_out_loss_:.4f}")
 
-    def _noise(self, count: int, *purpose: object) -> Noise:
-        return Noise(range(count), stream=stream_of("estimator", *purpose), device=self.field_.data_mean.device)
+    def _noise(self, count: int, *purpose: object) -> SampleRng:
+        return SampleRng(range(count), stream=stream_of("estimator", *purpose), device=self.field_.data_mean.device)
 
     def _standard(self, raw: Array) -> Tensor:
         """Return rows in model space; what is a million standard deviations away is taken as just that far."""
@@ -321,11 +321,11 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         part: Field = (
             field if self._varies.all() else Section(field, torch.from_numpy(self._varies), torch.zeros(len(self._varies)))
         )
-        noise = self._noise(1, "probes", 0)  # one seed for all rows: a row's answer does not depend on its place
+        rng = self._noise(1, "probes", 0)  # one seed for all rows: a row's answer does not depend on its place
         trace = Exact() if z.shape[1] <= SMALL else Hutchinson()
         try:
-            same = noise[torch.zeros(len(z), dtype=torch.long)]
-            return _array(data_log_prob(part, z.to(where), noise=same, divergence=trace, within=None).value)
+            same = rng[torch.zeros(len(z), dtype=torch.long)]
+            return _array(data_log_prob(part, z.to(where), rng=same, divergence=trace, within=None).value)
         except ScorefieldError:
             if len(z) == 1:
                 return instead
@@ -333,14 +333,14 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             return np.concatenate([self._followed(z[:half], instead[:half]), self._followed(z[half:], instead[half:])])
 
     def _raw(self, z: Tensor) -> Array:
-        return _array(self._affine.decode(z))
+        return _array(self._normaliser.decode(z))
 
     def __getstate__(self) -> dict[str, Any]:
         """Return plain values and arrays: a pickle then holds no tensor, no device and no code but this class."""
         state: dict[str, Any] = dict(super().__getstate__())
         if "field_" in state:
             weights = {name: value.cpu().numpy() for name, value in state.pop("field_").state_dict().items()}
-            state["_kept"] = plain(state.pop("config_")), plain(state.pop("_affine")), weights
+            state["_kept"] = to_dict(state.pop("config_")), to_dict(state.pop("_affine")), weights
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -348,8 +348,8 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         kept = state.pop("_kept", None)
         super().__setstate__(state)
         if kept is not None:
-            config, affine, weights = kept
-            self.config_, self._affine = of_plain(config), Affine(**affine)
+            config, normaliser, weights = kept
+            self.config_, self._normaliser = from_dict(config), Normaliser(**normaliser)
             model = build_model(self.config_, (self.n_features_in_,), self._std).double()
             model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()})
             self.field_ = model.eval().requires_grad_(False)

@@ -17,7 +17,7 @@ from torch import Tensor
 from scorefield.errors import ScorefieldError
 from scorefield.prediction import Prediction
 from scorefield.process import Process
-from scorefield.randomness import Noise
+from scorefield.randomness import SampleRng
 from scorefield.shapes import PerSample, Sample, flat, over, total
 
 
@@ -75,9 +75,9 @@ class Gaussian:
         score = -(deviation / variance) @ self._vectors.mT.to(x.device)
         return Prediction.of_score(self.process, x, t.double(), score.reshape(x.shape).to(x.dtype))
 
-    def sample(self, noise: Noise) -> Tensor:
+    def sample(self, rng: SampleRng) -> Tensor:
         """Draw one clean x0 per seed, `(batch, *shape)`, float64."""
-        white = noise.normal((len(self.mean),)) * self._values.sqrt()
+        white = rng.normal((len(self.mean),)) * self._values.sqrt()
         rows: Tensor = self.mean + white @ self._vectors.mT
         return rows.reshape(-1, *self.shape)
 
@@ -87,7 +87,7 @@ class GaussianMixture:
 
     >>> from scorefield import VE
     >>> field = GaussianMixture(weights=[.8, .2], means=[[-5., 0.], [5., 0.]], stds=[1., 1.], process=VE(.01, 10.))
-    >>> field.sample(Noise(range(1000))).shape
+    >>> field.sample(SampleRng(range(1000))).shape
     torch.Size([1000, 2])
     """
 
@@ -154,10 +154,10 @@ class GaussianMixture:
         score = alpha * (pull @ self.means.to(x.device)) - pull.sum(1, keepdim=True) * rows
         return Prediction.of_score(self.process, x, t.double(), score.reshape(x.shape).to(x.dtype))
 
-    def sample(self, noise: Noise) -> Tensor:
+    def sample(self, rng: SampleRng) -> Tensor:
         """Draw one clean x0 per seed, `(batch, *shape)`, float64."""
-        which = noise.choose(self.weights).to(self.means.device)
-        white = noise.normal((self.means.shape[1],)).to(self.means.device)
+        which = rng.choose(self.weights).to(self.means.device)
+        white = rng.normal((self.means.shape[1],)).to(self.means.device)
         return (self.means[which] + self.stds[which, None] * white).reshape(-1, *self.shape)
 
 
@@ -168,7 +168,7 @@ class Box:
     score is zero inside and undefined at the edge, and dequantised noise of 8 bits (exactly 8 bits/dim on [0, 256)).
 
     >>> from scorefield import VE
-    >>> Box((3,), 0.0, 1.0, VE(0.01, 10.0)).sample(Noise(range(4))).shape
+    >>> Box((3,), 0.0, 1.0, VE(0.01, 10.0)).sample(SampleRng(range(4))).shape
     torch.Size([4, 3])
     """
 
@@ -205,6 +205,6 @@ class Box:
         score = (x.double() - middle).sign() * (slopes[1] - slopes[0]) / sigma
         return Prediction.of_score(self.process, x, t.double(), score.to(x.dtype))
 
-    def sample(self, noise: Noise) -> Tensor:
+    def sample(self, rng: SampleRng) -> Tensor:
         """Draw one clean x0 per seed, `(batch, *shape)`, float64."""
-        return self.low + (self.high - self.low) * noise.uniform(self.shape)
+        return self.low + (self.high - self.low) * rng.uniform(self.shape)

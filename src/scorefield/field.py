@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from scorefield import forks  # noqa: F401 - for what it does: whatever computes in a forked child has come by here
 from scorefield.errors import ScorefieldError
-from scorefield.prediction import Energy, Parametrisation, Prediction, label_of, rung_of
+from scorefield.prediction import Energy, Parametrisation, Prediction, nearest_level, noise_label_of
 from scorefield.process import Process
 from scorefield.shapes import PerSample, Sample, over, total
 
@@ -101,14 +101,14 @@ class ScoreModel(nn.Module):
         Raises:
             ScorefieldError: no class, of a network that was never trained without one.
         """
-        t, label = t.double(), self.parametrisation.label
+        t, label = t.double(), self.parametrisation.noise_label
         if not isinstance(label, int) or self.process.t_max == self.process.t_min:
             return self._predict(x, t, cond)
-        # A network that is told the number of a rung knows no level between two of them. It is asked at the nearer one, and
+        # A network that is told the number of a level knows no level between two of them. It is asked at the nearer one, and
         # what it takes for the clean data is kept: D(x/alpha) is nearly the same at both, the score changes with 1/sigma².
-        rung = rung_of(label, self.process, t)[1]
-        alpha, sigma, alpha_r, sigma_r = (scale(v) for v in (t, rung) for scale in (self.process.alpha, self.process.sigma))
-        near = self._predict(over(alpha_r / alpha, x) * x, rung, cond).score
+        step = nearest_level(label, self.process, t)[1]
+        alpha, sigma, alpha_r, sigma_r = (scale(v) for v in (t, step) for scale in (self.process.alpha, self.process.sigma))
+        near = self._predict(over(alpha_r / alpha, x) * x, step, cond).score
         return Prediction.of_score(self.process, x, t, over(alpha / alpha_r * (sigma_r / sigma) ** 2, x) * near)
 
     def _predict(self, x: Sample, t: PerSample, cond: Tensor | None) -> Prediction:
@@ -124,7 +124,7 @@ class ScoreModel(nn.Module):
             )
         alpha, sigma = self.process.alpha(t), self.process.sigma(t)
         scaled = over(self.parametrisation.input_scale(alpha, sigma), x) * x
-        label = label_of(self.parametrisation.label, self.process, t)
+        label = noise_label_of(self.parametrisation.noise_label, self.process, t)
         label = label.nan_to_num(nan=0.0, neginf=0.0, posinf=torch.inf)  # ln(0) and 0/0, where there is no noise
         dtype = _precision(self.network, x.dtype)
         return alpha, sigma, scaled, self.network(scaled.to(dtype), label.to(dtype), cond).to(x.dtype)

@@ -29,9 +29,10 @@ from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from scorefield import renamed
 from scorefield.errors import ScorefieldError
 from scorefield.process import Positive, Process
-from scorefield.randomness import Noise
+from scorefield.randomness import SampleRng
 from scorefield.registry import find, register
 from scorefield.shapes import flat
 
@@ -67,7 +68,7 @@ def ladder_of(field: Any, name: str, levels: int) -> Tensor:
     """Return the registered ladder for a field, told the data's standard deviation if it asks: (levels,), descending.
 
     >>> from scorefield import VE, Gaussian
-    >>> ladder_of(Gaussian([0.0], [[4.0]], VE(0.01, 100.0)), "cauchy", 5).shape
+    >>> ladder_of(Gaussian([0.0], [[4.0]], VE(0.01, 100.0)), "log_cauchy", 5).shape
     torch.Size([5])
     """
     ladder = find("ladder", name)
@@ -106,8 +107,8 @@ def uniform(process: Process, levels: int) -> Tensor:
     return torch.linspace(process.t_max, process.t_min, levels, dtype=torch.float64)
 
 
-@register("ladder", "cauchy")
-def cauchy(process: Process, levels: int, data_std: float = 1.0, centre: float = -0.25, width: float = 1.5) -> Tensor:
+@register("ladder", "log-cauchy")
+def log_cauchy(process: Process, levels: int, data_std: float = 1.0, centre: float = -0.25, width: float = 1.5) -> Tensor:
     """Return times whose log(sigma/alpha/data_std) are quantiles of a Cauchy density, (levels,), float64, descending.
 
     Equal steps of arctan((log(lambda/data_std) - centre)/width): dense where the noise is about as large as the data, which is
@@ -125,7 +126,7 @@ def lowest(process: Process, levels: int = 1) -> Tensor:
     return torch.tensor([process.t_min], dtype=torch.float64)
 
 
-class Density(ABC):
+class NoiseDistribution(ABC):
     """The distribution of t in training, as a quantile function."""
 
     @abstractmethod
@@ -141,12 +142,12 @@ class Density(ABC):
         return None
 
 
-@register("density", "levels")
+@register("noise_distribution", "levels")
 @dataclass(frozen=True)
-class Levels(Density):
-    """Uniform over the rungs of a geometric ladder, as NCSN trains: each of `levels` noise levels equally often.
+class Levels(NoiseDistribution):
+    """Uniform over the levels of a geometric ladder, as NCSN trains: each of `levels` noise levels equally often.
 
-    A process with a single time has a single rung.
+    A process with a single time has a single level.
     """
 
     levels: Annotated[int, Bound(ge=1, le=MOST_LEVELS)] = 10
@@ -162,9 +163,9 @@ class Levels(Density):
         return self.levels if process.t_max > process.t_min else 1
 
 
-@register("density", "level")
+@register("noise_distribution", "level")
 @dataclass(frozen=True)
-class Level(Density):
+class Level(NoiseDistribution):
     """The one level sigma/alpha = ratio, always: a single noise level, as in denoising autoencoders (Vincent 2011).
 
     Raises:
@@ -178,7 +179,7 @@ class Level(Density):
         if not float(low) * (1 - 1e-9) <= self.ratio <= float(high) * (1 + 1e-9):
             raise ScorefieldError(
                 f"got the level {self.ratio:g}, expected one from {float(low):g} to {float(high):g}, the range of the process: "
-                "change objective.density.ratio or the process"
+                "change objective.noise_distribution.ratio or the process"
             )
         return process.time_of_sigma(torch.full_like(u, self.ratio))
 
@@ -189,18 +190,18 @@ class Level(Density):
         return 1
 
 
-@register("density", "uniform")
+@register("noise_distribution", "uniform")
 @dataclass(frozen=True)
-class Uniform(Density):
+class Uniform(NoiseDistribution):
     """Uniform over [t_min, t_max]: for VE, uniform in log sigma."""
 
     def quantile(self, process: Process, u: Tensor) -> Tensor:
         return process.t_min + u * (process.t_max - process.t_min)
 
 
-@register("density", "log-normal")
+@register("noise_distribution", "log-normal")
 @dataclass(frozen=True)
-class LogNormal(Density):
+class LogNormal(NoiseDistribution):
     """ln(sigma/alpha) ~ N(mean, std²), given that it lies in the range of the process (Karras et al. 2022: mean -1.2, std 1.2).
 
     Attributes:
@@ -222,7 +223,7 @@ class LogNormal(Density):
         if not last - first > 1e-300:
             raise ScorefieldError(
                 f"got noise levels of training with ln(sigma) around {self.mean:g} and a spread of {self.std:g}, expected some "
-                f"in the range of the process, {low:.3g} to {high:.3g}: change objective.density.mean or the process"
+                f"in the range of the process, {low:.3g} to {high:.3g}: change objective.noise_distribution.mean or the process"
             )
         u = u.double()
         if self.spread == 0:
@@ -238,7 +239,7 @@ class LogNormal(Density):
         return process.time_of_sigma(torch.exp((below + above) / 2))
 
 
-def steps_of(process: Process, steps: int | None = None) -> Tensor:
+def chain_times(process: Process, steps: int | None = None) -> Tensor:
     """Return the times of a discrete chain, ascending, `(T,)`, float64.
 
     Args:
@@ -246,7 +247,7 @@ def steps_of(process: Process, steps: int | None = None) -> Tensor:
         steps: T, equally spaced from t_min to t_max; None for times one apart, ending at t_max: DDPM's n = 1..T.
 
     >>> from scorefield import DDPMChain
-    >>> steps_of(DDPMChain(4))
+    >>> chain_times(DDPMChain(4))
     tensor([1., 2., 3., 4.], dtype=torch.float64)
     """
     if steps is not None:
@@ -255,9 +256,9 @@ def steps_of(process: Process, steps: int | None = None) -> Tensor:
     return process.t_max - torch.arange(apart, -1, -1, dtype=torch.float64)
 
 
-@register("density", "steps")
+@register("noise_distribution", "steps")
 @dataclass(frozen=True)
-class Steps(Density):
+class Steps(NoiseDistribution):
     """Uniform over the steps of a discrete chain, as DDPM trains: times one apart, or `steps` equally spaced ones.
 
     Reference: Ho, Jain, Abbeel (2020), arXiv 2006.11239, algorithm 1.
@@ -270,10 +271,10 @@ class Steps(Density):
         return times[(u * len(times)).long().clamp(max=len(times) - 1)]
 
     def times(self, process: Process) -> Tensor:
-        return steps_of(process, self.steps)
+        return chain_times(process, self.steps)
 
     def parts(self, process: Process) -> int:
-        return len(steps_of(process, self.steps))
+        return len(chain_times(process, self.steps))
 
 
 # --- NCSNv2's choices from the data -----------------------------------------------------------------------------------
@@ -281,7 +282,7 @@ class Steps(Density):
 
 def thin(n: int, at_most: int, seed: int = 0) -> Tensor:
     """Return all of 0..n-1, or a random subset of `at_most` of them, sorted, int64."""
-    order = Noise(range(n), stream=seed).uniform(()).argsort() if n > at_most else torch.arange(n)
+    order = SampleRng(range(n), stream=seed).uniform(()).argsort() if n > at_most else torch.arange(n)
     return order[:at_most].sort().values
 
 
@@ -396,3 +397,6 @@ def reachable_ratio(steps: int, variance: float = 1.1) -> float:
         middle = (low + high) / 2
         low, high = (middle, high) if closest_variance(middle, steps)[1] <= variance else (low, middle)
     return low
+
+
+__getattr__ = renamed.attributes(__name__)

@@ -133,7 +133,7 @@ def _determinant(alpha: Tensor, sigma: Tensor, a: Tensor, c: Tensor) -> Tensor:
 class Parametrisation(ABC):
     """What a network's output means: y = a·x0 + c·score, from an input scaled by `input_scale` and told a label."""
 
-    label: Label
+    noise_label: Label
 
     @abstractmethod
     def pair(self, alpha: PerSample, sigma: PerSample) -> tuple[PerSample, PerSample]:
@@ -147,9 +147,9 @@ class Parametrisation(ABC):
     def check(self, process: Process) -> None:
         """Raise `ScorefieldError` where the pair is ill-posed somewhere in the range of a process: where det is, or crosses, 0.
 
-        >>> from scorefield import VP, Still
+        >>> from scorefield import VP, Noiseless
         >>> V().check(VP())
-        >>> V().check(Still())  # doctest: +ELLIPSIS
+        >>> V().check(Noiseless())  # doctest: +ELLIPSIS
         Traceback (most recent call last):
         scorefield.errors.ScorefieldError: got an output with a = -0, c = -0 at alpha = 1, sigma = 0, which repeats x_t ...
         """
@@ -163,30 +163,30 @@ class Parametrisation(ABC):
             )
 
 
-def label_of(kind: Label, process: Process, t: PerSample) -> PerSample:
+def noise_label_of(kind: Label, process: Process, t: PerSample) -> PerSample:
     """Return what the network is told about the noise, `(batch,)`.
 
     Args:
         kind: "log-sigma" for ln(sigma/alpha), in which a percent more noise is the same step on every process; "sigma" for
             sigma/alpha and "t" for the time, which a network follows only where they change slowly with the noise
-            (`check_label`); "none" for 0 whatever the noise, or a number of levels L for the index 0..L-1 of the nearest rung
-            of the process's geometric ladder (0 is the noisiest).
+            (`check_noise_label`); "none" for 0 whatever the noise, or a number L for the index 0..L-1 of the nearest of the L
+            levels of the process's geometric ladder (0 is the noisiest).
         process: how the data are noised.
         t: times, `(batch,)`.
     """
     if kind in ("t", "none"):
         return t if kind == "t" else torch.zeros_like(t)
     if isinstance(kind, int):
-        return rung_of(kind, process, t)[0]
+        return nearest_level(kind, process, t)[0]
     log_ratio = -0.5 * process.log_snr(t)
     return log_ratio if kind == "log-sigma" else log_ratio.exp()
 
 
-def rung_of(levels: int, process: Process, t: PerSample) -> tuple[PerSample, PerSample]:
-    """Return the index of the nearest rung of a process's geometric ladder, 0 for the noisiest, and its time, each `(batch,)`.
+def nearest_level(levels: int, process: Process, t: PerSample) -> tuple[PerSample, PerSample]:
+    """Return the index of the nearest level of a process's geometric ladder, 0 for the noisiest, and its time, each `(batch,)`.
 
     >>> from scorefield import VE
-    >>> rung_of(3, VE(0.01, 1.0), torch.tensor([1.0, 0.6, 0.5]))
+    >>> nearest_level(3, VE(0.01, 1.0), torch.tensor([1.0, 0.6, 0.5]))
     (tensor([0., 1., 1.]), tensor([1.0000, 0.5000, 0.5000]))
     """
     ends = torch.tensor([process.t_min, process.t_max], dtype=t.dtype, device=t.device)
@@ -195,7 +195,7 @@ def rung_of(levels: int, process: Process, t: PerSample) -> tuple[PerSample, Per
     return index, process.time_of_sigma((high + index / (levels - 1) * (low - high)).exp()).to(t.dtype)
 
 
-def check_label(kind: Label, process: Process) -> None:
+def check_noise_label(kind: Label, process: Process) -> None:
     """Refuse a label that runs through the periods of a network's features faster than the noise changes.
 
     DDPM's raw time t = 1..1000 is such a label: a percent more noise is one or two steps of it, so that neighbouring steps
@@ -205,8 +205,8 @@ def check_label(kind: Label, process: Process) -> None:
         ScorefieldError: one percent more noise moves the label by more than `FINEST`.
 
     >>> from scorefield import DDPMChain
-    >>> check_label("log-sigma", DDPMChain())
-    >>> check_label("t", DDPMChain())  # doctest: +ELLIPSIS
+    >>> check_noise_label("log-sigma", DDPMChain())
+    >>> check_noise_label("t", DDPMChain())  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     scorefield.errors.ScorefieldError: got the noise label 't', which moves by 2 where the noise grows by one percent, ...
     """
@@ -215,11 +215,11 @@ def check_label(kind: Label, process: Process) -> None:
     ends = torch.tensor([process.t_min, process.t_max], dtype=torch.float64)
     low, high = (-0.5 * process.log_snr(ends)).tolist()
     ratios = torch.linspace(low, high, 2 + math.ceil((high - low) / math.log(1.01)), dtype=torch.float64).exp()
-    moved = float(label_of(kind, process, process.time_of_sigma(ratios)).diff().abs().max())
+    moved = float(noise_label_of(kind, process, process.time_of_sigma(ratios)).diff().abs().max())
     if moved > FINEST:
         raise ScorefieldError(
             f"got the noise label {kind!r}, which moves by {moved:.2g} where the noise grows by one percent, expected at most "
-            f"{FINEST:g}, which a network can follow: set parametrisation.label=log-sigma"
+            f"{FINEST:g}, which a network can follow: set parametrisation.noise_label=log-sigma"
         )
 
 
@@ -227,7 +227,7 @@ def unvisited(kind: Label, process: Process, times: Tensor | None) -> float:
     """Return by which factor a noise level of the process differs at most from the nearest that training visits.
 
     1 where training visits a continuum (times is None), or so many levels that a network's features reach from one to the next,
-    and for labels that are the same in between: none at all, or the number of a rung.
+    and for labels that are the same in between: none at all, or the number of a level.
 
     >>> from scorefield import VE, geometric
     >>> round(unvisited("log-sigma", VE(0.01, 1.0), geometric(VE(0.01, 1.0), 3)), 1)  # levels 1, 0.1 and 0.01
@@ -239,7 +239,7 @@ def unvisited(kind: Label, process: Process, times: Tensor | None) -> float:
     low, high = (-0.5 * process.log_snr(ends)).tolist()
     levels = torch.linspace(low, high, 1000, dtype=torch.float64)
     visited = -0.5 * process.log_snr(times.double())
-    labels = [label_of(kind, process, process.time_of_sigma(level.exp())) for level in (levels, visited)]
+    labels = [noise_label_of(kind, process, process.time_of_sigma(level.exp())) for level in (levels, visited)]
     apart = (labels[0][:, None] - labels[1]).abs().amin(dim=1) > REACH
     return float((levels[:, None] - visited).abs().amin(dim=1)[apart].exp().max()) if bool(apart.any()) else 1.0
 
@@ -256,7 +256,7 @@ class Score(Parametrisation):
     Reference: Song, Ermon (2019), "Generative modeling by estimating gradients of the data distribution", arXiv 1907.05600.
     """
 
-    label: Label = "log-sigma"
+    noise_label: Label = "log-sigma"
 
     def pair(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         return torch.zeros_like(alpha), torch.ones_like(alpha)
@@ -273,7 +273,7 @@ class ScaledScore(Parametrisation):
     Reference: Song, Ermon (2020), "Improved techniques for training score-based generative models", arXiv 2006.09011.
     """
 
-    label: Label = "log-sigma"
+    noise_label: Label = "log-sigma"
 
     def pair(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         return torch.zeros_like(alpha), sigma
@@ -287,7 +287,7 @@ class ScaledScore(Parametrisation):
 class NoisePrediction(Parametrisation):
     """y = noise, as in DDPM: score = -y/sigma (Ho, Jain, Abbeel 2020, arXiv 2006.11239)."""
 
-    label: Label = "log-sigma"
+    noise_label: Label = "log-sigma"
 
     def pair(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         return torch.zeros_like(alpha), -sigma
@@ -306,7 +306,7 @@ class Denoiser(Parametrisation):
     """
 
     data_std: Positive = 1.0
-    label: Label = "log-sigma"
+    noise_label: Label = "log-sigma"
 
     def pair(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         return torch.ones_like(alpha), torch.zeros_like(alpha)
@@ -320,7 +320,7 @@ class Denoiser(Parametrisation):
 class V(Parametrisation):
     """y = alpha·noise - sigma·x0 (Salimans, Ho 2022, arXiv 2202.00512); made for alpha² + sigma² = 1."""
 
-    label: Label = "log-sigma"
+    noise_label: Label = "log-sigma"
 
     def pair(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         return -sigma, -sigma * alpha
@@ -332,12 +332,12 @@ class V(Parametrisation):
 @register("parametrisation", "velocity")
 @dataclass(frozen=True)
 class Velocity(Parametrisation):
-    """y = noise - x0, the target of flow matching; the probability-flow velocity itself when the process is `Flow`.
+    """y = noise - x0, the target of flow matching; the probability-flow velocity itself when the process is `RectifiedFlow`.
 
     Reference: Lipman et al. (2023), arXiv 2210.02747.
     """
 
-    label: Label = "log-sigma"
+    noise_label: Label = "log-sigma"
 
     def pair(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         return -torch.ones_like(alpha), -sigma
@@ -362,7 +362,7 @@ class EDM(Parametrisation):
     """
 
     data_std: Positive = 0.5
-    label: Label = "log-sigma"
+    noise_label: Label = "log-sigma"
 
     def pair(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         by_r = _unit_input(alpha, sigma, self.data_std)
@@ -389,7 +389,7 @@ class Energy(Parametrisation):
 
     data_std: Positive = 1.0
     form: Literal["inner", "residual", "plain"] = "inner"
-    label: Label = "log-sigma"
+    noise_label: Label = "log-sigma"
 
     def pair(self, alpha: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         return torch.zeros_like(alpha), torch.ones_like(alpha)

@@ -33,6 +33,7 @@ from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from scorefield import renamed
 from scorefield.errors import ScorefieldError
 from scorefield.registry import register
 from scorefield.shapes import PerSample, Sample, over
@@ -208,9 +209,9 @@ class VE(Process):
         return (ratio / self.sigma_min).log() / math.log(self.sigma_max / self.sigma_min)
 
 
-@register("process", "karras")
+@register("process", "linear-ve")
 @dataclass(frozen=True)
-class Karras(Process):
+class LinearVE(Process):
     """EDM's choice: alpha = 1 and sigma(t) = t, so that time *is* the noise level; t in [sigma_min, sigma_max].
 
     Reference: Karras et al. (2022), arXiv 2206.00364, table 1, last column.
@@ -220,7 +221,7 @@ class Karras(Process):
     sigma_max: Positive = 80.0
 
     @model_validator(mode="after")
-    def _check(self) -> Karras:
+    def _check(self) -> LinearVE:
         _ordered(self.sigma_min, self.sigma_max, "sigma")
         return self
 
@@ -344,9 +345,9 @@ class Cosine(Process):
         return angle / (math.pi / 2) * (1 + self.offset) - self.offset
 
 
-@register("process", "flow")
+@register("process", "rectified-flow")
 @dataclass(frozen=True)
-class Flow(Process):
+class RectifiedFlow(Process):
     """Linear flow (rectified flow, flow matching): alpha = 1 - t, sigma = t, for t in [t_min, t_max] inside (0, 1).
 
     At t = 1 nothing of the data is left and the score view of a velocity is 0/0, so t_max stops just short.
@@ -357,7 +358,7 @@ class Flow(Process):
     t_max: Annotated[float, Bound(gt=0, lt=1)] = 0.999
 
     @model_validator(mode="after")
-    def _check(self) -> Flow:
+    def _check(self) -> RectifiedFlow:
         _ordered(self.t_min, self.t_max, "t")
         return self
 
@@ -509,9 +510,9 @@ class Tabulated(Process):
         return _time_between(self._log_abar, ratio)
 
 
-@register("process", "still")
+@register("process", "noiseless")
 @dataclass(frozen=True)
-class Still(Process):
+class Noiseless(Process):
     """No noise at all: alpha = 1, sigma = 0 at the only time t = 0; for scores of the data itself (implicit matching)."""
 
     t_min, t_max = 0.0, 0.0
@@ -524,3 +525,6 @@ class Still(Process):
 
     def _time_at(self, ratio: Tensor) -> Tensor:
         return torch.zeros_like(ratio)
+
+
+__getattr__ = renamed.attributes(__name__)

@@ -1,6 +1,6 @@
 """Randomness: a sample owns its seed, so batch size, order and number of devices never change a sample.
 
-A `Noise` holds one seed per sample and a count of the draws made so far. The numbers of a draw are a pure function
+A `SampleRng` holds one seed per sample and a count of the draws made so far. The numbers of a draw are a pure function
 
     (seed of the sample, stream, index of the draw, index of the element)  ->  number
 
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from scorefield import renamed
 from scorefield.errors import ScorefieldError
 
 _LOW = 0xFFFFFFFF
@@ -128,10 +129,10 @@ def _seeds(seeds: Any) -> Tensor:
     return torch.tensor([one(seed) for seed in each], dtype=torch.int64)
 
 
-class Noise:
+class SampleRng:
     """The random numbers of a batch of samples, each drawn from its own seed.
 
-    >>> both, last = Noise(range(100)), Noise([99])
+    >>> both, last = SampleRng(range(100)), SampleRng([99])
     >>> bool((both.normal((3,))[-1] == last.normal((3,))[0]).all())
     True
     """
@@ -156,9 +157,9 @@ class Noise:
     def __len__(self) -> int:
         return len(self.seeds)
 
-    def __getitem__(self, which: slice | Tensor) -> Noise:
+    def __getitem__(self, which: slice | Tensor) -> SampleRng:
         """Return the same stream for some of the samples, at the same draw."""
-        return Noise(self.seeds[which], stream=self.stream, draws=self.draws, device=self.seeds.device)
+        return SampleRng(self.seeds[which], stream=self.stream, draws=self.draws, device=self.seeds.device)
 
     def _words(self, blocks: int, draws: Tensor | int) -> tuple[Tensor, ...]:
         """Return four words for each sample and block, shape `(batch, blocks)`; `(k, batch, blocks)` for draws `(k, 1, 1)`."""
@@ -177,7 +178,7 @@ class Noise:
     def uniform(self, shape: Sequence[int] = ()) -> Tensor:
         """Draw U(0, 1) with 52 random bits, shape `(batch, *shape)`, float64; never exactly 0 or 1.
 
-        >>> Noise([1, 2]).uniform((3,)).shape
+        >>> SampleRng([1, 2]).uniform((3,)).shape
         torch.Size([2, 3])
         """
         size = math.prod(shape)
@@ -190,7 +191,7 @@ class Noise:
     def normal(self, shape: Sequence[int] = ()) -> Tensor:
         """Draw N(0, I) by Box and Muller (1958), shape `(batch, *shape)`, float64; tails reach 6.7 standard deviations.
 
-        >>> Noise(range(4)).normal((1, 8, 8)).shape
+        >>> SampleRng(range(4)).normal((1, 8, 8)).shape
         torch.Size([4, 1, 8, 8])
         """
         size = math.prod(shape)
@@ -229,7 +230,7 @@ class Noise:
 
         Reference: Weyl (1916), "On the uniform distribution of numbers mod. one"; the three-gap theorem, Sos (1958).
 
-        >>> len(Noise(range(5)).even())
+        >>> len(SampleRng(range(5)).even())
         5
         """
         zero = torch.zeros(1, dtype=torch.int64, device=self.seeds.device)
@@ -246,3 +247,6 @@ class Noise:
         """Draw one index per sample with the given probabilities (any positive weights), shape `(batch,)`, int64."""
         edges = (weights.double() / weights.double().sum()).cumsum(0).to(self.seeds.device)
         return torch.searchsorted(edges, self.uniform(())).clamp_(max=len(edges) - 1)
+
+
+__getattr__ = renamed.attributes(__name__)

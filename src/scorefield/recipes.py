@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorefield import renamed
 from scorefield.config import Optimiser, RunConfig, Training
 from scorefield.data import Dataset
 from scorefield.data.base import pieces
@@ -40,16 +41,16 @@ from scorefield.objectives.diffusion import Simple
 from scorefield.objectives.weightings import EDMWeight
 from scorefield.prediction import EDM, NoisePrediction, ScaledScore, Score
 from scorefield.process import VE, DDPMChain
-from scorefield.process import Karras as KarrasProcess
+from scorefield.process import LinearVE as KarrasProcess
 from scorefield.registry import register
-from scorefield.samplers import Adams, Ancestral, Annealed, Heun
+from scorefield.samplers import ABM, Ancestral, Annealed, Heun
 
 PRINCIPAL = 1024  # examples whose principal directions are found
 COARSE = 1.3  # how far above ln(std) the centre of an image's noise levels may lie
 
 
 @dataclass(frozen=True)
-class Facts:
+class DataStats:
     """What a recipe may know of the data, measured on the training part in model space.
 
     Attributes:
@@ -89,9 +90,9 @@ class Recipe:
     why: tuple[str, ...]
 
 
-def measure(data: Dataset) -> Facts:
+def measure(data: Dataset) -> DataStats:
     """Return the facts of a data set's training part in model space, a few thousand examples at a time."""
-    n, encode = len(data.train), data.affine.encode
+    n, encode = len(data.train), data.normaliser.encode
     zero = torch.zeros(data.shape, dtype=torch.float64)
     mean = sum((encode(piece).double().sum(dim=0) for piece in pieces(data.train)), zero) / n
     square = sum(float((encode(piece).double() - mean).square().sum()) for piece in pieces(data.train))
@@ -104,10 +105,10 @@ def measure(data: Dataset) -> Facts:
     variances = torch.linalg.eigvalsh(gram / len(few)).clamp(min=1e-12)
     detail = float((variances * variances.log()).sum() / variances.sum()) / 2
     distance = largest_distance(some)
-    return Facts(data.name, data.kind, data.shape, n, mean, std, distance, detail, len(data.classes))
+    return DataStats(data.name, data.kind, data.shape, n, mean, std, distance, detail, len(data.classes))
 
 
-def measured(facts: Facts) -> dict[str, dict[str, Any]]:
+def measured(stats: DataStats) -> dict[str, dict[str, Any]]:
     """Return the settings that are measured on data, by kind and name of their component: what a swap by name fills in.
 
     Numbers that a paper gives for data of standard deviation 0.5 are moved with the data's own.
@@ -118,43 +119,43 @@ def measured(facts: Facts) -> dict[str, dict[str, Any]]:
     Returns:
         "kind/name" -> setting -> value.
     """
-    scale, std = facts.std / 0.5, {"data_std": facts.std}
+    scale, std = stats.std / 0.5, {"data_std": stats.std}
     return {
         **{f"parametrisation/{name}": std for name in ("edm", "denoised", "energy")},
         "weighting/edm": std,
         "density/log-normal": {"mean": round(-1.2 + math.log(scale), 3)},
-        "process/ve": {"sigma_min": lowest_noise(facts), "sigma_max": round(facts.distance, 4)},
+        "process/ve": {"sigma_min": lowest_noise(stats), "sigma_max": round(stats.distance, 4)},
         "process/karras": {"sigma_min": 0.002 * scale, "sigma_max": 80.0 * scale},
     }
 
 
-def lowest_noise(facts: Facts) -> float:
+def lowest_noise(stats: DataStats) -> float:
     """Return the smallest noise level that NCSNv2's choices begin with: 1 % of the range of a pixel, or of a column's std."""
-    return 0.02 if facts.kind == "image" else 0.01
+    return 0.02 if stats.kind == "image" else 0.01
 
 
-def _levels_from_data(facts: Facts, steps: int, reachable: bool) -> tuple[VE, int, Annealed, tuple[str, ...]]:
+def _levels_from_data(stats: DataStats, steps: int, reachable: bool) -> tuple[VE, int, Annealed, tuple[str, ...]]:
     """NCSNv2's techniques 1, 2 and 4: sigma_max, number of levels and eps, with their reasons.
 
     With `reachable`, the ratio of levels is also small enough for the Langevin steps to keep the variance within 10 %.
     """
-    low = lowest_noise(facts)
-    if facts.distance <= 2 * low:
+    low = lowest_noise(stats)
+    if stats.distance <= 2 * low:
         raise ScorefieldError(
-            f"got examples at most {facts.distance:.3g} apart, expected more than twice the smallest noise level, {low:g}: "
+            f"got examples at most {stats.distance:.3g} apart, expected more than twice the smallest noise level, {low:g}: "
             "they are all but the same"
         )
-    process = VE(low, round(facts.distance, 4))
-    overlap = level_ratio(facts.dimension)
+    process = VE(low, round(stats.distance, 4))
+    overlap = level_ratio(stats.dimension)
     gamma = min(overlap, reachable_ratio(steps)) if reachable else overlap
     levels = number_of_levels(process.sigma_min, process.sigma_max, gamma)
     real = (process.sigma_max / process.sigma_min) ** (1 / (levels - 1))
     eps = step_size(real, steps, low)
-    unit = "1 % of the range of a pixel, [-1, 1]" if facts.kind == "image" else "1 % of the data's standard deviation"
+    unit = "1 % of the range of a pixel, [-1, 1]" if stats.kind == "image" else "1 % of the data's standard deviation"
     why = (
         f"sigma_max = {process.sigma_max:.4g}: the largest distance between two examples (NCSNv2, technique 1)",
         f"sigma_min = {low:g}: {unit}",
-        f"levels = {levels}: in {facts.dimension} dimensions neighbouring levels overlap by half at a ratio of {overlap:.4g} "
+        f"levels = {levels}: in {stats.dimension} dimensions neighbouring levels overlap by half at a ratio of {overlap:.4g} "
         f"(technique 2)" + (f", but {steps} steps follow a ratio of at most {gamma:.4g}" if gamma < overlap else ""),
         f"eps = {eps:.3g}, {eps / low**2:.3g}·sigma² on every level: keeps the variance right "
         f"after {steps} Langevin steps (technique 4)",
@@ -162,69 +163,69 @@ def _levels_from_data(facts: Facts, steps: int, reachable: bool) -> tuple[VE, in
     return process, levels, Annealed(steps_per_level=steps), why
 
 
-def _network(facts: Facts) -> UNetConfig | MLPConfig:
+def _network(stats: DataStats) -> UNetConfig | MLPConfig:
     """A U-Net for what has places, an MLP for what has only columns."""
-    return _unet(facts) if facts.kind in ("image", "signal") else MLPConfig()
+    return _unet(stats) if stats.kind in ("image", "signal") else MLPConfig()
 
 
-def _unet(facts: Facts) -> UNetConfig:
+def _unet(stats: DataStats) -> UNetConfig:
     """Two resolutions of at most 16 pixels, else three; pixels folded 2x2 above 24 pixels and 4x4 above 96."""
-    side = max(facts.shape[1:])
+    side = max(stats.shape[1:])
     patch = 1 if side <= 24 else 2 if side <= 96 else 4
     depth = 2 if side / patch <= 16 else 3
-    dropout = 0.1 if facts.examples < 20_000 else 0.0
+    dropout = 0.1 if stats.examples < 20_000 else 0.0
     channels = (32, 64, 128)[:depth] if patch == 1 else (32, 96, 128)[:depth]
     return UNetConfig(channels=channels, blocks=2 if patch == 1 else 1, patch=patch, dropout=dropout)
 
 
 @register("recipe", "auto")
-def auto(facts: Facts) -> Recipe:
+def auto(stats: DataStats) -> Recipe:
     """The default: the range of noise from the data, EDM's preconditioning and weight, levels where there is most to learn."""
-    process, _, _, why = _levels_from_data(facts, steps=10, reachable=True)
-    image = facts.kind == "image"
-    network = _network(facts)
+    process, _, _, why = _levels_from_data(stats, steps=10, reachable=True)
+    image = stats.kind == "image"
+    network = _network(stats)
     # Training looks where there is something to learn: far above the data's spread the denoised image is just the mean, far
     # below it the input. For vectors that is EDM's density for std 0.5, moved with the data's own std, and a little wider.
     # An image's shape is decided where its coarse directions come out of the noise, far above the std of a pixel. A training
     # of minutes is judged by shapes, not by texture, and so is a denoiser: there it trains, but no higher than COARSE.
-    centre = min(facts.detail, math.log(facts.std) + COARSE) if image else math.log(facts.std) - 0.5
+    centre = min(stats.detail, math.log(stats.std) + COARSE) if image else math.log(stats.std) - 0.5
     density = LogNormal(mean=round(centre, 3), std=0.8, spread=0.05) if image else LogNormal(mean=round(centre, 3), std=1.4)
     config = RunConfig(
-        source=facts.source,
+        source=stats.source,
         recipe="auto",
         process=process,
-        parametrisation=EDM(data_std=facts.std),
+        parametrisation=EDM(data_std=stats.std),
         network=network,
-        objective=Denoising(density=density, weighting=EDMWeight(data_std=facts.std)),
-        sampler=Adams(),
-        levels=Adams.levels,
+        objective=Denoising(noise_distribution=density, weighting=EDMWeight(data_std=stats.std)),
+        sampler=ABM(),
+        levels=ABM.levels,
         optimiser=Optimiser(method="muon", warmup=100, decay=0.6) if image else Optimiser(),
-        training=Training(batch=64 if image else 512, labels=0.9 if facts.classes > 1 else 0.0),
+        training=Training(batch=64 if image else 512, labels=0.9 if stats.classes > 1 else 0.0),
     )
     why = (
         *why[:2],
-        f"data_std = {facts.std:.4g}: measured; it sets EDM's preconditioning",
+        f"data_std = {stats.std:.4g}: measured; it sets EDM's preconditioning",
         f"noise levels of the training around sigma = {math.exp(centre):.3g}: "
         + ("where the principal directions come out of the noise" if image else "the data's std, and a little below"),
     )
-    why += (f"sampler = adams on {Adams.levels} levels: on a field like this it has converged by then",)
-    if facts.classes > 1:
-        why += (f"labels: {facts.classes} classes are told to the network 9 times of 10, so it learns each and all of them",)
+    why += (f"sampler = abm on {ABM.levels} levels: on a field like this it has converged by then",)
+    if stats.classes > 1:
+        why += (f"labels: {stats.classes} classes are told to the network 9 times of 10, so it learns each and all of them",)
     return Recipe(config, why)
 
 
 @register("recipe", "ncsnv2")
-def ncsnv2(facts: Facts) -> Recipe:
+def ncsnv2(stats: DataStats) -> Recipe:
     """NCSNv2 (2020): levels and step from the data, a network that is not told sigma, divided by it, EMA 0.999, Adam 1e-4."""
-    process, levels, sampler, why = _levels_from_data(facts, steps=5, reachable=False)
-    network = _network(facts)
+    process, levels, sampler, why = _levels_from_data(stats, steps=5, reachable=False)
+    network = _network(stats)
     config = RunConfig(
-        source=facts.source,
+        source=stats.source,
         recipe="ncsnv2",
         process=process,
-        parametrisation=ScaledScore(label="none"),
+        parametrisation=ScaledScore(noise_label="none"),
         network=network,
-        objective=Denoising(density=Levels(levels)),
+        objective=Denoising(noise_distribution=Levels(levels)),
         sampler=sampler,
         levels=levels,
         optimiser=Optimiser(lr=1e-4, betas=(0.9, 0.999), clip=0.0, warmup=0, decay=0.0),
@@ -241,18 +242,18 @@ def ncsnv2(facts: Facts) -> Recipe:
 
 
 @register("recipe", "ncsn")
-def ncsn(facts: Facts) -> Recipe:
+def ncsn(stats: DataStats) -> Recipe:
     """NCSN (2019): ten levels from 1 to 0.01 of the pixel range, eps 2e-5 of it squared, 100 steps a level, Adam 1e-3."""
-    unit = 2.0 if facts.kind == "image" else 1.0
-    process = VE(0.01 * unit, 1.0 * unit) if facts.kind == "image" else VE(0.01, max(1.0, round(facts.distance, 4)))
-    network = ResidualConfig(levels=10) if facts.kind == "image" else MLPConfig()
+    unit = 2.0 if stats.kind == "image" else 1.0
+    process = VE(0.01 * unit, 1.0 * unit) if stats.kind == "image" else VE(0.01, max(1.0, round(stats.distance, 4)))
+    network = ResidualConfig(levels=10) if stats.kind == "image" else MLPConfig()
     config = RunConfig(
-        source=facts.source,
+        source=stats.source,
         recipe="ncsn",
         process=process,
-        parametrisation=Score(label=10),  # trained on ten levels, it can be told nothing between them
+        parametrisation=Score(noise_label=10),  # trained on ten levels, it can be told nothing between them
         network=network,
-        objective=Denoising(density=Levels(10)),
+        objective=Denoising(noise_distribution=Levels(10)),
         sampler=Annealed.from_ncsn(step_lr=2e-5 * unit**2, steps=100),
         levels=10,
         optimiser=Optimiser(lr=1e-3, betas=(0.9, 0.999), clip=0.0, warmup=0, decay=0.0),
@@ -260,7 +261,7 @@ def ncsn(facts: Facts) -> Recipe:
     )
     why = (
         f"ten geometric levels from {process.sigma_max:g} to {process.sigma_min:g}: the paper's 1 to 0.01, for pixels in [0, 1]"
-        if facts.kind == "image"
+        if stats.kind == "image"
         else f"ten geometric levels from {process.sigma_max:g} (the spread of the data) to {process.sigma_min:g}",
         f"eps = {2e-5 * unit**2:g}, 100 steps a level; weight sigma²; Adam at 1e-3, batch 128, no EMA: the paper's numbers",
         "network: a stack of noise-conditioned residual blocks; the paper's is a RefineNet",
@@ -270,52 +271,56 @@ def ncsn(facts: Facts) -> Recipe:
 
 
 @register("recipe", "ddpm")
-def ddpm(facts: Facts) -> Recipe:
+def ddpm(stats: DataStats) -> Recipe:
     """DDPM (2020): 1,000 linear betas, L_simple on the predicted noise, EMA 0.9999, Adam 2e-4, ancestral sampling."""
     config = RunConfig(
-        source=facts.source,
+        source=stats.source,
         recipe="ddpm",
         process=DDPMChain(1000),
         parametrisation=NoisePrediction(),
-        network=_network(facts),
+        network=_network(stats),
         objective=Simple(),
         sampler=Ancestral(),
         levels=1000,
-        rungs="uniform",
+        ladder="uniform",
         optimiser=Optimiser(lr=2e-4, betas=(0.9, 0.999), warmup=500, decay=0.0),
         training=Training(ema=0.9999),
     )
     why = (
         "1,000 steps, beta from 0.0001 to 0.02; the network predicts the noise; all steps weigh the same in that loss",
         "Adam at 2e-4, batch 128, gradient clipped at 1, EMA 0.9999: the paper's numbers; warm-up 500 steps, not 5,000",
-        "samples: ancestral, through all 1,000 steps; --sampler adams --steps 20 is fifty times faster",
+        "samples: ancestral, through all 1,000 steps; --sampler abm --steps 20 is fifty times faster",
     )
     return Recipe(config, why)
 
 
 @register("recipe", "edm")
-def edm(facts: Facts) -> Recipe:
+def edm(stats: DataStats) -> Recipe:
     """EDM (2022): sigma from 0.002 to 80, preconditioning by the data's std, levels log-normal around 0.3, Heun in 18 steps."""
-    scale = facts.std / 0.5  # the paper's numbers are for data of std 0.5
+    scale = stats.std / 0.5  # the paper's numbers are for data of std 0.5
     config = RunConfig(
-        source=facts.source,
+        source=stats.source,
         recipe="edm",
         process=KarrasProcess(0.002 * scale, 80.0 * scale),
-        parametrisation=EDM(data_std=facts.std),
-        network=_network(facts),
+        parametrisation=EDM(data_std=stats.std),
+        network=_network(stats),
         objective=Denoising(
-            density=LogNormal(mean=round(-1.2 + math.log(scale), 3), std=1.2), weighting=EDMWeight(data_std=facts.std)
+            noise_distribution=LogNormal(mean=round(-1.2 + math.log(scale), 3), std=1.2),
+            weighting=EDMWeight(data_std=stats.std),
         ),
         sampler=Heun(),
         levels=18,
-        rungs="karras",
+        ladder="karras",
         optimiser=Optimiser(lr=1e-3, betas=(0.9, 0.999), clip=0.0, decay=0.0),
         training=Training(ema=0.9999),
     )
     why = (
         f"sigma from {0.002 * scale:.3g} to {80 * scale:.3g}, levels around {0.3 * scale:.3g}: the paper's, times {scale:.3g}, "
-        f"for data of std {facts.std:.3g} instead of 0.5",
+        f"for data of std {stats.std:.3g} instead of 0.5",
         "Adam at 1e-3, EMA 0.9999; samples by Heun's method on 18 levels, 35 evaluations",
         "network: ours, of a size for this machine; the paper's has 56 million parameters",
     )
     return Recipe(config, why)
+
+
+__getattr__ = renamed.attributes(__name__)

@@ -15,6 +15,7 @@ import pkgutil
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from scorefield import renamed
 from scorefield.errors import ScorefieldError, unknown
 
 T = TypeVar("T")
@@ -22,7 +23,7 @@ T = TypeVar("T")
 HOMES = {
     "process": "scorefield.process",
     "parametrisation": "scorefield.prediction",
-    "density": "scorefield.levels",
+    "noise_distribution": "scorefield.levels",
     "ladder": "scorefield.levels",
     "network": "scorefield.nets",
     "objective": "scorefield.objectives",
@@ -79,6 +80,7 @@ def every(kind: str) -> dict[str, Any]:
     >>> "annealed" in every("sampler")
     True
     """
+    kind = renamed.KINDS.get(kind, kind)
     if kind not in HOMES:
         raise unknown("kind of component", kind, HOMES)
     home = importlib.import_module(HOMES[kind])
@@ -100,6 +102,8 @@ def find(kind: str, name: str) -> Any:
     'VE'
     """
     table = every(kind)
+    if name not in table:
+        kind, name = renamed.component(kind, name)
     if name not in table:
         raise unknown(kind, name, table)
     return table[name]

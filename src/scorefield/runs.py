@@ -34,18 +34,18 @@ from torch import Tensor
 
 import scorefield
 from scorefield import files
-from scorefield.config import RunConfig, of_plain, plain
-from scorefield.data import Affine, Dataset, open_again, place_of
+from scorefield.config import RunConfig, from_dict, to_dict
+from scorefield.data import Dataset, Normaliser, open_again, place_of
 from scorefield.errors import ScorefieldError
 from scorefield.field import EnergyModel, ScoreModel
 from scorefield.nets.energy import Potential
-from scorefield.prediction import Energy, check_label
+from scorefield.prediction import Energy, check_noise_label
 from scorefield.randomness import stream_of
 
 VERSION = 1
 LEAST_HELD_OUT = 20  # held-out examples, below which `evaluate` and `tune` have nothing to compare samples with
 PAUSES = (0.0, 0.0, *(2**k / 1000 for k in range(10)))  # seconds between looks at a run that is being written: 1 s in all
-NEEDED = ("shape", "kind", "classes", "std", "affine", "fingerprint")  # of a manifest's data
+NEEDED = ("shape", "kind", "classes", "std", "normaliser", "fingerprint")  # of a manifest's data
 
 
 def classes_of(config: RunConfig, names: Sequence[str]) -> int:
@@ -108,15 +108,15 @@ class Run:
     def told_whole_times(self) -> bool:
         """Whether the network was told time in a form that it cannot follow between the times of its training."""
         try:
-            check_label(self.config.parametrisation.label, self.config.process)
+            check_noise_label(self.config.parametrisation.noise_label, self.config.process)
         except ScorefieldError:
             return True
         return False
 
     @cached_property
-    def affine(self) -> Affine:
+    def normaliser(self) -> Normaliser:
         """How raw values map to model space."""
-        return Affine(**self.manifest["data"]["affine"])
+        return Normaliser(**self.manifest["data"]["normaliser"])
 
     @property
     def made_from(self) -> dict[str, Any]:
@@ -207,7 +207,7 @@ class Run:
 
     def decode(self, x: Tensor) -> Tensor:
         """Return samples in the data's own units, `(n, *shape)`, float64."""
-        return self.affine.decode(x)
+        return self.normaliser.decode(x)
 
 
 def manifest_of(data: Dataset, std: float, why: tuple[str, ...], parameters: int, path: str | None = None) -> dict[str, Any]:
@@ -226,7 +226,7 @@ def manifest_of(data: Dataset, std: float, why: tuple[str, ...], parameters: int
             "held_out": len(data.held_out),
             "classes": list(data.classes),
             "class_counts": [] if data.labels is None else data.labels.bincount(minlength=len(data.classes)).tolist(),
-            "affine": plain(data.affine),
+            "normaliser": to_dict(data.normaliser),
             "fingerprint": data.fingerprint,
             "notes": list(data.notes),
             "columns": data.columns,
@@ -289,6 +289,8 @@ def open_run(path: str | Path, data: Any = None) -> Run:
             "open it with the scorefield version in its manifest"
         )
     facts, progress = manifest.get("data"), manifest.get("progress")
+    if isinstance(facts, dict) and "affine" in facts:  # as 0.5 called it
+        facts["normaliser"] = facts.pop("affine")
     missing = [name for name in NEEDED if not isinstance(facts, dict) or name not in facts]
     if missing or not isinstance(progress, dict) or "step" not in progress:
         raise ScorefieldError(
@@ -296,7 +298,7 @@ def open_run(path: str | Path, data: Any = None) -> Run:
             "were, and how far the training went: restore it"
         )
     try:
-        return Run(folder, of_plain(config), manifest, weights, data)
+        return Run(folder, from_dict(config), manifest, weights, data)
     except (ScorefieldError, ValidationError, TypeError) as error:
         raise ScorefieldError(
             f"got a {folder / 'config.json'} that does not open ({' '.join(str(error).split())}), expected a run's settings: "

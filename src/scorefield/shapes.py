@@ -75,7 +75,7 @@ def check_rows(batch: int, *, cond: Tensor | None = None, seeds: int | None = No
         ScorefieldError: another number of either, or conditioning that is no tensor.
     """
     if seeds not in (None, batch):
-        raise ScorefieldError(f"got {seeds} seeds for {batch} samples, expected one for each: make Noise(range({batch}))")
+        raise ScorefieldError(f"got {seeds} seeds for {batch} samples, expected one for each: make SampleRng(range({batch}))")
     if cond is None:
         return
     if not isinstance(cond, Tensor):

@@ -4,18 +4,24 @@ Python, the command and the page are three faces of these functions and differ o
 `watch` callback and reports to it. Arguments are checked here, by the types that the functions declare.
 """
 
-from scorefield.app import inspection, planning, quality, sampling, training, tuning, verification
+from scorefield.app import evaluate as quality
+from scorefield.app import inspect as inspection
 from scorefield.app import likelihood as likelihoods
+from scorefield.app import plan as planning
+from scorefield.app import sample as sampling
+from scorefield.app import train as training
+from scorefield.app import tune as tuning
+from scorefield.app import verify as verification
 from scorefield.app.arguments import checked
-from scorefield.app.common import NotWritten
-from scorefield.app.inspection import InspectReport
-from scorefield.app.likelihood import LikelihoodReport, likelihood_table
-from scorefield.app.planning import DataPlan
-from scorefield.app.report import QualityReport, quality_table
-from scorefield.app.sampling import SampleReport
-from scorefield.app.training import Plan, TrainReport
-from scorefield.app.tuning import TuningReport, tuning_table
-from scorefield.app.verification import VerifyReport
+from scorefield.app.inspect import InspectReport
+from scorefield.app.plan import DataPlan
+from scorefield.app.sample import SampleReport
+from scorefield.app.train import Plan, TrainReport
+from scorefield.app.tune import TuningReport, tuning_table
+from scorefield.app.verify import VerifyReport
+from scorefield.drawing import NotWritten
+from scorefield.evaluation.likelihood import LikelihoodReport, likelihood_table
+from scorefield.evaluation.report import QualityReport, quality_table
 
 plan = checked(planning.plan)
 train = checked(training.train)

@@ -18,7 +18,7 @@ from typing import Annotated, Any, NoReturn
 
 import tyro
 
-from scorefield import __version__
+from scorefield import __version__, renamed
 from scorefield.cli.evaluate import Evaluate
 from scorefield.cli.inspect import Inspect
 from scorefield.cli.likelihood import Likelihood
@@ -104,6 +104,7 @@ def _open_output() -> None:
 
 def _run(arguments: list[str]) -> None:
     """Parse, and run a verb."""
+    arguments = renamed.flags(arguments)
     if arguments in (["--version"], ["-V"]):
         print(f"scorefield {__version__}")
         return

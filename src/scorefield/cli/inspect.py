@@ -30,20 +30,20 @@ class Inspect:
     def run(self) -> None:
         """Print the report."""
         from scorefield import app
-        from scorefield.config import plain
+        from scorefield.config import to_dict
 
         report = app.inspect(self.run_)
         run, facts = report.run, report.run.manifest
         if self.json:
             values = {
-                "config": plain(run.config),
+                "config": to_dict(run.config),
                 "manifest": facts,
-                "sampler": plain(report.sampler, "sampler"),
+                "sampler": to_dict(report.sampler, "sampler"),
                 "sigmas": report.sigmas,
                 "quality": report.quality,
                 "quality_stale": report.quality_stale,
                 "stale": report.stale,
-                "tuned": report.tuned and {**plain(report.tuned), "holds": report.tuned_holds},
+                "tuned": report.tuned and {**to_dict(report.tuned), "holds": report.tuned_holds},
             }
             print(json.dumps(values, indent=2))
             return

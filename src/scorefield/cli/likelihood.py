@@ -38,7 +38,7 @@ class Likelihood:
     """Random vectors an example, for hutchinson."""
     tolerance: float | None = None
     """Of the solver; default 1e-5 up to 16 coordinates, else 1e-3."""
-    rungs: int = 100
+    levels: int = 100
     """Evaluations of the bound."""
     seed: int = 0
     """Of dequantisation, probes and the bound."""
@@ -61,7 +61,7 @@ class Likelihood:
                     divergence=self.divergence,
                     probes=self.probes,
                     tolerance=self.tolerance,
-                    rungs=self.rungs,
+                    levels=self.levels,
                     seed=self.seed,
                     batch=self.batch,
                     device=self.device,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from scorefield.cli.show import Bar, problem_lines, seconds_of, size_of
+from scorefield.cli.show import Bar, issue_lines, seconds_of, size_of
 
 if TYPE_CHECKING:
     from scorefield.app import DataPlan
@@ -112,7 +112,7 @@ def _data(plan: DataPlan) -> Iterator[tuple[str, str]]:
         named = ", ".join(f"{name} {count:,}" for name, count in list(found.counts.items())[:10])
         more = f", and {len(found.counts) - 10} more" if len(found.counts) > 10 else ""
         yield "labels", f"{len(found.counts)} classes of {counts} training examples: {named}{more}"
-    legal = data.affine
+    legal = data.normaliser
     mapped = (
         f"[{shown(legal.low)}, {shown(legal.high)}] becomes [-1, 1]"
         if legal.low is not None and legal.high is not None
@@ -131,16 +131,16 @@ def _data(plan: DataPlan) -> Iterator[tuple[str, str]]:
     copies = ((found.copies, "exact copies"), (found.near_copies, "near copies"), (found.leaks, "leaks into the held-out part"))
     yield "copies", ", ".join(f"{count:,} {name}" for count, name in copies) if any(c for c, _ in copies) else "none found"
     for note in data.notes:
-        if not any(problem.where in note for problem in data.problems):  # those come by name below
+        if not any(issue.where in note for issue in data.issues):  # those come by name below
             yield "note", note
     for sentence in found.warnings:
         yield "warning", sentence
-    if found.problems:
-        left_out = sum(not problem.used for problem in found.problems)
-        rest = len(found.problems) - left_out
+    if found.issues:
+        left_out = sum(not issue.used for issue in found.issues)
+        rest = len(found.issues) - left_out
         parts = [f"{left_out:,} left out"] * bool(left_out) + [f"{rest:,} used, but worth a look"] * bool(rest)
-        yield "problems", ", ".join(parts) + "; --json FILE lists all" * (len(found.problems) > SHOWN)
-    for line in problem_lines(found.problems, SHOWN):
+        yield "problems", ", ".join(parts) + "; --json FILE lists all" * (len(found.issues) > SHOWN)
+    for line in issue_lines(found.issues, SHOWN):
         yield "problem", line
 
 
@@ -174,11 +174,11 @@ def _words(value: Any) -> str:
 
 def _run(plan: DataPlan) -> Iterator[tuple[str, str]]:
     """Yield what the recipe has chosen, with its reasons."""
-    from scorefield.config import plain
+    from scorefield.config import to_dict
 
     config = plan.config
     for part in ("process", "network", "objective", "sampler"):
-        text = _words(plain(getattr(config, part), part))
+        text = _words(to_dict(getattr(config, part), part))
         if part == "network":
             text += f": {plan.parameters:,} parameters"
             if plan.reach:
@@ -194,7 +194,7 @@ def _run(plan: DataPlan) -> Iterator[tuple[str, str]]:
 
 def _machine(plan: DataPlan) -> Iterator[tuple[str, str]]:
     """Yield what the pilot has measured."""
-    from scorefield.app.planning import duration
+    from scorefield.app.plan import duration
 
     pilot, chosen, memory = plan.pilot, plan.pilot.chosen, plan.pilot.memory
     scaled = "" if chosen.timed == chosen.batch else f" (timed with {chosen.timed} and scaled up)"

@@ -22,7 +22,7 @@ class Sample:
       scorefield sample runs/digits -n 64 --label 3 --out threes.png
       scorefield sample runs/table -n 1000 --out more.csv
       scorefield sample runs/digits --sampler heun --steps 20 --out heun.png
-      scorefield sample runs/digits --sampler adams --steps 10 --ladder optimised --out ten.png
+      scorefield sample runs/digits --sampler abm --steps 10 --ladder optimised --out ten.png
       scorefield sample runs/digits --sampler annealed --temperature 0.8 --out likely.png
     """
 
@@ -31,7 +31,7 @@ class Sample:
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 64
     """How many samples."""
     sampler: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """adams, heun, annealed, ... (see `scorefield list sampler`); default what scorefield tune chose, else the run's own."""
+    """abm, heun, annealed, ... (see `scorefield list sampler`); default what scorefield tune chose, else the run's own."""
     steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """About how many sampling steps; default the sampler's own number."""
     ladder: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None

@@ -17,7 +17,7 @@ from scorefield.errors import ScorefieldError
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from scorefield.data.base import Problem
+    from scorefield.data.base import DataIssue
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -51,20 +51,20 @@ def clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
-def problem_lines(problems: Sequence[Problem], most: int) -> list[str]:
+def issue_lines(issues: Sequence[DataIssue], most: int) -> list[str]:
     """Return at most `most` lines on what is wrong with the data, and one more on how many others there are.
 
     Neighbours with the same cause share a line.
     """
     lines, told = list[str](), 0
-    for cause, alike in itertools.groupby(problems, key=lambda problem: problem.cause):
+    for cause, alike in itertools.groupby(issues, key=lambda issue: issue.cause):
         if len(lines) == most:
             break
-        names = [problem.where for problem in alike]
+        names = [issue.where for issue in alike]
         more = f" and {len(names) - 4:,} more" if len(names) > 4 else ""
         lines.append(f"{', '.join(names[:4])}{more}: {cause}")
         told += len(names)
-    return lines + [f"and {len(problems) - told:,} more"] * (told < len(problems))
+    return lines + [f"and {len(issues) - told:,} more"] * (told < len(issues))
 
 
 def places(run: Path, written: Sequence[Path]) -> None:
@@ -144,8 +144,8 @@ def tell(text: str) -> None:
 def sampling(bar: Bar, n: int) -> Callable[[int, int, Any], None]:
     """Return a watcher of the sampling of n samples that moves a bar."""
 
-    def watch(first: int, count: int, moment: Any) -> None:
-        done = (first + count * moment.step / moment.steps) / n
-        bar.at(done, f"step {moment.step} of {moment.steps}, samples {first} to {first + count - 1}")
+    def watch(first: int, count: int, snapshot: Any) -> None:
+        done = (first + count * snapshot.step / snapshot.steps) / n
+        bar.at(done, f"step {snapshot.step} of {snapshot.steps}, samples {first} to {first + count - 1}")
 
     return watch

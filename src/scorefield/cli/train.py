@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from scorefield.cli.show import Bar, clock, problem_lines, seconds_of
+from scorefield.cli.show import Bar, clock, issue_lines, seconds_of
 from scorefield.errors import ScorefieldError
 
 
@@ -143,7 +143,7 @@ def _announce(plan: Any, bar: Bar) -> None:
         bar.say(f"  {note}")
     for warning in plan.warnings:
         bar.say(f"  warning: {warning}")
-    for line in problem_lines(plan.problems, 10):
+    for line in issue_lines(plan.issues, 10):
         bar.say(f"  {line}")
     bar.say(f"recipe {plan.config.recipe}, {plan.parameters:,} parameters, into {plan.folder}")
     for reason in plan.why:

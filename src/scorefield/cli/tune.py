@@ -21,7 +21,7 @@ class Tune:
 
     examples:
       scorefield tune runs/digits
-      scorefield tune runs/digits --samplers adams,heun,stochastic-adams --evaluations 10,20,40,80
+      scorefield tune runs/digits --samplers abm,heun,stochastic-abm --evaluations 10,20,40,80
       scorefield tune runs/digits --within 2% -n 2000
       scorefield tune runs/digits --forget            back to the recipe's own
     """

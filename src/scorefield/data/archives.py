@@ -23,7 +23,7 @@ from dataclasses import dataclass as plain
 from dataclasses import field
 from functools import partial
 
-from scorefield.data.base import Problem
+from scorefield.data.base import DataIssue
 from scorefield.errors import ScorefieldError
 
 SUFFIXES = (
@@ -71,7 +71,7 @@ class Listing:
 
     name: str
     entries: Iterable[Entry]
-    problems: list[Problem] = field(default_factory=list)
+    issues: list[DataIssue] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
     labelled: bool = False
 
@@ -79,7 +79,7 @@ class Listing:
         """Return whether a file is an image by its name; name it as an archive, or count it as something else, if not."""
         suffix = os.path.splitext(path)[1].lower()
         if suffix in ARCHIVES:
-            self.problems.append(Problem(path, "an archive within the source, which is not opened"))
+            self.issues.append(DataIssue(path, "an archive within the source, which is not opened"))
         elif suffix not in SUFFIXES:
             self.others[suffix or "no suffix"] += 1
         return suffix in SUFFIXES
@@ -117,7 +117,7 @@ def folder(path: str) -> Listing:
     def unread(error: OSError) -> None:
         if error.filename == path:
             raise ScorefieldError(f"got {path!r}, expected a folder that can be read: {error.strerror}") from error
-        listing.problems.append(Problem(shown(error.filename), f"a folder that cannot be read: {cause_of(error)}"))
+        listing.issues.append(DataIssue(shown(error.filename), f"a folder that cannot be read: {cause_of(error)}"))
 
     seen = {os.path.realpath(path)}
     for here, folders, files in os.walk(path, onerror=unread, followlinks=True):
@@ -136,7 +136,7 @@ def folder(path: str) -> Listing:
                 try:
                     entries.append(_of_file(place, shown(place)))
                 except (OSError, ValueError) as error:
-                    listing.problems.append(Problem(shown(place), cause_of(error)))
+                    listing.issues.append(DataIssue(shown(place), cause_of(error)))
     entries.sort(key=lambda entry: entry.path)
     return listing
 
@@ -199,7 +199,7 @@ def zipped(path: str) -> Iterator[Listing]:
                 _check(info, seen)
                 entries.append(Entry(shown, info.file_size, partial(_unpack, archive, info)))
             except ValueError as error:
-                listing.problems.append(Problem(shown, cause_of(error)))
+                listing.issues.append(DataIssue(shown, cause_of(error)))
         entries.sort(key=lambda entry: entry.path)
         yield listing
 

@@ -23,14 +23,27 @@ from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from scorefield.data.affine import Affine
-from scorefield.data.rows import NUMBERS, Rows, pieces, release
+from scorefield.data.normaliser import Normaliser
+from scorefield.data.views import NUMBERS, ArrayView, pieces, release
 from scorefield.errors import ScorefieldError
-from scorefield.randomness import Noise, stream_of
+from scorefield.randomness import SampleRng, stream_of
 
 __all__ = [
-    "LEAST", "NUMBERS", "PIECE", "Affine", "DataConfig", "Dataset", "Kind", "Problem", "Rows", "Unused", "build", "pieces",
-    "release", "shown", "split",
+    "LEAST",
+    "NUMBERS",
+    "PIECE",
+    "ArrayView",
+    "DataConfig",
+    "DataIssue",
+    "Dataset",
+    "Kind",
+    "Normaliser",
+    "Unused",
+    "build",
+    "pieces",
+    "release",
+    "shown",
+    "split",
 ]  # fmt: skip
 Kind = Literal["image", "signal", "vector", "table"]
 PIECE = 4096  # examples at a time, wherever all of them are walked through
@@ -63,7 +76,7 @@ class DataConfig:
 
 
 @plain(frozen=True)
-class Problem:
+class DataIssue:
     """Something in a source that could not be used, or should be looked at.
 
     Attributes:
@@ -94,7 +107,7 @@ class Dataset:
         name: name of the source.
         kind: image `(channels, height, width)`, signal `(channels, length)`, vector `(d,)` or table `(d,)`.
         train: raw examples `(n, *shape)`: uint8 for 8-bit images, float64 for tables, float32 for the rest; a tensor, or
-            `Rows` of what is large. Use only what both have.
+            `ArrayView` of what is large. Use only what both have.
         held_out: raw examples `(m, *shape)`, likewise.
         labels: int64 `(n,)` in [0, number of classes), or None.
         held_out_labels: int64 `(m,)`, or None.
@@ -109,15 +122,15 @@ class Dataset:
 
     name: str
     kind: Kind
-    train: Tensor | Rows = field(repr=False)
-    held_out: Tensor | Rows = field(repr=False)
+    train: Tensor | ArrayView = field(repr=False)
+    held_out: Tensor | ArrayView = field(repr=False)
     labels: Tensor | None = field(repr=False)
     held_out_labels: Tensor | None = field(repr=False)
     classes: tuple[str, ...]
-    affine: Affine
+    normaliser: Normaliser
     coordinates_print: str
     notes: tuple[str, ...]
-    problems: tuple[Problem, ...] = ()
+    issues: tuple[DataIssue, ...] = ()
     columns: list[dict[str, Any]] | None = None
     names: tuple[str, ...] = field(default=(), repr=False)
 
@@ -145,7 +158,7 @@ class Dataset:
 
     def x0(self, rows: Tensor | slice) -> Tensor:
         """Return training rows in model space, float32."""
-        return self.affine.encode(self.train[rows])
+        return self.normaliser.encode(self.train[rows])
 
 
 def split(n: int, fraction: float, labels: Tensor | None, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -170,7 +183,7 @@ def split(n: int, fraction: float, labels: Tensor | None, seed: int = 0) -> tupl
     if n < 2 or not 0 < fraction < 1 or (labels is not None and len(labels) != n):
         found = f"got {n} rows, {n if labels is None else len(labels)} labels and fraction {fraction}"
         raise ScorefieldError(f"{found}, expected at least 2 rows, a label for each, and a fraction in (0, 1): correct them")
-    order = Noise(range(n), stream=stream_of("split", seed)).uniform().argsort()
+    order = SampleRng(range(n), stream=stream_of("split", seed)).uniform().argsort()
     if labels is not None:
         order = order[labels[order].argsort(stable=True)]
     count = min(max(round(n * fraction), 1), n - 1)
@@ -200,11 +213,11 @@ def build(
     raw: Tensor | NDArray[Any],
     config: DataConfig,
     *,
-    affine: Callable[[Tensor | Rows], Affine],
+    normaliser: Callable[[Tensor | ArrayView], Normaliser],
     labels: Tensor | None = None,
     classes: tuple[str, ...] = (),
     notes: tuple[str, ...] = (),
-    problems: tuple[Problem, ...] = (),
+    issues: tuple[DataIssue, ...] = (),
     columns: list[dict[str, Any]] | None = None,
     names: Sequence[str] = (),
     held_out: float = 0.1,
@@ -239,7 +252,7 @@ def build(
     if len(raw) < LEAST:
         raise ScorefieldError(f"got {len(raw)} examples in {name!r}, expected at least {LEAST}: add more data")
     rows, held = split(len(raw), config.held_out or held_out, labels, config.seed)
-    train, unseen = (Rows(raw, part) if isinstance(raw, np.ndarray) else raw[part] for part in (rows, held))
+    train, unseen = (ArrayView(raw, part) if isinstance(raw, np.ndarray) else raw[part] for part in (rows, held))
     digest = hashlib.sha256()
     for part in (train, unseen):
         digest.update(f"{tuple(part.shape)} {part.dtype}".encode())
@@ -249,8 +262,8 @@ def build(
         digest.update(labels.numpy().data)
     known, hidden = (None, None) if labels is None else (labels[rows], labels[held])
     called = tuple(names[i] for part in (rows, held) for i in part.tolist()) if names else ()
-    found = (notes, problems, columns, called)
-    return Dataset(name, kind, train, unseen, known, hidden, classes, affine(train), digest.hexdigest(), *found)
+    found = (notes, issues, columns, called)
+    return Dataset(name, kind, train, unseen, known, hidden, classes, normaliser(train), digest.hexdigest(), *found)
 
 
 class Unused(ScorefieldError):

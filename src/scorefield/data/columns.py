@@ -44,7 +44,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scorefield.data.base import Affine, Problem, Rows
+from scorefield.data.base import ArrayView, DataIssue, Normaliser
 from scorefield.data.natures import mean_and_spread, nature_of
 
 Table = dict[str, list[Any]]
@@ -97,11 +97,11 @@ def _seconds(value: date | datetime | None) -> float:
         return math.nan
     if not isinstance(value, datetime):
         value = datetime(value.year, value.month, value.day)
-    moment = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
-    return (moment - EPOCH) / timedelta(seconds=1)
+    snapshot = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+    return (snapshot - EPOCH) / timedelta(seconds=1)
 
 
-def describe(series: Series, train: NDArray[np.int64]) -> tuple[Column | None, list[Problem]]:
+def describe(series: Series, train: NDArray[np.int64]) -> tuple[Column | None, list[DataIssue]]:
     """Return what a column's coordinates mean, as JSON values, or None if it is left out; and what is odd about it.
 
     Args:
@@ -111,7 +111,7 @@ def describe(series: Series, train: NDArray[np.int64]) -> tuple[Column | None, l
     where, missing = f"column {series.name!r}", series.missing
     column: Column = {"name": series.name, "type": series.type, "missing": bool(missing.any())}
     if missing.all():
-        return None, [Problem(where, "no values at all")]
+        return None, [DataIssue(where, "no values at all")]
     if series.type == "category":
         return _category(series, column, where, train)
     known = series.values[~missing]
@@ -121,17 +121,17 @@ def describe(series: Series, train: NDArray[np.int64]) -> tuple[Column | None, l
         return _constant(column, _plain(known[0], column), where)
     seen = series.values[train][~missing[train]]
     if not len(seen):
-        return None, [Problem(where, "no values in the training part")]
+        return None, [DataIssue(where, "no values in the training part")]
     if series.type == "integer" and not missing.any() and (np.diff(series.values) == 1).all() and len(known) > 2:
-        return None, [Problem(where, "counts the rows")]
+        return None, [DataIssue(where, "counts the rows")]
     column, seen = column | _nature(series.type, seen, column), _rest(seen, column)
-    problems = []
+    issues = []
     mean, std = mean_and_spread(seen)
     if series.type in ("number", "integer") and std > 0 and (reach := float(np.abs(seen / std - mean / std).max())) > FAR:
-        problems.append(
-            Problem(where, f"reaches {reach:.0f} standard deviations: its logarithm may be easier to learn", used=True)
+        issues.append(
+            DataIssue(where, f"reaches {reach:.0f} standard deviations: its logarithm may be easier to learn", used=True)
         )
-    return column, problems
+    return column, issues
 
 
 def _nature(type_: Type, seen: NDArray[np.float64], column: Column) -> Column:
@@ -156,29 +156,29 @@ def _rest(values: NDArray[np.float64], column: Column) -> NDArray[np.float64]:
     return values[~np.isin(values, column.get("atoms", []))]
 
 
-def _constant(column: Column, value: Any, where: str) -> tuple[Column, list[Problem]]:
+def _constant(column: Column, value: Any, where: str) -> tuple[Column, list[DataIssue]]:
     text = str(value) if isinstance(value, date) else value
-    odd = Problem(where, f"is {text!r} in every row: it is given back, there is nothing to learn", used=True)
+    odd = DataIssue(where, f"is {text!r} in every row: it is given back, there is nothing to learn", used=True)
     number = (
         _seconds(value) if column["type"] == "datetime" else (value - EPOCH.date()).days if column["type"] == "date" else value
     )
     return {**column, "constant": number}, [odd]
 
 
-def _category(series: Series, column: Column, where: str, train: NDArray[np.int64]) -> tuple[Column | None, list[Problem]]:
+def _category(series: Series, column: Column, where: str, train: NDArray[np.int64]) -> tuple[Column | None, list[DataIssue]]:
     count = Counter(series.values.tolist())
     texts: list[str | None] = sorted(text for text in count if text is not None)
     if len(texts) > min(MOST_TEXTS, len(series.values) / 2):
         cause = (
             f"{len(texts):,} different texts in {len(series.values):,} rows: names or numbers of things, which have no density"
         )
-        return None, [Problem(where, cause)]
+        return None, [DataIssue(where, cause)]
     if len(count) == 1:
         return _constant(column, texts[0], where)
     column |= {"values": texts + [None] * column["missing"], "continuous": False}
     unseen = set(count) - set(series.values[train].tolist())
     named = sorted("a missing value" if text is None else repr(text) for text in unseen)
-    return column, [Problem(where, f"{', '.join(named)} is in held-out rows only", used=True)] if named else []
+    return column, [DataIssue(where, f"{', '.join(named)} is in held-out rows only", used=True)] if named else []
 
 
 def width(column: Column) -> int:
@@ -235,7 +235,7 @@ def decode(rows: Tensor | NDArray[Any], columns: list[Column], *, exact: bool = 
     """Return coordinates as the columns of a table.
 
     Args:
-        rows: coordinates in the data's own units (after `Affine.decode`), `(n, d)`.
+        rows: coordinates in the data's own units (after `Normaliser.decode`), `(n, d)`.
         columns: what they mean: `Dataset.columns`.
         exact: rows of data: give back every value as it was. Otherwise values are put on the grid or the levels of their
             column, numbers without one are rounded to a millionth of their spread, and all are kept in the range of the
@@ -333,14 +333,14 @@ def _plain(value: Any, column: Column) -> Any:
         case "date":
             return EPOCH.date() + timedelta(days=round(value))
         case "datetime":
-            moment = EPOCH + timedelta(seconds=round(value, 0 if column["whole"] else 6))
-            return moment.replace(tzinfo=UTC) if column["utc"] else moment
+            snapshot = EPOCH + timedelta(seconds=round(value, 0 if column["whole"] else 6))
+            return snapshot.replace(tzinfo=UTC) if column["utc"] else snapshot
     return value
 
 
-def affine_of(columns: list[Column], train: Tensor | Rows) -> Affine:
+def normaliser_of(columns: list[Column], train: Tensor | ArrayView) -> Normaliser:
     """Return the map of training rows `(n, d)` to model space; the coordinates of a category share one scale."""
-    plain = Affine.standard(train)
+    plain = Normaliser.standard(train)
     scale, first = list(plain.scale), 0
     for column in columns:
         size = width(column)
@@ -354,7 +354,7 @@ def affine_of(columns: list[Column], train: Tensor | Rows) -> Affine:
         elif column["type"] != "category" and size > 1:
             group[1] = max(group[1], RARE)
         scale[first : first + size], first = group, first + size
-    return Affine(shift=plain.shift, scale=tuple(scale))
+    return Normaliser(shift=plain.shift, scale=tuple(scale))
 
 
 def _common(shares: tuple[float, ...]) -> float:

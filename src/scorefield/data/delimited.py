@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from scorefield.data.base import Problem
+from scorefield.data.base import DataIssue
 from scorefield.data.columns import Series, of_moments
 from scorefield.errors import NotFinite, ScorefieldError
 
@@ -38,7 +38,7 @@ THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+")
 BINARY = {b"PAR1": ".parquet", b"PK\x03\x04": ".xlsx or .zip", b"\x1f\x8b": ".gz", b"ARROW1": ".feather", b"\x89PNG": ".png"}
 
 
-def read_text(path: str, name: str) -> tuple[list[Series], list[str], list[Problem]]:
+def read_text(path: str, name: str) -> tuple[list[Series], list[str], list[DataIssue]]:
     """Read the columns of a delimited file.
 
     Args:
@@ -71,17 +71,17 @@ def read_text(path: str, name: str) -> tuple[list[Series], list[str], list[Probl
     if 2 * len(whole) <= len(rows):
         found = f"got {name!r}, where only {len(whole)} of {len(rows)} rows have the same number of cells"
         raise ScorefieldError(f"{found}, expected a table: check its delimiter and quotes")
-    problems = [Problem(f"line {line}", f"{len(row)} cells, expected {cells}") for line, row in rows if len(row) != cells]
+    issues = [DataIssue(f"line {line}", f"{len(row)} cells, expected {cells}") for line, row in rows if len(row) != cells]
     body = [row for _, row in whole]
-    names, headed = _header([list(column) for column in zip(*body, strict=True)], problems)
+    names, headed = _header([list(column) for column in zip(*body, strict=True)], issues)
     lines, body = [line for line, _ in whole][headed:], body[headed:]
     notes.append(f"Read with {NAMES[delimiter]}s between cells and {'a header' if headed else 'no header'}.")
     if not body:
         raise ScorefieldError(f"got {name!r} with a header and no rows, expected rows of values: add some")
     columns = [
-        _series(title, list(column), lines, problems) for title, column in zip(names, zip(*body, strict=True), strict=True)
+        _series(title, list(column), lines, issues) for title, column in zip(names, zip(*body, strict=True), strict=True)
     ]
-    return columns, notes, problems
+    return columns, notes, issues
 
 
 def _text(content: bytes, name: str) -> tuple[str, list[str]]:
@@ -122,7 +122,7 @@ def _is_number(cell: str) -> bool:
     return bool(NUMBER.fullmatch(cell) or COMMA.fullmatch(cell))
 
 
-def _header(columns: list[list[str]], problems: list[Problem]) -> tuple[list[str], bool]:
+def _header(columns: list[list[str]], issues: list[DataIssue]) -> tuple[list[str], bool]:
     """Return the names of the columns, and whether the first row holds them."""
     like_data = [_is_number(column[0]) and any(map(_is_number, column[1:])) for column in columns if column[0] not in MISSING]
     first = [column[0] for column in columns]
@@ -137,15 +137,15 @@ def _header(columns: list[list[str]], problems: list[Problem]) -> tuple[list[str
         if title in names:
             while f"{title} ({count})" in names or f"{title} ({count})" in first:
                 count += 1
-            problems.append(
-                Problem(f"column {title!r}", f"a second one of this name: called {f'{title} ({count})'!r}", used=True)
+            issues.append(
+                DataIssue(f"column {title!r}", f"a second one of this name: called {f'{title} ({count})'!r}", used=True)
             )
             title = f"{title} ({count})"
         names.append(title)
     return names, True
 
 
-def _series(name: str, cells: list[str], lines: list[int], problems: list[Problem]) -> Series:
+def _series(name: str, cells: list[str], lines: list[int], issues: list[DataIssue]) -> Series:
     """Return a column with the narrowest type that all its cells fit."""
     where, distinct = f"column {name!r}", set(cells) - MISSING
     if distinct and {text.lower() for text in distinct} <= {"true", "false"}:
@@ -157,16 +157,16 @@ def _series(name: str, cells: list[str], lines: list[int], problems: list[Proble
     if commas and all(text in commas or INTEGER.fullmatch(text) for text in distinct):
         if all(THOUSANDS.fullmatch(text) for text in commas):
             cause = f"commas that may stand for thousands or for decimals (such as {min(commas)}): read as text"
-            problems.append(Problem(where, cause, used=True))
+            issues.append(DataIssue(where, cause, used=True))
         else:
-            problems.append(Problem(where, f"decimal commas (such as {min(commas)}): read as numbers", used=True))
+            issues.append(DataIssue(where, f"decimal commas (such as {min(commas)}): read as numbers", used=True))
             return Series(name, "number", _numbers(cells, {t: float(t.replace(".", "").replace(",", ".")) for t in distinct}))
     elif meant and len(meant) >= MOSTLY * len(distinct) and not any(CODE.fullmatch(text) for text in distinct):
         if wrong := sorted(distinct - set(meant)):
             count = sum(cell in set(wrong) for cell in cells)
             line = lines[cells.index(wrong[0])]
             cause = f"{count} values among numbers that are none (such as {wrong[0]!r} in line {line}): read as missing"
-            problems.append(Problem(where, cause, used=True))
+            issues.append(DataIssue(where, cause, used=True))
         if endless := next((cell for cell in cells if math.isinf(meant.get(cell, 0.0))), None):
             found = f"got {endless!r} in {where}, line {lines[cells.index(endless)]}"
             raise NotFinite(f"{found}, expected finite numbers: remove or fill it")
@@ -174,8 +174,8 @@ def _series(name: str, cells: list[str], lines: list[int], problems: list[Proble
             return Series(name, "number", _numbers(cells, meant))
         if all(abs(value) <= 2**53 for value in meant.values()):
             return Series(name, "integer", _numbers(cells, meant))
-    elif distinct and None not in (moments := {text: _moment(text) for text in distinct}).values():
-        return of_moments(name, [moments.get(cell) for cell in cells])
+    elif distinct and None not in (snapshots := {text: _moment(text) for text in distinct}).values():
+        return of_moments(name, [snapshots.get(cell) for cell in cells])
     return Series(name, "category", np.array([None if cell in MISSING else cell for cell in cells], dtype=object))
 
 

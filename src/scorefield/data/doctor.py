@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from scorefield.data.base import PIECE, Dataset, Problem, Rows, shown
+from scorefield.data.base import PIECE, ArrayView, DataIssue, Dataset, shown
 from scorefield.data.columns import decode, width
-from scorefield.randomness import Noise, stream_of
+from scorefield.randomness import SampleRng, stream_of
 
 MOST = 100_000  # examples looked at
 NUMBERS = 2**28  # numbers looked at
@@ -76,7 +76,7 @@ class Findings:
     nearest_held_out: float
     counts: dict[str, int]
     warnings: tuple[str, ...]
-    problems: tuple[Problem, ...]
+    issues: tuple[DataIssue, ...]
 
 
 def _quiet(_fraction: float, _text: str) -> None:
@@ -107,7 +107,7 @@ def where(data: Dataset, index: int) -> str:
         return data.names[index]
     seen = len(data.train)
     part, i = (data.train, index) if index < seen else (data.held_out, index - seen)
-    if isinstance(part, Rows):
+    if isinstance(part, ArrayView):
         return f"row {int(part.rows[i])}"
     return f"{'training' if index < seen else 'held-out'} example {i}"
 
@@ -143,7 +143,7 @@ def _walk(data: Dataset, watch: Watch) -> _Sight:
             numbers = raw.reshape(len(raw), -1).numpy()
             digests += [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in numbers]
             least, most = min(least, float(raw.min())), max(most, float(raw.max()))
-            x = data.affine.encode(raw)
+            x = data.normaliser.encode(raw)
             flat = x.flatten(1)
             if data.kind in ("image", "signal"):
                 blank += (some + first)[flat.amin(1) == flat.amax(1)].tolist()
@@ -167,7 +167,7 @@ def _raw(data: Dataset, rows: Tensor) -> Tensor:
     out = torch.empty(len(rows), math.prod(data.shape))
     for part, mine, first in ((data.train, rows < seen, 0), (data.held_out, rows >= seen, seen)):
         if bool(mine.any()):
-            out[mine] = data.affine.encode(part[rows[mine] - first]).flatten(1)
+            out[mine] = data.normaliser.encode(part[rows[mine] - first]).flatten(1)
     return out
 
 
@@ -204,7 +204,7 @@ def _near(data: Dataset, sight: _Sight, exact: dict[int, int]) -> dict[int, int]
     fresh = torch.tensor([i for i in range(len(sight.rows)) if i not in exact])
     x = sight.features[fresh]
     x = x - x.mean(dim=0)
-    directions = Noise(range(x.shape[1]), stream=stream_of("doctor")).normal((TABLES * BITS,)).float()
+    directions = SampleRng(range(x.shape[1]), stream=stream_of("doctor")).normal((TABLES * BITS,)).float()
     weights, limit = 2 ** torch.arange(BITS), (NEAR * sight.std) ** 2
     found: dict[int, int] = {}
     for table in torch.split(directions, BITS, dim=1):
@@ -250,11 +250,11 @@ def _apart(points: Tensor, others: Tensor, start: int | None) -> Tensor:
     return distances.amin(dim=1)
 
 
-def _outliers(data: Dataset, sight: _Sight, among: Tensor, rows: Tensor) -> list[Problem]:
+def _outliers(data: Dataset, sight: _Sight, among: Tensor, rows: Tensor) -> list[DataIssue]:
     """Return a few examples worth a look, the oddest first."""
-    problems = []
+    issues = []
     if not _named(data):
-        problems = [Problem(where(data, i), "is blank: all its values are equal", used=True) for i in sight.blank]
+        issues = [DataIssue(where(data, i), "is blank: all its values are equal", used=True) for i in sight.blank]
     if data.kind in ("vector", "table") and math.prod(data.shape) <= FEATURES:
         x = sight.features
         median = x.median(dim=0).values
@@ -266,18 +266,18 @@ def _outliers(data: Dataset, sight: _Sight, among: Tensor, rows: Tensor) -> list
                 value = _value(data, int(sight.rows[i]), int(column[i]))
                 away_by = f"{float(worst[i]):,.0f} spreads from its median"
                 cause = f"{_column(data, int(column[i]))} is {value}, {away_by}: an outlier?"
-                problems.append(Problem(where(data, int(sight.rows[i])), cause, used=True))
+                issues.append(DataIssue(where(data, int(sight.rows[i])), cause, used=True))
     positive = among[among > 0]
     if len(positive) >= 16:
         logs = positive.log()
         lower, upper = torch.quantile(logs, torch.tensor([0.25, 0.75], dtype=logs.dtype)).tolist()
         fence, middle = math.exp(upper + 3 * (upper - lower)), float(positive.median())
-        named = {problem.where for problem in problems}
+        named = {issue.where for issue in issues}
         for i in among.argsort(descending=True)[:NAMED].tolist():
             if float(among[i]) > fence and where(data, int(rows[i])) not in named:
                 cause = f"is {float(among[i]) / middle:.1f} times as far from all others as is usual: an outlier?"
-                problems.append(Problem(where(data, int(rows[i])), cause, used=True))
-    return problems
+                issues.append(DataIssue(where(data, int(rows[i])), cause, used=True))
+    return issues
 
 
 def _column(data: Dataset, coordinate: int) -> str:
@@ -300,19 +300,19 @@ def _value(data: Dataset, index: int, coordinate: int) -> str:
 
 def _named(data: Dataset) -> bool:
     """Whether the source itself has looked for odd examples, and named them by file, which says more than a number."""
-    return any(problem.used for problem in data.problems)
+    return any(issue.used for issue in data.issues)
 
 
-def _repeats(data: Dataset, sight: _Sight, copies: dict[int, int], word: str, named: bool = False) -> list[Problem]:
+def _repeats(data: Dataset, sight: _Sight, copies: dict[int, int], word: str, named: bool = False) -> list[DataIssue]:
     """Name the examples that repeat another; a leak says so, and is said even of what has been named as a copy."""
-    problems = []
+    issues = []
     for later, earlier in sorted(copies.items()):
         leak = earlier < sight.seen <= later
         if named and not leak:
             continue
         one, other = (where(data, int(sight.rows[i])) for i in (later, earlier))
-        problems.append(Problem(one, f"{word} {other}" + (LEAK if leak else ""), used=True))
-    return problems
+        issues.append(DataIssue(one, f"{word} {other}" + (LEAK if leak else ""), used=True))
+    return issues
 
 
 def _counts(data: Dataset) -> dict[str, int]:
@@ -331,7 +331,7 @@ def _warnings(data: Dataset, sight: _Sight, counts: dict[str, int]) -> list[str]
         said.append(
             f"Unequal classes: {present[big]:,} of {big!r} but {present[small]:,} of {small!r}; rare ones are learned worse."
         )
-    low, high = data.affine.low, data.affine.high
+    low, high = data.normaliser.low, data.normaliser.high
     if low is not None and high is not None and sight.raw[1] - sight.raw[0] < 0.3 * (high - low):
         found = f"Values lie in {shown(sight.raw[0])} to {shown(sight.raw[1])} of the legal {shown(low)} to {shown(high)}"
         said.append(f"{found}: mis-scaled? Stretch them, or the model learns almost nothing but the mean.")
@@ -389,9 +389,9 @@ def examine(data: Dataset, watch: Watch = _quiet) -> Findings:
     within = [sum(later < sight.seen for later in copies) for copies in (exact, near)]
     constant = (sight.low == sight.high).nonzero().flatten().tolist()
     copies = [*_repeats(data, sight, exact, "repeats", _named(data)), *_repeats(data, sight, near, "all but repeats")]
-    copies.sort(key=lambda problem: not problem.cause.endswith(LEAK))
-    leaked = sum(problem.cause.endswith(LEAK) for problem in copies)
-    problems = [*data.problems, *copies[:leaked], *_outliers(data, sight, among, rows), *copies[leaked:]]
+    copies.sort(key=lambda issue: not issue.cause.endswith(LEAK))
+    leaked = sum(issue.cause.endswith(LEAK) for issue in copies)
+    issues = [*data.issues, *copies[:leaked], *_outliers(data, sight, among, rows), *copies[leaked:]]
     watch(1.0, "")
     return Findings(
         looked_at=len(sight.rows),
@@ -406,5 +406,5 @@ def examine(data: Dataset, watch: Watch = _quiet) -> Findings:
         nearest_held_out=float(apart.median()),
         counts=counts,
         warnings=(*_warnings(data, sight, counts), *warnings),
-        problems=tuple(problems),
+        issues=tuple(issues),
     )

@@ -15,13 +15,13 @@ import narwhals as nw
 import numpy as np
 from numpy.typing import NDArray
 
-from scorefield.data.base import Problem
+from scorefield.data.base import DataIssue
 from scorefield.data.columns import Series, of_moments
 from scorefield.data.numeric import array_of, mask_of, masked_as_nan
 from scorefield.errors import NotFinite, ScorefieldError
 
 
-def of_native(frame: Any) -> tuple[list[Series], list[str], list[Problem]]:
+def of_native(frame: Any) -> tuple[list[Series], list[str], list[DataIssue]]:
     """Read the columns of a data frame.
 
     Args:
@@ -42,13 +42,13 @@ def of_native(frame: Any) -> tuple[list[Series], list[str], list[Problem]]:
     except Exception as cause:  # the error of narwhals, or of the frame behind it
         found = f"got a {type(frame).__name__} that cannot be read as a table ({str(cause).strip().splitlines()[0]})"
         raise ScorefieldError(f"{found}, expected a data frame whose columns have different names: convert it") from cause
-    problems: list[Problem] = []
-    titles = _apart([column.name for column in columns], problems)
-    read = [_series(title, column, problems) for title, column in zip(titles, columns, strict=True)]
-    return [one for one in read if one is not None], [], problems
+    issues: list[DataIssue] = []
+    titles = _apart([column.name for column in columns], issues)
+    read = [_series(title, column, issues) for title, column in zip(titles, columns, strict=True)]
+    return [one for one in read if one is not None], [], issues
 
 
-def of_mapping(values: Mapping[Any, Any], name: str) -> tuple[list[Series], list[str], list[Problem]]:
+def of_mapping(values: Mapping[Any, Any], name: str) -> tuple[list[Series], list[str], list[DataIssue]]:
     """Read columns by name, as `tables.of_columns` says.
 
     Args:
@@ -62,16 +62,16 @@ def of_mapping(values: Mapping[Any, Any], name: str) -> tuple[list[Series], list
         ScorefieldError: columns of unequal lengths.
         NotFinite: an infinite value.
     """
-    problems: list[Problem] = []
-    titles = _apart(list(values), problems)
-    found = [_of_values(title, column, problems) for title, column in zip(titles, values.values(), strict=True)]
+    issues: list[DataIssue] = []
+    titles = _apart(list(values), issues)
+    found = [_of_values(title, column, issues) for title, column in zip(titles, values.values(), strict=True)]
     kept = [one for one in found if one is not None]
     if len(lengths := {len(one.values) for one in kept}) > 1:
         raise ScorefieldError(f"got columns of {sorted(lengths)} values in {name!r}, expected one length: give whole columns")
-    return kept, [], problems
+    return kept, [], issues
 
 
-def _apart(titles: list[Any], problems: list[Problem]) -> list[str]:
+def _apart(titles: list[Any], issues: list[DataIssue]) -> list[str]:
     """Return names of columns as texts, all different: 0 and "0" may both be there."""
     names: list[str] = []
     for title in map(str, titles):
@@ -79,12 +79,12 @@ def _apart(titles: list[Any], problems: list[Problem]) -> list[str]:
         while called in names or (called != title and called in map(str, titles)):
             called, count = f"{title} ({count})", count + 1
         if called != title:
-            problems.append(Problem(f"column {title!r}", f"a second one of this name: called {called!r}", used=True))
+            issues.append(DataIssue(f"column {title!r}", f"a second one of this name: called {called!r}", used=True))
         names.append(called)
     return names
 
 
-def _series(name: str, column: nw.Series[Any], problems: list[Problem]) -> Series | None:
+def _series(name: str, column: nw.Series[Any], issues: list[DataIssue]) -> Series | None:
     """Return one column of a frame, or None and a problem if nothing is known about values like these."""
     kind, gone = column.dtype, np.asarray(column.is_null().to_numpy(), dtype=bool)
     if kind.is_integer():
@@ -94,9 +94,9 @@ def _series(name: str, column: nw.Series[Any], problems: list[Problem]) -> Serie
         return _of_floats(name, np.array(column.cast(nw.Float64).fill_null(math.nan).to_numpy(), dtype=np.float64))
     dense = np.asarray(column.to_numpy()) if isinstance(kind, nw.Unknown) else np.empty(0, dtype=object)
     if dense.dtype.kind in "fiub" and dense.ndim == 1:  # a sparse column of pandas
-        return _of_values(name, dense, problems)
+        return _of_values(name, dense, issues)
     return _of_things(
-        name, [None if no else value for value, no in zip(column.to_list(), gone.tolist(), strict=True)], str(kind), problems
+        name, [None if no else value for value, no in zip(column.to_list(), gone.tolist(), strict=True)], str(kind), issues
     )
 
 
@@ -116,14 +116,14 @@ def _of_floats(name: str, numbers: NDArray[np.float64]) -> Series:
     return Series(name, "number", numbers)
 
 
-def _of_values(name: str, values: Any, problems: list[Problem]) -> Series | None:
+def _of_values(name: str, values: Any, issues: list[DataIssue]) -> Series | None:
     """Return a column of a dictionary or of a structured array, or None and a problem."""
     mask = mask_of(values)
     if isinstance(values, list | tuple):
-        return _of_things(name, list(values if mask is None else masked_as_nan(values).tolist()), "list", problems)
+        return _of_things(name, list(values if mask is None else masked_as_nan(values).tolist()), "list", issues)
     array = np.asarray(values if isinstance(values, np.ndarray) else array_of(values, name))
     if array.ndim != 1:
-        problems.append(Problem(f"column {name!r}", f"holds values of shape {array.shape[1:]}, which have no coordinates"))
+        issues.append(DataIssue(f"column {name!r}", f"holds values of shape {array.shape[1:]}, which have no coordinates"))
         return None
     gone: Any = np.zeros(len(array), dtype=bool) if mask is None else mask.reshape(len(array), -1).any(axis=1)
     if array.dtype.kind in "iu":
@@ -135,10 +135,10 @@ def _of_values(name: str, values: Any, problems: list[Problem]) -> Series | None
         gone, array = gone | np.isnat(array), array.astype("M8[us]")
     values, nothing = list(array.tolist()), list(gone.tolist())
     things = [None if no else one for one, no in zip(values, nothing, strict=True)]
-    return _of_things(name, things, str(array.dtype), problems)
+    return _of_things(name, things, str(array.dtype), issues)
 
 
-def _of_things(name: str, values: list[Any], kind: str, problems: list[Problem]) -> Series | None:
+def _of_things(name: str, values: list[Any], kind: str, issues: list[DataIssue]) -> Series | None:
     """Return a column of Python's own values, None where one is missing; or None and a problem."""
     values = [
         value.item() if isinstance(value, np.generic) and not isinstance(value, np.datetime64) else value for value in values
@@ -156,6 +156,6 @@ def _of_things(name: str, values: list[Any], kind: str, problems: list[Problem])
     if types and all(issubclass(type_, date) for type_ in types):
         return of_moments(name, values)
     if types - {str, int, float, bool}:
-        problems.append(Problem(f"column {name!r}", f"holds values of type {kind}, which have no coordinates"))
+        issues.append(DataIssue(f"column {name!r}", f"holds values of type {kind}, which have no coordinates"))
         return None
     return Series(name, "category", np.array([None if value is None else str(value) for value in values], dtype=object))

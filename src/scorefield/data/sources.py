@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from scorefield.data import archives, arrays, images, sequences, shards, tables
+from scorefield.data import archives
 from scorefield.data.base import DataConfig, Dataset, Unused
 from scorefield.data.columns import Column
+from scorefield.data.formats import arrays, images, sequences, shards, tables
 from scorefield.errors import ScorefieldError
 from scorefield.registry import every
 

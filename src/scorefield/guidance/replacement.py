@@ -39,12 +39,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from scorefield import registry
+from scorefield import registry, renamed
 from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.field import Field
 from scorefield.levels import ladder_of
-from scorefield.randomness import Noise
-from scorefield.samplers.base import NOTHING, Counted, Info, Rung, Sampler, rungs_of
+from scorefield.randomness import SampleRng
+from scorefield.samplers.base import NOTHING, CountedField, Info, Sampler, Step, steps_of
 from scorefield.samplers.metropolis import line_integral, optimal_step
 from scorefield.shapes import Sample, check_rows, over, total
 
@@ -66,18 +66,18 @@ class Replacement(Sampler):
     so the flow (ddim, euler, heun) follows what is known least (r = 0.18, 0.35 and 0.53), and Langevin steps at every level
     lead to rho·y as their number grows.
 
-    >>> from scorefield import VE, Gaussian, Noise, geometric
+    >>> from scorefield import VE, Gaussian, SampleRng, geometric
     >>> from scorefield.samplers import Ancestral, simulate
     >>> field = Gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]], VE(0.01, 20.0))
     >>> known = torch.tensor([[1.5, torch.nan]], dtype=torch.float64).expand(100, 2)
     >>> sampler = Replacement(Ancestral(), known, repeats=4)
-    >>> *_, last = simulate(field, sampler, geometric(field.process, 50), noise=Noise(range(100)))
+    >>> *_, last = simulate(field, sampler, geometric(field.process, 50), rng=SampleRng(range(100)))
     >>> last.x.shape
     torch.Size([100, 2])
     """
 
     evaluations_per_step: ClassVar[int | None] = None
-    ladder: ClassVar[str] = "cauchy"
+    ladder: ClassVar[str] = "log-cauchy"
     levels: ClassVar[int] = 100
 
     def __init__(self, sampler: Sampler, known: Sample, repeats: int = 1) -> None:
@@ -126,26 +126,26 @@ class Replacement(Sampler):
     def at_fixed_steps(self) -> Sampler:
         return Replacement(self.sampler.at_fixed_steps(), self.known, self.repeats)
 
-    def start(self, field: Counted, rungs: list[Rung]) -> Any:
+    def start(self, field: CountedField, steps: list[Step]) -> Any:
         """Return the wrapped sampler's state."""
-        return self.sampler.start(field, rungs)
+        return self.sampler.start(field, steps)
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> tuple[Sample, Any, Info]:
+    def step(self, field: CountedField, x: Sample, step: Step, state: Any, rng: SampleRng) -> tuple[Sample, Any, Info]:
         if self.known.shape != x.shape:
             raise ScorefieldError(
                 f"got known values of shape {tuple(self.known.shape)} and samples of shape {tuple(x.shape)}, expected one row "
                 "per sample, NaN where a value is missing: give as many as there are seeds"
             )
-        jumps, info = rung.s is not None and not self.dwells, NOTHING
+        jumps, info = step.s is not None and not self.dwells, NOTHING
         known, missing = self.known.to(x), self.missing.to(x.device)
-        alpha, sigma = (rung.alpha_s, rung.sigma_s) if jumps else (rung.alpha, rung.sigma)
-        keep = rung.alpha / alpha
-        spread = math.sqrt(max(0.0, rung.sigma**2 - (keep * sigma) ** 2))
+        alpha, sigma = (step.alpha_s, step.sigma_s) if jumps else (step.alpha, step.sigma)
+        keep = step.alpha / alpha
+        spread = math.sqrt(max(0.0, step.sigma**2 - (keep * sigma) ** 2))
         for again in range(self.repeats):
             if again and jumps:
-                x = keep * x + spread * noise.normal(x.shape[1:])
-            x, state, info = self.sampler.step(field, x, rung, state, noise)
-            x = torch.where(missing, x, alpha * known + sigma * noise.normal(x.shape[1:]))
+                x = keep * x + spread * rng.normal(x.shape[1:])
+            x, state, info = self.sampler.step(field, x, step, state, rng)
+            x = torch.where(missing, x, alpha * known + sigma * rng.normal(x.shape[1:]))
         return x, state, info
 
 
@@ -167,11 +167,12 @@ class Filled:
     evaluations: int
 
 
+@renamed.arguments
 def fill_in(
     field: Field,
     known: Sample,
     *,
-    noise: Noise,
+    rng: SampleRng,
     particles: int = 16,
     levels: int = 100,
     moves: int = 1,
@@ -185,7 +186,7 @@ def fill_in(
     Args:
         field: any field.
         known: the observed coordinates of x0, `(batch, *shape)`, NaN where one is missing; any pattern, another in every row.
-        noise: one seed per sample: its draw is the same in any batch.
+        rng: one seed per sample: its draw is the same in any batch.
         particles: K >= 1 for each sample; memory and time grow with it. K = 1 has no weights.
         levels: of the ladder that suits most fields, >= 2.
         moves: Metropolis-adjusted Langevin steps a level, >= 0; each takes two evaluations.
@@ -201,52 +202,52 @@ def fill_in(
 
     References: Trippe et al. (2023), arXiv 2206.04119; see the head of the file.
 
-    >>> from scorefield import VE, Gaussian, Noise
+    >>> from scorefield import VE, Gaussian, SampleRng
     >>> field = Gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]], VE(0.01, 20.0))
     >>> known = torch.tensor([[1.5, torch.nan]], dtype=torch.float64).expand(500, 2)
-    >>> found = fill_in(field, known, noise=Noise(range(500)), particles=8, levels=50)
+    >>> found = fill_in(field, known, rng=SampleRng(range(500)), particles=8, levels=50)
     >>> round(float(found.x[:, 1].mean()), 1), bool((found.x[:, 0] == 1.5).all())
     (1.2, True)
     """
     for name, value, least in (("particles", particles, 1), ("levels", levels, 2), ("moves", moves, 0)):
         if value < least:
             raise ScorefieldError(f"got {name} = {value}, expected at least {least}: ask for more")
-    if not len(noise):
+    if not len(rng):
         raise ScorefieldError("got 0 samples to fill in, expected at least one: pass rows")
-    if known.shape != (len(noise), *field.shape) or bool(known.isinf().any()):
+    if known.shape != (len(rng), *field.shape) or bool(known.isinf().any()):
         raise ScorefieldError(
-            f"got known values of shape {tuple(known.shape)}, expected finite numbers of shape {(len(noise), *field.shape)}, "
+            f"got known values of shape {tuple(known.shape)}, expected finite numbers of shape {(len(rng), *field.shape)}, "
             "NaN where one is missing: one row per seed"
         )
-    check_rows(len(noise), cond=cond)
-    device, shape, k = noise.seeds.device, field.shape, particles
-    rungs = rungs_of(field.process, ladder_of(field, "cauchy", levels) if ladder is None else ladder)
-    lams = [rung.sigma / rung.alpha for rung in rungs]
+    check_rows(len(rng), cond=cond)
+    device, shape, k = rng.seeds.device, field.shape, particles
+    steps = steps_of(field.process, ladder_of(field, "log-cauchy", levels) if ladder is None else ladder)
+    lams = [step.sigma / step.alpha for step in steps]
     y0, missing = known.to(device, torch.float64).nan_to_num(0.0), known.isnan().to(device)
     path = [y0]  # y with the noise of each level above the last, whose noise is part of the density that is answered for
     for low, high in zip(lams[:0:-1], lams[-2::-1], strict=True):
-        path.insert(0, path[0] + math.sqrt(high**2 - low**2) * noise.normal(shape))
-    crowd = _Crowd(Counted(field, None if cond is None else cond.repeat_interleave(k, dim=0)), missing, k, noise)
+        path.insert(0, path[0] + math.sqrt(high**2 - low**2) * rng.normal(shape))
+    crowd = _Crowd(CountedField(field, None if cond is None else cond.repeat_interleave(k, dim=0)), missing, k, rng)
     mean, std = field.data_mean.to(device, torch.float64), field.data_std
-    z = crowd.at(mean + math.hypot(std, lams[0]) * noise.normal((k, *shape)).flatten(0, 1), path[0])
+    z = crowd.at(mean + math.hypot(std, lams[0]) * rng.normal((k, *shape)).flatten(0, 1), path[0])
     log_w = torch.zeros(len(known), k, dtype=torch.float64, device=device)
     effective = torch.full((len(known),), float(k), dtype=torch.float64, device=device)
     free = total(missing.double()).clamp(min=1).repeat_interleave(k)
     eps = optimal_step(1) * free ** (-1 / 3)  # `optimal_step` of what is missing, each sample's own
-    for j, rung in enumerate(rungs):
-        z, score = crowd.moved(z, rung, eps, moves)
-        if rung.s is None:
+    for j, step in enumerate(steps):
+        z, score = crowd.moved(z, step, eps, moves)
+        if step.s is None:
             break
         gain = 1 - (lams[j + 1] / lams[j]) ** 2  # p(z_s | z_t) as the ancestral sampler's Gaussian, right as gain -> 0
         spread = lams[j + 1] * math.sqrt(gain)
-        jumped = z + gain * rung.sigma**2 / rung.alpha * score
+        jumped = z + gain * step.sigma**2 / step.alpha * score
         log_w, z_next, fraction = crowd.chosen(log_w, jumped, path[j + 1], spread)
         effective = torch.minimum(effective, fraction)
-        z = crowd.at(z_next + spread * noise.normal((k, *shape)).flatten(0, 1), path[j + 1])
-    last = rungs[-1]
+        z = crowd.at(z_next + spread * rng.normal((k, *shape)).flatten(0, 1), path[j + 1])
+    last = steps[-1]
     clean = crowd.at(z + last.sigma**2 / last.alpha * score, y0).reshape(len(known), k, *shape)
     weights = log_w.softmax(dim=1)
-    pick = (weights.cumsum(dim=1) < noise.uniform().unsqueeze(1)).sum(dim=1).clamp(max=k - 1)
+    pick = (weights.cumsum(dim=1) < rng.uniform().unsqueeze(1)).sum(dim=1).clamp(max=k - 1)
     x = clean[torch.arange(len(clean), device=device), pick]
     average = torch.einsum("nk,nk...->n...", weights, clean)
     return Filled(x, torch.where(missing, average, y0), effective, crowd.field.evaluations)
@@ -255,39 +256,39 @@ def fill_in(
 class _Crowd:
     """K particles of each of n samples, flattened to a batch of n·K whose rows n·K to n·K + K - 1 belong to one sample."""
 
-    def __init__(self, field: Counted, missing: Tensor, k: int, noise: Noise) -> None:
-        self.field, self.missing, self.k, self.noise = field, missing.repeat_interleave(k, dim=0), k, noise
+    def __init__(self, field: CountedField, missing: Tensor, k: int, rng: SampleRng) -> None:
+        self.field, self.missing, self.k, self.noise = field, missing.repeat_interleave(k, dim=0), k, rng
 
     def at(self, z: Tensor, y: Tensor) -> Tensor:
         """Return the particles with the observed coordinates of their sample."""
         return torch.where(self.missing, z, y.repeat_interleave(self.k, dim=0))
 
-    def score(self, z: Tensor, rung: Rung) -> Tensor:
+    def score(self, z: Tensor, step: Step) -> Tensor:
         with torch.no_grad():
-            found = self.field(rung.alpha * z, rung.t).score
+            found = self.field(step.alpha * z, step.t).score
         if not bool(found.isfinite().all()):
             raise NotFinite(
-                f"got NaN or infinity from the field at t = {rung.t:g} while filling in, expected finite numbers: "
+                f"got NaN or infinity from the field at t = {step.t:g} while filling in, expected finite numbers: "
                 "inspect the model at this noise level, or look for observed values far outside the data"
             )
         return found
 
-    def moved(self, z: Tensor, rung: Rung, eps: Tensor, moves: int) -> tuple[Tensor, Tensor]:
+    def moved(self, z: Tensor, step: Step, eps: Tensor, moves: int) -> tuple[Tensor, Tensor]:
         """Return the particles after some Metropolis-adjusted Langevin steps on what is missing, and the score there."""
-        x, score = rung.alpha * z, self.score(z, rung)
-        tau, free = over(eps * rung.sigma**2, z), self.missing.double()
+        x, score = step.alpha * z, self.score(z, step)
+        tau, free = over(eps * step.sigma**2, z), self.missing.double()
         shape = z.shape[1:]
         for _ in range(moves):
             noise = free * self.noise.normal((self.k, *shape)).flatten(0, 1)
             there = x + tau * free * score + (2 * tau).sqrt() * noise
-            score_there = self.score(there / rung.alpha, rung)
+            score_there = self.score(there / step.alpha, step)
             with torch.no_grad():
-                rise = line_integral(self.field, x, there, rung.t, score, score_there)
+                rise = line_integral(self.field, x, there, step.t, score, score_there)
             back = free * (x - there - tau * score_there) / (2 * tau).sqrt()
             log_r = rise + 0.5 * (total(noise**2) - total(back**2))
             accepted = over((self.noise.uniform((self.k,)).flatten().log() < log_r).double(), x) > 0
             x, score = torch.where(accepted, there, x), torch.where(accepted, score_there, score)
-        return x / rung.alpha, score
+        return x / step.alpha, score
 
     def chosen(self, log_w: Tensor, mean: Tensor, y: Tensor, spread: float) -> tuple[Tensor, Tensor, Tensor]:
         """Weigh the particles by N(y; mean, spread²) on what is observed and choose anew where fewer than K/2 count.

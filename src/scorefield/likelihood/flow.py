@@ -40,9 +40,10 @@ from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from scorefield import renamed
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
-from scorefield.randomness import Noise
+from scorefield.randomness import SampleRng
 from scorefield.runge_kutta import Solution, root_mean_square, solve
 from scorefield.shapes import PerSample, Sample, check_rows, flat, over, total
 
@@ -51,7 +52,7 @@ class Divergence(ABC):
     """How the trace of a Jacobian is found from vector-Jacobian products: v -> v·J."""
 
     @abstractmethod
-    def probes(self, shape: tuple[int, ...], noise: Noise) -> Tensor | None:
+    def probes(self, shape: tuple[int, ...], rng: SampleRng) -> Tensor | None:
         """Return the vectors of one whole solve, `(batch, probes, *shape)`, or None where none are needed."""
 
     @abstractmethod
@@ -69,7 +70,7 @@ def _pulled(output: Sample, x: Sample, v: Sample, last: bool) -> Sample:
 class Exact(Divergence):
     """The trace itself: one backward pass per coordinate, over all coordinates of a sample whatever its shape."""
 
-    def probes(self, shape: tuple[int, ...], noise: Noise) -> None:
+    def probes(self, shape: tuple[int, ...], rng: SampleRng) -> None:
         return None
 
     def columns(self, output: Sample, x: Sample, probes: Tensor | None) -> Tensor:
@@ -94,8 +95,8 @@ class Hutchinson(Divergence):
     count: Annotated[int, Bound(ge=1)] = 8
     kind: Literal["rademacher", "gaussian"] = "rademacher"
 
-    def probes(self, shape: tuple[int, ...], noise: Noise) -> Tensor:
-        draw = noise.sign if self.kind == "rademacher" else noise.normal
+    def probes(self, shape: tuple[int, ...], rng: SampleRng) -> Tensor:
+        draw = rng.sign if self.kind == "rademacher" else rng.normal
         return draw((self.count, *shape))
 
     def columns(self, output: Sample, x: Sample, probes: Tensor | None) -> Tensor:
@@ -132,13 +133,14 @@ def _norm(d: int) -> Callable[[Tensor], Tensor]:
     return lambda ratio: torch.maximum(root_mean_square(ratio[:, :d]), ratio[:, d:].abs().amax(dim=1))
 
 
+@renamed.arguments
 def log_prob(
     field: Field,
     x: Sample,
     t: float | None = None,
     cond: Tensor | None = None,
     *,
-    noise: Noise,
+    rng: SampleRng,
     divergence: Divergence | None = None,
     tolerance: float = 1e-5,
     within: float | None = 0.1,
@@ -152,7 +154,7 @@ def log_prob(
         x: noisy points on the scale of x_t, `(batch, *shape)`.
         t: the time of the density, in [t_min, t_max); None for t_min.
         cond: what the field is told besides, one row per example, or None.
-        noise: one seed per example, for the probes; an example's answer does not depend on its batch.
+        rng: one seed per example, for the probes; an example's answer does not depend on its batch.
         divergence: `Exact()` by default, or `Hutchinson(...)`.
         tolerance: of the solver, absolute and relative, in coordinates of unit size and in nats.
         within: refuse answers that move by more nats than this when the tolerance is made ten times smaller; None for no
@@ -172,14 +174,12 @@ def log_prob(
     >>> from scorefield import VE, Gaussian
     >>> field = Gaussian([1.0, 0.0], [[2.0, 0.0], [0.0, 1.0]], VE(0.1, 1000.0))
     >>> x = torch.tensor([[0.5, -1.0]], dtype=torch.float64)
-    >>> found = log_prob(field, x, noise=Noise([0]), tolerance=1e-7).value
+    >>> found = log_prob(field, x, rng=SampleRng([0]), tolerance=1e-7).value
     >>> bool((found - field.log_prob(x, torch.tensor([0.0]))).abs() < 1e-5)
     True
     """
-    if x.shape != (len(noise), *field.shape):
-        raise ScorefieldError(
-            f"got points of shape {tuple(x.shape)}, expected {(len(noise), *field.shape)}: one seed per point"
-        )
+    if x.shape != (len(rng), *field.shape):
+        raise ScorefieldError(f"got points of shape {tuple(x.shape)}, expected {(len(rng), *field.shape)}: one seed per point")
     check_rows(len(x), cond=cond)
     process = field.process
     start = process.t_min if t is None else t
@@ -193,7 +193,7 @@ def log_prob(
     trace = divergence or Exact()
     d, std = flat(x).shape[1], field.data_std or 1.0
     mean = field.data_mean.to(x.device, torch.float64)
-    probes = trace.probes(field.shape, noise)
+    probes = trace.probes(field.shape, rng)
     probes = None if probes is None else probes.to(x.device)
     size = 1 if probes is None else probes.shape[1]
 
@@ -249,6 +249,7 @@ def log_prob(
     return LogProb(value, standard_error, error, evaluations, start, float(sigmas[0] / alphas[0]))
 
 
+@renamed.arguments
 def data_log_prob(field: Field, x0: Sample, t: float | None = None, cond: Tensor | None = None, **how: object) -> LogProb:
     """Return the log-density at clean points x0 of data smoothed by noise: of x_t/alpha = x0 + (sigma/alpha)·noise.
 

@@ -37,7 +37,7 @@ from scorefield.errors import ScorefieldError
 from scorefield.field import Field
 from scorefield.levels import thin
 from scorefield.prediction import Prediction
-from scorefield.randomness import Noise, stream_of
+from scorefield.randomness import SampleRng, stream_of
 from scorefield.shapes import PerSample, Sample, flat, over
 
 NUMBERS = 2**24  # that are looked at
@@ -106,7 +106,7 @@ def support_of(rows: Any, smoothing: Tensor, columns: Sequence[Column] | None = 
     """Look at training rows and say what each coordinate is.
 
     Args:
-        rows: in the data's own unit, `(n, *shape)`, a tensor or `Rows`; some thousands are looked at.
+        rows: in the data's own unit, `(n, *shape)`, a tensor or `ArrayView`; some thousands are looked at.
         smoothing: standard deviation of the noise through which they are seen, in the data's unit, `(d,)`.
         columns: what the coordinates of a table mean.
 
@@ -179,7 +179,7 @@ def _half(values: Tensor, smoothing: float, where: str, raw: Tensor) -> float:
 
 def _refuse_repeats(z: Tensor) -> None:
     """Refuse rows of which many are the same, though their coordinates take so many values that none should be."""
-    along = Noise([0], stream=stream_of("support", "rows")).normal(z.shape[1:])[0]
+    along = SampleRng([0], stream=stream_of("support", "rows")).normal(z.shape[1:])[0]
     counts = (z @ along).unique(return_counts=True)[1]  # type: ignore[no-untyped-call]
     many = max(len(column.unique()) for column in z.mT[:FEW])
     share = int(counts[counts >= 3].sum()) / len(z)
@@ -206,7 +206,7 @@ def _refuse_planes(rows: Tensor, support: Support, smoothing: Tensor, what: str)
             return
         pair = part.argsort(descending=True)[:2].sort().values
     else:  # more coordinates than a covariance has rows for: pairs that are the same up to a sign
-        shadow = (z.mT @ Noise(range(len(z)), stream=stream_of("support", "pairs")).normal()).abs()
+        shadow = (z.mT @ SampleRng(range(len(z)), stream=stream_of("support", "pairs")).normal()).abs()
         order = shadow.argsort()
         both = continuous[order][1:] & continuous[order][:-1]
         same = both & (shadow[order].diff() < 1e-9 * shadow[order][1:])
@@ -221,18 +221,18 @@ def _refuse_planes(rows: Tensor, support: Support, smoothing: Tensor, what: str)
     )
 
 
-def spread(cells: Tensor, level: float, noise: Noise) -> tuple[Tensor, PerSample]:
+def spread(cells: Tensor, level: float, rng: SampleRng) -> tuple[Tensor, PerSample]:
     """Draw u of r, N(0, level²) cut off at the edges of the cells, 0 in cells of no width.
 
     Args:
         cells: half their widths, `(batch, *shape)`, float64: 0 draws nothing, infinity cuts nothing.
         level: standard deviation of r before the cut, > 0.
-        noise: one seed per example.
+        rng: one seed per example.
 
     Returns:
         u, `(batch, *shape)`, and log r(u), `(batch,)`.
 
-    >>> u, log_r = spread(torch.tensor([[1e-6, 0.0]], dtype=torch.float64), 1.0, Noise([0]))
+    >>> u, log_r = spread(torch.tensor([[1e-6, 0.0]], dtype=torch.float64), 1.0, SampleRng([0]))
     >>> bool(u.abs().max() <= 1e-6), round(float(log_r - math.log(1 / 2e-6)), 6)
     (True, 0.0)
     """
@@ -240,7 +240,7 @@ def spread(cells: Tensor, level: float, noise: Noise) -> tuple[Tensor, PerSample
     edge = torch.where(open_, cells, 1.0) / level
     below = torch.special.ndtr(-edge)
     inside = torch.special.erf(edge / math.sqrt(2))
-    z = torch.special.ndtri(below + inside * noise.uniform(cells.shape[1:]).to(cells)).clamp(-edge, edge)
+    z = torch.special.ndtri(below + inside * rng.uniform(cells.shape[1:]).to(cells)).clamp(-edge, edge)
     log_r = -0.5 * z**2 - 0.5 * math.log(2 * math.pi) - math.log(level) - inside.log()
     return torch.where(open_, level * z, 0.0), flat(torch.where(open_, log_r, 0.0)).sum(dim=1)
 

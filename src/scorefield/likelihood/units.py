@@ -20,29 +20,29 @@ import math
 import torch
 from torch import Tensor
 
-from scorefield.data import Affine
+from scorefield.data import Normaliser
 from scorefield.errors import ScorefieldError
-from scorefield.randomness import Noise
+from scorefield.randomness import SampleRng
 from scorefield.shapes import PerSample
 
 
-def grey_levels(raw: Tensor, affine: Affine) -> int | None:
+def grey_levels(raw: Tensor, normaliser: Normaliser) -> int | None:
     """Return how many integer values the data have (256 for 8-bit images, 17 for digits), or None for real numbers.
 
-    >>> grey_levels(torch.zeros(1, 1, 2, 2, dtype=torch.uint8), Affine.between(0.0, 255.0))
+    >>> grey_levels(torch.zeros(1, 1, 2, 2, dtype=torch.uint8), Normaliser.between(0.0, 255.0))
     256
     """
-    if raw.dtype != torch.uint8 or affine.low is None or affine.high is None:
+    if raw.dtype != torch.uint8 or normaliser.low is None or normaliser.high is None:
         return None
-    return round(affine.high - affine.low) + 1
+    return round(normaliser.high - normaliser.low) + 1
 
 
-def dequantise(raw: Tensor, noise: Noise) -> Tensor:
+def dequantise(raw: Tensor, rng: SampleRng) -> Tensor:
     """Return integers spread evenly over their bins, raw + u - 1/2, `(batch, *shape)`, float64; one seed per example."""
-    return raw.double() + noise.uniform(raw.shape[1:]).to(raw.device) - 0.5
+    return raw.double() + rng.uniform(raw.shape[1:]).to(raw.device) - 0.5
 
 
-def raw_nats(log_prob: PerSample, affine: Affine, shape: tuple[int, ...]) -> PerSample:
+def raw_nats(log_prob: PerSample, normaliser: Normaliser, shape: tuple[int, ...]) -> PerSample:
     """Return log-densities of raw data from those in model space: less sum log scale, `(batch,)`.
 
     Args:
@@ -51,12 +51,12 @@ def raw_nats(log_prob: PerSample, affine: Affine, shape: tuple[int, ...]) -> Per
             per channel of a signal.
         shape: of one sample.
     """
-    scale = torch.tensor(affine.scale, dtype=torch.float64)
-    scale = scale.unsqueeze(-1) if affine.per_channel else scale
+    scale = torch.tensor(normaliser.scale, dtype=torch.float64)
+    scale = scale.unsqueeze(-1) if normaliser.per_channel else scale
     return log_prob - float(scale.log().expand(shape).sum())
 
 
-def bits_per_dim(log_prob: PerSample, raw: Tensor, affine: Affine) -> PerSample:
+def bits_per_dim(log_prob: PerSample, raw: Tensor, normaliser: Normaliser) -> PerSample:
     """Return -log p_raw/(d·ln 2) of dequantised 8-bit data, `(batch,)`.
 
     Args:
@@ -68,13 +68,13 @@ def bits_per_dim(log_prob: PerSample, raw: Tensor, affine: Affine) -> PerSample:
         ScorefieldError: data that are not 8-bit.
 
     >>> raw, guess = torch.zeros(1, 3, dtype=torch.uint8), torch.zeros(1, dtype=torch.float64)
-    >>> bits_per_dim(guess, raw, Affine(shift=(-0.5,), scale=(256.0,), low=0.0, high=255.0))  # uniform on [0, 1]
+    >>> bits_per_dim(guess, raw, Normaliser(shift=(-0.5,), scale=(256.0,), low=0.0, high=255.0))  # uniform on [0, 1]
     tensor([8.], dtype=torch.float64)
     """
-    levels = grey_levels(raw, affine)
+    levels = grey_levels(raw, normaliser)
     if levels != 256:
         found = "real-valued data" if levels is None else f"data of {levels} grey levels"
         why = "would change with the unit of measurement" if levels is None else "would not compare with that of 8-bit data"
         raise ScorefieldError(f"got {found}, whose bits/dim {why}, expected 8-bit data: report nats, as raw_nats gives them")
     shape = tuple(raw.shape[1:])
-    return -raw_nats(log_prob, affine, shape) / (math.prod(shape) * math.log(2))
+    return -raw_nats(log_prob, normaliser, shape) / (math.prod(shape) * math.log(2))

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scorefield.metrics.base import Estimate, Metric, check
-from scorefield.randomness import Noise, stream_of
+from scorefield.randomness import SampleRng, stream_of
 from scorefield.registry import register
 
 FOLDS = 5
@@ -43,7 +43,7 @@ def _rows(features: Tensor, name: str) -> NDArray[np.float64]:
     unsorted: NDArray[np.float64] = features.cpu().numpy()
     order = np.lexsort(unsorted.T[::-1])
     if len(order) > MOST:
-        order = order[Noise(range(len(order)), stream=stream_of("c2st", name)).uniform().argsort()[:MOST].numpy()]
+        order = order[SampleRng(range(len(order)), stream=stream_of("c2st", name)).uniform().argsort()[:MOST].numpy()]
     rows: NDArray[np.float64] = unsorted[order]
     return rows
 

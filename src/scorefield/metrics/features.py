@@ -23,7 +23,7 @@ from scorefield.errors import ScorefieldError
 from scorefield.metrics.extractor import Extractor, Module, Network, hash_of, resized
 from scorefield.metrics.judge import Judge, Watch, strides_for, train_judge, train_without_labels, unwatched
 from scorefield.metrics.pretrained import Pretrained, read_weights, refuse_nan
-from scorefield.randomness import Noise, stream_of
+from scorefield.randomness import SampleRng, stream_of
 from scorefield.registry import register
 
 __all__ = ["Extractor", "Learned", "Watch", "learn", "load", "open_extractor", "save"]
@@ -122,7 +122,7 @@ def learn(
         )
     most = max(LEAST, MOST_NUMBERS // images[0].numel())
     if len(images) > most:
-        rows = Noise(range(len(images)), stream=stream_of("learn", seed)).uniform(()).argsort()[:most]
+        rows = SampleRng(range(len(images)), stream=stream_of("learn", seed)).uniform(()).argsort()[:most]
         images, labels = images[rows], None if labels is None else labels[rows]
     factor = min(1.0, MOST_SIDE / max(images.shape[-2:]))
     height, width = (max(1, round(side * factor)) for side in images.shape[-2:])

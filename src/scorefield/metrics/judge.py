@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scorefield.errors import ScorefieldError
-from scorefield.randomness import Noise, stream_of
+from scorefield.randomness import SampleRng, stream_of
 
 Watch = Callable[[float, str], None]  # the fraction that is done, in [0, 1], and what is being done
 CLUSTERED = 10_000  # images that the clusters are found in
@@ -105,9 +105,9 @@ def train_judge(
     padded = F.pad(images.float(), (1, 1, 1, 1), mode="replicate")
     height, width = images.shape[-2:]
     for step in range(steps):
-        noise = Noise(range(step * batch, (step + 1) * batch), stream=stream_of("judge", seed))
-        rows = noise.choose(torch.ones(len(images)))
-        down, right = (int(v) for v in (noise[:2].uniform(()) * 3).long())
+        rng = SampleRng(range(step * batch, (step + 1) * batch), stream=stream_of("judge", seed))
+        rows = rng.choose(torch.ones(len(images)))
+        down, right = (int(v) for v in (rng[:2].uniform(()) * 3).long())
         some = padded[rows, :, down : down + height, right : right + width]
         loss = F.cross_entropy(judge(some), labels[rows], label_smoothing=0.1)
         optimiser.zero_grad(set_to_none=True)
@@ -160,7 +160,7 @@ def train_without_labels(
         raise ScorefieldError(f"got {len(images)} images that are all alike, expected different ones: give other images")
     white = (small @ axes[:, varied] / values[varied].sqrt())[:, -32:]
     # At random: images in class folders come sorted by class.
-    some = Noise(range(len(white)), stream=stream_of("clusters", seed)).uniform(()).argsort()[:CLUSTERED]
+    some = SampleRng(range(len(white)), stream=stream_of("clusters", seed)).uniform(()).argsort()[:CLUSTERED]
     kmeans = KMeans(min(clusters, max(2, len(images) // 2)), n_init=1, max_iter=50, random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fewer different images than clusters: some stay empty

@@ -146,8 +146,8 @@ def memorisation(
         ScorefieldError: fewer than 20 of a set, or shapes that disagree.
         NotFinite: NaN or infinity.
 
-    >>> from scorefield import Noise
-    >>> train, new, more = (Noise(range(500), stream=i).normal((4,)) for i in range(3))
+    >>> from scorefield import SampleRng
+    >>> train, new, more = (SampleRng(range(500), stream=i).normal((4,)) for i in range(3))
     >>> memorisation(train, train, new).copies, memorisation(more, train, new).copies
     (True, False)
     """

@@ -29,7 +29,7 @@ from torch import Tensor
 from scorefield.errors import ScorefieldError
 from scorefield.metrics.base import Estimate, Metric, check
 from scorefield.metrics.kernel import LEAST, discrepancy
-from scorefield.randomness import Noise
+from scorefield.randomness import SampleRng
 from scorefield.registry import register
 from scorefield.shapes import flat
 
@@ -39,7 +39,7 @@ def directions(dimension: int, count: int = 128, seed: int = 0) -> Tensor:
     if dimension == 2:
         angle = torch.arange(count, dtype=torch.float64) * math.pi / count
         return torch.stack([angle.cos(), angle.sin()])
-    columns = Noise(range(count), stream=seed).normal((dimension,)).mT
+    columns = SampleRng(range(count), stream=seed).normal((dimension,)).mT
     unit: Tensor = columns / columns.norm(dim=0)
     return unit
 

@@ -41,15 +41,15 @@ class NoiseEmbedding(nn.Module):
             self.table = nn.Embedding(levels, width)
 
     def index(self, label: Tensor) -> Tensor:
-        """Return the rung of each label, `(batch,)`, int64; a table of L entries has no index L."""
+        """Return the level of each label, `(batch,)`, int64; a table of L entries has no index L."""
         assert self.levels is not None
-        rung = label.round().long()
-        if bool((rung < 0).any() or (rung >= self.levels).any()):
+        step = label.round().long()
+        if bool((step < 0).any() or (step >= self.levels).any()):
             raise ScorefieldError(
-                f"got level {int(rung.max())} (or {int(rung.min())}), expected 0 to {self.levels - 1}: this network knows "
+                f"got level {int(step.max())} (or {int(step.min())}), expected 0 to {self.levels - 1}: this network knows "
                 f"{self.levels} levels only; sample with the ladder it was trained on"
             )
-        return rung
+        return step
 
     def forward(self, label: Tensor) -> Tensor:
         """Return `(batch, width)` from labels `(batch,)`."""

@@ -12,9 +12,10 @@ from typing import ClassVar, Literal, NamedTuple, final
 from torch import Tensor
 from torch.nn import Module
 
+from scorefield import renamed
 from scorefield.field import Field
 from scorefield.process import Process
-from scorefield.randomness import Noise
+from scorefield.randomness import SampleRng
 from scorefield.shapes import PerSample, Sample, check_rows
 
 
@@ -60,18 +61,19 @@ class Objective(ABC):
         """Add what the objective learns besides the score (a weight or a variance per level) to the model, before training."""
 
     @abstractmethod
-    def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, noise: Noise) -> Terms:
+    def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, rng: SampleRng) -> Terms:
         """Return one loss per example with its time.
 
         Args:
             field: what is trained.
             x0: clean samples, `(batch, *shape)`.
             cond: what the field is told besides, or None.
-            noise: one seed per example.
+            rng: one seed per example.
         """
 
     @final
-    def __call__(self, field: Field, x0: Sample, cond: Tensor | None = None, *, noise: Noise) -> PerSample:
+    @renamed.arguments
+    def __call__(self, field: Field, x0: Sample, cond: Tensor | None = None, *, rng: SampleRng) -> PerSample:
         """Return one loss per example, `(batch,)`; arguments as in `terms`, of which there is one per example."""
-        check_rows(len(x0), cond=cond, seeds=len(noise))
-        return self.terms(field, x0, cond, noise=noise).loss
+        check_rows(len(x0), cond=cond, seeds=len(rng))
+        return self.terms(field, x0, cond, rng=rng).loss

@@ -36,10 +36,10 @@ from torch import Tensor, nn
 
 from scorefield.errors import ScorefieldError
 from scorefield.field import EnergyField, Field
-from scorefield.levels import Density, Levels
+from scorefield.levels import Levels, NoiseDistribution
 from scorefield.objectives.base import Objective, Terms
 from scorefield.process import Positive, Process
-from scorefield.randomness import Noise, stream_of
+from scorefield.randomness import SampleRng, stream_of
 from scorefield.registry import register
 from scorefield.shapes import PerSample, Sample, flat, over, total
 
@@ -67,7 +67,7 @@ def walk(
     steps: int,
     tau: PerSample,
     adjusted: bool,
-    noise: Noise,
+    rng: SampleRng,
 ) -> Sample:
     """Return x after Langevin steps of its energy, `(batch, *shape)`, detached.
 
@@ -78,18 +78,18 @@ def walk(
         tau: step size of each sample, `(batch,)`.
         adjusted: accept x' with probability min(1, p(x')·q(x|x') / (p(x)·q(x'|x))), q(x'|x) = N(x', x + tau·s(x), 2·tau·I), so
             that the steps leave exp(-E) exactly as it is.
-        noise: one seed per sample.
+        rng: one seed per sample.
     """
     wide = over(tau, x)
     with torch.autocast(x.device.type, enabled=False) if adjusted else nullcontext():  # three digits of E would be no test
         for _ in range(steps):
             drift = wide * field(x, t, cond).score
-            there = x + drift + (2 * wide).sqrt() * noise.normal(x.shape[1:]).to(x)
+            there = x + drift + (2 * wide).sqrt() * rng.normal(x.shape[1:]).to(x)
             if adjusted:
                 back = there + wide * field(there, t, cond).score
                 log_q = (total((there - x - drift) ** 2) - total((x - back) ** 2)) / (4 * tau)
                 log_ratio = field.energy(x, t, cond) - field.energy(there, t, cond) + log_q
-                accepted = noise.uniform(()).to(tau).log() < log_ratio
+                accepted = rng.uniform(()).to(tau).log() < log_ratio
                 there = torch.where(over(accepted.to(tau), x) > 0, there, x)
             x = there
     return x
@@ -135,30 +135,30 @@ class Contrastive(Objective):
 
     Reference: Hinton (2002), "Training products of experts by minimizing contrastive divergence".
 
-    >>> from scorefield import Gaussian, Noise, Still
-    >>> field = Gaussian([0.0], [[1.0]], Still())
-    >>> Contrastive(steps=2)(field, field.sample(Noise(range(4))), noise=Noise(range(4), stream=1)).shape
+    >>> from scorefield import Gaussian, SampleRng, Noiseless
+    >>> field = Gaussian([0.0], [[1.0]], Noiseless())
+    >>> Contrastive(steps=2)(field, field.sample(SampleRng(range(4))), rng=SampleRng(range(4), stream=1)).shape
     torch.Size([4])
     """
 
     divergence: ClassVar[Literal["none"]] = "none"
-    density: Density = default(default_factory=Levels)
+    noise_distribution: NoiseDistribution = default(default_factory=Levels)
     steps: Steps = 10
     tau: Positive | None = None
     adjusted: bool = False
 
     def visited(self, process: Process) -> Tensor | None:
-        return self.density.times(process)
+        return self.noise_distribution.times(process)
 
     def check(self, field: Field, *, bounded: bool = False, batch: int = 1) -> None:
         energy_of(field)
 
-    def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, noise: Noise) -> Terms:
+    def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, rng: SampleRng) -> Terms:
         energy = energy_of(field)
-        t = self.density.quantile(field.process, noise.uniform(())).to(x0.device)
-        x = field.process.perturb(x0, t, noise.normal(x0.shape[1:]).to(x0))
+        t = self.noise_distribution.quantile(field.process, rng.uniform(())).to(x0.device)
+        x = field.process.perturb(x0, t, rng.normal(x0.shape[1:]).to(x0))
         tau = step_sizes(field, t, self.tau)
-        negative = walk(energy, x, t, cond, steps=self.steps, tau=tau, adjusted=self.adjusted, noise=noise)
+        negative = walk(energy, x, t, cond, steps=self.steps, tau=tau, adjusted=self.adjusted, rng=rng)
         return Terms(contrast(energy, x, negative, t, cond), t)
 
 
@@ -188,7 +188,7 @@ class Persistent(Objective):
 
     divergence: ClassVar[Literal["none"]] = "none"
     one_process: ClassVar[bool] = True
-    density: Density = default(default_factory=Levels)
+    noise_distribution: NoiseDistribution = default(default_factory=Levels)
     steps: Steps = 10
     tau: Positive | None = None
     adjusted: bool = False
@@ -197,7 +197,7 @@ class Persistent(Objective):
     born: Literal["data", "noise"] = "data"
 
     def visited(self, process: Process) -> Tensor | None:
-        return self.density.times(process)
+        return self.noise_distribution.times(process)
 
     def check(self, field: Field, *, bounded: bool = False, batch: int = 1) -> None:
         energy_of(field)
@@ -206,36 +206,36 @@ class Persistent(Objective):
 
     def times(self, field: Field, slots: Tensor) -> PerSample:
         """Return the noise level of each chain, `(batch,)`."""
-        return self.density.quantile(field.process, (slots.double() + 0.5) * GOLDEN % 1.0)
+        return self.noise_distribution.quantile(field.process, (slots.double() + 0.5) * GOLDEN % 1.0)
 
     @staticmethod
-    def _prior(field: Field, t: PerSample, noise: Noise) -> Sample:
+    def _prior(field: Field, t: PerSample, rng: SampleRng) -> Sample:
         """Draw N(alpha·mean, alpha²·std² + sigma²), `(batch, *shape)`, float64."""
         alpha, sigma = field.process.alpha(t), field.process.sigma(t)
-        z = noise.normal(field.shape)
+        z = rng.normal(field.shape)
         return over(alpha, z) * field.data_mean.to(z) + over((alpha**2 * field.data_std**2 + sigma**2).sqrt(), z) * z
 
     def prepare(self, model: nn.Module) -> None:
         """Add the chains to the model; they are the same for every run of this density and number."""
         assert isinstance(model, Field)
         slots = torch.arange(self.chains)
-        chains = self._prior(model, self.times(model, slots), Noise(slots, stream=stream_of("chains")))
+        chains = self._prior(model, self.times(model, slots), SampleRng(slots, stream=stream_of("chains")))
         model.register_buffer("chains", chains.to(model.data_mean))
 
-    def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, noise: Noise) -> Terms:
+    def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, rng: SampleRng) -> Terms:
         energy, chains = energy_of(field), getattr(field, "chains", None)
         if not isinstance(chains, Tensor):
             raise ScorefieldError("got a model without chains, expected some: call objective.prepare(model) before training")
         if cond is not None:
             raise ScorefieldError("got class labels for persistent chains, which have none, expected none: use contrastive")
-        slots = noise.seeds.to(chains.device) % len(chains)
+        slots = rng.seeds.to(chains.device) % len(chains)
         t = self.times(field, slots)
-        x = field.process.perturb(x0, t, noise.normal(x0.shape[1:]).to(x0))
-        again = over((noise.uniform(()) < self.restart).to(t), x0) > 0
-        birth = x if self.born == "data" else self._prior(field, t, noise).to(x0)
+        x = field.process.perturb(x0, t, rng.normal(x0.shape[1:]).to(x0))
+        again = over((rng.uniform(()) < self.restart).to(t), x0) > 0
+        birth = x if self.born == "data" else self._prior(field, t, rng).to(x0)
         start = torch.where(again, birth, chains[slots].to(x0))
         tau = step_sizes(field, t, self.tau)
-        negative = walk(energy, start, t, None, steps=self.steps, tau=tau, adjusted=self.adjusted, noise=noise)
+        negative = walk(energy, start, t, None, steps=self.steps, tau=tau, adjusted=self.adjusted, rng=rng)
         if isinstance(field, nn.Module) and field.training and torch.is_grad_enabled():
             self._keep(chains, slots, negative)
         return Terms(contrast(energy, x, negative, t, None), t)

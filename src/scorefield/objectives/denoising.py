@@ -39,12 +39,12 @@ from torch import Tensor, nn
 
 from scorefield.errors import ScorefieldError
 from scorefield.field import EnergyField, Field
-from scorefield.levels import Density, Levels
+from scorefield.levels import Levels, NoiseDistribution
 from scorefield.objectives.base import Objective, Terms
 from scorefield.objectives.implicit import kinks
 from scorefield.objectives.weightings import SigmaSquared, Weighting
 from scorefield.process import Positive, Process
-from scorefield.randomness import Noise
+from scorefield.randomness import SampleRng
 from scorefield.registry import register
 from scorefield.shapes import PerSample, Sample, flat, over, total
 
@@ -83,13 +83,13 @@ class Denoising(Objective):
         levels: L; None takes as many as the density has, 10 for one without levels.
         control_variate: subtract a term of mean zero that keeps the variance bounded as sigma -> 0, for twice the cost.
 
-    >>> from scorefield import VE, Gaussian, Noise
+    >>> from scorefield import VE, Gaussian, SampleRng
     >>> field = Gaussian([0.0], [[1.0]], VE(0.1, 10.0))
-    >>> Denoising()(field, field.sample(Noise(range(4))), noise=Noise(range(4), stream=1)).shape
+    >>> Denoising()(field, field.sample(SampleRng(range(4))), rng=SampleRng(range(4), stream=1)).shape
     torch.Size([4])
     """
 
-    density: Density = default(default_factory=Levels)
+    noise_distribution: NoiseDistribution = default(default_factory=Levels)
     weighting: Weighting = default(default_factory=SigmaSquared)
     every_level: bool = False
     levels: Annotated[int, Bound(ge=1)] | None = None
@@ -99,26 +99,26 @@ class Denoising(Objective):
         check_denoiser(field)
 
     def visited(self, process: Process) -> Tensor | None:
-        return self.density.times(process)
+        return self.noise_distribution.times(process)
 
     def prepare(self, model: nn.Module) -> None:
         self.weighting.prepare(model)
 
-    def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, noise: Noise) -> Terms:
+    def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, rng: SampleRng) -> Terms:
         def times(u: Tensor) -> Tensor:
-            return self.density.quantile(field.process, u).to(x0.device)
+            return self.noise_distribution.quantile(field.process, u).to(x0.device)
 
         if not self.every_level:
-            t = times(noise.even())  # a batch then holds every level in its share, which steadies its mean
-            return Terms(self.at(field, x0, t, cond, noise=noise), t)
-        parts = self.levels or self.density.parts(field.process)
-        drawn = (times((part + noise.uniform(())) / parts) for part in range(parts))
-        return Terms(torch.stack([self.at(field, x0, t, cond, noise=noise) for t in drawn]).mean(dim=0), None)
+            t = times(rng.even())  # a batch then holds every level in its share, which steadies its mean
+            return Terms(self.at(field, x0, t, cond, rng=rng), t)
+        parts = self.levels or self.noise_distribution.parts(field.process)
+        drawn = (times((part + rng.uniform(())) / parts) for part in range(parts))
+        return Terms(torch.stack([self.at(field, x0, t, cond, rng=rng) for t in drawn]).mean(dim=0), None)
 
-    def at(self, field: Field, x0: Sample, t: PerSample, cond: Tensor | None = None, *, noise: Noise) -> PerSample:
+    def at(self, field: Field, x0: Sample, t: PerSample, cond: Tensor | None = None, *, rng: SampleRng) -> PerSample:
         """Return the losses at given times, `(batch,)`."""
         alpha, sigma = field.process.alpha(t), field.process.sigma(t)
-        eps = noise.normal(x0.shape[1:]).to(x0)
+        eps = rng.normal(x0.shape[1:]).to(x0)
         centre = over(alpha, x0) * x0
         score = field(centre + over(sigma, x0) * eps, t, cond).score
         # sqrt(lambda) inside the square: at sigma = 0.01 the bare square would be 10^4 larger before lambda shrinks it.
@@ -151,15 +151,15 @@ class DenoisingMatrix(Objective):
         ValueError: C is not symmetric positive definite.
         ScorefieldError: C is not of the samples' size.
 
-    >>> from scorefield import VE, Gaussian, Noise
+    >>> from scorefield import VE, Gaussian, SampleRng
     >>> field = Gaussian([0.0, 0.0], [[1.0, 0.0], [0.0, 1.0]], VE(0.1, 10.0))
     >>> objective = DenoisingMatrix(covariance=((1.0, 0.5), (0.5, 1.0)))
-    >>> objective(field, field.sample(Noise(range(4))), noise=Noise(range(4), stream=1)).shape
+    >>> objective(field, field.sample(SampleRng(range(4))), rng=SampleRng(range(4), stream=1)).shape
     torch.Size([4])
     """
 
     covariance: tuple[Positive, ...] | tuple[tuple[float, ...], ...] = (1.0,)
-    density: Density = default(default_factory=Levels)
+    noise_distribution: NoiseDistribution = default(default_factory=Levels)
     weighting: Weighting = default(default_factory=SigmaSquared)
     norm: Literal["noise", "identity"] = "noise"
 
@@ -185,7 +185,7 @@ class DenoisingMatrix(Objective):
         check_denoiser(field)
 
     def visited(self, process: Process) -> Tensor | None:
-        return self.density.times(process)
+        return self.noise_distribution.times(process)
 
     def prepare(self, model: nn.Module) -> None:
         self.weighting.prepare(model)
@@ -204,9 +204,9 @@ class DenoisingMatrix(Objective):
             return solved.mT
         return rows @ (root.mT if how == "L" else root)
 
-    def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, noise: Noise) -> Terms:
-        t = self.density.quantile(field.process, noise.even()).to(x0.device)
-        sigma, z = field.process.sigma(t), flat(noise.normal(x0.shape[1:]).to(x0))
+    def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, rng: SampleRng) -> Terms:
+        t = self.noise_distribution.quantile(field.process, rng.even()).to(x0.device)
+        sigma, z = field.process.sigma(t), flat(rng.normal(x0.shape[1:]).to(x0))
         x_t = field.process.perturb(x0, t, self._times(z, "L").reshape(x0.shape))
         error = flat(field(x_t, t, cond).score) + self._times(z, "L^-t") / over(sigma, z)
         if self.norm == "noise":

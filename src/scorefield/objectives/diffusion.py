@@ -25,12 +25,12 @@ from torch import Tensor, nn
 from scorefield.bound import LEARNED, Chain, Decoder, Variance, bound, bound_terms, check_pixels, prior_kl
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
-from scorefield.levels import Density, Steps
+from scorefield.levels import NoiseDistribution, Steps
 from scorefield.objectives.base import Objective, Terms
 from scorefield.objectives.denoising import Denoising, check_denoiser
 from scorefield.objectives.weightings import SigmaSquared, Weighting
 from scorefield.process import Process
-from scorefield.randomness import Noise
+from scorefield.randomness import SampleRng
 from scorefield.registry import register
 from scorefield.shapes import Sample
 
@@ -61,28 +61,28 @@ class Simple(Objective):
 
     >>> from scorefield import DDPMChain, Gaussian
     >>> field = Gaussian([0.0], [[1.0]], DDPMChain(100))
-    >>> Simple()(field, field.sample(Noise(range(4))), noise=Noise(range(4), stream=1)).shape
+    >>> Simple()(field, field.sample(SampleRng(range(4))), rng=SampleRng(range(4), stream=1)).shape
     torch.Size([4])
 
     Reference: Ho, Jain, Abbeel (2020), arXiv 2006.11239, equation 14.
     """
 
-    density: Density = default(default_factory=Steps)
+    noise_distribution: NoiseDistribution = default(default_factory=Steps)
     weighting: Weighting = default(default_factory=SigmaSquared)
 
     def check(self, field: Field, *, bounded: bool = False, batch: int = 1) -> None:
         check_denoiser(field)
-        if isinstance(self.density, Steps):
-            _check_chain(field, self.density.steps)
+        if isinstance(self.noise_distribution, Steps):
+            _check_chain(field, self.noise_distribution.steps)
 
     def visited(self, process: Process) -> Tensor | None:
-        return self.density.times(process)
+        return self.noise_distribution.times(process)
 
     def prepare(self, model: nn.Module) -> None:
         self.weighting.prepare(model)
 
-    def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, noise: Noise) -> Terms:
-        return Denoising(density=self.density, weighting=self.weighting).terms(field, x0, cond, noise=noise)
+    def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, rng: SampleRng) -> Terms:
+        return Denoising(noise_distribution=self.noise_distribution, weighting=self.weighting).terms(field, x0, cond, rng=rng)
 
 
 @register("objective", "bound")
@@ -103,7 +103,7 @@ class VariationalBound(Objective):
 
     >>> from scorefield import DDPMChain, Gaussian
     >>> field = Gaussian([0.0], [[1.0]], DDPMChain(100))
-    >>> VariationalBound()(field, field.sample(Noise(range(4))), noise=Noise(range(4), stream=1)).shape
+    >>> VariationalBound()(field, field.sample(SampleRng(range(4))), rng=SampleRng(range(4), stream=1)).shape
     torch.Size([4])
 
     References: Ho, Jain, Abbeel (2020), arXiv 2006.11239, equation 5. Nichol, Dhariwal (2021), arXiv 2102.09672, equation 15.
@@ -127,13 +127,13 @@ class VariationalBound(Objective):
             steps = len(Chain(model.process, self.steps))  # type: ignore[arg-type]  # models that are trained are fields
             model.register_parameter(LEARNED, nn.Parameter(torch.full((steps,), 0.5)))
 
-    def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, noise: Noise) -> Terms:
+    def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, rng: SampleRng) -> Terms:
         if self.decoder == "pixels":  # also where no example is at n = 1, so that wrong data are refused at once
             check_pixels(x0)
         if self.every_step:
-            every = bound(field, x0, cond, noise=noise, variance=self.variance, decoder=self.decoder, steps=self.steps)
+            every = bound(field, x0, cond, rng=rng, variance=self.variance, decoder=self.decoder, steps=self.steps)
             return Terms(every, None)
         times = Chain(field.process, self.steps).times.to(x0.device)
-        n = 1 + (noise.uniform(()) * len(times)).long().clamp(max=len(times) - 1).to(x0.device)
-        one = bound_terms(field, x0, n, cond, noise=noise, variance=self.variance, decoder=self.decoder, steps=self.steps)
+        n = 1 + (rng.uniform(()) * len(times)).long().clamp(max=len(times) - 1).to(x0.device)
+        one = bound_terms(field, x0, n, cond, rng=rng, variance=self.variance, decoder=self.decoder, steps=self.steps)
         return Terms(prior_kl(field, x0) + len(times) * one, times[n - 1])

@@ -20,32 +20,32 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from scorefield.field import Field
-from scorefield.levels import Density, Uniform
+from scorefield.levels import NoiseDistribution, Uniform
 from scorefield.objectives.base import Objective, Terms
 from scorefield.objectives.weightings import Unweighted, Weighting
 from scorefield.process import Process
-from scorefield.randomness import Noise
+from scorefield.randomness import SampleRng
 from scorefield.shapes import PerSample, Sample, total
 
 
 class Matching(Objective):
     """An objective that takes x_t as a draw of p_t: draw t and x_t, then weigh what `at` says there."""
 
-    density: Density
+    noise_distribution: NoiseDistribution
     weighting: Weighting
 
     def visited(self, process: Process) -> Tensor | None:
-        return self.density.times(process)
+        return self.noise_distribution.times(process)
 
     @final
-    def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, noise: Noise) -> Terms:
-        t = self.density.quantile(field.process, noise.uniform(())).to(x0.device)
-        x_t = field.process.perturb(x0, t, noise.normal(x0.shape[1:]).to(x0))
-        loss = self.at(field, x_t, t, cond, noise=noise)
+    def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, rng: SampleRng) -> Terms:
+        t = self.noise_distribution.quantile(field.process, rng.uniform(())).to(x0.device)
+        x_t = field.process.perturb(x0, t, rng.normal(x0.shape[1:]).to(x0))
+        loss = self.at(field, x_t, t, cond, rng=rng)
         return Terms(self.weighting(field.process, t).to(loss.dtype) * loss, t)
 
     @abstractmethod
-    def at(self, field: Field, x: Sample, t: PerSample, cond: Tensor | None = None, *, noise: Noise) -> PerSample:
+    def at(self, field: Field, x: Sample, t: PerSample, cond: Tensor | None = None, *, rng: SampleRng) -> PerSample:
         """Return the losses without their weight at noisy samples x of p_t, `(batch,)`.
 
         Args:
@@ -53,7 +53,7 @@ class Matching(Objective):
             x: draws of p_t, `(batch, *shape)`.
             t: their times, `(batch,)`.
             cond: what the field is told besides, or None.
-            noise: one seed per example, for random directions.
+            rng: one seed per example, for random directions.
         """
 
 
@@ -67,17 +67,17 @@ class ExplicitFisher(Matching):
         density: where t is drawn.
         weighting: lambda, on the score.
 
-    >>> from scorefield import VE, Gaussian, Noise
+    >>> from scorefield import VE, Gaussian, SampleRng
     >>> one, other = Gaussian([0.0], [[1.0]], VE(0.1, 10.0)), Gaussian([0.5], [[1.0]], VE(0.1, 10.0))
-    >>> x0, noise = one.sample(Noise(range(4))), Noise(range(4), stream=1)
-    >>> bool((ExplicitFisher(one)(other, x0, noise=noise) > 0).all()), float(ExplicitFisher(one)(one, x0, noise=noise).sum())
+    >>> x0, noise = one.sample(SampleRng(range(4))), SampleRng(range(4), stream=1)
+    >>> bool((ExplicitFisher(one)(other, x0, rng=rng) > 0).all()), float(ExplicitFisher(one)(one, x0, rng=rng).sum())
     (True, 0.0)
     """
 
     truth: Any
-    density: Density = default(default_factory=Uniform)
+    noise_distribution: NoiseDistribution = default(default_factory=Uniform)
     weighting: Weighting = default(default_factory=Unweighted)
 
-    def at(self, field: Field, x: Sample, t: PerSample, cond: Tensor | None = None, *, noise: Noise) -> PerSample:
+    def at(self, field: Field, x: Sample, t: PerSample, cond: Tensor | None = None, *, rng: SampleRng) -> PerSample:
         true = self.truth(x, t, cond).score.detach()
         return 0.5 * total((field(x, t, cond).score - true) ** 2)

@@ -35,10 +35,10 @@ from torch.utils.checkpoint import checkpoint
 
 from scorefield.errors import ScorefieldError
 from scorefield.field import EnergyField, Field
-from scorefield.levels import Density, Uniform
+from scorefield.levels import NoiseDistribution, Uniform
 from scorefield.objectives.fisher import Matching
 from scorefield.objectives.weightings import Unweighted, Weighting
-from scorefield.randomness import Noise
+from scorefield.randomness import SampleRng
 from scorefield.registry import register
 from scorefield.shapes import PerSample, Sample, flat, total
 
@@ -128,17 +128,17 @@ class Implicit(ByParts):
     Raises:
         ScorefieldError: by `check`, data or a network for which integration by parts fails.
 
-    >>> from scorefield import Gaussian, Noise, Still
-    >>> field = Gaussian([0.0, 0.0], [[1.0, 0.0], [0.0, 1.0]], Still())
-    >>> Implicit()(field, torch.tensor([[1.0, 1.0]]), noise=Noise([0])).tolist()  # tr grad s = -2, 1/2·‖s‖² = 1
+    >>> from scorefield import Gaussian, SampleRng, Noiseless
+    >>> field = Gaussian([0.0, 0.0], [[1.0, 0.0], [0.0, 1.0]], Noiseless())
+    >>> Implicit()(field, torch.tensor([[1.0, 1.0]]), rng=SampleRng([0])).tolist()  # tr grad s = -2, 1/2·‖s‖² = 1
     [-1.0]
     """
 
-    density: Density = default(default_factory=Uniform)
+    noise_distribution: NoiseDistribution = default(default_factory=Uniform)
     weighting: Weighting = default(default_factory=Unweighted)
     together: Annotated[int, Bound(ge=1)] = 16
 
-    def at(self, field: Field, x: Sample, t: PerSample, cond: Tensor | None = None, *, noise: Noise) -> PerSample:
+    def at(self, field: Field, x: Sample, t: PerSample, cond: Tensor | None = None, *, rng: SampleRng) -> PerSample:
         keep, size = torch.is_grad_enabled(), flat(x).shape[1]
         parts = field.modules() if keep and isinstance(field, nn.Module) else ()
         batched = not any(isinstance(part, nn.GroupNorm) for part in parts)  # torch cannot batch its second derivative

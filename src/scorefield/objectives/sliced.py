@@ -35,31 +35,31 @@ from torch import Tensor
 
 from scorefield.errors import ScorefieldError
 from scorefield.field import EnergyField, Field
-from scorefield.levels import Density, Uniform
+from scorefield.levels import NoiseDistribution, Uniform
 from scorefield.objectives.implicit import ByParts, pull
 from scorefield.objectives.weightings import Unweighted, Weighting
 from scorefield.process import Positive
-from scorefield.randomness import Noise
+from scorefield.randomness import SampleRng
 from scorefield.registry import register
 from scorefield.shapes import PerSample, Sample, flat, over, total
 
 Projection = Literal["rademacher", "gaussian", "sphere", "unit"]
 
 
-def directions(x: Sample, projection: Projection, projections: int, noise: Noise) -> Iterator[Sample]:
+def directions(x: Sample, projection: Projection, projections: int, rng: SampleRng) -> Iterator[Sample]:
     """Yield random directions in the shape of x, one draw each; E[vvᵀ] = I, but I/d for "unit".
 
     Args:
         x: samples, `(batch, *shape)`.
         projection: "rademacher" (entries ±1), "gaussian", "sphere" (length sqrt(d)) or "unit" (length 1).
         projections: how many, >= 1.
-        noise: one seed per example.
+        rng: one seed per example.
     """
     for _ in range(projections):
         if projection == "rademacher":
-            yield noise.sign(x.shape[1:]).to(x)
+            yield rng.sign(x.shape[1:]).to(x)
             continue
-        v = noise.normal(x.shape[1:])
+        v = rng.normal(x.shape[1:])
         if projection != "gaussian":
             length = flat(x).shape[1] ** 0.5 if projection == "sphere" else 1.0
             v = v * over(length / total(v**2).sqrt(), v)
@@ -81,13 +81,13 @@ class Sliced(ByParts):
     Raises:
         ScorefieldError: unit vectors in the reduced form; by `check`, what integration by parts cannot learn from.
 
-    >>> from scorefield import Gaussian, Noise, Still
-    >>> field = Gaussian([0.0, 0.0], [[1.0, 0.0], [0.0, 1.0]], Still())
-    >>> Sliced()(field, torch.tensor([[1.0, 1.0]]), noise=Noise([0])).tolist()  # v·v = 2 for entries ±1: the exact trace
+    >>> from scorefield import Gaussian, SampleRng, Noiseless
+    >>> field = Gaussian([0.0, 0.0], [[1.0, 0.0], [0.0, 1.0]], Noiseless())
+    >>> Sliced()(field, torch.tensor([[1.0, 1.0]]), rng=SampleRng([0])).tolist()  # v·v = 2 for entries ±1: the exact trace
     [-1.0]
     """
 
-    density: Density = default(default_factory=Uniform)
+    noise_distribution: NoiseDistribution = default(default_factory=Uniform)
     weighting: Weighting = default(default_factory=Unweighted)
     projection: Projection = "rademacher"
     projections: Annotated[int, Bound(ge=1)] = 1
@@ -102,8 +102,8 @@ class Sliced(ByParts):
             )
         return self
 
-    def at(self, field: Field, x: Sample, t: PerSample, cond: Tensor | None = None, *, noise: Noise) -> PerSample:
-        return self.along(field, x, t, directions(x, self.projection, self.projections, noise), cond)
+    def at(self, field: Field, x: Sample, t: PerSample, cond: Tensor | None = None, *, rng: SampleRng) -> PerSample:
+        return self.along(field, x, t, directions(x, self.projection, self.projections, rng), cond)
 
     def along(self, field: Field, x: Sample, t: PerSample, vectors: Iterator[Sample], cond: Tensor | None = None) -> PerSample:
         """Return the mean of the losses along given directions, each `(batch, *shape)`, without the weight, `(batch,)`."""
@@ -135,10 +135,10 @@ class FiniteDifference(ByParts):
     Raises:
         ScorefieldError: by `check`, what integration by parts cannot learn from.
 
-    >>> from scorefield import Gaussian, Noise, Still
-    >>> field = Gaussian([0.0, 0.0], [[1.0, 0.0], [0.0, 1.0]], Still())
+    >>> from scorefield import Gaussian, SampleRng, Noiseless
+    >>> field = Gaussian([0.0, 0.0], [[1.0, 0.0], [0.0, 1.0]], Noiseless())
     >>> x0 = torch.tensor([[1.0, 1.0]]).double()
-    >>> loss, limit = (o(field, x0, noise=Noise([0])) for o in (FiniteDifference(), Sliced(reduced=False)))
+    >>> loss, limit = (o(field, x0, rng=SampleRng([0])) for o in (FiniteDifference(), Sliced(reduced=False)))
     >>> bool((loss - limit).abs() < 1e-9)  # an energy has the plain form, and a quadratic one no error
     True
     """
@@ -146,15 +146,15 @@ class FiniteDifference(ByParts):
     divergence: ClassVar[Literal["fisher", "fisher + O(step^2)", "none"]] = "fisher + O(step^2)"
     bends: ClassVar[bool] = True  # differences over a finite step see bends, also those that move
 
-    density: Density = default(default_factory=Uniform)
+    noise_distribution: NoiseDistribution = default(default_factory=Uniform)
     weighting: Weighting = default(default_factory=Unweighted)
     step: Positive = 0.05
     projection: Literal["rademacher", "gaussian", "sphere"] = "rademacher"
     projections: Annotated[int, Bound(ge=1)] = 1
 
-    def at(self, field: Field, x: Sample, t: PerSample, cond: Tensor | None = None, *, noise: Noise) -> PerSample:
+    def at(self, field: Field, x: Sample, t: PerSample, cond: Tensor | None = None, *, rng: SampleRng) -> PerSample:
         along = self._energy if isinstance(field, EnergyField) else self._score
-        drawn = directions(x, self.projection, self.projections, noise)
+        drawn = directions(x, self.projection, self.projections, rng)
         return torch.stack([along(field, x, t, v, cond) for v in drawn]).mean(dim=0)  # type: ignore[arg-type]
 
     def _energy(self, field: EnergyField, x: Sample, t: PerSample, v: Sample, cond: Tensor | None) -> PerSample:

@@ -1,19 +1,20 @@
 """Samplers: how a sample walks down a ladder. `simulate` in `base` is the only loop; a sampler is one step."""
 
+from scorefield import renamed
 from scorefield.samplers.adaptive import Adaptive
-from scorefield.samplers.base import Moment, Rung, Sampler, sample, simulate
+from scorefield.samplers.base import Sampler, Snapshot, Step, sample, simulate
 from scorefield.samplers.compose import PredictorCorrector
 from scorefield.samplers.langevin import Annealed, Consistent, Langevin
 from scorefield.samplers.metropolis import AnnealedMala, Mala, curl
-from scorefield.samplers.multistep import DEIS, Adams, DPMSolver, UniPC
+from scorefield.samplers.multistep import ABM, DEIS, DPMSolver, UniPC
 from scorefield.samplers.ode import Euler, Heun
 from scorefield.samplers.sde import DDIM, Ancestral, EulerMaruyama, ReverseDiffusion
-from scorefield.samplers.stochastic import StochasticAdams
+from scorefield.samplers.stochastic import StochasticABM
 
 __all__ = [
+    "ABM",
     "DDIM",
     "DEIS",
-    "Adams",
     "Adaptive",
     "Ancestral",
     "Annealed",
@@ -25,14 +26,16 @@ __all__ = [
     "Heun",
     "Langevin",
     "Mala",
-    "Moment",
     "PredictorCorrector",
     "ReverseDiffusion",
-    "Rung",
     "Sampler",
-    "StochasticAdams",
+    "Snapshot",
+    "Step",
+    "StochasticABM",
     "UniPC",
     "curl",
     "sample",
     "simulate",
 ]
+
+__getattr__ = renamed.attributes(__name__)

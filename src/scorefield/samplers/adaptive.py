@@ -25,9 +25,9 @@ from torch import Tensor
 
 from scorefield import runge_kutta
 from scorefield.errors import ScorefieldError
-from scorefield.randomness import Noise
+from scorefield.randomness import SampleRng
 from scorefield.registry import register
-from scorefield.samplers.base import NOTHING, Counted, Info, Rung, Sampler
+from scorefield.samplers.base import NOTHING, CountedField, Info, Sampler, Step
 from scorefield.shapes import Sample, over
 
 
@@ -37,7 +37,7 @@ class Adaptive(Sampler):
     """Adaptive Runge-Kutta of order 5 on the probability flow; evaluations are those of the slowest sample.
 
     Attributes:
-        tolerance: of every step's error, relative to unit size; infinity takes one step a rung.
+        tolerance: of every step's error, relative to unit size; infinity takes one step a level.
     """
 
     tolerance: Annotated[float, Bound(gt=0)] = 1e-3
@@ -56,10 +56,10 @@ class Adaptive(Sampler):
             raise ScorefieldError(f"got {steps} steps, expected at least 2 for an adaptive sampler: ask for more")
         return self, steps
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> tuple[Sample, Any, Info]:
-        if rung.s is None:
+    def step(self, field: CountedField, x: Sample, step: Step, state: Any, rng: SampleRng) -> tuple[Sample, Any, Info]:
+        if step.s is None:
             return x, state, NOTHING
-        mean, above, below = field.data_mean(x), rung.sigma / rung.alpha, rung.sigma_s / rung.alpha_s
+        mean, above, below = field.data_mean(x), step.sigma / step.alpha, step.sigma_s / step.alpha_s
         spread = max(field.field.data_std, 1e-8 * below)  # data that are one point have no spread
         start, end = math.asinh(above / spread), math.asinh(below / spread)
 
@@ -69,10 +69,10 @@ class Adaptive(Sampler):
             return field.at(at, t, rows).noise - over(u.tanh(), w) * w
 
         r, r_s = (spread**2 + above**2) ** 0.5, (spread**2 + below**2) ** 0.5
-        w = (x / rung.alpha - mean) / r
+        w = (x / step.alpha - mean) / r
         if math.isinf(self.tolerance):
             u, rows = torch.full((len(w),), start, dtype=w.dtype, device=w.device), torch.arange(len(w), device=w.device)
             w, _, _ = runge_kutta.step(slope, u, w, torch.full_like(u, end - start), slope(u, w, rows), rows)
         else:
             w = runge_kutta.solve(slope, w, start, end, rtol=self.tolerance, atol=self.tolerance).y
-        return rung.alpha_s * (mean + r_s * w), state, NOTHING
+        return step.alpha_s * (mean + r_s * w), state, NOTHING

@@ -1,11 +1,11 @@
 """The sampler protocol, and THE loop.
 
-A ladder t_0 > t_1 > ... > t_{L-1} is visited rung by rung. On rung j a sampler may dwell at t = t_j (Langevin dynamics, which
-leaves p_t unchanged) or jump from t = t_j to s = t_{j+1} (differential equations), or both. On the last rung there is nowhere
-to jump: s is None, a jumping sampler does nothing, and the loop ends with one denoising step, x <- E[x0 | x], because what is
-left in x is noise of level sigma(t_{L-1}) (Jolicoeur-Martineau et al. 2021, "Adversarial score matching and improved sampling
-for image generation", arXiv 2009.05475). A dwelling sampler's x is scaled by alpha_{j+1}/alpha_j between rungs, so that
-x/alpha, the data with noise of level sigma/alpha, is what passes from level to level.
+A ladder t_0 > t_1 > ... > t_{L-1} is visited level by level. At level j a sampler may dwell at t = t_j (Langevin dynamics,
+which leaves p_t unchanged) or jump from t = t_j to s = t_{j+1} (differential equations), or both. At the last level there is
+nowhere to jump: s is None, a jumping sampler does nothing, and the loop ends with one denoising step, x <- E[x0 | x], because
+what is left in x is noise of level sigma(t_{L-1}) (Jolicoeur-Martineau et al. 2021, "Adversarial score matching and improved
+sampling for image generation", arXiv 2009.05475). A dwelling sampler's x is scaled by alpha_{j+1}/alpha_j between levels, so
+that x/alpha, the data with noise of level sigma/alpha, is what passes from level to level.
 
 The state is float64, every number that depends only on the ladder is a Python float computed once, evaluations of the field
 are counted, and a NaN stops the loop and is named.
@@ -23,25 +23,26 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scorefield import renamed
 from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.field import EnergyField, Field
 from scorefield.levels import ladder_of
 from scorefield.prediction import Prediction
 from scorefield.process import Process
-from scorefield.randomness import Noise
+from scorefield.randomness import SampleRng
 from scorefield.registry import find
 from scorefield.shapes import PerSample, Sample, check_rows, flat
 
 
 @dataclass(frozen=True)
-class Rung:
+class Step:
     """One level of a ladder and the next, with alpha and sigma of both as Python floats.
 
     Attributes:
         index: j, 0-based; 0 is the noisiest.
         t, alpha, sigma: this level.
-        s, alpha_s, sigma_s: the next, less noisy one; None, 1 and 0 on the last rung.
-        sigma_min: sigma of the last rung.
+        s, alpha_s, sigma_s: the next, less noisy one; None, 1 and 0 on the last level.
+        sigma_min: sigma of the last level.
     """
 
     index: int
@@ -78,18 +79,18 @@ def times_of(process: Process, ladder: Tensor) -> Tensor:
     return times
 
 
-def rungs_of(process: Process, ladder: Tensor) -> list[Rung]:
-    """Return the rungs of a ladder; raises `ScorefieldError` as `times_of` does."""
+def steps_of(process: Process, ladder: Tensor) -> list[Step]:
+    """Return the levels of a ladder; raises `ScorefieldError` as `times_of` does."""
     times = times_of(process, ladder)
     alphas, sigmas = process.alpha(times).tolist(), process.sigma(times).tolist()
     following = [*zip(times.tolist()[1:], alphas[1:], sigmas[1:], strict=True), (None, 1.0, 0.0)]
     return [
-        Rung(j, t, alpha, sigma, *after, sigmas[-1])
+        Step(j, t, alpha, sigma, *after, sigmas[-1])
         for j, (t, alpha, sigma, after) in enumerate(zip(times.tolist(), alphas, sigmas, following, strict=True))
     ]
 
 
-class Counted:
+class CountedField:
     """A field that counts its evaluations and takes one Python float as the time of the whole batch."""
 
     def __init__(self, field: Field, cond: Tensor | None) -> None:
@@ -141,7 +142,7 @@ class Info:
     A sampler that has more to tell returns a frozen subclass.
 
     Attributes:
-        acceptance: of a sampler with Metropolis' test, the mean probability of acceptance on every rung visited so far.
+        acceptance: of a sampler with Metropolis' test, the mean probability of acceptance on every level visited so far.
     """
 
     acceptance: tuple[float, ...] = ()
@@ -165,7 +166,7 @@ class Sampler(ABC):
     @property
     @abstractmethod
     def dwells(self) -> bool:
-        """Whether x stays on its rung, at time t, instead of jumping to the next, at time s."""
+        """Whether x stays on its level, at time t, instead of jumping to the next, at time s."""
 
     @property
     @abstractmethod
@@ -189,7 +190,7 @@ class Sampler(ABC):
 
     @property
     def steps_per_level(self) -> int:
-        """How many steps are taken on each rung: j = step // steps_per_level."""
+        """How many steps are taken on each level: j = step // steps_per_level."""
         return 1
 
     def within(self, steps: int) -> tuple[Sampler, int]:
@@ -200,12 +201,12 @@ class Sampler(ABC):
         """Return the sampler with the ladder's own steps, to which its order refers; itself unless it chooses its steps."""
         return self
 
-    def start(self, field: Counted, rungs: list[Rung]) -> Any:
+    def start(self, field: CountedField, steps: list[Step]) -> Any:
         """Return the state carried from step to step; a good place for coefficients. None unless a sampler needs one."""
         return None
 
     @abstractmethod
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> tuple[Sample, Any, Info]:
+    def step(self, field: CountedField, x: Sample, step: Step, state: Any, rng: SampleRng) -> tuple[Sample, Any, Info]:
         """Return the next x, `(batch, *shape)`, the state to carry on, and what there is to tell.
 
         A step is a function of what it is given: neither `x` nor `state` is changed in place.
@@ -213,7 +214,7 @@ class Sampler(ABC):
 
 
 @dataclass(frozen=True)
-class Moment:
+class Snapshot:
     """What the loop shows after a step.
 
     Attributes:
@@ -247,16 +248,17 @@ def _check(x: Tensor, sampler: Sampler, step: int, t: float) -> None:
     )
 
 
+@renamed.arguments
 def simulate(
     field: Field,
     sampler: Sampler,
     ladder: Tensor,
     x: Tensor | None = None,
     *,
-    noise: Noise,
+    rng: SampleRng,
     cond: Tensor | None = None,
     denoise: bool = True,
-) -> Iterator[Moment]:
+) -> Iterator[Snapshot]:
     """Walk samples down a ladder: `*_, last = simulate(...)` gives the samples as `last.x`.
 
     Args:
@@ -264,84 +266,88 @@ def simulate(
         sampler: any sampler.
         ladder: descending times, `(levels,)`.
         x: where to start, `(batch, *shape)`; None starts from the prior N(alpha·mean, alpha²·std² + sigma²) at ladder[0].
-        noise: one seed per sample; sample i is the same whatever else is in the batch.
+        rng: one seed per sample; sample i is the same whatever else is in the batch.
         cond: conditioning of each sample, one row per seed, or None.
         denoise: end with x <- E[x0 | x].
 
     Yields:
-        A `Moment` for the start and after every step. Values are detached; memory does not grow with the number of steps.
+        A `Snapshot` for the start and after every step. Values are detached; memory does not grow with the number of steps.
 
     Raises:
         ScorefieldError: a ladder that does not fall or leaves the process's range; a start of the wrong shape or type; no
             seeds, or conditioning that is not one row for each.
         NotFinite: NaN or infinity, with the step and level named.
 
-    >>> from scorefield import VE, GaussianMixture, Noise, geometric
+    >>> from scorefield import VE, GaussianMixture, SampleRng, geometric
     >>> from scorefield.samplers import Annealed
     >>> field = GaussianMixture([.8, .2], [[-5., 0.], [5., 0.]], [1., 1.], VE(.01, 10.))
-    >>> *_, last = simulate(field, Annealed(steps_per_level=2), geometric(field.process, 10), noise=Noise(range(3)))
+    >>> *_, last = simulate(field, Annealed(steps_per_level=2), geometric(field.process, 10), rng=SampleRng(range(3)))
     >>> last.x.shape, last.evaluations
     (torch.Size([3, 2]), 21)
     """
-    rungs = rungs_of(field.process, ladder)
-    if not len(noise):
-        raise ScorefieldError("got noise without seeds, expected one for each sample: Noise(range(64)), say")
-    check_rows(len(noise), cond=cond)
-    counted, device = Counted(field, cond), noise.seeds.device
+    steps = steps_of(field.process, ladder)
+    if not len(rng):
+        raise ScorefieldError("got an rng without seeds, expected one for each sample: SampleRng(range(64)), say")
+    check_rows(len(rng), cond=cond)
+    counted, device = CountedField(field, cond), rng.seeds.device
     if x is None:
-        alpha, spread = field.process.prior(rungs[0].t, field.data_std)
-        x = alpha * field.data_mean.to(device) + spread * noise.normal(field.shape)
-    elif x.shape != (len(noise), *field.shape) or x.is_complex():
+        alpha, spread = field.process.prior(steps[0].t, field.data_std)
+        x = alpha * field.data_mean.to(device) + spread * rng.normal(field.shape)
+    elif x.shape != (len(rng), *field.shape) or x.is_complex():
         kind = "complex " if x.is_complex() else ""
         raise ScorefieldError(
-            f"got a {kind}start of shape {tuple(x.shape)}, expected {(len(noise), *field.shape)}: one sample per seed"
+            f"got a {kind}start of shape {tuple(x.shape)}, expected {(len(rng), *field.shape)}: one sample per seed"
         )
-    x = x.detach().to(device, torch.float64, copy=True)  # what the caller does to the start does not reach the first moment
-    _check(x, sampler, 0, rungs[0].t)
-    state, info, hold = sampler.start(counted, rungs), NOTHING, sampler.steps_per_level
-    steps = len(rungs) * hold + int(denoise)
-    yield Moment(x, rungs[0].t, 0, steps, 0)
+    x = x.detach().to(device, torch.float64, copy=True)  # what the caller does to the start does not reach the first snapshot
+    _check(x, sampler, 0, steps[0].t)
+    state, info, hold = sampler.start(counted, steps), NOTHING, sampler.steps_per_level
+    total = len(steps) * hold + int(denoise)
+    yield Snapshot(x, steps[0].t, 0, total, 0)
     # Gradients are off inside a step only: around a yield they would stay off in the caller.
-    for rung in rungs:
-        if sampler.dwells and rung.index:  # a dwelling sampler is carried to the next level as it is in z = x/alpha
-            x = x * (rung.alpha / rungs[rung.index - 1].alpha)
+    for step in steps:
+        if sampler.dwells and step.index:  # a dwelling sampler is carried to the next level as it is in z = x/alpha
+            x = x * (step.alpha / steps[step.index - 1].alpha)
         for held in range(hold):
             with torch.no_grad():
-                x, state, info = sampler.step(counted, x, rung, state, noise)
-            step = rung.index * hold + held + 1
-            _check(x, sampler, step, rung.t)
-            lives = rung.t if rung.s is None or sampler.dwells else rung.s
-            yield Moment(x, lives, step, steps, counted.evaluations, info)
+                x, state, info = sampler.step(counted, x, step, state, rng)
+            done = step.index * hold + held + 1
+            _check(x, sampler, done, step.t)
+            lives = step.t if step.s is None or sampler.dwells else step.s
+            yield Snapshot(x, lives, done, total, counted.evaluations, info)
     if denoise:
         with torch.no_grad():
-            x = counted(x, rungs[-1].t).denoised
-        _check(x, sampler, steps, rungs[-1].t)
-        yield Moment(x, 0.0, steps, steps, counted.evaluations, info)
+            x = counted(x, steps[-1].t).denoised
+        _check(x, sampler, total, steps[-1].t)
+        yield Snapshot(x, 0.0, total, total, counted.evaluations, info)
 
 
+@renamed.arguments
 def sample(
     field: Field,
     sampler: Sampler | None = None,
     ladder: Tensor | None = None,
     *,
-    noise: Noise,
+    rng: SampleRng,
     cond: Tensor | None = None,
 ) -> Tensor:
     """Return samples, one per seed, `(batch, *shape)`, float64: the end of `simulate`.
 
     Args:
         field: any field.
-        sampler: any sampler; None for `Adams()`, the best in few evaluations.
+        sampler: any sampler; None for `ABM()`, the best in few evaluations.
         ladder: descending times, `(levels,)`; None for the sampler's own, with its own number of levels.
-        noise: one seed per sample.
+        rng: one seed per sample.
         cond: conditioning of each sample, or None.
 
-    >>> from scorefield import VE, GaussianMixture, Noise
+    >>> from scorefield import VE, GaussianMixture, SampleRng
     >>> field = GaussianMixture([.8, .2], [[-5., 0.], [5., 0.]], [1., 1.], VE(.01, 50.))
-    >>> x = sample(field, noise=Noise(range(1000)))  # 20 evaluations
+    >>> x = sample(field, rng=SampleRng(range(1000)))  # 20 evaluations
     >>> round(float((x[:, 0] < 0).double().mean()), 1)
     0.8
     """
-    chosen: Sampler = find("sampler", "adams")() if sampler is None else sampler
+    chosen: Sampler = find("sampler", "abm")() if sampler is None else sampler
     times = ladder_of(field, chosen.ladder, chosen.levels) if ladder is None else ladder
-    return deque(simulate(field, chosen, times, noise=noise, cond=cond), maxlen=1).pop().x  # only the last is kept
+    return deque(simulate(field, chosen, times, rng=rng, cond=cond), maxlen=1).pop().x  # only the last is kept
+
+
+__getattr__ = renamed.attributes(__name__)

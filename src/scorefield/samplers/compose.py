@@ -26,9 +26,9 @@ from pydantic.dataclasses import dataclass
 
 from scorefield.errors import ScorefieldError
 from scorefield.process import Positive
-from scorefield.randomness import Noise
+from scorefield.randomness import SampleRng
 from scorefield.registry import register
-from scorefield.samplers.base import Counted, Info, Rung, Sampler
+from scorefield.samplers.base import CountedField, Info, Sampler, Step
 from scorefield.samplers.langevin import langevin_step
 from scorefield.samplers.sde import ReverseDiffusion
 from scorefield.shapes import Sample
@@ -70,20 +70,20 @@ class PredictorCorrector(Sampler):
     def at_fixed_steps(self) -> Sampler:
         return replace(self, sampler=self.sampler.at_fixed_steps())
 
-    def start(self, field: Counted, rungs: list[Rung]) -> Any:
+    def start(self, field: CountedField, steps: list[Step]) -> Any:
         """Return the predictor's own state; raises `ScorefieldError` for one that dwells, which leads to no other level."""
         if self.dwells:
             raise ScorefieldError(
                 f"got the predictor {self.sampler}, which stays on its level, expected one that jumps to the next: "
                 "reverse-diffusion"
             )
-        return self.sampler.start(field, rungs)
+        return self.sampler.start(field, steps)
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> tuple[Sample, Any, Info]:
-        x, state, info = self.sampler.step(field, x, rung, state, noise)
-        if rung.s is None:
+    def step(self, field: CountedField, x: Sample, step: Step, state: Any, rng: SampleRng) -> tuple[Sample, Any, Info]:
+        x, state, info = self.sampler.step(field, x, step, state, rng)
+        if step.s is None:
             return x, state, info
-        h = math.log(rung.sigma * rung.alpha_s / (rung.alpha * rung.sigma_s))
+        h = math.log(step.sigma * step.alpha_s / (step.alpha * step.sigma_s))
         for _ in range(self.corrections):
-            x = langevin_step(field, x, rung.s, min(self.strength * h / self.corrections, 0.5) * rung.sigma_s**2, noise)
+            x = langevin_step(field, x, step.s, min(self.strength * h / self.corrections, 0.5) * step.sigma_s**2, rng)
         return x, state, info

@@ -27,27 +27,27 @@ from pydantic.dataclasses import dataclass
 from scorefield.errors import ScorefieldError
 from scorefield.levels import step_size
 from scorefield.process import Positive
-from scorefield.randomness import Noise
+from scorefield.randomness import SampleRng
 from scorefield.registry import register
-from scorefield.samplers.base import NOTHING, Counted, Info, Rung, Sampler
+from scorefield.samplers.base import NOTHING, CountedField, Info, Sampler, Step
 from scorefield.shapes import Sample
 
 Steps = Annotated[int, Bound(ge=1)]
 
 
-def langevin_step(field: Counted, x: Sample, t: float, tau: float, noise: Noise) -> Sample:
+def langevin_step(field: CountedField, x: Sample, t: float, tau: float, rng: SampleRng) -> Sample:
     """Return x + tau·score + sqrt(2·tau)·z."""
-    return x + tau * field(x, t).score + math.sqrt(2 * tau) * noise.normal(x.shape[1:])
+    return x + tau * field(x, t).score + math.sqrt(2 * tau) * rng.normal(x.shape[1:])
 
 
 @register("sampler", "langevin")
 @dataclass(frozen=True)
 class Langevin(Sampler):
-    """Unadjusted Langevin at every rung with one fixed step tau: biased by v/(1 - tau/(2v)), and slow between modes.
+    """Unadjusted Langevin at every level with one fixed step tau: biased by v/(1 - tau/(2v)), and slow between modes.
 
     Attributes:
-        tau: step size, in units of x²; None takes sigma²/10 of each rung, since a score of slope 1/sigma² needs tau < 2·sigma².
-        steps: steps a rung; usually the ladder has one rung.
+        tau: step size, in units of x²; None takes sigma²/10 of each level: a score of slope 1/sigma² needs tau < 2·sigma².
+        steps: steps a level; usually the ladder has one level.
     """
 
     tau: Positive | None = None
@@ -66,14 +66,14 @@ class Langevin(Sampler):
     def within(self, steps: int) -> tuple[Sampler, int]:
         return replace(self, steps=steps), 1
 
-    def start(self, field: Counted, rungs: list[Rung]) -> None:
-        if self.tau is None and any(rung.sigma == 0 for rung in rungs):
+    def start(self, field: CountedField, steps: list[Step]) -> None:
+        if self.tau is None and any(step.sigma == 0 for step in steps):
             raise ScorefieldError(
-                "got sigma = 0 on a rung, where a step in units of sigma² vanishes, expected a stated one: set its tau"
+                "got sigma = 0 on a level, where a step in units of sigma² vanishes, expected a stated one: set its tau"
             )
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> tuple[Sample, Any, Info]:
-        return langevin_step(field, x, rung.t, self.tau or 0.1 * rung.sigma**2, noise), state, NOTHING
+    def step(self, field: CountedField, x: Sample, step: Step, state: Any, rng: SampleRng) -> tuple[Sample, Any, Info]:
+        return langevin_step(field, x, step.t, self.tau or 0.1 * step.sigma**2, rng), state, NOTHING
 
 
 @register("sampler", "annealed")
@@ -110,17 +110,17 @@ class Annealed(Sampler):
         """Return the published setting: the code's `step_lr` (2e-5) is eps here; the paper's text prints alpha/2 for it."""
         return cls(steps_per_level=steps, eps=step_lr)
 
-    def start(self, field: Counted, rungs: list[Rung]) -> list[float]:
+    def start(self, field: CountedField, steps: list[Step]) -> list[float]:
         """Return tau of every level."""
-        low, high = rungs[-1].sigma / rungs[-1].alpha, rungs[0].sigma / rungs[0].alpha
+        low, high = steps[-1].sigma / steps[-1].alpha, steps[0].sigma / steps[0].alpha
         if low == 0:
             raise ScorefieldError("got a ladder that ends at sigma = 0, expected sigma > 0: end it at the process's t_min")
-        gamma = (high / low) ** (1 / max(len(rungs) - 1, 1))
+        gamma = (high / low) ** (1 / max(len(steps) - 1, 1))
         eps = self.eps or step_size(max(gamma, 1 + 1e-6), self.steps_per_level, low)
-        return [eps * (rung.sigma / low) ** 2 for rung in rungs]
+        return [eps * (step.sigma / low) ** 2 for step in steps]
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: list[float], noise: Noise) -> tuple[Sample, Any, Info]:
-        return langevin_step(field, x, rung.t, state[rung.index], noise), state, NOTHING
+    def step(self, field: CountedField, x: Sample, step: Step, state: list[float], rng: SampleRng) -> tuple[Sample, Any, Info]:
+        return langevin_step(field, x, step.t, state[step.index], rng), state, NOTHING
 
 
 @register("sampler", "consistent")
@@ -149,12 +149,12 @@ class Consistent(Sampler):
     ladder: ClassVar[str] = "geometric"
     levels: ClassVar[int] = 100
 
-    def start(self, field: Counted, rungs: list[Rung]) -> list[tuple[float, float]]:
-        """Return eta and the noise's coefficient of every rung but the last."""
+    def start(self, field: CountedField, steps: list[Step]) -> list[tuple[float, float]]:
+        """Return eta and the noise's coefficient of every level but the last."""
         coefficients = []
-        for rung in rungs[:-1]:
-            below = rung.sigma_s / rung.alpha_s
-            gamma = below / (rung.sigma / rung.alpha)
+        for step in steps[:-1]:
+            below = step.sigma_s / step.alpha_s
+            gamma = below / (step.sigma / step.alpha)
             eta = 1 - gamma**2 if self.eta is None else self.eta
             if not 1 - gamma <= eta <= 1 + gamma:
                 raise ScorefieldError(
@@ -165,10 +165,10 @@ class Consistent(Sampler):
         return coefficients
 
     def step(
-        self, field: Counted, x: Sample, rung: Rung, state: list[tuple[float, float]], noise: Noise
+        self, field: CountedField, x: Sample, step: Step, state: list[tuple[float, float]], rng: SampleRng
     ) -> tuple[Sample, Any, Info]:
-        if rung.s is None:
+        if step.s is None:
             return x, state, NOTHING
-        (eta, spread), z = state[rung.index], x / rung.alpha
-        z = z + eta * (field(x, rung.t).denoised - z) + spread * noise.normal(x.shape[1:])
-        return rung.alpha_s * z, state, NOTHING
+        (eta, spread), z = state[step.index], x / step.alpha
+        z = z + eta * (field(x, step.t).denoised - z) + spread * rng.normal(x.shape[1:])
+        return step.alpha_s * z, state, NOTHING

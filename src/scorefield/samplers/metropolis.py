@@ -38,19 +38,20 @@ from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from scorefield import renamed
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
 from scorefield.process import Positive
-from scorefield.randomness import Noise
+from scorefield.randomness import SampleRng
 from scorefield.registry import register
-from scorefield.samplers.base import Counted, Info, Rung, Sampler
+from scorefield.samplers.base import CountedField, Info, Sampler, Step
 from scorefield.shapes import PerSample, Sample, check_rows, flat, over, total
 
 Steps = Annotated[int, Bound(ge=1)]
 Difference = Literal["auto", "exact", "line"]
 
 
-def line_integral(field: Counted, x: Sample, there: Sample, t: float, score: Sample, score_there: Sample) -> PerSample:
+def line_integral(field: CountedField, x: Sample, there: Sample, t: float, score: Sample, score_there: Sample) -> PerSample:
     """Return log p_t(there) - log p_t(x) from the score alone: Simpson's rule on the straight line, one evaluation.
 
     Args:
@@ -65,8 +66,9 @@ def line_integral(field: Counted, x: Sample, there: Sample, t: float, score: Sam
     return total((score + 4 * field((x + there) / 2, t).score + score_there) * (there - x)) / 6
 
 
+@renamed.arguments
 def curl(
-    field: Field, x: Sample, t: PerSample, noise: Noise, *, probes: int = 4, step: float = 1e-2, cond: Tensor | None = None
+    field: Field, x: Sample, t: PerSample, rng: SampleRng, *, probes: int = 4, step: float = 1e-2, cond: Tensor | None = None
 ) -> PerSample:
     """Measure how far a score is from being a gradient: the share of its Jacobian J that is antisymmetric.
 
@@ -80,7 +82,7 @@ def curl(
         field: any field.
         x: where, `(batch, *shape)`.
         t: the times, `(batch,)`.
-        noise: draws u and v of every probe, uniform on the sphere.
+        rng: draws u and v of every probe, uniform on the sphere.
         probes: pairs (u, v), >= 1; each takes four evaluations. One number is an estimate: use many, or average over samples.
         step: of the central differences, in units of sigma (of the data's deviation where sigma = 0); their error is O(step²).
         cond: conditioning, or None.
@@ -93,18 +95,18 @@ def curl(
 
     >>> from scorefield import VE, GaussianMixture
     >>> mixture = GaussianMixture([.8, .2], [[-5., 0.], [5., 0.]], [1., 1.], VE(.01, 10.))
-    >>> bool((curl(mixture, torch.randn(9, 2), torch.full((9,), 0.5), Noise(range(9))) < 1e-3).all())
+    >>> bool((curl(mixture, torch.randn(9, 2), torch.full((9,), 0.5), SampleRng(range(9))) < 1e-3).all())
     True
     """
     if probes < 1:
         raise ScorefieldError(f"got {probes} probes, expected at least 1: each is a pair of directions")
-    check_rows(len(x), cond=cond, seeds=len(noise))
+    check_rows(len(x), cond=cond, seeds=len(rng))
     x, sigma = x.double(), field.process.sigma(t.double())
     length = step * torch.where(sigma > 0, sigma, torch.full_like(sigma, field.data_std))
     split, whole = torch.zeros_like(length), torch.zeros_like(length)
 
     def direction() -> Sample:
-        z = noise.normal(x.shape[1:])
+        z = rng.normal(x.shape[1:])
         return z / over(total(z**2).sqrt(), x)
 
     def slope(u: Sample) -> Sample:
@@ -136,11 +138,11 @@ class Chain:
     """What a run carries from step to step.
 
     Attributes:
-        taus: the step size on every rung.
+        taus: the step size on every level.
         exact: whether log p is had from energies; else from the line integral of the score.
-        acceptance: the mean probability of acceptance on every rung visited so far, over steps and samples.
+        acceptance: the mean probability of acceptance on every level visited so far, over steps and samples.
         tests: how many steps the last of those means is of.
-        rung, x, score, log_p: where the last step ended, with the score and, if known, the log density (plus a constant) there.
+        level, x, score, log_p: where the last step ended, with the score and, if known, log p (plus a constant) there.
         slope: of the score along the last proposal, (s(x') - s(x))·(x' - x)/|x' - x|², `(batch,)`.
     """
 
@@ -148,14 +150,14 @@ class Chain:
     exact: bool
     acceptance: tuple[float, ...] = ()
     tests: int = 0
-    rung: Rung | None = None
+    step: Step | None = None
     x: Tensor | None = None
     score: Tensor | None = None
     log_p: Tensor | None = None
     slope: Tensor | None = None
 
     @classmethod
-    def starting(cls, field: Counted, taus: list[float], energy: Difference) -> Chain:
+    def starting(cls, field: CountedField, taus: list[float], energy: Difference) -> Chain:
         """Return the state at the start of a run: "exact" asks for energies, "auto" takes them where the field has them.
 
         Raises:
@@ -164,32 +166,32 @@ class Chain:
         if energy == "exact" and not field.has_energy:
             raise ScorefieldError("got energy = 'exact' and a field without one, expected an energy: use energy = 'line'")
         if min(taus) == 0:
-            raise ScorefieldError("got sigma = 0 on a rung, where a step in units of sigma² vanishes: set tau of 'mala'")
+            raise ScorefieldError("got sigma = 0 on a level, where a step in units of sigma² vanishes: set tau of 'mala'")
         return cls(tuple(taus), field.has_energy and energy != "line")
 
-    def counted(self, rung: Rung, probability: PerSample) -> tuple[tuple[float, ...], int]:
+    def counted(self, step: Step, probability: PerSample) -> tuple[tuple[float, ...], int]:
         """Return `acceptance` and `tests` with the probability of acceptance of one more step."""
         known, rate = self.acceptance, float(probability.mean())
-        if len(known) <= rung.index:
+        if len(known) <= step.index:
             return (*known, rate), 1
         return (*known[:-1], known[-1] + (rate - known[-1]) / (self.tests + 1)), self.tests + 1
 
 
-def metropolis_step(field: Counted, x: Sample, rung: Rung, chain: Chain, noise: Noise) -> tuple[Sample, Chain, Info]:
+def metropolis_step(field: CountedField, x: Sample, step: Step, chain: Chain, rng: SampleRng) -> tuple[Sample, Chain, Info]:
     """Return the next state of Metropolis-adjusted Langevin: the proposal where it is accepted, x where it is not.
 
     Args:
-        field: the density, p_t at t = rung.t.
+        field: the density, p_t at t = level.t.
         x: the state, `(batch, *shape)`.
-        rung: the level.
+        level: the level.
         chain: gives the step size, and the score and log p of x if the last step ended there.
-        noise: gives z, then the uniform number of the test.
+        rng: gives z, then the uniform number of the test.
     """
-    t, tau, exact = rung.t, chain.taus[rung.index], chain.exact
+    t, tau, exact = step.t, chain.taus[step.index], chain.exact
     score, log_p = chain.score, chain.log_p
-    if chain.x is not x or chain.rung is not rung or score is None:
+    if chain.x is not x or chain.step is not step or score is None:
         score, log_p = field(x, t).score, -field.energy(x, t) if exact else None
-    z = noise.normal(x.shape[1:])
+    z = rng.normal(x.shape[1:])
     there = x + tau * score + math.sqrt(2 * tau) * z
     score_there, log_p_there = field(there, t).score, -field.energy(there, t) if exact else None
     if log_p is None or log_p_there is None:
@@ -202,25 +204,25 @@ def metropolis_step(field: Counted, x: Sample, rung: Rung, chain: Chain, noise: 
     sound = flat(there).isfinite().all(dim=1) & (outside | flat(score_there).isfinite().all(dim=1)) & ~log_r.isnan()
     probability = log_r.clamp(max=0).exp()
     slope = total((score_there - score) * (there - x)) / total((there - x) ** 2)
-    accepted = noise.uniform() < probability
+    accepted = rng.uniform() < probability
     moved, whole = (over(which.double(), x) > 0 for which in (accepted, sound))
     # neither accepted nor refused where the ratio is not a number: the loop stops there and names it
     x = torch.where(whole, torch.where(moved, there, x), math.nan)
     score = torch.where(moved, score_there, score)
     log_p = None if log_p is None or log_p_there is None else torch.where(accepted, log_p_there, log_p)
-    acceptance, tests = chain.counted(rung, probability)
-    return x, Chain(chain.taus, exact, acceptance, tests, rung, x, score, log_p, slope), Info(acceptance)
+    acceptance, tests = chain.counted(step, probability)
+    return x, Chain(chain.taus, exact, acceptance, tests, step, x, score, log_p, slope), Info(acceptance)
 
 
 @register("sampler", "mala")
 @dataclass(frozen=True)
 class Mala(Sampler):
-    """Metropolis-adjusted Langevin at every rung, with one step size on each: no bias at any step, still slow between modes.
+    """Metropolis-adjusted Langevin at every level, with one step size on each: no bias at any step, still slow between modes.
 
     Attributes:
         tau: step size, in units of x²; None takes the best one for a density that is as narrow as the noise alone,
-            `optimal_step(d)`·sigma² of each rung.
-        steps: steps a rung; usually the ladder has one rung.
+            `optimal_step(d)`·sigma² of each level.
+        steps: steps a level; usually the ladder has one level.
         energy: "exact" asks for a field with an energy, "line" integrates the score, "auto" takes what the field has.
     """
 
@@ -230,7 +232,7 @@ class Mala(Sampler):
     order: ClassVar[int | None] = None
     dwells: ClassVar[bool] = True
     remembers: ClassVar[bool] = False  # the score at x is kept for x itself only: of another it is evaluated
-    evaluations_per_step: ClassVar[int | None] = None  # 1, or 2 with the line integral, and 1 more at the start of a rung
+    evaluations_per_step: ClassVar[int | None] = None  # 1, or 2 with the line integral, and 1 more at the start of a level
     ladder: ClassVar[str] = "lowest"
     levels: ClassVar[int] = 1
 
@@ -241,12 +243,12 @@ class Mala(Sampler):
     def within(self, steps: int) -> tuple[Sampler, int]:
         return replace(self, steps=steps), 1
 
-    def start(self, field: Counted, rungs: list[Rung]) -> Chain:
+    def start(self, field: CountedField, steps: list[Step]) -> Chain:
         eps = optimal_step(math.prod(field.field.shape))
-        return Chain.starting(field, [self.tau or eps * rung.sigma**2 for rung in rungs], self.energy)
+        return Chain.starting(field, [self.tau or eps * step.sigma**2 for step in steps], self.energy)
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Chain, noise: Noise) -> tuple[Sample, Chain, Info]:
-        return metropolis_step(field, x, rung, state, noise)
+    def step(self, field: CountedField, x: Sample, step: Step, state: Chain, rng: SampleRng) -> tuple[Sample, Chain, Info]:
+        return metropolis_step(field, x, step, state, rng)
 
 
 @register("sampler", "annealed-mala")
@@ -278,23 +280,23 @@ class AnnealedMala(Sampler):
     eps: Positive | None = None
     energy: Difference = "auto"
     order: ClassVar[int | None] = None
-    dwells: ClassVar[bool] = True  # the jump is the first thing that happens on the next rung
-    remembers: ClassVar[bool] = True  # the jump is made with the score of the rung before
+    dwells: ClassVar[bool] = True  # the jump is the first thing that happens on the next level
+    remembers: ClassVar[bool] = True  # the jump is made with the score of the level before
     evaluations_per_step: ClassVar[int | None] = None  # k + 1 a level, 2k + 1 with the line integral
     ladder: ClassVar[str] = "karras"
     levels: ClassVar[int] = 100
 
-    def start(self, field: Counted, rungs: list[Rung]) -> Chain:
+    def start(self, field: CountedField, steps: list[Step]) -> Chain:
         eps = self.eps or optimal_step(math.prod(field.field.shape))
-        return Chain.starting(field, [eps * rung.sigma**2 for rung in rungs], self.energy)
+        return Chain.starting(field, [eps * step.sigma**2 for step in steps], self.energy)
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Chain, noise: Noise) -> tuple[Sample, Chain, Info]:
-        above = state.rung
-        if above is not None and above is not rung and state.score is not None and state.slope is not None:
+    def step(self, field: CountedField, x: Sample, step: Step, state: Chain, rng: SampleRng) -> tuple[Sample, Chain, Info]:
+        above = state.step
+        if above is not None and above is not step and state.score is not None and state.slope is not None:
             wide = above.sigma / above.alpha
-            eta = 1 - (rung.sigma / rung.alpha / wide) ** 2
+            eta = 1 - (step.sigma / step.alpha / wide) ** 2
             c = (1 + above.sigma**2 * state.slope).nan_to_num(0.0).clamp(0, 1)  # NaN: the proposal had density 0
             pull = eta * above.sigma**2 / above.alpha * state.score
             spread = over(wide * (eta * (1 - eta + eta * c)).sqrt(), x)
-            x = x + rung.alpha * (pull + spread * noise.normal(x.shape[1:]))
-        return metropolis_step(field, x, rung, state, noise)
+            x = x + step.alpha * (pull + spread * rng.normal(x.shape[1:]))
+        return metropolis_step(field, x, step, state, rng)

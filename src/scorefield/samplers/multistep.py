@@ -40,9 +40,9 @@ from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from scorefield.randomness import Noise
+from scorefield.randomness import SampleRng
 from scorefield.registry import register
-from scorefield.samplers.base import NOTHING, Counted, Info, Rung, Sampler
+from scorefield.samplers.base import NOTHING, CountedField, Info, Sampler, Step
 from scorefield.shapes import Sample
 
 Basis = Literal["denoised", "noise", "unit"]
@@ -63,9 +63,9 @@ class _Plan:
     """The coefficients of a ladder.
 
     Attributes:
-        mixing: (a, b, c) of q = a·(D - m) + b·noise_hat + c·(z - m), for every rung but the last.
-        moves: from every rung to the next.
-        corrections: the move that led to each rung, repeated with the value found there; None where it is not.
+        mixing: (a, b, c) of q = a·(D - m) + b·noise_hat + c·(z - m), for every level but the last.
+        moves: from every level to the next.
+        corrections: the move that led to each level, repeated with the value found there; None where it is not.
     """
 
     mixing: list[tuple[float, float, float]]
@@ -75,12 +75,12 @@ class _Plan:
 
 @plain_dataclass(frozen=True, eq=False)
 class Past:
-    """What a multistep sampler carries: the plan, and what the last rungs gave.
+    """What a multistep sampler carries: the plan, and what the last levels gave.
 
     Attributes:
         plan: of the whole ladder.
-        values: q of the last rungs, the newest first.
-        before: z - m at the rung before.
+        values: q of the last levels, the newest first.
+        before: z - m at the level before.
     """
 
     plan: _Plan
@@ -116,13 +116,13 @@ def _move(basis: Basis, nodes: list[float], lam: float, lam_s: float, sd: float,
     return _Move(keep, weights, spread)
 
 
-def _plan(rungs: list[Rung], basis: Basis, past: int, corrector: bool, sd: float, eta: float = 0.0) -> Past:
+def _plan(steps: list[Step], basis: Basis, past: int, corrector: bool, sd: float, eta: float = 0.0) -> Past:
     """Compute every coefficient of a ladder.
 
     Without a corrector three values of the past still need one correction, that of the first step, which had no past: the
     error it leaves, of second order, would otherwise be the order of the whole.
     """
-    lams = [rung.sigma / rung.alpha for rung in rungs]
+    lams = [step.sigma / step.alpha for step in steps]
     mixing, moves = [], list[_Move]()
     corrections: list[_Move | None] = [None]
     for j, lam in enumerate(lams[:-1]):
@@ -138,14 +138,14 @@ def _plan(rungs: list[Rung], basis: Basis, past: int, corrector: bool, sd: float
     return Past(_Plan(mixing, moves, corrections))
 
 
-def _advance(field: Counted, x: Sample, rung: Rung, past: Past, noise: Noise) -> tuple[Sample, Past, Info]:
+def _advance(field: CountedField, x: Sample, step: Step, past: Past, rng: SampleRng) -> tuple[Sample, Past, Info]:
     """Evaluate once, correct the step that led here, and take the next."""
-    if rung.s is None:
+    if step.s is None:
         return x, past, NOTHING
-    mean, j, plan = field.data_mean(x), rung.index, past.plan
-    seen = field(x, rung.t)
+    mean, j, plan = field.data_mean(x), step.index, past.plan
+    seen = field(x, step.t)
     a, b, c = plan.mixing[j]
-    z = x / rung.alpha - mean
+    z = x / step.alpha - mean
     q = b * seen.noise if b else a * (seen.denoised - mean)
     if c:
         q = q.add(z, alpha=c)
@@ -155,8 +155,8 @@ def _advance(field: Counted, x: Sample, rung: Rung, past: Past, noise: Noise) ->
         z = _moved(again, past.before, values)
     moved = _moved(move, z, values)
     if move.spread:
-        moved = moved.add(noise.normal(x.shape[1:]), alpha=move.spread)
-    return rung.alpha_s * (mean + moved), Past(plan, values, z), NOTHING
+        moved = moved.add(rng.normal(x.shape[1:]), alpha=move.spread)
+    return step.alpha_s * (mean + moved), Past(plan, values, z), NOTHING
 
 
 def _moved(move: _Move, z: Tensor, values: tuple[Tensor, ...]) -> Tensor:
@@ -166,9 +166,9 @@ def _moved(move: _Move, z: Tensor, values: tuple[Tensor, ...]) -> Tensor:
     return out
 
 
-@register("sampler", "adams")
+@register("sampler", "abm")
 @dataclass(frozen=True)
-class Adams(Sampler):
+class ABM(Sampler):
     """Adams' method on the unit-variance output, in the angle arctan(lambda/sd): the best in few evaluations.
 
     Exact in one step on N(m, sd²), and without a singularity at either end.
@@ -182,7 +182,7 @@ class Adams(Sampler):
     corrector: bool = True
     dwells: ClassVar[bool] = False
     evaluations_per_step: ClassVar[int | None] = 1
-    ladder: ClassVar[str] = "cauchy"
+    ladder: ClassVar[str] = "log-cauchy"
     levels: ClassVar[int] = 20
 
     @property
@@ -193,14 +193,14 @@ class Adams(Sampler):
     def remembers(self) -> bool:
         return self.past > 1
 
-    def start(self, field: Counted, rungs: list[Rung]) -> Past:
-        smallest = rungs[-1].sigma / rungs[-1].alpha
+    def start(self, field: CountedField, steps: list[Step]) -> Past:
+        smallest = steps[-1].sigma / steps[-1].alpha
         # Data that are one point have no spread: the limit is exact on them too.
         sd = max(field.field.data_std, 1e-8 * smallest)
-        return _plan(rungs, "unit", self.past, self.corrector, sd)
+        return _plan(steps, "unit", self.past, self.corrector, sd)
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Past, noise: Noise) -> tuple[Sample, Past, Info]:
-        return _advance(field, x, rung, state, noise)
+    def step(self, field: CountedField, x: Sample, step: Step, state: Past, rng: SampleRng) -> tuple[Sample, Past, Info]:
+        return _advance(field, x, step, state, rng)
 
 
 @register("sampler", "dpm-solver++")
@@ -230,11 +230,11 @@ class DPMSolver(Sampler):
     def remembers(self) -> bool:
         return self.past > 1
 
-    def start(self, field: Counted, rungs: list[Rung]) -> Past:
-        return _plan(rungs, "denoised", self.past, False, 1.0, self.eta)
+    def start(self, field: CountedField, steps: list[Step]) -> Past:
+        return _plan(steps, "denoised", self.past, False, 1.0, self.eta)
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Past, noise: Noise) -> tuple[Sample, Past, Info]:
-        return _advance(field, x, rung, state, noise)
+    def step(self, field: CountedField, x: Sample, step: Step, state: Past, rng: SampleRng) -> tuple[Sample, Past, Info]:
+        return _advance(field, x, step, state, rng)
 
 
 @register("sampler", "unipc")
@@ -260,11 +260,11 @@ class UniPC(Sampler):
     def remembers(self) -> bool:
         return self.past > 1
 
-    def start(self, field: Counted, rungs: list[Rung]) -> Past:
-        return _plan(rungs, "denoised", self.past, True, 1.0)
+    def start(self, field: CountedField, steps: list[Step]) -> Past:
+        return _plan(steps, "denoised", self.past, True, 1.0)
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Past, noise: Noise) -> tuple[Sample, Past, Info]:
-        return _advance(field, x, rung, state, noise)
+    def step(self, field: CountedField, x: Sample, step: Step, state: Past, rng: SampleRng) -> tuple[Sample, Past, Info]:
+        return _advance(field, x, step, state, rng)
 
 
 @register("sampler", "deis")
@@ -290,8 +290,8 @@ class DEIS(Sampler):
     def remembers(self) -> bool:
         return self.past > 1
 
-    def start(self, field: Counted, rungs: list[Rung]) -> Past:
-        return _plan(rungs, "noise", self.past, False, 1.0)
+    def start(self, field: CountedField, steps: list[Step]) -> Past:
+        return _plan(steps, "noise", self.past, False, 1.0)
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Past, noise: Noise) -> tuple[Sample, Past, Info]:
-        return _advance(field, x, rung, state, noise)
+    def step(self, field: CountedField, x: Sample, step: Step, state: Past, rng: SampleRng) -> tuple[Sample, Past, Info]:
+        return _advance(field, x, step, state, rng)

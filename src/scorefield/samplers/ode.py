@@ -20,9 +20,9 @@ from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
 
 from scorefield.process import Positive
-from scorefield.randomness import Noise
+from scorefield.randomness import SampleRng
 from scorefield.registry import register
-from scorefield.samplers.base import NOTHING, Counted, Info, Rung, Sampler
+from scorefield.samplers.base import NOTHING, CountedField, Info, Sampler, Step
 from scorefield.shapes import Sample
 
 
@@ -38,11 +38,11 @@ class Euler(Sampler):
     ladder: ClassVar[str] = "karras"
     levels: ClassVar[int] = 50
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> tuple[Sample, Any, Info]:
-        if rung.s is None:
+    def step(self, field: CountedField, x: Sample, step: Step, state: Any, rng: SampleRng) -> tuple[Sample, Any, Info]:
+        if step.s is None:
             return x, state, NOTHING
-        span = rung.sigma_s / rung.alpha_s - rung.sigma / rung.alpha
-        x = (rung.alpha_s / rung.alpha * x).add(field(x, rung.t).noise, alpha=rung.alpha_s * span)
+        span = step.sigma_s / step.alpha_s - step.sigma / step.alpha
+        x = (step.alpha_s / step.alpha * x).add(field(x, step.t).noise, alpha=step.alpha_s * span)
         return x, state, NOTHING
 
 
@@ -74,11 +74,11 @@ class Heun(Sampler):
     def within(self, steps: int) -> tuple[Sampler, int]:
         return self, max(2, steps)
 
-    def start(self, field: Counted, rungs: list[Rung]) -> list[tuple[float, float, float]]:
+    def start(self, field: CountedField, steps: list[Step]) -> list[tuple[float, float, float]]:
         """Return the time, alpha and lambda from which each step starts, after churning; at most the process's own t_max."""
-        lams = torch.tensor([rung.sigma / rung.alpha for rung in rungs], dtype=torch.float64)
-        times = torch.tensor([rung.t for rung in rungs], dtype=torch.float64)
-        gamma = min(self.churn / max(len(rungs) - 1, 1), math.sqrt(2) - 1)
+        lams = torch.tensor([step.sigma / step.alpha for step in steps], dtype=torch.float64)
+        times = torch.tensor([step.t for step in steps], dtype=torch.float64)
+        gamma = min(self.churn / max(len(steps) - 1, 1), math.sqrt(2) - 1)
         if gamma > 0:
             churned = (lams >= self.churn_from) & (lams <= (self.churn_to or math.inf))
             times = torch.where(churned, field.process.time_of_sigma(lams * (1 + gamma)), times)
@@ -86,14 +86,14 @@ class Heun(Sampler):
         return list(zip(times.tolist(), field.process.alpha(times).tolist(), lams.tolist(), strict=True))
 
     def step(
-        self, field: Counted, x: Sample, rung: Rung, state: list[tuple[float, float, float]], noise: Noise
+        self, field: CountedField, x: Sample, step: Step, state: list[tuple[float, float, float]], rng: SampleRng
     ) -> tuple[Sample, Any, Info]:
-        if rung.s is None:
+        if step.s is None:
             return x, state, NOTHING
-        (t, alpha, lam), z, below = state[rung.index], x / rung.alpha, rung.sigma_s / rung.alpha_s
-        if t != rung.t:
-            spread = math.sqrt(lam**2 - (rung.sigma / rung.alpha) ** 2)
-            z = z + self.noise_scale * spread * noise.normal(x.shape[1:])
+        (t, alpha, lam), z, below = state[step.index], x / step.alpha, step.sigma_s / step.alpha_s
+        if t != step.t:
+            spread = math.sqrt(lam**2 - (step.sigma / step.alpha) ** 2)
+            z = z + self.noise_scale * spread * rng.normal(x.shape[1:])
         here = field(alpha * z, t).noise
-        there = field(rung.alpha_s * (z + (below - lam) * here), rung.s).noise
-        return rung.alpha_s * (z + (below - lam) * 0.5 * (here + there)), state, NOTHING
+        there = field(step.alpha_s * (z + (below - lam) * here), step.s).noise
+        return step.alpha_s * (z + (below - lam) * 0.5 * (here + there)), state, NOTHING

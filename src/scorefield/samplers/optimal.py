@@ -13,7 +13,7 @@ the prediction went; F and y are of unit size and so, nearly, is the slope of F,
 
 (the first has no h; the last, after which nothing is evaluated, only its prediction). Each |e|², a mean square over samples, is
 a quadratic form in (1, -1, w): one Gram matrix of all y and F holds it for every triple, at no further evaluation. The ladder
-of `levels` rungs from t_max to t_min with the smallest sum is then found exactly, by dynamic programming over pairs (h, i).
+of `levels` levels from t_max to t_min with the smallest sum is then found exactly, by dynamic programming over pairs (h, i).
 
 Chen, Zhou, Wang, Shen, Lyu (2024), "On the trajectory regularity of ODE-based diffusion sampling", arXiv 2405.11326, choose
 the levels of Euler's method so, from one-step errors; here the steps have a memory.
@@ -24,13 +24,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from scorefield import renamed
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
 from scorefield.levels import ladder_of
 from scorefield.prediction import Prediction
-from scorefield.randomness import Noise
+from scorefield.randomness import SampleRng
 from scorefield.samplers.base import simulate
-from scorefield.samplers.multistep import Adams
+from scorefield.samplers.multistep import ABM
 from scorefield.shapes import PerSample, Sample, flat
 
 
@@ -69,8 +70,8 @@ def _errors(places: Tensor, slopes: Tensor, u: Tensor) -> tuple[Tensor, Tensor, 
     n = len(u)
     rows = torch.cat([places, slopes])
     gram = rows @ rows.mT / rows.shape[1]
-    rung = torch.arange(n, device=u.device)
-    h, i, j = torch.meshgrid(rung, rung, rung, indexing="ij")
+    each = torch.arange(n, device=u.device)
+    h, i, j = torch.meshgrid(each, each, each, indexing="ij")
     legal = (h < i) & (i < j)
     step, before = (torch.where(legal, span, -1.0) for span in (u[j] - u[i], u[i] - u[h]))
     # On three values: the trapezium less step³/6 times their second difference.
@@ -80,16 +81,16 @@ def _errors(places: Tensor, slopes: Tensor, u: Tensor) -> tuple[Tensor, Tensor, 
     path = (j, 1.0), (i, -1.0)
     predicted = torch.where(legal, _size(gram, *path, *bashforth), torch.inf)
     steps = _size(gram, *path, *moulton) + step.abs() / 2 * predicted
-    zero, whole = torch.zeros_like(rung), u - u[0]
-    path = (rung, 1.0), (zero, -1.0)
-    first = _size(gram, *path, (n + rung, whole / 2), (n + zero, whole / 2))
+    zero, whole = torch.zeros_like(each), u - u[0]
+    path = (each, 1.0), (zero, -1.0)
+    first = _size(gram, *path, (n + each, whole / 2), (n + zero, whole / 2))
     first = first + whole.abs() / 2 * _size(gram, *path, (n + zero, whole))
     first[0] = torch.inf
     return first, steps, predicted[:, :, -1]
 
 
 def _shortest(first: Tensor, steps: Tensor, last: Tensor, levels: int) -> list[int]:
-    """Return the indices of the rungs of the ladder of least total error, levels >= 3."""
+    """Return the indices of the levels of the ladder of least total error, levels >= 3."""
     n = len(first)
     cost = torch.full_like(last, torch.inf)
     cost[0] = first  # of the best way to a pair of neighbours (h, i)
@@ -105,20 +106,21 @@ def _shortest(first: Tensor, steps: Tensor, last: Tensor, levels: int) -> list[i
     return path[::-1]
 
 
-def optimised(field: Field, levels: int, *, noise: Noise, fine: int = 64, cond: Tensor | None = None) -> Tensor:
-    """Return the ladder of least local error for `Adams()` on this field, (levels,), float64, descending from t_max to t_min.
+@renamed.arguments
+def optimised(field: Field, levels: int, *, rng: SampleRng, fine: int = 64, cond: Tensor | None = None) -> Tensor:
+    """Return the ladder of least local error for `ABM()` on this field, (levels,), float64, descending from t_max to t_min.
 
-    It minimises the sum of the steps' errors among all ladders with rungs on a fine Cauchy ladder. The cost is
+    It minimises the sum of the steps' errors among all ladders with levels on a fine Cauchy ladder. The cost is
     `fine` evaluations of a batch of len(noise), once; about 128 samples are enough, and the pilot keeps 2·fine copies of them.
 
     On 8 modes, 8192 equal starts and 8, 10, 15 and 20 levels the final root-mean-square error is measured to be
     0.96, 0.89, 0.75 and 0.78 of the plain Cauchy ladder's on the ring, 0.83, 0.62, 0.52 and 0.49 in 32 dimensions
-    (`Karras`; on the variance preserving ring the two are level at 10).
+    (`LinearVE`; on the variance preserving ring the two are level at 10).
 
     Args:
         field: any field.
         levels: of the ladder, from 2 to `fine`.
-        noise: one seed per sample of the pilot; draw them from a stream that the samples do not use.
+        rng: one seed per sample of the pilot; draw them from a stream that the samples do not use.
         fine: levels to choose from.
         cond: what the field is told of each sample of the pilot, as often as it will be in sampling, or None.
 
@@ -127,16 +129,16 @@ def optimised(field: Field, levels: int, *, noise: Noise, fine: int = 64, cond: 
 
     Reference: Chen et al. (2024), arXiv 2405.11326, for one-step errors.
 
-    >>> from scorefield import GaussianMixture, Karras
-    >>> field = GaussianMixture([.8, .2], [[-5., 0.], [5., 0.]], [1., 1.], Karras())
-    >>> ladder = optimised(field, 10, noise=Noise(range(128)))
+    >>> from scorefield import GaussianMixture, LinearVE
+    >>> field = GaussianMixture([.8, .2], [[-5., 0.], [5., 0.]], [1., 1.], LinearVE())
+    >>> ladder = optimised(field, 10, rng=SampleRng(range(128)))
     >>> len(ladder), float(ladder[0]), float(ladder[-1])
     (10, 80.0, 0.002)
     """
     if not 2 <= levels <= fine:
         raise ScorefieldError(f"got {levels} levels, expected 2 to {fine}: ask for others, or for a ladder by name")
-    witness, candidates = _Witness(field), ladder_of(field, "cauchy", fine)
-    for _ in simulate(witness, Adams(), candidates, noise=noise, cond=cond):
+    witness, candidates = _Witness(field), ladder_of(field, "log-cauchy", fine)
+    for _ in simulate(witness, ABM(), candidates, rng=rng, cond=cond):
         pass
     if levels == 2:
         return candidates[[0, -1]]

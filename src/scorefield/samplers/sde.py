@@ -26,9 +26,9 @@ import torch
 from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
 
-from scorefield.randomness import Noise
+from scorefield.randomness import SampleRng
 from scorefield.registry import register
-from scorefield.samplers.base import NOTHING, Counted, Info, Rung, Sampler
+from scorefield.samplers.base import NOTHING, CountedField, Info, Sampler, Step
 from scorefield.shapes import Sample
 
 
@@ -44,19 +44,19 @@ class EulerMaruyama(Sampler):
     ladder: ClassVar[str] = "uniform"
     levels: ClassVar[int] = 1000
 
-    def start(self, field: Counted, rungs: list[Rung]) -> list[tuple[float, float]]:
-        """Return the drift f and the diffusion g of every rung."""
-        t = torch.tensor([rung.t for rung in rungs], dtype=torch.float64)
+    def start(self, field: CountedField, steps: list[Step]) -> list[tuple[float, float]]:
+        """Return the drift f and the diffusion g of every level."""
+        t = torch.tensor([step.t for step in steps], dtype=torch.float64)
         return list(zip(field.process.drift(t).tolist(), field.process.diffusion(t).tolist(), strict=True))
 
     def step(
-        self, field: Counted, x: Sample, rung: Rung, state: list[tuple[float, float]], noise: Noise
+        self, field: CountedField, x: Sample, step: Step, state: list[tuple[float, float]], rng: SampleRng
     ) -> tuple[Sample, Any, Info]:
-        if rung.s is None:
+        if step.s is None:
             return x, state, NOTHING
-        (f, g), h = state[rung.index], rung.t - rung.s
-        drifted = ((1 - f * h) * x).add(field(x, rung.t).score, alpha=g**2 * h)
-        return drifted.add(noise.normal(x.shape[1:]), alpha=g * math.sqrt(h)), state, NOTHING
+        (f, g), h = state[step.index], step.t - step.s
+        drifted = ((1 - f * h) * x).add(field(x, step.t).score, alpha=g**2 * h)
+        return drifted.add(rng.normal(x.shape[1:]), alpha=g * math.sqrt(h)), state, NOTHING
 
 
 @register("sampler", "reverse-diffusion")
@@ -74,13 +74,13 @@ class ReverseDiffusion(Sampler):
     ladder: ClassVar[str] = "uniform"
     levels: ClassVar[int] = 1000
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> tuple[Sample, Any, Info]:
-        if rung.s is None:
+    def step(self, field: CountedField, x: Sample, step: Step, state: Any, rng: SampleRng) -> tuple[Sample, Any, Info]:
+        if step.s is None:
             return x, state, NOTHING
-        k = rung.alpha / rung.alpha_s
-        variance = rung.sigma**2 - (k * rung.sigma_s) ** 2
-        mean = ((2 - k) * x).add(field(x, rung.t).score, alpha=variance)
-        return mean.add(noise.normal(x.shape[1:]), alpha=math.sqrt(variance)), state, NOTHING
+        k = step.alpha / step.alpha_s
+        variance = step.sigma**2 - (k * step.sigma_s) ** 2
+        mean = ((2 - k) * x).add(field(x, step.t).score, alpha=variance)
+        return mean.add(rng.normal(x.shape[1:]), alpha=math.sqrt(variance)), state, NOTHING
 
 
 @register("sampler", "ancestral")
@@ -100,16 +100,16 @@ class Ancestral(Sampler):
     ladder: ClassVar[str] = "geometric"
     levels: ClassVar[int] = 1000
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> tuple[Sample, Any, Info]:
-        if rung.s is None:
+    def step(self, field: CountedField, x: Sample, step: Step, state: Any, rng: SampleRng) -> tuple[Sample, Any, Info]:
+        if step.s is None:
             return x, state, NOTHING
-        above, below = rung.sigma / rung.alpha, rung.sigma_s / rung.alpha_s
+        above, below = step.sigma / step.alpha, step.sigma_s / step.alpha_s
         ratio = (below / above) ** 2
         spread = below * math.sqrt(1 - ratio)
         if self.variance == "transition":
-            spread = rung.alpha / rung.alpha_s * math.sqrt(above**2 - below**2)
-        mean = (ratio * rung.alpha_s / rung.alpha * x).add(field(x, rung.t).denoised, alpha=rung.alpha_s * (1 - ratio))
-        return mean.add(noise.normal(x.shape[1:]), alpha=rung.alpha_s * spread), state, NOTHING
+            spread = step.alpha / step.alpha_s * math.sqrt(above**2 - below**2)
+        mean = (ratio * step.alpha_s / step.alpha * x).add(field(x, step.t).denoised, alpha=step.alpha_s * (1 - ratio))
+        return mean.add(rng.normal(x.shape[1:]), alpha=step.alpha_s * spread), state, NOTHING
 
 
 @register("sampler", "ddim")
@@ -129,11 +129,11 @@ class DDIM(Sampler):
     ladder: ClassVar[str] = "karras"
     levels: ClassVar[int] = 50
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> tuple[Sample, Any, Info]:
-        if rung.s is None:
+    def step(self, field: CountedField, x: Sample, step: Step, state: Any, rng: SampleRng) -> tuple[Sample, Any, Info]:
+        if step.s is None:
             return x, state, NOTHING
-        ratio = rung.sigma_s * rung.alpha / (rung.alpha_s * rung.sigma)
-        std = self.eta * rung.sigma_s * math.sqrt(1 - ratio**2)
-        seen = field(x, rung.t)
-        x = (rung.alpha_s * seen.denoised).add(seen.noise, alpha=math.sqrt(rung.sigma_s**2 - std**2))
-        return (x.add(noise.normal(x.shape[1:]), alpha=std) if std else x), state, NOTHING
+        ratio = step.sigma_s * step.alpha / (step.alpha_s * step.sigma)
+        std = self.eta * step.sigma_s * math.sqrt(1 - ratio**2)
+        seen = field(x, step.t)
+        x = (step.alpha_s * seen.denoised).add(seen.noise, alpha=math.sqrt(step.sigma_s**2 - std**2))
+        return (x.add(rng.normal(x.shape[1:]), alpha=std) if std else x), state, NOTHING

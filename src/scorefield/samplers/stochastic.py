@@ -40,9 +40,9 @@ from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from scorefield.randomness import Noise
+from scorefield.randomness import SampleRng
 from scorefield.registry import register
-from scorefield.samplers.base import NOTHING, Counted, Info, Rung, Sampler
+from scorefield.samplers.base import NOTHING, CountedField, Info, Sampler, Step
 from scorefield.shapes import Sample
 
 _NODES, _WEIGHTS = numpy.polynomial.legendre.leggauss(32)
@@ -69,10 +69,10 @@ class _Plan:
     """The coefficients of a ladder.
 
     Attributes:
-        scales: r of every rung.
+        scales: r of every level.
         sd: the data's standard deviation.
-        moves: the prediction from every rung to the next.
-        corrections: of the step that led to each rung; None where there is none.
+        moves: the prediction from every level to the next.
+        corrections: of the step that led to each level; None where there is none.
     """
 
     scales: list[float]
@@ -87,8 +87,8 @@ class Past:
 
     Attributes:
         plan: of the whole ladder.
-        values: F of the last rungs, the newest first.
-        before: y at the rung before, and the noise of the step from there.
+        values: F of the last levels, the newest first.
+        before: y at the level before, and the noise of the step from there.
     """
 
     plan: _Plan
@@ -111,9 +111,9 @@ def _move(nodes: list[float], u: float, u_s: float, eta: float) -> _Move:
     return _Move(math.exp(kept), weights, math.sqrt(-math.expm1(2 * kept)))
 
 
-@register("sampler", "stochastic-adams")
+@register("sampler", "stochastic-abm")
 @dataclass(frozen=True)
-class StochasticAdams(Sampler):
+class StochasticABM(Sampler):
     """Adams' method with noise on the way: order 2 in law, one evaluation a step, exact on N(m, sd²) in one step.
 
     Attributes:
@@ -138,8 +138,8 @@ class StochasticAdams(Sampler):
     def remembers(self) -> bool:
         return self.past > 1
 
-    def start(self, field: Counted, rungs: list[Rung]) -> Past:
-        lams = [rung.sigma / rung.alpha for rung in rungs]
+    def start(self, field: CountedField, steps: list[Step]) -> Past:
+        lams = [step.sigma / step.alpha for step in steps]
         sd = max(field.field.data_std, 1e-8 * lams[-1])  # data that are one point have no spread
         us = [math.atan2(lam, sd) for lam in lams]
         moves, corrections = list[_Move](), list[_Move | None]([None])
@@ -149,19 +149,19 @@ class StochasticAdams(Sampler):
             corrections.append(again if self.corrector and self.past > 1 else None)
         return Past(_Plan([math.hypot(sd, lam) for lam in lams], sd, moves, corrections))
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Past, noise: Noise) -> tuple[Sample, Past, Info]:
+    def step(self, field: CountedField, x: Sample, step: Step, state: Past, rng: SampleRng) -> tuple[Sample, Past, Info]:
         """Evaluate once, correct the step that led here, and take the next."""
-        if rung.s is None:
+        if step.s is None:
             return x, state, NOTHING
-        plan, mean, j = state.plan, field.data_mean(x), rung.index
-        sd, r, lam = plan.sd, plan.scales[j], rung.sigma / rung.alpha
-        y = (x / rung.alpha - mean) / r
+        plan, mean, j = state.plan, field.data_mean(x), step.index
+        sd, r, lam = plan.sd, plan.scales[j], step.sigma / step.alpha
+        y = (x / step.alpha - mean) / r
         # F from the predicted noise: noise_hat = lambda/r·y - sd/r·F.
-        value = (lam / sd) * y - (r / sd) * field(x, rung.t).noise
+        value = (lam / sd) * y - (r / sd) * field(x, step.t).noise
         values = (value, *state.values[: self.past - 1])
         correction, move = plan.corrections[j], plan.moves[j]
         if correction is not None and state.before is not None:
             y = correction.of(state.before[0], values, state.before[1])
-        z = noise.normal(x.shape[1:]) if move.spread else None
-        x = rung.alpha_s * (mean + plan.scales[j + 1] * move.of(y, values, z))
+        z = rng.normal(x.shape[1:]) if move.spread else None
+        x = step.alpha_s * (mean + plan.scales[j + 1] * move.of(y, values, z))
         return x, Past(plan, values, (y, z)), NOTHING

@@ -25,7 +25,7 @@ from scorefield.levels import Levels, thin
 from scorefield.objectives.base import Objective
 from scorefield.objectives.denoising import Denoising
 from scorefield.process import Process
-from scorefield.randomness import Noise, stream_of
+from scorefield.randomness import SampleRng, stream_of
 from scorefield.shapes import flat
 
 HELD_OUT = 512  # examples, each with the same noise every time
@@ -43,7 +43,7 @@ class HeldOut:
         """Choose the examples: at random, since images in class folders come sorted by class; `told`: with their labels."""
         self.data, self.objective, self.process, self.seed, self.device = data, objective, process, seed, device
         rows = thin(len(data.held_out), HELD_OUT)
-        self.examples = data.affine.encode(data.held_out[rows]).to(device)
+        self.examples = data.normaliser.encode(data.held_out[rows]).to(device)
         self.labels = data.held_out_labels[rows].to(device) if told and data.held_out_labels is not None else None
         self.best, self.best_step, self.best_training = torch.zeros(0, dtype=torch.float64), 0, math.nan
         self.said: list[str] = []
@@ -52,8 +52,8 @@ class HeldOut:
         self._optimum = torch.zeros(0)
 
     def _losses(self, objective: Objective, field: Field, examples: Tensor, labels: Tensor | None = None) -> Tensor:
-        noise = Noise(range(len(examples)), stream=stream_of("held out", self.seed), device=self.device)
-        return objective(field, examples, labels, noise=noise).double().cpu() / flat(examples).shape[1]
+        rng = SampleRng(range(len(examples)), stream=stream_of("held out", self.seed), device=self.device)
+        return objective(field, examples, labels, rng=rng).double().cpu() / flat(examples).shape[1]
 
     @torch.no_grad()
     def losses(self, field: Field) -> Tensor:
@@ -71,7 +71,7 @@ class HeldOut:
         few = min(len(self.data.train), len(self.examples)) < 2  # one number has no standard error
         if few or self.data.train.numel() > AFFORDABLE or not self.process.t_max > self.process.t_min:
             return None
-        plain = Denoising(density=Levels(8))
+        plain = Denoising(noise_distribution=Levels(8))
         if self._seen is None:
             rows = thin(len(self.data.train), PLAIN)
             self._seen = self.data.x0(rows).to(self.device)

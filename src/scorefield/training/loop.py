@@ -27,7 +27,7 @@ from scorefield.data import Dataset
 from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.field import ScoreModel
 from scorefield.objectives.base import Terms
-from scorefield.randomness import Noise, stream_of
+from scorefield.randomness import SampleRng, stream_of
 from scorefield.runs import classes_of
 from scorefield.shapes import flat
 from scorefield.training import checkpoint
@@ -89,7 +89,7 @@ class Trainer:
         """
         self.config, self.data, self.folder, self.device, self.world = config, data, folder, device, world or World()
         self.model = model.to(device)
-        bounded = data.affine.low is not None or not data.train.is_floating_point()
+        bounded = data.normaliser.low is not None or not data.train.is_floating_point()
         config.objective.check(self.model.train(), bounded=bounded, batch=config.training.batch)
         if self.world.size > 1 and (config.training.batch < self.world.size or config.objective.one_process):
             what = "persistent chains" if config.objective.one_process else f"a batch of {config.training.batch}"
@@ -180,28 +180,28 @@ class Trainer:
 
     # --- one step ----------------------------------------------------------------------------------------------------
 
-    def _batch(self, noise: Noise) -> tuple[Tensor, Tensor | None]:
+    def _batch(self, rng: SampleRng) -> tuple[Tensor, Tensor | None]:
         """Return one example for each seed, drawn with replacement, and what the model is told of it."""
-        rows = (noise.uniform() * len(self.data.train)).long().cpu()  # below n: the largest of the numbers is 1 - 2^-53
-        x0 = self.data.affine.encode(self.data.train[rows].to(self.device))
+        rows = (rng.uniform() * len(self.data.train)).long().cpu()  # below n: the largest of the numbers is 1 - 2^-53
+        x0 = self.data.normaliser.encode(self.data.train[rows].to(self.device))
         if self.config.data.flip and self.data.kind == "image":
-            mirrored = (noise.uniform() < 0.5).nonzero().flatten()
+            mirrored = (rng.uniform() < 0.5).nonzero().flatten()
             x0[mirrored] = x0[mirrored].flip(-1)
         if not (classes := classes_of(self.config, self.data.classes)) or self.data.labels is None:
             return x0, None
-        told = noise.uniform() < self.config.training.labels  # the others stand for "any class", one number above the last
+        told = rng.uniform() < self.config.training.labels  # the others stand for "any class", one number above the last
         return x0, torch.where(told, self.data.labels[rows].to(self.device), classes)
 
     def _piece(self, some: range) -> tuple[Tensor, Terms]:
         """Add the gradient of some examples, by their numbers in the run; return their losses per coordinate, and the terms."""
         config, size = self.config, self.config.training.batch
-        noise = Noise(some, stream=stream_of("train", config.seed), device=self.device)
-        x0, cond = self._batch(noise)
+        rng = SampleRng(some, stream=stream_of("train", config.seed), device=self.device)
+        x0, cond = self._batch(rng)
         cuda = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda), autocast(self.precision, self.device):
             # Dropout knows only the global generator, so its masks depend on how the batch is divided.
             _seed(stream_of("dropout", config.seed, some[0]) >> 1, self.device)
-            terms = config.objective.terms(self.model, x0, cond, noise=noise)
+            terms = config.objective.terms(self.model, x0, cond, rng=rng)
         # The mean over coordinates, so that clipping and Adam's epsilon mean the same for vectors and large images.
         losses = terms.loss / flat(x0).shape[1]
         self.scaler.scale(losses.sum() / size).backward()  # type: ignore[no-untyped-call]
@@ -272,7 +272,7 @@ class Trainer:
         """Name the step, the level and the tensor; the process that has the bad example knows them."""
         size, share = self.config.training.batch, self.world.share(self.config.training.batch)
         some = range(self.clock.step * size + share.start, self.clock.step * size + share.stop)
-        x0, _ = self._batch(Noise(some, stream=stream_of("train", self.config.seed), device=self.device))
+        x0, _ = self._batch(SampleRng(some, stream=stream_of("train", self.config.seed), device=self.device))
         loss = torch.cat([term.loss for term in terms])
         bad = (~loss.isfinite()).nonzero().flatten()
         level, where = "all levels", "the loss itself" if bool(x0.isfinite().all()) else "the data"
@@ -294,8 +294,8 @@ class Trainer:
     @torch.no_grad()
     def rehearse(self) -> None:
         """Compute one loss and change nothing, so that parts that do not fit are refused before anything is written."""
-        x0, cond = self._batch(Noise(range(2), stream=stream_of("rehearsal"), device=self.device))
-        terms = self.config.objective.terms(self.average, x0, cond, noise=Noise(range(2), device=self.device))
+        x0, cond = self._batch(SampleRng(range(2), stream=stream_of("rehearsal"), device=self.device))
+        terms = self.config.objective.terms(self.average, x0, cond, rng=SampleRng(range(2), device=self.device))
         if not bool(terms.loss.isfinite().all()):
             raise NotFinite(
                 "got a NaN or infinite loss before any training, expected finite numbers: look for them in the data, or choose "
@@ -312,7 +312,7 @@ class Trainer:
                 "training.precision chooses another"
             )
             return
-        x0, cond = self._batch(Noise(range(self.config.training.batch), stream=stream_of("pilot"), device=self.device))
+        x0, cond = self._batch(SampleRng(range(self.config.training.batch), stream=stream_of("pilot"), device=self.device))
         some = None if cond is None else cond[:PILOT]
         precision, seconds = fastest(self.model, self.config.objective, x0[:PILOT], some, seconds_there_are / 10)
         self.precision = self.world.told(precision)

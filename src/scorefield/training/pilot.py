@@ -29,7 +29,7 @@ from scorefield.config import RunConfig
 from scorefield.data import Dataset
 from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.field import ScoreModel
-from scorefield.randomness import Noise, stream_of
+from scorefield.randomness import SampleRng, stream_of
 from scorefield.training.loop import Trainer
 from scorefield.training.memory import available
 from scorefield.training.precision import autocast
@@ -116,8 +116,8 @@ class Pilot:
     @property
     def better_batch(self) -> Pace | None:
         """A batch with 20 % more examples a second than the chosen one, or None."""
-        rivals = [pace for pace in self.paces if pace.precision == self.chosen.precision]
-        best = max(rivals, key=lambda pace: pace.images_per_second)
+        baselines = [pace for pace in self.paces if pace.precision == self.chosen.precision]
+        best = max(baselines, key=lambda pace: pace.images_per_second)
         return best if best.images_per_second > 1.2 * self.chosen.images_per_second else None
 
 
@@ -197,8 +197,8 @@ def pilot(
             slow = second(trainer_of("bfloat16", few)._step) > 3 * second(trainer_of("float32", few)._step)
             paces.append(measure("bfloat16", own, few if slow else size))
     chosen, trainer = min(paces, key=lambda pair: pair[0].seconds)
-    noise = Noise(range(chosen.timed), stream=stream_of("pilot"), device=device)
-    loading = median(timed(lambda: trainer._batch(noise)) for _ in range(3)) * own / chosen.timed / chosen.seconds
+    rng = SampleRng(range(chosen.timed), stream=stream_of("pilot"), device=device)
+    loading = median(timed(lambda: trainer._batch(rng)) for _ in range(3)) * own / chosen.timed / chosen.seconds
     for batch in (own // 2, 2 * own):
         if batch and chosen.timed == own and 3 * chosen.seconds * batch / own < began + seconds - clock():
             with contextlib.suppress(ScorefieldError):  # an objective may need the run's own batch
@@ -206,7 +206,7 @@ def pilot(
     size = min(SAMPLES, max(chosen.timed, FIRST))
     x, t = torch.zeros(size, *data.shape, dtype=torch.float64, device=device), torch.ones(size, device=device)
     t = t.double() * model.process.t_max
-    cond = trainer._batch(Noise(range(size), stream=stream_of("pilot"), device=device))[1]
+    cond = trainer._batch(SampleRng(range(size), stream=stream_of("pilot"), device=device))[1]
     with torch.no_grad():
         evaluation = second(lambda: trainer.average.eval()(x, t, cond)) * SAMPLES / size
     watch(1.0, "")
@@ -233,13 +233,13 @@ def _bytes(tensors: Iterable[Tensor]) -> int:
 def _memory(trainer: Trainer, piece: int, device: torch.device) -> Memory:
     """Return what a training of this trainer's model needs with `piece` examples at once, after it has taken a step."""
     weights = _bytes(trainer.model.parameters())
-    moments = (value for state in trainer.optimiser.state.values() for value in state.values() if isinstance(value, Tensor))
+    snapshots = (value for state in trainer.optimiser.state.values() for value in state.values() if isinstance(value, Tensor))
     few, more = (kept_for_backward(trainer, size) for size in (COUNTED, 2 * COUNTED))
     each = max(more - few, 0) // COUNTED  # what does not grow with the batch: weights in another precision
     return Memory(
         parameters=weights,
         gradients=weights,
-        optimiser=_bytes(moments),
+        optimiser=_bytes(snapshots),
         averages=sum(_bytes(average.parameters()) for average in trainer.averages.kept.values()),
         activations=few + (piece - COUNTED) * each,
         available=available(device),
@@ -257,8 +257,8 @@ def kept_for_backward(trainer: Trainer, examples: int) -> int:
             kept[storage.data_ptr()] = storage.nbytes()
         return value  # and so alive: no other storage can have its place
 
-    noise = Noise(range(examples), stream=stream_of("pilot"), device=trainer.device)
-    x0, cond = trainer._batch(noise)
+    rng = SampleRng(range(examples), stream=stream_of("pilot"), device=trainer.device)
+    x0, cond = trainer._batch(rng)
     trainer.model.train()
     cuda = [trainer.device] if trainer.device.type == "cuda" else []
     with (
@@ -266,7 +266,7 @@ def kept_for_backward(trainer: Trainer, examples: int) -> int:
         autocast(trainer.precision, trainer.device),
         torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value),
     ):
-        terms = trainer.config.objective.terms(trainer.model, x0, cond, noise=noise)
+        terms = trainer.config.objective.terms(trainer.model, x0, cond, rng=rng)
     return sum(kept.values()) if terms.loss.requires_grad else 0
 
 

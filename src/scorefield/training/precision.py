@@ -27,7 +27,7 @@ from torch import Tensor
 from scorefield.errors import ScorefieldError
 from scorefield.field import ScoreModel
 from scorefield.objectives.base import Objective
-from scorefield.randomness import Noise
+from scorefield.randomness import SampleRng
 
 Precision = Literal["float32", "bfloat16", "float16"]
 ROUNDS = 3
@@ -80,7 +80,7 @@ def fastest(
         for precision, record in seconds.items():
             start = time.perf_counter()
             with torch.random.fork_rng(), autocast(precision, batch.device):
-                loss = objective(trial, batch, cond, noise=Noise(range(len(batch)), device=batch.device)).mean()
+                loss = objective(trial, batch, cond, rng=SampleRng(range(len(batch)), device=batch.device)).mean()
             loss.backward()  # type: ignore[no-untyped-call]
             usable &= precision == "float32" or bool(loss.isfinite())
             if batch.device.type == "cuda":

@@ -16,13 +16,13 @@ from torch import Tensor
 from scorefield.exact import Gaussian
 from scorefield.field import Field
 from scorefield.process import Process
-from scorefield.randomness import Noise
+from scorefield.randomness import SampleRng
 from scorefield.samplers import Sampler, simulate
 
 Script = Callable[[int, Tensor], None]
 
 
-class Scripted(Noise):
+class Scripted(SampleRng):
     """Noise that is not random: draw number k is zeros changed in place by `script(k, draw)`, and draws are counted."""
 
     def __init__(self, rows: int, script: Script | None = None) -> None:
@@ -42,7 +42,7 @@ def affine_map(field: Field, sampler: Sampler, ladder: Tensor, denoise: bool = F
     (d,) = field.shape
     unit = torch.eye(d, dtype=torch.float64)
     probe = Scripted(1)
-    for _ in simulate(field, sampler, ladder, torch.zeros(1, d, dtype=torch.float64), noise=probe, denoise=denoise):
+    for _ in simulate(field, sampler, ladder, torch.zeros(1, d, dtype=torch.float64), rng=probe, denoise=denoise):
         pass
 
     def script(k: int, draw: Tensor) -> None:
@@ -50,11 +50,11 @@ def affine_map(field: Field, sampler: Sampler, ladder: Tensor, denoise: bool = F
 
     start = torch.zeros(1 + d + d * probe.draws, d, dtype=torch.float64)
     start[1 : 1 + d] = unit
-    *_, last = simulate(field, sampler, ladder, start, noise=Scripted(len(start), script), denoise=denoise)
+    *_, last = simulate(field, sampler, ladder, start, rng=Scripted(len(start), script), denoise=denoise)
     return (last.x[1 : 1 + d] - last.x[0]).mT, (last.x[1 + d :] - last.x[0]).mT, last.x[0]
 
 
-def moments(field: Gaussian, t: float) -> tuple[Tensor, Tensor]:
+def snapshots(field: Gaussian, t: float) -> tuple[Tensor, Tensor]:
     """Return mean and covariance of x_t."""
     time = torch.tensor(t, dtype=torch.float64)
     alpha, sigma = field.process.alpha(time), field.process.sigma(time)
@@ -80,11 +80,11 @@ def measured_order(sampler: Sampler, process: Process, steps: Sequence[int]) -> 
     """
     field = Gaussian([1.5, -0.5], [[1.5, 0.4], [0.4, 0.3]], process)
     low, high = (process.t_min + share * (process.t_max - process.t_min) for share in (0.3, 0.7))
-    true_mean, true_covariance = moments(field, low)
+    true_mean, true_covariance = snapshots(field, low)
     errors = []
     for count in steps:
         ladder = torch.linspace(high, low, count + 1, dtype=torch.float64)
-        mean, covariance = push(*moments(field, high), affine_map(field, sampler.at_fixed_steps(), ladder))
+        mean, covariance = push(*snapshots(field, high), affine_map(field, sampler.at_fixed_steps(), ladder))
         errors.append((float((mean - true_mean).abs().max()), float((covariance - true_covariance).abs().max())))
     first, last = sum(errors[0]), sum(errors[-1])
     order = math.inf if last < 1e-11 else math.log(first / last) / math.log(steps[-1] / steps[0])

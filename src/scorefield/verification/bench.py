@@ -22,7 +22,7 @@ from scorefield.exact import GaussianMixture
 from scorefield.levels import ladder_of
 from scorefield.metrics.two_sample import directions, mmd, sliced_wasserstein
 from scorefield.process import VE, Process
-from scorefield.randomness import Noise, stream_of
+from scorefield.randomness import SampleRng, stream_of
 from scorefield.samplers import Sampler, simulate
 
 BUDGETS = (10, 20, 50, 100, 1000)
@@ -36,7 +36,7 @@ def ring(process: Process) -> GaussianMixture:
 
 def spread(process: Process) -> GaussianMixture:
     """Return the 32-D mixture with unequal weights and unequal widths."""
-    means = 3 * Noise(range(8), stream=stream_of("spread")).normal((32,))
+    means = 3 * SampleRng(range(8), stream=stream_of("spread")).normal((32,))
     return GaussianMixture(torch.arange(1, 9), means, torch.linspace(0.3, 1.5, 8), process)
 
 
@@ -70,7 +70,7 @@ def within_evaluations(sampler: Sampler, budget: int) -> tuple[Sampler, int]:
     field, steps = GaussianMixture([1.0], [[0.0]], [1.0], VE()), budget
     for _ in range(20):
         chosen, levels = sampler.within(max(steps, 2))
-        *_, last = simulate(field, chosen, ladder_of(field, sampler.ladder, levels), noise=Noise([0]))
+        *_, last = simulate(field, chosen, ladder_of(field, sampler.ladder, levels), rng=SampleRng([0]))
         if last.evaluations <= budget or steps <= 2:
             break
         steps = min(steps - 1, steps * budget // last.evaluations)
@@ -95,7 +95,7 @@ class Bench:
 
     def exact(self, index: int) -> Tensor:
         """Return exact samples number `index`."""
-        return self.field.sample(Noise(range(self.samples), stream=stream_of("exact", index)))
+        return self.field.sample(SampleRng(range(self.samples), stream=stream_of("exact", index)))
 
     @cached_property
     def directions(self) -> Tensor:
@@ -130,8 +130,8 @@ class Bench:
         distances, counts, first = [], torch.zeros(len(self.field.weights), dtype=torch.float64), self.exact(0)
         low = torch.full((self.samples,), self.field.process.t_min, dtype=torch.float64)
         for index in range(count):
-            noise = Noise(range(self.samples), stream=stream_of("bench", index))
-            last = deque(simulate(self.field, sampler, times, noise=noise), maxlen=1).pop()  # a thousand states are 5 GB
+            rng = SampleRng(range(self.samples), stream=stream_of("bench", index))
+            last = deque(simulate(self.field, sampler, times, rng=rng), maxlen=1).pop()  # a thousand states are 5 GB
             counts += self.field.responsibilities(last.x, low).argmax(dim=1).bincount(minlength=len(counts))
             both = self.references[2 * index : 2 * index + 2]
             distances.append(sum(sliced_wasserstein(last.x, reference, self.directions) for reference in both) / 2)

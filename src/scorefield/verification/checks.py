@@ -24,8 +24,8 @@ from scorefield.likelihood import elbo, log_prob
 from scorefield.objectives.base import Objective
 from scorefield.objectives.weightings import SigmaSquared
 from scorefield.prediction import Parametrisation, Prediction
-from scorefield.process import VE, VP, Flow, Process, Tabulated
-from scorefield.randomness import Noise
+from scorefield.process import VE, VP, Process, RectifiedFlow, Tabulated
+from scorefield.randomness import SampleRng
 from scorefield.samplers import Langevin, Sampler, simulate
 from scorefield.samplers.metropolis import Mala
 from scorefield.verification.affine import affine_map, measured_order
@@ -90,9 +90,9 @@ def processes() -> Iterator[Check]:
 def parametrisations() -> Iterator[Check]:
     """The output that a perfect network would give returns score and denoised sample."""
     field = GaussianMixture([0.7, 0.3], [[-1.0, 0.5], [1.5, 0.0]], [0.5, 0.8], VP())
-    x0 = field.sample(Noise(range(200)))
-    t = field.process.t_min + Noise(range(200), stream=1).uniform() * (field.process.t_max - field.process.t_min)
-    x = field.process.perturb(x0, t, Noise(range(200), stream=2).normal((2,)))
+    x0 = field.sample(SampleRng(range(200)))
+    t = field.process.t_min + SampleRng(range(200), stream=1).uniform() * (field.process.t_max - field.process.t_min)
+    x = field.process.perturb(x0, t, SampleRng(range(200), stream=2).normal((2,)))
     true, alpha, sigma = field(x, t), field.process.alpha(t), field.process.sigma(t)
     for name, kind in registry.every("parametrisation").items():
         parametrisation: Parametrisation = kind()
@@ -146,9 +146,9 @@ def langevin(samples: int) -> Iterator[Check]:
     values = {"variance": found, "theory": theory}
     shown = f"variance {found:.4f}, theory {theory:.4f}"
     yield Check("sampler: bias", "langevin", "v/(1 - tau/(2v)), tau = 0.9·v", shown, error < 1e-9, values)
-    noise = Noise(range(samples))
+    rng = SampleRng(range(samples))
     *_, last = simulate(
-        field, Mala(tau=tau, steps=30), torch.tensor([0.0]), noise.normal((1,)) * math.sqrt(v), noise=noise, denoise=False
+        field, Mala(tau=tau, steps=30), torch.tensor([0.0]), rng.normal((1,)) * math.sqrt(v), rng=rng, denoise=False
     )
     apart, fits = _five(last.x[:, 0] ** 2 - v)
     found = float(last.x.var())
@@ -162,7 +162,7 @@ def benches(samples: int, sets: int) -> tuple[Bench, Bench]:
     return Bench("ring, 2-D", ring(process), samples, sets), Bench("spread, 32-D", spread(process), samples, sets)
 
 
-LIMITS = {("adams", 10): 1.5, ("adams", 20): 1.1}  # the default sampler, on both mixtures
+LIMITS = {("abm", 10): 1.5, ("abm", 20): 1.1}  # the default sampler, on both mixtures
 
 
 def verdict(name: str, sampler: Sampler, budget: int, score: Score) -> bool | None:
@@ -232,15 +232,15 @@ def objectives(samples: int) -> Iterator[Check]:
             objective.check(GaussianMixture([1.0], [[0.0, 0.0]], [1.0], VE(0.3, 3.0)))
             process = VE(0.3, 3.0)
         true = GaussianMixture([0.7, 0.3], [[-1.0, 0.5], [1.5, 0.0]], [0.5, 0.8], process)
-        x0 = true.sample(Noise(range(samples)))
+        x0 = true.sample(SampleRng(range(samples)))
 
         def loss(c: float, objective: Objective = objective, true: Any = true, x0: Tensor = x0) -> Tensor:
-            return objective(_Wrong(true, c), x0, noise=Noise(range(len(x0)), stream=1)).detach()
+            return objective(_Wrong(true, c), x0, rng=SampleRng(range(len(x0)), stream=1)).detach()
 
         base = loss(0.0)
         excess, slope = loss(1.0) - base, (loss(1e-3) - loss(-1e-3)) / 2e-3
-        other = Noise(range(samples), stream=2)
-        t = objective.density.quantile(process, other.uniform())  # type: ignore[attr-defined]  # see `Objective`
+        other = SampleRng(range(samples), stream=2)
+        t = objective.noise_distribution.quantile(process, other.uniform())  # type: ignore[attr-defined]  # see `Objective`
         x = process.perturb(true.sample(other), t, other.normal((2,)))
         weighting = getattr(objective, "weighting", SigmaSquared())
         fisher = 0.5 * weighting(process, t) * _Wrong.h(x).square().sum(dim=1)
@@ -259,23 +259,23 @@ def likelihoods(points: int) -> Iterator[Check]:
     """Log-densities by the probability flow against closed forms, a uniform's bits, and the bound's side."""
     process: Process = VE(0.05, 1000.0)
     for shape in ((2,), (32,), (1, 4, 4)):
-        means = Noise(range(3), stream=7).normal(shape)
+        means = SampleRng(range(3), stream=7).normal(shape)
         field = GaussianMixture([0.5, 0.3, 0.2], 2 * means, [0.5, 0.8, 1.0], process)
-        x = field.sample(Noise(range(points)))
-        found = log_prob(field, x, noise=Noise(range(points)), tolerance=1e-6, within=None).value
+        x = field.sample(SampleRng(range(points)))
+        found = log_prob(field, x, rng=SampleRng(range(points)), tolerance=1e-6, within=None).value
         error = float((found - field.log_prob(x, torch.full((points,), process.t_min))).abs().max())
         name = f"mixture {' x '.join(map(str, shape))}"
         yield Check("likelihood", name, "log p to 1e-4", f"error {error:.0e} nats", error <= 1e-4, {"error": error})
     box = Box((4,), 0.0, 256.0, VE(0.02, 1e5))
-    x = 1 + 254 * Noise(range(points)).uniform((4,))
-    bits = -log_prob(box, x, noise=Noise(range(points)), tolerance=1e-6, within=None).value / (4 * math.log(2))
+    x = 1 + 254 * SampleRng(range(points)).uniform((4,))
+    bits = -log_prob(box, x, rng=SampleRng(range(points)), tolerance=1e-6, within=None).value / (4 * math.log(2))
     worst = float(bits[(bits - 8).abs().argmax()])
     passed = abs(worst - 8) < 5e-4
     yield Check("likelihood", "uniform on [0, 256)", "8.000 bits/dim", f"{worst:.4f} bits/dim", passed, {"bits": worst})
-    for process in (VE(0.05, 50.0), Flow()):
+    for process in (VE(0.05, 50.0), RectifiedFlow()):
         field = GaussianMixture([0.6, 0.4], [[-2.0, 0.0], [2.0, 1.0]], [0.6, 0.9], process)
-        x0 = field.sample(Noise(range(2000)))
-        bound = elbo(field, x0, geometric(process, 50), noise=Noise(range(2000), stream=1)).value
+        x0 = field.sample(SampleRng(range(2000)))
+        bound = elbo(field, x0, geometric(process, 50), rng=SampleRng(range(2000), stream=1)).value
         gap = field.log_prob(x0, torch.full((2000,), process.t_min)) - bound
         above = float(gap.mean() / (gap.std() / math.sqrt(2000)))
         name, shown = f"ELBO, {type(process).__name__}", f"{float(gap.mean()):.3f} nats below ({above:.0f} SE)"

@@ -2,7 +2,7 @@
 
 remembers    x is moved between steps; if the run with the state that was carried differs from the run with a fresh state at
              every step, the state had to do with the x that was there before
-dwells       exact samples of a Gaussian at the upper of two levels, v = 1 + sigma²; after the steps on its rung their
+dwells       exact samples of a Gaussian at the upper of two levels, v = 1 + sigma²; after the steps on its level their
              variance is that of the upper level if the sampler dwells, and that of the lower one if it jumps
 """
 
@@ -16,8 +16,8 @@ import torch
 from scorefield.exact import Gaussian, GaussianMixture
 from scorefield.levels import geometric
 from scorefield.process import VE
-from scorefield.randomness import Noise
-from scorefield.samplers.base import Counted, Info, Rung, Sampler, simulate
+from scorefield.randomness import SampleRng
+from scorefield.samplers.base import CountedField, Info, Sampler, Step, simulate
 from scorefield.shapes import Sample
 
 SAMPLES = 4000
@@ -35,14 +35,14 @@ class _Meddler(Sampler):
     def steps_per_level(self) -> int:
         return self.sampler.steps_per_level
 
-    def start(self, field: Counted, rungs: list[Rung]) -> Any:
-        return rungs, self.sampler.start(field, rungs)
+    def start(self, field: CountedField, steps: list[Step]) -> Any:
+        return steps, self.sampler.start(field, steps)
 
-    def step(self, field: Counted, x: Sample, rung: Rung, state: Any, noise: Noise) -> tuple[Sample, Any, Info]:
-        rungs, carried = state
-        state = self.sampler.start(field, rungs) if self.fresh else carried
-        x, state, info = self.sampler.step(field, x + 0.1, rung, state, noise)
-        return x, (rungs, state), info
+    def step(self, field: CountedField, x: Sample, step: Step, state: Any, rng: SampleRng) -> tuple[Sample, Any, Info]:
+        steps, carried = state
+        state = self.sampler.start(field, steps) if self.fresh else carried
+        x, state, info = self.sampler.step(field, x + 0.1, step, state, rng)
+        return x, (steps, state), info
 
 
 def remembers(sampler: Sampler) -> bool:
@@ -51,18 +51,18 @@ def remembers(sampler: Sampler) -> bool:
     short, ladder = sampler.within(4)[0], geometric(field.process, 5)
     ends = []
     for fresh in (False, True):
-        *_, last = simulate(field, _Meddler(short, fresh), ladder, noise=Noise(range(5)))
+        *_, last = simulate(field, _Meddler(short, fresh), ladder, rng=SampleRng(range(5)))
         ends.append(last.x)
     return not torch.equal(*ends)
 
 
 def dwells(sampler: Sampler) -> bool:
-    """Return whether a sampler leaves the law of its samples at the level of their rung, instead of that of the next."""
+    """Return whether a sampler leaves the law of its samples at the level of their level, instead of that of the next."""
     process = VE(0.7, 1.0)
-    field, noise = Gaussian([0.0], [[1.0]], process), Noise(range(SAMPLES))
+    field, rng = Gaussian([0.0], [[1.0]], process), SampleRng(range(SAMPLES))
     high, low = 2.0, 1.49
     short = sampler.within(20)[0]
-    start = math.sqrt(high) * noise.normal((1,))
-    moments = simulate(field, short, geometric(process, 2), start, noise=noise, denoise=False)
-    variance = next(float(moment.x.var()) for moment in moments if moment.step == short.steps_per_level)
+    start = math.sqrt(high) * rng.normal((1,))
+    snapshots = simulate(field, short, geometric(process, 2), start, rng=rng, denoise=False)
+    variance = next(float(snapshot.x.var()) for snapshot in snapshots if snapshot.step == short.steps_per_level)
     return math.log(variance) > 0.5 * (math.log(high) + math.log(low))

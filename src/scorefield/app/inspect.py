@@ -1,0 +1,72 @@
+"""Inspect: what a run's folder holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scorefield import files
+from scorefield.drawing import Tuned, choose_sampler, tuned_of, way_of
+from scorefield.errors import ScorefieldError
+from scorefield.runs import Run, open_run, read_log
+from scorefield.samplers import Sampler
+
+RESULTS = ("quality", "likelihood", "tuning", "levels")  # what the names of files with results begin with
+
+
+@dataclass(frozen=True)
+class InspectReport:
+    """What is in a run's folder.
+
+    Attributes:
+        run: the opened run.
+        sampler: what draws from it when nobody names another.
+        sigmas: the noise levels that it walks, noisiest first.
+        quality: what `evaluate` found, or None.
+        quality_stale: why that is not the quality of the run as it is now, in words; None if it is.
+        stale: name of another file with results -> why they are not those of the run as it is now.
+        held_out: the last held-out loss per coordinate, or None.
+        tuned: what `scorefield tune` chose, or None.
+        tuned_holds: whether it was chosen for the weights that the run has now; if not, the recipe's own sampler is used.
+    """
+
+    run: Run
+    sampler: Sampler
+    sigmas: tuple[float, ...]
+    quality: dict[str, Any] | None
+    quality_stale: str | None
+    stale: dict[str, str]
+    held_out: float | None
+    tuned: Tuned | None
+    tuned_holds: bool
+
+
+def inspect(run: str | Path) -> InspectReport:
+    """Open a run's folder and say what it holds."""
+    opened = open_run(run)
+    sampler, ladder = choose_sampler(opened, None, None)
+    held_out = None
+    log = opened.path / "metrics.jsonl"
+    if log.exists():
+        for line in read_log(log):
+            held_out = line.get("held_out", held_out)
+    sigmas = tuple(opened.config.process.sigma(ladder).tolist())
+    quality, *others = (opened.path / "quality.json", *sorted(opened.path.glob("*.json")))
+    measured, why = _kept(opened, quality)
+    if measured is not None and why is None and measured["made_from"].get("sampling") != way_of(sampler, ladder):
+        why = f"it is of samples by {measured.get('sampler')} on {measured.get('levels')} levels, not by the run's default now"
+    kept = {path.name: _kept(opened, path)[1] for path in others if path != quality and path.name.startswith(RESULTS)}
+    stale = {name: reason for name, reason in kept.items() if reason is not None}
+    return InspectReport(opened, sampler, sigmas, measured, why, stale, held_out, *tuned_of(opened))
+
+
+def _kept(run: Run, path: Path) -> tuple[dict[str, Any] | None, str | None]:
+    """Return what a file of results holds, and why that is not of the run as it is now; neither where there is no file."""
+    if not path.exists():
+        return None, None
+    try:
+        values = files.read_json(path)
+    except ScorefieldError:
+        values = None
+    return (values, run.stale(values)) if isinstance(values, dict) else (None, "it is damaged")

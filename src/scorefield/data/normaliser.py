@@ -1,0 +1,149 @@
+"""The affine map between raw values and model space.
+
+Models see standardised numbers, people see theirs. The map between the two is affine and known, so nothing is lost:
+
+    encode(raw) = (raw - shift)/scale          decode(x) = x·scale + shift, clipped to the legal range
+
+Images map their legal range to [-1, 1]. Vectors map to mean 0 and variance 1, measured on the training rows alone. A density
+changes by the constant |det| = prod(scale) under this map, which is what likelihoods need to report nats of the raw data.
+
+Numbers may be of any size that a float64 can have. Squares are taken of numbers divided by a power of two near the largest,
+which is exact: 1e-200 and 1e200 have a variance only then.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field as Bound
+from pydantic import model_validator
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from scorefield.data.views import ArrayView, pieces
+from scorefield.errors import ScorefieldError
+
+Finite = Annotated[float, Bound(allow_inf_nan=False)]
+Positive = Annotated[float, Bound(gt=0, allow_inf_nan=False)]
+LEAST = 5e-324  # of a float64
+SAFE = 1e150  # numbers up to here, and their inverses, have squares
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """The map between raw values and model space.
+
+    Attributes:
+        shift: what is subtracted: one number for all coordinates, or one per column of a vector.
+        scale: what it is then divided by, likewise.
+        per_channel: whether there is one number per channel of a signal `(..., channels, length)` instead.
+        low: smallest legal raw value (images), None for vectors.
+        high: largest legal raw value (images), None for vectors.
+
+    >>> pixels = Normaliser.between(0.0, 255.0)
+    >>> pixels.encode(torch.tensor([0, 255], dtype=torch.uint8))
+    tensor([-1.,  1.])
+    >>> pixels.decode(torch.tensor([0.0, 1.5]))
+    tensor([127.5000, 255.0000], dtype=torch.float64)
+    """
+
+    shift: Annotated[tuple[Finite, ...], Bound(min_length=1)]
+    scale: Annotated[tuple[Positive, ...], Bound(min_length=1)]
+    low: Finite | None = None
+    high: Finite | None = None
+    per_channel: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Normaliser:
+        neither = self.low is None and self.high is None
+        if not neither and (self.low is None or self.high is None or self.low >= self.high):
+            raise ScorefieldError(f"got low {self.low} and high {self.high}, expected low < high: give both or neither")
+        return self
+
+    @classmethod
+    def between(cls, low: float, high: float) -> Normaliser:
+        """Return the map of the legal range [low, high] to [-1, 1]."""
+        return cls(shift=((low + high) / 2,), scale=((high - low) / 2,), low=low, high=high)
+
+    @classmethod
+    def standard(cls, rows: Tensor | ArrayView, *, common: bool = False, per_channel: bool = False) -> Normaliser:
+        """Return the map of these rows to mean 0 and variance 1.
+
+        Args:
+            rows: raw vectors `(n, d)`, or signals `(n, channels, length)`.
+            common: use one scale for all columns (the root mean variance), which keeps angles and shapes.
+            per_channel: signals: one mean and one scale for all times of a channel.
+
+        Returns:
+            The map; a constant column gets scale 1.
+        """
+        axes = (0, 2) if per_channel else (0,)
+        unit = torch.ones(rows.shape[1], dtype=torch.float64)
+        with torch.no_grad():
+            mean, variance = _moments(rows, axes, unit)
+            if not bool((variance.isfinite() & (variance > SAFE**-2)).all()):  # too large or small to be squared, or constant
+                unit = _units(rows, axes)
+                unit = unit.amax().expand_as(unit) if common else unit
+                mean, variance = _moments(rows, axes, unit)
+        if common:
+            variance, unit = variance.mean(dim=0, keepdim=True), unit[:1]
+        scale = torch.where(variance > 0, (variance.sqrt() * unit).clamp(min=LEAST), 1.0)
+        return cls(shift=tuple(mean.tolist()), scale=tuple(scale.tolist()), per_channel=per_channel)
+
+    def _numbers(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return shift and scale with the axes that they need beside x."""
+        shift, scale = (torch.tensor(v, dtype=torch.float64, device=x.device) for v in (self.shift, self.scale))
+        return (shift.unsqueeze(-1), scale.unsqueeze(-1)) if self.per_channel else (shift, scale)
+
+    def encode(self, raw: Tensor) -> Tensor:
+        """Return raw values `(..., d)`, signals or images in model space, float32."""
+        shift, scale = self._numbers(raw)
+        if not all(1 / SAFE < size < SAFE for size in self.scale):
+            unit = _power(scale)
+            raw, shift, scale = raw.double() / unit, shift / unit, scale / unit
+        return ((raw - shift) / scale).float()
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Return model values as raw values, float64, clipped to the legal range when there is one."""
+        shift, scale = self._numbers(x)
+        raw = x * scale + shift
+        return raw if self.low is None else raw.clamp(self.low, self.high)
+
+    def visible(self, raw: Tensor) -> Tensor:
+        """Return raw values of images on the scale from black, 0, to white, 1.
+
+        Raises:
+            ScorefieldError: values without a legal range, which are no images.
+        """
+        if self.low is None or self.high is None:
+            raise ScorefieldError("got values without a legal range, expected those of images: plot them instead")
+        return (raw - self.low) / (self.high - self.low)
+
+
+def _power(size: Tensor) -> Tensor:
+    """Return a power of two near each positive number, by which others are divided without rounding them."""
+    exponent: Tensor = torch.frexp(size).exponent.clamp(-1000, 1000)
+    return torch.ldexp(torch.ones_like(size), exponent)
+
+
+def _units(rows: Tensor | ArrayView, axes: tuple[int, ...]) -> Tensor:
+    """Return a power of two near the largest number of each column."""
+    largest = torch.zeros(rows.shape[1], dtype=torch.float64)
+    for piece in pieces(rows):
+        largest = torch.maximum(largest, piece.double().abs().amax(dim=axes))
+    return _power(torch.where(largest > 0, largest, 1.0))
+
+
+def _moments(rows: Tensor | ArrayView, axes: tuple[int, ...], unit: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean of each column, and its variance in squares of the unit."""
+    by = unit.unsqueeze(-1) if len(axes) > 1 else unit
+    first = rows[:1].double().reshape(len(unit), -1)[:, 0] / unit  # differences from it are exactly 0 when constant
+    start = first.unsqueeze(-1) if len(axes) > 1 else first
+    count, mean, squares = 0, torch.zeros_like(unit), torch.zeros_like(unit)
+    for piece in pieces(rows):  # joined as by Chan, Golub, LeVeque (1979)
+        x = piece.double() / by - start
+        more, step = x.numel() // x.shape[1], x.mean(dim=axes) - mean
+        squares = squares + x.var(dim=axes, correction=0) * more + step.square() * (count * more / (count + more))
+        count, mean = count + more, mean + step * (more / (count + more))
+    return (first + mean) * unit, squares / count

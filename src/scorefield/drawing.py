@@ -1,0 +1,312 @@
+"""What several verbs need: a device, a sampler with its ladder, samples, and a picture of them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from pydantic import ValidationError
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from scorefield import files, pictures, registry
+from scorefield.config import to_dict
+from scorefield.data import Dataset, Normaliser
+from scorefield.data.formats.tables import decode
+from scorefield.errors import ScorefieldError, unknown
+from scorefield.field import Field
+from scorefield.guidance import Tempered
+from scorefield.levels import ladder_of
+from scorefield.randomness import SampleRng, stream_of
+from scorefield.runs import Run
+from scorefield.samplers import Sampler, Snapshot, simulate
+from scorefield.samplers.optimal import optimised
+
+Watch = Callable[[int, int, Snapshot], None]
+OPTIMISED = "optimised"  # a ladder, but made for a field and not for a process alone, so that no registry can hold it
+
+
+def unwatched(first: int, count: int, snapshot: Snapshot) -> None:
+    """Watch nothing."""
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device called auto, cpu or cuda; raises `ScorefieldError` for one that is not there."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise ScorefieldError(f"got device {name!r}, expected auto, cpu or cuda: name one of them")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ScorefieldError("got device cuda on a machine where torch sees none, expected a CUDA device: use cpu or auto")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def picture_of(kind: str, raw: Tensor, normaliser: Normaliser, columns: list[dict[str, Any]] | None = None) -> Image:
+    """Return samples in the data's own units as a picture.
+
+    Args:
+        kind: "image" for a grid, "signal" for lines, "table" for a histogram of each column, else a plot of two columns.
+        raw: the samples, `(n, *shape)`.
+        affine: of the data.
+        columns: of a table: `Dataset.columns`.
+    """
+    if kind == "image":
+        return pictures.grid(normaliser.visible(raw))
+    if kind == "signal":
+        return pictures.lines(raw.cpu())
+    if columns:
+        return pictures.histograms(decode(raw.cpu(), columns))
+    return pictures.scatter(raw.flatten(1).cpu())
+
+
+def field_of(run: Run, device: torch.device | None = None, temperature: float = 1.0) -> Field:
+    """Return a run's field on a device, at a temperature (1: as it is)."""
+    field: Field = run.field.to(device or torch.device("cpu"))
+    return field if temperature == 1 else Tempered(field, temperature)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """How a run is sampled when nobody says otherwise, as `scorefield tune` left it in the run's `sampling.json`.
+
+    It is a file of its own: `config.json` says how the run was made, and a resumed training compares it.
+
+    Attributes:
+        sampler, steps, ladder: as `choose_sampler` takes them; naming them gives the same samples.
+        times: the ladder that they gave, so that an optimised one is not made again for every sample.
+        evaluations: of the network for one sample.
+        model_sha256: of the weights it was measured on; for other weights it is not used.
+        why: what was measured, in a sentence.
+    """
+
+    sampler: str
+    steps: int
+    ladder: str | None
+    times: tuple[float, ...]
+    evaluations: int
+    model_sha256: str
+    why: str
+
+
+def tuned_of(run: Run) -> tuple[Tuned | None, bool]:
+    """Return what `scorefield tune` chose for a run, if it did, and whether the run's weights are still those it measured."""
+    path = run.path / "sampling.json"
+    if not path.exists():
+        return None, False
+    try:
+        found = Tuned(**files.read_json(path))
+    except (ScorefieldError, ValidationError, TypeError):
+        raise ScorefieldError(
+            f"got a damaged {path}, expected what scorefield tune writes: tune again, or tune with --forget"
+        ) from None
+    return found, found.model_sha256 == run.manifest.get("model_sha256")
+
+
+def choose_sampler(
+    run: Run,
+    name: str | None,
+    steps: int | None,
+    ladder: str | None = None,
+    *,
+    device: torch.device | None = None,
+    temperature: float = 1.0,
+    label: str | int | None = None,
+) -> tuple[Sampler, Tensor]:
+    """Return the sampler called `name` with about `steps` steps, and its ladder; of a run that was tuned, what it was tuned to.
+
+    What is None is the run's own. If all three are, it is what `scorefield tune` chose for these weights, where it did.
+    `ladder` is a registered name, "optimised" for one made for this field, or None for the one that suits the sampler. What
+    will be drawn is what it is made for: of the class `label`, or None for classes as often as in the training data.
+    """
+    times: tuple[float, ...] = ()
+    if (name, steps, ladder) == (None, None, None):
+        tuned, holds = tuned_of(run)
+        if tuned is not None and holds:
+            name, steps, ladder = tuned.sampler, tuned.steps, tuned.ladder
+            times = tuned.times if temperature == 1 and label is None else ()  # a ladder made for a field is for no other
+    own = run.config.sampler
+    sampler: Sampler = own if name in (None, registry.name_of("sampler", own)) else registry.find("sampler", str(name))()
+    levels = run.config.levels if sampler is own else sampler.levels
+    ladder = ladder or (run.config.ladder if sampler is own else None)
+    if steps is not None:
+        if steps < 1:
+            raise ScorefieldError(f"got --steps {steps}, expected at least 1: ask for more")
+        sampler, levels = sampler.within(steps)
+    field, kinds = field_of(run, device, temperature), [*registry.names("ladder"), OPTIMISED]
+    if ladder not in (None, *kinds):
+        raise unknown("ladder", str(ladder), kinds)
+    if times:
+        return sampler, torch.tensor(times, dtype=torch.float64)
+    if ladder != OPTIMISED:
+        return sampler, ladder_of(field, ladder or sampler.ladder, levels)
+    # At most 2^20 numbers a level, and at least 8 samples; a stream of its own, so that the seed of a set changes no ladder.
+    pilots = max(8, min(128, 2**20 // math.prod(field.shape)))
+    where = device or torch.device("cpu")
+    told = labels_of(run, range(pilots), seed=stream_of("ladder"), label=label)
+    rng = SampleRng(range(pilots), stream=stream_of("ladder"), device=where)
+    return sampler, optimised(field, levels, rng=rng, cond=None if told is None else told.to(where))
+
+
+def way_of(sampler: Sampler, ladder: Tensor) -> str:
+    """Return what tells a way of sampling from any other: a hash of the sampler's settings and its levels, to six digits."""
+    return files.digest(json.dumps([to_dict(sampler, "sampler"), [f"{t:.6g}" for t in ladder.tolist()]]).encode())[:16]
+
+
+class NotWritten(OSError):
+    """A report is whole and could not be written.
+
+    Attributes:
+        report: what was found, so that it is not lost.
+    """
+
+    def __init__(self, report: Any, error: OSError) -> None:
+        """Carry a report, and what the system said."""
+        super().__init__(str(error))
+        self.report = report
+
+
+def trained(run: Run) -> Run:
+    """Return a run whose field is to be used; raises `ScorefieldError` for one that was not trained for a single step."""
+    if run.manifest["progress"]["step"] < 1:
+        raise ScorefieldError(
+            f"got {run.path}, a run of 0 steps, which has learned nothing yet, expected a trained one: give scorefield train "
+            "more time, with --resume"
+        )
+    return run
+
+
+def class_of(run: Run, label: str | int) -> int:
+    """Return the number of a class, by its name; a whole number is the name that is written so.
+
+    Raises:
+        ScorefieldError: a class that the run does not know (with a did-you-mean), or of which it has seen no example.
+    """
+    name = str(label)
+    if not run.classes:
+        raise ScorefieldError(
+            f"got --label {name!r} for {run.path}, which was trained without classes, expected none: leave it out, or train on "
+            "labelled data with training.labels above 0"
+        )
+    if name not in run.classes:
+        raise unknown("class", name, run.classes)
+    number, counts = run.classes.index(name), run.manifest["data"]["class_counts"]
+    if counts[number] < 1:
+        seen = ", ".join(one for one, count in zip(run.classes, counts, strict=True) if count)
+        raise ScorefieldError(
+            f"got --label {name!r}, of which {run.path} had no training example, expected one of {seen}: choose one, or "
+            "train on data with more of it"
+        )
+    return number
+
+
+def labels_of(run: Run, samples: range, *, seed: int = 0, label: str | int | None = None) -> Tensor | None:
+    """Return the class of each sample: the one asked for, else drawn as often as in the training data; None without classes.
+
+    Drawing x from p(x | class) for classes drawn from p(class) draws it from p(x), and better than a network that is not told.
+    """
+    if label is not None:
+        return torch.full((len(samples),), class_of(run, label))
+    if not run.classes:
+        return None
+    counts = torch.tensor(run.manifest["data"]["class_counts"])
+    return SampleRng(samples, stream=stream_of("label", seed)).choose(counts)
+
+
+def told_of(run: Run, data: Dataset, labels: Tensor | None) -> Tensor | None:
+    """Return the run's own numbers of the classes of some examples, which its network is to be told; None where it knows none.
+
+    Args:
+        run: an opened run.
+        data: where the examples are from: the run's data, or others, whose classes are matched by name.
+        labels: of the examples, numbers in `data.classes`, or None.
+
+    Raises:
+        ScorefieldError: a class that the run does not know; no labels, where the network was told the class of every example.
+    """
+    if not run.classes:
+        return None
+    if labels is None:
+        if run.config.training.labels < 1:
+            return None
+        raise ScorefieldError(
+            f"got examples of {data.name!r} without classes for {run.path}, whose network was told the class of every example "
+            "(training.labels=1), expected labelled data: label them, or train with training.labels=0.9"
+        )
+    here = [class_of(run, name) if name in run.classes else -1 for name in data.classes]
+    found = torch.tensor(here)[labels]
+    if bool((found < 0).any()):
+        raise unknown("class", data.classes[int(labels[found < 0][0])], run.classes)
+    return found
+
+
+def batches(
+    run: Run,
+    n: int,
+    sampler: Sampler,
+    ladder: Tensor,
+    *,
+    start: int = 0,
+    seed: int = 0,
+    batch: int = 256,
+    device: torch.device | None = None,
+    temperature: float = 1.0,
+    label: str | int | None = None,
+    watch: Watch = unwatched,
+) -> Iterator[Tensor]:
+    """Draw n samples in model space, float64, `batch` at a time: see `draw`, which puts them together.
+
+    Raises:
+        ScorefieldError: no sample, a batch of none, or a run that has learned nothing; before the first is asked for.
+    """
+    trained(run)
+    if n < 1:
+        raise ScorefieldError(f"got {n} samples to draw, expected at least 1: ask for more")
+    if batch < 1:
+        raise ScorefieldError(f"got a batch of {batch}, expected at least 1: ask for more")
+    where = device or torch.device("cpu")
+    field = field_of(run, where, temperature)
+
+    def drawn() -> Iterator[Tensor]:
+        for first in range(start, start + n, batch):
+            some = range(first, min(first + batch, start + n))
+            told = labels_of(run, some, seed=seed, label=label)
+            rng = SampleRng(some, stream=stream_of("sample", seed), device=where)
+            for snapshot in simulate(field, sampler, ladder, rng=rng, cond=None if told is None else told.to(where)):
+                watch(first, len(rng), snapshot)
+            yield snapshot.x.cpu()
+
+    return drawn()
+
+
+def draw(
+    run: Run,
+    n: int,
+    sampler: Sampler,
+    ladder: Tensor,
+    *,
+    start: int = 0,
+    seed: int = 0,
+    batch: int = 256,
+    device: torch.device | None = None,
+    temperature: float = 1.0,
+    label: str | int | None = None,
+    watch: Watch = unwatched,
+) -> Tensor:
+    """Return n samples in model space, `(n, *shape)`, float64; sample i is the same for every n and batch.
+
+    Args:
+        run: an opened run.
+        n: how many.
+        sampler, ladder: how.
+        start: number of the first of them in the set.
+        seed: of the whole set; sample i owns number i of it.
+        batch: how many at a time.
+        device: where.
+        temperature: of `Tempered`; 1 for the field as it is.
+        label: name of the class that all should have; None for classes as often as in the training data.
+        watch: called after every step with the first index of the batch, its size, and the moment.
+    """
+    how: dict[str, Any] = {"start": start, "seed": seed, "batch": batch, "device": device, "temperature": temperature}
+    return torch.cat(list(batches(run, n, sampler, ladder, **how, label=label, watch=watch)))

@@ -1,0 +1,235 @@
+"""What an evaluation found: as values, as a Markdown table, and as one page with its pictures inside that fetches nothing."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.resources import files as resources
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+
+import scorefield
+from scorefield import pictures
+from scorefield.diagnosis import Diagnosis
+from scorefield.evaluation.likelihood import LikelihoodReport
+from scorefield.metrics.base import Estimate
+from scorefield.metrics.marginals import Comparison
+from scorefield.metrics.memorisation import Memorisation
+
+
+@dataclass(frozen=True)
+class BaselineResult:
+    """The samples that a run's are compared with.
+
+    Attributes:
+        name, how: whose they are and how they were made.
+        samples: how many.
+        figures: as those of the run, by name.
+        apart: by how many standard errors the run's figure is better (positive) or worse (negative) than theirs.
+        seconds: that drawing them took; None for samples that were there.
+    """
+
+    name: str
+    how: str
+    samples: int
+    figures: dict[str, Estimate]
+    apart: dict[str, float]
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class QualityReport:
+    """How good the samples of a run are, beside what real data score.
+
+    Attributes:
+        run, samples, reference: its folder; how many samples, and held-out examples that they are compared with.
+        floor_samples: how many different training examples the floor is of: as many as samples, where there are.
+        sampler, levels, evaluations, seed, seconds: how the samples were drawn, and how long that took.
+        extractor: name, hash and number of the features, whether they were learned from this run's data, and how many of its
+            training examples samples and floors were compared with.
+        accuracy: of the extractor's classifier on held-out data, in [0, 1]; None without labels.
+        figures: metric name -> estimate on samples; here and below without what could not be measured.
+        floor: the same on as many different real training examples, averaged over some subsets. Where they are most of the
+            training set, they vary less than any sampler's output can.
+        independent: the same on as many independent draws, with repetition, of real training examples: the Frechet distance
+            of a perfect sampler. (Repetition costs precision's and recall's balls a little: for them `floor` is nearer.)
+        better, labels: metric name -> "lower" or "higher", and the name that it is reported under.
+        classes, real_classes: class -> share of the samples, with its standard error, and of the held-out examples; as the
+            classifier sees both. Empty without labels.
+        memorisation: whether samples are copies of training examples; None where that could not be measured.
+        likelihood: of held-out examples; None where it does not apply.
+        diagnosis: where in the noise the score is wrong.
+        marginals, real_marginals: columns and correlations, of vectors and tables: of the samples, and of as many different
+            training examples.
+        rival: what the samples were compared with, if anything.
+        verdict: what all that says, in sentences.
+        left_out: what was not measured, and why.
+        made_from: weights, step, data and version that the figures are of, and a hash of the way of sampling.
+        written: the files.
+    """
+
+    run: str
+    samples: int
+    reference: int
+    floor_samples: int
+    sampler: str
+    levels: int
+    evaluations: int
+    seed: int
+    seconds: float
+    extractor: dict[str, Any]
+    accuracy: float | None
+    figures: dict[str, Estimate]
+    floor: dict[str, Estimate]
+    independent: dict[str, Estimate]
+    better: dict[str, str]
+    labels: dict[str, str]
+    classes: dict[str, Estimate]
+    real_classes: dict[str, float]
+    memorisation: Memorisation | None
+    likelihood: LikelihoodReport | None
+    diagnosis: Diagnosis | None
+    marginals: Comparison | None
+    real_marginals: Comparison | None
+    baseline: BaselineResult | None
+    verdict: tuple[str, ...]
+    left_out: tuple[str, ...]
+    made_from: dict[str, Any]
+    written: tuple[Path, ...]
+
+
+def copying(report: QualityReport) -> list[list[str]]:
+    """Return what was found of copies as rows of a table, its header first; empty where nothing was."""
+    if report.memorisation is None:
+        return []
+    rows = [["space", "drawn to training", "copies", "nearest training example", "of held-out ones", "duplicates"]]
+    for name, one in report.memorisation.spaces.items():
+        near, usual = f"{one.to_training:.3g}", f"{one.held_out_to_training:.3g}"
+        rows.append([name, _percent(one.drawn), _percent(one.copied), near, usual, _percent(one.duplicates)])
+    disguised = report.memorisation.disguised
+    seen = {name: share for name, share in disguised.items() if share.value > 0}
+    if disguised and not seen:
+        seen = {"mirrored or moved by a pixel": max(disguised.values(), key=lambda share: share.standard_error)}
+    return rows + [[f"pixels, {name}", "", _percent(share), "", "", ""] for name, share in seen.items()]
+
+
+def columns(report: QualityReport) -> list[list[str]]:
+    """Return how far columns and correlations are from the real ones as rows of a table, its header first; empty of images."""
+    found, real = report.marginals, report.real_marginals
+    if found is None or real is None:
+        return []
+    rows = [["column", "measure", "samples", "real"]]
+    for name, one in found.columns.items():
+        measure = "Kolmogorov-Smirnov" if one.kind == "number" else "total variation"
+        rows.append([name, measure, str(one.distance), f"{real.columns[name].distance.value:.3g}"])
+        if one.kind == "number" and max(one.missing.value, real.columns[name].missing.value) > 0:
+            rows.append([name, "share missing, difference", str(one.missing), f"{real.columns[name].missing.value:.3g}"])
+    if found.largest is not None and found.mean is not None and real.largest is not None and real.mean is not None:
+        pair = " and ".join(found.pair or ())
+        rows.append(["all pairs", "correlation, mean difference", str(found.mean), f"{real.mean.value:.3g}"])
+        rows.append([pair, "correlation, largest difference", str(found.largest), f"{real.largest.value:.3g}"])
+    return rows
+
+
+def _percent(share: Estimate) -> str:
+    return f"{100 * share.value:.1f} ± {100 * share.standard_error:.1f} %"
+
+
+def beside(report: QualityReport) -> list[list[str]]:
+    """Return the figures beside what real data score as rows of a table, its header first; "-" where one was not measured."""
+    baseline = report.baseline
+    head = ["figure", "samples", f"{report.floor_samples:,} different real", f"{report.samples:,} real, drawn independently"]
+    rows = [[*head, *([baseline.name, "better by"] if baseline else []), "better"]]
+    for name, value in report.figures.items():
+        cells = [report.labels[name], str(value), *(str(found.get(name, "-")) for found in (report.floor, report.independent))]
+        if baseline:
+            ahead = f"{baseline.apart[name]:+.1f} s.e." if name in baseline.apart else "-"
+            cells += [str(baseline.figures.get(name, "-")), ahead]
+        rows.append([*cells, report.better[name]])
+    return rows
+
+
+def source(report: QualityReport) -> str:
+    """Return of which weights and data the figures are."""
+    made = report.made_from
+    weights = f"step {made['step']}, sha256 {str(made['model_sha256'])[:12]}"
+    return f"Of the weights of {weights}, on the data of fingerprint {made['data'][:12]}, by scorefield {made['scorefield']}."
+
+
+def to_dict(report: QualityReport) -> dict[str, Any]:
+    """Return the report as JSON values."""
+    return {key: value for key, value in asdict(report).items() if key != "written"}
+
+
+def _markdown(rows: list[list[str]]) -> list[str]:
+    """Return the lines of a table."""
+    return [f"| {' | '.join(rows[0])} |", "|---" * len(rows[0]) + "|", *(f"| {' | '.join(row)} |" for row in rows[1:])]
+
+
+def quality_table(report: QualityReport) -> str:
+    """Return the report as Markdown."""
+    extractor = report.extractor
+    accuracy = "" if report.accuracy is None else f", {report.accuracy:.1%} right on the held-out part"
+    lines = [
+        f"# Quality of {report.samples:,} samples against {report.reference:,} held-out real examples",
+        "",
+        *(f"- {sentence}" for sentence in report.verdict),
+        "",
+        f"Drawn by {report.sampler} on {report.levels} levels ({report.evaluations} evaluations), seed {report.seed}, in "
+        f"{report.seconds:.1f} s. Features: {extractor['name']}, {extractor['features']} numbers, hash {extractor['hash']}"
+        f"{accuracy}. After ± stands one standard error over draws of the samples.",
+        "",
+        *_markdown(beside(report)),
+    ]
+    if report.classes:
+        lines += [
+            "",
+            "| class | " + " | ".join(report.classes) + " |",
+            "|---" * (len(report.classes) + 1) + "|",
+            "| samples | " + " | ".join(f"{share.value:.1%}" for share in report.classes.values()) + " |",
+            "| held out | " + " | ".join(f"{share:.1%}" for share in report.real_classes.values()) + " |",
+        ]
+    for rows in (copying(report), columns(report)):
+        if rows:
+            lines += ["", *_markdown(rows)]
+    if report.memorisation and (gaps := report.memorisation.gaps):
+        lines += ["", "Held-out examples are worse off by: " + ", ".join(f"{name} {gap}" for name, gap in gaps.items()) + "."]
+    if report.likelihood:
+        found = report.likelihood
+        lines += ["", f"Likelihood of {found.examples} held-out examples, {found.unit}: {found.flow} by the probability flow, "]
+        lines[-1] += f"{found.elbo} by the evidence lower bound ({found.meaning})."
+    lines += ["", *(f"Not measured: {sentence}" for sentence in report.left_out)] if report.left_out else []
+    lines += ["", source(report)]
+    return "\n".join(lines) + "\n"
+
+
+def page(report: QualityReport, shown: Mapping[str, Image], pixels: bool) -> str:
+    """Return the report as one HTML page.
+
+    Args:
+        report: what was found.
+        shown: pictures by place: samples, real, pairs, levels.
+        pixels: whether the examples are small images, which are shown pixel by pixel.
+    """
+    from jinja2 import Environment
+
+    template = resources("scorefield.app").joinpath("report.html").read_text(encoding="utf-8")
+    inside = {name: base64.b64encode(pictures.png(picture)).decode() for name, picture in shown.items()}
+    shares = [share.value for share in report.classes.values()] + list(report.real_classes.values())
+    return (
+        Environment(autoescape=True)
+        .from_string(template)
+        .render(
+            report=report,
+            pictures=inside,
+            pixels=pixels,
+            widest=max(shares, default=1.0) or 1.0,
+            source=source(report),
+            copying=copying(report),
+            margins=columns(report),
+            version=scorefield.__version__,
+        )
+    )

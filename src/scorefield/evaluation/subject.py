@@ -1,0 +1,138 @@
+"""A run's examples as likelihoods see them: their classes, what their coordinates are, and the map to model space and back."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scorefield.data import Dataset
+from scorefield.drawing import told_of
+from scorefield.errors import ScorefieldError
+from scorefield.field import Field
+from scorefield.levels import thin
+from scorefield.likelihood import Divergence, Section, Support, data_log_prob, grey_levels, spread, support_of
+from scorefield.process import Process
+from scorefield.randomness import SampleRng, stream_of
+from scorefield.runs import Run
+from scorefield.shapes import PerSample, Sample, flat
+
+TRIED = 48  # training examples that choose how widely separate values are spread
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A run's examples as likelihoods see them.
+
+    Attributes:
+        run: the run.
+        source: the data that examples are taken of.
+        field: of the coordinates that vary.
+        support: what the coordinates are; None for grey levels, which all have probabilities.
+        scale: of every coordinate, in the data's unit, `(d,)`.
+    """
+
+    run: Run
+    source: Dataset
+    field: Field
+    support: Support | None
+    scale: Tensor
+
+    @classmethod
+    def of(cls, run: Run, source: Dataset, where: torch.device) -> Subject:
+        """Look at the training examples; raises `ScorefieldError` for those that have neither densities nor probabilities."""
+        field, normaliser = run.field.to(where), run.normaliser
+        scale = torch.tensor(normaliser.scale, dtype=torch.float64)
+        scale = (scale.unsqueeze(-1) if normaliser.per_channel else scale).expand(run.shape).flatten()
+        if grey_levels(source.train[:1], normaliser) is not None:
+            return cls(run, source, field, None, scale)
+        support = support_of(source.train, _lowest(field.process) * scale, source.columns)
+        if bool(support.varies.all()):
+            return cls(run, source, field, support, scale)
+        values = flat(normaliser.encode(support.values.reshape(1, *run.shape)))[0]
+        return cls(run, source, Section(field, support.varies, values), support, scale)
+
+    def some(self, part: str, n: int, seed: int) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Return at most n raw examples of a part, their classes, where the network is told those, and their numbers."""
+        held_out = part == "held-out"
+        examples, labels = (
+            (self.source.held_out, self.source.held_out_labels) if held_out else (self.source.train, self.source.labels)
+        )
+        rows = thin(len(examples), n, seed)
+        raw, told = examples[rows], told_of(self.run, self.source, None if labels is None else labels[rows])
+        odd = None if self.support is None else self.support.outside(flat(raw))
+        if odd is not None:
+            raise ScorefieldError(
+                f"got {part} examples with another {odd!r} than the one value that all training examples have, expected the "
+                "same: such examples have probability 0; leave it out of the training, or split the data otherwise"
+            )
+        return raw, told, rows
+
+    def encode(self, raw: Tensor) -> tuple[Sample, Tensor | None]:
+        """Return examples in model space, those coordinates that vary, float64, and half the widths of their cells there."""
+        x = self.run.normaliser.encode(raw).double()
+        if self.support is None:
+            return x, None
+        cells = (self.support.cells(flat(raw).cpu().double()) / self.scale).to(x.device)
+        if not bool(self.support.varies.all()):
+            varies = self.support.varies.to(x.device)
+            x, cells = flat(x)[:, varies], cells[:, varies]
+        return x, cells.reshape(x.shape) if self.support.separate else None
+
+    def raw_nats(self, value: PerSample, cells: Tensor | None) -> PerSample:
+        """Return log-densities in the data's unit from those in model space; probabilities, as of grey levels, have none."""
+        if self.support is None:
+            return value
+        logs = self.scale.log().to(value.device)
+        logs = logs[self.support.varies.to(value.device)]
+        return value - (logs.sum() if cells is None else (logs * (flat(cells) == 0)).sum(dim=1))
+
+    def width(self, trace: Divergence, where: torch.device, seed: int) -> float:
+        """Return how widely separate values are to be spread: every width gives a bound, and training examples choose the best.
+
+        The true field of separate values is met by the lowest noise; one that was learned is blunter.
+        """
+        low, best = _lowest(self.field.process), (-math.inf, math.inf)
+        raw, told, rows = self.some("train", TRIED, seed)
+        x, cells = self.encode(raw.to(where))
+        assert cells is not None
+        for width in (low, 2 * low, 4 * low, 8 * low):
+            apart, log_r = spread(cells, width, SampleRng(rows, stream=stream_of("likelihood", "width", seed), device=where))
+            rng = SampleRng(rows, stream=stream_of("likelihood", "width probes", seed), device=where)
+            cond = None if told is None else told.to(where)
+            try:
+                found = data_log_prob(self.field, x + apart, cond=cond, rng=rng, divergence=trace, tolerance=1e-3, within=None)
+            except ScorefieldError:  # too rough a field so near to the values
+                continue
+            best = max(best, (float((found.value - log_r).mean()), -width))
+        return low if math.isinf(best[1]) else -best[1]
+
+    def log_scale(self, *, density: bool) -> float:
+        """Return the mean logarithm of the scale, of the coordinates that have a density if there are some."""
+        logs = self.scale.log()
+        if density and self.support is not None and bool((which := self.support.varies & (self.support.half == 0)).any()):
+            logs = logs[which]
+        return float(logs.mean())
+
+    @property
+    def separate(self) -> tuple[str, ...]:
+        """Names of the columns with separate values."""
+        return () if self.support is None else tuple(dict.fromkeys(self.support.separate))
+
+    @property
+    def constant(self) -> int:
+        """How many coordinates are constant."""
+        return 0 if self.support is None else int((~self.support.varies).sum())
+
+    @property
+    def continuous(self) -> int:
+        """How many coordinates have a density."""
+        return 0 if self.support is None else int((self.support.varies & (self.support.half == 0)).sum())
+
+
+def _lowest(process: Process) -> float:
+    """Return the lowest noise of a process, sigma/alpha."""
+    low = torch.tensor(process.t_min, dtype=torch.float64)
+    return float(process.sigma(low) / process.alpha(low))

@@ -1,0 +1,152 @@
+"""Names that 0.6 renamed: each still works until 0.7, and warns once.
+
+Components by their registered name, settings of a run by their key, classes and functions by their import, modules by their
+path, arguments by their keyword, and flags of the command. What an old run's folder says is read without a word.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, TypeVar
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+KINDS = {"density": "noise_distribution"}
+COMPONENTS = {  # (kind, old name) -> new name
+    ("sampler", "adams"): "abm",
+    ("sampler", "stochastic-adams"): "stochastic-abm",
+    ("ladder", "cauchy"): "log-cauchy",
+    ("process", "karras"): "linear-ve",
+    ("process", "flow"): "rectified-flow",
+    ("process", "still"): "noiseless",
+}
+KEYS = {  # (kind of the component, or "" for the run; old key) -> new key
+    ("", "rungs"): "ladder",
+    ("objective", "density"): "noise_distribution",
+    ("parametrisation", "label"): "noise_label",
+}
+CLASSES = {
+    "Noise": "SampleRng",
+    "Karras": "LinearVE",
+    "Flow": "RectifiedFlow",
+    "Still": "Noiseless",
+    "cauchy": "log_cauchy",
+    "Density": "NoiseDistribution",
+    "Adams": "ABM",
+    "StochasticAdams": "StochasticABM",
+    "Moment": "Snapshot",
+    "Rung": "Step",
+    "Counted": "CountedField",
+    "Affine": "Normaliser",
+    "Facts": "DataStats",
+    "plain": "to_dict",
+    "of_plain": "from_dict",
+}
+MODULES = {
+    "app.common": "drawing",
+    "app.stages": "progress",
+    "app.quality": "app.evaluate",
+    "app.tuning": "app.tune",
+    "app.training": "app.train",
+    "app.planning": "app.plan",
+    "app.sampling": "app.sample",
+    "app.inspection": "app.inspect",
+    "app.verification": "app.verify",
+    "data.affine": "data.normaliser",
+    **{f"data.{name}": f"data.formats.{name}" for name in ("arrays", "images", "tables", "shards", "sequences")},
+}
+ARGUMENTS = {"noise": "rng", "watch": "progress", "rungs": "levels"}
+FLAGS = {("likelihood", "--rungs"): "--levels"}
+
+
+@functools.cache
+def _warn(old: str, new: str) -> None:
+    warnings.warn(f"{old} is called {new} since scorefield 0.6; the old name works until 0.7", FutureWarning, stacklevel=3)
+
+
+def component(kind: str, name: str) -> tuple[str, str]:
+    """Return the kind and the name of a component, both as they are called now."""
+    kind, old = KINDS.get(kind, kind), name
+    if (name := COMPONENTS.get((kind, old), old)) != old:
+        _warn(f"the {kind} {old!r}", repr(name))
+    return kind, name
+
+
+def key(kind: str, name: str) -> str:
+    """Return the key of a setting as it is called now."""
+    if new := KEYS.get((kind, name)):
+        _warn(f"the setting {name!r}", repr(new))
+    return new or name
+
+
+def settings(values: Mapping[str, Any], kind: str = "") -> dict[str, Any]:
+    """Return the settings of a run, as an older version wrote them, in the names of now."""
+    new = dict[str, Any]()
+    for old, value in values.items():
+        name = KEYS.get((kind, old), old)
+        if isinstance(value, Mapping):
+            value = settings(value, name)
+        elif name == "name" or name == "ladder":
+            value = COMPONENTS.get((kind or "ladder", value), value)
+        new[name] = value
+    return new
+
+
+def attributes(module: str) -> Callable[[str], Any]:
+    """Return the `__getattr__` of a module whose classes or functions were renamed."""
+
+    def get(name: str) -> Any:
+        home, new = sys.modules[module], CLASSES.get(name, "")
+        if not new or (new not in vars(home) and new not in getattr(home, "__all__", ())):
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        _warn(f"{module}.{name}", f"{module}.{new}")
+        return getattr(home, new)
+
+    return get
+
+
+def arguments(function: Function) -> Function:
+    """Return a function that takes its arguments by their old keywords, too."""
+
+    @functools.wraps(function)
+    def call(*given: Any, **named: Any) -> Any:
+        for old in ARGUMENTS.keys() & named.keys():
+            _warn(f"the argument {old!r} of {function.__name__}", repr(ARGUMENTS[old]))
+            named[ARGUMENTS[old]] = named.pop(old)
+        return function(*given, **named)
+
+    return call  # type: ignore[return-value]  # it has the signature of what it wraps
+
+
+def flags(given: Sequence[str]) -> list[str]:
+    """Return the words of a command with its flags as they are called now."""
+    words = list(given)
+    for place, word in enumerate(words):
+        flag, equals, value = word.partition("=")
+        if new := FLAGS.get((words[0], flag)):
+            _warn(flag, new)
+            words[place] = new + equals + value
+    return words
+
+
+class _Moved(MetaPathFinder, Loader):
+    """Finds a module by the path that it had."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        return ModuleSpec(name, self) if name.removeprefix("scorefield.") in MODULES else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        new = f"scorefield.{MODULES[module.__name__.removeprefix('scorefield.')]}"
+        _warn(module.__name__, new)
+        now = importlib.import_module(new)
+        module.__getattr__ = lambda name: getattr(now, CLASSES.get(name, name))  # type: ignore[method-assign]
+
+
+sys.meta_path.append(_Moved())
