@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,7 +12,6 @@ import pytest
 import torch
 
 from scorefield import ScorefieldError, app
-from scorefield.app import train as training
 from scorefield.app.arguments import checked
 
 VERBS = ("evaluate", "forget_tuning", "inspect", "likelihood", "plan", "sample", "train", "tune", "verify")
@@ -29,7 +29,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("train", {"settings": "a=b"}, "got settings='a=b' for train, expected a list of texts"),
     ("train", {"settings": [1]}, r"got settings=\[1\]"),
     ("train", {"out": 3}, "got out=3 for train, expected a path or None"),
-    ("train", {"watch": 3}, "got watch=3 for train, expected something to call"),
+    ("train", {"progress": 3}, "got progress=3 for train, expected something to call"),
     ("train", {"resume": "yes"}, "got resume='yes' for train, expected True or False"),
     ("train", {"step": 3}, "unknown argument of train 'step': did you mean 'steps'"),
     ("plan", {"source": None}, "got NoneType for 'data'"),
@@ -69,8 +69,8 @@ def test_every_verb_is_checked_and_keeps_its_signature() -> None:
     for verb in VERBS:
         with pytest.raises(ScorefieldError, match=f"unknown argument of {verb} 'wacth'"):
             getattr(app, verb)(wacth=1)
-    assert inspect.signature(app.train) == inspect.signature(training.train)
-    assert app.train.__doc__ == training.train.__doc__
+    assert inspect.signature(app.train) == inspect.signature(sys.modules["scorefield.app.train"].train)
+    assert app.train.__doc__ == sys.modules["scorefield.app.train"].train.__doc__
 
 
 def test_a_missing_or_a_superfluous_argument_is_told_with_those_that_there_are() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from scorefield import VE, Gaussian, SampleRng, ScorefieldError, app
 from scorefield.app.plan import plan
 from scorefield.app.sample import _acceptance
-from scorefield.drawing import choose_sampler, told_of
+from scorefield.drawing import SampleSpec, choose_sampler, conditions_of
 from scorefield.evaluation.likelihood import bound_gap, measured
 from scorefield.levels import thin
 from scorefield.prediction import Prediction
@@ -85,7 +85,7 @@ def test_a_field_that_was_trained_without_classes_too_answers(trained: Path, tmp
 
 def test_the_likelihood_is_that_of_each_example_given_its_class(run: Run) -> None:
     """With the exact field: the mean of log N(x; ±AT, 1), smoothed, in the data's own unit."""
-    report = measured(run, n=8, steps=10, where=CPU, watch=lambda fraction, text: None)
+    report = measured(run, n=8, steps=10, where=CPU, progress=lambda fraction, text: None)
     raw, y = run.data.held_out[:].double().numpy(), run.data.held_out_labels
     assert y is not None
     scale = np.array(run.normaliser.scale) * np.ones(2)
@@ -102,12 +102,12 @@ def test_optimised_ladders_are_made_for_what_will_be_drawn(trained: Path, monkey
     """For all classes, or for the one that is asked for: the field sees to it."""
     opened = open_run(trained)
     monkeypatch.setitem(opened.__dict__, "field", Conditional(opened))
-    _, both = choose_sampler(opened, "abm", 8, "optimised")
+    _, both = choose_sampler(opened, SampleSpec("abm", 8, "optimised"))
     monkeypatch.setitem(opened.__dict__, "field", Conditional(opened, only=1))
-    _, one = choose_sampler(opened, "abm", 8, "optimised", label="1")
+    _, one = choose_sampler(opened, SampleSpec("abm", 8, "optimised", label="1"))
     assert len(both) == len(one) == 8
     with pytest.raises(AssertionError, match="asked of another class"):
-        choose_sampler(opened, "abm", 8, "optimised")
+        choose_sampler(opened, SampleSpec("abm", 8, "optimised"))
 
 
 def test_every_verb_works_on_a_run_that_knows_only_classes(trained: Path, tmp_path: Path) -> None:
@@ -131,10 +131,10 @@ def test_the_curl_that_is_reported_is_that_of_the_field_that_drew(trained: Path,
 def test_unlabelled_data_are_refused_by_a_run_that_knows_only_classes_and_names_are_matched(trained: Path) -> None:
     opened = open_run(trained)
     with pytest.raises(ScorefieldError, match=r"without classes for .*training\.labels=1.*expected labelled data"):
-        told_of(opened, opened.data, None)
+        conditions_of(opened, opened.data, None)
     turned = replace(opened.data, classes=("1", "0"))
-    told = told_of(opened, turned, torch.tensor([0, 1, 1]))
+    told = conditions_of(opened, turned, torch.tensor([0, 1, 1]))
     assert told is not None
     assert told.tolist() == [1, 0, 0]
     with pytest.raises(ScorefieldError, match="unknown class 'dog'"):
-        told_of(opened, replace(opened.data, classes=("0", "dog")), torch.tensor([0, 1]))
+        conditions_of(opened, replace(opened.data, classes=("0", "dog")), torch.tensor([0, 1]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import math
 import re
@@ -20,13 +21,15 @@ from PIL import Image
 from torch import Tensor
 
 from scorefield import ScorefieldError, app, registry
-from scorefield.app import evaluate as quality
 from scorefield.cli import main
+from scorefield.drawing import Drawing
 from scorefield.evaluation.reference import reference_of
 from scorefield.evaluation.report import page
 from scorefield.metrics.base import Estimate
 from scorefield.metrics.features import learn
 from scorefield.runs import open_run
+
+quality: Any = importlib.import_module("scorefield.app.evaluate")  # the package has the verb under this name
 
 SMALL = ("network.channels=8,16", "network.blocks=1", "training.precision=float32", "training.pictures=2", "training.ema=0.999")
 
@@ -61,8 +64,9 @@ Drawn = Callable[[Tensor], None]
 @pytest.fixture(autouse=True)
 def few_examples(monkeypatch: pytest.MonkeyPatch) -> None:
     """Likelihoods and the diagnosis have tests of their own, and take longest; floors are averages."""
-    for name, few in (("quality.LIKELIHOODS", 2), ("quality.GAPS", 8), ("quality.EXAMPLES", 16), ("reference.FLOORS", 1)):
-        monkeypatch.setattr(f"scorefield.app.{name}", few)
+    for name, few in (("LIKELIHOODS", 2), ("GAPS", 8), ("EXAMPLES", 16)):
+        monkeypatch.setattr(quality, name, few)
+    monkeypatch.setattr("scorefield.evaluation.reference.FLOORS", 1)
 
 
 @pytest.fixture
@@ -70,7 +74,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
     """Call with examples in model space: they are what the run draws from then on."""
 
     def put(x: Tensor) -> None:
-        monkeypatch.setattr("scorefield.app.evaluate.draw", lambda run, n, *_, **__: x[:n].double())
+        monkeypatch.setattr(Drawing, "draw", lambda _, n, **__: x[:n].double())
 
     return put
 
@@ -265,7 +269,7 @@ def test_parts_that_run_out_of_memory_are_left_out_and_the_figures_are_written(
         raise MemoryError
 
     for part in ("memorisation", "_classes", "_marginals", "diagnose", "measured", "picture_of"):
-        monkeypatch.setattr(f"scorefield.app.evaluate.{part}", fail)
+        monkeypatch.setattr(quality, part, fail)
     report = app.evaluate(moons, n=40)
     assert (report.figures, report.floor) == (whole.figures, whole.floor)
     parts = ("classes", "likelihood", "error of the score", "copying", "columns")
@@ -278,7 +282,7 @@ def test_parts_that_run_out_of_memory_are_left_out_and_the_figures_are_written(
 
 
 def test_a_rival_that_cannot_be_drawn_is_left_out(moons: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, asked = quality.draw, list[int]()
+    real, asked = Drawing.draw, list[int]()
 
     def once(*arguments: Any, **named: Any) -> Any:
         asked.append(1)
@@ -286,8 +290,7 @@ def test_a_rival_that_cannot_be_drawn_is_left_out(moons: Path, monkeypatch: pyte
             raise MemoryError
         return real(*arguments, **named)
 
-    monkeypatch.setattr("scorefield.app.evaluate.draw", once)
-    monkeypatch.setattr("scorefield.evaluation.baseline.draw", once)
+    monkeypatch.setattr(Drawing, "draw", once)
     report = app.evaluate(moons, n=40, against=moons)
     assert report.baseline is None and len(report.figures) > 5
     assert any(sentence.startswith(f"comparison with {moons}: MemoryError") for sentence in report.left_out)
@@ -297,7 +300,7 @@ def test_a_rival_that_cannot_be_drawn_is_left_out(moons: Path, monkeypatch: pyte
 def test_too_few_samples_to_compare_with_are_refused_before_any_are_drawn(
     kind: str, digits: Path, moons: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scorefield.app.evaluate.draw", lambda *_, **__: pytest.fail("it drew"))
+    monkeypatch.setattr(Drawing, "draw", lambda *_, **__: pytest.fail("it drew"))
     place, run = tmp_path / kind, moons
     if kind == "images":
         run = digits
@@ -380,7 +383,7 @@ def test_too_few_samples_are_refused_with_the_number_that_is_needed_before_anyth
 ) -> None:
     drawn(torch.zeros(0))
     with pytest.raises(ScorefieldError, match="got 19 samples, expected at least 20"):
-        app.evaluate(digits, n=19, watch=lambda *_: pytest.fail("it began"))
+        app.evaluate(digits, n=19, progress=lambda *_: pytest.fail("it began"))
 
 
 def wrong(run: Path, *words: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from scorefield import ScorefieldError, app, registry
 from scorefield.app.train import _name_of
 from scorefield.cli import main
 from scorefield.cli.show import seconds_of
-from scorefield.drawing import choose_sampler, draw
+from scorefield.drawing import Drawing, SampleSpec, choose_sampler
 from scorefield.runs import load_field, open_run
 
 ROOT = Path(__file__).parents[1]
@@ -68,11 +68,11 @@ def test_python_and_the_command_give_the_same_bytes_and_so_does_repeating_them(n
 
 def test_a_sample_does_not_depend_on_its_batch(digits: Path) -> None:
     run = open_run(digits)
-    sampler, ladder = choose_sampler(run, "annealed", 40)
-    together, alone = draw(run, 64, sampler, ladder, batch=64), draw(run, 64, sampler, ladder, batch=1)
+    sampler, ladder = choose_sampler(run, SampleSpec("annealed", 40))
+    together, alone = Drawing(run, sampler, ladder).draw(64, batch=64), Drawing(run, sampler, ladder).draw(64, batch=1)
     # Identical noise; float32 convolutions of other batch sizes add in another order, and 40 steps pass that on.
     assert float((together - alone).abs().max()) < 1e-5
-    assert float((draw(run, 5, sampler, ladder) - draw(run, 7, sampler, ladder)[:5]).abs().max()) < 1e-5
+    assert float((Drawing(run, sampler, ladder).draw(5) - Drawing(run, sampler, ladder).draw(7)[:5]).abs().max()) < 1e-5
 
 
 def test_the_same_training_twice_leaves_the_same_weights_and_pictures(digits: Path, tmp_path: Path) -> None:
@@ -86,14 +86,14 @@ def test_the_same_training_twice_leaves_the_same_weights_and_pictures(digits: Pa
 def test_every_sampler_draws_finite_samples_from_a_run(digits: Path) -> None:
     run = open_run(digits)
     for name in registry.names("sampler"):
-        sampler, ladder = choose_sampler(run, name, 20)
-        assert bool(draw(run, 2, sampler, ladder).isfinite().all()), name
+        sampler, ladder = choose_sampler(run, SampleSpec(name, 20))
+        assert bool(Drawing(run, sampler, ladder).draw(2).isfinite().all()), name
 
 
 def test_steps_asks_for_about_that_many_steps_of_every_sampler(digits: Path) -> None:
     run = open_run(digits)
     for name in registry.names("sampler"):
-        sampler, ladder = choose_sampler(run, name, 40)
+        sampler, ladder = choose_sampler(run, SampleSpec(name, 40))
         assert len(ladder) * sampler.steps_per_level == 40, name
 
 
@@ -138,8 +138,8 @@ def test_a_folder_holds_one_picture_a_sample_and_an_array_holds_the_same_pixels(
 def test_samples_of_vectors_come_back_in_the_units_of_the_data(moons: Path, tmp_path: Path) -> None:
     app.sample(moons, n=6, out=tmp_path / "x.npz", sampler="heun", steps=5)
     run = open_run(moons)
-    sampler, ladder = choose_sampler(run, "heun", 5)
-    x = draw(run, 6, sampler, ladder)
+    sampler, ladder = choose_sampler(run, SampleSpec("heun", 5))
+    x = Drawing(run, sampler, ladder).draw(6)
     with np.load(tmp_path / "x.npz") as file:
         expected = x.numpy() * np.array(run.normaliser.scale) + np.array(run.normaliser.shift)
         assert np.array_equal(file["x"], expected.astype(np.float32))

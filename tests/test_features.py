@@ -192,7 +192,7 @@ def test_learning_depends_on_the_seed_alone_and_touches_no_global_generator() ->
 
 def test_learning_says_how_far_it_is() -> None:
     told: list[tuple[float, str]] = []
-    learn(TRAIN[:50], steps=8, watch=lambda fraction, text: told.append((fraction, text)))
+    learn(TRAIN[:50], steps=8, progress=lambda fraction, text: told.append((fraction, text)))
     fractions = [fraction for fraction, _ in told]
     assert fractions == sorted(fractions) and fractions[-1] == 1 and len(set(fractions)) >= 8 and all(text for _, text in told)
 

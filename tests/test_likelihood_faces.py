@@ -45,7 +45,7 @@ def test_points_are_reported_in_nats_of_the_datas_own_unit_and_python_and_the_co
     moons: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen: list[float] = []
-    report = app.likelihood(moons, n=6, levels=10, batch=4, watch=lambda fraction, text: seen.append(fraction))
+    report = app.likelihood(moons, n=6, levels=10, batch=4, progress=lambda fraction, text: seen.append(fraction))
     assert seen == sorted(seen)
     assert math.isclose(seen[-1], 1.0)
     written = report.written[0].read_bytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -117,14 +118,14 @@ def test_whatever_a_picture_raises_is_named_once_and_the_weights_are_those_of_a_
 def test_a_table_that_cannot_be_measured_or_a_folder_that_cannot_be_written_is_passed_over_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def block(event: Any) -> None:
+    def block(_fraction: float, _text: str, event: Any) -> None:
         if isinstance(event, app.Plan):
             (tmp_path / "run").mkdir()
             (tmp_path / "run" / "previews").write_text("a file where the folder should be")
             (tmp_path / "run" / "manifest.json").write_text("{}")
 
-    monkeypatch.setattr("scorefield.app.train.losses_by_level", Faults(MemoryError("too large")))
-    report = train("two-moons", out=tmp_path / "run", steps=2, settings=(*SMALL, "data.examples=300"), watch=block)
+    monkeypatch.setattr(sys.modules["scorefield.app.train"], "losses_by_level", Faults(MemoryError("too large")))
+    report = train("two-moons", out=tmp_path / "run", steps=2, settings=(*SMALL, "data.examples=300"), progress=block)
     said = [sentence for sentence in report.messages if "passed over" in sentence]
     assert [sentence.partition(" (")[0] for sentence in said] == [
         "no picture of samples",
@@ -149,12 +150,12 @@ def test_an_interrupt_inside_a_picture_is_no_fault_of_the_picture(
 def moons(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[float]]:
     shares: list[float] = []
 
-    def watch(event: Any) -> None:
+    def watch(_fraction: float, _text: str, event: Any) -> None:
         if not isinstance(event, app.Plan) and event.event == "looking":
             shares.append(event.fraction)
 
     folder = tmp_path_factory.mktemp("looks") / "moons"
-    train("two-moons", out=folder, steps=2, settings=(*SMALL, "training.pictures=0"), watch=watch)
+    train("two-moons", out=folder, steps=2, settings=(*SMALL, "training.pictures=0"), progress=watch)
     return folder, shares
 
 

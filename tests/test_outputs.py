@@ -23,7 +23,7 @@ from torch import Tensor
 from scorefield import ScorefieldError, app, files, outputs, pictures, registry
 from scorefield.config import DataConfig, override, to_dict
 from scorefield.data import open_source
-from scorefield.drawing import batches, choose_sampler, draw, labels_of
+from scorefield.drawing import Drawing, SampleSpec, choose_sampler, labels_of
 from scorefield.recipes import measure
 from scorefield.runs import Run, build_model, classes_of, manifest_of, open_run, save_model
 
@@ -72,7 +72,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def raw_of(run: Run, n: int) -> Tensor:
     """The samples themselves, drawn at once."""
-    return run.decode(draw(run, n, *choose_sampler(run, None, None), batch=5))
+    return run.decode(Drawing.of(run, SampleSpec()).draw(n, batch=5))
 
 
 # --- the same samples in every kind of file ----------------------------------------------------------------------------
@@ -195,7 +195,7 @@ def test_a_plot_of_very_many_samples_shows_the_first_of_them_and_says_so(runs, t
 
 def test_a_picture_too_large_to_be_opened_is_refused_before_anything_is_drawn(runs: dict[str, Path], tmp_path: Path) -> None:
     """A grid of k x k images of 4 x 6 enlarged or not, takes 6k·8k pixels and a little more: 2^26 for k = 1,182."""
-    asked = {"out": tmp_path / "grid.png", "watch": lambda *_: pytest.fail("something was drawn")}
+    asked = {"out": tmp_path / "grid.png", "progress": lambda *_: pytest.fail("something was drawn")}
     with pytest.raises(ScorefieldError, match=r"got 1,500,000 images of 4x6 for one picture, .*: lower -n, or choose"):
         app.sample(runs["colour"], n=1_500_000, **asked)
     assert list(tmp_path.iterdir()) == []
@@ -203,13 +203,14 @@ def test_a_picture_too_large_to_be_opened_is_refused_before_anything_is_drawn(ru
 
 def test_what_is_drawn_a_batch_at_a_time_is_what_is_drawn_at_once(runs: dict[str, Path]) -> None:
     run = open_run(runs["vector"])
-    how = choose_sampler(run, None, None)
-    parts = list(batches(run, N, *how, start=3, seed=1, batch=5))
+    how = choose_sampler(run, SampleSpec())
+    drawing = Drawing(run, *how, SampleSpec(seed=1))
+    parts = list(drawing.batches(N, start=3, batch=5))
     assert [len(part) for part in parts] == [5, 5, 2]
-    assert torch.equal(torch.cat(parts), draw(run, N, *how, start=3, seed=1, batch=5))
+    assert torch.equal(torch.cat(parts), drawing.draw(N, start=3, batch=5))
     for wrong in ({"n": 0}, {"n": 3, "batch": 0}):
         with pytest.raises(ScorefieldError, match="expected at least 1"):
-            batches(run, sampler=how[0], ladder=how[1], **wrong)  # at once, and not when the first is asked for
+            drawing.batches(**wrong)  # at once, and not when the first is asked for
 
 
 def test_many_samples_take_no_more_memory_than_few(runs: dict[str, Path], tmp_path: Path) -> None:
@@ -413,8 +414,9 @@ def test_whatever_ends_the_sampling_leaves_what_was_there(
         app.sample(runs[name], **asked)
     before = contents(tmp_path)
 
-    def watch(first: int, count: int, snapshot: Any) -> None:
-        if first == 10 and snapshot.step == snapshot.steps:
+    def view(_fraction: float, _text: str, seen: Any) -> None:
+        snapshot = seen.snapshot
+        if seen.first == 10 and snapshot.step == snapshot.steps:
             if fault == "disk full":
                 full_after[0] = 1  # one more picture of a folder has room
             elif fault == "NaN in the last batch":
@@ -429,7 +431,7 @@ def test_whatever_ends_the_sampling_leaves_what_was_there(
         monkeypatch.setattr(outputs, "decode", _fails)
         monkeypatch.setattr(pictures, "png", _fails)
     with pytest.raises((OSError, ScorefieldError, KeyboardInterrupt)):
-        app.sample(runs[name], **asked, seed=1, force=True, watch=watch)
+        app.sample(runs[name], **asked, seed=1, force=True, progress=view)
     monkeypatch.undo()
     assert contents(tmp_path) == before
     assert {path.name for path in tmp_path.iterdir()} == {"beside.txt", *([out] if old else [])}
@@ -470,7 +472,7 @@ def test_a_run_that_cannot_be_written_is_sampled_elsewhere_and_refused_before_th
     runs, tmp_path, monkeypatch
 ) -> None:
     monkeypatch.setattr(files, "can_write", lambda folder: folder.resolve() != runs["grey"].resolve())
-    fail = {"watch": lambda *_: pytest.fail("something was drawn")}
+    fail = {"progress": lambda *_: pytest.fail("something was drawn")}
     with pytest.raises(
         ScorefieldError, match=r"got no --out for .*grey, which cannot be written, .* --out samples-seed0\.png$"
     ):
@@ -505,5 +507,5 @@ def test_a_run_of_no_steps_is_not_sampled(runs: dict[str, Path], tmp_path: Path)
     with pytest.raises(ScorefieldError, match=r"a run of 0 steps, which has learned nothing yet, .* --resume$"):
         app.sample(run, n=1)
     with pytest.raises(ScorefieldError, match="a run of 0 steps"):
-        draw(open_run(run), 1, *choose_sampler(open_run(run), None, None))  # as evaluate and tune do
+        Drawing.of(open_run(run), SampleSpec()).draw(1)  # as evaluate and tune do
     assert contents(tmp_path) == before

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from PIL import Image
 
 from scorefield import DDPMChain, ScorefieldError, app, files, registry, runs
 from scorefield.cli import main
-from scorefield.drawing import choose_sampler
+from scorefield.drawing import SampleSpec, choose_sampler
 from scorefield.prediction import noise_label_of
 from scorefield.runs import Run, load_field, open_run, save_model
 
@@ -60,7 +61,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ScorefieldError("not here")
 
     for name in ("measured", "_diagnosis", "_memorisation", "_pictures"):
-        monkeypatch.setattr(f"scorefield.app.evaluate.{name}", refuse if name != "_pictures" else lambda *_: {})
+        monkeypatch.setattr(sys.modules["scorefield.app.evaluate"], name, refuse if name != "_pictures" else lambda *_: {})
     monkeypatch.setattr("scorefield.evaluation.reference.FLOORS", 1)
     metrics = registry.every("metric")
     some = {name: metrics[name] for name in ("frechet", "energy")}
@@ -305,7 +306,7 @@ def test_a_choice_for_weights_that_training_has_left_meanwhile_is_not_called_the
         app.train("x.npy", out="typed", steps=3, resume=True)
         return race(*arguments)
 
-    monkeypatch.setattr("scorefield.app.tune.race", slow)
+    monkeypatch.setattr(sys.modules["scorefield.app.tune"], "race", slow)
     report = app.tune(place / "typed", **FEW)
     assert not report.holds
     assert "default is now" not in app.tuning_table(report)
@@ -351,8 +352,10 @@ def test_what_tune_would_choose_for_a_run_that_cannot_be_written_is_printed_as_f
     assert report.written == ()
     words = report.flags.split()
     flags = dict(zip(words[::2], words[1::2], strict=True))
-    sampler, times = choose_sampler(open_run(sealed), flags["--sampler"], int(flags["--steps"]), flags.get("--ladder"))
-    assert (str(sampler), len(times)) == (str(choose_sampler(open_run(sealed), "abm", 3)[0]), report.chosen.levels)
+    sampler, times = choose_sampler(
+        open_run(sealed), SampleSpec(flags["--sampler"], int(flags["--steps"]), flags.get("--ladder"))
+    )
+    assert (str(sampler), len(times)) == (str(choose_sampler(open_run(sealed), SampleSpec("abm", 3))[0]), report.chosen.levels)
     assert f"scorefield sample {report.flags} draws by" in app.tuning_table(report)
     assert "default is now" not in app.tuning_table(report)
 
@@ -360,7 +363,7 @@ def test_what_tune_would_choose_for_a_run_that_cannot_be_written_is_printed_as_f
 def test_a_page_where_none_can_be_written_is_refused_before_the_work(sealed: Path, place: Path) -> None:
     for target in (sealed / "page.html", place):
         with pytest.raises(ScorefieldError, match=r"where no file can be written|already"):
-            app.evaluate(sealed, n=30, html=target, watch=lambda *_: pytest.fail("it began"))
+            app.evaluate(sealed, n=30, html=target, progress=lambda *_: pytest.fail("it began"))
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "tune", "likelihood"])
@@ -428,7 +431,7 @@ def test_a_run_opens_whole_every_time_while_another_process_writes_it(place: Pat
     assert writer.exitcode == 0
 
 
-@pytest.mark.parametrize("moment", ["weights", "manifest"])
+@pytest.mark.parametrize("snapshot", ["weights", "manifest"])
 def test_a_run_that_changes_while_it_is_read_is_read_again(snapshot: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Between the manifest and the weights, and between the weights and the manifest that belongs to them."""
     folder, changed = place / "typed", list[int]()

@@ -17,7 +17,7 @@ from PIL import Image
 from scorefield import NotFinite, ScorefieldError, app, registry
 from scorefield.app.tune import _errors, _excesses, _front
 from scorefield.cli import main
-from scorefield.drawing import choose_sampler, draw, tuned_of
+from scorefield.drawing import Drawing, SampleSpec, choose_sampler, tuned_of
 from scorefield.metrics.base import Estimate
 from scorefield.metrics.two_sample import EnergyDistance
 from scorefield.runs import open_run
@@ -273,23 +273,23 @@ def test_what_was_tuned_is_the_default_and_gives_the_bytes_of_naming_it(run: Pat
 
 def test_an_optimised_ladder_is_kept_with_the_default(run: Path) -> None:
     opened = open_run(run)
-    sampler, times = choose_sampler(opened, "abm", 6, "optimised")
+    sampler, times = choose_sampler(opened, SampleSpec("abm", 6, "optimised"))
     kept = {"sampler": "abm", "steps": 6, "ladder": "optimised", "times": times.tolist(), "evaluations": 6, "why": ""}
     (run / "sampling.json").write_text(json.dumps(kept | {"model_sha256": opened.manifest["model_sha256"]}))
-    default, again = choose_sampler(opened, None, None)
+    default, again = choose_sampler(opened, SampleSpec())
     assert default == sampler
     assert torch.equal(times, again)
-    warm, _ = choose_sampler(opened, None, None, temperature=0.5), None  # for another field its own ladder is made
+    warm, _ = choose_sampler(opened, SampleSpec(temperature=0.5)), None  # for another field its own ladder is made
     assert not torch.equal(warm[1], times)
-    named, own = choose_sampler(opened, "abm", None)
+    named, own = choose_sampler(opened, SampleSpec("abm", None))
     assert len(own) == opened.config.levels
     assert named == opened.config.sampler
 
 
 def test_samples_are_the_same_whichever_of_them_is_the_first(run: Path) -> None:
     opened = open_run(run)
-    sampler, ladder = choose_sampler(opened, "stochastic-abm", 5)
-    whole, part = draw(opened, 9, sampler, ladder), draw(opened, 4, sampler, ladder, start=5)
+    sampler, ladder = choose_sampler(opened, SampleSpec("stochastic-abm", 5))
+    whole, part = Drawing(opened, sampler, ladder).draw(9), Drawing(opened, sampler, ladder).draw(4, start=5)
     assert float((whole[5:] - part).abs().max()) < 1e-6  # float32 adds in another order in another batch
 
 
@@ -300,7 +300,7 @@ def test_other_weights_are_sampled_as_their_recipe_says_with_a_note(run: Path, c
     assert len(app.inspect(run).sigmas) == app.inspect(run).tuned.times.__len__()  # type: ignore[union-attr]
     report = app.train("two-moons", out=run, steps=9, resume=True)
     assert (report.step, report.ended) == (9, "done")
-    sampler, ladder = choose_sampler(open_run(run), None, None)
+    sampler, ladder = choose_sampler(open_run(run), SampleSpec())
     assert (sampler, len(ladder)) == (own.sampler, own.levels)
     assert command("inspect", run) == 0
     said = " ".join(re.sub("[│ ]+", " ", capsys.readouterr().out).split())
@@ -316,7 +316,7 @@ def test_forgetting_goes_back_to_the_recipes_own(run: Path, capsys: pytest.Captu
     assert command("tune", run, "--forget") == 0
     assert "is gone" in capsys.readouterr().out
     own = open_run(run).config
-    sampler, ladder = choose_sampler(open_run(run), None, None)
+    sampler, ladder = choose_sampler(open_run(run), SampleSpec())
     assert (sampler, len(ladder)) == (own.sampler, own.levels)
     assert command("tune", run, "--forget") == 0
     assert "was not tuned" in capsys.readouterr().out

@@ -156,7 +156,7 @@ class HalfNoise(DDIM):
 class Doubled(Denoising):
     """An objective that counts the error twice."""
 
-    def terms(self, field: Any, x0: Any, cond: Any = None, *, noise: Any) -> Terms:
+    def terms(self, field: Any, x0: Any, cond: Any = None, *, rng: Any) -> Terms:
         loss, t = super().terms(field, x0, cond, rng=rng)
         return Terms(2 * loss, t)
 

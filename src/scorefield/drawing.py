@@ -1,10 +1,16 @@
-"""What several verbs need: a device, a sampler with its ladder, samples, and a picture of them."""
+"""From a run to samples: device, sampler, ladder, seeds and classes; and a picture of what was drawn.
+
+`SampleSpec` says how a person wants samples; `Drawing` is that on a run, a sampler with its ladder, which draws sample i the
+same for every number of samples and every batch.
+"""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass as plain_dataclass
+from dataclasses import field
 from typing import Any
 
 import torch
@@ -21,17 +27,14 @@ from scorefield.errors import ScorefieldError, unknown
 from scorefield.field import Field
 from scorefield.guidance import Tempered
 from scorefield.levels import ladder_of
+from scorefield.progress import Viewer, silent
 from scorefield.randomness import SampleRng, stream_of
 from scorefield.runs import Run
 from scorefield.samplers import Sampler, Snapshot, simulate
 from scorefield.samplers.optimal import optimised
 
-Watch = Callable[[int, int, Snapshot], None]
+CPU = torch.device("cpu")
 OPTIMISED = "optimised"  # a ladder, but made for a field and not for a process alone, so that no registry can hold it
-
-
-def unwatched(first: int, count: int, snapshot: Snapshot) -> None:
-    """Watch nothing."""
 
 
 def pick_device(name: str) -> torch.device:
@@ -74,7 +77,7 @@ class Tuned:
     It is a file of its own: `config.json` says how the run was made, and a resumed training compares it.
 
     Attributes:
-        sampler, steps, ladder: as `choose_sampler` takes them; naming them gives the same samples.
+        sampler, steps, ladder: as in `SampleSpec`; naming them gives the same samples.
         times: the ladder that they gave, so that an optimised one is not made again for every sample.
         evaluations: of the network for one sample.
         model_sha256: of the weights it was measured on; for other weights it is not used.
@@ -104,28 +107,39 @@ def tuned_of(run: Run) -> tuple[Tuned | None, bool]:
     return found, found.model_sha256 == run.manifest.get("model_sha256")
 
 
-def choose_sampler(
-    run: Run,
-    name: str | None,
-    steps: int | None,
-    ladder: str | None = None,
-    *,
-    device: torch.device | None = None,
-    temperature: float = 1.0,
-    label: str | int | None = None,
-) -> tuple[Sampler, Tensor]:
-    """Return the sampler called `name` with about `steps` steps, and its ladder; of a run that was tuned, what it was tuned to.
+@dataclass(frozen=True)
+class SampleSpec:
+    """How samples are drawn; what is None is the run's own. If sampler, steps and ladder all are, it is what `tune` chose.
 
-    What is None is the run's own. If all three are, it is what `scorefield tune` chose for these weights, where it did.
-    `ladder` is a registered name, "optimised" for one made for this field, or None for the one that suits the sampler. What
-    will be drawn is what it is made for: of the class `label`, or None for classes as often as in the training data.
+    Attributes:
+        sampler: registered name.
+        steps: how many, about.
+        ladder: registered name, "optimised" for one made for this field, or None for the one that suits the sampler.
+        temperature: of `Tempered`; 1 for the field as it is.
+        label: name of the class that all should have; None for classes as often as in the training data.
+        seed: of the whole set; sample i owns number i of it.
     """
-    times: tuple[float, ...] = ()
+
+    sampler: str | None = None
+    steps: int | None = None
+    ladder: str | None = None
+    temperature: float = 1.0
+    label: str | int | None = None
+    seed: int = 0
+
+
+def choose_sampler(run: Run, spec: SampleSpec, device: torch.device = CPU) -> tuple[Sampler, Tensor]:
+    """Return the sampler that a spec asks for, and its ladder, which is made for what will be drawn: its class and temperature.
+
+    Raises:
+        ScorefieldError: an unknown sampler or ladder (with a did-you-mean), no steps, a damaged `sampling.json`.
+    """
+    name, steps, ladder, times = spec.sampler, spec.steps, spec.ladder, tuple[float, ...]()
     if (name, steps, ladder) == (None, None, None):
         tuned, holds = tuned_of(run)
         if tuned is not None and holds:
             name, steps, ladder = tuned.sampler, tuned.steps, tuned.ladder
-            times = tuned.times if temperature == 1 and label is None else ()  # a ladder made for a field is for no other
+            times = tuned.times if spec.temperature == 1 and spec.label is None else ()  # made for a field, it is for no other
     own = run.config.sampler
     sampler: Sampler = own if name in (None, registry.name_of("sampler", own)) else registry.find("sampler", str(name))()
     levels = run.config.levels if sampler is own else sampler.levels
@@ -134,7 +148,7 @@ def choose_sampler(
         if steps < 1:
             raise ScorefieldError(f"got --steps {steps}, expected at least 1: ask for more")
         sampler, levels = sampler.within(steps)
-    field, kinds = field_of(run, device, temperature), [*registry.names("ladder"), OPTIMISED]
+    field, kinds = field_of(run, device, spec.temperature), [*registry.names("ladder"), OPTIMISED]
     if ladder not in (None, *kinds):
         raise unknown("ladder", str(ladder), kinds)
     if times:
@@ -143,14 +157,13 @@ def choose_sampler(
         return sampler, ladder_of(field, ladder or sampler.ladder, levels)
     # At most 2^20 numbers a level, and at least 8 samples; a stream of its own, so that the seed of a set changes no ladder.
     pilots = max(8, min(128, 2**20 // math.prod(field.shape)))
-    where = device or torch.device("cpu")
-    told = labels_of(run, range(pilots), seed=stream_of("ladder"), label=label)
-    rng = SampleRng(range(pilots), stream=stream_of("ladder"), device=where)
-    return sampler, optimised(field, levels, rng=rng, cond=None if told is None else told.to(where))
+    labels = labels_of(run, range(pilots), seed=stream_of("ladder"), label=spec.label)
+    rng = SampleRng(range(pilots), stream=stream_of("ladder"), device=device)
+    return sampler, optimised(field, levels, rng=rng, cond=None if labels is None else labels.to(device))
 
 
-def way_of(sampler: Sampler, ladder: Tensor) -> str:
-    """Return what tells a way of sampling from any other: a hash of the sampler's settings and its levels, to six digits."""
+def sampling_id(sampler: Sampler, ladder: Tensor) -> str:
+    """Return a hash of a sampler's settings and its levels, to six digits: two ways of sampling have different ones."""
     return files.digest(json.dumps([to_dict(sampler, "sampler"), [f"{t:.6g}" for t in ladder.tolist()]]).encode())[:16]
 
 
@@ -214,8 +227,8 @@ def labels_of(run: Run, samples: range, *, seed: int = 0, label: str | int | Non
     return SampleRng(samples, stream=stream_of("label", seed)).choose(counts)
 
 
-def told_of(run: Run, data: Dataset, labels: Tensor | None) -> Tensor | None:
-    """Return the run's own numbers of the classes of some examples, which its network is to be told; None where it knows none.
+def conditions_of(run: Run, data: Dataset, labels: Tensor | None) -> Tensor | None:
+    """Return the run's own numbers of the classes of examples, on which its network is conditioned; None where it knows none.
 
     Args:
         run: an opened run.
@@ -241,72 +254,83 @@ def told_of(run: Run, data: Dataset, labels: Tensor | None) -> Tensor | None:
     return found
 
 
-def batches(
-    run: Run,
-    n: int,
-    sampler: Sampler,
-    ladder: Tensor,
-    *,
-    start: int = 0,
-    seed: int = 0,
-    batch: int = 256,
-    device: torch.device | None = None,
-    temperature: float = 1.0,
-    label: str | int | None = None,
-    watch: Watch = unwatched,
-) -> Iterator[Tensor]:
-    """Draw n samples in model space, float64, `batch` at a time: see `draw`, which puts them together.
+@plain_dataclass(frozen=True)
+class Batch:
+    """What a `Viewer` of a drawing is shown after every step.
 
-    Raises:
-        ScorefieldError: no sample, a batch of none, or a run that has learned nothing; before the first is asked for.
+    Attributes:
+        first: number of the first sample of the batch in the set.
+        snapshot: what the sampling loop shows.
     """
-    trained(run)
-    if n < 1:
-        raise ScorefieldError(f"got {n} samples to draw, expected at least 1: ask for more")
-    if batch < 1:
-        raise ScorefieldError(f"got a batch of {batch}, expected at least 1: ask for more")
-    where = device or torch.device("cpu")
-    field = field_of(run, where, temperature)
 
-    def drawn() -> Iterator[Tensor]:
-        for first in range(start, start + n, batch):
-            some = range(first, min(first + batch, start + n))
-            told = labels_of(run, some, seed=seed, label=label)
-            rng = SampleRng(some, stream=stream_of("sample", seed), device=where)
-            for snapshot in simulate(field, sampler, ladder, rng=rng, cond=None if told is None else told.to(where)):
-                watch(first, len(rng), snapshot)
-            yield snapshot.x.cpu()
-
-    return drawn()
+    first: int
+    snapshot: Snapshot
 
 
-def draw(
-    run: Run,
-    n: int,
-    sampler: Sampler,
-    ladder: Tensor,
-    *,
-    start: int = 0,
-    seed: int = 0,
-    batch: int = 256,
-    device: torch.device | None = None,
-    temperature: float = 1.0,
-    label: str | int | None = None,
-    watch: Watch = unwatched,
-) -> Tensor:
-    """Return n samples in model space, `(n, *shape)`, float64; sample i is the same for every n and batch.
+@plain_dataclass(frozen=True, eq=False)
+class Drawing:
+    """A way of drawing from a run: sample i is the same for every number of samples and every batch.
 
-    Args:
+    Attributes:
         run: an opened run.
-        n: how many.
         sampler, ladder: how.
-        start: number of the first of them in the set.
-        seed: of the whole set; sample i owns number i of it.
-        batch: how many at a time.
+        spec: temperature, class and seed are taken from it.
         device: where.
-        temperature: of `Tempered`; 1 for the field as it is.
-        label: name of the class that all should have; None for classes as often as in the training data.
-        watch: called after every step with the first index of the batch, its size, and the moment.
     """
-    how: dict[str, Any] = {"start": start, "seed": seed, "batch": batch, "device": device, "temperature": temperature}
-    return torch.cat(list(batches(run, n, sampler, ladder, **how, label=label, watch=watch)))
+
+    run: Run
+    sampler: Sampler
+    ladder: Tensor
+    spec: SampleSpec = field(default_factory=SampleSpec)
+    device: torch.device = CPU
+
+    @classmethod
+    def of(cls, run: Run, spec: SampleSpec, device: torch.device = CPU) -> Drawing:
+        """Return what a spec asks for; raises `ScorefieldError` as `choose_sampler` does."""
+        return cls(run, *choose_sampler(run, spec, device), spec, device)
+
+    @property
+    def field(self) -> Field:
+        """The field that is drawn from."""
+        return field_of(self.run, self.device, self.spec.temperature)
+
+    def labels(self, samples: range) -> Tensor | None:
+        """Return the class of each sample, `(n,)`; None without classes."""
+        return labels_of(self.run, samples, seed=self.spec.seed, label=self.spec.label)
+
+    def batches(self, n: int, *, start: int = 0, batch: int = 256, view: Viewer = silent) -> Iterator[Tensor]:
+        """Draw n samples in model space, float64, `batch` at a time.
+
+        Args:
+            n: how many.
+            start: number of the first of them in the set.
+            batch: how many at a time.
+            view: called after every step with the share done, words, and a `Batch`.
+
+        Raises:
+            ScorefieldError: no sample, a batch of none, or a run that has learned nothing; before the first is asked for.
+        """
+        trained(self.run)
+        if n < 1:
+            raise ScorefieldError(f"got {n} samples to draw, expected at least 1: ask for more")
+        if batch < 1:
+            raise ScorefieldError(f"got a batch of {batch}, expected at least 1: ask for more")
+        field = self.field
+
+        def drawn() -> Iterator[Tensor]:
+            for first in range(start, start + n, batch):
+                numbers = range(first, min(first + batch, start + n))
+                labels = self.labels(numbers)
+                rng = SampleRng(numbers, stream=stream_of("sample", self.spec.seed), device=self.device)
+                cond = None if labels is None else labels.to(self.device)
+                for snapshot in simulate(field, self.sampler, self.ladder, rng=rng, cond=cond):
+                    done = (first - start + len(numbers) * snapshot.step / snapshot.steps) / n
+                    text = f"step {snapshot.step} of {snapshot.steps}, samples {first} to {numbers[-1]}"
+                    view(done, text, Batch(first, snapshot))
+                yield snapshot.x.cpu()
+
+        return drawn()
+
+    def draw(self, n: int, *, start: int = 0, batch: int = 256, view: Viewer = silent) -> Tensor:
+        """Return n samples in model space, `(n, *shape)`, float64; arguments and errors are those of `batches`."""
+        return torch.cat(list(self.batches(n, start=start, batch=batch, view=view)))

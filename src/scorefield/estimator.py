@@ -48,7 +48,7 @@ from scorefield.recipes import measure
 from scorefield.runs import build_model
 from scorefield.samplers.base import sample
 from scorefield.training.loop import Trainer
-from scorefield.training.reports import Progress
+from scorefield.training.reports import TrainingState
 
 Array = NDArray[np.float64]
 SMALL = 16  # columns up to which the trace of the log-density is exact
@@ -300,7 +300,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         low = torch.tensor(process.t_min, dtype=torch.float64)
         self.smoothing_ = float(process.sigma(low) / process.alpha(low)) * self.scale_
 
-    def _watch(self, progress: Progress) -> None:
+    def _watch(self, progress: TrainingState) -> None:
         self.held_out_loss_ = progress.extra.get("held_out", self.held_out_loss_)
         if self.verbose and progress.event in ("log", "done"):
             done = f"[ScoreDensity] {progress.fraction:4.0%}, step {progress.step}, {progress.seconds:.0f} s"

@@ -1,4 +1,7 @@
-"""Progress of work in several stages: each has its share of the bar, and moves it from its beginning to its end.
+"""Progress of long work: one protocol, `progress(fraction, text)`, with the share that is done, 0 to 1, and what is being done.
+
+What also has something to look at (a training its state, sampling its snapshots) passes it as a third argument, `event`.
+Work in several stages gives each its share of the bar, and moves it from its beginning to its end.
 
 >>> shown = []
 >>> stages = Stages(lambda fraction, text: shown.append((fraction, text)), draw=30.0, measure=10.0)
@@ -10,27 +13,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-Watch = Callable[[float, str], None]
+from typing import Any, Protocol, runtime_checkable
 
 
-def quiet(_fraction: float, _text: str) -> None:
-    """Watch nothing."""
+@runtime_checkable
+class Progress(Protocol):
+    """Takes how far some work has come."""
+
+    def __call__(self, fraction: float, text: str, /) -> None:
+        """Show it, or keep it."""
+
+
+@runtime_checkable
+class Viewer(Protocol):
+    """Takes how far some work has come, and what there is to look at."""
+
+    def __call__(self, fraction: float, text: str, event: Any, /) -> None:
+        """Show it, or keep it."""
+
+
+def silent(fraction: float, text: str, event: Any = None, /) -> None:
+    """Show nothing."""
 
 
 class Stages:
-    """Hands out a `watch(fraction, text)` for each stage of a longer piece of work."""
+    """Hands out a `progress` for each stage of a longer piece of work."""
 
-    def __init__(self, watch: Watch, **weights: float) -> None:
+    def __init__(self, progress: Progress, **weights: float) -> None:
         """Give each stage its share: its weight (about the seconds that it takes) over the sum of all, in this order."""
-        total, self.watch, self.parts = sum(weights.values()), watch, dict[str, tuple[float, float]]()
+        total, self.progress, self.parts = sum(weights.values()), progress, dict[str, tuple[float, float]]()
         first = 0.0
         for name, weight in weights.items():
             self.parts[name] = (first / total, weight / total)
             first += weight
 
-    def __call__(self, name: str) -> Watch:
-        """Return the watch of a stage."""
+    def __call__(self, name: str) -> Progress:
+        """Return the progress of a stage."""
         start, share = self.parts[name]
-        return lambda fraction, text: self.watch(start + share * min(1.0, fraction), text)
+        return portion(self.progress, start, share)
+
+
+def portion(progress: Progress, start: float, share: float) -> Progress:
+    """Return the progress of a part of the work, which begins at `start` and is `share` of the whole.
+
+    >>> seen = []
+    >>> portion(lambda fraction, text: seen.append(fraction), 0.5, 0.25)(0.5, "drawing")
+    >>> seen
+    [0.625]
+    """
+
+    return lambda fraction, text: progress(start + share * min(1.0, fraction), text)

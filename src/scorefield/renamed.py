@@ -10,7 +10,7 @@ import functools
 import importlib
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -112,15 +112,23 @@ def attributes(module: str) -> Callable[[str], Any]:
     return get
 
 
+def arguments_of(function: str, named: Mapping[str, Any], taken: Container[str]) -> dict[str, Any]:
+    """Return the keywords of a call of a function as they are called now; those that it takes stay."""
+    new = dict[str, Any]()
+    for name, value in named.items():
+        if name in ARGUMENTS and name not in taken:
+            _warn(f"the argument {name!r} of {function}", repr(ARGUMENTS[name]))
+            name = ARGUMENTS[name]
+        new[name] = value
+    return new
+
+
 def arguments(function: Function) -> Function:
     """Return a function that takes its arguments by their old keywords, too."""
 
     @functools.wraps(function)
     def call(*given: Any, **named: Any) -> Any:
-        for old in ARGUMENTS.keys() & named.keys():
-            _warn(f"the argument {old!r} of {function.__name__}", repr(ARGUMENTS[old]))
-            named[ARGUMENTS[old]] = named.pop(old)
-        return function(*given, **named)
+        return function(*given, **arguments_of(function.__name__, named, ()))
 
     return call  # type: ignore[return-value]  # it has the signature of what it wraps
 

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from scorefield.errors import NotFinite, ScorefieldError
+from scorefield.progress import Progress, silent
 from scorefield.shapes import PerSample, Sample, flat, over
 
 Slope = Callable[[Tensor, Tensor, Tensor], Tensor]  # (u `(k,)`, y `(k, *shape)`, which rows of the batch `(k,)`) -> y'
@@ -96,7 +97,7 @@ def solve(
     atol: float = 1e-5,
     norm: Norm = root_mean_square,
     limit: int = 10_000,
-    watch: Callable[[float], None] = lambda fraction: None,
+    progress: Progress = silent,
 ) -> Solution:
     """Integrate y' = slope(u, y) from u = start to u = end, in either direction.
 
@@ -110,7 +111,7 @@ def solve(
         atol: error allowed besides, > 0.
         norm: makes one number of error/(atol + rtol·size); a step is accepted where it is at most 1.
         limit: attempted steps per example before giving up.
-        watch: called after every round with the fraction of the way behind, averaged over examples.
+        progress: called after every round with the fraction of the way behind, averaged over examples.
 
     Returns:
         The `Solution`.
@@ -166,5 +167,5 @@ def solve(
                 f"got no finite or smooth slope near u = {float(u[stuck[0]]):g} for example {int(stuck[0])}, expected one that "
                 "short steps can follow: check the field there, or raise rtol and atol"
             )
-        watch(float((1 - (goal - u) / torch.where(span == 0, 1.0, span)).mean()))
+        progress(float((1 - (goal - u) / torch.where(span == 0, 1.0, span)).mean()), "solving")
     return Solution(y, evaluations, steps)

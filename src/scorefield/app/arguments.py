@@ -31,7 +31,9 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 
 import numpy as np
 
+from scorefield import renamed
 from scorefield.errors import ScorefieldError, unknown
+from scorefield.progress import Progress, Viewer
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -136,7 +138,7 @@ def _called(wanted: Any) -> str:
         return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} or {parts[-1]}"
     if origin is Literal:
         return " or ".join(map(repr, inside))
-    if origin is collections.abc.Callable:
+    if origin is collections.abc.Callable or wanted in (Progress, Viewer):
         return "something to call"
     if origin is tuple and inside[-1] is not Ellipsis:
         return f"({', '.join(map(_called, inside))})"
@@ -156,6 +158,7 @@ def checked(function: Function) -> Function:
 
     @functools.wraps(function)
     def call(*arguments: Any, **named: Any) -> Any:
+        named = renamed.arguments_of(name, named, signature.parameters)
         for key in named:
             if key not in signature.parameters:
                 raise unknown(f"argument of {name}", key, signature.parameters)

@@ -23,8 +23,17 @@ from torch import Tensor, nn
 from scorefield import files, pictures, registry
 from scorefield.data.columns import decode
 from scorefield.diagnosis import LEVELS, Diagnosis, diagnose
-from scorefield.drawing import NotWritten, choose_sampler, draw, pick_device, picture_of, told_of, trained, way_of
-from scorefield.drawing import Watch as DrawWatch
+from scorefield.drawing import (
+    Batch,
+    Drawing,
+    NotWritten,
+    SampleSpec,
+    conditions_of,
+    pick_device,
+    picture_of,
+    sampling_id,
+    trained,
+)
 from scorefield.errors import ScorefieldError
 from scorefield.evaluation.baseline import Baseline, baseline_of
 from scorefield.evaluation.likelihood import SMALL, bound_gap, measured
@@ -35,9 +44,8 @@ from scorefield.metrics.base import Estimate
 from scorefield.metrics.features import Learned
 from scorefield.metrics.marginals import Comparison, compare
 from scorefield.metrics.memorisation import MODEL_SPACE, Memorisation, Pair, memorisation
-from scorefield.progress import Stages, Watch, quiet
+from scorefield.progress import Progress, Stages, Viewer, portion, silent
 from scorefield.runs import Run, open_run
-from scorefield.samplers import Snapshot
 
 T = TypeVar("T")
 LIKELIHOODS = 32  # held-out examples whose likelihood is measured
@@ -60,7 +68,7 @@ def evaluate(
     batch: int = 256,
     device: str = "auto",
     force: bool = False,
-    watch: Watch = quiet,
+    progress: Progress = silent,
 ) -> QualityReport:
     """Measure samples of a run against its held-out data, beside what real data score, and write what was found.
 
@@ -74,7 +82,7 @@ def evaluate(
         html: where the page goes; None for the run's own folder.
         sampler, steps, seed, batch, device: as in `sample`.
         force: overwrite `html`.
-        watch: called with the fraction done and words.
+        progress: called with the fraction done and words.
 
     Raises:
         ScorefieldError: data that are gone or have changed, too few samples or held-out examples, an extractor or contender
@@ -84,23 +92,22 @@ def evaluate(
     opened, where = trained(open_run(run, data)), pick_device(device)
     if n < (needed := least()):
         raise ScorefieldError(f"got {n} samples, expected at least {needed}, which the metrics need: raise -n")
-    chosen, ladder = choose_sampler(opened, sampler, steps, device=where)
+    drawing = Drawing.of(opened, SampleSpec(sampler, steps, seed=seed), where)
+    chosen, ladder = drawing.sampler, drawing.ladder
     stem = "quality" if sampler is None and steps is None else f"quality-{registry.name_of('sampler', chosen)}-{len(ladder)}"
     written = _written(opened, stem, html, force)
     other = None if against is None else baseline_of(against, opened, seed=seed, device=where)
     size = n / 1000
     stages = Stages(
-        watch,
+        progress,
         **{"real": 12.0, "draw": 20.0 * size, "look": size, "measure": 2.0 * size, "floor": 8.0},
         **{"rival": 0.0 if other is None else 23.0 * size, "likelihood": 8.0, "score": 6.0, "copies": 3.0},
     )
-    reference = reference_of(opened, features, watch=stages("real"))
-    raw, evaluations, seconds = _drawn(
-        n, stages("draw"), lambda look: draw(opened, n, chosen, ladder, seed=seed, batch=batch, device=where, watch=look)
-    )
+    reference = reference_of(opened, features, progress=stages("real"))
+    raw, evaluations, seconds = _drawn(stages("draw"), lambda view: drawing.draw(n, batch=batch, view=view))
     raw = reference.on_grid(opened.decode(raw))
     drawn = reference.sets(raw, stages("look"))
-    figures = reference.figures(drawn, watch=stages("measure"))
+    figures = reference.figures(drawn, progress=stages("measure"))
     floor, independent = reference.floors(n, stages("floor"))
     better: dict[str, str] = {name: metric.better for name, metric in reference.metrics.items()}
     left_out = list[str]()
@@ -122,7 +129,7 @@ def evaluate(
     few = LIKELIHOODS if math.prod(opened.shape) > SMALL else 8 * LIKELIHOODS
     likelihood = tried(
         "likelihood",
-        lambda: measured(opened, n=few, probes=2, batch=few, where=where, watch=stages("likelihood")),
+        lambda: measured(opened, n=few, probes=2, batch=few, where=where, progress=stages("likelihood")),
     )
     gap = tried("gap of likelihood", lambda: bound_gap(opened, n=GAPS, where=where)) if likelihood else None
     stages("score")(0.0, "looking at the score, level by level")
@@ -166,7 +173,7 @@ def evaluate(
         baseline=baseline,
         verdict=(),
         left_out=tuple(left_out),
-        made_from={**opened.made_from, "sampling": way_of(chosen, ladder)},
+        made_from={**opened.made_from, "sampling": sampling_id(chosen, ladder)},
         written=written,
     )
     report = replace(report, verdict=verdict(report))
@@ -200,14 +207,14 @@ def _written(run: Run, stem: str, html: str | Path | None, force: bool) -> tuple
     return (*kept[:2], target)
 
 
-def _drawn(n: int, watch: Watch, how: Callable[[DrawWatch], Tensor]) -> tuple[Tensor, int, float]:
+def _drawn(progress: Progress, how: Callable[[Viewer], Tensor]) -> tuple[Tensor, int, float]:
     """Return samples, the evaluations of the network for each, and the seconds for all."""
     evaluations, start = 0, time.perf_counter()
 
-    def look(first: int, count: int, snapshot: Snapshot) -> None:
+    def look(fraction: float, text: str, batch: Batch) -> None:
         nonlocal evaluations
-        evaluations = snapshot.evaluations
-        watch((first + count * snapshot.step / snapshot.steps) / n, f"drawing sample {first + count:,} of {n:,}")
+        evaluations = batch.snapshot.evaluations
+        progress(fraction, f"drawing, {text}")
 
     x = how(look)
     return x, evaluations, time.perf_counter() - start
@@ -218,7 +225,7 @@ def _diagnosis(run: Run, reference: Reference, where: torch.device) -> Diagnosis
     data = reference.data
     known, held_out = (some["data"].reshape(-1, *run.shape).to(where) for some in (reference.known, reference.held_out))
     both = ((data.labels, reference.known_rows), (data.held_out_labels, reference.held_out_rows))
-    seen, unseen = (told_of(run, data, None if labels is None else labels[rows]) for labels, rows in both)
+    seen, unseen = (conditions_of(run, data, None if labels is None else labels[rows]) for labels, rows in both)
     told = None if seen is None or unseen is None else (seen.to(where), unseen.to(where))
     steps = run.config.parametrisation.noise_label  # a network that is told the number of a level knows no levels between them
     levels = geometric(run.config.process, steps) if isinstance(steps, int) else LEVELS
@@ -245,10 +252,10 @@ def _gaps(found: Diagnosis | None, nats: Estimate | None) -> dict[str, Estimate]
 
 
 def _rival(
-    other: Baseline, reference: Reference, n: int, own: dict[str, Estimate], better: Mapping[str, str], watch: Watch
+    other: Baseline, reference: Reference, n: int, own: dict[str, Estimate], better: Mapping[str, str], progress: Progress
 ) -> BaselineResult:
     """Measure a contender's samples as the run's own were."""
-    raw, evaluations, seconds = _drawn(n, lambda fraction, text: watch(0.9 * fraction, text), lambda look: other.draw(n, look))
+    raw, evaluations, seconds = _drawn(portion(progress, 0.0, 0.9), lambda view: other.draw(n, view))
     figures = reference.figures(reference.sets(reference.on_grid(raw)))
     apart = {}
     for name in own.keys() & figures.keys():

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scorefield import files
-from scorefield.drawing import Tuned, choose_sampler, tuned_of, way_of
+from scorefield.drawing import SampleSpec, Tuned, choose_sampler, sampling_id, tuned_of
 from scorefield.errors import ScorefieldError
 from scorefield.runs import Run, open_run, read_log
 from scorefield.samplers import Sampler
@@ -45,7 +45,7 @@ class InspectReport:
 def inspect(run: str | Path) -> InspectReport:
     """Open a run's folder and say what it holds."""
     opened = open_run(run)
-    sampler, ladder = choose_sampler(opened, None, None)
+    sampler, ladder = choose_sampler(opened, SampleSpec())
     held_out = None
     log = opened.path / "metrics.jsonl"
     if log.exists():
@@ -54,7 +54,7 @@ def inspect(run: str | Path) -> InspectReport:
     sigmas = tuple(opened.config.process.sigma(ladder).tolist())
     quality, *others = (opened.path / "quality.json", *sorted(opened.path.glob("*.json")))
     measured, why = _kept(opened, quality)
-    if measured is not None and why is None and measured["made_from"].get("sampling") != way_of(sampler, ladder):
+    if measured is not None and why is None and measured["made_from"].get("sampling") != sampling_id(sampler, ladder):
         why = f"it is of samples by {measured.get('sampler')} on {measured.get('levels')} levels, not by the run's default now"
     kept = {path.name: _kept(opened, path)[1] for path in others if path != quality and path.name.startswith(RESULTS)}
     stale = {name: reason for name, reason in kept.items() if reason is not None}

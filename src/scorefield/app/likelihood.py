@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from scorefield import files
 from scorefield.drawing import NotWritten, pick_device, trained
 from scorefield.evaluation.likelihood import PARTS, LikelihoodReport, likelihood_table, measured
+from scorefield.progress import Progress, silent
 from scorefield.runs import open_run
 
 
@@ -26,7 +26,7 @@ def likelihood(
     seed: int = 0,
     batch: int = 64,
     device: str = "auto",
-    watch: Callable[[float, str], None] = lambda fraction, text: None,
+    progress: Progress = silent,
 ) -> LikelihoodReport:
     """Measure the log-likelihood of held-out or training examples under a run.
 
@@ -45,7 +45,7 @@ def likelihood(
         seed: of everything random.
         batch: how many at a time; changes memory, not figures.
         device: auto, cpu or cuda.
-        watch: called with the fraction done and words.
+        progress: called with the fraction done and words.
 
     Raises:
         ScorefieldError: data that changed or that have no density, examples without the class that the network must be told,
@@ -57,7 +57,7 @@ def likelihood(
     opened = trained(open_run(run, data))
     how: dict[str, Any] = {"divergence": divergence, "probes": probes, "tolerance": tolerance, "levels": levels}
     keep = files.can_write(opened.path)
-    report = measured(opened, n=n, part=part, **how, seed=seed, batch=batch, where=pick_device(device), watch=watch)
+    report = measured(opened, n=n, part=part, **how, seed=seed, batch=batch, where=pick_device(device), progress=progress)
     if not keep:
         return report
     stem = "likelihood" if part == "held-out" else "likelihood-train"

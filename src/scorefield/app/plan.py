@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +25,7 @@ from scorefield.errors import ScorefieldError
 from scorefield.exact import Gaussian
 from scorefield.levels import ladder_of
 from scorefield.prediction import Energy, check_noise_label
+from scorefield.progress import Progress, portion, silent
 from scorefield.randomness import SampleRng
 from scorefield.recipes import measure, measured
 from scorefield.runs import build_model, classes_of
@@ -33,7 +33,6 @@ from scorefield.samplers import simulate
 from scorefield.training.memory import refuse_large_network
 from scorefield.training.pilot import Pilot, pilot, reach
 
-Watch = Callable[[float, str], None]
 LARGE = 64  # pixels a side, above which a CPU takes hours
 FEW = 5_000  # examples, below which a network of usual size learns them by heart if it sees them often
 HANDFUL = 200  # examples, below which it does so in minutes
@@ -126,10 +125,6 @@ class DataPlan:
         }
 
 
-def _quiet(_fraction: float, _text: str) -> None:
-    """Watch nothing."""
-
-
 def plan(
     source: Any,
     *,
@@ -143,7 +138,7 @@ def plan(
     out: str | Path | None = None,
     force: bool = False,
     pilot_seconds: float = 4.0,
-    watch: Watch = _quiet,
+    progress: Progress = silent,
 ) -> DataPlan:
     """Say what the data are and what a training would do, after a few seconds of trying it.
 
@@ -159,7 +154,7 @@ def plan(
         out: a .json file for everything; None for none.
         force: overwrite it.
         pilot_seconds: how long to measure, about.
-        watch: called with the share done, 0 to 1, and a few words.
+        progress: called with the share done, 0 to 1, and a few words.
 
     Returns:
         The plan.
@@ -174,14 +169,14 @@ def plan(
     if not (isinstance(pilot_seconds, int | float) and 0 < pilot_seconds < math.inf):
         raise ScorefieldError(f"got pilot_seconds {pilot_seconds!r}, expected a positive number of seconds: give it some")
     chosen = registry.find("recipe", recipe or "auto")
-    watch(0.0, "opening the data")
+    progress(0.0, "opening the data")
     if isinstance(source, Dataset):
         name, data = source.name, source
     else:
         named = os.fspath(source) if isinstance(source, os.PathLike) else source
         name, data = _source_of(named), open_data(named, data_config(settings))
-    findings = examine(data, lambda share, text: watch(0.1 + 0.3 * share, text))
-    watch(0.4, "choosing noise levels")
+    findings = examine(data, portion(progress, 0.1, 0.3))
+    progress(0.4, "choosing noise levels")
     stats = measure(data)
     made = chosen(stats)
     budget = _budget(steps, seconds, settings)
@@ -195,7 +190,7 @@ def plan(
     ladder = ladder_of(model, config.ladder or config.sampler.ladder, config.levels)
     spatial = data.kind in ("image", "signal") and not isinstance(config.parametrisation, Energy)  # an energy is one number
     seen = reach(model.network, data.shape) if spatial else ()
-    tried = pilot(config, data, model, where, seconds=pilot_seconds, watch=lambda share, text: watch(0.45 + 0.55 * share, text))
+    tried = pilot(config, data, model, where, seconds=pilot_seconds, progress=portion(progress, 0.45, 0.55))
     training, each = config.training, tried.chosen.seconds
     count = min(int(training.seconds / each) if training.seconds else training.steps or 0, training.steps or 2**62)
     easy = Gaussian([0.0], [[1.0]], config.process)  # the sampler itself knows best how often it asks a field

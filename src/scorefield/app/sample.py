@@ -6,26 +6,15 @@ import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from scorefield import files, outputs, pictures
-from scorefield.drawing import (
-    Watch,
-    batches,
-    choose_sampler,
-    class_of,
-    field_of,
-    labels_of,
-    pick_device,
-    trained,
-    tuned_of,
-    unwatched,
-)
+from scorefield.drawing import Batch, Drawing, SampleSpec, class_of, field_of, labels_of, pick_device, trained, tuned_of
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
+from scorefield.progress import Viewer, silent
 from scorefield.randomness import SampleRng, stream_of
 from scorefield.runs import Run, open_run
 from scorefield.samplers import Sampler, Snapshot, curl
@@ -146,7 +135,7 @@ def sample(
     batch: int = 256,
     device: str = "auto",
     force: bool = False,
-    watch: Watch = unwatched,
+    progress: Viewer = silent,
 ) -> SampleReport:
     """Draw samples from a trained run into a picture, an array file or a folder.
 
@@ -170,7 +159,7 @@ def sample(
         batch: how many at a time; changes memory, not samples.
         device: auto, cpu or cuda.
         force: overwrite the file that is there; in a folder the pictures on its list, if none of them has changed.
-        watch: called after every step with the first index of the batch, its size, and the moment.
+        progress: called after every step with the share done, words, and a `Batch`.
 
     Raises:
         ScorefieldError: no such run, sampler or ladder, a run of no steps, a class that training never saw, a temperature that
@@ -193,19 +182,19 @@ def sample(
             pictures.require_plots()
     if label is not None:
         class_of(opened, label)  # refused before anything is drawn
-    chosen, times = choose_sampler(opened, sampler, steps, ladder, device=where, temperature=temperature, label=label)
-    film = _Film(opened, field_of(opened, where, temperature), n) if gif else None
+    drawing = Drawing.of(opened, SampleSpec(sampler, steps, ladder, temperature, label, seed), where)
+    chosen, times = drawing.sampler, drawing.ladder
+    film = _Film(opened, drawing.field, n) if gif else None
     evaluations, rates, few = 0, tuple[float, ...](), list[Tensor]()
 
-    def look(first: int, count: int, snapshot: Snapshot) -> None:
+    def look(fraction: float, text: str, seen: Batch) -> None:
         nonlocal evaluations, rates
-        evaluations, rates = snapshot.evaluations, snapshot.info.acceptance
+        evaluations, rates = seen.snapshot.evaluations, seen.snapshot.info.acceptance
         if film:
-            film.look(first, snapshot)
-        watch(first, count, snapshot)
+            film.look(seen.first, seen.snapshot)
+        progress(fraction, text, seen)
 
-    how: dict[str, Any] = {"seed": seed, "batch": batch, "device": where, "temperature": temperature, "label": label}
-    drawn, first = batches(opened, n, chosen, times, **how, watch=look), 0
+    drawn, first = drawing.batches(n, batch=batch, view=look), 0
     about = {"seed": seed, "sampler": str(chosen), "levels": len(times), "temperature": temperature, "label": label}
     about |= {"model_sha256": opened.manifest.get("model_sha256")}
     with outputs.output(opened, n, target, folder=folder, force=force, about=about) as add:

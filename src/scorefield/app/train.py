@@ -23,6 +23,7 @@ from scorefield.drawing import pick_device
 from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.prediction import Score, check_noise_label, unvisited
 from scorefield.process import Process
+from scorefield.progress import Viewer, silent
 from scorefield.recipes import DataStats, measure, measured
 from scorefield.runs import LEAST_HELD_OUT, Run, build_model, classes_of, manifest_of, open_run, read_log, save_model
 from scorefield.samplers import Langevin
@@ -31,18 +32,11 @@ from scorefield.training.loop import Trainer
 from scorefield.training.memory import keep_freed, refuse_large_network
 from scorefield.training.pilot import refuse_large_batch
 from scorefield.training.previews import Previews, curve, losses_by_level, preview
-from scorefield.training.reports import Progress
+from scorefield.training.reports import TrainingState
 
 FIXED = ("data", "network", "process", "parametrisation", "objective")  # what a run cannot change when it goes on
 ISSUES = "data_issues.json"
 STOPPED = 143  # as a shell reports SIGTERM
-
-
-Watch = Callable[["Plan | Progress"], None]
-
-
-def _quiet(_: Any) -> None:
-    """Watch nothing."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +88,7 @@ def train(
     seed: int | None = None,
     device: str = "auto",
     resume: bool = False,
-    watch: Watch = _quiet,
+    progress: Viewer = silent,
     stop: Callable[[], bool] = lambda: False,
 ) -> TrainReport:
     """Learn the score of a data source and leave a self-describing run folder.
@@ -115,7 +109,7 @@ def train(
         device: auto, cpu or cuda.
         resume: go on with the run in `out`; its own config is used, a new budget of seconds or steps replaces its own. A run
             that was cut short goes on without this, too, when everything asked for is what it was begun with.
-        watch: called with a `Plan`, then with each `Progress`.
+        progress: called with the share done, words and a `Plan`, then with each `TrainingState` of the loop.
         stop: asked between steps; True saves the state and ends.
 
     Raises:
@@ -136,7 +130,7 @@ def train(
         if world.size > 1:
             begun = world.agreed(lambda: _follow(asked.source, world.told(begun.said() if begun else {}), begun))
         assert begun is not None  # by now every process has one
-        return _work(begun, folder, world.device or pick_device(device), world, watch, stop)
+        return _work(begun, folder, world.device or pick_device(device), world, progress, stop)
 
 
 @dataclass(frozen=True)
@@ -216,7 +210,7 @@ def _anew(asked: _Asked) -> tuple[RunConfig, Dataset, DataStats, tuple[str, ...]
 
 
 def _work(
-    begun: _Begun, folder: Path, device: torch.device, world: World, watch: Watch, stop: Callable[[], bool]
+    begun: _Begun, folder: Path, device: torch.device, world: World, progress: Viewer, stop: Callable[[], bool]
 ) -> TrainReport:
     """Build the model, go on where the run was, and train."""
     config, data, manifest = begun.config, begun.data, begun.manifest
@@ -238,7 +232,8 @@ def _work(
     world.agreed(trainer.rehearse)
     if world.first:
         warnings = tuple(manifest.get("warnings", ()))
-        watch(Plan(data, config, tuple(manifest["why"]), manifest["parameters"], folder, begun.issues, warnings))
+        plan = Plan(data, config, tuple(manifest["why"]), manifest["parameters"], folder, begun.issues, warnings)
+        progress(0.0, "beginning", plan)
     if begun.goes_on and trainer.fraction >= 1:
         done = world.told(world.first and _is_whole(folder, manifest, trainer.clock.step, _has_levels(config.process)))
         if done:
@@ -247,7 +242,7 @@ def _work(
         if begun.issues:
             folder.mkdir(parents=True, exist_ok=True)
             files.write_json(folder / ISSUES, [asdict(issue) for issue in begun.issues])
-        return _train(trainer, folder, data, manifest, watch, stop)
+        return _train(trainer, folder, data, manifest, progress, stop)
     for _ in trainer.run(stop):
         pass
     raise SystemExit(STOPPED if trainer.fraction < 1 else 0)
@@ -405,7 +400,7 @@ def _refuse_strangers(folder: Path) -> None:
 
 
 def _train(
-    trainer: Trainer, folder: Path, data: Dataset, manifest: dict[str, Any], watch: Watch, stop: Callable[[], bool]
+    trainer: Trainer, folder: Path, data: Dataset, manifest: dict[str, Any], progress: Viewer, stop: Callable[[], bool]
 ) -> TrainReport:
     """Run the loop, keeping weights, log and pictures up to date in the run's folder.
 
@@ -432,25 +427,25 @@ def _train(
         files.write_json(folder / "config.json", to_dict(trainer.config))  # last: with it the folder is a run
         _forget_later_lines(folder / "metrics.jsonl", trainer.clock.step)
         try:
-            for progress in trainer.run(stop):
-                held_out, ended = progress.extra.get("held_out", held_out), progress.event
-                if progress.event in ("log", "done"):
-                    lines.append(json.dumps(_line(progress)) + "\n")
+            for state in trainer.run(stop):
+                held_out, ended = state.extra.get("held_out", held_out), state.event
+                if state.event in ("log", "done"):
+                    lines.append(json.dumps(_line(state)) + "\n")
                 try:
                     if lines:
                         note()
-                    if progress.event in ("ready", "checkpoint", "stopped"):
+                    if state.event in ("ready", "checkpoint", "stopped"):
                         keep()
                 except OSError as error:
-                    if progress.event in ("done", "stopped"):
+                    if state.event in ("done", "stopped"):
                         raise
                     trouble = f"{folder} could not be written ({error}): training goes on and will try again"
-                    progress = replace(progress, messages=(*progress.messages, trouble))
-                if progress.event == "picture" or (progress.event == "done" and trainer.config.training.pictures):
+                    state = replace(state, messages=(*state.messages, trouble))
+                if state.event == "picture" or (state.event == "done" and trainer.config.training.pictures):
                     said = looks.take("picture of samples", lambda: preview(trainer, folder, data))
-                    progress = replace(progress, messages=(*progress.messages, *said))
-                messages += progress.messages
-                watch(progress)
+                    state = replace(state, messages=(*state.messages, *said))
+                messages += state.messages
+                progress(state.fraction, state.event, state)
         except NotFinite:
             if trainer.is_finite():
                 with contextlib.suppress(OSError):  # the NaN is what a person should hear of
@@ -459,7 +454,7 @@ def _train(
         if ended == "done":
             keep()
             if _has_levels(trainer.config.process):
-                messages += _look_at_levels(looks, folder, data, replace(progress, messages=()), watch)
+                messages += _look_at_levels(looks, folder, data, replace(state, messages=()), progress)
             keep(finished=True)
     written = tuple(looks.written)
     hardly = ended == "done" and trainer.hardly_begun
@@ -469,11 +464,11 @@ def _train(
     )
 
 
-def _look_at_levels(looks: Previews, folder: Path, data: Dataset, last: Progress, watch: Watch) -> tuple[str, ...]:
+def _look_at_levels(looks: Previews, folder: Path, data: Dataset, last: TrainingState, progress: Viewer) -> tuple[str, ...]:
     """Measure the error by noise level, write and plot it; return what could not be done."""
 
-    def show(share: float) -> None:
-        watch(replace(last, event="looking", fraction=share))
+    def show(share: float, text: str) -> None:
+        progress(share, text, replace(last, event="looking", fraction=share))
 
     def measured() -> Path:
         run = open_run(folder)
@@ -487,7 +482,7 @@ def _look_at_levels(looks: Previews, folder: Path, data: Dataset, last: Progress
     if found:
         said += looks.take("plot of the error by noise level", lambda: curve(*found[0]))
     if said:
-        watch(replace(last, event="warning", messages=said))
+        progress(1.0, "trained", replace(last, event="warning", messages=said))
     return said
 
 
@@ -531,7 +526,7 @@ def _budget(steps: Any, seconds: Any, settings: tuple[str, ...] = ()) -> list[st
     return [f"training.{key}={json.dumps(_number(value))}" for key, value in (("steps", steps), ("seconds", seconds))]
 
 
-def _line(progress: Progress) -> dict[str, Any]:
-    numbers = {"event": progress.event, "step": progress.step, "seconds": round(progress.seconds, 3), "images": progress.images}
-    numbers |= {"loss": progress.loss, "images_per_second": round(progress.images_per_second, 1), **progress.extra}
+def _line(state: TrainingState) -> dict[str, Any]:
+    numbers = {"event": state.event, "step": state.step, "seconds": round(state.seconds, 3), "images": state.images}
+    numbers |= {"loss": state.loss, "images_per_second": round(state.images_per_second, 1), **state.extra}
     return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in numbers.items()}

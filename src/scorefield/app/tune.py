@@ -39,7 +39,7 @@ from scorefield.config import to_dict
 from scorefield.drawing import NotWritten, Tuned, pick_device, trained
 from scorefield.errors import ScorefieldError
 from scorefield.metrics.base import Estimate
-from scorefield.progress import Stages, Watch, quiet
+from scorefield.progress import Progress, Stages, silent
 from scorefield.runs import Run, open_run
 from scorefield.tuning.halving import GROUPS, Gauge, Trial, affordable, named, race, trials_of
 
@@ -172,7 +172,7 @@ def tune(
     seconds: float = 180.0,
     seed: int = 0,
     device: str = "auto",
-    watch: Watch = quiet,
+    progress: Progress = silent,
 ) -> TuningReport:
     """Try samplers at rising numbers of evaluations, and make the cheapest within a stated loss of the best the run's default.
 
@@ -190,7 +190,7 @@ def tune(
         seconds: see n.
         seed: of the samples.
         device: auto, cpu or cuda.
-        watch: called with the fraction done and words.
+        progress: called with the fraction done and words.
 
     Raises:
         ScorefieldError: an unknown sampler, too few samples, data that are gone or have changed, nothing that draws finite
@@ -202,7 +202,7 @@ def tune(
     keep = files.can_write(opened.path)
     for name in samplers or ():
         registry.find("sampler", name)  # refused before the work
-    stages, left_out = Stages(watch, reference=10.0, levels=15.0, draw=70.0, compare=5.0), dict[str, str]()
+    stages, left_out = Stages(progress, reference=10.0, levels=15.0, draw=70.0, compare=5.0), dict[str, str]()
     gauge = Gauge.of(opened, stages("reference"))
     trials = trials_of(opened, samplers, sorted(set(evaluations)), where, left_out, stages("levels"))
     if n is None:
@@ -269,12 +269,12 @@ def _excesses(figures: Tensor, errors: Tensor, within: float) -> Tensor:
 
 
 def _compared(
-    gauge: Gauge, trials: list[Trial], costs: list[float], within: float, n: int, watch: Watch
+    gauge: Gauge, trials: list[Trial], costs: list[float], within: float, n: int, progress: Progress
 ) -> tuple[list[Way], int]:
     """Return the ways with what they lose, and the place of the chosen one."""
     figures, without = [trial.figure.value for trial in trials], list[Tensor]()
     for i, trial in enumerate(trials):
-        watch(i / len(trials), f"comparing {len(trials)} ways on the same seeds")
+        progress(i / len(trials), f"comparing {len(trials)} ways on the same seeds")
         without.append(gauge.without(torch.cat(trial.seen)))
     values = torch.tensor(figures, dtype=torch.float64)
     errors = _errors(torch.stack(without))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from scorefield.errors import ScorefieldError
+from scorefield.progress import Progress, silent
 from scorefield.verification import checks
 from scorefield.verification.bench import BUDGETS, Bench, Score
 from scorefield.verification.checks import Check
-
-Watch = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -51,12 +50,12 @@ class VerifyReport:
         return failed + [f"{row.mixture} {row.sampler} at {row.budget}" for row in self.bench if row.passed is False]
 
 
-def _bench(bench: Bench, budgets: tuple[int, ...], watch: Watch) -> Iterator[BenchRow]:
-    for name, sampler, budget, score in checks.bench_rows(bench, budgets, watch):
+def _bench(bench: Bench, budgets: tuple[int, ...], progress: Progress) -> Iterator[BenchRow]:
+    for name, sampler, budget, score in checks.bench_rows(bench, budgets, progress):
         yield BenchRow(bench.name, name, budget, score, checks.verdict(name, sampler, budget, score))
 
 
-def verify(*, quick: bool = False, full: bool = False, watch: Watch = lambda fraction, text: None) -> VerifyReport:
+def verify(*, quick: bool = False, full: bool = False, progress: Progress = silent) -> VerifyReport:
     """Measure every registered method against closed-form truth.
 
     Args:
@@ -64,7 +63,7 @@ def verify(*, quick: bool = False, full: bool = False, watch: Watch = lambda fra
         full: 6 sets of 20,000 samples, as the documented table: most of an hour. Neither: 8 sets of 500, and 1,000 evaluations
         on
             the 2-D mixture only, about two minutes.
-        watch: called with the fraction done and what is being measured.
+        progress: called with the fraction done and what is being measured.
 
     Returns:
         The report; `failures` is empty when everything is as declared.
@@ -87,15 +86,15 @@ def verify(*, quick: bool = False, full: bool = False, watch: Watch = lambda fra
     )
     for place, (name, part) in enumerate(parts):
         for check in part:
-            watch(0.2 * place / len(parts), name)
+            progress(0.2 * place / len(parts), name)
             found.append(check)
     rows, floors = list[BenchRow](), dict[str, tuple[float, float]]()
     for place, bench in enumerate(checks.benches(count, sets)):
-        watch(0.2 + 0.4 * place, f"{bench.name}: the floor")
+        progress(0.2 + 0.4 * place, f"{bench.name}: the floor")
         floors[bench.name] = bench.floor, bench.mmd_floor
 
         def within(fraction: float, text: str, place: int = place) -> None:
-            watch(0.2 + 0.4 * (place + fraction), text)
+            progress(0.2 + 0.4 * (place + fraction), text)
 
         long = full or not (quick or place)  # a thousand evaluations in 32 dimensions are half of a full run
         rows.extend(_bench(bench, BUDGETS if long else BUDGETS[:-1], within))

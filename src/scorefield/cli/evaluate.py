@@ -72,7 +72,7 @@ class Evaluate:
                     batch=self.batch,
                     device=self.device,
                     force=self.force,
-                    watch=bar.at,
+                    progress=bar.at,
                 )
         except app.NotWritten as error:
             print(app.quality_table(error.report))

@@ -65,7 +65,7 @@ class Likelihood:
                     seed=self.seed,
                     batch=self.batch,
                     device=self.device,
-                    watch=bar.at,
+                    progress=bar.at,
                 )
         except app.NotWritten as error:
             print(app.likelihood_table(error.report))

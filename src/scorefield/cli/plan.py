@@ -68,7 +68,7 @@ class Plan:
                 device=self.device,
                 out=self.json,
                 force=self.force,
-                watch=bar.at,
+                progress=bar.at,
             )
         show(plan)
         if self.json is not None:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from scorefield.cli.show import Bar, sampling
+from scorefield.cli.show import Bar
 
 
 @dataclass
@@ -73,7 +73,7 @@ class Sample:
                 batch=self.batch,
                 device=self.device,
                 force=self.force,
-                watch=sampling(bar, self.n),
+                progress=bar.view,
             )
         print(f"{report.samples} samples by {report.sampler} on {report.levels} levels, {report.evaluations} evaluations each:")
         for path in report.written:

@@ -7,7 +7,7 @@ import itertools
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -134,18 +134,12 @@ class Bar:
         else:
             tell(text)
 
+    def view(self, fraction: float, text: str, _event: Any) -> None:
+        """Show where we are, and nothing of what there is to look at."""
+        self.at(fraction, text)
+
 
 def tell(text: str) -> None:
     """Print a line beside the results; a terminal that was closed, or a pipe that nobody reads, does not end the work."""
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)
-
-
-def sampling(bar: Bar, n: int) -> Callable[[int, int, Any], None]:
-    """Return a watcher of the sampling of n samples that moves a bar."""
-
-    def watch(first: int, count: int, snapshot: Any) -> None:
-        done = (first + count * snapshot.step / snapshot.steps) / n
-        bar.at(done, f"step {snapshot.step} of {snapshot.steps}, samples {first} to {first + count - 1}")
-
-    return watch

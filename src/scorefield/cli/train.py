@@ -68,14 +68,14 @@ class Train:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, ask)
         from scorefield import app
-        from scorefield.training.reports import Progress
+        from scorefield.training.reports import TrainingState
 
         with Bar("training") as bar:
 
-            def watch(event: Any) -> None:
+            def show(_fraction: float, _text: str, event: Any) -> None:
                 if isinstance(event, app.Plan):
                     _announce(event, bar)
-                elif isinstance(event, Progress):
+                elif isinstance(event, TrainingState):
                     for message in event.messages:
                         bar.say(f"  {message}")
                     if event.event == "log":
@@ -98,7 +98,7 @@ class Train:
                 seed=self.seed,
                 device=self.device,
                 resume=self.resume,
-                watch=watch,
+                progress=show,
                 stop=lambda: bool(asked),
             )
         if report.ended == "stopped":

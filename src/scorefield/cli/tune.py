@@ -67,7 +67,7 @@ class Tune:
                     seconds=seconds,
                     seed=self.seed,
                     device=self.device,
-                    watch=bar.at,
+                    progress=bar.at,
                     **({} if evaluations is None else {"evaluations": evaluations}),
                 )
         except app.NotWritten as error:

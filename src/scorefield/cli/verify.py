@@ -45,7 +45,7 @@ class Verify:
         from scorefield import app
 
         with Bar("verifying") as bar:
-            report = app.verify(quick=self.quick, full=self.full, watch=bar.at)
+            report = app.verify(quick=self.quick, full=self.full, progress=bar.at)
         if self.json:
             print(json.dumps(dataclasses.asdict(report) | {"failures": report.failures}, indent=2))
         else:

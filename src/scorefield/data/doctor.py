@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +25,7 @@ from torch.nn import functional as F
 
 from scorefield.data.base import PIECE, ArrayView, DataIssue, Dataset, shown
 from scorefield.data.columns import decode, width
+from scorefield.progress import Progress, portion, silent
 from scorefield.randomness import SampleRng, stream_of
 
 MOST = 100_000  # examples looked at
@@ -40,8 +40,6 @@ HEAVY = 20.0  # standard deviations from a column's mean
 CHANCE = 0.01  # pairs of equal rows that independent columns would give, from which on equal rows are no surprise
 NAMED = 5  # outliers of each sort that are named
 LEAK = ", which is trained on: a leak"
-
-Watch = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -77,10 +75,6 @@ class Findings:
     counts: dict[str, int]
     warnings: tuple[str, ...]
     issues: tuple[DataIssue, ...]
-
-
-def _quiet(_fraction: float, _text: str) -> None:
-    """Watch nothing."""
 
 
 def _even(n: int, most: int) -> Tensor:
@@ -128,7 +122,7 @@ class _Sight:
     grey: bool
 
 
-def _walk(data: Dataset, watch: Watch) -> _Sight:
+def _walk(data: Dataset, progress: Progress) -> _Sight:
     """Look at every example once, a few thousand at a time."""
     total, size = len(data.train) + len(data.held_out), math.prod(data.shape)
     share = min(1.0, min(MOST, NUMBERS // size) / total)
@@ -154,7 +148,7 @@ def _walk(data: Dataset, watch: Watch) -> _Sight:
             grey = grey and bool((raw[:, :1] == raw).all())
             features.append(_features(x))
             done += len(some)
-            watch(done / sum(map(len, parts)), f"looking at example {done:,}")
+            progress(done / sum(map(len, parts)), f"looking at example {done:,}")
     numbers_seen = len(parts[0]) * size
     std = math.sqrt(max(squares / numbers_seen - (sums / numbers_seen) ** 2, 0.0))
     rows = torch.cat([parts[0], parts[1] + len(data.train)])
@@ -359,12 +353,12 @@ def _few(numbers: list[int]) -> str:
     return ", ".join(map(str, numbers[:8])) + (f" and {len(numbers) - 8} more" if len(numbers) > 8 else "")
 
 
-def examine(data: Dataset, watch: Watch = _quiet) -> Findings:
+def examine(data: Dataset, progress: Progress = silent) -> Findings:
     """Look at a data set and say what is worth knowing before training on it.
 
     Args:
         data: an opened data set.
-        watch: called with the share done, 0 to 1, and a few words.
+        progress: called with the share done, 0 to 1, and a few words.
 
     Returns:
         What was found; the order and every number are a function of the data alone.
@@ -373,16 +367,16 @@ def examine(data: Dataset, watch: Watch = _quiet) -> Findings:
     >>> examine(open_source("two-moons", DataConfig(examples=200))).leaks
     0
     """
-    sight = _walk(data, lambda share, text: watch(0.5 * share, text))
+    sight = _walk(data, portion(progress, 0.0, 0.5))
     exact, warnings = _exact(sight), list[str]()
-    watch(0.5, "looking for copies")
+    progress(0.5, "looking for copies")
     if exact and (expected := _by_chance(data, sight, exact)) > CHANCE:
         held = len({later for later, earlier in exact.items() if earlier < sight.seen <= later})
         said = f"{len(exact):,} of {len(sight.rows):,} rows equal an earlier one, {held:,} of them held-out ones"
         warnings = [f"{said}: columns of few values repeat by chance (over {expected:.2g} times here), so these are no leaks."]
         exact = {}
     near = _near(data, sight, exact) if all(column.get("continuous", True) for column in data.columns or ()) else {}
-    watch(0.8, "measuring distances")
+    progress(0.8, "measuring distances")
     among, rows, apart = _nearest(data, sight)
     counts = _counts(data)
     leaks = [later for copies in (exact, near) for later, earlier in copies.items() if earlier < sight.seen <= later]
@@ -392,7 +386,7 @@ def examine(data: Dataset, watch: Watch = _quiet) -> Findings:
     copies.sort(key=lambda issue: not issue.cause.endswith(LEAK))
     leaked = sum(issue.cause.endswith(LEAK) for issue in copies)
     issues = [*data.issues, *copies[:leaked], *_outliers(data, sight, among, rows), *copies[leaked:]]
-    watch(1.0, "")
+    progress(1.0, "")
     return Findings(
         looked_at=len(sight.rows),
         examples=len(data.train) + len(data.held_out),

@@ -15,10 +15,11 @@ from torch import Tensor
 
 from scorefield.data import DataConfig, Normaliser, open_source
 from scorefield.data.formats.tables import SUFFIXES, aligned
-from scorefield.drawing import Watch, choose_sampler, draw
+from scorefield.drawing import Drawing, SampleSpec
 from scorefield.errors import ScorefieldError
 from scorefield.evaluation.reference import least
 from scorefield.levels import thin
+from scorefield.progress import Viewer
 from scorefield.runs import Run, open_run
 
 
@@ -34,7 +35,7 @@ class Baseline:
 
     name: str
     how: str
-    draw: Callable[[int, Watch], Tensor]
+    draw: Callable[[int, Viewer], Tensor]
 
 
 def baseline_of(path: str | Path, own: Run, *, seed: int, device: torch.device) -> Baseline:
@@ -58,15 +59,11 @@ def baseline_of(path: str | Path, own: Run, *, seed: int, device: torch.device) 
                 f"got --against {place}, a run on {other.kind}s of shape {other.shape}, expected {own.kind}s of shape "
                 f"{own.shape} as in {own.path}: compare runs on the same data"
             )
-        chosen, ladder = choose_sampler(other, None, None, device=device)
+        drawing = Drawing.of(other, SampleSpec(seed=seed), device)
         return Baseline(
             str(place),
-            f"drawn by {chosen} on {len(ladder)} levels",
-            lambda n, watch: _shown(
-                own.normaliser,
-                other.normaliser,
-                other.decode(draw(other, n, chosen, ladder, seed=seed, device=device, watch=watch)),
-            ),
+            f"drawn by {drawing.sampler} on {len(drawing.ladder)} levels",
+            lambda n, view: _shown(own.normaliser, other.normaliser, other.decode(drawing.draw(n, view=view))),
         )
     if not place.exists():
         raise ScorefieldError(
@@ -77,7 +74,7 @@ def baseline_of(path: str | Path, own: Run, *, seed: int, device: torch.device) 
             raise ScorefieldError(f"got --against {place} for a run on a table, expected a run or a {', '.join(SUFFIXES)} file")
         rows = aligned(str(place), own.data.columns)
         _refuse_few(place, len(rows))
-        return Baseline(str(place), f"the {len(rows):,} rows that are there", lambda n, watch: rows[thin(len(rows), n)])
+        return Baseline(str(place), f"the {len(rows):,} rows that are there", lambda n, view: rows[thin(len(rows), n)])
     size = (own.shape[1], own.shape[2]) if own.kind == "image" else None
     found = open_source(str(place), DataConfig(size=size, held_out=0.5))
     if found.kind != own.kind or found.shape != own.shape:
@@ -90,7 +87,7 @@ def baseline_of(path: str | Path, own: Run, *, seed: int, device: torch.device) 
     return Baseline(
         str(place),
         f"the {len(raw):,} examples that are there",
-        lambda n, watch: _shown(own.normaliser, found.normaliser, raw[thin(len(raw), n)]),
+        lambda n, view: _shown(own.normaliser, found.normaliser, raw[thin(len(raw), n)]),
     )
 
 

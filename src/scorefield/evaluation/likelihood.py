@@ -10,7 +10,6 @@ Where a run's network was told classes and the examples have them, it is told th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +33,7 @@ from scorefield.likelihood import (
     spread,
 )
 from scorefield.metrics.base import Estimate
+from scorefield.progress import Progress
 from scorefield.randomness import SampleRng, stream_of
 from scorefield.runs import Run
 
@@ -104,7 +104,7 @@ def measured(
     seed: int = 0,
     batch: int = 64,
     where: torch.device,
-    watch: Callable[[float, str], None],
+    progress: Progress,
 ) -> LikelihoodReport:
     """Do what `likelihood` does, of an opened run on a device, and write nothing."""
     for name, value, least in (("-n", n, 2), ("--probes", probes, 1), ("--levels", levels, 2), ("--batch", batch, 1)):
@@ -132,8 +132,8 @@ def measured(
         def rng(purpose: str, of: Tensor = rows[some], on: torch.device = where) -> SampleRng:
             return SampleRng(of, stream=stream_of("likelihood", purpose, part, seed), device=on)
 
-        def progress(fraction: float, start: int = done, count: int = len(some)) -> None:
-            watch((start + 0.9 * fraction * count) / len(raw), f"flow of examples {start} to {start + count - 1}")
+        def of_flow(fraction: float, _text: str, start: int = done, count: int = len(some)) -> None:
+            progress((start + 0.9 * fraction * count) / len(raw), f"flow of examples {start} to {start + count - 1}")
 
         cond = None if told is None else told[some].to(where)
         clean, cells = subject.encode(raw[some].to(where))
@@ -152,7 +152,7 @@ def measured(
             divergence=trace,
             tolerance=tolerance,
             within=max(0.5, 0.02 * d),
-            watch=progress,
+            progress=of_flow,
         )
         flows.append(subject.raw_nats(found.value - log_r, cells).cpu())
         errors.append(found.standard_error.cpu())
@@ -162,7 +162,7 @@ def measured(
         below = elbo(field, clean, ladder, cond, rng=rng("elbo"), grid=grid, cells=cells, continuous=True)
         bounds.append(subject.raw_nats(below.value, cells).cpu())
         done += len(some)
-        watch(done / len(raw), f"{done} of {len(raw)} examples")
+        progress(done / len(raw), f"{done} of {len(raw)} examples")
 
     flow, bound = torch.cat(flows), torch.cat(bounds)
     unit, per_nat = "nats", 1.0

@@ -39,7 +39,7 @@ from scorefield.likelihood import grey_levels
 from scorefield.metrics import features as extractors
 from scorefield.metrics.base import Estimate, Metric
 from scorefield.metrics.features import Extractor, Learned
-from scorefield.progress import Stages, Watch, quiet
+from scorefield.progress import Progress, Stages, silent
 from scorefield.randomness import SampleRng, stream_of
 from scorefield.runs import LEAST_HELD_OUT, Run
 from scorefield.shapes import flat
@@ -105,22 +105,22 @@ class Reference:
         whole = grey_levels(self.data.train[:1], self.data.normaliser) is not None
         return raw.round() if whole else raw
 
-    def sets(self, raw: Tensor, watch: Watch = quiet) -> Sets:
+    def sets(self, raw: Tensor, progress: Progress = silent) -> Sets:
         """Return examples in the data's units, `(n, *shape)`, in both spaces."""
-        return _sets(self.data, self.extractor, raw, watch)
+        return _sets(self.data, self.extractor, raw, progress)
 
-    def figures(self, samples: Sets, watch: Watch = quiet) -> dict[str, Estimate]:
+    def figures(self, samples: Sets, progress: Progress = silent) -> dict[str, Estimate]:
         """Return each metric between samples and held-out examples, by name; one that fails is named in `failed` instead."""
         found = {}
         for i, (name, metric) in enumerate(self.metrics.items()):
-            watch(i / len(self.metrics), f"measuring {self.label(name)}")
+            progress(i / len(self.metrics), f"measuring {self.label(name)}")
             try:
                 found[name] = metric(samples[metric.space], self.held_out[metric.space])
             except Exception as error:  # the others are worth having, whatever is wrong with this one
                 self.failed.setdefault(name, reason(error))
         return found
 
-    def floors(self, n: int, watch: Watch = quiet) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
+    def floors(self, n: int, progress: Progress = silent) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
         """Return what n different, and what n independently drawn, training examples score, averaged over some subsets.
 
         Where n is less than a twentieth of the training examples, independent draws hardly repeat: both are one then.
@@ -141,10 +141,10 @@ class Reference:
             of_sets = []
             for i, rows in enumerate(chosen):
 
-                def part(fraction: float, _text: str, done: float = (k + i / repeats) / len(kinds)) -> None:
-                    watch(done + fraction / repeats / len(kinds), "measuring what real examples score")
+                def real(fraction: float, _text: str, done: float = (k + i / repeats) / len(kinds)) -> None:
+                    progress(done + fraction / repeats / len(kinds), "measuring what real examples score")
 
-                of_sets.append(self.figures({space: x[rows] for space, x in self.known.items()}, watch=part))
+                of_sets.append(self.figures({space: x[rows] for space, x in self.known.items()}, progress=real))
             whole = [name for name in self.metrics if all(name in one for one in of_sets)]
             found.append({name: _average([one[name] for one in of_sets]) for name in whole})
         different, independent = found[0], found[-1]
@@ -200,14 +200,14 @@ def _coordinates(data: Dataset, raw: Tensor) -> Tensor:
     return torch.cat([flat(data.normaliser.encode(some)) for some in torch.split(raw, 4096)])
 
 
-def _sets(data: Dataset, extractor: Extractor, raw: Tensor, watch: Watch = quiet) -> Sets:
+def _sets(data: Dataset, extractor: Extractor, raw: Tensor, progress: Progress = silent) -> Sets:
     """Return examples in the data's units in both spaces; features of some hundred images at a time, with progress."""
     coordinates = _coordinates(data, raw)
     if data.kind != "image":
         return {"data": coordinates, "features": extractor(coordinates)}
     seen = list[Tensor]()
     for some in torch.split(raw, 256):
-        watch(len(seen) * 256 / len(raw), f"looking at example {len(seen) * 256:,} of {len(raw):,}")
+        progress(len(seen) * 256 / len(raw), f"looking at example {len(seen) * 256:,} of {len(raw):,}")
         seen.append(extractor(_bytes_of(data, some)))
     return {"data": coordinates, "features": torch.cat(seen)}
 
@@ -217,7 +217,7 @@ def _of_part(part: Tensor | ArrayView, most: int) -> tuple[Tensor, Tensor]:
     return rows, part[rows]
 
 
-def learned(run: Run, folder: Path, watch: Watch = quiet) -> Learned:
+def learned(run: Run, folder: Path, progress: Progress = silent) -> Learned:
     """Return the extractor learned from a run's own training images: the one in the folder, or a new one, kept there."""
     path = folder / f"extractor-{_key(run)}.safetensors"
     if path.exists():
@@ -228,7 +228,7 @@ def learned(run: Run, folder: Path, watch: Watch = quiet) -> Learned:
     data = run.data
     rows, raw = _of_part(data.train, max(2, min(LEARNING, extractors.MOST_NUMBERS // data.train.shape[1:].numel())))
     labels = data.labels[rows] if data.labels is not None and len(data.classes) > 1 else None
-    found = extractors.learn(_bytes_of(data, raw), labels, watch=watch)
+    found = extractors.learn(_bytes_of(data, raw), labels, progress=progress)
     with _if_possible():
         extractors.save(found, path)
     return found
@@ -238,14 +238,14 @@ def reference_of(
     run: Run,
     features: str | Path | nn.Module | None = None,
     *,
-    watch: Watch = quiet,
+    progress: Progress = silent,
 ) -> Reference:
     """Return the real examples that a run's samples are compared with, as an extractor sees them.
 
     Args:
         run: an opened run; its data must still be there, unchanged.
         features: a registered extractor, a file with weights, or a module; None for `data` of images, else `identity`.
-        watch: called with the fraction done and words.
+        progress: called with the fraction done and words.
 
     Raises:
         ScorefieldError: data that are gone or have changed, fewer than 20 held-out examples, an extractor that does not suit.
@@ -265,7 +265,7 @@ def reference_of(
     if data.kind == "image" and chosen == "identity":
         raise ScorefieldError("got --features identity for a run on images, expected an extractor of images: use data or lite0")
     folder = run.path / "evaluation"
-    stages = Stages(watch, learn=20.0 if chosen == "data" else 0.0, held_out=1.0, known=4.0)
+    stages = Stages(progress, learn=20.0 if chosen == "data" else 0.0, held_out=1.0, known=4.0)
     given = None if chosen == "data" else extractors.open_extractor(chosen)  # refused before anything is written
     with _if_possible():
         folder.mkdir(exist_ok=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scorefield.data import Dataset
-from scorefield.drawing import told_of
+from scorefield.drawing import conditions_of
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
 from scorefield.levels import thin
@@ -61,7 +61,7 @@ class Subject:
             (self.source.held_out, self.source.held_out_labels) if held_out else (self.source.train, self.source.labels)
         )
         rows = thin(len(examples), n, seed)
-        raw, told = examples[rows], told_of(self.run, self.source, None if labels is None else labels[rows])
+        raw, told = examples[rows], conditions_of(self.run, self.source, None if labels is None else labels[rows])
         odd = None if self.support is None else self.support.outside(flat(raw))
         if odd is not None:
             raise ScorefieldError(

@@ -43,6 +43,7 @@ from torch import Tensor
 from scorefield import renamed
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
+from scorefield.progress import Progress, portion, silent
 from scorefield.randomness import SampleRng
 from scorefield.runge_kutta import Solution, root_mean_square, solve
 from scorefield.shapes import PerSample, Sample, check_rows, flat, over, total
@@ -145,7 +146,7 @@ def log_prob(
     tolerance: float = 1e-5,
     within: float | None = 0.1,
     prior: Callable[[Sample, PerSample], PerSample] | None = None,
-    watch: Callable[[float], None] = lambda fraction: None,
+    progress: Progress = silent,
 ) -> LogProb:
     """Return log p_t(x) in nats by the probability flow from t to t_max.
 
@@ -161,7 +162,7 @@ def log_prob(
             check, which saves the looser solve.
         prior: `prior(x, t) -> (batch,)`, the log-density at t_max; None for N(alpha·mean, alpha²·std² + sigma²), whose error
             falls like (data scale·alpha/sigma)².
-        watch: called with the fraction of the way done.
+        progress: called with the fraction of the way done.
 
     Returns:
         The `LogProb`.
@@ -218,9 +219,9 @@ def log_prob(
     w = flat(x.double() - float(alphas[0]) * mean) / first
     state = torch.cat([w, torch.zeros(len(x), size, dtype=torch.float64, device=x.device)], dim=1)
 
-    def answers(tolerance: float, part: Callable[[float], None]) -> tuple[Tensor, Solution]:
+    def answers(tolerance: float, moved: Progress) -> tuple[Tensor, Solution]:
         """Return log p_t(x) by each probe, `(batch, probes)`, and how it was found."""
-        found = solve(slope, state, levels[0], levels[1], rtol=tolerance, atol=tolerance, norm=_norm(d), watch=part)
+        found = solve(slope, state, levels[0], levels[1], rtol=tolerance, atol=tolerance, norm=_norm(d), progress=moved)
         top = found.y[:, :d].reshape(x.shape)
         if prior is None:
             log_top = -0.5 * (total(top**2) + d * math.log(2 * math.pi))
@@ -231,8 +232,8 @@ def log_prob(
 
     # the looser solve takes about 10^(-1/5) = 0.63 of the other's evaluations
     share = 0.0 if within is None else 0.39
-    loose = None if within is None else answers(10 * tolerance, lambda fraction: watch(share * fraction))
-    each, solution = answers(tolerance, lambda fraction: watch(share + (1 - share) * fraction))
+    loose = None if within is None else answers(10 * tolerance, portion(progress, 0.0, share))
+    each, solution = answers(tolerance, portion(progress, share, 1 - share))
     value, evaluations = each.mean(dim=1), solution.evaluations
     if probes is None:
         standard_error = torch.zeros_like(value)

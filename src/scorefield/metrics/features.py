@@ -21,12 +21,13 @@ from torch import Tensor, nn
 from scorefield import files, registry
 from scorefield.errors import ScorefieldError
 from scorefield.metrics.extractor import Extractor, Module, Network, hash_of, resized
-from scorefield.metrics.judge import Judge, Watch, strides_for, train_judge, train_without_labels, unwatched
+from scorefield.metrics.judge import Judge, strides_for, train_judge, train_without_labels
 from scorefield.metrics.pretrained import Pretrained, read_weights, refuse_nan
+from scorefield.progress import Progress, silent
 from scorefield.randomness import SampleRng, stream_of
 from scorefield.registry import register
 
-__all__ = ["Extractor", "Learned", "Watch", "learn", "load", "open_extractor", "save"]
+__all__ = ["Extractor", "Learned", "learn", "load", "open_extractor", "save"]
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 ABOUT = "scorefield-extractor"  # the key of the architecture in the metadata of a saved extractor
@@ -92,7 +93,7 @@ class Learned(Network):
 
 
 def learn(
-    images: Tensor, labels: Tensor | None = None, *, steps: int | None = None, seed: int = 0, watch: Watch = unwatched
+    images: Tensor, labels: Tensor | None = None, *, steps: int | None = None, seed: int = 0, progress: Progress = silent
 ) -> Learned:
     """Train an extractor on the user's own training images.
 
@@ -102,7 +103,7 @@ def learn(
         labels: int64 `(n,)`, 0-based; None, or all of one class, for the task that needs none (`train_without_labels`).
         steps: of the training; None for 600, or 400 where images are larger than 16 x 16 and a step takes longer.
         seed: of everything random.
-        watch: told the fraction that is done, and what is being done.
+        progress: told the fraction that is done, and what is being done.
 
     Returns:
         The extractor; with `classes` > 0 it names classes, too.
@@ -130,9 +131,9 @@ def learn(
     strides = strides_for(height, width)
     steps = steps or (600 if strides == (1, 1) else 400)
     if labels is None or bool((labels == labels[0]).all()):
-        network, classes = train_without_labels(seen, steps=steps, seed=seed, strides=strides, watch=watch), 0
+        network, classes = train_without_labels(seen, steps=steps, seed=seed, strides=strides, progress=progress), 0
     else:
-        network = train_judge(seen, labels, steps=steps, seed=seed, strides=strides, watch=watch)
+        network = train_judge(seen, labels, steps=steps, seed=seed, strides=strides, progress=progress)
         classes = network.head.out_features
     return Learned(network, (images.shape[1], height, width), classes)
 

@@ -9,22 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scorefield.errors import ScorefieldError
+from scorefield.progress import Progress, silent
 from scorefield.randomness import SampleRng, stream_of
 
-Watch = Callable[[float, str], None]  # the fraction that is done, in [0, 1], and what is being done
 CLUSTERED = 10_000  # images that the clusters are found in
 WIDTH = 64  # features: few enough for a covariance from some hundred examples
-
-
-def unwatched(fraction: float, text: str) -> None:
-    """Watch nothing."""
 
 
 def strides_for(height: int, width: int) -> tuple[int, int]:
@@ -84,7 +79,7 @@ def train_judge(
     batch: int = 128,
     seed: int = 0,
     strides: tuple[int, int] = (1, 1),
-    watch: Watch = unwatched,
+    progress: Progress = silent,
 ) -> Judge:
     """Train a judge on labelled training images.
 
@@ -95,7 +90,7 @@ def train_judge(
         batch: images a step.
         seed: of the starting weights, the order of the images and their one-pixel shifts.
         strides: of the judge's first two convolutions.
-        watch: told the fraction that is done, and what is being done.
+        progress: told the fraction that is done, and what is being done.
     """
     with torch.random.fork_rng(devices=[]):  # torch's initialisers know only the global generator: keep it as it was
         torch.manual_seed(seed)
@@ -114,7 +109,7 @@ def train_judge(
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
-        watch((step + 1) / steps, "learning features")
+        progress((step + 1) / steps, "learning features")
     return judge.eval()
 
 
@@ -125,7 +120,7 @@ def train_without_labels(
     steps: int = 600,
     seed: int = 0,
     strides: tuple[int, int] = (1, 1),
-    watch: Watch = unwatched,
+    progress: Progress = silent,
 ) -> Judge:
     """Train a judge on images without labels: to tell which of some clusters of similar images each one is in.
 
@@ -141,7 +136,7 @@ def train_without_labels(
     Args:
         images: `(n, channels, height, width)` in [-1, 1].
         clusters: how many, at most half as many as images.
-        steps, seed, strides, watch: as in `train_judge`.
+        steps, seed, strides, progress: as in `train_judge`.
 
     Raises:
         ScorefieldError: images that are all alike.
@@ -151,7 +146,7 @@ def train_without_labels(
     """
     from sklearn.cluster import KMeans  # slow to import, so only when asked for
 
-    watch(0.0, "sorting images into clusters")
+    progress(0.0, "sorting images into clusters")
     small = F.interpolate(images.float(), (8, 8), mode="bicubic", antialias=True).flatten(1).double()
     small = small - small.mean(dim=0)
     values, axes = torch.linalg.eigh(small.mT @ small / len(small))
@@ -166,4 +161,4 @@ def train_without_labels(
         warnings.simplefilter("ignore")  # fewer different images than clusters: some stay empty
         kmeans.fit(white[some].numpy())
     labels = torch.from_numpy(kmeans.predict(white.numpy())).long()
-    return train_judge(images, labels, steps=steps, seed=seed, strides=strides, watch=watch)
+    return train_judge(images, labels, steps=steps, seed=seed, strides=strides, progress=progress)

@@ -7,7 +7,7 @@
     clip, optimiser, moving averages                  one fused call each
     now and then: report, draw samples, checkpoint
 
-`Trainer.run` is a generator of `Progress`; the command, the page and a notebook all consume it, and it prints nothing.
+`Trainer.run` is a generator of `TrainingState`; the command, the page and a notebook all consume it, and it prints nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from scorefield.training.distribution import World
 from scorefield.training.held_out import HeldOut
 from scorefield.training.optimisers import make
 from scorefield.training.precision import autocast, fastest, of_device, scaler_of
-from scorefield.training.reports import Event, Progress, Tally
+from scorefield.training.reports import Event, Tally, TrainingState
 
 PILOT = 64  # examples a step in the choice of precision
 REPORTS = 100  # in a run whose length is a number of steps
@@ -345,8 +345,8 @@ class Trainer:
             )
         return losses
 
-    def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[Progress]:
-        """Train until the budget is spent or `stop()`, yielding `Progress` (in the first process; the others yield none).
+    def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[TrainingState]:
+        """Train until the budget is spent or `stop()`, yielding `TrainingState` (in the first process; the others yield none).
 
         `stop` is asked between steps, where the state is whole; an exception from outside may come in the middle of one, so
         it saves nothing and the last checkpoint stands. A checkpoint that cannot be written is a warning, for the disk may be
@@ -370,7 +370,7 @@ class Trainer:
             now = time.perf_counter()
             self.clock.seconds, mark = self.clock.seconds + now - mark, now
 
-        def report(event: Event, **extra: Any) -> Progress:
+        def report(event: Event, **extra: Any) -> TrainingState:
             nonlocal logged, images_then
             span = self.clock.seconds - logged
             pace = (self.clock.images - images_then) / span if span > 0 else 0.0
@@ -380,7 +380,7 @@ class Trainer:
                 logged, images_then, self.tally.sums = self.clock.seconds, self.clock.images, self.tally.empty()
             self.messages.clear()
             at = (self.clock.step, self.clock.seconds, self.clock.images)
-            return Progress(event, *at, self.fraction, mean, pace, left, extra, told)
+            return TrainingState(event, *at, self.fraction, mean, pace, left, extra, told)
 
         def keep(last: bool = False) -> bool:
             """Write a checkpoint; where that fails, say so and go on, if there is anything to go on with."""

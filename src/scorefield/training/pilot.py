@@ -29,6 +29,7 @@ from scorefield.config import RunConfig
 from scorefield.data import Dataset
 from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.field import ScoreModel
+from scorefield.progress import Progress, silent
 from scorefield.randomness import SampleRng, stream_of
 from scorefield.training.loop import Trainer
 from scorefield.training.memory import available
@@ -39,7 +40,6 @@ SAMPLES = 64  # drawn at once, of which the time is told
 FIRST = 8  # examples of the first step, which finds out whether this machine is up to more
 COUNTED = 2  # examples on which the activations are counted
 
-Watch = Callable[[float, str], None]
 Precision = Literal["float32", "bfloat16", "float16"]
 
 
@@ -121,10 +121,6 @@ class Pilot:
         return best if best.images_per_second > 1.2 * self.chosen.images_per_second else None
 
 
-def _quiet(_fraction: float, _text: str) -> None:
-    """Watch nothing."""
-
-
 def pilot(
     config: RunConfig,
     data: Dataset,
@@ -133,7 +129,7 @@ def pilot(
     *,
     seconds: float = 5.0,
     clock: Callable[[], float] = time.perf_counter,
-    watch: Watch = _quiet,
+    progress: Progress = silent,
 ) -> Pilot:
     """Take a few training steps and throw them away.
 
@@ -144,7 +140,7 @@ def pilot(
         device: where to compute.
         seconds: how long to measure, about; on a slow machine fewer examples a step are timed, and no rival of float32.
         clock: tells the time in seconds.
-        watch: called with the share done, 0 to 1, and a few words.
+        progress: called with the share done, 0 to 1, and a few words.
 
     Returns:
         What was measured.
@@ -182,7 +178,7 @@ def pilot(
         return size
 
     def measure(precision: Precision, batch: int, size: int) -> tuple[Pace, Trainer]:
-        watch(min((clock() - began) / seconds, 0.99), f"timing {precision}, batch {batch}")
+        progress(min((clock() - began) / seconds, 0.99), f"timing {precision}, batch {batch}")
         trainer, record, start = trainer_of(precision, size), list[float](), clock()
         trainer._step()
         while not record or (len(record) < STEPS and clock() - start < limit):
@@ -209,7 +205,7 @@ def pilot(
     cond = trainer._batch(SampleRng(range(size), stream=stream_of("pilot"), device=device))[1]
     with torch.no_grad():
         evaluation = second(lambda: trainer.average.eval()(x, t, cond)) * SAMPLES / size
-    watch(1.0, "")
+    progress(1.0, "")
     return Pilot(
         device=_name(device),
         paces=tuple(pace for pace, _ in paces),

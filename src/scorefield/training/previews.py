@@ -21,6 +21,7 @@ from scorefield.field import Field
 from scorefield.levels import geometric, karras, thin
 from scorefield.objectives.denoising import Denoising
 from scorefield.objectives.weightings import SigmaSquared
+from scorefield.progress import Progress
 from scorefield.randomness import SampleRng, stream_of
 from scorefield.runs import Run, classes_of
 from scorefield.samplers import Heun, simulate
@@ -30,8 +31,6 @@ CURVE_LEVELS = 24
 CURVE_EXAMPLES = 32, 512  # of each part, at least and at most
 CURVE_NUMBERS = 50_000  # of each part, which the model is asked about at every level
 OPTIMUM_PRODUCTS = 500_000_000  # of a number of an example with one of a training example, at a level: a tenth of a second
-
-Watch = Callable[[float], None]
 
 
 class Previews:
@@ -77,7 +76,7 @@ def preview(trainer: Trainer, folder: Path, data: Dataset) -> Path:
 
 
 @torch.no_grad()
-def losses_by_level(run: Run, data: Dataset, watch: Watch) -> tuple[list[float], dict[str, list[float]]]:
+def losses_by_level(run: Run, data: Dataset, progress: Progress) -> tuple[list[float], dict[str, list[float]]]:
     """Return noise levels and ‖sigma·score + noise‖²/d at each, beside the best that is possible on the training set.
 
     That best is the exact field of the training set, which costs (examples·d)·(training set) products a level. Where that is
@@ -113,7 +112,7 @@ def losses_by_level(run: Run, data: Dataset, watch: Watch) -> tuple[list[float],
     for index, (name, field, some, told) in enumerate(fields):
         rng = SampleRng(range(len(some)), stream=stream_of("curve"))
         for level, t in enumerate(times):
-            watch((index + level / len(times)) / len(fields))
+            progress((index + level / len(times)) / len(fields), "measuring the error by noise level")
             loss = objective.at(field, some, t.expand(len(some)), told, rng=rng).mean()
             curves[name].append(2 * float(loss) / size)
     return process.sigma(times).tolist(), curves

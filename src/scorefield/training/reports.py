@@ -21,7 +21,7 @@ QUIET = 1e-3  # a process may begin without noise; everything below this level c
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingState:
     """What the loop reports.
 
     Attributes:

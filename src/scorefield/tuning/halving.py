@@ -25,18 +25,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from scorefield import registry
-from scorefield.drawing import OPTIMISED, choose_sampler, draw
+from scorefield.drawing import OPTIMISED, Batch, Drawing, SampleSpec, choose_sampler
 from scorefield.errors import ScorefieldError
 from scorefield.evaluation.reference import Reference, reference_of
 from scorefield.levels import thin
 from scorefield.metrics.base import Estimate, Metric
-from scorefield.progress import Watch
+from scorefield.progress import Progress
 from scorefield.randomness import SampleRng, stream_of
 from scorefield.runs import Run
 from scorefield.samplers import Sampler
@@ -114,9 +113,9 @@ class Gauge:
     real: Tensor
 
     @staticmethod
-    def of(run: Run, watch: Watch) -> Gauge:
+    def of(run: Run, progress: Progress) -> Gauge:
         """Return the figure that suits the run's data; raises `ScorefieldError` if they are gone or have changed."""
-        reference = reference_of(run, watch=watch)
+        reference = reference_of(run, progress=progress)
         name, early = ("frechet", "kernel") if run.kind == "image" else ("energy", "energy")
         metric, first = reference.metrics[name], reference.metrics[early]
         real = reference.held_out[metric.space]
@@ -153,8 +152,7 @@ def _different(run: Run, samplers: dict[str, Sampler], steps: int, device: torch
     own, kept = registry.name_of("sampler", run.config.sampler), dict[str, Tensor]()
     for name in sorted(samplers, key=lambda name: (name != own, name)):
         try:
-            sampler, times = choose_sampler(run, name, steps, device=device)
-            x = draw(run, 2, sampler, times, device=device)
+            x = Drawing.of(run, SampleSpec(name, steps), device).draw(2)
         except ScorefieldError:  # it is named where it is tried
             kept[name] = torch.tensor(torch.nan)
             continue
@@ -168,7 +166,12 @@ def _different(run: Run, samplers: dict[str, Sampler], steps: int, device: torch
 
 
 def trials_of(
-    run: Run, names: Sequence[str] | None, budgets: Sequence[int], device: torch.device, left_out: dict[str, str], watch: Watch
+    run: Run,
+    names: Sequence[str] | None,
+    budgets: Sequence[int],
+    device: torch.device,
+    left_out: dict[str, str],
+    progress: Progress,
 ) -> list[Trial]:
     """Return every way to try; what cannot be tried goes to `left_out` with the reason.
 
@@ -178,7 +181,7 @@ def trials_of(
         budgets: evaluations of one sample, at most.
         device: where.
         left_out: name -> why; added to.
-        watch: called with the fraction done and words.
+        progress: called with the fraction done and words.
     """
     own, kinds = registry.name_of("sampler", run.config.sampler), registry.every("sampler")
     samplers = {name: run.config.sampler if name == own else kinds[name]() for name in names or kinds}
@@ -198,14 +201,14 @@ def trials_of(
         wanted.append((own, run.config.levels * run.config.sampler.steps_per_level, None))
     found, made = dict[tuple[str, tuple[float, ...]], Trial](), dict[int, Tensor]()
     for i, (name, steps, ladder) in enumerate(dict.fromkeys(wanted)):
-        watch(i / len(wanted), f"choosing levels of {named(name, ladder)}")
+        progress(i / len(wanted), f"choosing levels of {named(name, ladder)}")
         try:
             if ladder != OPTIMISED:
-                sampler, times = choose_sampler(run, name, steps, ladder, device=device)
+                sampler, times = choose_sampler(run, SampleSpec(name, steps, ladder), device)
             else:
                 sampler, count = samplers[name].within(steps)
                 if count not in made:  # one for all samplers: it is made for the run
-                    made[count] = choose_sampler(run, name, steps, ladder, device=device)[1].cpu()
+                    made[count] = choose_sampler(run, SampleSpec(name, steps, ladder), device)[1].cpu()
                 times = made[count]
         except ScorefieldError as error:
             left_out[f"{named(name, ladder)}, {steps} steps"] = str(error)
@@ -223,7 +226,7 @@ def affordable(run: Run, trials: list[Trial], most: int, seconds: float, device:
     for _ in range(2):  # the first time is longer
         began = time.perf_counter()
         with contextlib.suppress(ScorefieldError):  # not finite: the race says so
-            draw(run, 32, quick.sampler, quick.times, device=device)
+            Drawing(run, quick.sampler, quick.times, device=device).draw(32)
         rate = min(rate, (time.perf_counter() - began) / (32 * quick.work))
     whole = SHARE * sum(trial.work for trial in trials) * rate
     return next((n for n in (most, most // 2, most // 4) if whole * n <= seconds), most // 8)
@@ -240,19 +243,20 @@ def _nearest_half(trials: list[Trial]) -> list[Trial]:
 def _step(gauge: Gauge, trial: Trial, first: int, count: int, seed: int, device: torch.device) -> float:
     """Draw some more samples; returns how long one evaluation of one of them took."""
 
-    def look(_first: int, _count: int, snapshot: Any) -> None:
-        trial.evaluations = snapshot.evaluations
+    def look(_fraction: float, _text: str, batch: Batch) -> None:
+        trial.evaluations = batch.snapshot.evaluations
 
-    ours = stream_of("tune", seed)  # `evaluate` must not judge by the very samples that were chosen by
+    ours = SampleSpec(seed=stream_of("tune", seed))  # `evaluate` must not judge by the very samples that were chosen by
     began = time.perf_counter()
-    x = draw(gauge.run, count, trial.sampler, trial.times, start=first, seed=ours, batch=count, device=device, watch=look)
+    drawing = Drawing(gauge.run, trial.sampler, trial.times, ours, device)
+    x = drawing.draw(count, start=first, batch=count, view=look)
     rate = (time.perf_counter() - began) / (count * trial.evaluations)
     trial.seen.append(gauge.see(x))
     return rate
 
 
 def race(
-    gauge: Gauge, trials: list[Trial], n: int, seed: int, device: torch.device, left_out: dict[str, str], watch: Watch
+    gauge: Gauge, trials: list[Trial], n: int, seed: int, device: torch.device, left_out: dict[str, str], progress: Progress
 ) -> tuple[list[Trial], list[Trial], float]:
     """Draw n samples from the best ways and fewer from the others.
 
@@ -263,7 +267,7 @@ def race(
         seed: of the samples.
         device: where.
         left_out: name -> why; those that do not draw samples with a finite figure are added.
-        watch: called with the fraction done and words.
+        progress: called with the fraction done and words.
 
     Returns:
         The ways that were measured to the end, those left behind, and the seconds of one evaluation of one sample.
@@ -275,7 +279,7 @@ def race(
         while drawn < n * eighths // 8:
             count, rates = min(batch, n * eighths // 8 - drawn), list[float]()
             for trial in list(going):
-                watch(done / whole, f"{len(going)} ways, samples {drawn} to {drawn + count - 1}: {trial.label}")
+                progress(done / whole, f"{len(going)} ways, samples {drawn} to {drawn + count - 1}: {trial.label}")
                 done += count * trial.work
                 try:
                     rates.append(_step(gauge, trial, drawn, count, seed, device))

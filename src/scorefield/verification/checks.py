@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,14 +25,13 @@ from scorefield.objectives.base import Objective
 from scorefield.objectives.weightings import SigmaSquared
 from scorefield.prediction import Parametrisation, Prediction
 from scorefield.process import VE, VP, Process, RectifiedFlow, Tabulated
+from scorefield.progress import Progress
 from scorefield.randomness import SampleRng
 from scorefield.samplers import Langevin, Sampler, simulate
 from scorefield.samplers.metropolis import Mala
 from scorefield.verification.affine import affine_map, measured_order
 from scorefield.verification.bench import Bench, Score, ring, spread, within_evaluations
 from scorefield.verification.facts import dwells, remembers
-
-Watch = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -182,14 +181,14 @@ def verdict(name: str, sampler: Sampler, budget: int, score: Score) -> bool | No
 
 
 def bench_rows(
-    bench: Bench, budgets: tuple[int, ...], watch: Watch, samplers: dict[str, Any] | None = None
+    bench: Bench, budgets: tuple[int, ...], progress: Progress, samplers: dict[str, Any] | None = None
 ) -> Iterator[tuple[str, Sampler, int, Score]]:
     """Score samplers (None: every one) on a mixture at every budget of evaluations; at most two sets for a thousand."""
     samplers = registry.every("sampler") if samplers is None else samplers
     for place, (name, kind) in enumerate(samplers.items()):
         sampler: Sampler = kind()
         for budget in budgets:
-            watch(place / len(samplers), f"{bench.name}: {name}, {budget} evaluations")
+            progress(place / len(samplers), f"{bench.name}: {name}, {budget} evaluations")
             adaptive = sampler.at_fixed_steps() != sampler
             if adaptive and budget != budgets[-1]:
                 continue  # it takes what its tolerance needs
