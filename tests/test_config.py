@@ -101,11 +101,11 @@ def test_a_setting_that_json_leaves_out_takes_its_default() -> None:
 
 def _another(key: str, value: Any) -> Any:
     """Return a legal value other than the one that is there."""
-    known = {"source": "photos", "recipe": "mine", "precision": "float32", "label": "t", "betas": [0.8, 0.95]}
+    known = {"source": "photos", "recipe": "mine", "precision": "float32", "noise_label": "t", "betas": [0.8, 0.95]}
     known |= {
         "fit": "pad",
         "kind": "image",
-        "levels": "karras",
+        "ladder": "karras",
         "past": 2,
         "ema": [0.1, 0.9],
         "method": "adamw" if value == "muon" else "muon",
@@ -222,7 +222,7 @@ def test_a_slip_in_json_is_answered_with_the_key_that_was_meant() -> None:
     for path, wrong, right in [
         ((), "sampelr", "sampler"),
         (("training",), "bach", "batch"),
-        (("objective", "density"), "st", "std"),
+        (("objective", "noise_distribution"), "st", "std"),
     ]:
         values = json.loads(json.dumps(to_dict(AUTO)))
         node = values
@@ -413,8 +413,8 @@ def test_no_recipe_leaves_levels_between_those_of_its_training(name: str) -> Non
 @pytest.mark.parametrize(
     ("setting", "start"),
     [
-        ("levels=foo", "unknown ladder 'foo' for 'levels'. Known: "),
-        ("levels=kerras", "unknown ladder 'kerras' for 'levels': did you mean 'karras'"),
+        ("ladder=foo", "unknown ladder 'foo' for 'ladder'. Known: "),
+        ("ladder=kerras", "unknown ladder 'kerras' for 'ladder': did you mean 'karras'"),
         ("batch=64", "unknown setting of the run 'batch': did you mean 'training.batch'?"),
         ("training.lr=1", "unknown setting of training 'lr': did you mean 'optimiser.lr'?"),
         ("optimiser=adamw", "got 'adamw' for 'optimiser', expected settings below it: name one, as optimiser.method"),

@@ -94,7 +94,7 @@ def settings(values: Mapping[str, Any], kind: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping):
             value = settings(value, name)
         elif name == "name" or name == "ladder":
-            value = COMPONENTS.get((kind or "ladder", value), value)
+            value = COMPONENTS.get((kind or "ladder", value), value) if isinstance(value, str) else value
         new[name] = value
     return new
 
