@@ -543,4 +543,4 @@ def test_a_run_of_an_energy_that_was_stopped_goes_on_bit_for_bit(name: str, prec
 
 
 def test_the_same_levels_serve_as_one_or_as_many() -> None:
-    assert Contrastive().density == Persistent().density == Levels()
+    assert Contrastive().noise_distribution == Persistent().noise_distribution == Levels()

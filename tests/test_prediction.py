@@ -388,7 +388,7 @@ def test_a_score_model_gives_back_x0_when_its_network_gives_the_exact_output(nam
     scaled, label, cond = model.network.seen
     scale = column(parametrisation.input_scale(process.alpha(t), process.sigma(t)))
     assert torch.equal(scaled, (scale * x).float())
-    assert torch.equal(label, noise_label_of(parametrisation.label, process, t).float())
+    assert torch.equal(label, noise_label_of(parametrisation.noise_label, process, t).float())
     assert cond is None
 
 
