@@ -13,7 +13,7 @@ import scorefield
 from scorefield import VP, ScorefieldError, Tabulated
 from scorefield.config import RunConfig, data_config, from_dict, override, to_dict
 from scorefield.data import DataConfig
-from scorefield.prediction import unvisited
+from scorefield.noise_label import unvisited
 from scorefield.recipes import DataStats
 from scorefield.registry import every, find
 
@@ -400,11 +400,11 @@ def test_a_run_of_an_older_version_with_its_thousand_betas_still_opens() -> None
 @pytest.mark.parametrize("name", RUNS)
 def test_no_recipe_leaves_levels_between_those_of_its_training(name: str) -> None:
     config = RUNS[name]
-    assert unvisited(config.parametrisation.label, config.process, config.objective.visited(config.process)) == 1
+    assert unvisited(config.parametrisation.noise_label, config.process, config.objective.visited(config.process)) == 1
     few = override(
         config, ["objective=denoising", "objective.noise_distribution=levels", "parametrisation.noise_label=log-sigma"]
     )
-    apart = unvisited(few.parametrisation.label, few.process, few.objective.visited(few.process))
+    apart = unvisited(few.parametrisation.noise_label, few.process, few.objective.visited(few.process))
     low, high = (-0.5 * few.process.log_snr(torch.tensor([few.process.t_min, few.process.t_max]).double())).exp().tolist()
     assert apart == pytest.approx((high / low) ** (1 / 18), rel=0.02)  # half of a ninth of the range, in logarithms
     assert unvisited(10, few.process, few.objective.visited(few.process)) == 1

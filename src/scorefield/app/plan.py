@@ -24,7 +24,8 @@ from scorefield.drawing import pick_device
 from scorefield.errors import ScorefieldError
 from scorefield.exact import Gaussian
 from scorefield.levels import ladder_of
-from scorefield.prediction import Energy, check_noise_label
+from scorefield.noise_label import check_noise_label
+from scorefield.prediction import Energy
 from scorefield.progress import Progress, portion, silent
 from scorefield.randomness import SampleRng
 from scorefield.recipes import measure, measured

@@ -21,7 +21,8 @@ from scorefield.data.base import DataIssue
 from scorefield.data.doctor import examine
 from scorefield.drawing import pick_device
 from scorefield.errors import NotFinite, ScorefieldError
-from scorefield.prediction import Score, check_noise_label, unvisited
+from scorefield.noise_label import check_noise_label, unvisited
+from scorefield.prediction import Score
 from scorefield.process import Process
 from scorefield.progress import Viewer, silent
 from scorefield.recipes import DataStats, measure, measured
