@@ -60,7 +60,6 @@ MODULES = {
     "app.inspection": "app.inspect",
     "app.verification": "app.verify",
     "data.affine": "data.normaliser",
-    "data.shards": "data.formats.shards",
     "data.toy": "data.builtin.toys",
 }
 ARGUMENTS = {"noise": "rng", "watch": "progress", "rungs": "levels"}

@@ -12,7 +12,7 @@ from scorefield import renamed
 
 if TYPE_CHECKING:
     from scorefield.data.base import DataConfig, Dataset, Normaliser
-    from scorefield.data.formats import known_sources
+    from scorefield.data.formats import known_formats
     from scorefield.data.sequences import of_sequence
     from scorefield.data.sources import open_again, open_data, open_source, place_of
     from scorefield.data.tables import of_frame
@@ -21,7 +21,7 @@ __all__ = [
     "DataConfig",
     "Dataset",
     "Normaliser",
-    "known_sources",
+    "known_formats",
     "of_frame",
     "of_sequence",
     "open_again",
@@ -31,7 +31,7 @@ __all__ = [
 ]
 _HOMES = {
     "base": ("DataConfig", "Dataset", "Normaliser"),
-    "formats": ("known_sources",),
+    "formats": ("known_formats",),
     "sequences": ("of_sequence",),
     "sources": ("open_again", "open_data", "open_source", "place_of"),
     "tables": ("of_frame",),

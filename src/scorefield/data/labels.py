@@ -36,17 +36,17 @@ class RawLabels:
             n: number of examples.
             notes: what was left out is added to them.
         """
-        values = self.values
-        if values is None:
+        if self.values is None:
             return None, ()
+        values = self.values
         names = self.names if self.names_certain or _count_from_0(values, self.names) else None
         own_names = None
         if values.ndim == 2 and values.shape[1] > 1 and is_one_hot(values):
             values, own_names = values.argmax(axis=1), [str(i) for i in range(values.shape[1])]
         values = _decoded(values)
         if values.shape not in ((n,), (n, 1)) or not _are_whole(values):
-            wanted, given = f"{n} whole numbers, texts or one-hot rows", self.values
-            notes.append(f"Labels of shape {given.shape} and type {given.dtype} were left out: they are not {wanted}.")
+            given = f"Labels of shape {self.values.shape} and type {self.values.dtype}"
+            notes.append(f"{given} were left out: they are not {n} whole numbers, texts or one-hot rows.")
             return None, ()
         values = values.reshape(-1).astype(np.int64 if values.dtype.kind in "fb" else values.dtype)
         if names is not None:

@@ -1,8 +1,8 @@
 """The split into training and held-out rows, which never moves.
 
 It walks through the rows sorted by label, and by a random number within a label, and holds out rows at even distances. Each
-label is then held out in proportion to within one row, without a loop over labels. The random number of a row is a pure function
-of the seed and the row's index. A label of which no row would be left to train on keeps one.
+label is then held out in proportion to within one row, without a loop over labels. The random number of a row is a pure
+function of the seed and the row's index. A label of which no row would be left to train on keeps one.
 """
 
 from __future__ import annotations

@@ -28,16 +28,17 @@ The top of such a file imports only the standard library and what is as light, b
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from scorefield.registry import every
+from scorefield.registry import built_in, every
 
 if TYPE_CHECKING:
     from scorefield.data.base import DataConfig, Dataset
     from scorefield.data.columns import Column
 
-__all__ = ["Format", "ReadSpec", "known_formats", "known_sources", "ordered"]
+__all__ = ["Format", "ReadSpec", "known_formats", "ordered"]
 Takes = Literal["path", "data"]
 
 
@@ -97,16 +98,23 @@ class Format(ABC):
 
 def ordered(takes: Takes) -> list[Format]:
     """Return the registered formats that take paths, or that take data, in the order in which they are asked."""
-    formats = [kind() for kind in every("format").values() if kind.takes == takes]
-    return sorted(formats, key=lambda one: one.priority)
+    return _ordered(every("format").values(), takes)
 
 
-def known_formats(takes: Takes = "path") -> str:
-    """Return the descriptions of the formats as one phrase: "a, b, or c"."""
-    *others, last = (one.description for one in ordered(takes))
+def known_formats(takes: Takes = "path", *, plugins: bool = True) -> str:
+    """Return the descriptions of the formats as one phrase.
+
+    Args:
+        takes: which formats: those that take paths, or those that take data.
+        plugins: whether those of other packages are among them; without, it costs some milliseconds, as `--help` needs.
+
+    >>> known_formats("data", plugins=False)
+    'a data frame, a dictionary of columns, or an array, a tensor, a list of images or arrays'
+    """
+    kinds = every("format") if plugins else built_in("format")
+    *others, last = (one.description for one in _ordered(kinds.values(), takes))
     return f"{', '.join(others)}, or {last}" if others else last
 
 
-def known_sources() -> str:
-    """Return what the command takes as its source, for its help."""
-    return f"A built-in name (see `scorefield list source`: digits, two-moons, ...), {known_formats()}."
+def _ordered(kinds: Iterable[type[Format]], takes: Takes) -> list[Format]:
+    return sorted((kind() for kind in kinds if kind.takes == takes), key=lambda one: one.priority)

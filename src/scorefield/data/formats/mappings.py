@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 class Columns(Format):
     """A dictionary of columns, or an array with named fields."""
 
-    description, takes, priority = "a dictionary of columns or an array with named fields", "data", 20
+    description, takes, priority = "a dictionary of columns", "data", 20
 
     def claims(self, source: Any) -> bool:
         """Whether it has columns by name."""

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Sequence(Format):
     """An array, a tensor, a pair (X, y) of them, a list of images or arrays, or a data set for torch."""
 
-    description, takes, priority = "an array, a tensor, or a list of images or arrays", "data", 100
+    description, takes, priority = "an array, a tensor, a list of images or arrays", "data", 100
 
     def claims(self, source: Any) -> bool:
         """Claim whatever is left: `read` says what it lacks."""
