@@ -66,7 +66,9 @@ def test_one_file_adds_a_format_to_what_is_opened_to_the_names_and_to_the_senten
     assert open_source(str(toy), DataConfig()).fingerprint == data.fingerprint
     assert "numbers" in registry.names("format")
     assert "a .numbers file" in known_formats()
-    with pytest.raises(ScorefieldError, match=r"got 'rows\.numbres', expected a built-in source .* a \.numbers file: no such file"):
+    with pytest.raises(
+        ScorefieldError, match=r"got 'rows\.numbres', expected a built-in source .* a \.numbers file: no such file"
+    ):
         open_data("rows.numbres", DataConfig())
 
 

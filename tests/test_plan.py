@@ -234,7 +234,7 @@ def test_what_the_source_named_comes_first_and_its_copies_are_not_named_twice() 
 
 
 def test_a_large_source_is_looked_at_evenly_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scorefield.data.doctor.MOST", 100)
+    monkeypatch.setattr("scorefield.data.doctor.survey.MOST", 100)
     found = examine(vectors(normal(3)))
     assert (found.looked_at, found.examples) == (100, N)
 
