@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.metadata
 import pkgutil
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -29,7 +28,8 @@ HOMES = {
     "objective": "scorefield.objectives",
     "weighting": "scorefield.objectives",
     "sampler": "scorefield.samplers",
-    "source": "scorefield.data",
+    "source": "scorefield.data.builtin",
+    "format": "scorefield.data.formats",
     "metric": "scorefield.metrics",
     "extractor": "scorefield.metrics",
     "recipe": "scorefield.recipes",
@@ -62,6 +62,8 @@ def load_plugins() -> tuple[str, ...]:
     Raises:
         ScorefieldError: a plugin that cannot be imported, with its name and the reason.
     """
+    import importlib.metadata
+
     found = importlib.metadata.entry_points(group="scorefield.plugins")
     for plugin in found:
         try:
@@ -83,10 +85,20 @@ def every(kind: str) -> dict[str, Any]:
     kind = renamed.KINDS.get(kind, kind)
     if kind not in HOMES:
         raise unknown("kind of component", kind, HOMES)
+    built_in(kind)
+    load_plugins()
+    return dict(sorted(_tables[kind].items()))
+
+
+def built_in(kind: str) -> dict[str, Any]:
+    """Return what this package registers of a kind, by name, sorted: plugins are not loaded for it.
+
+    >>> "images" in built_in("format")
+    True
+    """
     home = importlib.import_module(HOMES[kind])
     for module in pkgutil.iter_modules(getattr(home, "__path__", [])):
         importlib.import_module(f"{HOMES[kind]}.{module.name}")
-    load_plugins()
     return dict(sorted(_tables[kind].items()))
 
 
