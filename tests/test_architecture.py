@@ -21,7 +21,7 @@ from scorefield import Process, registry
 HOUSE = Path(scorefield.__file__).parent
 FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right under src/scorefield
     {"errors", "renamed"},
-    {"shapes", "registry", "files", "progress", "pictures", "forks"},
+    {"shapes", "registry", "files", "progress", "durations", "pictures", "forks"},
     {"randomness", "process", "nets", "operators", "runge_kutta"},
     {"levels", "prediction", "data", "metrics"},
     {"field"},

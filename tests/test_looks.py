@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,11 @@ import pytest
 import torch
 
 from scorefield import ScorefieldError, app, files, pictures
-from scorefield.app.train import train
+from scorefield.app import train
 from scorefield.levels import geometric, thin
 from scorefield.randomness import SampleRng, stream_of
 from scorefield.runs import open_run
+from scorefield.training import folder
 from scorefield.training import previews as looks
 
 SMALL = ("data.examples=200", "training.batch=16", "network.width=8", "training.pictures=2")
@@ -124,7 +124,7 @@ def test_a_table_that_cannot_be_measured_or_a_folder_that_cannot_be_written_is_p
             (tmp_path / "run" / "previews").write_text("a file where the folder should be")
             (tmp_path / "run" / "manifest.json").write_text("{}")
 
-    monkeypatch.setattr(sys.modules["scorefield.app.train"], "losses_by_level", Faults(MemoryError("too large")))
+    monkeypatch.setattr(folder, "losses_by_level", Faults(MemoryError("too large")))
     report = train("two-moons", out=tmp_path / "run", steps=2, settings=(*SMALL, "data.examples=300"), progress=block)
     said = [sentence for sentence in report.messages if "passed over" in sentence]
     assert [sentence.partition(" (")[0] for sentence in said] == [

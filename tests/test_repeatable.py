@@ -16,8 +16,7 @@ import torch
 from PIL import Image
 
 from scorefield import ScorefieldError, app, registry
-from scorefield.app.plan import plan
-from scorefield.app.train import train
+from scorefield.app import plan, train
 from scorefield.cli import main
 from scorefield.config import override, to_dict
 from scorefield.data import DataConfig, open_source
@@ -74,7 +73,7 @@ def test_no_stopwatch_is_asked_for_the_precision_of_a_run_of_steps_and_one_of_a_
         asked.append(1)
         return "bfloat16", {"float32": 2.0, "bfloat16": 1.0}
 
-    monkeypatch.setattr("scorefield.training.loop.fastest", fastest)
+    monkeypatch.setattr("scorefield.training.precision.fastest", fastest)
     steps = train("two-moons", out=tmp_path / "steps", steps=1, settings=SMALL)
     assert not asked and "no clock" in steps.messages[0] and steps.messages[0].startswith("precision = float32")
     timed = train("two-moons", out=tmp_path / "time", seconds=1e-6, settings=SMALL)

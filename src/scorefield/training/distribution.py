@@ -57,18 +57,18 @@ class World:
         """
         return range(self.rank * size // self.size, (self.rank + 1) * size // self.size)
 
-    def add_(self, tensors: Sequence[Tensor]) -> None:
+    def sum_(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their sums over the processes: one message for each type of number."""
         if self.size == 1:
             return
         for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
-            some = [tensor for tensor in tensors if tensor.dtype == dtype]
-            together = torch.cat([tensor.reshape(-1) for tensor in some])
+            alike = [tensor for tensor in tensors if tensor.dtype == dtype]
+            together = torch.cat([tensor.reshape(-1) for tensor in alike])
             torch.distributed.all_reduce(together)
-            for tensor, part in zip(some, torch.split(together, [tensor.numel() for tensor in some]), strict=True):
+            for tensor, part in zip(alike, torch.split(together, [tensor.numel() for tensor in alike]), strict=True):
                 tensor.copy_(part.view_as(tensor))
 
-    def most(self, *numbers: float) -> list[float]:
+    def maximum(self, *numbers: float) -> list[float]:
         """Return the largest of each number over the processes."""
         if self.size == 1:
             return list(numbers)
@@ -76,7 +76,7 @@ class World:
         torch.distributed.all_reduce(together, torch.distributed.ReduceOp.MAX)
         return together.tolist()
 
-    def said(self, value: T) -> list[T]:
+    def gather(self, value: T) -> list[T]:
         """Return the value of every process, in their order."""
         if self.size == 1:
             return [value]
@@ -84,7 +84,7 @@ class World:
         torch.distributed.all_gather_object(values, value)
         return values
 
-    def told(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """Return the value of the first process."""
         if self.size == 1:
             return value
@@ -101,7 +101,7 @@ class World:
             if self.size == 1:
                 raise
             trouble = str(error)
-        for rank, other in enumerate(self.said(trouble)):
+        for rank, other in enumerate(self.gather(trouble)):
             if other is not None:
                 raise ScorefieldError(other if rank == 0 else f"process {rank}: {other}")
         return result  # type: ignore[return-value]  # work() returned

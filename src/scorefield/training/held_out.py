@@ -106,13 +106,13 @@ class HeldOut:
         self.said += [sentence.partition(":")[0] for sentence in new]
         return new
 
-    def facts(self) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """Return what a resumed run must know, as JSON values; `best` is kept as a tensor."""
         known = not math.isnan(self.best_training)
         return {"best_step": self.best_step, "best_training": self.best_training if known else None, "said": list(self.said)}
 
     def put_back(self, facts: dict[str, Any], best: Tensor) -> None:
-        """Take up what `facts` returned."""
+        """Take up what `state` returned."""
         self.best, self.best_step, self.said = best, facts["best_step"], list(facts["said"])
         self.best_training = math.nan if facts["best_training"] is None else facts["best_training"]
 

@@ -142,3 +142,20 @@ def make(how: Optimiser, network: nn.Module) -> Optimizer:
     if how.method == "muon":
         return Muon(network, lr=how.lr, momentum=how.momentum, betas=how.betas, weight_decay=how.weight_decay)
     return AdamW(network.parameters(), lr=how.lr, betas=how.betas, weight_decay=how.weight_decay, fused=True)
+
+
+def learning_rate(how: Optimiser, step: int, fraction: float) -> float:
+    """Return the learning rate of the step after `step`: a linear warm-up, the peak, a linear decay to 1/100 of it.
+
+    Args:
+        how: the configuration.
+        step: steps done.
+        fraction: of the budget that is spent, 0 to 1.
+
+    >>> how = Optimiser(lr=1.0, warmup=10, decay=0.5)
+    >>> [learning_rate(how, step, fraction) for step, fraction in ((0, 0.0), (9, 0.25), (50, 0.75), (99, 1.0))]
+    [0.1, 1.0, 0.5, 0.01]
+    """
+    warm = min(1.0, (step + 1) / max(how.warmup, 1))
+    cold = min(1.0, (1 - fraction) / how.decay) if how.decay else 1.0
+    return how.lr * warm * max(cold, 0.01)

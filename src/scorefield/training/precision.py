@@ -62,6 +62,24 @@ def of_device(device: torch.device) -> Precision:
     return "bfloat16" if able else "float32"
 
 
+def by_device(device: torch.device) -> tuple[Precision, str]:
+    """Return the precision of a training whose length is a number of steps, and the reason."""
+    return of_device(device), (
+        "the budget is a number of steps, so the kind of device decides and no clock; training.precision chooses another"
+    )
+
+
+def by_stopwatch(
+    model: ScoreModel, objective: Objective, batch: Tensor, cond: Tensor | None, limit: float
+) -> tuple[Precision, str]:
+    """Return the precision of a training that ends by the clock, the faster one on this machine, and the reason."""
+    precision, seconds = fastest(model, objective, batch, cond, limit)
+    pace = ", ".join(f"{name} {value * 1000:.0f} ms a step" for name, value in seconds.items())
+    return precision, (
+        f"measured {pace}, which another run may find otherwise" if seconds else "there is no time to measure another"
+    )
+
+
 def fastest(
     model: ScoreModel, objective: Objective, batch: Tensor, cond: Tensor | None, limit: float = math.inf
 ) -> tuple[Precision, dict[str, float]]:

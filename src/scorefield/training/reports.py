@@ -7,12 +7,16 @@ all examples since the last report is calmer; by level it says where the model i
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from scorefield.config import RunConfig
+from scorefield.data import Dataset
+from scorefield.data.base import DataIssue
 from scorefield.process import Process
 
 Event = Literal["ready", "log", "picture", "checkpoint", "warning", "done", "stopped", "looking"]
@@ -47,6 +51,64 @@ class TrainingState:
     seconds_left: float
     extra: dict[str, Any] = field(default_factory=dict)
     messages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training is about to do: data, reasons, size, and what is odd about the data."""
+
+    data: Dataset
+    config: RunConfig
+    why: tuple[str, ...]
+    parameters: int
+    folder: Path
+    issues: tuple[DataIssue, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What a training did.
+
+    Attributes:
+        folder: the run.
+        step, seconds, images: how far it went.
+        held_out: loss per coordinate on held-out examples, or NaN for a run that was already finished.
+        ended: "done", "stopped" when it was asked to, or "before" when there was nothing left to do.
+        written: pictures and tables it made.
+        messages: sentences that a person was shown: precision, warnings, the moving average that was chosen.
+        hardly_begun: whether the time was over before the first steps were done, so that its samples are noise.
+    """
+
+    folder: Path
+    step: int
+    seconds: float
+    images: int
+    held_out: float
+    ended: str
+    written: tuple[Path, ...]
+    messages: tuple[str, ...] = ()
+    hardly_begun: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        values: dict[str, Any] = json_values(asdict(self))
+        return values
+
+
+def json_values(value: Any) -> Any:
+    """Return a value in what JSON can hold: paths as texts, None for what is no finite number.
+
+    >>> json_values({"written": (Path("a.png"),), "loss": math.nan})
+    {'written': ['a.png'], 'loss': None}
+    """
+    if isinstance(value, dict):
+        return {key: json_values(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_values(inner) for inner in value]
+    if isinstance(value, Path):
+        return str(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Tally:
