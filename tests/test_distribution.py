@@ -46,7 +46,12 @@ def test_one_process_agrees_with_itself_without_any_message() -> None:
     world, tensor = World(), torch.ones(3)
     world.sum_([tensor])
     assert torch.equal(tensor, torch.ones(3))
-    assert (world.maximum(0.0, 2.5), world.gather("a"), world.broadcast("b"), world.agreed(lambda: 4)) == ([0.0, 2.5], ["a"], "b", 4)
+    assert (world.maximum(0.0, 2.5), world.gather("a"), world.broadcast("b"), world.agreed(lambda: 4)) == (
+        [0.0, 2.5],
+        ["a"],
+        "b",
+        4,
+    )
     with pytest.raises(ScorefieldError, match="a mistake"):
         world.agreed(lambda: (_ for _ in ()).throw(ScorefieldError("a mistake")))
 

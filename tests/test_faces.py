@@ -292,7 +292,9 @@ def test_the_default_folder_is_called_after_the_source_wherever_it_is(tmp_path: 
     (tmp_path / "photos.v2" / "inside").mkdir(parents=True)
     (tmp_path / "table.of.numbers.npy").write_bytes(b"")
     monkeypatch.chdir(tmp_path / "photos.v2" / "inside")
-    names = [folder_name(source) for source in ("digits", "..", "../", ".", "../../photos.v2/", "../../table.of.numbers.npy", "/")]
+    names = [
+        folder_name(source) for source in ("digits", "..", "../", ".", "../../photos.v2/", "../../table.of.numbers.npy", "/")
+    ]
     assert names == ["digits", "photos.v2", "photos.v2", "inside", "photos.v2", "table.of.numbers", "run"]
 
 

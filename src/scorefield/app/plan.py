@@ -1,9 +1,9 @@
 """Plan: what the data are, what training would do with them, and what to expect of it; nothing is written unasked.
 
-    the doctor    what in the data is broken, repeated, leaked or odd               (`data/doctor.py`)
-    the recipe    process, network, objective and sampler, with the reasons          (`training/resolve.py`)
-    the pilot     seconds and bytes of a training step on this machine               (`training/pilot.py`)
-    the estimate  steps, epochs, seconds of sampling, and what to expect of them     (`training/estimate.py`)
+the doctor    what in the data is broken, repeated, leaked or odd               (`data/doctor.py`)
+the recipe    process, network, objective and sampler, with the reasons          (`training/resolve.py`)
+the pilot     seconds and bytes of a training step on this machine               (`training/pilot.py`)
+the estimate  steps, epochs, seconds of sampling, and what to expect of them     (`training/estimate.py`)
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["DataPlan", "plan"]
 
 def plan(
     source: Any,
-    spec: TrainSpec = TrainSpec(),
+    spec: TrainSpec = TrainSpec(),  # noqa: B008  # it is frozen
     *,
     device: str = "auto",
     out: str | Path | None = None,

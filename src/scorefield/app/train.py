@@ -1,8 +1,8 @@
 """Train: from a data source to a self-describing run folder.
 
-    resolve   what is asked for becomes a whole run                (`training/resolve.py`)
-    begin     the folder is free, or its run goes on               (`training/begin.py`)
-    train     the loop, whose reports the folder keeps             (`training/loop.py`, `training/folder.py`)
+resolve   what is asked for becomes a whole run                (`training/resolve.py`)
+begin     the folder is free, or its run goes on               (`training/begin.py`)
+train     the loop, whose reports the folder keeps             (`training/loop.py`, `training/folder.py`)
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STOPPED = 143  # as a shell reports SIGTERM
 
 def train(
     source: Any,
-    spec: TrainSpec = TrainSpec(),
+    spec: TrainSpec = TrainSpec(),  # noqa: B008  # it is frozen
     *,
     out: str | Path | None = None,
     device: str = "auto",

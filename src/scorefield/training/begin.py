@@ -1,6 +1,6 @@
-"""How a training begins, or goes on: what the folder and the request must be, and a trainer that is ready for its first step.
+"""How a training begins, or goes on: what is trained, whether the folder allows it, and a trainer ready for its first step.
 
-Nothing is written here. Under `torchrun` the first process decides and the others follow it, each with its own view of the data.
+Nothing is written here. Under `torchrun` the first process decides and the others follow it; each opens the data itself.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What a training on this machine would do: the plan of a run, its numbers and what to expect of them.
 
-    steps in a budget    seconds / pace, or the number of steps where that is smaller
-    images               steps·batch                 epochs    images / examples
-    seconds of sampling  seconds of an evaluation·evaluations for a sample
+steps in a budget    seconds / pace, or the number of steps where that is smaller
+images               steps·batch                 epochs    images / examples
+seconds of sampling  seconds of an evaluation·evaluations for a sample
 """
 
 from __future__ import annotations

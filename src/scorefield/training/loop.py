@@ -34,8 +34,8 @@ from scorefield.training.averages import Averages
 from scorefield.training.batches import draw, seed_generators
 from scorefield.training.checkpoint import Clock
 from scorefield.training.distribution import World
-from scorefield.training.held_out import HeldOut
 from scorefield.training.failures import is_out_of_memory, not_finite
+from scorefield.training.held_out import HeldOut
 from scorefield.training.optimisers import learning_rate, make
 from scorefield.training.precision import autocast, by_device, by_stopwatch, scaler_of
 from scorefield.training.reports import Event, Tally, TrainingState

@@ -1,11 +1,11 @@
 """From what a person asks for to a whole run, for `train` and `plan` alike; the data are opened and measured once.
 
-    open      the data, read by the data settings among those that were asked for
-    measure   their statistics, which are all that a recipe may know of them
-    recipe    a whole run, with the reasons for its numbers
-    change    the seed, the budget and the settings that were asked for replace what the recipe chose
-    adapt     a process without noise is learned as a score and sampled by Langevin, where no setting says otherwise
-    check     the network can be given the noise levels of the process as its parametrisation says
+open      the data, read by the data settings among those that were asked for
+measure   their statistics, which are all that a recipe may know of them
+recipe    a whole run, with the reasons for its numbers
+change    the seed, the budget and the settings that were asked for replace what the recipe chose
+adapt     a process without noise is learned as a score and sampled by Langevin, where no setting says otherwise
+check     the network can be given the noise levels of the process as its parametrisation says
 """
 
 from __future__ import annotations
