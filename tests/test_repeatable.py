@@ -23,7 +23,7 @@ from scorefield.data import DataConfig, open_source
 from scorefield.evaluation.reference import LEAST
 from scorefield.recipes import measure, measured
 from scorefield.runs import open_run
-from scorefield.training import memory, pilot, precision
+from scorefield.training import memory, precision
 
 SMALL = ("data.examples=200", "training.batch=16", "network.width=8", "training.pictures=0")
 
@@ -211,7 +211,7 @@ def test_a_batch_is_refused_by_what_is_free_and_the_pieces_advised_fit(tmp_path:
     wide = (*SMALL[:1], "network.width=64", "training.pictures=0", "training.batch=4096")
     free = memory.available(torch.device("cpu"))
     assert 0 < free < 2**50
-    monkeypatch.setattr(pilot, "available", lambda device: 2_000_000)  # an example keeps about 4 kB for its gradient
+    monkeypatch.setattr(memory, "available", lambda device: 2_000_000)  # an example keeps about 4 kB for its gradient
     said = refusal("two-moons", out=tmp_path / "run", steps=1, settings=wide)
     pieces = said.split("training.accumulate=")[1].split()[0]
     assert 1 < int(pieces) < 100

@@ -24,7 +24,7 @@ from scorefield.runs import Run, manifest_of, open_run
 from scorefield.training.distribution import World
 from scorefield.training.expectations import too_few, unvisited_levels
 from scorefield.training.loop import Trainer
-from scorefield.training.pilot import refuse_large_batch
+from scorefield.training.memory import refuse_large_batch
 from scorefield.training.resolve import budget_of, changes_of, model_of, parts_of, resolve, source_name
 from scorefield.training.spec import TrainSpec
 

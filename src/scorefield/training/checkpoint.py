@@ -70,7 +70,7 @@ class Saved:
 def of_optimiser(optimiser: Optimizer) -> dict[str, Tensor]:
     """Return the moments of an optimiser as a flat dict `number of the parameter/name of the moment`."""
     state = optimiser.state_dict()["state"]
-    return {f"{index}/{name}": value for index, snapshots in state.items() for name, value in snapshots.items()}
+    return {f"{index}/{name}": value for index, moments in state.items() for name, value in moments.items()}
 
 
 def put_back(tensors: Mapping[str, Tensor], into: nn.Module) -> None:
@@ -96,8 +96,8 @@ def put_back_moments(tensors: Mapping[str, Tensor], optimiser: Optimizer) -> Non
     """
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
-        index, snapshot = name.split("/")
-        state.setdefault(int(index), {})[snapshot] = value
+        index, moment = name.split("/")
+        state.setdefault(int(index), {})[moment] = value
     try:
         optimiser.load_state_dict(optimiser.state_dict() | {"state": state})
     except (ValueError, KeyError) as error:

@@ -110,10 +110,10 @@ class Muon(Optimizer):
         return [self.state[weight][name] for weight in weights]
 
     def _muon(self, weights: list[Tensor], gradients: list[Tensor], group: dict[str, Any]) -> None:
-        snapshots = self._moments("momentum", weights)
-        torch._foreach_mul_(snapshots, group["momentum"])
-        torch._foreach_add_(snapshots, gradients)
-        updates = torch._foreach_add(gradients, snapshots, alpha=group["momentum"])
+        moments = self._moments("momentum", weights)
+        torch._foreach_mul_(moments, group["momentum"])
+        torch._foreach_add_(moments, gradients)
+        updates = torch._foreach_add(gradients, moments, alpha=group["momentum"])
         by_shape: dict[tuple[int, int], list[int]] = {}
         for index, weight in enumerate(weights):
             by_shape.setdefault((weight.shape[0], weight[0].numel()), []).append(index)
