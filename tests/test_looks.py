@@ -151,7 +151,7 @@ def moons(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[float]]:
     shares: list[float] = []
 
     def watch(_fraction: float, _text: str, event: Any) -> None:
-        if not isinstance(event, app.Plan) and event.event == "looking":
+        if not isinstance(event, app.Plan) and event.event == "measuring":
             shares.append(event.fraction)
 
     folder = tmp_path_factory.mktemp("looks") / "moons"

@@ -109,7 +109,7 @@ def _follow(state: TrainingState, bar: Bar) -> None:
             f"{state.images_per_second:,.0f} examples/s, {duration(state.seconds)} done, {duration(state.seconds_left)} left"
         )
         bar.at(state.fraction, text, now=state.fraction >= 1)
-    elif state.event == "looking":
+    elif state.event == "measuring":
         bar.at(state.fraction, "trained; measuring the error by noise level")
 
 

@@ -6,7 +6,7 @@ the folder flushed, renamed, and the folder above flushed: it is there as a whol
 (seed, step), so nothing else needs saving.
 
 The newest that verifies is used. One that does not is named and set aside: a flipped bit, a missing byte, a file from another
-checkpoint, a manifest that is not the very bytes that its content is written as.
+checkpoint, a manifest whose bytes are not those that its content is written as.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Saved:
     Attributes:
         clock: how far the run was.
         parts: tensors by file.
-        facts: what the loop said besides, as JSON values.
+        facts: further values of the loop, as JSON values.
         damaged: a sentence for each newer checkpoint that did not verify.
     """
 
@@ -183,7 +183,7 @@ def newest(folder: Path) -> Saved | None:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             damaged[candidate] = f"{candidate.name} is damaged ({error})"
             continue
-        for bad in damaged:  # out of the way of the good ones that will be saved under their names
+        for bad in damaged:  # out of the way of good ones that will be saved under their names
             with contextlib.suppress(OSError):
                 os.replace(bad, folder / f"damaged-{bad.name}-{os.urandom(3).hex()}")
         found.damaged = [f"{sentence} and was set aside" for sentence in damaged.values()]

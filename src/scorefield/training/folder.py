@@ -145,7 +145,7 @@ class RunFolder:
         """Measure the error by noise level, write and plot it; say what could not be done."""
 
         def show(share: float, text: str) -> None:
-            self.progress(share, text, replace(last, event="looking", fraction=share))
+            self.progress(share, text, replace(last, event="measuring", fraction=share))
 
         def measured() -> Path:
             run = open_run(self.path)

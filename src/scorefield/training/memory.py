@@ -8,9 +8,9 @@ workspace of single operations comes on top and is not counted.
 The system promises more memory than it has and ends a process that uses what was promised, so what cannot fit is refused before
 it begins.
 
-A training step frees and takes hundreds of megabytes of activations. glibc gives large pieces back to the system at once, and
-the system clears every page before it gives it again: on small networks that is a tenth of the time. With these two settings it
-keeps up to a gigabyte. Other C libraries are left alone; on GPUs PyTorch has a cache of its own.
+A training step frees and takes hundreds of megabytes of activations. glibc returns large pieces to the system at once, and the
+system clears every page before it hands it out again: on small networks that is a tenth of the time. With these two settings
+glibc keeps up to a gigabyte. Other C libraries stay as they are; on GPUs PyTorch has a cache of its own.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Memory:
 
 
 def keep_freed() -> bool:
-    """Keep freed memory in this process from now on; returns whether the C library is one that was asked, and agreed."""
+    """Keep freed memory in this process from now on; returns whether the C library can, and agreed."""
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
@@ -97,7 +97,7 @@ def refuse_large_network(config: RunConfig, shape: tuple[int, ...], classes: int
     Args:
         config: of the run.
         shape: of one example.
-        classes: that the network is told of.
+        classes: that the network is conditioned on.
         device: where to train.
 
     Raises:
@@ -123,7 +123,7 @@ def memory_of(trainer: Trainer, piece: int, device: torch.device) -> Memory:
     weights = _bytes(trainer.model.parameters())
     moments = (value for state in trainer.optimiser.state.values() for value in state.values() if isinstance(value, Tensor))
     few, more = (kept_for_backward(trainer, size) for size in (COUNTED, 2 * COUNTED))
-    each = max(more - few, 0) // COUNTED  # what does not grow with the batch: weights in another precision
+    each = max(more - few, 0) // COUNTED  # without what does not grow with the batch: weights in another precision
     return Memory(
         parameters=weights,
         gradients=weights,
@@ -159,7 +159,7 @@ def kept_for_backward(trainer: Trainer, examples: int) -> int:
 
 
 def refuse_large_batch(trainer: Trainer) -> None:
-    """Refuse a batch of which what is taken at once needs more memory than there is, before the first step takes it.
+    """Refuse a batch that needs more memory at once than is free, before the first step takes it.
 
     Args:
         trainer: it stays as it is.
@@ -170,7 +170,7 @@ def refuse_large_batch(trainer: Trainer) -> None:
     config, data, size = trainer.config.training, trainer.data, math.prod(trainer.data.shape)
     share = -(-config.batch // trainer.world.size)
     piece = -(-share // config.accumulate)
-    double = torch.float64.itemsize  # an example as it came, encoded, and its noise
+    double = torch.float64.itemsize  # of an example, encoded, and its noise
     trial = Trainer(trainer.config, data, copy.deepcopy(trainer.model), None, trainer.device)
     few, more = (kept_for_backward(trial, count) for count in (COUNTED, 2 * COUNTED))
     least = max(size * (data.train.dtype.itemsize + 2 * double), (more - few) // COUNTED)
