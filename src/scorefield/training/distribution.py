@@ -1,7 +1,7 @@
 """Many devices: the same training, divided.
 
-`torchrun --nproc-per-node N -m scorefield train ...` starts N processes; Accelerate gives each its rank, its device and a way to
-communicate. Each holds the whole model and takes its share of every batch:
+`torchrun --nproc-per-node N -m scorefield train ...` starts N processes; Accelerate gives each its rank, its device and a way
+to communicate. Each holds the whole model and takes its share of every batch:
 
     gradient of the batch's mean loss = sum over processes of (sum of the losses of its share)' / (size of the batch)
 
