@@ -13,6 +13,7 @@ import torch
 from scorefield import ScorefieldError, app, files, pictures
 from scorefield.app import train
 from scorefield.levels import geometric, thin
+from scorefield.progress import silent
 from scorefield.randomness import SampleRng, stream_of
 from scorefield.runs import open_run
 from scorefield.training import folder
@@ -174,7 +175,7 @@ def test_the_optimum_of_a_part_is_that_of_the_part_on_its_own_examples_and_says_
     data, examples = run.data, 40
     monkeypatch.setattr(looks, "CURVE_EXAMPLES", (10, examples))
     monkeypatch.setattr(looks, "OPTIMUM_PRODUCTS", part * examples * 2)
-    sigmas, curves = looks.losses_by_level(run, data, lambda share: None)
+    sigmas, curves = looks.losses_by_level(run, data, silent)
     name = f"memorising optimum of {part} training examples"
     assert list(curves) == ["training examples", "held-out examples", name]
     seen, points = data.x0(thin(len(data.train), examples)).double(), data.x0(thin(len(data.train), part)).double()
