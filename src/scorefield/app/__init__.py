@@ -22,6 +22,7 @@ from scorefield.app.verify import VerifyReport
 from scorefield.drawing import NotWritten
 from scorefield.evaluation.likelihood import LikelihoodReport, likelihood_table
 from scorefield.evaluation.report import QualityReport, quality_table
+from scorefield.specs import ComputeSpec, SampleSpec
 
 plan = checked(planning.plan)
 train = checked(training.train)
@@ -34,6 +35,7 @@ likelihood = checked(likelihoods.likelihood)
 verify = checked(verification.verify)
 
 __all__ = [
+    "ComputeSpec",
     "DataPlan",
     "InspectReport",
     "LikelihoodReport",
@@ -41,6 +43,7 @@ __all__ = [
     "Plan",
     "QualityReport",
     "SampleReport",
+    "SampleSpec",
     "TrainReport",
     "TuningReport",
     "VerifyReport",
