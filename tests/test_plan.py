@@ -20,7 +20,7 @@ from scorefield.cli import main
 from scorefield.cli.show import issue_lines, size_of
 from scorefield.config import override
 from scorefield.data import DataConfig, Dataset, open_data, open_source
-from scorefield.data.base import DataIssue, Normaliser, build, split
+from scorefield.data.base import DataIssue, Examples, Normaliser, build, split
 from scorefield.data.doctor import examine
 from scorefield.nets.residual import ResidualConfig
 from scorefield.recipes import auto, measure
@@ -34,7 +34,7 @@ N = 300
 
 
 def vectors(rows: NDArray[np.float32]) -> Dataset:
-    return build("rows", "vector", torch.from_numpy(rows), DataConfig(), normaliser=Normaliser.standard)
+    return build(Examples("rows", "vector", torch.from_numpy(rows), Normaliser.standard), DataConfig())
 
 
 def normal(dimension: int, seed: int = 0) -> NDArray[np.float32]:
@@ -43,15 +43,15 @@ def normal(dimension: int, seed: int = 0) -> NDArray[np.float32]:
 
 def images(pixels: NDArray[np.uint8], labels: list[int] | None = None) -> Dataset:
     classes = tuple(f"class{i}" for i in range(max(labels) + 1)) if labels else ()
-    return build(
+    examples = Examples(
         "pictures",
         "image",
         torch.from_numpy(pixels),
-        DataConfig(),
         normaliser=lambda _: Normaliser.between(0.0, 255.0),
         labels=torch.tensor(labels) if labels else None,
         classes=classes,
     )
+    return build(examples, DataConfig())
 
 
 def noise_images(n: int = 60, side: int = 8, top: int = 256) -> NDArray[np.uint8]:

@@ -60,7 +60,8 @@ MODULES = {
     "app.inspection": "app.inspect",
     "app.verification": "app.verify",
     "data.affine": "data.normaliser",
-    **{f"data.{name}": f"data.formats.{name}" for name in ("arrays", "images", "tables", "shards", "sequences")},
+    "data.shards": "data.formats.shards",
+    "data.toy": "data.builtin.toys",
 }
 ARGUMENTS = {"noise": "rng", "watch": "progress", "rungs": "levels"}
 FLAGS = {("likelihood", "--rungs"): "--levels"}

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from scorefield.data import DataConfig, Normaliser, open_source
-from scorefield.data.formats.tables import SUFFIXES, aligned
+from scorefield.data.formats.tables import SUFFIXES
+from scorefield.data.tables import aligned
 from scorefield.drawing import Drawing, SampleSpec
 from scorefield.errors import ScorefieldError
 from scorefield.evaluation.reference import least

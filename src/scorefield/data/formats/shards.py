@@ -10,17 +10,38 @@ from __future__ import annotations
 import glob
 import io
 import os
-import tarfile
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scorefield.data.archives import MOST_MEMBERS, SUFFIXES, Entry, Listing, cause_of, printable, sensible
-from scorefield.data.base import DataIssue
+from scorefield.data.formats import Format, ReadSpec
+from scorefield.data.issues import DataIssue
 from scorefield.errors import ScorefieldError
+from scorefield.registry import register
+
+if TYPE_CHECKING:
+    from scorefield.data.base import Dataset
 
 MOST_LABEL = 1000  # bytes of a .cls member
 ASIDE = (".txt", ".json")  # captions and notes that belong to a sample, and are no surprise
+
+
+@register("format", "shards")
+class TarShards(Format):
+    """Images in tar shards after the habit of WebDataset: a .tar, a folder of them, or a pattern."""
+
+    description, takes, priority = "tar shards", "path", 10
+
+    def claims(self, source: str) -> bool:
+        """Whether it names shards: a folder of .tar files is asked for before it is taken as a folder of images."""
+        return bool(paths_of(source))
+
+    def read(self, source: str, spec: ReadSpec) -> Dataset:
+        """Read the images, with labels from .cls members."""
+        from scorefield.data import images
+
+        return images.read(shards(source, paths_of(source)), spec.config)
 
 
 def paths_of(source: str) -> list[str]:
@@ -73,7 +94,9 @@ def shards(source: str, paths: list[str]) -> Listing:
 
 
 def _members(path: str, listing: Listing) -> frozenset[str]:
-    """Return the names of the members of a shard that may be read, and name the others as problems."""
+    """Return the names of the members of a shard that may be read; add an issue to the listing for each of the others."""
+    import tarfile  # here, since `--help` imports this file
+
     shard, found = os.path.basename(path), Counter[str]()
     samples: set[str] = set()
 
