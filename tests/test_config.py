@@ -13,7 +13,7 @@ import scorefield
 from scorefield import VP, ScorefieldError, Tabulated
 from scorefield.config import RunConfig, data_config, from_dict, override, to_dict
 from scorefield.data import DataConfig
-from scorefield.prediction import unvisited
+from scorefield.noise_label import unvisited
 from scorefield.recipes import DataStats
 from scorefield.registry import every, find
 

@@ -28,8 +28,8 @@ from scorefield.nets.embeddings import NoiseEmbedding
 from scorefield.nets.mlp import MLP
 from scorefield.nets.residual import ConditionedResNet, NoiseConditionedBlock
 from scorefield.nets.unet import UNet, fold, unfold
+from scorefield.noise_label import check_noise_label, noise_label_of
 from scorefield.objectives import Implicit
-from scorefield.prediction import check_noise_label, noise_label_of
 from scorefield.process import Process
 from scorefield.registry import every
 

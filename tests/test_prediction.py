@@ -27,7 +27,7 @@ from scorefield import (
     registry,
 )
 from scorefield.nets.mlp import MLP
-from scorefield.prediction import noise_label_of
+from scorefield.noise_label import noise_label_of
 
 NEEDS_SETTINGS = {"tabulated": Tabulated.linear(1000)}
 PROCESSES = {

@@ -13,7 +13,7 @@ from scorefield.config import RunConfig, override
 from scorefield.data import DataConfig, of_sequence
 from scorefield.field import ScoreModel
 from scorefield.levels import ladder_of
-from scorefield.prediction import nearest_level
+from scorefield.noise_label import nearest_level
 from scorefield.process import VE
 from scorefield.recipes import measure
 from scorefield.runs import build_model

@@ -20,7 +20,7 @@ from PIL import Image
 from scorefield import DDPMChain, ScorefieldError, app, files, registry, runs
 from scorefield.cli import main
 from scorefield.drawing import SampleSpec, choose_sampler
-from scorefield.prediction import noise_label_of
+from scorefield.noise_label import noise_label_of
 from scorefield.runs import Run, load_field, open_run, save_model
 
 TINY = ("network.width=16", "network.depth=2", "training.precision=float32", "training.pictures=0", "training.batch=32")

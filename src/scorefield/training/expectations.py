@@ -11,7 +11,7 @@ from scorefield.config import RunConfig
 from scorefield.data import Dataset
 from scorefield.data.doctor import Findings
 from scorefield.durations import duration, flag_of
-from scorefield.prediction import unvisited
+from scorefield.noise_label import unvisited
 from scorefield.runs import LEAST_HELD_OUT
 from scorefield.training.pilot import Pilot
 

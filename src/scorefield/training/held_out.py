@@ -20,7 +20,7 @@ from torch import Tensor
 
 from scorefield.data import Dataset
 from scorefield.exact import GaussianMixture
-from scorefield.field import Field
+from scorefield.field import Field, ScoreModel
 from scorefield.levels import Levels, thin
 from scorefield.objectives.base import Objective
 from scorefield.objectives.denoising import Denoising
@@ -53,7 +53,8 @@ class HeldOut:
 
     def _losses(self, objective: Objective, field: Field, examples: Tensor, labels: Tensor | None = None) -> Tensor:
         rng = SampleRng(range(len(examples)), stream=stream_of("held out", self.seed), device=self.device)
-        return objective(field, examples, labels, rng=rng).double().cpu() / flat(examples).shape[1]
+        learned = field.learned if isinstance(field, ScoreModel) else None
+        return objective(field, examples, labels, rng=rng, learned=learned).double().cpu() / flat(examples).shape[1]
 
     @torch.no_grad()
     def losses(self, field: Field) -> Tensor:

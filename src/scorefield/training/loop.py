@@ -175,7 +175,7 @@ class Trainer:
         with torch.random.fork_rng(devices=cuda), autocast(self.precision, self.device):
             # Dropout knows only the global generator, so its masks depend on how the batch is divided.
             seed_generators(stream_of("dropout", config.seed, rows[0]) >> 1, self.device)
-            terms = config.objective.terms(self.model, x0, cond, rng=rng)
+            terms = config.objective.terms(self.model, x0, cond, rng=rng, learned=self.model.learned)
         # The mean over coordinates, so that clipping and Adam's epsilon mean the same for vectors and large images.
         losses = terms.loss / flat(x0).shape[1]
         self.scaler.scale(losses.sum() / size).backward()  # type: ignore[no-untyped-call]
@@ -262,7 +262,8 @@ class Trainer:
     def rehearse(self) -> None:
         """Compute one loss and change nothing, so that parts that do not fit are refused before anything is written."""
         x0, cond = self._batch(SampleRng(range(2), stream=stream_of("rehearsal"), device=self.device))
-        terms = self.config.objective.terms(self.average, x0, cond, rng=SampleRng(range(2), device=self.device))
+        model, rng = self.average, SampleRng(range(2), device=self.device)
+        terms = self.config.objective.terms(model, x0, cond, rng=rng, learned=model.learned)
         if not bool(terms.loss.isfinite().all()):
             raise NotFinite(
                 "got a NaN or infinite loss before any training, expected finite numbers: look for them in the data, or choose "

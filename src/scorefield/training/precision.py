@@ -98,7 +98,8 @@ def fastest(
         for precision, record in seconds.items():
             start = time.perf_counter()
             with torch.random.fork_rng(), autocast(precision, batch.device):
-                loss = objective(trial, batch, cond, rng=SampleRng(range(len(batch)), device=batch.device)).mean()
+                rng = SampleRng(range(len(batch)), device=batch.device)
+                loss = objective(trial, batch, cond, rng=rng, learned=trial.learned).mean()
             loss.backward()  # type: ignore[no-untyped-call]
             usable &= precision == "float32" or bool(loss.isfinite())
             if batch.device.type == "cuda":

@@ -23,7 +23,8 @@ from scorefield.config import RunConfig, data_config, named, override
 from scorefield.data import Dataset, open_data
 from scorefield.errors import ScorefieldError
 from scorefield.field import ScoreModel
-from scorefield.prediction import Score, check_noise_label
+from scorefield.noise_label import check_noise_label
+from scorefield.prediction import Score
 from scorefield.progress import Progress, silent
 from scorefield.recipes import DataStats, measure, measured
 from scorefield.runs import build_model, classes_of
