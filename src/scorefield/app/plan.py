@@ -17,9 +17,9 @@ from scorefield.data.doctor import examine
 from scorefield.drawing import pick_device
 from scorefield.errors import ScorefieldError
 from scorefield.progress import Progress, portion, silent
+from scorefield.specs import TrainSpec
 from scorefield.training.estimate import DataPlan, estimate
 from scorefield.training.resolve import resolve
-from scorefield.training.spec import TrainSpec
 
 __all__ = ["DataPlan", "plan"]
 

@@ -13,12 +13,12 @@ from typing import Any
 
 from scorefield.drawing import pick_device
 from scorefield.progress import Viewer, silent
+from scorefield.specs import TrainSpec
 from scorefield.training.begin import begin, folder_of, trainer_of
 from scorefield.training.distribution import join
 from scorefield.training.folder import RunFolder
 from scorefield.training.memory import keep_freed
 from scorefield.training.reports import Plan, TrainReport
-from scorefield.training.spec import TrainSpec
 
 __all__ = ["Plan", "TrainReport", "train"]
 

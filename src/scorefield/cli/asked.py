@@ -9,28 +9,34 @@ import tyro
 
 from scorefield import registry
 from scorefield.cli.show import seconds_of, size_of
-from scorefield.training.spec import TrainSpec
+from scorefield.specs import TrainSpec
 
-SOURCE = (
-    f"A built-in name ({', '.join(registry.written('source'))}), a folder or .zip of images, tar shards, a .npy or .npz file, "
-    "or a table (.csv, .tsv, .parquet, .feather, .arrow)."
-)
-RECIPE = (
-    f"What chooses everything else: {', '.join(registry.written('recipe'))} (see `scorefield list recipe`); default auto, or "
-    "the run's own when it goes on."
-)
+
+class _Sources(str):
+    """What can be learned from, found when the help is shown: the formats are not imported before."""
+
+    def __call__(self) -> str:
+        from scorefield.data import known_sources
+
+        return known_sources()
+
+
+def _recipes(_default: str) -> str:
+    """Return the names of the recipes, without importing them."""
+    return f"({', '.join(registry.written('recipe'))}; default auto, or the run's own when it goes on)"
 
 
 @dataclass
 class Asked:
     """The flags that `train` and `plan` share."""
 
-    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE", help=SOURCE)]
+    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE", help=_Sources("What to learn from."))]
     time: Annotated[str | None, tyro.conf.arg(metavar="3m")] = None
     """Train at most this long: 90s, 3m, 1h30m. Default 3m when there is no --steps either."""
     steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
     """Train at most this many steps."""
-    recipe: Annotated[str | None, tyro.conf.arg(metavar="NAME", help=RECIPE)] = None
+    recipe: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint=_recipes)] = None
+    """What chooses everything else."""
     size: Annotated[str | None, tyro.conf.arg(metavar="32|48x64")] = None
     """Images: side, or height x width, in pixels; default: theirs if all have one, else chosen from the data."""
     fit: Literal["crop", "pad", "stretch"] | None = None

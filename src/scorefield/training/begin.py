@@ -21,12 +21,12 @@ from scorefield.data.doctor import examine
 from scorefield.errors import ScorefieldError
 from scorefield.recipes import DataStats, measure, measured
 from scorefield.runs import Run, manifest_of, open_run
+from scorefield.specs import TrainSpec
 from scorefield.training.distribution import World
 from scorefield.training.expectations import too_few, unvisited_levels
 from scorefield.training.loop import Trainer
 from scorefield.training.memory import refuse_large_batch
 from scorefield.training.resolve import budget_of, changes_of, model_of, parts_of, resolve, source_name
-from scorefield.training.spec import TrainSpec
 
 FIXED = ("data", "network", "process", "parametrisation", "objective")  # what a run cannot change when it goes on
 ISSUES = "data_issues.json"

@@ -29,8 +29,8 @@ from scorefield.progress import Progress, silent
 from scorefield.recipes import DataStats, measure, measured
 from scorefield.runs import build_model, classes_of
 from scorefield.samplers import Langevin
+from scorefield.specs import TrainSpec
 from scorefield.training.memory import refuse_large_network
-from scorefield.training.spec import TrainSpec
 
 
 @dataclass(frozen=True)
