@@ -165,7 +165,7 @@ def test_levels_that_are_measured_are_filled_in_and_what_is_given_wins_in_any_or
 
     auto = registry.find("recipe", "auto")(facts).config
     assert got("process=ve").process == auto.process
-    assert got("process=karras").process == registry.find("recipe", "edm")(facts).config.process
+    assert got("process=linear-ve").process == registry.find("recipe", "edm")(facts).config.process
     noise_distribution = got("objective=denoising", "objective.noise_distribution=log-normal").objective.noise_distribution
     assert noise_distribution.mean == registry.find("recipe", "edm")(facts).config.objective.noise_distribution.mean
     for settings in (
@@ -173,8 +173,8 @@ def test_levels_that_are_measured_are_filled_in_and_what_is_given_wins_in_any_or
         ("parametrisation.data_std=0.3", "parametrisation=edm"),
     ):
         assert got(*settings).parametrisation.data_std == 0.3
-    whole = got('parametrisation={"name": "edm", "label": "sigma"}').parametrisation
-    assert (whole.data_std, whole.label) == (facts.std, "sigma")
+    whole = got('parametrisation={"name": "edm", "noise_label": "sigma"}').parametrisation
+    assert (whole.data_std, whole.noise_label) == (facts.std, "sigma")
     assert got('training={"batch": 7}').training.ema == 0.9999  # and of a section the rest stays the recipe's
 
 
