@@ -13,7 +13,7 @@ from scipy.stats import norm
 from torch import Tensor
 
 from scorefield import VE, Gaussian, SampleRng, ScorefieldError, app
-from scorefield.app.plan import plan
+from scorefield.app import plan
 from scorefield.app.sample import _acceptance
 from scorefield.drawing import SampleSpec, choose_sampler, conditions_of
 from scorefield.evaluation.likelihood import bound_gap, measured

@@ -22,7 +22,7 @@ from scorefield.app.verify import VerifyReport
 from scorefield.drawing import NotWritten
 from scorefield.evaluation.likelihood import LikelihoodReport, likelihood_table
 from scorefield.evaluation.report import QualityReport, quality_table
-from scorefield.specs import ComputeSpec, SampleSpec
+from scorefield.specs import ComputeSpec, SampleSpec, TrainSpec
 
 plan = checked(planning.plan)
 train = checked(training.train)
@@ -45,6 +45,7 @@ __all__ = [
     "SampleReport",
     "SampleSpec",
     "TrainReport",
+    "TrainSpec",
     "TuningReport",
     "VerifyReport",
     "evaluate",

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import tyro
 
-from scorefield.cli.show import clock
+from scorefield.durations import duration
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Inspect:
         state = "finished" if done["finished"] else "unfinished (go on with --resume)"
         table.add_row(
             "training",
-            f"{done['step']} steps, {done['images']:,} examples, {clock(done['seconds'])}, {precision}: {state}",
+            f"{done['step']} steps, {done['images']:,} examples, {duration(done['seconds'])}, {precision}: {state}",
         )
         if report.held_out is not None:
             table.add_row("held-out loss", f"{report.held_out:.4f} a coordinate")
