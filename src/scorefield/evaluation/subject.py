@@ -54,7 +54,7 @@ class Subject:
         values = flat(normaliser.encode(support.values.reshape(1, *run.shape)))[0]
         return cls(run, source, Section(field, support.varies, values), support, scale)
 
-    def some(self, part: str, n: int, seed: int) -> tuple[Tensor, Tensor | None, Tensor]:
+    def examples(self, part: str, n: int, seed: int) -> tuple[Tensor, Tensor | None, Tensor]:
         """Return at most n raw examples of a part, their classes, where the network is told those, and their numbers."""
         held_out = part == "held-out"
         examples, labels = (
@@ -95,7 +95,7 @@ class Subject:
         The true field of separate values is met by the lowest noise; one that was learned is blunter.
         """
         low, best = _lowest(self.field.process), (-math.inf, math.inf)
-        raw, told, rows = self.some("train", TRIED, seed)
+        raw, told, rows = self.examples("train", TRIED, seed)
         x, cells = self.encode(raw.to(where))
         assert cells is not None
         for width in (low, 2 * low, 4 * low, 8 * low):
@@ -108,6 +108,11 @@ class Subject:
                 continue
             best = max(best, (float((found.value - log_r).mean()), -width))
         return low if math.isinf(best[1]) else -best[1]
+
+    @property
+    def size(self) -> int:
+        """Number of coordinates of the field."""
+        return math.prod(self.field.shape)
 
     def log_scale(self, *, density: bool) -> float:
         """Return the mean logarithm of the scale, of the coordinates that have a density if there are some."""
