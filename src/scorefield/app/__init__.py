@@ -17,11 +17,13 @@ from scorefield.app.inspect import InspectReport
 from scorefield.app.plan import DataPlan
 from scorefield.app.sample import SampleReport
 from scorefield.app.train import Plan, TrainReport
-from scorefield.app.tune import TuningReport, tuning_table
 from scorefield.app.verify import VerifyReport
 from scorefield.drawing import NotWritten
-from scorefield.evaluation.likelihood import LikelihoodReport, likelihood_table
+from scorefield.evaluation.likelihood import LikelihoodReport, LikelihoodSpec, likelihood_table
+from scorefield.evaluation.measure import EvaluateSpec
 from scorefield.evaluation.report import QualityReport, quality_table
+from scorefield.tuning.measure import TuneSpec
+from scorefield.tuning.report import TuningReport, tuning_table
 
 plan = checked(planning.plan)
 train = checked(training.train)
@@ -35,13 +37,16 @@ verify = checked(verification.verify)
 
 __all__ = [
     "DataPlan",
+    "EvaluateSpec",
     "InspectReport",
     "LikelihoodReport",
+    "LikelihoodSpec",
     "NotWritten",
     "Plan",
     "QualityReport",
     "SampleReport",
     "TrainReport",
+    "TuneSpec",
     "TuningReport",
     "VerifyReport",
     "evaluate",

@@ -1,4 +1,4 @@
-"""Likelihood: how probable a run finds its data. `evaluation/likelihood.py` measures; this verb writes the report into the run."""
+"""Likelihood: how probable a run finds its data. `evaluation/likelihood.py` measures; this verb writes the report."""
 
 from __future__ import annotations
 

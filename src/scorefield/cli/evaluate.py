@@ -57,21 +57,24 @@ class Evaluate:
         """Measure, showing progress and the table."""
         from scorefield import app
 
+        spec = app.EvaluateSpec(
+            n=self.samples,
+            features=self.features,
+            sampler=self.sampler,
+            steps=self.steps,
+            seed=self.seed,
+            batch=self.batch,
+        )
         try:
             with Bar("evaluating") as bar:
                 report = app.evaluate(
                     self.run_,
+                    spec,
                     data=self.data,
-                    n=self.samples,
-                    features=self.features,
                     against=self.against,
                     html=self.html,
-                    sampler=self.sampler,
-                    steps=self.steps,
-                    seed=self.seed,
-                    batch=self.batch,
-                    device=self.device,
                     force=self.force,
+                    device=self.device,
                     progress=bar.at,
                 )
         except app.NotWritten as error:

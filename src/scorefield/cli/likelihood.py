@@ -51,22 +51,19 @@ class Likelihood:
         """Measure, showing progress and the table."""
         from scorefield import app
 
+        spec = app.LikelihoodSpec(
+            n=self.n,
+            part=self.part,
+            divergence=self.divergence,
+            probes=self.probes,
+            tolerance=self.tolerance,
+            levels=self.levels,
+            seed=self.seed,
+            batch=self.batch,
+        )
         try:
             with Bar("likelihood") as bar:
-                report = app.likelihood(
-                    self.run_,
-                    data=self.data,
-                    n=self.n,
-                    part=self.part,
-                    divergence=self.divergence,
-                    probes=self.probes,
-                    tolerance=self.tolerance,
-                    levels=self.levels,
-                    seed=self.seed,
-                    batch=self.batch,
-                    device=self.device,
-                    progress=bar.at,
-                )
+                report = app.likelihood(self.run_, spec, data=self.data, device=self.device, progress=bar.at)
         except app.NotWritten as error:
             print(app.likelihood_table(error.report))
             raise

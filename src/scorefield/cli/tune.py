@@ -56,20 +56,17 @@ class Tune:
             gone = app.forget_tuning(self.run_)
             print(f"{gone} is gone: {self.run_} is sampled as its recipe says." if gone else f"{self.run_} was not tuned.")
             return
+        spec = app.TuneSpec(
+            samplers=None if self.samplers is None else [name.strip() for name in self.samplers.split(",")],
+            n=self.n,
+            within=within,
+            seconds=seconds,
+            seed=self.seed,
+            **({} if evaluations is None else {"evaluations": evaluations}),
+        )
         try:
             with Bar("tuning") as bar:
-                report = app.tune(
-                    self.run_,
-                    data=self.data,
-                    samplers=None if self.samplers is None else [name.strip() for name in self.samplers.split(",")],
-                    n=self.n,
-                    within=within,
-                    seconds=seconds,
-                    seed=self.seed,
-                    device=self.device,
-                    progress=bar.at,
-                    **({} if evaluations is None else {"evaluations": evaluations}),
-                )
+                report = app.tune(self.run_, spec, data=self.data, device=self.device, progress=bar.at)
         except app.NotWritten as error:
             print(app.tuning_table(error.report))
             raise

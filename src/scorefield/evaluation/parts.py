@@ -24,7 +24,7 @@ from scorefield.metrics.base import Estimate
 from scorefield.metrics.features import Learned
 from scorefield.metrics.marginals import Comparison, compare
 from scorefield.metrics.memorisation import Memorisation, memorisation
-from scorefield.progress import Progress, Stages
+from scorefield.progress import Stages
 from scorefield.runs import Run
 
 T = TypeVar("T")
