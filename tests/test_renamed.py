@@ -1,4 +1,4 @@
-"""Names of before 0.6: each still does what it did, says once what it is called now, and nothing new is called by an old name."""
+"""Names of before 0.6: each still does what it did, and says once what it is called now."""
 
 from __future__ import annotations
 

@@ -32,6 +32,7 @@ from scorefield.randomness import SampleRng, stream_of
 from scorefield.runs import Run
 from scorefield.samplers import Sampler, Snapshot, simulate
 from scorefield.samplers.optimal import optimised
+from scorefield.specs import SampleSpec as SampleSpec
 
 CPU = torch.device("cpu")
 OPTIMISED = "optimised"  # a ladder, but made for a field and not for a process alone, so that no registry can hold it
@@ -105,27 +106,6 @@ def tuned_of(run: Run) -> tuple[Tuned | None, bool]:
             f"got a damaged {path}, expected what scorefield tune writes: tune again, or tune with --forget"
         ) from None
     return found, found.model_sha256 == run.manifest.get("model_sha256")
-
-
-@dataclass(frozen=True)
-class SampleSpec:
-    """How samples are drawn; what is None is the run's own. If sampler, steps and ladder all are, it is what `tune` chose.
-
-    Attributes:
-        sampler: registered name.
-        steps: how many, about.
-        ladder: registered name, "optimised" for one made for this field, or None for the one that suits the sampler.
-        temperature: of `Tempered`; 1 for the field as it is.
-        label: name of the class that all should have; None for classes as often as in the training data.
-        seed: of the whole set; sample i owns number i of it.
-    """
-
-    sampler: str | None = None
-    steps: int | None = None
-    ladder: str | None = None
-    temperature: float = 1.0
-    label: str | int | None = None
-    seed: int = 0
 
 
 def choose_sampler(run: Run, spec: SampleSpec, device: torch.device = CPU) -> tuple[Sampler, Tensor]:

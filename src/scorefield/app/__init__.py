@@ -22,6 +22,7 @@ from scorefield.drawing import NotWritten
 from scorefield.evaluation.likelihood import LikelihoodReport, LikelihoodSpec, likelihood_table
 from scorefield.evaluation.measure import EvaluateSpec
 from scorefield.evaluation.report import QualityReport, quality_table
+from scorefield.specs import ComputeSpec, SampleSpec
 from scorefield.tuning.measure import TuneSpec
 from scorefield.tuning.report import TuningReport, tuning_table
 
@@ -36,6 +37,7 @@ likelihood = checked(likelihoods.likelihood)
 verify = checked(verification.verify)
 
 __all__ = [
+    "ComputeSpec",
     "DataPlan",
     "EvaluateSpec",
     "InspectReport",
@@ -45,6 +47,7 @@ __all__ = [
     "Plan",
     "QualityReport",
     "SampleReport",
+    "SampleSpec",
     "TrainReport",
     "TuneSpec",
     "TuningReport",

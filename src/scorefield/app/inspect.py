@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from scorefield import files
-from scorefield.drawing import SampleSpec, Tuned, choose_sampler, sampling_id, tuned_of
+from scorefield.drawing import Tuned, choose_sampler, sampling_id, tuned_of
 from scorefield.errors import ScorefieldError
 from scorefield.runs import Run, open_run, read_log
 from scorefield.samplers import Sampler
+from scorefield.specs import SampleSpec
 
 RESULTS = ("quality", "likelihood", "tuning", "levels")  # what the names of files with results begin with
 

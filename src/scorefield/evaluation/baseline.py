@@ -18,13 +18,14 @@ from torch import Tensor
 
 from scorefield.data import DataConfig, Normaliser, open_source
 from scorefield.data.formats.tables import SUFFIXES, aligned
-from scorefield.drawing import Batch, Drawing, SampleSpec
+from scorefield.drawing import Batch, Drawing
 from scorefield.errors import ScorefieldError
 from scorefield.evaluation.reference import Reference, least
 from scorefield.levels import thin
 from scorefield.metrics.base import Estimate
 from scorefield.progress import Progress, Viewer, portion
 from scorefield.runs import Run, open_run
+from scorefield.specs import SampleSpec
 
 
 @dataclass(frozen=True)

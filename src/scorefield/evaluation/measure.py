@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from scorefield.drawing import Drawing, SampleSpec, sampling_id
+from scorefield.drawing import Drawing, sampling_id
 from scorefield.evaluation.baseline import Baseline, BaselineResult, compared, draw_timed
 from scorefield.evaluation.parts import Attempts, Parts, parts_of
 from scorefield.evaluation.reference import Reference, Sets, reference_of
@@ -16,6 +16,7 @@ from scorefield.evaluation.report import QualityReport
 from scorefield.metrics.base import Estimate
 from scorefield.metrics.features import Learned
 from scorefield.progress import Progress, Stages
+from scorefield.specs import SampleSpec
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from scorefield import registry
-from scorefield.drawing import OPTIMISED, Drawing, SampleSpec, choose_sampler
+from scorefield.drawing import OPTIMISED, Drawing, choose_sampler
 from scorefield.errors import ScorefieldError
 from scorefield.progress import Progress
 from scorefield.runs import Run
 from scorefield.samplers import Sampler
+from scorefield.specs import SampleSpec
 from scorefield.verification.bench import within_evaluations
 
 ALIKE = 1e-3  # of the data's standard deviation: samples nearer than this are the same

@@ -24,12 +24,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from scorefield.drawing import Batch, Drawing, SampleSpec
+from scorefield.drawing import Batch, Drawing
 from scorefield.errors import ScorefieldError
 from scorefield.metrics.base import Estimate
 from scorefield.progress import Progress
 from scorefield.randomness import stream_of
 from scorefield.runs import Run
+from scorefield.specs import SampleSpec
 from scorefield.tuning.candidates import Candidate
 from scorefield.tuning.criterion import Criterion
 
