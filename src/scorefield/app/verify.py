@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from scorefield.errors import ScorefieldError
 from scorefield.progress import Progress, silent
@@ -48,6 +49,10 @@ class VerifyReport:
         """The names of what failed."""
         failed = [f"{check.kind} {check.name}" for check in self.checks if check.passed is False]
         return failed + [f"{row.mixture} {row.sampler} at {row.budget}" for row in self.bench if row.passed is False]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain values."""
+        return asdict(self) | {"failures": self.failures}
 
 
 def _bench(bench: Bench, budgets: tuple[int, ...], progress: Progress) -> Iterator[BenchRow]:

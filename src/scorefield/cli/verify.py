@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,7 +46,7 @@ class Verify:
         with Bar("verifying") as bar:
             report = app.verify(quick=self.quick, full=self.full, progress=bar.at)
         if self.json:
-            print(json.dumps(dataclasses.asdict(report) | {"failures": report.failures}, indent=2))
+            print(json.dumps(report.to_dict(), indent=2))
         else:
             console = Console(highlight=False, emoji=False)
             _show(report, console if console.is_terminal else Console(highlight=False, emoji=False, width=120))

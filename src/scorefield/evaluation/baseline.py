@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from scorefield import renamed
 from scorefield.data import DataConfig, Normaliser, open_source
 from scorefield.data.formats.tables import SUFFIXES, aligned
 from scorefield.drawing import Batch, Drawing
@@ -43,6 +44,7 @@ class Baseline:
     draw: Callable[[int, Viewer], Tensor]
 
 
+@renamed.report
 @dataclass(frozen=True)
 class BaselineResult:
     """What a baseline scores.

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from scorefield import renamed
 from scorefield.diagnosis import Diagnosis
 from scorefield.evaluation.baseline import BaselineResult
 from scorefield.evaluation.likelihood import LikelihoodReport
@@ -14,6 +15,7 @@ from scorefield.metrics.marginals import Comparison
 from scorefield.metrics.memorisation import Memorisation
 
 
+@renamed.report
 @dataclass(frozen=True)
 class QualityReport:
     """How good the samples of a run are, beside what real data score.

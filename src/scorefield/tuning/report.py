@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from scorefield import renamed
 from scorefield.metrics.base import Estimate
 from scorefield.tuning.candidates import named
 from scorefield.tuning.choice import CHANCE, critical
 
 
+@renamed.report
 @dataclass(frozen=True)
 class Measurement:
     """A way of sampling, measured.
@@ -56,6 +58,7 @@ class Measurement:
         return f"{self.name}, {self.evaluations} evaluations{recipe}"
 
 
+@renamed.report
 @dataclass(frozen=True)
 class TuningReport:
     """Which way of sampling a run is the cheapest that is as good as the best.
