@@ -55,8 +55,8 @@ def _mixed(share: float, copies: Tensor = SOURCES) -> Tensor:
 def test_neighbours_are_those_of_all_pairs_of_differences_whatever_the_blocks(
     monkeypatch: pytest.MonkeyPatch, far: float, among: bool
 ) -> None:
-    monkeypatch.setattr(module, "POINTS", 37)
-    monkeypatch.setattr(module, "QUERIES", 16)
+    monkeypatch.setattr("scorefield.metrics.neighbours.POINTS", 37)
+    monkeypatch.setattr("scorefield.metrics.neighbours.QUERIES", 16)
     points = _normal(150, 5) + far
     queries = points if among else _normal(61, 5, seed=1) + far
     apart = (queries.unsqueeze(1) - points).square().sum(dim=2).sqrt()

@@ -19,7 +19,8 @@ from scorefield.app.sample import SampleReport
 from scorefield.app.train import Plan, TrainReport
 from scorefield.app.verify import VerifyReport
 from scorefield.drawing import NotWritten
-from scorefield.evaluation.likelihood import LikelihoodReport, LikelihoodSpec, likelihood_table
+from scorefield.evaluation.likelihood import LikelihoodSpec
+from scorefield.evaluation.likelihood_report import LikelihoodReport, likelihood_table
 from scorefield.evaluation.measure import EvaluateSpec
 from scorefield.evaluation.report import QualityReport, quality_table
 from scorefield.specs import ComputeSpec, SampleSpec

@@ -8,7 +8,8 @@ from typing import Any
 
 from scorefield import files
 from scorefield.drawing import NotWritten, pick_device, trained
-from scorefield.evaluation.likelihood import PARTS, LikelihoodReport, LikelihoodSpec, likelihood_table, measure_likelihood
+from scorefield.evaluation.likelihood import PARTS, LikelihoodSpec, measure_likelihood
+from scorefield.evaluation.likelihood_report import LikelihoodReport, likelihood_table
 from scorefield.progress import Progress, silent
 from scorefield.runs import open_run
 

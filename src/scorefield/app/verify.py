@@ -16,7 +16,7 @@ from scorefield.verification.checks import Check
 
 @dataclass(frozen=True)
 class BenchRow:
-    """A sampler on a mixture at a budget of evaluations: what it scored, and whether that is what it promises."""
+    """A sampler on a mixture at a budget of evaluations: its score, and whether that is as declared."""
 
     mixture: str
     sampler: str
@@ -34,7 +34,7 @@ class VerifyReport:
         bench: every sampler at every budget on both mixtures.
         floors: sliced Wasserstein-2 and root mean square MMD² of two exact sets, by mixture.
         samples, sets: of the bench.
-        seconds: it took.
+        seconds: for all of it.
     """
 
     checks: tuple[Check, ...]
@@ -65,9 +65,8 @@ def verify(*, quick: bool = False, full: bool = False, progress: Progress = sile
 
     Args:
         quick: fewer points, 8 sets of 250 samples on the bench and no run beyond 100 evaluations: about half a minute.
-        full: 6 sets of 20,000 samples, as the documented table: most of an hour. Neither: 8 sets of 500, and 1,000 evaluations
-        on
-            the 2-D mixture only, about two minutes.
+        full: 6 sets of 20,000 samples, as in the documented table: most of an hour. Without quick and full: 8 sets of 500, and
+            1,000 evaluations on the 2-D mixture only, about two minutes.
         progress: called with the fraction done and what is being measured.
 
     Returns:

@@ -2,22 +2,22 @@
 
 Grey levels are integers: they are dequantised, the flow starts at the noise level whose standard deviation is that of the
 uniform noise, bin/sqrt(12), or at the run's lowest if that is higher, and both figures bound a probability from below. 8-bit
-data are reported in bits/dim, other integers in nats, real numbers in nats of their density in the data's own unit, and what
-takes separate values among them, such as a category or that a number is missing, by its probability (`likelihood/support.py`).
-Where a run's network was told classes and the examples have them, it is told them here too: the figure is of log p(x | class).
+data are reported in bits/dim, other integers in nats, real numbers in nats of their density in the data's own unit. Coordinates
+with separate values, such as a category or whether a number is missing, count by their probability (`likelihood/support.py`).
+If a run's network is conditioned on classes and the examples have them, the figure is of log p(x | class).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from scorefield.errors import ScorefieldError
+from scorefield.evaluation.likelihood_report import LikelihoodReport
 from scorefield.evaluation.subject import Subject
 from scorefield.levels import geometric
 from scorefield.likelihood import (
@@ -42,63 +42,8 @@ SMALL = 16  # coordinates up to which the exact trace and a finer tolerance are 
 
 
 @dataclass(frozen=True)
-class LikelihoodReport:
-    """How probable a run finds data.
-
-    Attributes:
-        data: which part of them, "held-out" or "train".
-        examples: how many.
-        unit: "bits/dim" (lower is better) or "nats" (log-probability or log-density per example, higher is better).
-        meaning: what the figures are, in words.
-        flow: by the probability flow, averaged over examples, with the standard error of that average.
-        probes: standard error of `flow` from the random trace alone: 0 for an exact one, None for a single probe.
-        elbo: the evidence lower bound of the same examples (an upper bound in bits/dim), of the stochastic chain.
-        guessing: what even guessing over the grey levels scores; None for real numbers.
-        divergence: how the trace was found.
-        smoothing: standard deviation, in the data's unit, of the Gaussian through which the flow sees the data's density.
-        evaluations: of the network for the flow of one example, averaged; the check included.
-        elbo_evaluations: of the network for the bound of one example.
-        tolerance: of the solver.
-        moved: largest change in nats of an example when the tolerance was made ten times smaller.
-        seed: of dequantisation, probes and the bound's draws.
-        made_from: weights, step, data and version that the figures are of.
-        written: the files; none for a run that cannot be written.
-        given_class: whether the network was told each example's class: then it is log p(x | class).
-        separate: names of the columns (numbers of the coordinates) whose separate values count by their probability.
-        constant: how many coordinates have the same value in all examples: they are left out.
-        spread: standard deviation of the noise that spreads separate values, in model space; 0 where there are none.
-    """
-
-    data: str
-    examples: int
-    unit: str
-    meaning: str
-    flow: Estimate
-    probes: float | None
-    elbo: Estimate
-    guessing: float | None
-    divergence: str
-    smoothing: float
-    evaluations: float
-    elbo_evaluations: int
-    tolerance: float
-    moved: float
-    seed: int
-    made_from: dict[str, Any]
-    written: tuple[Path, ...]
-    given_class: bool = False
-    separate: tuple[str, ...] = ()
-    constant: int = 0
-    spread: float = 0.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain values, without the places of its files."""
-        return {name: value for name, value in asdict(self).items() if name != "written"}
-
-
-@dataclass(frozen=True)
 class LikelihoodSpec:
-    """Whose likelihood is measured, and how.
+    """Which examples' likelihood is measured, and how.
 
     Attributes:
         n: number of examples, at least 2; all there are if they are fewer.
@@ -329,6 +274,7 @@ def bound_gap(run: Run, *, n: int, device: torch.device, levels: int = 50, seed:
 
 
 def _average(values: Tensor) -> Estimate:
+    """Return the mean of values, `(n,)`, with its standard error."""
     return Estimate(float(values.mean()), float(values.std()) / math.sqrt(len(values)))
 
 
@@ -346,48 +292,3 @@ def _meaning(grey: int | None, subject: Subject, given_class: bool) -> str:
         return f"log-density of a point of {d} coordinates {unit}{given}; nats, since the data are real numbers{out}"
     rest = " times the density of the rest in the data's own unit" if subject.continuous else ""
     return f"log of the probability of what takes separate values ({named}){rest}{given}; nats{out}"
-
-
-def likelihood_table(report: LikelihoodReport) -> str:
-    """Return the report as Markdown."""
-    higher = "higher" if report.unit == "nats" else "lower"
-    side = "lower" if report.unit == "nats" else "upper"
-    probes = "unknown from one probe" if report.probes is None else f"{report.probes:.2g}"
-    bound = report.guessing is not None or report.separate
-    kind = f"{side} bound, by dequantisation" if bound else "density of smoothed data"
-    lines = [
-        f"# Likelihood of {report.examples} {report.data} examples",
-        "",
-        f"{report.meaning[0].upper()}{report.meaning[1:]}. {higher.capitalize()} is better.",
-        "",
-        f"| figure | {report.unit} | what it is |",
-        "|---|---|---|",
-        f"| probability flow | {_digits(report.flow)} | {kind} |",
-        f"| evidence lower bound | {_digits(report.elbo)} | {side} bound, of the stochastic chain |",
-    ]
-    if report.guessing is not None:
-        lines.append(f"| even guessing | {report.guessing:.6g} | |")
-    if report.separate:
-        lines += [
-            "",
-            f"Separate values are spread by noise of {report.spread:.3g} in model space, chosen on training examples.",
-        ]
-    lines += [
-        "",
-        "The two are of two models with one network: the density that the deterministic flow makes, and the chain that adds",
-        "noise on the way. After ± stands the standard error over examples.",
-        "",
-        f"- trace: {report.divergence}; standard error of the flow's average from it: {probes}",
-        f"- the flow starts at noise of standard deviation {report.smoothing:.3g} in the data's unit: so sharply it sees them",
-        f"- solver: tolerance {report.tolerance:g}, {report.evaluations:.0f} evaluations an example; no example moved by more "
-        f"than {report.moved:.2g} nats from ten times that tolerance",
-        f"- bound: {report.elbo_evaluations} evaluations an example",
-        f"- weights: of step {report.made_from['step']}, sha256 {str(report.made_from['model_sha256'])[:12]}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _digits(estimate: Estimate) -> str:
-    """Write a value with the digits that its standard error leaves it."""
-    places = max(0, 2 - math.floor(math.log10(estimate.standard_error)) - 1) if estimate.standard_error > 0 else 3
-    return f"{estimate.value:.{places}f} ± {estimate.standard_error:.{places}f}"

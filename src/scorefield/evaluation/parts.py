@@ -17,7 +17,8 @@ from torch import Tensor
 from scorefield.data.columns import decode
 from scorefield.diagnosis import LEVELS, Diagnosis, diagnose
 from scorefield.drawing import conditions_of
-from scorefield.evaluation.likelihood import SMALL, LikelihoodReport, LikelihoodSpec, bound_gap, measure_likelihood
+from scorefield.evaluation.likelihood import SMALL, LikelihoodSpec, bound_gap, measure_likelihood
+from scorefield.evaluation.likelihood_report import LikelihoodReport
 from scorefield.evaluation.reference import Reference, Sets, reason, to_bytes
 from scorefield.levels import geometric, thin
 from scorefield.metrics.base import Estimate

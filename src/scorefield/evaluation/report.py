@@ -9,7 +9,7 @@ from typing import Any
 from scorefield import renamed
 from scorefield.diagnosis import Diagnosis
 from scorefield.evaluation.baseline import BaselineResult
-from scorefield.evaluation.likelihood import LikelihoodReport
+from scorefield.evaluation.likelihood_report import LikelihoodReport
 from scorefield.metrics.base import Estimate
 from scorefield.metrics.marginals import Comparison
 from scorefield.metrics.memorisation import Memorisation

@@ -1,8 +1,8 @@
 """Memorisation: are the samples new, or training examples in disguise? A copy of the training set wins every other metric.
 
 Every sample x is compared with its nearest neighbours among the n training examples and among the m held-out ones. A sample
-that lies near a training example proves nothing: blurred and averaged samples lie near everything, and so do the simple examples
-of any data set. Three questions can be answered all the same.
+that lies near a training example proves nothing: blurred and averaged samples lie near everything, and so do the simple
+examples of any data set. Three questions can be answered all the same.
 
   drawn     Does the set depend on which examples it was trained on? In the pool of all n + m examples each sample's nearest one
             is a training example or a held-out one. A generator that does not depend on it, however bad, gives the same samples
