@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from scorefield import files, pictures, registry
+from scorefield import files, pictures, registry, renamed
 from scorefield.config import to_dict
 from scorefield.data import Dataset, Normaliser
 from scorefield.data.columns import decode
@@ -100,7 +100,7 @@ def tuned_of(run: Run) -> tuple[Tuned | None, bool]:
     if not path.exists():
         return None, False
     try:
-        found = Tuned(**files.read_json(path))
+        found = Tuned(**renamed.results(files.read_json(path)))
     except (ScorefieldError, ValidationError, TypeError):
         raise ScorefieldError(
             f"got a damaged {path}, expected what scorefield tune writes: tune again, or tune with --forget"
@@ -142,9 +142,11 @@ def choose_sampler(run: Run, spec: SampleSpec, device: torch.device = CPU) -> tu
     return sampler, optimised(field, levels, rng=rng, cond=None if labels is None else labels.to(device))
 
 
-def sampling_id(sampler: Sampler, ladder: Tensor) -> str:
-    """Return a hash of a sampler's settings and its levels, to six digits: two ways of sampling have different ones."""
-    return files.digest(json.dumps([to_dict(sampler, "sampler"), [f"{t:.6g}" for t in ladder.tolist()]]).encode())[:16]
+def sampling_id(sampler: Sampler, ladder: Tensor, name: str | None = None) -> str:
+    """Return a hash of a sampler's settings, its name among them, and of its levels to six digits."""
+    settings = to_dict(sampler, "sampler")
+    settings["name"] = name or settings["name"]
+    return files.digest(json.dumps([settings, [f"{t:.6g}" for t in ladder.tolist()]]).encode())[:16]
 
 
 class NotWritten(OSError):
