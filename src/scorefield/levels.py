@@ -64,6 +64,23 @@ def _at(process: Process, ratios: Tensor) -> Tensor:
     return times
 
 
+def data_scale(field: Any, least: float) -> float:
+    """Return the data's standard deviation, or `least` where it is smaller: data that are one point have none to measure by.
+
+    Whatever divides by the data's standard deviation has a limit where it goes to 0, and takes it here, by a number that is far
+    below the noise beside it.
+
+    Args:
+        field: any field.
+        least: in the unit of x/alpha, > 0.
+
+    >>> from scorefield import VE, Gaussian
+    >>> data_scale(Gaussian([3.0], [[0.0]], VE(0.01, 100.0)), 1e-10)
+    1e-10
+    """
+    return max(field.data_std, least)
+
+
 def ladder_of(field: Any, name: str, levels: int) -> Tensor:
     """Return the registered ladder for a field, told the data's standard deviation if it asks: (levels,), descending.
 
