@@ -60,7 +60,23 @@ MODULES = {
     "app.inspection": "app.inspect",
     "app.verification": "app.verify",
     "data.affine": "data.normaliser",
+    "samplers.stochastic": "samplers.multistep",
     **{f"data.{name}": f"data.formats.{name}" for name in ("arrays", "images", "tables", "shards", "sequences")},
+}
+MOVED = {  # (module, old name) -> module and name of now
+    ("scorefield.levels", "thin"): ("scorefield.randomness", "subsample"),
+    **{
+        ("scorefield.levels", name): ("scorefield.ncsnv2", name)
+        for name in (
+            "largest_distance",
+            "level_ratio",
+            "number_of_levels",
+            "variance_ratio",
+            "step_size",
+            "reachable_ratio",
+            "closest_variance",
+        )
+    },
 }
 ARGUMENTS = {"noise": "rng", "watch": "progress", "rungs": "levels"}
 FLAGS = {("likelihood", "--rungs"): "--levels"}
@@ -103,6 +119,9 @@ def attributes(module: str) -> Callable[[str], Any]:
     """Return the `__getattr__` of a module whose classes or functions were renamed."""
 
     def get(name: str) -> Any:
+        if place := MOVED.get((module, name)):
+            _warn(f"{module}.{name}", ".".join(place))
+            return getattr(importlib.import_module(place[0]), place[1])
         home, new = sys.modules[module], CLASSES.get(name, "")
         if not new or (new not in vars(home) and new not in getattr(home, "__all__", ())):
             raise AttributeError(f"module {module!r} has no attribute {name!r}")

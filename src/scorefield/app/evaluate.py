@@ -39,12 +39,13 @@ from scorefield.evaluation.baseline import Baseline, baseline_of
 from scorefield.evaluation.likelihood import SMALL, bound_gap, measured
 from scorefield.evaluation.reference import Reference, Sets, least, reason, reference_of, to_bytes
 from scorefield.evaluation.report import BaselineResult, QualityReport, page, quality_table, to_dict
-from scorefield.levels import geometric, thin
+from scorefield.levels import geometric
 from scorefield.metrics.base import Estimate
 from scorefield.metrics.features import Learned
 from scorefield.metrics.marginals import Comparison, compare
 from scorefield.metrics.memorisation import MODEL_SPACE, Memorisation, Pair, memorisation
 from scorefield.progress import Progress, Stages, Viewer, portion, silent
+from scorefield.randomness import subsample
 from scorefield.runs import Run, open_run
 
 T = TypeVar("T")
@@ -301,7 +302,7 @@ def _pictures(
         return picture_of(run.kind, examples.double(), data.normaliser, data.columns)
 
     picture("samples", lambda: seen(raw[:count]))
-    picture("real", lambda: seen(data.held_out[thin(len(data.held_out), count)]))
+    picture("real", lambda: seen(data.held_out[subsample(len(data.held_out), count)]))
     if run.kind == "image" and found is not None:
         picture("pairs", lambda: pairs(found.spaces[MODEL_SPACE].closest))
     if diagnosis is not None:
@@ -333,7 +334,7 @@ def _marginals(reference: Reference, raw: Tensor) -> tuple[Comparison | None, Co
         return {f"x{i + 1}": column.tolist() for i, column in enumerate(rows.double().mT[:COLUMNS])}
 
     real = columns(data.held_out[reference.held_out_rows])
-    known = data.train[thin(len(data.train), len(raw))]
+    known = data.train[subsample(len(data.train), len(raw))]
     return compare(columns(raw, drawn=True), real), compare(columns(known), real)
 
 

@@ -57,7 +57,7 @@ class Step:
 
 
 def times_of(process: Process, ladder: Tensor) -> Tensor:
-    """Return the times of a ladder, float64; raises `ScorefieldError` unless they descend strictly inside the process's range."""
+    """Return the times of a ladder, float64; raises `ScorefieldError` unless they descend inside the process's range."""
     times = torch.as_tensor(ladder)
     if times.ndim > 1 or times.is_complex() or times.dtype == torch.bool:
         raise ScorefieldError(
@@ -199,7 +199,7 @@ class Sampler(ABC):
         return self, max(2, round(steps / self.steps_per_level))
 
     def at_fixed_steps(self) -> Sampler:
-        """Return the sampler with the ladder's own steps, to which its order refers: itself, unless it chooses its own steps."""
+        """Return the sampler with one step a level, to which its order refers: itself, unless it chooses its own steps."""
         return self
 
     def start(self, field: CountedField, steps: list[Step]) -> Any:

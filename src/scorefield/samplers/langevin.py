@@ -25,7 +25,7 @@ from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
 
 from scorefield.errors import ScorefieldError
-from scorefield.levels import step_size
+from scorefield.ncsnv2 import step_size
 from scorefield.process import Positive
 from scorefield.randomness import SampleRng
 from scorefield.registry import register

@@ -33,10 +33,9 @@ from scorefield import registry
 from scorefield.drawing import OPTIMISED, Batch, Drawing, SampleSpec, choose_sampler
 from scorefield.errors import ScorefieldError
 from scorefield.evaluation.reference import Reference, reference_of
-from scorefield.levels import thin
 from scorefield.metrics.base import Estimate, Metric
 from scorefield.progress import Progress
-from scorefield.randomness import SampleRng, stream_of
+from scorefield.randomness import SampleRng, stream_of, subsample
 from scorefield.runs import Run
 from scorefield.samplers import Sampler
 from scorefield.verification.bench import within_evaluations
@@ -119,7 +118,7 @@ class Gauge:
         name, early = ("frechet", "kernel") if run.kind == "image" else ("energy", "energy")
         metric, first = reference.metrics[name], reference.metrics[early]
         real = reference.held_out[metric.space]
-        rows = torch.arange(len(real)) if run.kind == "image" else thin(len(real), REAL)
+        rows = torch.arange(len(real)) if run.kind == "image" else subsample(len(real), REAL)
         return Gauge(run, reference, metric, reference.label(name), first, reference.label(early), real[rows])
 
     def see(self, x: Tensor) -> Tensor:
