@@ -62,6 +62,22 @@ MODULES = {
     "app.verification": "app.verify",
     "data.affine": "data.normaliser",
     "data.toy": "data.builtin.toys",
+    "samplers.stochastic": "samplers.multistep",
+}
+MOVED = {  # (module, old name) -> module and name of now
+    ("scorefield.levels", "thin"): ("scorefield.randomness", "subsample"),
+    **{
+        ("scorefield.levels", name): ("scorefield.ncsnv2", name)
+        for name in (
+            "largest_distance",
+            "level_ratio",
+            "number_of_levels",
+            "variance_ratio",
+            "step_size",
+            "reachable_ratio",
+            "closest_variance",
+        )
+    },
 }
 ARGUMENTS = {"noise": "rng", "watch": "progress", "rungs": "levels"}
 RESULTS = {"rival": "baseline", "apart": "better_by", "ways": "measurements", "behind": "dropped", "own": "recipe"}
@@ -138,6 +154,9 @@ def attributes(module: str) -> Callable[[str], Any]:
     """Return the `__getattr__` of a module whose classes or functions were renamed."""
 
     def get(name: str) -> Any:
+        if place := MOVED.get((module, name)):
+            _warn(f"{module}.{name}", ".".join(place))
+            return getattr(importlib.import_module(place[0]), place[1])
         home, new = sys.modules[module], CLASSES.get(name, "")
         if not new or (new not in vars(home) and new not in getattr(home, "__all__", ())):
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
