@@ -248,7 +248,7 @@ def train(book: Book, name: str, source: str, steps: int, *more: Spelling, sampl
     if refusal:
         return run
     if whole:
-        book.enter(f"{name}: checkpoint", None, lambda: tensors(*sorted(run.glob("checkpoints/step-*/*.safetensors"))))
+        book.enter(f"{name}: checkpoint", None, lambda: tensors(*max(run.glob("checkpoints/step-*")).glob("*.safetensors")))
         book.enter(f"{name}: losses", None, lambda: numbers_in(run / "metrics.jsonl"))
         if (run / "levels.json").exists():
             book.enter(f"{name}: levels", None, lambda: numbers_in(run / "levels.json"))
