@@ -46,8 +46,8 @@ class Work:
 WORKS = (
     Work("train digits, 100 steps", (*COMMAND, *TRAIN, "digits"), trains=True),
     Work("train two-moons, 100 steps", (*COMMAND, *TRAIN, "two-moons"), trains=True),
-    Work("sample 64 digits", (*COMMAND, "sample", "digits", "-n", "64", "--out", "made.npz", "--force")),
-    Work("sample 2,000 two-moons", (*COMMAND, "sample", "two-moons", "-n", "2000", "--out", "made.npz", "--force")),
+    Work("sample 64 digits", (*COMMAND, "sample", "of-digits", "-n", "64", "--out", "made.npz", "--force")),
+    Work("sample 2,000 two-moons", (*COMMAND, "sample", "of-two-moons", "-n", "2000", "--out", "made.npz", "--force")),
     Work("import scorefield", ("-c", "import scorefield"), short=True),
     Work("scorefield --help", (*COMMAND, "--help"), short=True),
 )
@@ -84,8 +84,8 @@ def prepare(tree: Path, folder: Path, works: list[Work]) -> None:
     folder.mkdir()
     run((*COMMAND, "--help"), tree, folder)
     for source in ("digits", "two-moons"):
-        if any(source in work.arguments for work in works if not work.trains):
-            run((*COMMAND, "train", source, "--steps", "20", "--seed", "0", "--out", source), tree, folder)
+        if any(f"of-{source}" in work.arguments for work in works):
+            run((*COMMAND, "train", source, "--steps", "20", "--seed", "0", "--out", f"of-{source}"), tree, folder)
 
 
 def rows(work: Work, pairs: list[tuple[dict[str, float], dict[str, float]]]) -> list[str]:
