@@ -208,7 +208,7 @@ class _Moved(MetaPathFinder, Loader):
         new = f"scorefield.{MODULES[module.__name__.removeprefix('scorefield.')]}"
         _warn(module.__name__, new)
         now = importlib.import_module(new)
-        module.__getattr__ = lambda name: getattr(now, CLASSES.get(name, name))  # type: ignore[method-assign]
+        module.__getattr__ = lambda name: getattr(now, name if hasattr(now, name) else CLASSES.get(name, name))  # type: ignore[method-assign]
 
 
 sys.meta_path.append(_Moved())
