@@ -21,7 +21,7 @@ from PIL.Image import Image
 from torch import Tensor, nn
 
 from scorefield import files, pictures, registry
-from scorefield.data.columns import decode
+from scorefield.data.coordinates import decode
 from scorefield.diagnosis import LEVELS, Diagnosis, diagnose
 from scorefield.drawing import (
     Batch,
