@@ -26,7 +26,8 @@ from scorefield.nets.residual import ResidualConfig
 from scorefield.recipes import auto, measure
 from scorefield.runs import build_model, classes_of
 from scorefield.training.loop import Trainer
-from scorefield.training.pilot import Memory, Pace, Pilot, kept_for_backward, pilot, reach
+from scorefield.training.memory import Memory, kept_for_backward
+from scorefield.training.pilot import Pace, Pilot, pilot, reach
 
 SMALL = ("network.channels=8,16", "network.blocks=1", "training.precision=float32", "training.batch=16")
 N = 300

@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import pkgutil
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from scorefield import renamed
@@ -105,6 +108,20 @@ def built_in(kind: str) -> dict[str, Any]:
 def names(kind: str) -> list[str]:
     """Return the names of a kind, sorted."""
     return list(every(kind))
+
+
+def written(kind: str) -> list[str]:
+    """Return the names of a kind that this package registers, sorted, as its source says: nothing is imported, for `--help`.
+
+    >>> written("recipe")
+    ['auto', 'ddpm', 'edm', 'ncsn', 'ncsnv2']
+    """
+    home = importlib.util.find_spec(HOMES[kind])
+    assert home is not None and home.origin is not None  # it is a part of this package
+    path = Path(home.origin)
+    sources = sorted(path.parent.rglob("*.py")) if home.submodule_search_locations else [path]
+    found = (re.findall(rf'@register\("{kind}", "([^"]+)"\)', source.read_text(encoding="utf-8")) for source in sources)
+    return sorted({name for names in found for name in names})
 
 
 def find(kind: str, name: str) -> Any:
