@@ -61,7 +61,23 @@ MODULES = {
     "app.inspection": "app.inspect",
     "app.verification": "app.verify",
     "data.affine": "data.normaliser",
-    **{f"data.{name}": f"data.formats.{name}" for name in ("arrays", "images", "tables", "shards", "sequences")},
+    "data.toy": "data.builtin.toys",
+    "samplers.stochastic": "samplers.multistep",
+}
+MOVED = {  # (module, old name) -> module and name of now
+    ("scorefield.levels", "thin"): ("scorefield.randomness", "subsample"),
+    **{
+        ("scorefield.levels", name): ("scorefield.ncsnv2", name)
+        for name in (
+            "largest_distance",
+            "level_ratio",
+            "number_of_levels",
+            "variance_ratio",
+            "step_size",
+            "reachable_ratio",
+            "closest_variance",
+        )
+    },
 }
 ARGUMENTS = {"noise": "rng", "watch": "progress", "rungs": "levels"}
 RESULTS = {"rival": "baseline", "apart": "better_by", "ways": "measurements", "behind": "dropped", "own": "recipe"}
@@ -97,7 +113,7 @@ def settings(values: Mapping[str, Any], kind: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping):
             value = settings(value, name)
         elif name == "name" or name == "ladder":
-            value = COMPONENTS.get((kind or "ladder", value), value)
+            value = COMPONENTS.get((kind or "ladder", value), value) if isinstance(value, str) else value
         new[name] = value
     return new
 
@@ -138,6 +154,9 @@ def attributes(module: str) -> Callable[[str], Any]:
     """Return the `__getattr__` of a module whose classes or functions were renamed."""
 
     def get(name: str) -> Any:
+        if place := MOVED.get((module, name)):
+            _warn(f"{module}.{name}", ".".join(place))
+            return getattr(importlib.import_module(place[0]), place[1])
         home, new = sys.modules[module], CLASSES.get(name, "")
         if not new or (new not in vars(home) and new not in getattr(home, "__all__", ())):
             raise AttributeError(f"module {module!r} has no attribute {name!r}")

@@ -23,7 +23,7 @@ from scorefield.evaluation.likelihood import LikelihoodSpec
 from scorefield.evaluation.likelihood_report import LikelihoodReport, likelihood_table
 from scorefield.evaluation.measure import EvaluateSpec
 from scorefield.evaluation.report import QualityReport, quality_table
-from scorefield.specs import ComputeSpec, SampleSpec
+from scorefield.specs import ComputeSpec, SampleSpec, TrainSpec
 from scorefield.tuning.measure import TuneSpec
 from scorefield.tuning.report import TuningReport, tuning_table
 
@@ -50,6 +50,7 @@ __all__ = [
     "SampleReport",
     "SampleSpec",
     "TrainReport",
+    "TrainSpec",
     "TuneSpec",
     "TuningReport",
     "VerifyReport",

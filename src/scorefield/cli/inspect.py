@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from scorefield.cli.show import clock
+from scorefield.durations import duration
 
 if TYPE_CHECKING:
     from scorefield.app import InspectReport
@@ -64,7 +64,7 @@ def _training(report: InspectReport) -> Iterator[tuple[str, str]]:
     yield "network", f"{config.network}, {facts['parameters']:,} parameters, conditioned by {config.parametrisation}"
     precision = facts.get("precision", "precision not measured yet")
     state = "finished" if done["finished"] else "unfinished (go on with --resume)"
-    yield "training", f"{done['step']} steps, {done['images']:,} examples, {clock(done['seconds'])}, {precision}: {state}"
+    yield "training", f"{done['step']} steps, {done['images']:,} examples, {duration(done['seconds'])}, {precision}: {state}"
     if report.held_out is not None:
         yield "held-out loss", f"{report.held_out:.4f} a coordinate"
 
