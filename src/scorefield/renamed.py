@@ -78,7 +78,7 @@ MOVED = {  # (module, old name) -> module and name of now
         )
     },
 }
-ARGUMENTS = {"noise": "rng", "watch": "progress", "rungs": "levels"}
+ARGUMENTS = {"noise": "rng", "watch": "progress", "rungs": "levels", "known": "observed"}
 FLAGS = {("likelihood", "--rungs"): "--levels"}
 
 
