@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=2 .venv/bin/python benchmarks/time_to_quality.py --data ../shared/data
     OMP_NUM_THREADS=2 .venv/bin/python benchmarks/time_to_quality.py --data ../shared/data --only default without-labels
 
-Each contender gets exactly the same seconds of training on the training images, then draws 2,000 samples, which one judge
+Each baseline gets exactly the same seconds of training on the training images, then draws 2,000 samples, which one judge
 compares with the 10,000 test images: Frechet distance, precision, recall, density and coverage on the features of a classifier
 that is trained here, on the training images, with a fixed seed. Ours are trained by the commands that a user types, on a file
 that holds the training images; nothing else is set. A peer is trained where its package is installed, as its own documentation
@@ -14,7 +14,7 @@ shows, and left out where not. The first row is real test images against the oth
     diffusers         UNet2DModel of 1.1 M parameters, DDPM's noise prediction with AdamW, EMA, 50 steps of DDIM (no labels)
     diffusers-labels  the same, told the class
 
-Results go to `benchmarks/results/time-to-quality.json` (merged by name) and `.md`. Ten minutes a contender; nothing else should
+Results go to `benchmarks/results/time-to-quality.json` (merged by name) and `.md`. Ten minutes a baseline; nothing else should
 run meanwhile.
 """
 
@@ -149,7 +149,7 @@ def diffusers(images: Any, labels: Any, seconds: float, seed: int, place: Path) 
     return torch.cat(drawn), {**facts, "sampling_seconds": time.perf_counter() - start, "sampler": "ddim, 50"}
 
 
-CONTENDERS: dict[str, tuple[Callable[..., tuple[Tensor, dict[str, Any]]], bool]] = {
+BASELINES: dict[str, tuple[Callable[..., tuple[Tensor, dict[str, Any]]], bool]] = {
     "default": (ours, True),
     "without-labels": (ours, False),
     "diffusers": (diffusers, False),
@@ -179,11 +179,11 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder that holds mnist_train.npz and mnist_test.npz")
     parser.add_argument("--seconds", type=float, default=480.0)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--only", nargs="+", choices=BASELINES, default=list(BASELINES))
     parser.add_argument(
         "--judge", type=Path, default=Path(tempfile.gettempdir()) / "scorefield-mnist-judge.pt", help="kept here"
     )
-    parser.add_argument("--pictures", type=Path, default=None, help="folder for a grid of each contender's samples")
+    parser.add_argument("--pictures", type=Path, default=None, help="folder for a grid of each baseline's samples")
     arguments = parser.parse_args()
     train, test = (np.load(arguments.data / f"mnist_{part}.npz") for part in ("train", "test"))
     judge = judge_of(train["images"], train["labels"], arguments.judge)
@@ -193,11 +193,11 @@ def main() -> None:
     rows = json.loads(kept.read_text())["rows"] if kept.exists() else {}
     rows = {"real test images": measure(judge, real[:SAMPLES], real[SAMPLES:])} | rows
     for name in arguments.only:
-        baseline_of, told = CONTENDERS[name]
+        baseline, told = BASELINES[name]
         with tempfile.TemporaryDirectory() as place:
             try:
                 labels = train["labels"] if told else None
-                samples, facts = baseline_of(train["images"], labels, arguments.seconds, arguments.seed, Path(place))
+                samples, facts = baseline(train["images"], labels, arguments.seconds, arguments.seed, Path(place))
             except ImportError as error:
                 print(f"{name}: left out ({error})", flush=True)
                 continue

@@ -132,7 +132,7 @@ class Baseline:
     watched: bool = False
 
 
-def _rival(train: Callable[..., Trained], **settings: Any) -> Callable[[Dataset, Tensor, float, int], Trained]:
+def _baseline(train: Callable[..., Trained], **settings: Any) -> Callable[[Dataset, Tensor, float, int], Trained]:
     return lambda data, x, seconds, seed: train(x, seconds, seed, **settings)
 
 
@@ -144,7 +144,7 @@ def _recipe(name: str, *settings: str, labels: bool = False) -> Callable[[Datase
 MINUTES = ("optimiser.warmup=100", "optimiser.decay=0.5", "optimiser.clip=1", "training.ema=0.998", "training.batch=64")
 
 
-def contenders(data: str) -> dict[str, Baseline]:
+def baselines_of(data: str) -> dict[str, Baseline]:
     """Return what is compared on a data set, by the name on the command line."""
     small = data == "digits"
     # A thousand evaluations would take minutes, on MNIST a quarter of an hour: fewer steps for both, and auto's network.
@@ -158,11 +158,11 @@ def contenders(data: str) -> dict[str, Baseline]:
     ncsn = ("sampler.steps_per_level=40",) if small else (*same, "sampler.steps_per_level=20")
     ddpm = ("levels=200",) if small else ("levels=100",)
     return {
-        "gan": Baseline("GAN", True, _rival(gan.train, width=32), True),
-        "ddgan": Baseline("denoising diffusion GAN", True, _rival(diffusion_gan.train), True),
-        "vae": Baseline("VAE", False, _rival(vae.train, width=32, beta=1.0 if small else 3.0), True),
-        "flow": Baseline("flow", False, _rival(flow.train, hidden=256 if small else 512)),
-        "energy": Baseline("energy, PCD", False, _rival(energy.train)),
+        "gan": Baseline("GAN", True, _baseline(gan.train, width=32), True),
+        "ddgan": Baseline("denoising diffusion GAN", True, _baseline(diffusion_gan.train), True),
+        "vae": Baseline("VAE", False, _baseline(vae.train, width=32, beta=1.0 if small else 3.0), True),
+        "flow": Baseline("flow", False, _baseline(flow.train, hidden=256 if small else 512)),
+        "energy": Baseline("energy, PCD", False, _baseline(energy.train)),
         "ncsn": Baseline("NCSN", False, _recipe("ncsn", "optimiser.lr=1e-3", *MINUTES, *ncsn)),
         "ddpm": Baseline("DDPM", False, _recipe("ddpm", "optimiser.lr=1e-3", *MINUTES, *ddpm)),
         "auto": Baseline("auto", False, _recipe("auto"), small),
@@ -170,7 +170,7 @@ def contenders(data: str) -> dict[str, Baseline]:
     }
 
 
-NAMES = list(contenders("digits"))
+NAMES = list(baselines_of("digits"))
 
 
 # --- data and measurement --------------------------------------------------------------------------------------------
@@ -186,7 +186,7 @@ class Bench:
         x: its training images in [-1, 1], shuffled; what every method sees.
         real: held-out images, shuffled.
         judge: trained on labelled training images.
-        samples: how many are drawn of a result; half of it of a moment.
+        samples: how many are drawn of a result; half of it of a snapshot.
     """
 
     name: str
@@ -244,7 +244,7 @@ class Bench:
         }
 
     def look(self, trained: Trained) -> list[dict[str, float]]:
-        """Return FD, recall and the rarest class at the moments of a training."""
+        """Return FD, recall and the rarest class at the snapshots of a training."""
         path, features, n = [], self.judge.features(self.real), self.samples // 2
         for network in trained.snapshots:
             samples = trained.draw(network, n, 2)
@@ -271,19 +271,19 @@ def events(path: list[dict[str, float]], issue: str) -> dict[str, bool]:
 
 
 def run(bench: Bench, key: str, seconds: float, seed: int, keep: Path) -> dict[str, Any]:
-    """Train, draw and measure one contender."""
-    baseline_of = contenders(bench.name)[key]
+    """Train, draw and measure one baseline."""
+    baseline = baselines_of(bench.name)[key]
     try:
-        trained = baseline_of.train(bench.data, bench.x, seconds, seed)
+        trained = baseline.train(bench.data, bench.x, seconds, seed)
     except NotFinite as error:
-        return {"name": baseline_of.name, "seed": seed, "finite": False, "problem": str(error)}
+        return {"name": baseline.name, "seed": seed, "finite": False, "problem": str(error)}
     start = time.process_time()
     samples = trained.draw(trained.snapshots[-1], bench.samples, 1)
     took = time.process_time() - start
     np.savez_compressed(keep / f"{bench.name}-{key}-{seed}.npz", x=samples.numpy())
     torch.save(trained.snapshots[-1].state_dict(), keep / f"{bench.name}-{key}-{seed}.pt")
     row = {
-        "name": baseline_of.name,
+        "name": baseline.name,
         "seed": seed,
         **bench.measure(samples),
         "parameters": trained.parameters,
@@ -295,7 +295,7 @@ def run(bench: Bench, key: str, seconds: float, seed: int, keep: Path) -> dict[s
         "note": trained.note,
         "problem": trained.issue,
     }
-    if baseline_of.watched:
+    if baseline.watched:
         row["path"] = bench.look(trained)
         row["events"] = events(row["path"], trained.issue)
     return row
@@ -374,7 +374,7 @@ def plot(kept: dict[str, Any], path: Path) -> None:
             if not row["finite"]:
                 continue
             at, first = (row["seconds per 1,000"], row["fd"][0]), key.endswith("/0")
-            colour = "tab:red" if contenders(name)[key.split("/")[0]].adversarial else "tab:blue"
+            colour = "tab:red" if baselines_of(name)[key.split("/")[0]].adversarial else "tab:blue"
             size = 20 + 300 * row["coverage"][0] ** 2
             axes.scatter(*at, s=size, c=colour, alpha=0.75 if first else 0.25, edgecolors="k", linewidths=0.6 if first else 0)
             if first:
@@ -410,7 +410,7 @@ def show(kept: dict[str, Any], keep: Path, path: Path) -> None:
                 continue
             images = torch.from_numpy(np.load(file)["x"][:64]).double()
             axes.imshow(np.asarray(pictures.grid((images + 1) / 2, 8, gap=1, across=8)), interpolation="nearest")
-            axes.set_title("real" if key == "real" else contenders(name)[key].name, fontsize=8)
+            axes.set_title("real" if key == "real" else baselines_of(name)[key].name, fontsize=8)
     figure.savefig(path, dpi=160, metadata={"Software": None})
 
 

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import jaxtyping
 import pytest
 import torch
+from shape_checks import ShapeError
 
 import scorefield
 from scorefield import Process, registry
@@ -21,9 +21,10 @@ from scorefield import Process, registry
 HOUSE = Path(scorefield.__file__).parent
 FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right under src/scorefield
     {"errors", "renamed"},
-    {"shapes", "registry", "files", "progress", "pictures", "forks"},
+    {"shapes", "registry", "files", "progress", "durations", "pictures", "forks", "specs"},
     {"randomness", "process", "nets", "operators", "runge_kutta"},
-    {"levels", "prediction", "data", "metrics"},
+    {"levels", "noise_label", "data", "metrics"},
+    {"prediction"},
     {"field"},
     {"exact", "samplers", "bound"},
     {"likelihood"},
@@ -118,10 +119,93 @@ def test_an_import_is_seen_wherever_it_is_written() -> None:
     assert set(imports_of(ast.parse("from scorefield import process, __version__"))) == {"scorefield.process"}
 
 
+# --- nothing is too long to be read -----------------------------------------------------------------------------------
+
+MOST_LINES, MOST_CODE, MOST_PARAMETERS = 400, 60, 8
+VERB_LINES = 150  # of a file of app/
+MAY_BE_LONG: dict[str, str] = {}  # a file or a function, and why it may be
+MAY_TAKE_MANY: dict[str, str] = {  # a function, and why it may take more parameters
+    "scorefield.estimator.ScoreDensity.__init__": "scikit-learn asks for every setting as a parameter of its own",
+}
+
+
+def functions(tree: ast.AST, home: str) -> Iterator[tuple[str, ast.FunctionDef]]:
+    """Yield (dotted name, function) for functions and methods; those inside a function belong to it."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.ClassDef):
+            yield from functions(node, f"{home}.{node.name}")
+        elif isinstance(node, ast.FunctionDef):
+            yield f"{home}.{node.name}", node
+
+
+def code_lines(function: ast.FunctionDef, source: list[str]) -> int:
+    """Count the lines of code, signature and functions inside included: no docstring, no comment, no empty line."""
+    lines = set(range(function.lineno, (function.end_lineno or 0) + 1))
+    for node in ast.walk(function):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            lines -= set(range(node.lineno, (node.end_lineno or 0) + 1))
+    return sum(bool((line := source[number - 1].strip()) and not line.startswith("#")) for number in lines)
+
+
+def parameters(function: ast.FunctionDef) -> int:
+    """Count the parameters, without self and cls."""
+    taken = function.args
+    return len([each for each in (*taken.posonlyargs, *taken.args, *taken.kwonlyargs) if each.arg not in ("self", "cls")])
+
+
+def test_lines_of_code_and_parameters_are_counted_as_they_are_read() -> None:
+    source = """class C:
+    def method(self, a, *, b):
+        '''Say what.
+
+        And more.
+        '''
+        # a comment
+
+        def inner(c, d, e):
+            return c + (
+                d
+            )
+        return inner
+    """
+    (name, function), *none = functions(ast.parse(source), "module")
+    assert (name, none, code_lines(function, source.split("\n")), parameters(function)) == ("module.C.method", [], 6, 2)
+
+
+@each_module
+def test_no_file_and_no_function_is_too_long(module: str) -> None:
+    source = MODULES[module].read_text(encoding="utf-8").splitlines()
+    verb = unit_of(module) == "app" and module not in ("scorefield.app", "scorefield.app.arguments")
+    if module not in MAY_BE_LONG:
+        assert len(source) <= (VERB_LINES if verb else MOST_LINES), f"{module} has {len(source)} lines: divide it"
+    for name, function in functions(SOURCES[module], module):
+        if name not in MAY_BE_LONG:
+            lines = code_lines(function, source)
+            assert lines <= MOST_CODE, f"{name} has {lines} lines of code: divide it"
+
+
+@each_module
+def test_no_public_function_takes_too_much(module: str) -> None:
+    for name, function in functions(SOURCES[module], module):
+        public = not any(part.startswith("_") and part != "__init__" for part in name.split("."))
+        if public and name not in MAY_TAKE_MANY:
+            assert parameters(function) <= MOST_PARAMETERS, (
+                f"{name} takes {parameters(function)} arguments: give it a dataclass"
+            )
+
+
+def test_every_exception_to_a_limit_is_still_needed() -> None:
+    found = {name: function for module, tree in SOURCES.items() for name, function in functions(tree, module)}
+    assert all(parameters(found[name]) > MOST_PARAMETERS for name in MAY_TAKE_MANY)
+    assert set(MAY_BE_LONG) <= found.keys() | MODULES.keys()
+
+
 # --- nothing is loaded before it is needed ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", ["scorefield", "scorefield.errors", "scorefield.registry", "scorefield.cli"])
+@pytest.mark.parametrize(
+    "module", ["scorefield", "scorefield.errors", "scorefield.registry", "scorefield.specs", "scorefield.cli"]
+)
 def test_importing_costs_no_torch(module: str) -> None:
     script = f"import sys, {module}; print(*{{name.split('.')[0] for name in sys.modules}} & {{'torch', 'numpy', 'pydantic'}})"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -186,7 +270,7 @@ def test_the_shapes_of_samples_and_of_numbers_per_sample_are_checked_on_every_ca
         lambda: Prediction.of_score(process, x, five[:, None], x),
         lambda: scorefield.Gaussian([0.0], [[1.0]], process).log_prob(five[:, None], five[:2]),
     ):
-        with pytest.raises(jaxtyping.TypeCheckError):
+        with pytest.raises(ShapeError):
             call()
 
 

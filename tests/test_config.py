@@ -13,7 +13,7 @@ import scorefield
 from scorefield import VP, ScorefieldError, Tabulated
 from scorefield.config import RunConfig, data_config, from_dict, override, to_dict
 from scorefield.data import DataConfig
-from scorefield.prediction import unvisited
+from scorefield.noise_label import unvisited
 from scorefield.recipes import DataStats
 from scorefield.registry import every, find
 
@@ -101,11 +101,11 @@ def test_a_setting_that_json_leaves_out_takes_its_default() -> None:
 
 def _another(key: str, value: Any) -> Any:
     """Return a legal value other than the one that is there."""
-    known = {"source": "photos", "recipe": "mine", "precision": "float32", "label": "t", "betas": [0.8, 0.95]}
+    known = {"source": "photos", "recipe": "mine", "precision": "float32", "noise_label": "t", "betas": [0.8, 0.95]}
     known |= {
         "fit": "pad",
         "kind": "image",
-        "levels": "karras",
+        "ladder": "karras",
         "past": 2,
         "ema": [0.1, 0.9],
         "method": "adamw" if value == "muon" else "muon",
@@ -222,7 +222,7 @@ def test_a_slip_in_json_is_answered_with_the_key_that_was_meant() -> None:
     for path, wrong, right in [
         ((), "sampelr", "sampler"),
         (("training",), "bach", "batch"),
-        (("objective", "density"), "st", "std"),
+        (("objective", "noise_distribution"), "st", "std"),
     ]:
         values = json.loads(json.dumps(to_dict(AUTO)))
         node = values
@@ -400,11 +400,11 @@ def test_a_run_of_an_older_version_with_its_thousand_betas_still_opens() -> None
 @pytest.mark.parametrize("name", RUNS)
 def test_no_recipe_leaves_levels_between_those_of_its_training(name: str) -> None:
     config = RUNS[name]
-    assert unvisited(config.parametrisation.label, config.process, config.objective.visited(config.process)) == 1
+    assert unvisited(config.parametrisation.noise_label, config.process, config.objective.visited(config.process)) == 1
     few = override(
         config, ["objective=denoising", "objective.noise_distribution=levels", "parametrisation.noise_label=log-sigma"]
     )
-    apart = unvisited(few.parametrisation.label, few.process, few.objective.visited(few.process))
+    apart = unvisited(few.parametrisation.noise_label, few.process, few.objective.visited(few.process))
     low, high = (-0.5 * few.process.log_snr(torch.tensor([few.process.t_min, few.process.t_max]).double())).exp().tolist()
     assert apart == pytest.approx((high / low) ** (1 / 18), rel=0.02)  # half of a ninth of the range, in logarithms
     assert unvisited(10, few.process, few.objective.visited(few.process)) == 1
@@ -413,8 +413,8 @@ def test_no_recipe_leaves_levels_between_those_of_its_training(name: str) -> Non
 @pytest.mark.parametrize(
     ("setting", "start"),
     [
-        ("levels=foo", "unknown ladder 'foo' for 'levels'. Known: "),
-        ("levels=kerras", "unknown ladder 'kerras' for 'levels': did you mean 'karras'"),
+        ("ladder=foo", "unknown ladder 'foo' for 'ladder'. Known: "),
+        ("ladder=kerras", "unknown ladder 'kerras' for 'ladder': did you mean 'karras'"),
         ("batch=64", "unknown setting of the run 'batch': did you mean 'training.batch'?"),
         ("training.lr=1", "unknown setting of training 'lr': did you mean 'optimiser.lr'?"),
         ("optimiser=adamw", "got 'adamw' for 'optimiser', expected settings below it: name one, as optimiser.method"),

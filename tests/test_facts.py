@@ -254,9 +254,9 @@ def test_an_objective_needs_one_process_where_taking_its_terms_changes_the_model
         model = EnergyModel(Potential(network), Energy(), process, (2,))
     else:
         model = ScoreModel(network, ScaledScore(), process, (2,))
-    objective.prepare(model)
+    model.add_learned(objective.prepare(model))
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    objective.terms(model.train(), torch.randn(4, 2), None, rng=SampleRng(range(4)))
+    objective.terms(model.train(), torch.randn(4, 2), None, rng=SampleRng(range(4)), learned=model.learned)
     after = model.state_dict()
     assert any(not torch.equal(before[key], after[key]) for key in before) == objective.one_process
     numpy.testing.assert_array_equal(sorted(before), sorted(after))

@@ -126,9 +126,9 @@ def test_the_gap_is_what_the_training_examples_are_likelier_by(tmp_path: Path, m
     process, points = run.config.process, run.data.x0(slice(None))
     cpu = torch.device("cpu")
     monkeypatch.setitem(run.__dict__, "field", Known([1.0], [[0.0, 0.0]], [1.0], process))
-    honest = bound_gap(run, n=400, where=cpu)
+    honest = bound_gap(run, n=400, device=cpu)
     assert abs(honest.value) < 5 * honest.standard_error
     narrow = torch.full((len(points),), 0.03)
     monkeypatch.setitem(run.__dict__, "field", Known(torch.ones(len(points)), points, narrow, process))
-    copied = bound_gap(run, n=400, where=cpu)
+    copied = bound_gap(run, n=400, device=cpu)
     assert copied.value > 5 * copied.standard_error

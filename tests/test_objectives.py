@@ -214,7 +214,7 @@ def test_on_a_gaussian_the_slope_of_the_loss_vanishes_at_the_true_score(kind: An
 def test_at_one_level_least_squares_finds_the_slope_and_the_centre_of_the_gaussian(kind: Any) -> None:
     """The loss is quadratic in s = b - k·x: three values give its minimum, to compare with k = 1/(v + sigma²), b = k·m."""
     mean, variance, process = 0.8, 1.7, VE(0.5, 1.0)
-    one_level = {"density": Levels(1)} if "density" in {f.name for f in fields(kind)} else {"steps": 1}
+    one_level = {"noise_distribution": Levels(1)} if "noise_distribution" in {f.name for f in fields(kind)} else {"steps": 1}
     field, objective = Gaussian([mean], [[variance]], process), kind(**one_level)
     sigma2 = float(process.sigma(torch.tensor(process.t_max, dtype=torch.float64))) ** 2
     x0 = field.sample(SampleRng(range(N)))

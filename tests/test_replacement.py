@@ -237,7 +237,7 @@ def test_a_sampler_that_remembers_is_refused_with_the_names_of_those_that_do_not
 
 
 def test_what_wraps_a_sampler_that_remembers_is_refused_as_it_is() -> None:
-    with pytest.raises(ScorefieldError, match=r"got PredictorCorrector\(sampler=Adams.*remembers states"):
+    with pytest.raises(ScorefieldError, match=r"got PredictorCorrector\(sampler=ABM.*remembers states"):
         Replacement(PredictorCorrector(ABM()), rows([2.0, NAN], 3))
 
 

@@ -156,8 +156,8 @@ class HalfNoise(DDIM):
 class Doubled(Denoising):
     """An objective that counts the error twice."""
 
-    def terms(self, field: Any, x0: Any, cond: Any = None, *, rng: Any) -> Terms:
-        loss, t = super().terms(field, x0, cond, rng=rng)
+    def terms(self, field: Any, x0: Any, cond: Any = None, *, rng: Any, learned: Any = None) -> Terms:
+        loss, t = super().terms(field, x0, cond, rng=rng, learned=learned)
         return Terms(2 * loss, t)
 
 

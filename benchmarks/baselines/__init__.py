@@ -1,8 +1,8 @@
-"""Rivals: other ways to learn to sample, each in one file, on one protocol, so that a benchmark can compare them with ours.
+"""Baselines: other ways to learn to sample, each in one file, on one protocol, so that a benchmark can compare them with ours.
 
     train(x, seconds, seed) -> Trained        x: images in [-1, 1], `(n, 1, height, width)`
 
-A rival has `seconds` of processor time to train, on one thread; everything else (network, optimiser, schedule) is its own
+A baseline has `seconds` of processor time to train, on one thread; everything else (network, optimiser, schedule) is its own
 choice, made for a budget of minutes. On the way it leaves copies of itself, from which samples can be drawn afterwards: to look
 while it trains would cost it time.
 """
@@ -29,14 +29,14 @@ class Trained:
 
     Attributes:
         draw: `(network, n, seed) -> samples (n, 1, height, width)` in [-1, 1].
-        moments: copies of the network at tenths of the training; the last one is the result.
+        snapshots: copies of the network at tenths of the training; the last one is the result.
         parameters: of the network that draws.
         others: parameters that only the training needs: a discriminator, an encoder.
         images: training examples seen, with repetition.
         seconds: of training.
         evaluations: of the network for one sample.
         note: what was chosen, in a line.
-        problem: what ended the training early, or nothing.
+        issue: what ended the training early, or nothing.
     """
 
     draw: Callable[[nn.Module, int, int], Tensor]

@@ -116,9 +116,9 @@ def measured(stats: DataStats) -> dict[str, dict[str, Any]]:
     return {
         **{f"parametrisation/{name}": std for name in ("edm", "denoised", "energy")},
         "weighting/edm": std,
-        "density/log-normal": {"mean": round(-1.2 + math.log(scale), 3)},
+        "noise_distribution/log-normal": {"mean": round(-1.2 + math.log(scale), 3)},
         "process/ve": {"sigma_min": lowest_noise(stats), "sigma_max": round(stats.distance, 4)},
-        "process/karras": {"sigma_min": 0.002 * scale, "sigma_max": 80.0 * scale},
+        "process/linear-ve": {"sigma_min": 0.002 * scale, "sigma_max": 80.0 * scale},
     }
 
 

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Report = TypeVar("Report")
 
 KINDS = {"density": "noise_distribution"}
 COMPONENTS = {  # (kind, old name) -> new name
@@ -60,8 +61,8 @@ MODULES = {
     "app.inspection": "app.inspect",
     "app.verification": "app.verify",
     "data.affine": "data.normaliser",
+    "data.toy": "data.builtin.toys",
     "samplers.stochastic": "samplers.multistep",
-    **{f"data.{name}": f"data.formats.{name}" for name in ("arrays", "images", "tables", "shards", "sequences")},
 }
 MOVED = {  # (module, old name) -> module and name of now
     ("scorefield.levels", "thin"): ("scorefield.randomness", "subsample"),
@@ -79,6 +80,8 @@ MOVED = {  # (module, old name) -> module and name of now
     },
 }
 ARGUMENTS = {"noise": "rng", "watch": "progress", "rungs": "levels", "known": "observed"}
+RESULTS = {"rival": "baseline", "apart": "better_by", "ways": "measurements", "behind": "dropped", "own": "recipe"}
+RESULTS["beaten"] = "beaten_by"  # keys of files of results, and attributes of reports
 FLAGS = {("likelihood", "--rungs"): "--levels"}
 
 
@@ -110,9 +113,41 @@ def settings(values: Mapping[str, Any], kind: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping):
             value = settings(value, name)
         elif name == "name" or name == "ladder":
-            value = COMPONENTS.get((kind or "ladder", value), value)
+            value = COMPONENTS.get((kind or "ladder", value), value) if isinstance(value, str) else value
         new[name] = value
     return new
+
+
+def results(values: Any) -> Any:
+    """Return what a file of results holds, as an older version wrote it, in the names of now."""
+
+    def named(row: Any) -> Any:
+        if not isinstance(row, Mapping):
+            return row
+        return {RESULTS.get(key, key): COMPONENTS.get((key, it), it) if isinstance(it, str) else it for key, it in row.items()}
+
+    new = named(values)
+    for key in {"baseline", "measurements", "dropped"} & (new.keys() if isinstance(new, Mapping) else set()):
+        new[key] = [named(row) for row in new[key]] if isinstance(new[key], list) else named(new[key])
+    return new
+
+
+def old_name(kind: str, name: str) -> str:
+    """Return the name that a component had before 0.6."""
+    return next((old for (of, old), new in COMPONENTS.items() if (of, new) == (kind, name)), name)
+
+
+def report(cls: type[Report]) -> type[Report]:
+    """Let the reports of a class answer to the old names of its attributes."""
+
+    def get(self: object, name: str) -> Any:
+        if (new := RESULTS.get(name, "")) not in getattr(cls, "__dataclass_fields__", {}):
+            raise AttributeError(f"{cls.__name__!r} object has no attribute {name!r}")
+        _warn(f"{cls.__name__}.{name}", f"{cls.__name__}.{new}")
+        return getattr(self, new)
+
+    cls.__getattr__ = get  # type: ignore[attr-defined]
+    return cls
 
 
 def attributes(module: str) -> Callable[[str], Any]:

@@ -135,8 +135,8 @@ class Replacement(Sampler):
     def step(self, field: CountedField, x: Sample, step: Step, state: Any, rng: SampleRng) -> tuple[Sample, Any, Info]:
         if self.observed.shape != x.shape:
             raise ScorefieldError(
-                f"got observed values of shape {tuple(self.observed.shape)} and samples of shape {tuple(x.shape)}, expected one "
-                "row per sample, NaN where a value is missing: give as many as there are seeds"
+                f"got observed values of shape {tuple(self.observed.shape)} and samples of shape {tuple(x.shape)}, expected "
+                "one row per sample, NaN where a value is missing: give as many as there are seeds"
             )
         jumps, info = not self.dwells, NOTHING
         observed, missing = self.observed.to(x), self.missing.to(x.device)
