@@ -79,7 +79,7 @@ MOVED = {  # (module, old name) -> module and name of now
         )
     },
 }
-ARGUMENTS = {"noise": "rng", "watch": "progress", "rungs": "levels"}
+ARGUMENTS = {"noise": "rng", "watch": "progress", "rungs": "levels", "known": "observed"}
 RESULTS = {"rival": "baseline", "apart": "better_by", "ways": "measurements", "behind": "dropped", "own": "recipe"}
 RESULTS["beaten"] = "beaten_by"  # keys of files of results, and attributes of reports
 FLAGS = {("likelihood", "--rungs"): "--levels"}
