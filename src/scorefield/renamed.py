@@ -93,7 +93,7 @@ def settings(values: Mapping[str, Any], kind: str = "") -> dict[str, Any]:
         name = KEYS.get((kind, old), old)
         if isinstance(value, Mapping):
             value = settings(value, name)
-        elif name == "name" or name == "ladder":
+        elif name in ("name", "ladder") and isinstance(value, str):
             value = COMPONENTS.get((kind or "ladder", value), value)
         new[name] = value
     return new

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scorefield.errors import ScorefieldError
+from scorefield.nets.base import NetworkConfig
 from scorefield.nets.embeddings import NoiseEmbedding, add_class, class_embedding
 from scorefield.registry import register
 
@@ -100,7 +101,7 @@ class ConditionedResNet(nn.Module):
 
 @register("network", "residual")
 @dataclass(frozen=True)
-class ResidualConfig:
+class ResidualConfig(NetworkConfig):
     """Settings of the `ConditionedResNet`; `levels` goes with a parametrisation whose label is that number."""
 
     width: Annotated[int, Bound(ge=2)] = 64

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scorefield.errors import ScorefieldError
+from scorefield.nets.base import NetworkConfig
 from scorefield.nets.embeddings import NoiseEmbedding, add_class, class_embedding
 from scorefield.registry import register
 
@@ -193,7 +194,7 @@ class UNet(nn.Module):
 
 @register("network", "unet")
 @dataclass(frozen=True)
-class UNetConfig:
+class UNetConfig(NetworkConfig):
     """Settings of the `UNet`; `levels` goes with a parametrisation whose label is that number."""
 
     channels: Annotated[tuple[Annotated[int, Bound(ge=4)], ...], Bound(min_length=1)] = (32, 64)
