@@ -62,6 +62,7 @@ MODULES = {
     "data.affine": "data.normaliser",
     **{f"data.{name}": f"data.formats.{name}" for name in ("arrays", "images", "tables", "shards", "sequences")},
 }
+PARTS = {"told": "condition"}  # of a layer of a network, in saved weights
 ARGUMENTS = {"noise": "rng", "watch": "progress", "rungs": "levels"}
 FLAGS = {("likelihood", "--rungs"): "--levels"}
 
@@ -97,6 +98,13 @@ def settings(values: Mapping[str, Any], kind: str = "") -> dict[str, Any]:
             value = COMPONENTS.get((kind or "ladder", value), value)
         new[name] = value
     return new
+
+
+def parts(layer: Any, tensors: dict[str, Any], prefix: str, *_: object) -> None:
+    """Name the tensors of a layer, as an older version saved them, as they are called now: a hook before they are loaded."""
+    for old, new in PARTS.items():
+        for name in [name for name in tensors if name.startswith(f"{prefix}{old}.")]:
+            tensors[prefix + new + name.removeprefix(prefix + old)] = tensors.pop(name)
 
 
 def attributes(module: str) -> Callable[[str], Any]:
