@@ -23,7 +23,7 @@ FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right und
     {"errors", "renamed"},
     {"shapes", "registry", "files", "progress", "durations", "pictures", "forks", "specs"},
     {"randomness", "process", "nets", "operators", "runge_kutta"},
-    {"levels", "noise_label", "data", "metrics"},
+    {"levels", "ncsnv2", "noise_label", "data", "metrics"},
     {"prediction"},
     {"field"},
     {"exact", "samplers", "bound"},
