@@ -11,9 +11,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import jaxtyping
 import pytest
 import torch
+from shape_checks import ShapeError
 
 import scorefield
 from scorefield import Process, registry
@@ -21,7 +21,7 @@ from scorefield import Process, registry
 HOUSE = Path(scorefield.__file__).parent
 FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right under src/scorefield
     {"errors", "renamed"},
-    {"shapes", "registry", "files", "progress", "pictures", "forks"},
+    {"shapes", "registry", "files", "progress", "durations", "pictures", "forks", "specs"},
     {"randomness", "process", "nets", "operators", "runge_kutta"},
     {"levels", "noise_label", "data", "metrics"},
     {"prediction"},
@@ -203,7 +203,9 @@ def test_every_exception_to_a_limit_is_still_needed() -> None:
 # --- nothing is loaded before it is needed ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", ["scorefield", "scorefield.errors", "scorefield.registry", "scorefield.cli"])
+@pytest.mark.parametrize(
+    "module", ["scorefield", "scorefield.errors", "scorefield.registry", "scorefield.specs", "scorefield.cli"]
+)
 def test_importing_costs_no_torch(module: str) -> None:
     script = f"import sys, {module}; print(*{{name.split('.')[0] for name in sys.modules}} & {{'torch', 'numpy', 'pydantic'}})"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -268,7 +270,7 @@ def test_the_shapes_of_samples_and_of_numbers_per_sample_are_checked_on_every_ca
         lambda: Prediction.of_score(process, x, five[:, None], x),
         lambda: scorefield.Gaussian([0.0], [[1.0]], process).log_prob(five[:, None], five[:2]),
     ):
-        with pytest.raises(jaxtyping.TypeCheckError):
+        with pytest.raises(ShapeError):
             call()
 
 

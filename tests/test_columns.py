@@ -14,8 +14,8 @@ import torch
 from scorefield import app
 from scorefield.data import DataConfig, Dataset, open_again, open_data, open_source
 from scorefield.data.columns import decode, silent, snapped, width
-from scorefield.data.formats.tables import aligned, csv_of
 from scorefield.data.natures import mean_and_spread, nature_of, no_data
+from scorefield.data.tables import aligned, csv_of
 from scorefield.errors import NotFinite
 
 CONFIG = DataConfig()

@@ -103,7 +103,7 @@ def test_a_run_on_data_given_in_python_is_measured_as_one_on_their_file_is_once_
     one, other = app.evaluate(typed, n=30), app.evaluate(given, n=30, data=X)
     assert (one.figures, one.floor) == (other.figures, other.floor)
     one_way, other_way = app.tune(typed, **FEW), app.tune(given, data=X, **FEW)
-    assert [way.figure for way in one_way.ways] == [way.figure for way in other_way.ways]
+    assert [one.figure for one in one_way.measurements] == [one.figure for one in other_way.measurements]
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "tune", "likelihood"])

@@ -136,7 +136,7 @@ class Replacement(Sampler):
                 f"got known values of shape {tuple(self.known.shape)} and samples of shape {tuple(x.shape)}, expected one row "
                 "per sample, NaN where a value is missing: give as many as there are seeds"
             )
-        jumps, info = step.s is not None and not self.dwells, NOTHING
+        jumps, info = not self.dwells, NOTHING
         known, missing = self.known.to(x), self.missing.to(x.device)
         alpha, sigma = (step.alpha_s, step.sigma_s) if jumps else (step.alpha, step.sigma)
         keep = step.alpha / alpha

@@ -194,7 +194,7 @@ class Recall(Metric):
         return prdc(samples, reference)["recall"]
 
 
-@register("metric", "noise_distribution")
+@register("metric", "density")
 class PRDensity(Metric):
     """Mean number of real balls that hold a sample, over k; about 1 for real data."""
 

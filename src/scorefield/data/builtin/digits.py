@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from scorefield.data.base import DataConfig, Dataset, Normaliser, build
+from scorefield.data.base import DataConfig, Dataset, Examples, Normaliser, build
 from scorefield.data.decode import fitted
 from scorefield.registry import register
 
@@ -29,13 +29,13 @@ def digits(config: DataConfig) -> Dataset:
     raw = bunch.images.astype(np.uint8)[:, None]
     if config.size is not None:
         raw = np.stack([fitted(image, config.size, config.fit) for image in raw]).clip(0, 16)
-    return build(
+    examples = Examples(
         "digits",
         "image",
         torch.from_numpy(raw),
-        config,
         normaliser=lambda train: Normaliser.between(0.0, 16.0),
         labels=torch.from_numpy(bunch.target.astype(np.int64)),
         classes=tuple("0123456789"),
         held_out=1 / 3,
     )
+    return build(examples, config)

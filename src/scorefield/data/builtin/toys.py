@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from scorefield.data.base import DataConfig, Dataset, Normaliser, build
+from scorefield.data.base import DataConfig, Dataset, Examples, Normaliser, build
 from scorefield.randomness import SampleRng, stream_of
 from scorefield.registry import register
 
@@ -24,7 +24,7 @@ def _toy(name: str, x: Tensor, y: Tensor, config: DataConfig) -> Dataset:
     points = torch.stack([x, y], dim=1).float()
     note = f"{config.examples:,} points drawn with seed {config.seed}."
     normaliser = lambda train: Normaliser.standard(train, common=True)  # noqa: E731
-    return build(name, "vector", points, config, normaliser=normaliser, notes=(note,), generated=True)
+    return build(Examples(name, "vector", points, normaliser, notes=(note,), generated=True), config)
 
 
 @register("source", "two-moons")
