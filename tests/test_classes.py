@@ -116,7 +116,7 @@ def test_every_verb_works_on_a_run_that_knows_only_classes(trained: Path, tmp_pa
         assert app.sample(trained, out=tmp_path / "x.npz", **how, **extra).samples == 16
     mala = app.sample(trained, out=tmp_path / "x.npz", **how, sampler="annealed-mala", steps=8)
     assert mala.acceptance
-    assert app.likelihood(trained, n=4, steps=4).given_class
+    assert app.likelihood(trained, n=4, levels=4).given_class
     assert plan(str(trained.parent / "both.npz"), settings=(*SMALL, "training.labels=1"), seconds=1.0).pilot is not None
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import contents
 from PIL import Image
 from torch import Tensor
 
@@ -24,7 +25,7 @@ from scorefield import ScorefieldError, app, files, outputs, pictures, registry
 from scorefield.config import DataConfig, override, to_dict
 from scorefield.data import open_source
 from scorefield.drawing import Drawing, SampleSpec, choose_sampler, labels_of
-from scorefield.recipes import measure
+from scorefield.recipes import data_stats
 from scorefield.runs import Run, build_model, classes_of, manifest_of, open_run, save_model
 
 SMALL = {
@@ -36,7 +37,7 @@ SMALL = {
 def made(folder: Path, source: Path, *, step: int = 1) -> Path:
     """Return a run's folder with fresh weights that says it was trained for a step."""
     data = open_source(str(source), DataConfig())
-    facts = measure(data)
+    facts = data_stats(data)
     config = registry.find("recipe", "auto")(facts).config
     config = override(replace(config, source=str(source)), [*SMALL.get(data.kind, ("network.width=8",)), "levels=3"])
     model = build_model(config, data.shape, facts.std, facts.mean, classes=classes_of(config, data.classes))
@@ -64,10 +65,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             file.write(f"{rng.normal(170, 10):.1f},{rng.integers(0, 9)},{colour},2024-01-{1 + i % 28:02d},7\n")
     sources = ("colour.npz", "grey.npy", "signal.npz", "vector.npz", "table.csv")
     return {name.partition(".")[0]: made(place / name.partition(".")[0], place / name) for name in sources}
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def raw_of(run: Run, n: int) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor
 from scorefield import files, pictures, registry, renamed
 from scorefield.config import to_dict
 from scorefield.data import Dataset, Normaliser
-from scorefield.data.columns import decode
+from scorefield.data.coordinates import decode
 from scorefield.errors import ScorefieldError, unknown
 from scorefield.field import Field
 from scorefield.guidance import Tempered

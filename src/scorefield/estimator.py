@@ -44,7 +44,7 @@ from scorefield.field import Field
 from scorefield.guidance.replacement import fill_in
 from scorefield.likelihood import Exact, Hutchinson, Section, data_log_prob, support_of
 from scorefield.randomness import SampleRng, stream_of
-from scorefield.recipes import measure
+from scorefield.recipes import data_stats
 from scorefield.runs import build_model
 from scorefield.samplers.base import sample
 from scorefield.training.loop import Trainer
@@ -141,7 +141,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         where, seed = _device(self.device), _seed(self.random_state)
         normaliser = Normaliser.standard(rows)
         data = build(Examples("X", "vector", rows, lambda train: normaliser), DataConfig(seed=seed))
-        stats = measure(data)
+        stats = data_stats(data)
         made = registry.find("recipe", self.recipe)(stats)
         budget = replace(made.config.training, steps=self.max_steps, seconds=self.max_seconds, precision="float32", pictures=0)
         config = override(replace(made.config, training=budget, seed=seed), list(self.settings))
@@ -340,7 +340,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         state: dict[str, Any] = dict(super().__getstate__())
         if "field_" in state:
             weights = {name: value.cpu().numpy() for name, value in state.pop("field_").state_dict().items()}
-            state["_kept"] = to_dict(state.pop("config_")), to_dict(state.pop("_affine")), weights
+            state["_kept"] = to_dict(state.pop("config_")), to_dict(state.pop("_normaliser")), weights
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:

@@ -24,7 +24,8 @@ from PIL import Image
 from torch import Tensor
 
 from scorefield import __version__, files, pictures
-from scorefield.data.columns import decode, width
+from scorefield.data.columns import width
+from scorefield.data.coordinates import decode
 from scorefield.data.tables import csv_of, parquet_of
 from scorefield.errors import ScorefieldError
 from scorefield.runs import Run

@@ -17,11 +17,13 @@ import numpy as np
 import torch
 
 from scorefield.data.base import LEAST, DataConfig, DataIssue, Dataset, Examples, build, shown, split
-from scorefield.data.columns import Column, Series, Table, decode, describe, encode, fits, normaliser_of
+from scorefield.data.columns import Column, describe, fits
+from scorefield.data.coordinates import Table, decode, encode, normaliser_of
 from scorefield.data.delimited import read_text
 from scorefield.data.formats.tables import TEXT
 from scorefield.data.frames import of_mapping, of_native
-from scorefield.data.natures import no_data
+from scorefield.data.granularity import no_data
+from scorefield.data.series import Series
 from scorefield.errors import ScorefieldError, unknown
 
 EXTRA = "expected the extra: run pip install 'scorefield[tables]'"

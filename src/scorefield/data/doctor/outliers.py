@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from scorefield.data.base import DataIssue, Dataset, shown
-from scorefield.data.columns import decode, width
+from scorefield.data.columns import width
+from scorefield.data.coordinates import decode
 from scorefield.data.doctor.survey import FEATURES, Survey, encoded, evenly, where
 
 COMPARED = 4096  # examples whose nearest neighbours are found
