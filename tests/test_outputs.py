@@ -25,7 +25,7 @@ from scorefield import ScorefieldError, app, files, outputs, pictures, registry
 from scorefield.config import DataConfig, override, to_dict
 from scorefield.data import open_source
 from scorefield.drawing import Drawing, SampleSpec, choose_sampler, labels_of
-from scorefield.recipes import measure
+from scorefield.recipes import data_stats
 from scorefield.runs import Run, build_model, classes_of, manifest_of, open_run, save_model
 
 SMALL = {
@@ -37,7 +37,7 @@ SMALL = {
 def made(folder: Path, source: Path, *, step: int = 1) -> Path:
     """Return a run's folder with fresh weights that says it was trained for a step."""
     data = open_source(str(source), DataConfig())
-    facts = measure(data)
+    facts = data_stats(data)
     config = registry.find("recipe", "auto")(facts).config
     config = override(replace(config, source=str(source)), [*SMALL.get(data.kind, ("network.width=8",)), "levels=3"])
     model = build_model(config, data.shape, facts.std, facts.mean, classes=classes_of(config, data.classes))

@@ -500,7 +500,7 @@ def test_a_run_tells_why_values_are_not_its_own(place: Path) -> None:
 def test_a_run_that_was_told_raw_times_opens_and_says_that_it_knows_no_others(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As runs of the recipe ddpm of 0.4 were: their weights are for raw times, and are still told them."""
+    """As runs of the recipe ddpm of 0.4 were: their weights are for raw times, and are still given them."""
     config = json.loads((place / "typed" / "config.json").read_text())
     chain = {"name": "tabulated", "betas": DDPMChain(20, 0.01, 0.3).betas.tolist()}
     config |= {"process": chain, "parametrisation": {"name": "noise", "label": "t"}, "sampler": {"name": "ancestral"}}
@@ -511,7 +511,7 @@ def test_a_run_that_was_told_raw_times_opens_and_says_that_it_knows_no_others(
     assert noise_label_of(field.parametrisation.noise_label, field.process, t).tolist() == [7.0]
     assert command("sample", "typed", "-n", "2", "--out", "x.npz") == 0
     warned = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
-    assert len(warned) == 1 and warned[0].startswith("scorefield: warning: the network of typed was told raw times")
+    assert len(warned) == 1 and warned[0].startswith("scorefield: warning: the network of typed was conditioned on raw times")
 
 
 @pytest.mark.parametrize("verb", ["sample", "evaluate", "tune", "likelihood"])

@@ -65,6 +65,12 @@ MODULES = {
     "samplers.stochastic": "samplers.multistep",
 }
 MOVED = {  # (module, old name) -> module and name of now
+    ("scorefield.prediction", "label_of"): ("scorefield.noise_label", "noise_label_of"),
+    ("scorefield.prediction", "rung_of"): ("scorefield.noise_label", "nearest_level"),
+    ("scorefield.prediction", "check_label"): ("scorefield.noise_label", "check_noise_label"),
+    ("scorefield.prediction", "unvisited"): ("scorefield.noise_label", "unvisited"),
+    ("scorefield.recipes", "measure"): ("scorefield.recipes", "data_stats"),
+    ("scorefield.recipes", "measured"): ("scorefield.recipes", "measured_settings"),
     ("scorefield.levels", "thin"): ("scorefield.randomness", "subsample"),
     **{
         ("scorefield.levels", name): ("scorefield.ncsnv2", name)
