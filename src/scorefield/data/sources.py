@@ -11,7 +11,7 @@ import os
 from dataclasses import replace
 from typing import Any
 
-from scorefield.data.base import DataConfig, Dataset, Unused
+from scorefield.data.base import DataConfig, Dataset, UnusedSetting
 from scorefield.data.columns import Column
 from scorefield.data.formats import ReadSpec, known_formats, ordered
 from scorefield.errors import ScorefieldError
@@ -66,7 +66,7 @@ def open_again(source: Any, config: DataConfig, columns: list[Column] | None) ->
     """
     try:
         return open_data(source, config, columns)
-    except Unused as setting:
+    except UnusedSetting as setting:
         return open_again(source, setting.without(config), columns)
 
 

@@ -15,7 +15,7 @@ NUMBERS = 2**22  # of all examples at a time, wherever all of them are walked th
 
 
 def release(array: NDArray[Any]) -> None:
-    """Let go of the pages that were read of a mapped file, which would count as this process's memory otherwise."""
+    """Release the pages that were read of a mapped file, which would count as this process's memory otherwise."""
     owner: Any = array
     while isinstance(owner, np.ndarray):
         owner = owner.base
@@ -31,16 +31,16 @@ def pieces(rows: Tensor | ArrayView) -> Iterator[Tensor]:
 
 
 class ArrayView:
-    """Some rows of an array that stays where it is, in memory or mapped from a disk: indexing copies what was asked for.
+    """Rows of an array that stays where it is, in memory or mapped from a disk: indexing copies what was asked for.
 
-    It answers to what training needs of a tensor: `len`, `[rows]`, `[first:last]`, `shape`, `dtype`, `numel`.
+    It has what training needs of a tensor: `len`, `[rows]`, `[first:last]`, `shape`, `dtype`, `numel`.
 
     >>> ArrayView(np.arange(10.0).reshape(5, 2), torch.tensor([1, 3]))[torch.tensor([1])]
     tensor([[6., 7.]], dtype=torch.float64)
     """
 
     def __init__(self, array: NDArray[Any], rows: Tensor) -> None:
-        """Hold them: an array `(n, *shape)` and int64 row numbers `(m,)`."""
+        """Hold an array `(n, *shape)` and int64 row numbers `(m,)`."""
         self.array, self.rows = array, rows
         self.shape = torch.Size((len(rows), *array.shape[1:]))
         self.dtype = torch.from_numpy(np.zeros(0, array.dtype)).dtype
