@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import shaken
 from torch import Tensor, nn
 
 from scorefield import (
@@ -42,16 +43,6 @@ FORMS = ["inner", "residual", "plain"]
 each_form = pytest.mark.parametrize("form", FORMS)
 EPS = torch.finfo(torch.float64).eps
 N = 20_000
-
-
-def shaken(network: nn.Module, by: float = 0.1) -> nn.Module:
-    """The network in float64 with every weight moved at random, so that no zero hides a path."""
-    generator = torch.Generator().manual_seed(0)
-    network = network.double()
-    with torch.no_grad():
-        for weight in network.parameters():
-            weight += by * torch.randn(weight.shape, generator=generator, dtype=torch.float64)
-    return network.eval()
 
 
 def vectors(form: Any, process: Process | None = None, classes: int = 0) -> EnergyModel:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import command, contents
 from PIL import Image
 
 from scorefield import ScorefieldError, app, registry
-from scorefield.cli import main
 from scorefield.cli.show import seconds_of
 from scorefield.drawing import Drawing, SampleSpec, choose_sampler
 from scorefield.runs import load_field, open_run
@@ -37,19 +37,6 @@ def moons(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("faces") / "moons"
     app.train("two-moons", out=folder, steps=8, settings=("data.examples=200", "training.precision=float32"))
     return folder
-
-
-def command(*words: object) -> int:
-    """Run the command in this process; returns its exit code."""
-    try:
-        main([str(word) for word in words])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 # --- the same bytes ----------------------------------------------------------------------------------------------------

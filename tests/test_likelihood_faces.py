@@ -13,8 +13,8 @@ from scorefield import GaussianMixture, SampleRng, ScorefieldError, app
 from scorefield.cli import main
 from scorefield.data import open_source
 from scorefield.evaluation.likelihood import bound_gap
-from scorefield.levels import thin
 from scorefield.likelihood import Exact, data_log_prob
+from scorefield.randomness import subsample
 from scorefield.runs import open_run
 
 
@@ -57,7 +57,7 @@ def test_points_are_reported_in_nats_of_the_datas_own_unit_and_python_and_the_co
     assert (kept["unit"], kept["guessing"], kept["probes"], kept["divergence"]) == ("nats", None, 0.0, "exact trace")
     run = open_run(moons)
     source = open_source(run.config.source, run.config.data)
-    raw = source.held_out[thin(len(source.held_out), 6)]
+    raw = source.held_out[subsample(len(source.held_out), 6)]
     model = data_log_prob(
         run.field, run.normaliser.encode(raw).double(), rng=SampleRng(range(6)), divergence=Exact(), tolerance=1e-5, within=None
     )

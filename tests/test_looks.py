@@ -12,9 +12,9 @@ import torch
 
 from scorefield import ScorefieldError, app, files, pictures
 from scorefield.app import train
-from scorefield.levels import geometric, thin
+from scorefield.levels import geometric
 from scorefield.progress import silent
-from scorefield.randomness import SampleRng, stream_of
+from scorefield.randomness import SampleRng, stream_of, subsample
 from scorefield.runs import open_run
 from scorefield.training import folder
 from scorefield.training import previews as looks
@@ -178,7 +178,7 @@ def test_the_optimum_of_a_part_is_that_of_the_part_on_its_own_examples_and_says_
     sigmas, curves = looks.losses_by_level(run, data, silent)
     name = f"memorising optimum of {part} training examples"
     assert list(curves) == ["training examples", "held-out examples", name]
-    seen, points = data.x0(thin(len(data.train), examples)).double(), data.x0(thin(len(data.train), part)).double()
+    seen, points = data.x0(subsample(len(data.train), examples)).double(), data.x0(subsample(len(data.train), part)).double()
     assert all(bool((points == one).all(dim=1).any()) for one in seen)
     rng = SampleRng(range(examples), stream=stream_of("curve"))
     for sigma, t, found in zip(sigmas, geometric(run.config.process, len(sigmas)), curves[name], strict=True):

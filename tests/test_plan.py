@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import command
 from numpy.typing import NDArray
 
 from scorefield import ScorefieldError, app
-from scorefield.cli import main
 from scorefield.cli.show import issue_lines, size_of
 from scorefield.config import override
 from scorefield.data import DataConfig, Dataset, open_data, open_source
@@ -383,14 +383,6 @@ def test_everything_is_written_as_json_once(tmp_path: Path) -> None:
 
 
 # --- the command -------------------------------------------------------------------------------------------------------
-
-
-def command(*words: object) -> int:
-    try:
-        main([str(word) for word in words])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers import command, contents
 from PIL import Image
 
 from scorefield import DDPMChain, ScorefieldError, app, files, registry, runs
-from scorefield.cli import main
 from scorefield.drawing import SampleSpec, choose_sampler
 from scorefield.noise_label import noise_label_of
 from scorefield.runs import Run, load_field, open_run, save_model
@@ -66,18 +66,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     metrics = registry.every("metric")
     some = {name: metrics[name] for name in ("frechet", "energy")}
     monkeypatch.setattr(registry, "every", lambda kind, every=registry.every: some if kind == "metric" else every(kind))
-
-
-def command(*words: object) -> int:
-    try:
-        main([str(word) for word in words])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def likelihood(run: Path, **named: Any) -> app.LikelihoodReport:

@@ -18,7 +18,8 @@ class _Sources(str):
     def __call__(self) -> str:
         from scorefield.data import known_sources
 
-        return known_sources()
+        found: str = known_sources()
+        return found
 
 
 def _recipes(_default: str) -> str:

@@ -23,9 +23,9 @@ from scorefield.data.tables import aligned
 from scorefield.drawing import Batch, Drawing
 from scorefield.errors import ScorefieldError
 from scorefield.evaluation.reference import Reference, least
-from scorefield.levels import thin
 from scorefield.metrics.base import Estimate
 from scorefield.progress import Progress, Viewer, portion
+from scorefield.randomness import subsample
 from scorefield.runs import Run, open_run
 from scorefield.specs import SampleSpec
 
@@ -132,7 +132,7 @@ def baseline_of(path: str | Path, own: Run, *, seed: int, device: torch.device) 
             raise ScorefieldError(f"got --against {place} for a run on a table, expected a run or a {', '.join(SUFFIXES)} file")
         rows = aligned(str(place), own.data.columns)
         _refuse_few(place, len(rows))
-        return Baseline(str(place), f"the {len(rows):,} rows that are there", lambda n, view: rows[thin(len(rows), n)])
+        return Baseline(str(place), f"the {len(rows):,} rows that are there", lambda n, view: rows[subsample(len(rows), n)])
     size = (own.shape[1], own.shape[2]) if own.kind == "image" else None
     found = open_source(str(place), DataConfig(size=size, held_out=0.5))
     if found.kind != own.kind or found.shape != own.shape:
@@ -145,7 +145,7 @@ def baseline_of(path: str | Path, own: Run, *, seed: int, device: torch.device) 
     return Baseline(
         str(place),
         f"the {len(raw):,} examples that are there",
-        lambda n, view: _shown(own.normaliser, found.normaliser, raw[thin(len(raw), n)]),
+        lambda n, view: _shown(own.normaliser, found.normaliser, raw[subsample(len(raw), n)]),
     )
 
 

@@ -17,8 +17,8 @@ from scorefield.diagnosis import Diagnosis
 from scorefield.drawing import picture_of
 from scorefield.evaluation.reference import Reference
 from scorefield.evaluation.report import QualityReport, columns, copying, source
-from scorefield.levels import thin
 from scorefield.metrics.memorisation import MODEL_SPACE, Pair
+from scorefield.randomness import subsample
 
 IMAGES, POINTS = 100, 2000  # samples that are shown
 
@@ -71,7 +71,7 @@ def pictures_of(report: QualityReport, reference: Reference, raw: Tensor) -> dic
         return picture_of(data.kind, rows.double(), data.normaliser, data.columns)
 
     add("samples", lambda: examples(raw[:count]))
-    add("real", lambda: examples(data.held_out[thin(len(data.held_out), count)]))
+    add("real", lambda: examples(data.held_out[subsample(len(data.held_out), count)]))
     if data.kind == "image" and found is not None:
         add("pairs", lambda: _pairs(reference, raw, found.spaces[MODEL_SPACE].closest))
     if diagnosis is not None:

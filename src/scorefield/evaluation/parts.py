@@ -20,12 +20,13 @@ from scorefield.drawing import conditions_of
 from scorefield.evaluation.likelihood import SMALL, LikelihoodSpec, bound_gap, measure_likelihood
 from scorefield.evaluation.likelihood_report import LikelihoodReport
 from scorefield.evaluation.reference import Reference, Sets, reason, to_bytes
-from scorefield.levels import geometric, thin
+from scorefield.levels import geometric
 from scorefield.metrics.base import Estimate
 from scorefield.metrics.features import Learned
 from scorefield.metrics.marginals import Comparison, compare
 from scorefield.metrics.memorisation import Memorisation, memorisation
 from scorefield.progress import Stages
+from scorefield.randomness import subsample
 from scorefield.runs import Run
 
 T = TypeVar("T")
@@ -185,5 +186,5 @@ def marginals_of(reference: Reference, raw: Tensor) -> tuple[Comparison | None, 
         return {f"x{i + 1}": column.tolist() for i, column in enumerate(rows.double().mT[:COLUMNS])}
 
     real = columns(data.held_out[reference.held_out_rows])
-    train = data.train[thin(len(data.train), len(raw))]
+    train = data.train[subsample(len(data.train), len(raw))]
     return compare(columns(raw, drawn=True), real), compare(columns(train), real)

@@ -34,13 +34,12 @@ from scorefield.data import Dataset
 from scorefield.data.base import ArrayView
 from scorefield.data.coordinates import snapped
 from scorefield.errors import ScorefieldError
-from scorefield.levels import thin
 from scorefield.likelihood import grey_levels
 from scorefield.metrics import features as extractors
 from scorefield.metrics.base import Estimate, Metric
 from scorefield.metrics.features import Extractor, Learned
 from scorefield.progress import Progress, Stages, silent
-from scorefield.randomness import SampleRng, stream_of
+from scorefield.randomness import SampleRng, stream_of, subsample
 from scorefield.runs import LEAST_HELD_OUT, Run
 from scorefield.shapes import flat
 
@@ -220,7 +219,7 @@ def _sets(data: Dataset, extractor: Extractor, raw: Tensor, progress: Progress =
 
 def _of_part(part: Tensor | ArrayView, most: int) -> tuple[Tensor, Tensor]:
     """Return at most so many rows of a part of the data, and their examples."""
-    rows = thin(len(part), most)
+    rows = subsample(len(part), most)
     return rows, part[rows]
 
 

@@ -12,10 +12,9 @@ from scorefield.data import Dataset
 from scorefield.drawing import conditions_of
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
-from scorefield.levels import thin
 from scorefield.likelihood import Divergence, Section, Support, data_log_prob, grey_levels, spread, support_of
 from scorefield.process import Process
-from scorefield.randomness import SampleRng, stream_of
+from scorefield.randomness import SampleRng, stream_of, subsample
 from scorefield.runs import Run
 from scorefield.shapes import PerSample, Sample, flat
 
@@ -60,7 +59,7 @@ class Subject:
         examples, labels = (
             (self.source.held_out, self.source.held_out_labels) if held_out else (self.source.train, self.source.labels)
         )
-        rows = thin(len(examples), n, seed)
+        rows = subsample(len(examples), n, seed)
         raw, classes = examples[rows], conditions_of(self.run, self.source, None if labels is None else labels[rows])
         odd = None if self.support is None else self.support.outside(flat(raw))
         if odd is not None:

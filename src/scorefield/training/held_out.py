@@ -21,11 +21,11 @@ from torch import Tensor
 from scorefield.data import Dataset
 from scorefield.exact import GaussianMixture
 from scorefield.field import Field, ScoreModel
-from scorefield.levels import Levels, thin
+from scorefield.levels import Levels
 from scorefield.objectives.base import Objective
 from scorefield.objectives.denoising import Denoising
 from scorefield.process import Process
-from scorefield.randomness import SampleRng, stream_of
+from scorefield.randomness import SampleRng, stream_of, subsample
 from scorefield.shapes import flat
 
 HELD_OUT = 512  # examples, each with the same noise every time
@@ -42,7 +42,7 @@ class HeldOut:
     ) -> None:
         """Choose the examples at random, since images in class folders come sorted by class; `labelled`: with their labels."""
         self.data, self.objective, self.process, self.seed, self.device = data, objective, process, seed, device
-        rows = thin(len(data.held_out), HELD_OUT)
+        rows = subsample(len(data.held_out), HELD_OUT)
         self.examples = data.normaliser.encode(data.held_out[rows]).to(device)
         self.labels = data.held_out_labels[rows].to(device) if labelled and data.held_out_labels is not None else None
         self.best, self.best_step, self.best_training = torch.zeros(0, dtype=torch.float64), 0, math.nan
@@ -74,7 +74,7 @@ class HeldOut:
             return None
         plain = Denoising(noise_distribution=Levels(8))
         if self._seen is None:
-            rows = thin(len(self.data.train), PLAIN)
+            rows = subsample(len(self.data.train), PLAIN)
             self._seen = self.data.x0(rows).to(self.device)
             if self.labels is not None and self.data.labels is not None:
                 self._seen_labels = self.data.labels[rows].to(self.device)

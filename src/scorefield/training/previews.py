@@ -18,11 +18,11 @@ from scorefield.drawing import picture_of
 from scorefield.errors import ScorefieldError
 from scorefield.exact import GaussianMixture
 from scorefield.field import Field
-from scorefield.levels import geometric, karras, thin
+from scorefield.levels import geometric, karras
 from scorefield.objectives.denoising import Denoising
 from scorefield.objectives.weightings import SigmaSquared
 from scorefield.progress import Progress
-from scorefield.randomness import SampleRng, stream_of
+from scorefield.randomness import SampleRng, stream_of, subsample
 from scorefield.runs import Run, classes_of
 from scorefield.samplers import Heun, simulate
 from scorefield.training.loop import Trainer
@@ -98,14 +98,14 @@ def losses_by_level(run: Run, data: Dataset, progress: Progress) -> tuple[list[f
     few = max(least, min(most, CURVE_NUMBERS // size))
     parts = [
         (
-            data.normaliser.encode(part[rows := thin(len(part), few)]),
+            data.normaliser.encode(part[rows := subsample(len(part), few)]),
             labels[rows] if labels is not None and run.classes else None,
         )
         for part, labels in ((data.train, data.labels), (data.held_out, data.held_out_labels))
     ]
     (seen, seen_labels), (unseen, unseen_labels) = parts
     # A smaller part lies within a larger one.
-    within = thin(len(data.train), max(len(seen), OPTIMUM_PRODUCTS // (len(seen) * size)))
+    within = subsample(len(data.train), max(len(seen), OPTIMUM_PRODUCTS // (len(seen) * size)))
     whole = len(within) == len(data.train)
     optimum = (
         "memorising optimum, on training examples" if whole else f"memorising optimum of {len(within):,} training examples"

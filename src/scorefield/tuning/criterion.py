@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from scorefield.evaluation.reference import Reference, reference_of
-from scorefield.levels import thin
 from scorefield.metrics.base import Estimate, Metric
 from scorefield.progress import Progress
-from scorefield.randomness import SampleRng, stream_of
+from scorefield.randomness import SampleRng, stream_of, subsample
 from scorefield.runs import Run
 
 GROUPS = 20  # of the jackknife
@@ -51,7 +50,7 @@ class Criterion:
         name, early = ("frechet", "kernel") if run.kind == "image" else ("energy", "energy")
         metric, first = reference.metrics[name], reference.metrics[early]
         real = reference.held_out[metric.space]
-        rows = torch.arange(len(real)) if run.kind == "image" else thin(len(real), REAL)
+        rows = torch.arange(len(real)) if run.kind == "image" else subsample(len(real), REAL)
         return Criterion(run, reference, metric, reference.label(name), first, reference.label(early), real[rows])
 
     def rows(self, x: Tensor) -> Tensor:
