@@ -76,7 +76,7 @@ class _Tally:
         self.squares += float(torch.linalg.vector_norm(flat, dtype=torch.float64)) ** 2
 
 
-def survey(data: Dataset, progress: Progress) -> Survey:
+def survey_of(data: Dataset, progress: Progress) -> Survey:
     """Look at every example once, a few thousand at a time; of very many, at some that are evenly spread.
 
     Args:
