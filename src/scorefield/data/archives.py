@@ -30,7 +30,7 @@ SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".pbm",
 )  # fmt: skip
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
-MOST_BYTES = 2**28  # of one file: 50 million pixels of 32 bits, and some room
+MOST_BYTES = 2**28  # of one file: 50 million pixels of 32 bits, and a third more
 MOST_MEMBERS = 5_000_000
 MOST_UNPACKED = 2**40  # of all members together
 MOST_RATIO = 100  # of a member over 1 MiB, unpacked to packed; image files are compressed already

@@ -186,6 +186,7 @@ def build(examples: Examples, config: DataConfig) -> Dataset:
     Raises:
         ScorefieldError: fewer than 8 examples, or a configuration that asks for what the kind does not have.
 
+    >>> import torch
     >>> rows = Examples("rows", "vector", torch.randn(20, 3), Normaliser.standard)
     >>> len(build(rows, DataConfig(held_out=0.25)).held_out)
     5

@@ -198,7 +198,7 @@ def _each(function: Callable[[Entry], T], entries: Iterable[Entry]) -> Iterator[
 
 
 def _oddities(path: str, pixels: NDArray[np.uint8], header: Header, first: dict[bytes, str]) -> Iterator[tuple[str, str]]:
-    """Yield what should be looked at in an image that is used: a kind of `ODD` and the rest of its sentence."""
+    """Yield what is odd about an image that is used: a key of `ODD`, and the rest of its sentence."""
     if header.frames:
         yield "frames", ""
     if (pixels == pixels[:, :1, :1]).all():
@@ -214,7 +214,7 @@ def _as_typed(size: Size) -> str:
 
 
 def _size(sizes: list[Size], config: DataConfig) -> tuple[Size, str]:
-    """Return the size of the examples, and why if nobody asked for it."""
+    """Return the size of the examples, and why, if it was chosen from the data."""
     if config.size is not None:
         return (config.size, config.size) if isinstance(config.size, int) else config.size, ""
     (size, count), *others = Counter(sizes).most_common()

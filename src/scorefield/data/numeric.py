@@ -6,8 +6,8 @@
     tensors of torch     are detached, copied from their device, and made dense; bfloat16 and quantised ones become float32
     sparse matrices      are made dense, up to 8 GiB
 
-`numpy.asarray` and `Tensor.numpy` do only a part of this: the first drops a mask without a word and hands out what lies under
-it, often -9999 or 1e20; the second raises on anything that is not strided, dense and of one of numpy's types.
+`numpy.asarray` and `Tensor.numpy` do only a part of this: the first drops a mask silently and returns the values under it,
+often -9999 or 1e20; the second raises on anything that is not strided, dense and of one of numpy's types.
 """
 
 from __future__ import annotations

@@ -96,7 +96,9 @@ def _stacked(things: Any, count: int, grey: bool | None, config: DataConfig, nam
         if example.shape != first.shape or example.dtype != first.dtype or (label is not None) != labelled:
             is_, was = (f"shape {one.shape} and type {one.dtype}" for one in (example, first))
             advice = "set data.size to resize them" if grey is not None else "give all of them one shape"
-            raise ScorefieldError(f"got example {i} in {name!r} of {is_} after some of {was}, expected them alike: {advice}")
+            raise ScorefieldError(
+                f"got example {i} in {name!r} of {is_} after examples of {was}, expected them alike: {advice}"
+            )
         stored.append(example)
         labels.append(label)
     return np.asanyarray(stored.finish()), labels if labelled else None

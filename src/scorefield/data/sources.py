@@ -53,8 +53,8 @@ def open_data(source: Any, config: DataConfig, columns: list[Column] | None = No
 def open_again(source: Any, config: DataConfig, columns: list[Column] | None) -> Dataset:
     """Open the data of a run once more, in the coordinates that the run has.
 
-    What this version finds in a table, such as atoms, is not looked for in that of an older run; and settings that 0.4 passed
-    over without a word, such as `flip` for a table, are passed over.
+    Atoms and other properties that this version finds in a table are not looked for again. Settings that 0.4 ignored, such as
+    `flip` for a table, are ignored.
 
     Args:
         source: as of `open_data`.

@@ -24,7 +24,7 @@ def release(array: NDArray[Any]) -> None:
 
 
 def pieces(rows: Tensor | ArrayView) -> Iterator[Tensor]:
-    """Return rows `(n, *shape)` in order, some millions of numbers at a time."""
+    """Return rows `(n, *shape)` in order, about four million numbers at a time."""
     step = max(1, NUMBERS // max(1, rows.shape[1:].numel()))
     for first in range(0, len(rows), step):
         yield rows[first : first + step]

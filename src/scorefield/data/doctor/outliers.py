@@ -38,7 +38,7 @@ class Distances:
 
 
 def measure_distances(data: Dataset, seen: Survey) -> Distances:
-    """Return distances of at most some thousand examples, evenly spread."""
+    """Return distances of at most 4096 examples, evenly spread."""
     size = math.prod(data.shape)
     most = max(64, min(COMPARED, 2**23 // size))
     rows = seen.rows[: seen.training][evenly(seen.training, most)]
