@@ -20,10 +20,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from scorefield import ScorefieldError, app, files, outputs, pictures, registry
+from scorefield import ScorefieldError, app, files, pictures, registry
 from scorefield.config import DataConfig, override, to_dict
 from scorefield.data import open_source
 from scorefield.drawing import Drawing, SampleSpec, choose_sampler, labels_of
+from scorefield.outputs import arrays, parquet, picture, text
+from scorefield.outputs.base import Output
 from scorefield.recipes import measure
 from scorefield.runs import Run, build_model, classes_of, manifest_of, open_run, save_model
 
@@ -132,12 +134,12 @@ def test_a_table_comes_back_in_its_own_types_and_is_the_same_in_every_kind_of_fi
     runs: dict[str, Path], tmp_path: Path
 ) -> None:
     pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
+    from pyarrow.parquet import read_table
 
     run = open_run(runs["table"])
     for ending in ("csv", "tsv", "parquet", "npy", "npz"):
         app.sample(runs["table"], n=40, batch=7, out=tmp_path / f"more.{ending}")
-    table = parquet.read_table(tmp_path / "more.parquet")
+    table = read_table(tmp_path / "more.parquet")
     types = [pyarrow.float64(), pyarrow.int64(), pyarrow.string(), pyarrow.date32(), pyarrow.int64()]
     assert table.schema.types == types and table.num_rows == 40
     columns = table.to_pydict()
@@ -158,12 +160,12 @@ def test_a_table_comes_back_in_its_own_types_and_is_the_same_in_every_kind_of_fi
 def test_the_bytes_of_a_table_do_not_depend_on_the_batch(runs, tmp_path, monkeypatch, out: str) -> None:
     """Groups of rows are as long for every batch: of 35 cells, 7 rows of five columns."""
     pytest.importorskip("pyarrow")
-    monkeypatch.setattr(outputs, "GROUP", 35)
+    monkeypatch.setattr(parquet, "CELLS", 35)
     raw = raw_of(open_run(runs["table"]), 20)  # a network adds in another order for another batch: the same numbers for both
     written = []
     for batch in (3, 20):
         target = tmp_path / f"{batch}-{out}"
-        with outputs.output(open_run(runs["table"]), 20, target, folder=False, force=False, about={}) as add:
+        with Output(open_run(runs["table"]), 20, target).writing() as add:
             for part in raw.split(batch):
                 add(part, None)
         written.append(target.read_bytes())
@@ -184,7 +186,7 @@ def test_an_animation_shows_the_first_samples_whatever_the_batch(runs: dict[str,
 
 
 def test_a_plot_of_very_many_samples_shows_the_first_of_them_and_says_so(runs, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(outputs, "PLOTTED", 8)
+    monkeypatch.setattr(picture, "PLOTTED", 8)
     report = app.sample(runs["vector"], n=N, batch=5, out=tmp_path / "x.png")
     assert report.note is not None and "shows the first 8 of 12 samples" in report.note
     shown = raw_of(open_run(runs["vector"]), 8)
@@ -223,7 +225,7 @@ def test_many_samples_take_no_more_memory_than_few(runs: dict[str, Path], tmp_pa
     part = torch.zeros(10, 12_000, dtype=torch.float64)
     tracemalloc.start()
     for out in ("x.npz", "x.npy"):
-        with outputs.output(run, 1000, tmp_path / out, folder=False, force=False, about={}) as add:
+        with Output(run, 1000, tmp_path / out).writing() as add:
             for _ in range(100):
                 add(part, None)
     peak = tracemalloc.get_traced_memory()[1]
@@ -426,9 +428,10 @@ def test_whatever_ends_the_sampling_leaves_what_was_there(
 
     full_after[0] = 10**9
     if fault == "disk full" and out != "folder":
-        monkeypatch.setattr(outputs, "_floats", _fails)
-        monkeypatch.setattr(outputs, "_pixels", _fails)
-        monkeypatch.setattr(outputs, "decode", _fails)
+        monkeypatch.setattr(arrays, "float_bytes", _fails)
+        monkeypatch.setattr(Output, "pixels", _fails)
+        for writer in (text, parquet, picture):
+            monkeypatch.setattr(writer, "decode", _fails)
         monkeypatch.setattr(pictures, "png", _fails)
     with pytest.raises((OSError, ScorefieldError, KeyboardInterrupt)):
         app.sample(runs[name], **asked, seed=1, force=True, progress=view)

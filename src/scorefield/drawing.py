@@ -30,7 +30,7 @@ from scorefield.levels import ladder_of
 from scorefield.progress import Viewer, silent
 from scorefield.randomness import SampleRng, stream_of
 from scorefield.runs import Run
-from scorefield.samplers import Sampler, Snapshot, simulate
+from scorefield.samplers import Sampler, Snapshot, curl, simulate
 from scorefield.samplers.optimal import optimised
 from scorefield.specs import SampleSpec as SampleSpec
 
@@ -140,6 +140,14 @@ def choose_sampler(run: Run, spec: SampleSpec, device: torch.device = CPU) -> tu
     labels = labels_of(run, range(pilots), seed=stream_of("ladder"), label=spec.label)
     rng = SampleRng(range(pilots), stream=stream_of("ladder"), device=device)
     return sampler, optimised(field, levels, rng=rng, cond=None if labels is None else labels.to(device))
+
+
+def stale_tuning(run: Run, spec: SampleSpec) -> str | None:
+    """Return, in a sentence, that what `tune` chose was not used because it was measured on other weights; else None."""
+    tuned, holds = tuned_of(run)
+    if (spec.sampler, spec.steps, spec.ladder) != (None, None, None) or tuned is None or holds:
+        return None
+    return "it was tuned for other weights than it has now, so its recipe's own sampler drew: scorefield tune again"
 
 
 def sampling_id(sampler: Sampler, ladder: Tensor) -> str:
@@ -274,6 +282,13 @@ class Drawing:
         """The field that is drawn from."""
         return field_of(self.run, self.device, self.spec.temperature)
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a set of samples says of itself, as plain values: how it was drawn, and from which weights."""
+        how = {"seed": self.spec.seed, "sampler": str(self.sampler), "levels": len(self.ladder)}
+        how |= {"temperature": self.spec.temperature, "label": self.spec.label}
+        return how | {"model_sha256": self.run.manifest.get("model_sha256")}
+
     def labels(self, samples: range) -> Tensor | None:
         """Return the class of each sample, `(n,)`; None without classes."""
         return labels_of(self.run, samples, seed=self.spec.seed, label=self.spec.label)
@@ -314,3 +329,23 @@ class Drawing:
     def draw(self, n: int, *, start: int = 0, batch: int = 256, view: Viewer = silent) -> Tensor:
         """Return n samples in model space, `(n, *shape)`, float64; arguments and errors are those of `batches`."""
         return torch.cat(list(self.batches(n, start=start, batch=batch, view=view)))
+
+
+def acceptance_by_level(
+    field: Field, x: Tensor, labels: Tensor | None, rates: tuple[float, ...], times: Tensor
+) -> tuple[tuple[float, float, float], ...]:
+    """Return (sigma/alpha, acceptance, curl of the score) at about ten levels of a sampler with Metropolis' test.
+
+    Args:
+        field: that was drawn from.
+        x: samples, in model space; each is noised to the level, and the curl is averaged over them.
+        labels: their classes; None without classes.
+        rates, times: mean acceptance at every level, and its time.
+    """
+    process, x, levels = field.process, x.to(times.device), []
+    for j in sorted({round(k * (len(rates) - 1) / 9) for k in range(10)}):
+        rng, t = SampleRng(range(len(x)), stream=stream_of("curl", j)), times[j].expand(len(x))
+        curls = curl(field, process.perturb(x, t, rng.normal(x.shape[1:])), t, rng, cond=labels)
+        ratio = float(process.sigma(times[j]) / process.alpha(times[j]))
+        levels.append((ratio, rates[j], float(curls.mean())))
+    return tuple(levels)
