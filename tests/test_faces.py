@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -13,12 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scorefield import ScorefieldError, app, registry
+from scorefield import ScorefieldError, app, outputs, registry
 from scorefield.app.train import _name_of
 from scorefield.cli import main
 from scorefield.cli.show import seconds_of
 from scorefield.drawing import Drawing, SampleSpec, choose_sampler
 from scorefield.runs import load_field, open_run
+from scorefield.specs import ComputeSpec
 
 ROOT = Path(__file__).parents[1]
 SMALL = ("network.channels=8,16", "network.blocks=1", "training.precision=float32", "training.pictures=2", "training.ema=0.999")
@@ -53,6 +55,15 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 # --- the same bytes ----------------------------------------------------------------------------------------------------
+
+
+def test_the_flags_of_sample_are_the_fields_of_its_specs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("sample", "--help") == 0
+    text = capsys.readouterr().out
+    flags = set(re.findall(r"--[a-z]+", text.partition("options ─")[2]))
+    fields = {f"--{field.name}" for spec in (SampleSpec, ComputeSpec) for field in dataclasses.fields(spec)}
+    assert fields <= flags
+    assert " ".join(outputs.help_text().split()[:4]) in text
 
 
 @pytest.mark.parametrize("name", ["grid.png", "samples.npz"])

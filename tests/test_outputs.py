@@ -20,12 +20,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from scorefield import ScorefieldError, app, files, pictures, registry
+from scorefield import ScorefieldError, app, files, outputs, pictures, registry
 from scorefield.config import DataConfig, override, to_dict
 from scorefield.data import open_source
 from scorefield.drawing import Drawing, SampleSpec, choose_sampler, labels_of
 from scorefield.outputs import arrays, parquet, picture, text
-from scorefield.outputs.base import Output
+from scorefield.outputs.base import Output, Writer
 from scorefield.recipes import measure
 from scorefield.runs import Run, build_model, classes_of, manifest_of, open_run, save_model
 
@@ -232,6 +232,43 @@ def test_many_samples_take_no_more_memory_than_few(runs: dict[str, Path], tmp_pa
     tracemalloc.stop()
     assert peak < 4 * 10 * 12_000 * 8
     assert np.load(tmp_path / "x.npy", mmap_mode="r").shape == (1000, 12_000)
+
+
+# --- the table of file types -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("one", outputs.FILE_TYPES, ids=lambda one: one.ending)
+def test_every_file_type_has_its_writer_and_is_named_in_the_help(one: outputs.FileType, runs: dict[str, Path]) -> None:
+    run = open_run(runs["table" if one.only == "table" else "colour"])
+    path = Path("x" if one.ending == "/" else f"x{one.ending}")
+    assert isinstance(Output.of(run, 1, path).writer, Writer)
+    assert ("a folder" if one.ending == "/" else one.ending) in outputs.help_text()
+
+
+@pytest.mark.parametrize("name", ["colour", "signal", "vector", "table"])
+def test_a_file_that_does_not_suit_the_data_is_refused_with_those_that_do(runs, tmp_path, name: str) -> None:
+    run = open_run(runs[name])
+    suitable = {one.ending for one in outputs.types_for(run.kind)}
+    for ending in {".txt", "/", *(one.ending for one in outputs.FILE_TYPES)} - suitable:
+        with pytest.raises(ScorefieldError, match=r"expected a name ending in .*: change (it|the ending)$") as refusal:
+            app.sample(runs[name], n=1, out=tmp_path / ("x" if ending == "/" else f"x{ending}"))
+        advice = str(refusal.value).partition("expected")[2]
+        assert {word.strip(",:") for word in advice.split() if word.startswith(".")} == suitable - {"/"}
+        assert ("or a folder" in advice) == ("/" in suitable)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_out_the_first_suitable_type_is_written_into_the_run(runs: dict[str, Path]) -> None:
+    for name, file in (("colour", "samples-seed7.png"), ("table", "samples-seed7.csv")):
+        assert Output.of(open_run(runs[name]), 1, None, seed=7).path == runs[name] / file
+
+
+def test_a_report_is_plain_values(runs: dict[str, Path], tmp_path: Path) -> None:
+    report = app.sample(runs["vector"], n=3, sampler="annealed-mala", steps=4, out=tmp_path / "x.npz")
+    values = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert values == report.to_dict()
+    assert values["written"] == [str(tmp_path / "x.npz")] and values["sampler"]["name"] == "annealed-mala"
+    assert len(values["acceptance"]) == len(report.acceptance) > 0
 
 
 # --- nobody's files are lost -------------------------------------------------------------------------------------------
