@@ -864,7 +864,7 @@ def test_a_large_array_stays_in_its_file(tmp_path: Path) -> None:
     kind, *shape, grown = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     ).stdout.split()
-    assert (kind, " ".join(shape)) == ("Rows", "(3, 32, 32)")
+    assert (kind, " ".join(shape)) == ("ArrayView", "(3, 32, 32)")
     assert int(grown) < 146
 
 

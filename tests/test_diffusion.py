@@ -14,9 +14,10 @@ import mpmath
 import numpy
 import pytest
 import torch
+from helpers import OfScore, Remembers
 from torch.distributions import Normal, kl_divergence
 
-from scorefield import VE, VP, Gaussian, Prediction, SampleRng, ScorefieldError, Tabulated, registry
+from scorefield import VE, VP, Gaussian, SampleRng, ScorefieldError, Tabulated, registry
 from scorefield.bound import Chain, bound, bound_terms, mix_of, pixel_log_prob, prior_kl
 from scorefield.levels import Levels, Steps, chain_times
 from scorefield.objectives.denoising import Denoising
@@ -63,17 +64,9 @@ def four(mean: float, variance: float) -> tuple[torch.Tensor, Points]:
     return mean + math.sqrt(variance) * signs[:, :1], Points(signs[:, 1:])
 
 
-class Remembers:
-    """A field with a wrong score that remembers what it was asked."""
-
-    def __init__(self, true: Any, c: float = 0.0) -> None:
-        self.true, self.c = true, c
-        self.process, self.shape, self.data_mean, self.data_std = true.process, true.shape, true.data_mean, true.data_std
-
-    def __call__(self, x: torch.Tensor, t: torch.Tensor, cond: torch.Tensor | None = None) -> Prediction:
-        self.x, self.t = x, t
-        self.said = Prediction.of_score(self.process, x, t, self.true(x, t).score + self.c * torch.sin(x))
-        return self.said
+def remembers(true: Any, c: float = 0.0) -> Remembers:
+    """The true score of a field, plus c·sin(x)."""
+    return Remembers(OfScore(true, lambda x, t: true(x, t).score + c * torch.sin(x)))
 
 
 def gaussian(variance: float = 1.7, mean: float = 0.8, process: Any = CHAIN) -> Gaussian:
@@ -95,7 +88,7 @@ def gap(field: Gaussian, **how: Any) -> float:
 @pytest.mark.parametrize("n", [2, 3, 6])
 def test_a_term_is_the_divergence_of_two_gaussians_found_by_conditioning(variance: str, n: int) -> None:
     """q by the textbook's conditional of (x_{n-1}, x_n) given x0, p by the same with the field's denoised for x0."""
-    field = Remembers(Gaussian([0.3, -1.0], [[1.0, 0.2], [0.2, 0.5]], CHAIN), c=0.7)
+    field = remembers(Gaussian([0.3, -1.0], [[1.0, 0.2], [0.2, 0.5]], CHAIN), c=0.7)
     x0 = field.true.sample(SampleRng(range(50)))
     got = bound_terms(field, x0, torch.full((50,), n), rng=SampleRng(range(50), stream=1), variance=variance)
     abar, sigma2 = chain_by_hand()
@@ -115,7 +108,7 @@ def test_a_term_is_the_divergence_of_two_gaussians_found_by_conditioning(varianc
 
 @each_variance
 def test_the_first_term_is_the_negative_log_density_of_the_decoder(variance: str) -> None:
-    field = Remembers(Gaussian([0.3, -1.0], [[1.0, 0.2], [0.2, 0.5]], CHAIN), c=0.7)
+    field = remembers(Gaussian([0.3, -1.0], [[1.0, 0.2], [0.2, 0.5]], CHAIN), c=0.7)
     x0 = field.true.sample(SampleRng(range(50)))
     got = bound_terms(field, x0, torch.ones(50, dtype=torch.long), rng=SampleRng(range(50), stream=1), variance=variance)
     decoder = Normal(field.said.denoised, math.sqrt(variances_by_hand(variance)[0]))
@@ -207,7 +200,7 @@ def test_the_excess_of_a_wrong_score_is_its_fisher_divergence_weighted_by_beta_s
     true, c = gaussian(), 0.6
     x0, objective = true.sample(SampleRng(range(N))), VariationalBound(variance=variance)
     rng = [SampleRng(range(N), stream=1) for _ in range(2)]
-    excess = objective(Remembers(true, c), x0, rng=rng[0]) - objective(true, x0, rng=rng[1])
+    excess = objective(remembers(true, c), x0, rng=rng[0]) - objective(true, x0, rng=rng[1])
     other = SampleRng(range(N), stream=2)
     n = 1 + (other.uniform(()) * 6).long()
     x_n = CHAIN.perturb(true.sample(other), n.double(), other.normal((1,)))
@@ -220,7 +213,7 @@ def test_the_excess_of_a_wrong_score_is_its_fisher_divergence_weighted_by_beta_s
 
 
 def test_all_steps_and_one_step_drawn_have_the_same_expectation() -> None:
-    field = Remembers(gaussian(), 0.5)
+    field = remembers(gaussian(), 0.5)
     x0 = field.true.sample(SampleRng(range(N)))
     one, all_ = (VariationalBound(every_step=every)(field, x0, rng=SampleRng(range(N), stream=1)) for every in (False, True))
     assert abs(float(one.mean() - all_.mean())) < 5 * math.sqrt(float(one.var() + all_.var()) / N)
@@ -239,7 +232,7 @@ def test_the_times_of_the_losses_are_the_steps_of_the_chain_equally_often() -> N
 
 
 def test_the_simple_loss_is_the_squared_error_of_the_noise_at_a_step_drawn_uniformly() -> None:
-    field = Remembers(gaussian(), 0.5)
+    field = remembers(gaussian(), 0.5)
     x0 = field.true.sample(SampleRng(range(500)))
     terms = Simple().terms(field, x0, rng=SampleRng(range(500), stream=1))
     abar, sigma2 = (torch.tensor(table)[field.t.long(), None] for table in chain_by_hand())
@@ -257,7 +250,7 @@ def test_the_simple_loss_is_not_the_bound() -> None:
     n = torch.arange(600) % 6 + 1
 
     def excess(loss: Any) -> numpy.ndarray:
-        difference = loss(Remembers(true, 0.5), SampleRng(range(600), stream=1)) - loss(true, SampleRng(range(600), stream=1))
+        difference = loss(remembers(true, 0.5), SampleRng(range(600), stream=1)) - loss(true, SampleRng(range(600), stream=1))
         return numpy.array([float(difference[n == step].mean()) for step in range(1, 7)])
 
     of_bound = excess(lambda field, rng: 6 * bound_terms(field, x0, n, rng=rng, variance="transition"))
@@ -270,11 +263,11 @@ def test_the_simple_loss_is_not_the_bound() -> None:
 
 def test_the_simple_loss_takes_other_weightings() -> None:
     field, x0 = gaussian(), gaussian().sample(SampleRng(range(100)))
-    to_dict, clipped = (Simple(**how)(field, x0, rng=SampleRng(range(100), stream=1)) for how in ({}, {"weighting": MinSNR()}))
+    plain, clipped = (Simple(**how)(field, x0, rng=SampleRng(range(100), stream=1)) for how in ({}, {"weighting": MinSNR()}))
     t = Simple().terms(field, x0, rng=SampleRng(range(100), stream=1)).t
     assert t is not None
     abar, sigma2 = (table[t.long()] for table in chain_by_hand())
-    numpy.testing.assert_allclose(clipped / to_dict, numpy.minimum(1, 5 * sigma2 / abar), rtol=1e-12)
+    numpy.testing.assert_allclose(clipped / plain, numpy.minimum(1, 5 * sigma2 / abar), rtol=1e-12)
 
 
 # --- pixels -----------------------------------------------------------------------------------------------------------
@@ -339,18 +332,6 @@ def test_the_decoder_of_pixels_refuses_what_is_none() -> None:
 # --- learned variances ------------------------------------------------------------------------------------------------
 
 
-class Learner(torch.nn.Module):
-    """An exact field that can carry what an objective learns besides."""
-
-    def __init__(self, true: Gaussian) -> None:
-        super().__init__()
-        self.true = true
-        self.process, self.shape, self.data_mean, self.data_std = true.process, true.shape, true.data_mean, true.data_std
-
-    def forward(self, x: torch.Tensor, t: torch.Tensor, cond: torch.Tensor | None = None) -> Prediction:
-        return self.true(x, t)
-
-
 @pytest.mark.parametrize("v", [0.05, 0.6, 5.0])
 def test_gradient_descent_on_the_bound_finds_the_best_variance_which_makes_it_the_density(v: float) -> None:
     """w_n = Var[x_{n-1} | x_n] = V_{n-1} - (1 - beta_n)·V_{n-1}²/V_n with V_n = abar·v + 1 - abar: Analytic-DPM for a Gaussian.
@@ -358,21 +339,19 @@ def test_gradient_descent_on_the_bound_finds_the_best_variance_which_makes_it_th
     Bao et al. (2022) write it as beta~_n + c²·E tr Cov[x0 | x_n]/d, the same number.
     """
     true, objective = gaussian(v), VariationalBound(variance="learned", every_step=True)
-    model = Learner(true).double()
-    objective.prepare(model)
-    model.double()
+    learned = objective.prepare(true).double()
     x0, rng = four(float(true.mean), v)
-    descent = torch.optim.LBFGS(model.parameters(), lr=1, max_iter=500, tolerance_grad=1e-13, tolerance_change=0)
+    descent = torch.optim.LBFGS(learned.parameters(), lr=1, max_iter=500, tolerance_grad=1e-13, tolerance_change=0)
 
     def closure() -> torch.Tensor:
         descent.zero_grad()
-        loss = objective(model, x0, rng=rng).mean()
+        loss = objective(true, x0, rng=rng, learned=learned).mean()
         loss.backward()
         return loss
 
     descent.step(closure)
     n = torch.arange(1, 7)
-    found = Chain(CHAIN).variance(n, mix_of(model, n, "learned")).detach().numpy()
+    found = Chain(CHAIN).variance(n, mix_of(true, n, learned)).detach().numpy()
     abar, sigma2 = chain_by_hand()
     total = abar * v + sigma2
     best = total[:-1] - (1 - numpy.array(BETAS)) * total[:-1] ** 2 / total[1:]
@@ -381,7 +360,7 @@ def test_gradient_descent_on_the_bound_finds_the_best_variance_which_makes_it_th
     spread = sigma2[1:] * v / total[1:]  # Cov[x0 | x_n]
     numpy.testing.assert_allclose(best[1:], tilde + abar[1:-1] * (numpy.array(BETAS[1:]) / sigma2[2:]) ** 2 * spread[1:])
     entropy = 0.5 * math.log(2 * math.pi * math.e * v)
-    assert abs(float(bound(model, x0, rng=rng, variance="learned").mean().detach()) - entropy) < 1e-10
+    assert abs(float(bound(true, x0, rng=rng, variance=learned).mean().detach()) - entropy) < 1e-10
 
 
 def test_a_mix_of_nought_is_the_posteriors_variance_and_a_mix_of_one_the_transitions() -> None:
@@ -394,9 +373,7 @@ def test_a_mix_of_nought_is_the_posteriors_variance_and_a_mix_of_one_the_transit
 def test_a_learned_variance_is_refused_where_none_was_prepared() -> None:
     with pytest.raises(ScorefieldError, match="without learned variances"):
         VariationalBound(variance="learned")(gaussian(), torch.zeros(2, 1), rng=SampleRng(range(2)))
-    to_dict = Learner(gaussian())
-    VariationalBound(variance="posterior").prepare(to_dict)
-    assert list(to_dict.parameters()) == []
+    assert VariationalBound(variance="posterior").prepare(gaussian()) is None
 
 
 def test_a_run_with_learned_variances_trains_and_opens_again(tmp_path: Path) -> None:
@@ -425,14 +402,14 @@ def test_a_run_with_learned_variances_trains_and_opens_again(tmp_path: Path) -> 
     trainer = Trainer(config, data, build_model(config, data.shape, 1.0), tmp_path / "checkpoints", torch.device("cpu"))
     for _ in trainer.run():
         pass
-    learned = trainer.average.variance_mix
+    learned = trainer.average.learned.variance_mix
     assert learned.shape == (20,)
     assert bool((learned != 0.5).any())
     save_model(tmp_path, trainer.average, manifest := manifest_of(data, 1.0, (), 0))
     write_json(tmp_path / "config.json", to_dict(config))
     assert manifest["model_sha256"]
     opened = open_run(tmp_path).field
-    assert torch.equal(opened.variance_mix, learned)
+    assert torch.equal(opened.learned.variance_mix, learned)
     x0 = torch.zeros(3, 2, dtype=torch.float64)
     again, before = (bound(field, x0, rng=SampleRng(range(3)), variance="learned") for field in (opened, trainer.average))
     assert torch.equal(again, before.detach())

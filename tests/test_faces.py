@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import command, contents
 from PIL import Image
 
 from scorefield import ScorefieldError, app, outputs, registry
-from scorefield.app.train import _name_of
-from scorefield.cli import main
 from scorefield.cli.show import seconds_of
 from scorefield.drawing import Drawing, SampleSpec, choose_sampler
 from scorefield.runs import load_field, open_run
 from scorefield.specs import ComputeSpec
+from scorefield.training.begin import folder_name
 
 ROOT = Path(__file__).parents[1]
 SMALL = ("network.channels=8,16", "network.blocks=1", "training.precision=float32", "training.pictures=2", "training.ema=0.999")
@@ -39,19 +39,6 @@ def moons(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("faces") / "moons"
     app.train("two-moons", out=folder, steps=8, settings=("data.examples=200", "training.precision=float32"))
     return folder
-
-
-def command(*words: object) -> int:
-    """Run the command in this process; returns its exit code."""
-    try:
-        main([str(word) for word in words])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 # --- the same bytes ----------------------------------------------------------------------------------------------------
@@ -303,7 +290,9 @@ def test_the_default_folder_is_called_after_the_source_wherever_it_is(tmp_path: 
     (tmp_path / "photos.v2" / "inside").mkdir(parents=True)
     (tmp_path / "table.of.numbers.npy").write_bytes(b"")
     monkeypatch.chdir(tmp_path / "photos.v2" / "inside")
-    names = [_name_of(source) for source in ("digits", "..", "../", ".", "../../photos.v2/", "../../table.of.numbers.npy", "/")]
+    names = [
+        folder_name(source) for source in ("digits", "..", "../", ".", "../../photos.v2/", "../../table.of.numbers.npy", "/")
+    ]
     assert names == ["digits", "photos.v2", "photos.v2", "inside", "photos.v2", "table.of.numbers", "run"]
 
 

@@ -24,17 +24,10 @@ from scorefield import (
     registry,
     uniform,
 )
-from scorefield.levels import (
-    Levels,
-    largest_distance,
-    level_ratio,
-    number_of_levels,
-    reachable_ratio,
-    step_size,
-    thin,
-    variance_ratio,
-)
+from scorefield.levels import Levels
+from scorefield.ncsnv2 import largest_distance, level_ratio, number_of_levels, reachable_ratio, step_size, variance_ratio
 from scorefield.process import Process
+from scorefield.randomness import subsample
 
 NEEDS_SETTINGS = {"tabulated": Tabulated.linear(1000)}
 PROCESSES = {
@@ -370,11 +363,11 @@ def test_the_reachable_ratio_is_the_largest_that_the_steps_can_follow(steps: int
 
 
 def test_thinning_keeps_all_or_a_subset_without_repetition() -> None:
-    assert thin(5, 9).tolist() == [0, 1, 2, 3, 4]
-    rows = thin(1000, 100)
+    assert subsample(5, 9).tolist() == [0, 1, 2, 3, 4]
+    rows = subsample(1000, 100)
     assert len(rows.unique()) == 100
     assert rows.tolist() == sorted(rows.tolist())
-    assert thin(1000, 100, seed=1).tolist() != rows.tolist()
+    assert subsample(1000, 100, seed=1).tolist() != rows.tolist()
     # the mean of 100 of 0..999 without replacement: variance (n² - 1)/12/100·(1 - 100/1000)
     assert abs(float(rows.double().mean()) - 499.5) < 5 * ((1000**2 - 1) / 12 / 100 * 0.9) ** 0.5
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from helpers import doubles
 from scipy import integrate, stats
 
 from scorefield import (
@@ -43,10 +44,6 @@ PROCESSES = {
 each_process = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
 NEAR = VE(0.1, 1.0)  # sigma² = 0.01 at t = 0
 LOWEST = torch.zeros(1, dtype=torch.float64)
-
-
-def doubles(*numbers: Any) -> torch.Tensor:
-    return torch.tensor(numbers, dtype=torch.float64)
 
 
 def at(t: float, batch: int) -> torch.Tensor:

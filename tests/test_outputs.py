@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import contents
 from PIL import Image
 from torch import Tensor
 
@@ -66,10 +67,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             file.write(f"{rng.normal(170, 10):.1f},{rng.integers(0, 9)},{colour},2024-01-{1 + i % 28:02d},7\n")
     sources = ("colour.npz", "grey.npy", "signal.npz", "vector.npz", "table.csv")
     return {name.partition(".")[0]: made(place / name.partition(".")[0], place / name) for name in sources}
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def raw_of(run: Run, n: int) -> Tensor:

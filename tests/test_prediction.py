@@ -27,7 +27,7 @@ from scorefield import (
     registry,
 )
 from scorefield.nets.mlp import MLP
-from scorefield.prediction import noise_label_of
+from scorefield.noise_label import noise_label_of
 
 NEEDS_SETTINGS = {"tabulated": Tabulated.linear(1000)}
 PROCESSES = {
@@ -388,7 +388,7 @@ def test_a_score_model_gives_back_x0_when_its_network_gives_the_exact_output(nam
     scaled, label, cond = model.network.seen
     scale = column(parametrisation.input_scale(process.alpha(t), process.sigma(t)))
     assert torch.equal(scaled, (scale * x).float())
-    assert torch.equal(label, noise_label_of(parametrisation.label, process, t).float())
+    assert torch.equal(label, noise_label_of(parametrisation.noise_label, process, t).float())
     assert cond is None
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from helpers import between, doubles
 from scipy import integrate, linalg, optimize
 
 from scorefield import (
@@ -83,10 +84,6 @@ each_jumping = pytest.mark.parametrize("sampler", JUMPING.values(), ids=JUMPING)
 each_process = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
 
 MEAN, COVARIANCE = numpy.array([1.5, -0.5]), numpy.array([[1.5, 0.4], [0.4, 0.3]])
-
-
-def doubles(*numbers: Any) -> torch.Tensor:
-    return torch.tensor(numbers, dtype=torch.float64)
 
 
 def affine_map(
@@ -280,10 +277,6 @@ def test_the_stationary_variance_of_plain_langevin_is_v_over_one_minus_tau_over_
         stationary, axes @ numpy.diag(variances / (1 - tau / (2 * variances))) @ axes.T, rtol=1e-9, atol=1e-10
     )
     numpy.testing.assert_allclose(numpy.linalg.solve(numpy.eye(2) - a, c), true_mean, rtol=1e-9)
-
-
-def between(process: Process, share: float) -> float:
-    return process.t_min + share * (process.t_max - process.t_min)
 
 
 def test_plain_langevin_without_a_step_size_takes_a_tenth_of_the_variance_of_the_noise() -> None:

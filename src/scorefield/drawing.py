@@ -19,10 +19,10 @@ from pydantic import ValidationError
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from scorefield import files, pictures, registry
+from scorefield import files, pictures, registry, renamed
 from scorefield.config import to_dict
 from scorefield.data import Dataset, Normaliser
-from scorefield.data.formats.tables import decode
+from scorefield.data.coordinates import decode
 from scorefield.errors import ScorefieldError, unknown
 from scorefield.field import Field
 from scorefield.guidance import Tempered
@@ -100,7 +100,7 @@ def tuned_of(run: Run) -> tuple[Tuned | None, bool]:
     if not path.exists():
         return None, False
     try:
-        found = Tuned(**files.read_json(path))
+        found = Tuned(**renamed.results(files.read_json(path)))
     except (ScorefieldError, ValidationError, TypeError):
         raise ScorefieldError(
             f"got a damaged {path}, expected what scorefield tune writes: tune again, or tune with --forget"
@@ -150,9 +150,11 @@ def stale_tuning(run: Run, spec: SampleSpec) -> str | None:
     return "it was tuned for other weights than it has now, so its recipe's own sampler drew: scorefield tune again"
 
 
-def sampling_id(sampler: Sampler, ladder: Tensor) -> str:
-    """Return a hash of a sampler's settings and its levels, to six digits: two ways of sampling have different ones."""
-    return files.digest(json.dumps([to_dict(sampler, "sampler"), [f"{t:.6g}" for t in ladder.tolist()]]).encode())[:16]
+def sampling_id(sampler: Sampler, ladder: Tensor, name: str | None = None) -> str:
+    """Return a hash of a sampler's settings, its name among them, and of its levels to six digits."""
+    settings = to_dict(sampler, "sampler")
+    settings["name"] = name or settings["name"]
+    return files.digest(json.dumps([settings, [f"{t:.6g}" for t in ladder.tolist()]]).encode())[:16]
 
 
 class NotWritten(OSError):

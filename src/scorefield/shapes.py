@@ -4,29 +4,19 @@ A sample is `(batch, *shape)` with any shape: a vector, an image, a signal. Ever
 level is one number per sample, `(batch,)`. `over` is the only place where the second meets the first; nothing else in the
 package reshapes a per-sample number, so nothing else knows how many axes a sample has.
 
-The aliases carry jaxtyping shapes when jaxtyping is installed (the tests check them on every call); otherwise they are
-plain tensors.
+The aliases are plain tensors to Python and to mypy. The tests check the shapes that they stand for at every call.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from torch import Tensor
 
 from scorefield.errors import ScorefieldError
 
-if TYPE_CHECKING:
-    Sample: TypeAlias = Tensor
-    PerSample: TypeAlias = Tensor
-else:
-    try:
-        from jaxtyping import Float
-
-        Sample = Float[Tensor, "batch *shape"]
-        PerSample = Float[Tensor, "batch"]
-    except ImportError:
-        Sample = PerSample = Tensor
+Sample: TypeAlias = Tensor  # (batch, *shape)
+PerSample: TypeAlias = Tensor  # (batch,)
 
 __all__ = ["PerSample", "Sample", "check_rows", "flat", "over", "total"]
 

@@ -21,15 +21,18 @@ from scorefield.app.sample import SampleReport
 from scorefield.app.sample import sample as _sample
 from scorefield.app.train import Plan, TrainReport
 from scorefield.app.train import train as _train
-from scorefield.app.tune import TuningReport, tuning_table
 from scorefield.app.tune import forget_tuning as _forget_tuning
 from scorefield.app.tune import tune as _tune
 from scorefield.app.verify import VerifyReport
 from scorefield.app.verify import verify as _verify
 from scorefield.drawing import NotWritten
-from scorefield.evaluation.likelihood import LikelihoodReport, likelihood_table
+from scorefield.evaluation.likelihood import LikelihoodSpec
+from scorefield.evaluation.likelihood_report import LikelihoodReport, likelihood_table
+from scorefield.evaluation.measure import EvaluateSpec
 from scorefield.evaluation.report import QualityReport, quality_table
-from scorefield.specs import ComputeSpec, SampleSpec
+from scorefield.specs import ComputeSpec, SampleSpec, TrainSpec
+from scorefield.tuning.measure import TuneSpec
+from scorefield.tuning.report import TuningReport, tuning_table
 
 plan = checked(_plan)
 train = checked(_train)
@@ -44,14 +47,18 @@ verify = checked(_verify)
 __all__ = [
     "ComputeSpec",
     "DataPlan",
+    "EvaluateSpec",
     "InspectReport",
     "LikelihoodReport",
+    "LikelihoodSpec",
     "NotWritten",
     "Plan",
     "QualityReport",
     "SampleReport",
     "SampleSpec",
     "TrainReport",
+    "TrainSpec",
+    "TuneSpec",
     "TuningReport",
     "VerifyReport",
     "evaluate",

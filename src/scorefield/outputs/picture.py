@@ -13,7 +13,7 @@ from torch import Tensor
 
 from scorefield import files, pictures
 from scorefield.data.columns import width
-from scorefield.data.formats.tables import decode
+from scorefield.data.coordinates import decode
 from scorefield.errors import ScorefieldError
 from scorefield.outputs.base import Add, Output, Writer
 from scorefield.runs import Run

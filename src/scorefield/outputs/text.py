@@ -10,7 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from scorefield import files
-from scorefield.data.formats.tables import csv_of, decode
+from scorefield.data.coordinates import decode
+from scorefield.data.tables import csv_of
 from scorefield.outputs.base import Add, Output, Writer
 
 
