@@ -87,8 +87,8 @@ class Output:
         if not suits:
             raise ScorefieldError(f"got --out {path}, expected {names_for(data)}: change the ending")
         if path.exists() and path.is_dir() != self.folder:
-            found, wanted = ("folder", "file") if path.is_dir() else ("file", "folder")
-            raise ScorefieldError(f"got --out {path}, where there is a {found}, expected a {wanted}: choose another name")
+            there, wanted = ("folder", "file") if path.is_dir() else ("file", "folder")
+            raise ScorefieldError(f"got --out {path}, where there is a {there}, expected a {wanted}: choose another name")
         self.writer.check_place(self)
         if not (above := path.resolve().parent).is_dir():
             raise ScorefieldError(f"got --out {path} in a folder that does not exist, expected one that does: make it first")
