@@ -331,7 +331,7 @@ def test_a_run_that_cannot_be_written_is_measured_all_the_same_and_stays_as_it_i
     for words in (("evaluate", "-n", 30), ("likelihood", "-n", 2)):
         assert command(words[0], "typed", *words[1:]) == 0
         said = capsys.readouterr()
-        assert "±" in said.out and "typed cannot be written, so nothing was kept there" in said.err
+        assert "±" in said.out and "typed cannot be written, so nothing was written there" in said.err
     assert {name for name, old in contents(sealed).items() if before.get(name) != old} == set()
 
 
