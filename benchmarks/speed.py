@@ -23,7 +23,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from scorefield.config import override
-from scorefield.data.base import DataConfig, Normaliser, build
+from scorefield.data.base import DataConfig, Examples, Normaliser, build
 from scorefield.nets.unet import UNet
 from scorefield.randomness import SampleRng
 from scorefield.recipes import auto, measure
@@ -84,9 +84,8 @@ def default_trainer(shape: tuple[int, int, int]) -> Trainer:
     """Return what `scorefield train` makes of 30,000 images of ten classes, with bfloat16; noise is as fast as pictures."""
     raw = torch.randint(256, (30_000, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     names, labels = tuple("0123456789"), torch.arange(30_000) % 10
-    data = build(
-        "noise", "image", raw, DataConfig(), normaliser=lambda _: Normaliser.between(0, 255), labels=labels, classes=names
-    )
+    noise = Examples("noise", "image", raw, lambda _: Normaliser.between(0, 255), labels=labels, classes=names)
+    data = build(noise, DataConfig())
     facts = measure(data)
     config = override(auto(facts).config, ["training.precision=bfloat16"])
     model = build_model(config, shape, facts.std, facts.mean, classes=classes_of(config, names))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
+import pydantic
+import pydantic.dataclasses
 import pytest
 import torch
 
@@ -39,6 +42,10 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("sample", {"n": torch.ones(2)}, "got n="),
     ("sample", {"temperature": "hot"}, "got temperature='hot' for sample, expected a number"),
     ("sample", {"seconds": 10**400}, "unknown argument of sample 'seconds'"),
+    ("sample", {"spec": app.SampleSpec(temperature="hot")}, "got temperature='hot' for sample, expected a number"),
+    ("sample", {"spec": {"steps": 3}}, r"got spec={'steps': 3} for sample, expected a SampleSpec: correct spec"),
+    ("sample", {"temprature": 1.0}, "unknown argument of sample 'temprature': did you mean 'temperature'"),
+    ("sample", {"device": "tpu"}, "got device='tpu' for sample, expected 'auto' or 'cpu' or 'cuda': correct device"),
     ("sample", {"label": 3.5}, "got label=3.5 for sample, expected a text, a whole number or None"),
     ("evaluate", {"n": 50.5}, "got n=50.5"),
     ("evaluate", {"features": 3}, "got features=3 for evaluate, expected a path, a Module or None"),
@@ -97,3 +104,68 @@ def test_numbers_of_numpy_and_torch_and_any_list_are_as_good_as_pythons() -> Non
     assert got == (3, 0.5, ("a",), (2, 4), "down", Path("x"), True)
     assert [type(part) for part in got[:2]] == [int, float]
     assert show(1, 2)[1] == 2.0
+
+
+# --- specs -------------------------------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(frozen=True)
+class Plain:
+    __flat__: ClassVar[bool] = True
+
+    steps: int | None = None
+    scale: float = 1.0
+
+
+@pydantic.dataclasses.dataclass(frozen=True)
+class Bounded:
+    __flat__: ClassVar[bool] = True
+
+    seed: Annotated[int, pydantic.Field(ge=0)] = 0
+
+
+@checked
+def draw(run: str, plain: Plain = Plain(scale=2.0), bounded: Bounded = Bounded(), *, n: int = 1) -> tuple[Any, ...]:  # noqa: B008
+    return run, plain, bounded, n
+
+
+def test_the_fields_of_a_spec_are_keywords_too() -> None:
+    assert draw("a") == ("a", Plain(None, 2.0), Bounded(0), 1)
+    assert draw("a", steps=3, seed=4, n=2) == draw("a", Plain(3, 2.0), Bounded(4), n=2)
+    assert draw(run="a", scale=np.float32(0.5))[1] == Plain(None, 0.5)
+    assert type(draw("a", Plain(scale=3))[1].scale) is float  # a spec that is given is checked, too
+
+
+def test_a_field_given_beside_a_spec_replaces_the_specs_own() -> None:
+    given = Plain(steps=3, scale=5.0)
+    assert draw("a", given, steps=7)[1] == Plain(7, 5.0)
+    assert draw("a", plain=given, steps=None)[1] == Plain(None, 5.0)
+    assert given == Plain(steps=3, scale=5.0)
+
+
+@pytest.mark.parametrize(
+    ("named", "says"),
+    [
+        ({"scale": "wide"}, "got scale='wide' for draw, expected a number: correct scale"),
+        ({"plain": Plain(steps=1.5)}, "got steps=1.5 for draw, expected a whole number or None: correct steps"),
+        ({"plain": Bounded()}, "got plain=Bounded(seed=0) for draw, expected a Plain: correct plain"),
+        ({"seed": -1}, "got seed=-1 for draw, input should be greater than or equal to 0: correct seed"),
+        (
+            {"sede": 1},
+            "unknown argument of draw 'sede': did you mean 'seed'? Known: bounded, n, plain, run, scale, seed, steps.",
+        ),
+    ],
+)
+def test_a_wrong_field_is_refused_by_its_own_name(named: dict[str, Any], says: str) -> None:
+    with pytest.raises(ScorefieldError) as caught:
+        draw("a", **named)
+    assert str(caught.value) == says
+
+
+def test_one_keyword_never_means_two_things() -> None:
+    @checked
+    def twice(plain: Plain = Plain(), *, steps: int = 0) -> None:
+        pass
+
+    with pytest.raises(TypeError, match="twice takes 'steps' twice: rename a parameter, or a field of Plain"):
+        twice()

@@ -13,12 +13,12 @@ from scipy.stats import norm
 from torch import Tensor
 
 from scorefield import VE, Gaussian, SampleRng, ScorefieldError, app
-from scorefield.app.plan import plan
+from scorefield.app import plan
 from scorefield.app.sample import _acceptance
 from scorefield.drawing import SampleSpec, choose_sampler, conditions_of
-from scorefield.evaluation.likelihood import bound_gap, measured
-from scorefield.levels import thin
+from scorefield.evaluation.likelihood import LikelihoodSpec, bound_gap, measure_likelihood
 from scorefield.prediction import Prediction
+from scorefield.randomness import subsample
 from scorefield.runs import Run, load_field, open_run
 
 CPU = torch.device("cpu")
@@ -85,17 +85,17 @@ def test_a_field_that_was_trained_without_classes_too_answers(trained: Path, tmp
 
 def test_the_likelihood_is_that_of_each_example_given_its_class(run: Run) -> None:
     """With the exact field: the mean of log N(x; ±AT, 1), smoothed, in the data's own unit."""
-    report = measured(run, n=8, steps=10, where=CPU, progress=lambda fraction, text: None)
+    report = measure_likelihood(run, LikelihoodSpec(n=8, levels=10), CPU)
     raw, y = run.data.held_out[:].double().numpy(), run.data.held_out_labels
     assert y is not None
     scale = np.array(run.normaliser.scale) * np.ones(2)
-    rows = thin(len(raw), 8)
+    rows = subsample(len(raw), 8)
     centre = np.stack([AT * (2.0 * y.numpy() - 1), np.zeros(len(y))], axis=1)
     truth = norm(centre, np.hypot(1, 0.01 * scale)).logpdf(raw).sum(axis=1)[rows]
     assert report.flow.value == pytest.approx(truth.mean(), abs=1e-3)
     assert report.given_class
     assert "given its class" in report.meaning
-    assert abs(bound_gap(run, n=40, steps=10, where=CPU).value) < 1.0
+    assert abs(bound_gap(run, n=40, levels=10, device=CPU).value) < 1.0
 
 
 def test_optimised_ladders_are_made_for_what_will_be_drawn(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_every_verb_works_on_a_run_that_knows_only_classes(trained: Path, tmp_pa
         assert app.sample(trained, out=tmp_path / "x.npz", **how, **extra).samples == 16
     mala = app.sample(trained, out=tmp_path / "x.npz", **how, sampler="annealed-mala", steps=8)
     assert mala.acceptance
-    assert app.likelihood(trained, n=4, steps=4).given_class
+    assert app.likelihood(trained, n=4, levels=4).given_class
     assert plan(str(trained.parent / "both.npz"), settings=(*SMALL, "training.labels=1"), seconds=1.0).pilot is not None
 
 

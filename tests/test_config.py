@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import each_case
 
 import scorefield
 from scorefield import VP, ScorefieldError, Tabulated
 from scorefield.config import RunConfig, data_config, from_dict, override, to_dict
 from scorefield.data import DataConfig
-from scorefield.prediction import unvisited
+from scorefield.noise_label import unvisited
 from scorefield.recipes import DataStats
 from scorefield.registry import every, find
 
@@ -101,11 +102,11 @@ def test_a_setting_that_json_leaves_out_takes_its_default() -> None:
 
 def _another(key: str, value: Any) -> Any:
     """Return a legal value other than the one that is there."""
-    known = {"source": "photos", "recipe": "mine", "precision": "float32", "label": "t", "betas": [0.8, 0.95]}
+    known = {"source": "photos", "recipe": "mine", "precision": "float32", "noise_label": "t", "betas": [0.8, 0.95]}
     known |= {
         "fit": "pad",
         "kind": "image",
-        "levels": "karras",
+        "ladder": "karras",
         "past": 2,
         "ema": [0.1, 0.9],
         "method": "adamw" if value == "muon" else "muon",
@@ -131,8 +132,9 @@ def test_the_leaves_under_test_are_all_of_a_run() -> None:
     assert len(LEAVES) > 80
 
 
-@pytest.mark.parametrize(("name", "key"), LEAVES)
-def test_a_setting_changes_exactly_one_leaf_and_leaves_the_original_as_it_was(name: str, key: str) -> None:
+@each_case(leaf=LEAVES)
+def test_a_setting_changes_exactly_one_leaf_and_leaves_the_original_as_it_was(leaf: tuple[str, str]) -> None:
+    name, key = leaf
     run, before = RUNS[name], json.dumps(to_dict(RUNS[name]))
     value = _another(key, _leaves(to_dict(run))[key])
     text = value if isinstance(value, str) else json.dumps(value)
@@ -207,7 +209,7 @@ def test_a_component_can_be_given_whole_as_json() -> None:
 # Refusals
 
 
-@pytest.mark.parametrize("key", sorted(_leaves(to_dict(AUTO))))
+@each_case(key=sorted(_leaves(to_dict(AUTO))))
 def test_a_slip_at_any_depth_of_any_key_is_answered_with_the_key_that_was_meant(key: str) -> None:
     parts = key.split(".")
     for depth, part in enumerate(parts):
@@ -222,7 +224,7 @@ def test_a_slip_in_json_is_answered_with_the_key_that_was_meant() -> None:
     for path, wrong, right in [
         ((), "sampelr", "sampler"),
         (("training",), "bach", "batch"),
-        (("objective", "density"), "st", "std"),
+        (("objective", "noise_distribution"), "st", "std"),
     ]:
         values = json.loads(json.dumps(to_dict(AUTO)))
         node = values
@@ -292,7 +294,7 @@ WRONG_TYPE = [
 ]
 
 
-@pytest.mark.parametrize("setting", [*OUT_OF_RANGE, *WRONG_TYPE])
+@each_case(setting=[*OUT_OF_RANGE, *WRONG_TYPE])
 def test_a_value_out_of_range_or_of_the_wrong_type_is_refused_naming_its_key(setting: str) -> None:
     key, _, value = setting.partition("=")
     text = _refusal([setting])
@@ -308,8 +310,10 @@ def test_a_bad_entry_of_a_list_is_refused_naming_the_list(setting: str, key: str
     assert key in _refusal([setting])
 
 
-@pytest.mark.parametrize("key", [key for key, value in _leaves(to_dict(AUTO)).items() if isinstance(value, float)])
-@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
+INFINITE = ["NaN", "Infinity", "-Infinity"]
+
+
+@each_case(key=[key for key, value in _leaves(to_dict(AUTO)).items() if isinstance(value, float)], value=INFINITE)
 def test_no_setting_is_infinite_or_nan_since_json_has_no_such_number(key: str, value: str) -> None:
     assert key.split(".")[0] in _refusal([f"{key}={value}"])
 
@@ -374,7 +378,7 @@ def test_what_a_message_advises_can_be_done() -> None:
     texts = "\n".join(path.read_text() for path in Path(scorefield.__file__).parent.rglob("*.py"))
     kinds, name = "process|parametrisation|objective|network|sampler", "[a-z][a-z0-9]*(?:-[a-z0-9]+)*"
     advised = re.findall(rf"\b({kinds})=({name})(?=[ ,.:;\"'`)])", texts)
-    named = {(kind, name) for kind, name in advised if name not in ("self", kind)}
+    named = {(kind, name) for kind, name in advised if name not in ("self", "one", kind)}
     assert ("process", "ddpm-chain") in named
     for kind, name in named:
         find(kind, name)()
@@ -400,11 +404,11 @@ def test_a_run_of_an_older_version_with_its_thousand_betas_still_opens() -> None
 @pytest.mark.parametrize("name", RUNS)
 def test_no_recipe_leaves_levels_between_those_of_its_training(name: str) -> None:
     config = RUNS[name]
-    assert unvisited(config.parametrisation.label, config.process, config.objective.visited(config.process)) == 1
+    assert unvisited(config.parametrisation.noise_label, config.process, config.objective.visited(config.process)) == 1
     few = override(
         config, ["objective=denoising", "objective.noise_distribution=levels", "parametrisation.noise_label=log-sigma"]
     )
-    apart = unvisited(few.parametrisation.label, few.process, few.objective.visited(few.process))
+    apart = unvisited(few.parametrisation.noise_label, few.process, few.objective.visited(few.process))
     low, high = (-0.5 * few.process.log_snr(torch.tensor([few.process.t_min, few.process.t_max]).double())).exp().tolist()
     assert apart == pytest.approx((high / low) ** (1 / 18), rel=0.02)  # half of a ninth of the range, in logarithms
     assert unvisited(10, few.process, few.objective.visited(few.process)) == 1
@@ -413,8 +417,8 @@ def test_no_recipe_leaves_levels_between_those_of_its_training(name: str) -> Non
 @pytest.mark.parametrize(
     ("setting", "start"),
     [
-        ("levels=foo", "unknown ladder 'foo' for 'levels'. Known: "),
-        ("levels=kerras", "unknown ladder 'kerras' for 'levels': did you mean 'karras'"),
+        ("ladder=foo", "unknown ladder 'foo' for 'ladder'. Known: "),
+        ("ladder=kerras", "unknown ladder 'kerras' for 'ladder': did you mean 'karras'"),
         ("batch=64", "unknown setting of the run 'batch': did you mean 'training.batch'?"),
         ("training.lr=1", "unknown setting of training 'lr': did you mean 'optimiser.lr'?"),
         ("optimiser=adamw", "got 'adamw' for 'optimiser', expected settings below it: name one, as optimiser.method"),

@@ -329,26 +329,25 @@ def test_the_learned_weighting_finds_the_mean_squared_error_of_every_level() -> 
     true = Gaussian([0.0] * d, torch.eye(d) * v, process)
     objective = Denoising(Levels(6), Learned(knots=6), every_level=True)
     model = Learner(true)
-    objective.prepare(model)
-    model.double()
+    learned = objective.prepare(model).double()
     x0 = true.sample(SampleRng(range(1000)))
     descent = torch.optim.LBFGS(
-        model.parameters(), lr=1, max_iter=100, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe"
+        learned.parameters(), lr=1, max_iter=100, tolerance_grad=1e-12, tolerance_change=0, line_search_fn="strong_wolfe"
     )
 
     def closure() -> torch.Tensor:
         descent.zero_grad()
-        loss = objective(model, x0, rng=SampleRng(range(1000), stream=1)).mean()
+        loss = objective(model, x0, rng=SampleRng(range(1000), stream=1), learned=learned).mean()
         loss.backward()
         return loss
 
     descent.step(closure)
     times = Levels(6).quantile(process, (torch.arange(6, dtype=torch.float64) + 0.5) / 6)
-    found = model.loss_by_level(process, times).exp().detach()
+    found = learned.loss_by_level(process, times).exp().detach()
     best = v / (v + process.sigma(times) ** 2)
     # the mean of 1000·d squares of a Gaussian of that variance: relative standard error sqrt(2/(1000·d))
     assert float((found / best - 1).abs().max()) < 5 * math.sqrt(2 / (1000 * d))
-    balanced = objective(model, x0, rng=SampleRng(range(1000), stream=1)).mean()
+    balanced = objective(model, x0, rng=SampleRng(range(1000), stream=1), learned=learned).mean()
     expected = 0.5 * d * (1 + found.log().mean())
     numpy.testing.assert_allclose(float(balanced.detach()), float(expected), rtol=1e-8)
 
@@ -367,7 +366,7 @@ def test_the_table_of_levels_is_linear_in_log_snr_between_its_knots() -> None:
 
 def test_a_model_that_was_not_prepared_is_refused_and_an_exact_field_has_nothing_to_learn() -> None:
     x0, objective = torch.zeros(3, 2, dtype=torch.float64), Denoising(weighting=Learned())
-    with pytest.raises(ScorefieldError, match=r"call objective\.prepare"):
+    with pytest.raises(ScorefieldError, match=r"pass learned=, which objective\.prepare"):
         objective(Learner(gaussian()), x0, rng=SampleRng(range(3)))
     assert torch.equal(objective(gaussian(), x0, rng=SampleRng(range(3))), Denoising()(gaussian(), x0, rng=SampleRng(range(3))))
 
@@ -400,13 +399,13 @@ def test_a_run_with_a_learned_weighting_trains_and_opens_again(tmp_path: Path) -
     trainer = Trainer(config, data, build_model(config, data.shape, 1.0), tmp_path / "checkpoints", torch.device("cpu"))
     for _ in trainer.run():
         pass
-    learned = trainer.average.loss_by_level.values
+    learned = trainer.average.learned.loss_by_level.values
     assert learned.shape == (5,)
     assert bool((learned != 0).any())
     save_model(tmp_path, trainer.average, manifest_of(data, 1.0, (), 0))
     write_json(tmp_path / "config.json", plain(config))
     opened = open_run(tmp_path).field
-    assert torch.equal(opened.loss_by_level.values, learned)
+    assert torch.equal(opened.learned.loss_by_level.values, learned)
     again = Trainer(config, data, build_model(config, data.shape, 1.0), tmp_path / "checkpoints", torch.device("cpu"))
     assert again.resume()
-    assert torch.equal(again.average.loss_by_level.values, learned)
+    assert torch.equal(again.average.learned.loss_by_level.values, learned)

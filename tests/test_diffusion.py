@@ -14,7 +14,7 @@ import mpmath
 import numpy
 import pytest
 import torch
-from helpers import Learner, OfScore, Remembers
+from helpers import OfScore, Remembers
 from torch.distributions import Normal, kl_divergence
 
 from scorefield import VE, VP, Gaussian, SampleRng, ScorefieldError, Tabulated, registry
@@ -339,21 +339,19 @@ def test_gradient_descent_on_the_bound_finds_the_best_variance_which_makes_it_th
     Bao et al. (2022) write it as beta~_n + c²·E tr Cov[x0 | x_n]/d, the same number.
     """
     true, objective = gaussian(v), VariationalBound(variance="learned", every_step=True)
-    model = Learner(true).double()
-    objective.prepare(model)
-    model.double()
+    learned = objective.prepare(true).double()
     x0, rng = four(float(true.mean), v)
-    descent = torch.optim.LBFGS(model.parameters(), lr=1, max_iter=500, tolerance_grad=1e-13, tolerance_change=0)
+    descent = torch.optim.LBFGS(learned.parameters(), lr=1, max_iter=500, tolerance_grad=1e-13, tolerance_change=0)
 
     def closure() -> torch.Tensor:
         descent.zero_grad()
-        loss = objective(model, x0, rng=rng).mean()
+        loss = objective(true, x0, rng=rng, learned=learned).mean()
         loss.backward()
         return loss
 
     descent.step(closure)
     n = torch.arange(1, 7)
-    found = Chain(CHAIN).variance(n, mix_of(model, n, "learned")).detach().numpy()
+    found = Chain(CHAIN).variance(n, mix_of(true, n, learned)).detach().numpy()
     abar, sigma2 = chain_by_hand()
     total = abar * v + sigma2
     best = total[:-1] - (1 - numpy.array(BETAS)) * total[:-1] ** 2 / total[1:]
@@ -362,7 +360,7 @@ def test_gradient_descent_on_the_bound_finds_the_best_variance_which_makes_it_th
     spread = sigma2[1:] * v / total[1:]  # Cov[x0 | x_n]
     numpy.testing.assert_allclose(best[1:], tilde + abar[1:-1] * (numpy.array(BETAS[1:]) / sigma2[2:]) ** 2 * spread[1:])
     entropy = 0.5 * math.log(2 * math.pi * math.e * v)
-    assert abs(float(bound(model, x0, rng=rng, variance="learned").mean().detach()) - entropy) < 1e-10
+    assert abs(float(bound(true, x0, rng=rng, variance=learned).mean().detach()) - entropy) < 1e-10
 
 
 def test_a_mix_of_nought_is_the_posteriors_variance_and_a_mix_of_one_the_transitions() -> None:
@@ -375,9 +373,7 @@ def test_a_mix_of_nought_is_the_posteriors_variance_and_a_mix_of_one_the_transit
 def test_a_learned_variance_is_refused_where_none_was_prepared() -> None:
     with pytest.raises(ScorefieldError, match="without learned variances"):
         VariationalBound(variance="learned")(gaussian(), torch.zeros(2, 1), rng=SampleRng(range(2)))
-    model = Learner(gaussian())
-    VariationalBound(variance="posterior").prepare(model)
-    assert list(model.parameters()) == []
+    assert VariationalBound(variance="posterior").prepare(gaussian()) is None
 
 
 def test_a_run_with_learned_variances_trains_and_opens_again(tmp_path: Path) -> None:
@@ -406,14 +402,14 @@ def test_a_run_with_learned_variances_trains_and_opens_again(tmp_path: Path) -> 
     trainer = Trainer(config, data, build_model(config, data.shape, 1.0), tmp_path / "checkpoints", torch.device("cpu"))
     for _ in trainer.run():
         pass
-    learned = trainer.average.variance_mix
+    learned = trainer.average.learned.variance_mix
     assert learned.shape == (20,)
     assert bool((learned != 0.5).any())
     save_model(tmp_path, trainer.average, manifest := manifest_of(data, 1.0, (), 0))
     write_json(tmp_path / "config.json", to_dict(config))
     assert manifest["model_sha256"]
     opened = open_run(tmp_path).field
-    assert torch.equal(opened.variance_mix, learned)
+    assert torch.equal(opened.learned.variance_mix, learned)
     x0 = torch.zeros(3, 2, dtype=torch.float64)
     again, before = (bound(field, x0, rng=SampleRng(range(3)), variance="learned") for field in (opened, trainer.average))
     assert torch.equal(again, before.detach())

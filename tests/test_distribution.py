@@ -44,9 +44,14 @@ def test_the_shares_of_all_processes_are_the_batch_in_order_and_differ_by_one_at
 
 def test_one_process_agrees_with_itself_without_any_message() -> None:
     world, tensor = World(), torch.ones(3)
-    world.add_([tensor])
+    world.sum_([tensor])
     assert torch.equal(tensor, torch.ones(3))
-    assert (world.most(0.0, 2.5), world.said("a"), world.told("b"), world.agreed(lambda: 4)) == ([0.0, 2.5], ["a"], "b", 4)
+    assert (world.maximum(0.0, 2.5), world.gather("a"), world.broadcast("b"), world.agreed(lambda: 4)) == (
+        [0.0, 2.5],
+        ["a"],
+        "b",
+        4,
+    )
     with pytest.raises(ScorefieldError, match="a mistake"):
         world.agreed(lambda: (_ for _ in ()).throw(ScorefieldError("a mistake")))
 

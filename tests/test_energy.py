@@ -300,10 +300,8 @@ def data(n: int = N) -> Tensor:
 def slopes(objective: Any, k: float, n: int = N) -> Tensor:
     """d loss/dk of every example, from one backward pass an example's own copy of k would give: E is linear in k."""
     model, x0 = Quadratic(k), data(n)
-    if isinstance(objective, Persistent):
-        objective.prepare(model)
     # loss = k·(x² - negative²)/2 with the negative held, so the slope is loss/k
-    loss = objective(model, x0, rng=SampleRng(range(n), stream=1))
+    loss = objective(model, x0, rng=SampleRng(range(n), stream=1), learned=objective.prepare(model))
     (whole,) = torch.autograd.grad(loss.sum(), model.k)
     each = (loss / model.k).detach()
     assert float(whole) == pytest.approx(float(each.sum()), rel=1e-9)  # nothing flows through the chain
@@ -358,11 +356,11 @@ def test_cd_settles_where_the_langevin_steps_and_not_the_model_have_the_datas_va
 def fitted(objective: Persistent, visits: int = 120) -> float:
     """1/k after gradient steps with falling length, from a model that is three times too narrow."""
     model, x0 = Quadratic(3 / V).train(), data(objective.chains)
-    objective.prepare(model)
+    chains = objective.prepare(model)
     tail = []
     for visit in range(visits):
         rng = SampleRng(range(visit * len(x0), (visit + 1) * len(x0)), stream=1)
-        loss = objective(model, x0, rng=rng).mean()
+        loss = objective(model, x0, rng=rng, learned=chains).mean()
         (slope,) = torch.autograd.grad(loss, model.k)
         with torch.no_grad():
             model.k -= 0.8 / (1 + visit / 40) * slope
@@ -422,10 +420,10 @@ def test_noise_levels_are_those_of_the_density_and_the_data_are_noised_to_them()
 @pytest.mark.parametrize("objective", [Contrastive(steps=2), Persistent(steps=2, chains=16)], ids=["contrastive", "persistent"])
 def test_an_examples_loss_does_not_depend_on_its_batch(objective: Any) -> None:
     model = images("inner").eval()  # in training the chains would go on
-    objective.prepare(model)
+    learned = objective.prepare(model)
     x0 = places(model.shape, 6)[0]
-    whole = objective(model, x0, rng=SampleRng(range(6))).detach()
-    alone = torch.cat([objective(model, x0[i : i + 1], rng=SampleRng([i])) for i in range(6)]).detach()
+    whole = objective(model, x0, rng=SampleRng(range(6)), learned=learned).detach()
+    alone = torch.cat([objective(model, x0[i : i + 1], rng=SampleRng([i]), learned=learned) for i in range(6)]).detach()
     assert whole.shape == (6,)
     assert float((whole - alone).abs().max()) < 1e-9 * float(whole.abs().max())
 
@@ -436,19 +434,19 @@ def test_an_examples_loss_does_not_depend_on_its_batch(objective: Any) -> None:
 def test_chains_move_in_training_only_and_each_example_moves_its_own() -> None:
     model = vectors("inner").train()
     objective = Persistent(steps=2, chains=8, restart=0.0)
-    objective.prepare(model)
-    x0, before = places((3,), 3)[0], model.chains.clone()
-    objective(model.eval(), x0, rng=SampleRng(range(3)))
+    learned = objective.prepare(model)
+    x0, before = places((3,), 3)[0], learned.chains.clone()
+    objective(model.eval(), x0, rng=SampleRng(range(3)), learned=learned)
     with torch.no_grad():
-        objective(model.train(), x0, rng=SampleRng(range(3)))
-    assert torch.equal(model.chains, before)
-    objective(model, x0, rng=SampleRng([8 + 1, 5, 16 + 7]))
-    moved = (model.chains != before).any(dim=1)
+        objective(model.train(), x0, rng=SampleRng(range(3)), learned=learned)
+    assert torch.equal(learned.chains, before)
+    objective(model, x0, rng=SampleRng([8 + 1, 5, 16 + 7]), learned=learned)
+    moved = (learned.chains != before).any(dim=1)
     assert moved.tolist() == [i in (1, 5, 7) for i in range(8)]
-    middle = model.chains.clone()
-    objective(model, x0, rng=SampleRng([1, 5, 7]))
+    middle = learned.chains.clone()
+    objective(model, x0, rng=SampleRng([1, 5, 7]), learned=learned)
     tau = 0.1 * model.process.sigma(objective.times(model, torch.tensor([1, 5, 7]))) ** 2
-    step = (model.chains - middle)[[1, 5, 7]].norm(dim=1)
+    step = (learned.chains - middle)[[1, 5, 7]].norm(dim=1)
     assert bool((step < 10 * (2 * 2 * tau * 3).sqrt()).all())  # they went on from where they were
 
 
@@ -485,20 +483,20 @@ def test_what_has_no_energy_no_chains_or_too_few_of_them_is_refused_with_a_sente
         Persistent()(vectors("inner"), x0, rng=SampleRng(range(5)))
     model = vectors("inner").train()
     few = Persistent(chains=4, steps=1)
-    few.prepare(model)
+    chains = few.prepare(model)
     with pytest.raises(ScorefieldError, match=r"5 examples on 4 persistent chains.*objective\.chains"):
-        few(model, x0, rng=SampleRng(range(5)))
+        few(model, x0, rng=SampleRng(range(5)), learned=chains)
     with pytest.raises(ScorefieldError, match="labels"):
-        few(model, x0, torch.zeros(5, dtype=torch.long), rng=SampleRng(range(5)))
+        few(model, x0, torch.zeros(5, dtype=torch.long), rng=SampleRng(range(5)), learned=chains)
 
 
 def test_a_chain_that_runs_away_is_named_by_the_loss_and_not_kept() -> None:
     model = Quadratic(-1e9).train()
     objective = Persistent(steps=60, tau=1.0, chains=4, restart=0.0)
-    objective.prepare(model)
-    loss = objective(model, data(4), rng=SampleRng(range(4)))
+    learned = objective.prepare(model)
+    loss = objective(model, data(4), rng=SampleRng(range(4)), learned=learned)
     assert not bool(loss.isfinite().all())
-    assert bool(model.chains.isfinite().all())
+    assert bool(learned.chains.isfinite().all())
 
 
 # --- a whole run ------------------------------------------------------------------------------------------------------
@@ -536,4 +534,4 @@ def test_a_run_of_an_energy_that_was_stopped_goes_on_bit_for_bit(name: str, prec
 
 
 def test_the_same_levels_serve_as_one_or_as_many() -> None:
-    assert Contrastive().density == Persistent().density == Levels()
+    assert Contrastive().noise_distribution == Persistent().noise_distribution == Levels()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import math
 import re
@@ -23,13 +22,12 @@ from torch import Tensor
 from scorefield import ScorefieldError, app, registry
 from scorefield.cli import main
 from scorefield.drawing import Drawing
+from scorefield.evaluation import html, parts
+from scorefield.evaluation.html import page
 from scorefield.evaluation.reference import reference_of
-from scorefield.evaluation.report import page
 from scorefield.metrics.base import Estimate
 from scorefield.metrics.features import learn
 from scorefield.runs import open_run
-
-quality: Any = importlib.import_module("scorefield.app.evaluate")  # the package has the verb under this name
 
 SMALL = ("network.channels=8,16", "network.blocks=1", "training.precision=float32", "training.pictures=2", "training.ema=0.999")
 
@@ -61,12 +59,37 @@ def moons(tmp_path_factory: pytest.TempPathFactory) -> Path:
 Drawn = Callable[[Tensor], None]
 
 
-@pytest.fixture(autouse=True)
-def few_examples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Likelihoods and the diagnosis have tests of their own, and take longest; floors are averages."""
-    for name, few in (("LIKELIHOODS", 2), ("GAPS", 8), ("EXAMPLES", 16)):
-        monkeypatch.setattr(quality, name, few)
-    monkeypatch.setattr("scorefield.evaluation.reference.FLOORS", 1)
+@pytest.fixture(scope="module", autouse=True)
+def once_for_all() -> Iterator[None]:
+    """What depends on the run's weights alone is measured once: likelihoods and the diagnosis, of few examples, and its plot.
+
+    They have tests of their own. Floors are averages, of which one is enough, and the classifier test has a small forest.
+    """
+    known = dict[tuple[str, str], Any]()
+
+    def once(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def measured(run: Any, *rest: Any, **named: Any) -> Any:
+            key = name, str(run.manifest["model_sha256"])
+            if key not in known:
+                known[key] = real(run, *rest, **named)
+            return known[key]
+
+        return measured
+
+    plots, plot = dict[str, Any](), html._levels
+
+    def levels(found: Any) -> Any:
+        return plots.get(str(found)) or plots.setdefault(str(found), plot(found))
+
+    with pytest.MonkeyPatch.context() as patch:
+        for limit, few in (("LIKELIHOODS", 2), ("GAPS", 8), ("EXAMPLES", 16)):
+            patch.setattr(parts, limit, few)
+        for name in ("measure_likelihood", "bound_gap", "diagnosis_of"):
+            patch.setattr(parts, name, once(name, getattr(parts, name)))
+        patch.setattr(html, "_levels", levels)
+        patch.setattr("scorefield.evaluation.reference.FLOORS", 1)
+        patch.setattr("scorefield.metrics.classifier.TREES", 10)
+        yield
 
 
 @pytest.fixture
@@ -268,12 +291,13 @@ def test_parts_that_run_out_of_memory_are_left_out_and_the_figures_are_written(
     def fail(*_: Any, **__: Any) -> Any:
         raise MemoryError
 
-    for part in ("memorisation", "_classes", "_marginals", "diagnose", "measured", "picture_of"):
-        monkeypatch.setattr(quality, part, fail)
+    for part in ("memorisation", "classes_of", "marginals_of", "diagnosis_of", "measure_likelihood"):
+        monkeypatch.setattr(parts, part, fail)
+    monkeypatch.setattr(html, "picture_of", fail)
     report = app.evaluate(moons, n=40)
     assert (report.figures, report.floor) == (whole.figures, whole.floor)
-    parts = ("classes", "likelihood", "error of the score", "copying", "columns")
-    assert report.left_out == tuple(f"{part}: MemoryError" for part in parts)
+    named = ("classes", "likelihood", "error of the score", "copying", "columns")
+    assert report.left_out == tuple(f"{part}: MemoryError" for part in named)
     assert report.verdict[:2] == whole.verdict[:2]
     figures, table, file = (path.read_text(encoding="utf-8") for path in report.written)
     assert json.loads(figures)["figures"]["frechet"]["value"] == whole.figures["frechet"].value
@@ -281,7 +305,7 @@ def test_parts_that_run_out_of_memory_are_left_out_and_the_figures_are_written(
     assert Page(file).open == [] and "Not measured: copying: MemoryError" in file
 
 
-def test_a_rival_that_cannot_be_drawn_is_left_out(moons: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_baseline_that_cannot_be_drawn_is_left_out(moons: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real, asked = Drawing.draw, list[int]()
 
     def once(*arguments: Any, **named: Any) -> Any:
@@ -319,7 +343,7 @@ def test_too_few_samples_to_compare_with_are_refused_before_any_are_drawn(
         app.evaluate(run, n=30, against=place)
 
 
-# Vectors, tables and rivals
+# Vectors, tables and baselines
 
 
 def test_vectors_are_measured_in_their_own_coordinates(moons: Path) -> None:
@@ -342,10 +366,10 @@ def test_a_run_against_itself_is_no_better(moons: Path) -> None:
     report = app.evaluate(moons, n=100, against=moons)
     assert report.baseline is not None
     assert report.baseline.figures == report.figures
-    assert set(report.baseline.apart.values()) == {0.0}
+    assert set(report.baseline.better_by.values()) == {0.0}
 
 
-def test_a_rival_that_is_real_is_better_than_noise(digits: Path, tmp_path: Path, drawn: Drawn) -> None:
+def test_a_baseline_that_is_real_is_better_than_noise(digits: Path, tmp_path: Path, drawn: Drawn) -> None:
     data = open_run(digits).data
     folder = tmp_path / "real"
     folder.mkdir()
@@ -354,7 +378,7 @@ def test_a_rival_that_is_real_is_better_than_noise(digits: Path, tmp_path: Path,
     drawn(torch.from_numpy(np.random.default_rng(0).normal(size=(200, *data.shape))))
     report = app.evaluate(digits, n=200, against=folder)
     assert report.baseline is not None
-    assert all(apart < -2 for apart in report.baseline.apart.values())
+    assert all(gain < -2 for gain in report.baseline.better_by.values())
     reference = reference_of(open_run(digits))
     real = reference.figures(reference.sets(data.train[:200]))
     for name, figure in real.items():  # 17 grey levels survive the way through 8 bits; the files are read in another order
@@ -364,12 +388,12 @@ def test_a_rival_that_is_real_is_better_than_noise(digits: Path, tmp_path: Path,
 def test_a_table_is_compared_with_the_rows_of_a_file(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     rows = [f"{3 * kind + 0.1 * rng.normal():.6f},{'red' if kind else 'blue'},{7 * kind}" for kind in rng.integers(0, 2, 400)]
-    for name, some in (("all", rows), ("few", rows[:100])):
-        (tmp_path / f"{name}.csv").write_text("\n".join(["number,colour,count", *some]))
+    for name, lines in (("all", rows), ("few", rows[:100])):
+        (tmp_path / f"{name}.csv").write_text("\n".join(["number,colour,count", *lines]))
     run = tmp_path / "run"
     app.train(str(tmp_path / "all.csv"), out=run, steps=20)
     report = app.evaluate(run, n=100, against=tmp_path / "few.csv")
-    assert report.baseline is not None and report.baseline.apart["energy"] < -2
+    assert report.baseline is not None and report.baseline.better_by["energy"] < -2
     assert report.likelihood is not None and report.likelihood.separate == ("colour", "count")
     truth = math.log(0.5) - 0.5 * math.log(2 * math.pi * math.e * 0.1**2)  # of the kind, and of the number given the kind
     assert report.likelihood.flow.value < truth + 5 * report.likelihood.flow.standard_error

@@ -15,10 +15,10 @@ from helpers import command, contents
 from PIL import Image
 
 from scorefield import ScorefieldError, app, registry
-from scorefield.app.train import _name_of
 from scorefield.cli.show import seconds_of
 from scorefield.drawing import Drawing, SampleSpec, choose_sampler
 from scorefield.runs import load_field, open_run
+from scorefield.training.begin import folder_name
 
 ROOT = Path(__file__).parents[1]
 SMALL = ("network.channels=8,16", "network.blocks=1", "training.precision=float32", "training.pictures=2", "training.ema=0.999")
@@ -279,7 +279,9 @@ def test_the_default_folder_is_called_after_the_source_wherever_it_is(tmp_path: 
     (tmp_path / "photos.v2" / "inside").mkdir(parents=True)
     (tmp_path / "table.of.numbers.npy").write_bytes(b"")
     monkeypatch.chdir(tmp_path / "photos.v2" / "inside")
-    names = [_name_of(source) for source in ("digits", "..", "../", ".", "../../photos.v2/", "../../table.of.numbers.npy", "/")]
+    names = [
+        folder_name(source) for source in ("digits", "..", "../", ".", "../../photos.v2/", "../../table.of.numbers.npy", "/")
+    ]
     assert names == ["digits", "photos.v2", "photos.v2", "inside", "photos.v2", "table.of.numbers", "run"]
 
 

@@ -128,12 +128,16 @@ def test_a_moment_tells_the_acceptance_of_the_rungs_visited_until_then(hold: int
 
 
 class Twice(Sampler):
-    """A sampler that takes every step twice from the same x, state and noise, and compares."""
+    """A sampler that takes every step twice from the same x, state and noise, and compares; it keeps the steps."""
 
-    order, dwells, remembers, evaluations_per_step, ladder, levels = None, False, True, None, "geometric", 4
+    order, remembers, evaluations_per_step, ladder, levels = None, True, None, "geometric", 4
 
     def __init__(self, sampler: Sampler) -> None:
-        self.sampler = sampler
+        self.sampler, self.taken = sampler, []
+
+    @property
+    def dwells(self) -> bool:
+        return self.sampler.dwells
 
     @property
     def steps_per_level(self) -> int:
@@ -143,6 +147,7 @@ class Twice(Sampler):
         return self.sampler.start(field, steps)
 
     def step(self, field: Any, x: Any, step: Any, state: Any, noise: Any) -> Any:
+        self.taken.append(step)
         again, before = noise[:], x.clone()
         first = self.sampler.step(field, x, step, state, again)
         assert torch.equal(x, before)
@@ -159,6 +164,23 @@ def test_a_step_is_a_function_of_what_it_is_given(sampler: Any) -> None:
     assert len(snapshots) > 4
     wrapped = Twice(without(sampler.within(8)[0], 3, (2,))) if not sampler.remembers else None
     assert wrapped is None or list(simulate(FIELD, wrapped, ladder(), rng=SampleRng(range(3))))
+
+
+@each_sampler
+def test_on_the_last_level_the_loop_calls_a_sampler_that_dwells_and_none_that_jumps(sampler: Any) -> None:
+    """It shows the last level in both cases, and after a jump to it x stays as it was."""
+    short = sampler.within(8)[0]
+    for each in (short, *([] if sampler.remembers else [without(short, 3, (2,))])):
+        watched = Twice(each)
+        snapshots = list(simulate(FIELD, watched, ladder(), rng=SampleRng(range(3))))
+        hold, levels = each.steps_per_level, len(ladder())
+        assert [step.index for step in watched.taken] == [j for j in range(levels - (not each.dwells)) for _ in range(hold)]
+        assert (None in [step.s for step in watched.taken]) == each.dwells
+        assert len(snapshots) == levels * hold + 2
+        if not each.dwells:
+            arrived, shown = snapshots[-2 - hold], snapshots[-2]
+            assert torch.equal(shown.x, arrived.x)
+            assert (shown.t, shown.evaluations, shown.info) == (arrived.t, arrived.evaluations, arrived.info)
 
 
 def test_a_step_that_changes_its_state_is_seen() -> None:
@@ -232,9 +254,9 @@ def test_an_objective_needs_one_process_where_taking_its_terms_changes_the_model
         model = EnergyModel(Potential(network), Energy(), process, (2,))
     else:
         model = ScoreModel(network, ScaledScore(), process, (2,))
-    objective.prepare(model)
+    model.add_learned(objective.prepare(model))
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    objective.terms(model.train(), torch.randn(4, 2), None, rng=SampleRng(range(4)))
+    objective.terms(model.train(), torch.randn(4, 2), None, rng=SampleRng(range(4)), learned=model.learned)
     after = model.state_dict()
     assert any(not torch.equal(before[key], after[key]) for key in before) == objective.one_process
     numpy.testing.assert_array_equal(sorted(before), sorted(after))

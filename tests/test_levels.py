@@ -6,6 +6,7 @@ import mpmath
 import numpy
 import pytest
 import torch
+from helpers import each_case
 from scipy import optimize, stats
 
 from scorefield import (
@@ -24,17 +25,10 @@ from scorefield import (
     registry,
     uniform,
 )
-from scorefield.levels import (
-    Levels,
-    largest_distance,
-    level_ratio,
-    number_of_levels,
-    reachable_ratio,
-    step_size,
-    thin,
-    variance_ratio,
-)
+from scorefield.levels import Levels
+from scorefield.ncsnv2 import largest_distance, level_ratio, number_of_levels, reachable_ratio, step_size, variance_ratio
 from scorefield.process import Process
+from scorefield.randomness import subsample
 
 NEEDS_SETTINGS = {"tabulated": Tabulated.linear(1000)}
 PROCESSES = {
@@ -56,9 +50,9 @@ def ratio_of(process: Process, t: torch.Tensor) -> numpy.ndarray:
 # --- ladders ----------------------------------------------------------------------------------------------------------
 
 
-@each_noisy
+@each_case(process=NOISY)
 @each_ladder
-@pytest.mark.parametrize("levels", [1, 2, 10, 500])
+@each_case(levels=[1, 2, 10, 500])
 def test_a_ladder_falls_strictly_from_exactly_t_max_to_exactly_t_min(process: Process, ladder, levels: int) -> None:
     times = ladder(process, levels)
     assert times.shape == (levels,)
@@ -180,7 +174,7 @@ def declared_log_ratio_cdf(density, process: Process, log_ratio: numpy.ndarray) 
 
 
 @pytest.mark.parametrize("density", [kind() for kind in DENSITIES.values()], ids=DENSITIES)
-@each_noisy
+@each_case(process=NOISY)
 def test_a_density_is_distributed_as_it_declares(density, process: Process) -> None:
     """Kolmogorov's distance to the declared distribution; valid (and conservative) with atoms, where it is taken at them."""
     t = density.quantile(process, SampleRng(range(N), stream=3).uniform(()))
@@ -191,7 +185,7 @@ def test_a_density_is_distributed_as_it_declares(density, process: Process) -> N
 
 
 @pytest.mark.parametrize("density", [kind() for kind in DENSITIES.values()], ids=DENSITIES)
-@each_noisy
+@each_case(process=NOISY)
 def test_a_quantile_function_never_falls_and_keeps_the_shape_of_its_argument(density, process: Process) -> None:
     u = torch.linspace(1e-9, 1 - 1e-9, 1000, dtype=torch.float64)
     t = density.quantile(process, u)
@@ -370,11 +364,11 @@ def test_the_reachable_ratio_is_the_largest_that_the_steps_can_follow(steps: int
 
 
 def test_thinning_keeps_all_or_a_subset_without_repetition() -> None:
-    assert thin(5, 9).tolist() == [0, 1, 2, 3, 4]
-    rows = thin(1000, 100)
+    assert subsample(5, 9).tolist() == [0, 1, 2, 3, 4]
+    rows = subsample(1000, 100)
     assert len(rows.unique()) == 100
     assert rows.tolist() == sorted(rows.tolist())
-    assert thin(1000, 100, seed=1).tolist() != rows.tolist()
+    assert subsample(1000, 100, seed=1).tolist() != rows.tolist()
     # the mean of 100 of 0..999 without replacement: variance (n² - 1)/12/100·(1 - 100/1000)
     assert abs(float(rows.double().mean()) - 499.5) < 5 * ((1000**2 - 1) / 12 / 100 * 0.9) ** 0.5
 

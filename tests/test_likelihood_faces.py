@@ -13,8 +13,8 @@ from scorefield import GaussianMixture, SampleRng, ScorefieldError, app
 from scorefield.cli import main
 from scorefield.data import open_source
 from scorefield.evaluation.likelihood import bound_gap
-from scorefield.levels import thin
 from scorefield.likelihood import Exact, data_log_prob
+from scorefield.randomness import subsample
 from scorefield.runs import open_run
 
 
@@ -57,7 +57,7 @@ def test_points_are_reported_in_nats_of_the_datas_own_unit_and_python_and_the_co
     assert (kept["unit"], kept["guessing"], kept["probes"], kept["divergence"]) == ("nats", None, 0.0, "exact trace")
     run = open_run(moons)
     source = open_source(run.config.source, run.config.data)
-    raw = source.held_out[thin(len(source.held_out), 6)]
+    raw = source.held_out[subsample(len(source.held_out), 6)]
     model = data_log_prob(
         run.field, run.normaliser.encode(raw).double(), rng=SampleRng(range(6)), divergence=Exact(), tolerance=1e-5, within=None
     )
@@ -126,9 +126,9 @@ def test_the_gap_is_what_the_training_examples_are_likelier_by(tmp_path: Path, m
     process, points = run.config.process, run.data.x0(slice(None))
     cpu = torch.device("cpu")
     monkeypatch.setitem(run.__dict__, "field", Known([1.0], [[0.0, 0.0]], [1.0], process))
-    honest = bound_gap(run, n=400, where=cpu)
+    honest = bound_gap(run, n=400, device=cpu)
     assert abs(honest.value) < 5 * honest.standard_error
     narrow = torch.full((len(points),), 0.03)
     monkeypatch.setitem(run.__dict__, "field", Known(torch.ones(len(points)), points, narrow, process))
-    copied = bound_gap(run, n=400, where=cpu)
+    copied = bound_gap(run, n=400, device=cpu)
     assert copied.value > 5 * copied.standard_error

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,12 @@ import pytest
 import torch
 
 from scorefield import ScorefieldError, app, files, pictures
-from scorefield.app.train import train
-from scorefield.levels import geometric, thin
-from scorefield.randomness import SampleRng, stream_of
+from scorefield.app import train
+from scorefield.levels import geometric
+from scorefield.progress import silent
+from scorefield.randomness import SampleRng, stream_of, subsample
 from scorefield.runs import open_run
+from scorefield.training import folder
 from scorefield.training import previews as looks
 
 SMALL = ("data.examples=200", "training.batch=16", "network.width=8", "training.pictures=2")
@@ -124,7 +125,7 @@ def test_a_table_that_cannot_be_measured_or_a_folder_that_cannot_be_written_is_p
             (tmp_path / "run" / "previews").write_text("a file where the folder should be")
             (tmp_path / "run" / "manifest.json").write_text("{}")
 
-    monkeypatch.setattr(sys.modules["scorefield.app.train"], "losses_by_level", Faults(MemoryError("too large")))
+    monkeypatch.setattr(folder, "losses_by_level", Faults(MemoryError("too large")))
     report = train("two-moons", out=tmp_path / "run", steps=2, settings=(*SMALL, "data.examples=300"), progress=block)
     said = [sentence for sentence in report.messages if "passed over" in sentence]
     assert [sentence.partition(" (")[0] for sentence in said] == [
@@ -151,7 +152,7 @@ def moons(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[float]]:
     shares: list[float] = []
 
     def watch(_fraction: float, _text: str, event: Any) -> None:
-        if not isinstance(event, app.Plan) and event.event == "looking":
+        if not isinstance(event, app.Plan) and event.event == "measuring":
             shares.append(event.fraction)
 
     folder = tmp_path_factory.mktemp("looks") / "moons"
@@ -174,10 +175,10 @@ def test_the_optimum_of_a_part_is_that_of_the_part_on_its_own_examples_and_says_
     data, examples = run.data, 40
     monkeypatch.setattr(looks, "CURVE_EXAMPLES", (10, examples))
     monkeypatch.setattr(looks, "OPTIMUM_PRODUCTS", part * examples * 2)
-    sigmas, curves = looks.losses_by_level(run, data, lambda share: None)
+    sigmas, curves = looks.losses_by_level(run, data, silent)
     name = f"memorising optimum of {part} training examples"
     assert list(curves) == ["training examples", "held-out examples", name]
-    seen, points = data.x0(thin(len(data.train), examples)).double(), data.x0(thin(len(data.train), part)).double()
+    seen, points = data.x0(subsample(len(data.train), examples)).double(), data.x0(subsample(len(data.train), part)).double()
     assert all(bool((points == one).all(dim=1).any()) for one in seen)
     rng = SampleRng(range(examples), stream=stream_of("curve"))
     for sigma, t, found in zip(sigmas, geometric(run.config.process, len(sigmas)), curves[name], strict=True):

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from scorefield import VE, GaussianMixture, NotFinite, SampleRng, ScorefieldError
 from scorefield.metrics import memorisation as module
 from scorefield.metrics.base import Estimate
-from scorefield.metrics.memorisation import Memorisation, memorisation, neighbours
+from scorefield.metrics.memorisation import Memorisation, memorisation
+from scorefield.metrics.neighbours import neighbours
 
 DIGITS = torch.from_numpy(load_digits().images).float().unsqueeze(1) / 8 - 1
 CLASSES = torch.from_numpy(load_digits().target)
@@ -54,22 +55,22 @@ def _mixed(share: float, copies: Tensor = SOURCES) -> Tensor:
 def test_neighbours_are_those_of_all_pairs_of_differences_whatever_the_blocks(
     monkeypatch: pytest.MonkeyPatch, far: float, among: bool
 ) -> None:
-    monkeypatch.setattr(module, "POINTS", 37)
-    monkeypatch.setattr(module, "QUERIES", 16)
+    monkeypatch.setattr("scorefield.metrics.neighbours.POINTS", 37)
+    monkeypatch.setattr("scorefield.metrics.neighbours.QUERIES", 16)
     points = _normal(150, 5) + far
     queries = points if among else _normal(61, 5, seed=1) + far
     apart = (queries.unsqueeze(1) - points).square().sum(dim=2).sqrt()
     if among:
         apart.fill_diagonal_(math.inf)
     expected, rows = apart.sort(dim=1)
-    distance, found = neighbours(queries, points, 4, own=torch.arange(150) if among else None)
+    distance, found = neighbours(queries, points, 4, themselves=torch.arange(150) if among else None)
     assert torch.equal(found, rows[:, :4])
     assert torch.equal(distance, expected[:, :4])
 
 
 def test_an_example_that_is_there_twice_is_its_twins_neighbour_and_never_its_own() -> None:
     points = torch.cat([_normal(30, 3), _normal(30, 3)])
-    distance, rows = neighbours(points, points, 1, own=torch.arange(60))
+    distance, rows = neighbours(points, points, 1, themselves=torch.arange(60))
     assert distance.abs().max() == 0
     assert torch.equal(rows[:, 0], torch.arange(60).roll(30))
 
@@ -171,7 +172,7 @@ def test_a_copy_of_the_training_set_is_drawn_to_it_wholly_and_nothing_else_in_th
 def test_samples_around_training_examples_too_noisy_for_copies_are_known_to_be_drawn_to_them() -> None:
     found = judge(SOURCES + 0.5 * _normal(400, 1, 8, 8))
     assert (found.copies, found.overfits) == (False, True)
-    assert "the set knows what it was trained on" in found.sentence
+    assert "the set depends on what it was trained on" in found.sentence
 
 
 def test_copies_that_only_features_see_are_caught_in_features() -> None:

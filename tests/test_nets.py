@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy
 import pytest
 import torch
-from helpers import shaken
+from helpers import each_case, shaken
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -29,8 +29,8 @@ from scorefield.nets.embeddings import NoiseEmbedding
 from scorefield.nets.mlp import MLP
 from scorefield.nets.residual import ConditionedResNet, NoiseConditionedBlock
 from scorefield.nets.unet import UNet, fold, unfold
+from scorefield.noise_label import check_noise_label, noise_label_of
 from scorefield.objectives import Implicit
-from scorefield.prediction import check_noise_label, noise_label_of
 from scorefield.process import Process
 from scorefield.registry import every
 
@@ -473,13 +473,13 @@ NOISY = {
 def _features(parametrisation: Parametrisation, process: Process, ratios: Tensor) -> Tensor:
     """The features that enter the first linear layer at given sigma/alpha, of length 1 each."""
     t = process.time_of_sigma(ratios)
-    label = noise_label_of(parametrisation.label, process, t)
+    label = noise_label_of(parametrisation.noise_label, process, t)
     angle = label[:, None] * NoiseEmbedding(128).frequencies.double() * math.pi
     features = torch.cat([angle.sin(), angle.cos()], dim=1)
     return features / features.norm(dim=1, keepdim=True)
 
 
-@pytest.mark.parametrize("process", NOISY.values(), ids=NOISY)
+@each_case(process=NOISY)
 @pytest.mark.parametrize("name", every("parametrisation"))
 def test_close_noise_levels_have_close_features_and_the_ends_have_not(name: str, process: Process) -> None:
     """Half a percent of noise turns no feature by more than half a radian, wherever it lies between two whole times of a chain;
@@ -493,7 +493,7 @@ def test_close_noise_levels_have_close_features_and_the_ends_have_not(name: str,
     far = _features(parametrisation, process, torch.linspace(low, high, int((high - low) / 0.4)).double().exp())
     common = far @ far.mT - torch.eye(len(far))
     assert float(common.max()) < 0.9
-    check_noise_label(parametrisation.label, process)
+    check_noise_label(parametrisation.noise_label, process)
 
 
 @pytest.mark.parametrize(

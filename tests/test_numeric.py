@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from scorefield.data import DataConfig, Dataset, open_data, open_source
-from scorefield.data.columns import decode
+from scorefield.data.coordinates import decode
 from scorefield.data.numeric import array_of, masked_as_nan
 from scorefield.errors import ScorefieldError
 from scorefield.estimator import ScoreDensity

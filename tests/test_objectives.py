@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from helpers import OfScore, Remembers, within_five
+from helpers import OfScore, Remembers, each_case, within_five
 
 from scorefield import (
     EDM,
@@ -205,7 +205,7 @@ def test_on_a_gaussian_the_slope_of_the_loss_vanishes_at_the_true_score(kind: An
 def test_at_one_level_least_squares_finds_the_slope_and_the_centre_of_the_gaussian(kind: Any) -> None:
     """The loss is quadratic in s = b - k·x: three values give its minimum, to compare with k = 1/(v + sigma²), b = k·m."""
     mean, variance, process = 0.8, 1.7, VE(0.5, 1.0)
-    one_level = {"density": Levels(1)} if "density" in {f.name for f in fields(kind)} else {"steps": 1}
+    one_level = {"noise_distribution": Levels(1)} if "noise_distribution" in {f.name for f in fields(kind)} else {"steps": 1}
     field, objective = Gaussian([mean], [[variance]], process), kind(**one_level)
     sigma2 = float(process.sigma(torch.tensor(process.t_max, dtype=torch.float64))) ** 2
     x0 = field.sample(SampleRng(range(N)))
@@ -237,7 +237,7 @@ def test_at_one_level_least_squares_finds_the_slope_and_the_centre_of_the_gaussi
 
 
 @each_objective
-@each_weighting
+@each_case(weighting=WEIGHTINGS)
 @torch.no_grad()
 def test_an_examples_loss_does_not_depend_on_its_batch(kind: Any, weighting: Weighting) -> None:
     true, objective = mixture(PROCESSES["ve"]), of_weighting(kind, weighting)

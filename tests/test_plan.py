@@ -20,20 +20,21 @@ from scorefield import ScorefieldError, app
 from scorefield.cli.show import issue_lines, size_of
 from scorefield.config import override
 from scorefield.data import DataConfig, Dataset, open_data, open_source
-from scorefield.data.base import DataIssue, Normaliser, build, split
+from scorefield.data.base import DataIssue, Examples, Normaliser, build, split
 from scorefield.data.doctor import examine
 from scorefield.nets.residual import ResidualConfig
 from scorefield.recipes import auto, measure
 from scorefield.runs import build_model, classes_of
 from scorefield.training.loop import Trainer
-from scorefield.training.pilot import Memory, Pace, Pilot, kept_for_backward, pilot, reach
+from scorefield.training.memory import Memory, kept_for_backward
+from scorefield.training.pilot import Pace, Pilot, pilot, reach
 
 SMALL = ("network.channels=8,16", "network.blocks=1", "training.precision=float32", "training.batch=16")
 N = 300
 
 
 def vectors(rows: NDArray[np.float32]) -> Dataset:
-    return build("rows", "vector", torch.from_numpy(rows), DataConfig(), normaliser=Normaliser.standard)
+    return build(Examples("rows", "vector", torch.from_numpy(rows), Normaliser.standard), DataConfig())
 
 
 def normal(dimension: int, seed: int = 0) -> NDArray[np.float32]:
@@ -42,15 +43,15 @@ def normal(dimension: int, seed: int = 0) -> NDArray[np.float32]:
 
 def images(pixels: NDArray[np.uint8], labels: list[int] | None = None) -> Dataset:
     classes = tuple(f"class{i}" for i in range(max(labels) + 1)) if labels else ()
-    return build(
+    examples = Examples(
         "pictures",
         "image",
         torch.from_numpy(pixels),
-        DataConfig(),
         normaliser=lambda _: Normaliser.between(0.0, 255.0),
         labels=torch.tensor(labels) if labels else None,
         classes=classes,
     )
+    return build(examples, DataConfig())
 
 
 def noise_images(n: int = 60, side: int = 8, top: int = 256) -> NDArray[np.uint8]:
@@ -234,7 +235,7 @@ def test_what_the_source_named_comes_first_and_its_copies_are_not_named_twice() 
 
 
 def test_a_large_source_is_looked_at_evenly_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scorefield.data.doctor.MOST", 100)
+    monkeypatch.setattr("scorefield.data.doctor.survey.MOST", 100)
     found = examine(vectors(normal(3)))
     assert (found.looked_at, found.examples) == (100, N)
 

@@ -5,6 +5,7 @@ import math
 import numpy
 import pytest
 import torch
+from helpers import each_case
 
 from scorefield import (
     EDM,
@@ -27,7 +28,7 @@ from scorefield import (
     registry,
 )
 from scorefield.nets.mlp import MLP
-from scorefield.prediction import noise_label_of
+from scorefield.noise_label import noise_label_of
 
 NEEDS_SETTINGS = {"tabulated": Tabulated.linear(1000)}
 PROCESSES = {
@@ -35,7 +36,7 @@ PROCESSES = {
 }
 NOISY = {name: process for name, process in PROCESSES.items() if process.t_max > process.t_min}
 PARAMETRISATIONS = {name: kind() for name, kind in registry.every("parametrisation").items()}
-each_noisy = pytest.mark.parametrize("process", NOISY.values(), ids=NOISY)
+each_noisy = each_case(process=NOISY)
 each = pytest.mark.parametrize("parametrisation", PARAMETRISATIONS.values(), ids=PARAMETRISATIONS)
 
 # What each network is trained to say, in the words of its paper: y as a function of x0, noise, alpha, sigma and sd.
@@ -252,7 +253,7 @@ def test_between_two_rungs_the_clean_data_of_the_nearer_rung_are_kept(kind: type
     """D(x_t, t) = D(x_t·alpha_r/alpha, r) for the level r: what the network means by the pair at r is what is shown at t."""
     from scorefield import geometric
 
-    parametrisation, steps = kind(label=6), geometric(process, 6)
+    parametrisation, steps = kind(noise_label=6), geometric(process, 6)
     level = (process.sigma(steps) / process.alpha(steps)).log()
     t = process.time_of_sigma((level[:-1] + 0.4 * level.diff()).exp())  # nearer to the noisier of the two
     r, y = steps[:-1], torch.tensor([0.3, -2.0, 0.7], dtype=torch.float64)
@@ -275,7 +276,7 @@ def test_between_two_rungs_the_clean_data_of_the_nearer_rung_are_kept(kind: type
 class Repeats(Parametrisation):
     """y = x_t itself."""
 
-    label = "t"
+    noise_label = "t"
 
     def pair(self, alpha: torch.Tensor, sigma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return alpha, -(sigma**2)
@@ -388,7 +389,7 @@ def test_a_score_model_gives_back_x0_when_its_network_gives_the_exact_output(nam
     scaled, label, cond = model.network.seen
     scale = column(parametrisation.input_scale(process.alpha(t), process.sigma(t)))
     assert torch.equal(scaled, (scale * x).float())
-    assert torch.equal(label, noise_label_of(parametrisation.label, process, t).float())
+    assert torch.equal(label, noise_label_of(parametrisation.noise_label, process, t).float())
     assert cond is None
 
 
@@ -423,7 +424,7 @@ def test_a_network_of_buffers_alone_computes_in_their_precision() -> None:
 
 def test_a_network_that_is_not_told_the_noise_gives_the_same_output_at_every_level() -> None:
     """NCSNv2's technique 3: s(x, sigma) = y(x)/sigma, so sigma·score is one function of x."""
-    model = ScoreModel(MLP((2,)), ScaledScore(label="none"), VE(0.01, 10.0), (2,)).double()
+    model = ScoreModel(MLP((2,)), ScaledScore(noise_label="none"), VE(0.01, 10.0), (2,)).double()
     torch.nn.init.normal_(model.network.last.weight)
     x = torch.tensor([[0.3, -1.0], [2.0, 0.5]], dtype=torch.float64)
     with torch.no_grad():

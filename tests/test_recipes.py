@@ -13,7 +13,7 @@ from scorefield.config import RunConfig, override
 from scorefield.data import DataConfig, of_sequence
 from scorefield.field import ScoreModel
 from scorefield.levels import ladder_of
-from scorefield.prediction import nearest_level
+from scorefield.noise_label import nearest_level
 from scorefield.process import VE
 from scorefield.recipes import measure
 from scorefield.runs import build_model
@@ -58,7 +58,7 @@ def _errors(recipe: str, times: Tensor, *, nearest: bool = False) -> Tensor:
     for j, time in enumerate(times):
         t = time.expand(len(x0))
         x = truth.process.perturb(x0, t, SampleRng(range(400), stream=3 + j).normal((1,)))
-        if nearest and isinstance(label := config.parametrisation.label, int):
+        if nearest and isinstance(label := config.parametrisation.noise_label, int):
             step, sigma = nearest_level(label, config.process, t)[1], config.process.sigma(t)[:, None]
             guess = (x - truth(x, step).denoised) / sigma  # recipes with levels have alpha = 1
         else:

@@ -155,3 +155,20 @@ def test_every_old_name_leads_to_one_that_exists_and_none_is_in_use() -> None:
     here = Path(scorefield.__file__).parent
     assert not [old for old in renamed.MODULES if (here / f"{old.replace('.', '/')}.py").exists()]
     assert all(new in scorefield.samplers.__all__ for new in ("ABM", "StochasticABM", "Snapshot", "Step"))
+
+
+def test_reports_and_files_of_results_answer_to_their_old_keys() -> None:
+    from scorefield.evaluation.baseline import BaselineResult
+
+    result = BaselineResult("folder", "images", 20, {}, {"energy": -3.0}, None)
+    with pytest.warns(FutureWarning, match=r"BaselineResult\.apart is called BaselineResult\.better_by"):
+        assert result.apart == {"energy": -3.0}  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="no attribute 'rival'"):
+        _ = result.rival  # type: ignore[attr-defined]
+    old = {"rival": {"name": "x", "apart": {"own": 1.0}}, "figures": {"own": 2.0}}
+    assert renamed.results(old) == {"baseline": {"name": "x", "better_by": {"own": 1.0}}, "figures": {"own": 2.0}}
+    rows = [{"sampler": "adams", "ladder": "cauchy", "own": True, "beaten": None}]
+    assert renamed.results({"ways": rows, "behind": []}) == {
+        "measurements": [{"sampler": "abm", "ladder": "log-cauchy", "recipe": True, "beaten_by": None}],
+        "dropped": [],
+    }

@@ -16,15 +16,14 @@ import torch
 from PIL import Image
 
 from scorefield import ScorefieldError, app, registry
-from scorefield.app.plan import plan
-from scorefield.app.train import train
+from scorefield.app import plan, train
 from scorefield.cli import main
 from scorefield.config import override, to_dict
 from scorefield.data import DataConfig, open_source
 from scorefield.evaluation.reference import LEAST
 from scorefield.recipes import measure, measured
 from scorefield.runs import open_run
-from scorefield.training import memory, pilot, precision
+from scorefield.training import memory, precision
 
 SMALL = ("data.examples=200", "training.batch=16", "network.width=8", "training.pictures=0")
 
@@ -74,7 +73,7 @@ def test_no_stopwatch_is_asked_for_the_precision_of_a_run_of_steps_and_one_of_a_
         asked.append(1)
         return "bfloat16", {"float32": 2.0, "bfloat16": 1.0}
 
-    monkeypatch.setattr("scorefield.training.loop.fastest", fastest)
+    monkeypatch.setattr("scorefield.training.precision.fastest", fastest)
     steps = train("two-moons", out=tmp_path / "steps", steps=1, settings=SMALL)
     assert not asked and "no clock" in steps.messages[0] and steps.messages[0].startswith("precision = float32")
     timed = train("two-moons", out=tmp_path / "time", seconds=1e-6, settings=SMALL)
@@ -166,7 +165,7 @@ def test_levels_that_are_measured_are_filled_in_and_what_is_given_wins_in_any_or
 
     auto = registry.find("recipe", "auto")(facts).config
     assert got("process=ve").process == auto.process
-    assert got("process=karras").process == registry.find("recipe", "edm")(facts).config.process
+    assert got("process=linear-ve").process == registry.find("recipe", "edm")(facts).config.process
     noise_distribution = got("objective=denoising", "objective.noise_distribution=log-normal").objective.noise_distribution
     assert noise_distribution.mean == registry.find("recipe", "edm")(facts).config.objective.noise_distribution.mean
     for settings in (
@@ -174,8 +173,8 @@ def test_levels_that_are_measured_are_filled_in_and_what_is_given_wins_in_any_or
         ("parametrisation.data_std=0.3", "parametrisation=edm"),
     ):
         assert got(*settings).parametrisation.data_std == 0.3
-    whole = got('parametrisation={"name": "edm", "label": "sigma"}').parametrisation
-    assert (whole.data_std, whole.label) == (facts.std, "sigma")
+    whole = got('parametrisation={"name": "edm", "noise_label": "sigma"}').parametrisation
+    assert (whole.data_std, whole.noise_label) == (facts.std, "sigma")
     assert got('training={"batch": 7}').training.ema == 0.9999  # and of a section the rest stays the recipe's
 
 
@@ -212,7 +211,7 @@ def test_a_batch_is_refused_by_what_is_free_and_the_pieces_advised_fit(tmp_path:
     wide = (*SMALL[:1], "network.width=64", "training.pictures=0", "training.batch=4096")
     free = memory.available(torch.device("cpu"))
     assert 0 < free < 2**50
-    monkeypatch.setattr(pilot, "available", lambda device: 2_000_000)  # an example keeps about 4 kB for its gradient
+    monkeypatch.setattr(memory, "available", lambda device: 2_000_000)  # an example keeps about 4 kB for its gradient
     said = refusal("two-moons", out=tmp_path / "run", steps=1, settings=wide)
     pieces = said.split("training.accumulate=")[1].split()[0]
     assert 1 < int(pieces) < 100

@@ -20,7 +20,7 @@ from PIL import Image
 
 from scorefield import DDPMChain, ScorefieldError, app, files, registry, runs
 from scorefield.drawing import SampleSpec, choose_sampler
-from scorefield.prediction import noise_label_of
+from scorefield.noise_label import noise_label_of
 from scorefield.runs import Run, load_field, open_run, save_model
 
 TINY = ("network.width=16", "network.depth=2", "training.precision=float32", "training.pictures=0", "training.batch=32")
@@ -91,7 +91,7 @@ def test_a_run_on_data_given_in_python_is_measured_as_one_on_their_file_is_once_
     one, other = app.evaluate(typed, n=30), app.evaluate(given, n=30, data=X)
     assert (one.figures, one.floor) == (other.figures, other.floor)
     one_way, other_way = app.tune(typed, **FEW), app.tune(given, data=X, **FEW)
-    assert [way.figure for way in one_way.ways] == [way.figure for way in other_way.ways]
+    assert [one.figure for one in one_way.measurements] == [one.figure for one in other_way.measurements]
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "tune", "likelihood"])
@@ -508,7 +508,7 @@ def test_a_run_that_was_told_raw_times_opens_and_says_that_it_knows_no_others(
     with pytest.warns(UserWarning, match="knows those of its training alone: sample with its recipe's own sampler"):
         field = load_field(place / "typed")
     t = torch.tensor([7.0])
-    assert noise_label_of(field.parametrisation.label, field.process, t).tolist() == [7.0]
+    assert noise_label_of(field.parametrisation.noise_label, field.process, t).tolist() == [7.0]
     assert command("sample", "typed", "-n", "2", "--out", "x.npz") == 0
     warned = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert len(warned) == 1 and warned[0].startswith("scorefield: warning: the network of typed was told raw times")

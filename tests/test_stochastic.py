@@ -9,8 +9,7 @@ import torch
 
 from scorefield import VE, VP, Gaussian, GaussianMixture, Process, RectifiedFlow, SampleRng
 from scorefield.levels import ladder_of
-from scorefield.samplers import ABM, DPMSolver, Sampler, simulate
-from scorefield.samplers.stochastic import StochasticABM
+from scorefield.samplers import ABM, DPMSolver, Sampler, StochasticABM, simulate
 from scorefield.verification.affine import Scripted, affine_map, measured_order, push, snapshots
 
 PROCESSES = {"ve": VE(0.05, 8.0), "vp": VP(), "rectified-flow": RectifiedFlow()}

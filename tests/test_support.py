@@ -16,10 +16,10 @@ from torch import Tensor
 from scorefield import VE, Gaussian, Process, SampleRng, ScorefieldError, app
 from scorefield.data import DataConfig, open_data
 from scorefield.evaluation import subject
-from scorefield.evaluation.likelihood import bound_gap, measured
-from scorefield.levels import thin
+from scorefield.evaluation.likelihood import LikelihoodSpec, bound_gap, measure_likelihood
 from scorefield.likelihood import Exact, Section, data_log_prob, elbo, log_prob, spread, support_of
 from scorefield.prediction import Prediction
+from scorefield.randomness import subsample
 from scorefield.runs import open_run
 from scorefield.shapes import over
 
@@ -238,8 +238,8 @@ def test_a_table_with_missing_numbers_a_category_and_a_constant_has_its_mixed_lo
     field = Mixed(weights, means, variances, VE(low, 100.0))
     monkeypatch.setitem(run.__dict__, "field", field)
     monkeypatch.setattr(subject, "TRIED", 3)
-    report = measured(run, n=6, steps=40, tolerance=1e-4, where=CPU, progress=lambda fraction, text: None)
-    held = run.data.held_out[:][thin(len(run.data.held_out), 6)].double()
+    report = measure_likelihood(run, LikelihoodSpec(n=6, levels=40, tolerance=1e-4), CPU)
+    held = run.data.held_out[:][subsample(len(run.data.held_out), 6)].double()
     lows = (low * scale).tolist()
     there = torch.from_numpy(norm(5, math.hypot(3, lows[0])).logpdf(held[:, 0].numpy()))
     truth = (
@@ -254,7 +254,7 @@ def test_a_table_with_missing_numbers_a_category_and_a_constant_has_its_mixed_lo
     assert report.elbo.value > float(truth.mean()) - 1.0
     assert report.separate == ("a", "colour")
     assert "probability of what takes separate values (a, colour) times the density of the rest" in report.meaning
-    gap = bound_gap(run, n=40, steps=20, where=CPU)
+    gap = bound_gap(run, n=40, levels=20, device=CPU)
     assert abs(gap.value) < 5 * gap.standard_error
 
 
@@ -280,8 +280,8 @@ def test_a_constant_column_changes_no_figure_and_is_said(tmp_path: Path, monkeyp
     shift, scale = (torch.tensor(v, dtype=torch.float64).expand(3) for v in (run.normaliser.shift, run.normaliser.scale))
     mean, variance = ((torch.tensor([0.0, 7.0, 0.0]) - shift) / scale).tolist(), (torch.tensor([1.0, 0, 1]) / scale**2).tolist()
     monkeypatch.setitem(run.__dict__, "field", Mixed([1.0], [mean], [variance], VE(LOW, 1000.0)))
-    report = measured(run, n=5, steps=5, where=CPU, progress=lambda fraction, text: None)
-    held = run.data.held_out[:][thin(len(run.data.held_out), 5)].double()[:, [0, 2]].numpy()
+    report = measure_likelihood(run, LikelihoodSpec(n=5, levels=5), CPU)
+    held = run.data.held_out[:][subsample(len(run.data.held_out), 5)].double()[:, [0, 2]].numpy()
     spreads = torch.hypot(torch.ones(2), LOW * scale[[0, 2]]).numpy()
     assert report.flow.value == pytest.approx(norm(0, spreads).logpdf(held).sum(axis=1).mean(), abs=1e-3)
     assert report.constant == 1

@@ -24,6 +24,7 @@ from scorefield.samplers import Heun
 from scorefield.training import checkpoint
 from scorefield.training.averages import beta
 from scorefield.training.loop import Trainer
+from scorefield.training.optimisers import learning_rate
 
 CPU = torch.device("cpu")
 
@@ -182,7 +183,7 @@ def test_the_learning_rate_warms_up_stays_and_decays(data: Dataset, tmp_path: Pa
     trainer, seen = trainer_of(config, data, tmp_path), []
     for step in (0, 4, 9, 30, 50, 75, 99):
         trainer.clock.step = step
-        seen.append(round(trainer._learning_rate(), 6))
+        seen.append(round(learning_rate(trainer.config.optimiser, trainer.clock.step, trainer.fraction), 6))
     assert seen == [0.1, 0.5, 1.0, 1.0, 1.0, 0.5, 0.02]
 
 

@@ -15,13 +15,16 @@ import torch
 from PIL import Image
 
 from scorefield import NotFinite, ScorefieldError, app, registry
-from scorefield.app.tune import _errors, _excesses, _front
 from scorefield.cli import main
-from scorefield.drawing import Drawing, SampleSpec, choose_sampler, tuned_of
+from scorefield.drawing import Drawing, choose_sampler, tuned_of
 from scorefield.metrics.base import Estimate
 from scorefield.metrics.two_sample import EnergyDistance
 from scorefield.runs import open_run
-from scorefield.tuning import halving as ways
+from scorefield.specs import SampleSpec
+from scorefield.tuning import halving
+from scorefield.tuning.candidates import candidates_of
+from scorefield.tuning.choice import choose, costs_of, errors_of, excesses, front_of
+from scorefield.tuning.criterion import GROUPS, Criterion
 
 FEW = {"n": 64, "evaluations": (3, 6), "samplers": ("abm", "heun", "stochastic-abm")}
 PLAIN = FEW | {"samplers": ("ancestral", "ddim", "heun")}  # without ladders made for them
@@ -35,10 +38,23 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def tuned(trained: Path) -> tuple[Path, Any]:
+    """The run, tuned once, and the report."""
+    folder = Path(shutil.copytree(trained, trained.parent / "tuned" / "moons"))
+    return folder, app.tune(folder, **PLAIN)
+
+
 @pytest.fixture
 def run(trained: Path, tmp_path: Path) -> Path:
     """A copy that may be written into."""
     return Path(shutil.copytree(trained, tmp_path / "moons"))
+
+
+@pytest.fixture
+def tuned_run(tuned: tuple[Path, Any], tmp_path: Path) -> Path:
+    """A copy of the tuned run that may be written into."""
+    return Path(shutil.copytree(tuned[0], tmp_path / "moons"))
 
 
 def command(*words: object) -> int:
@@ -59,23 +75,107 @@ def average(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def planted(monkeypatch: pytest.MonkeyPatch, values: dict[tuple[str, int], float]) -> None:
-    """Give ways figures of our own, (sampler, levels) -> value, and evaluations that take a second.
+    """Give candidates figures of our own, (sampler, levels) -> value, and evaluations that take a second.
 
     The figures are alike for all seeds but for a thousandth.
     """
-    step = ways._step
+    draw = halving.draw_batch
 
-    def marked(gauge: Any, trial: Any, *rest: Any) -> float:
-        step(gauge, trial, *rest)
-        value = values.get((trial.name, len(trial.times)), 9.0)
-        trial.seen[-1] = torch.full_like(trial.seen[-1], value) + 1e-3 * torch.randn_like(trial.seen[-1])
+    def marked(criterion: Any, sampled: Any, *rest: Any) -> float:
+        draw(criterion, sampled, *rest)
+        value = values.get((sampled.candidate.name, len(sampled.candidate.times)), 9.0)
+        sampled.rows[-1] = torch.full_like(sampled.rows[-1], value) + 1e-3 * torch.randn_like(sampled.rows[-1])
         return 1.0
 
-    monkeypatch.setattr(ways, "_step", marked)
+    monkeypatch.setattr(halving, "draw_batch", marked)
     average(monkeypatch)
 
 
-# --- what is chosen ----------------------------------------------------------------------------------------------------
+# --- the choice, of hand-made measurements ----------------------------------------------------------------------------
+
+
+def alike(figures: list[float]) -> torch.Tensor:
+    """Jackknife figures of candidates whose differences are the same on all seeds, so that they have no error."""
+    return torch.tensor(figures, dtype=torch.float64)[:, None].expand(-1, GROUPS)
+
+
+def unlike(figures: list[float], errors: list[float]) -> torch.Tensor:
+    """Jackknife figures of independent candidates with these standard errors: of i and j that is sqrt(ei² + ej²).
+
+    Candidate i moves in pairs of groups of its own by +-a; then the sum of squares is 2·a², and (G - 1)/G of it the variance.
+    """
+    without = alike(figures).clone()
+    for i, error in enumerate(errors):
+        without[i, 2 * i] += error * math.sqrt(GROUPS / (GROUPS - 1) / 2)
+        without[i, 2 * i + 1] -= error * math.sqrt(GROUPS / (GROUPS - 1) / 2)
+    return without
+
+
+def test_errors_of_differences_are_those_that_were_planted() -> None:
+    errors = errors_of(unlike([1.0, 2.0, 5.0], [0.3, 0.4, 0.0]))
+    expected = torch.tensor([[0.0, 0.5, 0.3], [0.5, 0.0, 0.4], [0.3, 0.4, 0.0]], dtype=torch.float64)
+    assert torch.allclose(errors, expected, rtol=0, atol=1e-12)
+
+
+def test_what_the_seeds_have_in_common_cancels() -> None:
+    """Two candidates that vary much, but alike, are told from each other where independent ones are not."""
+    apart = unlike([1.0, 1.5], [1.0, 1.0])
+    together = alike([1.0, 1.5]) + (apart[0] - 1.0)
+    assert choose([1.0, 1.5], together, [2.0, 1.0], within=0.0).chosen == 0
+    assert choose([1.0, 1.5], apart, [2.0, 1.0], within=0.0).chosen == 1
+
+
+@pytest.mark.parametrize(
+    ("figures", "costs", "within", "expected"),
+    [
+        ([1.0, 5.0, 9.0], [8, 4, 2], 0.05, 0),  # the best by far
+        ([1.0, 1.04, 9.0], [8, 4, 2], 0.05, 1),  # a cheaper one within 5 %
+        ([1.0, 1.10, 9.0], [8, 4, 2], 0.05, 0),  # a cheaper one that loses more
+        ([1.0, 1.10, 9.0], [8, 4, 2], 0.20, 1),  # a larger loss is stated
+        ([1.0, 1.10, 9.0], [8, 4, 2], 9.00, 2),
+        ([1.0, 1.00, 9.0], [8, 8, 2], 0.00, 0),  # equal in figure and cost: the first
+        ([1.0, 1.04, 1.08], [8, 4, 2], 0.05, 1),  # the cheapest is within 5 % of the second, but not of the best
+        ([-1.0, -0.97, 9.0], [8, 4, 2], 0.05, 1),  # a share of a negative figure, as of an unbiased distance near 0
+        ([0.0, 0.01, 9.0], [8, 4, 2], 0.05, 0),  # no share of nothing
+        ([7.0], [3], 0.05, 0),  # nothing to compare with
+    ],
+)
+def test_the_cheapest_that_loses_no_more_than_the_stated_share_is_chosen(
+    figures: list[float], costs: list[float], within: float, expected: int
+) -> None:
+    choice = choose(figures, alike(figures), costs, within)
+    assert choice.chosen == expected
+    assert choice.chosen in choice.front
+    assert choice.beaten_by[choice.chosen] is None
+    assert [loss.value for loss in choice.losses] == [figure - min(figures) for figure in figures]
+
+
+def test_a_loss_that_chance_explains_is_allowed_and_one_beyond_it_is_not() -> None:
+    """c is 1.73 for two candidates, and the error of their difference 0.5."""
+    for loss, chosen in ((0.86, 1), (0.88, 0)):
+        assert choose([2.0, 2.0 + loss], unlike([2.0, 2.0 + loss], [0.3, 0.4]), [2.0, 1.0], within=0.0).chosen == chosen
+
+
+def test_a_candidate_is_beaten_by_the_one_that_exceeds_it_most() -> None:
+    figures = [3.0, 1.0, 2.0]
+    choice = choose(figures, alike(figures), [1.0, 3.0, 2.0], within=0.0)
+    assert choice.beaten_by == (1, None, 1)
+    assert choice.front == (0, 2, 1)
+    assert choice.losses[0] == Estimate(2.0, 0.0)
+
+
+def test_a_noisy_best_does_not_hide_a_loss_against_a_finer_ladder_of_the_same_sampler() -> None:
+    """Candidate 2 is worse than 1 by 0.5 on shared seeds; the best, 0, is stochastic, and its error is larger than that."""
+    figures = [1.9, 2.0, 2.5]
+    without = unlike(figures, [2.0, 0.0, 0.0])
+    choice = choose(figures, without, [4.0, 3.0, 1.0], within=0.05)
+    assert choice.beaten_by == (None, None, 1)
+    assert choice.chosen == 1
+
+
+def test_costs_are_evaluations_times_the_median_pace_in_quarters() -> None:
+    paces = {"heun": [1.0, 1.1, 9.0], "abm": [1.4], "quick": [0.01]}
+    assert costs_of(["heun", "abm", "quick"], [10, 10, 10], paces, 2.0) == [20.0, 30.0, 5.0]
 
 
 def test_the_front_is_what_nothing_dominates() -> None:
@@ -85,55 +185,58 @@ def test_the_front_is_what_nothing_dominates() -> None:
         figures, costs = (draws.integers(0, 6, 8).astype(float).tolist() for _ in "ab")
         pairs = list(zip(figures, costs, strict=True))
         dominated = [any(f <= g and c <= d and (f, c) != (g, d) for f, c in pairs) for g, d in pairs]
-        assert {pairs[i] for i in _front(figures, costs)} == {
+        assert {pairs[i] for i in front_of(figures, costs)} == {
             pair for pair, bad in zip(pairs, dominated, strict=True) if not bad
         }
 
 
-def _equal_ways(repeat: int, count: int = 30, better: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return figures and errors of ways that are all alike but for the first, means over 400 seeds that they share in part."""
+def _equal(repeat: int, count: int = 30, better: float = 0.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return figures and errors of candidates that are all alike but for the first: means over 400 partly shared seeds."""
     draws = torch.randn((count + 1, 400), generator=torch.Generator().manual_seed(repeat), dtype=torch.float64)
     seen = draws[0] + draws[1:]
     seen[0] -= better
-    group = torch.arange(400) % ways.GROUPS
-    without = torch.stack([seen[:, group != g].mean(dim=1) for g in range(ways.GROUPS)], dim=1)
-    return seen.mean(dim=1), _errors(without)
+    sums = seen.reshape(count, -1, GROUPS).sum(dim=1)  # seed i is of group i % GROUPS
+    without = (seen.sum(dim=1, keepdim=True) - sums) / (400 - 400 // GROUPS)
+    return seen.mean(dim=1), errors_of(without)
 
 
-def test_among_thirty_equal_ways_the_best_is_taken_for_beaten_in_at_most_five_of_a_hundred_repeats() -> None:
-    """One standard error, for comparison, would beat it in most repeats; and a way that is truly worse is beaten."""
-    repeats, kept, by_one = 400, 0, 0
+def test_among_thirty_equal_candidates_the_best_counts_as_beaten_in_at_most_five_of_a_hundred_repeats() -> None:
+    """One standard error, for comparison, would beat it in most repeats; and a candidate that is truly worse is beaten."""
+    repeats, unbeaten, by_one = 400, 0, 0
     for repeat in range(repeats):
-        figures, errors = _equal_ways(repeat)
-        kept += int(_excesses(figures, errors, 0.0)[0].max() <= 0)
+        figures, errors = _equal(repeat)
+        unbeaten += int(excesses(figures, errors, 0.0)[0].max() <= 0)
         by_one += int((figures[0] - figures - errors[0]).max() <= 0)
-    assert kept / repeats >= 0.95 - 5 * math.sqrt(0.95 * 0.05 / repeats)
+    assert unbeaten / repeats >= 0.95 - 5 * math.sqrt(0.95 * 0.05 / repeats)
     assert by_one / repeats < 0.5
-    figures, errors = _equal_ways(0, better=0.6)  # a difference has a standard error of sqrt(2/400) = 0.07
-    assert (_excesses(figures, errors, 0.0)[1:, 0] > 0).all()
+    figures, errors = _equal(0, better=0.6)  # a difference has a standard error of sqrt(2/400) = 0.07
+    assert (excesses(figures, errors, 0.0)[1:, 0] > 0).all()
 
 
 def test_the_jackknife_s_errors_of_differences_are_those_of_their_means() -> None:
     """Of means of n numbers, std/sqrt(n) of the differences, averaged over repeats to 5 standard errors."""
-    found = torch.stack([_equal_ways(repeat, count=4)[1].square()[0, 1] for repeat in range(300)])
+    found = torch.stack([_equal(repeat, count=4)[1].square()[0, 1] for repeat in range(300)])
     assert abs(float(found.mean()) - 2 / 400) < 5 * float(found.std()) / math.sqrt(300)
 
 
-def test_a_way_whose_figure_cannot_be_taken_is_left_out_and_the_others_go_on(
+# --- what is chosen, of a run -----------------------------------------------------------------------------------------
+
+
+def test_a_candidate_whose_figure_cannot_be_taken_is_left_out_and_the_others_go_on(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Samples that are finite, but so large that the metric is not."""
-    step = ways._step
+    draw = halving.draw_batch
 
-    def far(gauge: Any, trial: Any, *rest: Any) -> float:
-        rate = step(gauge, trial, *rest)
-        if trial.name == "ddim":
-            trial.seen[-1] = torch.full_like(trial.seen[-1], torch.inf)
+    def far(criterion: Any, sampled: Any, *rest: Any) -> float:
+        rate = draw(criterion, sampled, *rest)
+        if sampled.candidate.name == "ddim":
+            sampled.rows[-1] = torch.full_like(sampled.rows[-1], torch.inf)
         return rate
 
-    monkeypatch.setattr(ways, "_step", far)
+    monkeypatch.setattr(halving, "draw_batch", far)
     report = app.tune(run, **PLAIN)
-    assert {way.sampler for way in (*report.ways, *report.behind)} == {"ancestral", "heun"}
+    assert {one.sampler for one in (*report.measurements, *report.dropped)} == {"ancestral", "heun"}
     assert all("NaN or infinity" in why for label, why in report.left_out.items() if label.startswith("ddim"))
     assert any(label.startswith("ddim") for label in report.left_out)
 
@@ -142,48 +245,39 @@ def test_a_report_chooses_from_the_front_something_that_is_not_beaten(run: Path)
     report = app.tune(run, **FEW)
     chosen = report.chosen
     assert chosen.front
-    assert chosen.beaten is None
-    assert sum(way.chosen for way in report.ways) == 1
-    for way in report.ways:
-        assert not (way.seconds < chosen.seconds and way.figure.value < chosen.figure.value)
-        if way.front:
-            assert way.seconds >= chosen.seconds or way.beaten
-            assert all(o.figure.value > way.figure.value for o in report.ways if o.seconds < way.seconds)
-    assert {way.samples for way in report.ways} == {64}
-    assert {way.samples for way in report.behind} <= {8, 16, 32}
-    best = min(report.ways, key=lambda way: way.figure.value)
+    assert chosen.beaten_by is None
+    assert sum(one.chosen for one in report.measurements) == 1
+    for one in report.measurements:
+        assert not (one.seconds < chosen.seconds and one.figure.value < chosen.figure.value)
+        if one.front:
+            assert one.seconds >= chosen.seconds or one.beaten_by
+            assert all(o.figure.value > one.figure.value for o in report.measurements if o.seconds < one.seconds)
+    assert {one.samples for one in report.measurements} == {64}
+    assert {one.samples for one in report.dropped} <= {8, 16, 32}
+    best = min(report.measurements, key=lambda one: one.figure.value)
     assert best.loss == Estimate(0.0, 0.0)
-    assert len(report.ways) + len(report.behind) == 3 * 2 + 2 * 2 + 1  # two ladders for multistep ones, and the recipe's own
+    assert (
+        len(report.measurements) + len(report.dropped) == 3 * 2 + 2 * 2 + 1
+    )  # two ladders for multistep ones, and the recipe's own
 
 
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        ({("heun", 3): 1.0, ("ddim", 3): 5.0}, ("heun", 3)),  # the best by far
-        ({("heun", 3): 1.0, ("ddim", 3): 1.04}, ("ddim", 3)),  # a cheaper one within 5 %
-        ({("heun", 3): 1.0, ("ddim", 3): 1.10}, ("heun", 3)),  # a cheaper one that loses more
-        ({("heun", 3): 1.0, ("ddim", 3): 1.0, ("ancestral", 6): 0.2}, ("ancestral", 6)),
-    ],
-)
 def test_a_planted_best_is_chosen_and_a_cheaper_one_within_the_loss_before_it(
-    values: dict[tuple[str, int], float], expected: tuple[str, int], run: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    planted(monkeypatch, values)
+    with monkeypatch.context() as patch:
+        planted(patch, {("heun", 3): 1.0, ("ddim", 3): 1.04, ("ancestral", 6): 5.0})
+        chosen = app.tune(run, **PLAIN).chosen
+        assert (chosen.sampler, chosen.levels) == ("ddim", 3)
+    planted(monkeypatch, {("heun", 3): 1.0, ("ddim", 3): 1.0, ("ancestral", 6): 0.2})
     chosen = app.tune(run, **PLAIN).chosen
-    assert (chosen.sampler, chosen.levels) == expected
+    assert (chosen.sampler, chosen.levels) == ("ancestral", 6)
 
 
-def test_a_larger_loss_may_be_stated(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    planted(monkeypatch, {("heun", 3): 1.0, ("ddim", 3): 1.10})
-    chosen = app.tune(run, **PLAIN, within=0.2).chosen
-    assert (chosen.sampler, chosen.levels) == ("ddim", 3)
-
-
-def test_the_same_seed_gives_the_same_report_but_for_the_seconds(run: Path) -> None:
-    one, other, third = (app.tune(run, **PLAIN, seed=seed) for seed in (1, 1, 2))
+def test_the_same_seed_gives_the_same_report_but_for_the_seconds(tuned: tuple[Path, Any], run: Path) -> None:
+    one, other, third = tuned[1], app.tune(run, **PLAIN), app.tune(run, **PLAIN, seed=2)
 
     def figures(report: Any) -> dict[str, Any]:
-        return {way.label: (way.figure, way.samples) for way in (*report.ways, *report.behind)}
+        return {one.label: (one.figure, one.samples) for one in (*report.measurements, *report.dropped)}
 
     assert figures(one) == figures(other)
     assert figures(one) != figures(third)
@@ -193,13 +287,13 @@ def test_a_jackknife_of_differences_on_shared_seeds_is_the_error_of_their_mean(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For a mean the delete-a-group jackknife is right in expectation: the spread of the differences over sqrt(n)."""
-    gauge = ways.Gauge.of(open_run(run), lambda fraction, text: None)
+    criterion = Criterion.of(open_run(run), lambda fraction, text: None)
     average(monkeypatch)
     common, own = torch.tensor(np.random.default_rng(0).normal(size=(2, 2000)))
-    apart = gauge.without(common[:, None] + 0.1 * own[:, None]) - gauge.without(common[:, None])
-    error = math.sqrt((ways.GROUPS - 1) / ways.GROUPS * float((apart - apart.mean()).square().sum()))
+    without = torch.stack([criterion.without(rows[:, None]) for rows in (common + 0.1 * own, common)])
+    error = float(errors_of(without)[0, 1])
     expected = 0.1 / math.sqrt(2000)
-    assert abs(error / expected - 1) < 5 / math.sqrt(2 * (ways.GROUPS - 1))  # the error of a standard deviation from 20
+    assert abs(error / expected - 1) < 5 / math.sqrt(2 * (GROUPS - 1))  # the error of a standard deviation from 20
 
 
 # --- what is tried -----------------------------------------------------------------------------------------------------
@@ -207,8 +301,9 @@ def test_a_jackknife_of_differences_on_shared_seeds_is_the_error_of_their_mean(
 
 def test_without_names_every_sampler_that_jumps_in_declared_evaluations_is_tried_once(run: Path) -> None:
     left_out = dict[str, str]()
-    trials = ways.trials_of(open_run(run), None, [5, 9], torch.device("cpu"), left_out, lambda fraction, text: None)
-    tried = {trial.name for trial in trials}
+    cpu = torch.device("cpu")
+    candidates = candidates_of(open_run(run), None, [5, 9], cpu, left_out, lambda fraction, text: None)
+    tried = {candidate.name for candidate in candidates}
     suited = {
         name
         for name, kind in registry.every("sampler").items()
@@ -218,31 +313,31 @@ def test_without_names_every_sampler_that_jumps_in_declared_evaluations_is_tried
     assert "euler" in left_out
     assert left_out["euler"] == "its samples are those of ddim"
     assert {"abm", "heun", "ddim", "stochastic-abm"} <= tried
-    assert any(trial.own for trial in trials)
+    assert any(candidate.recipe for candidate in candidates)
 
 
 def test_a_sampler_that_dwells_is_tried_when_it_is_named(run: Path) -> None:
     report = app.tune(run, n=64, evaluations=(6, 20), samplers=["annealed", "abm"])
-    assert "annealed" in {way.sampler for way in (*report.ways, *report.behind)}
-    for way in (*report.ways, *report.behind):
-        assert way.evaluations <= 20
+    assert "annealed" in {one.sampler for one in (*report.measurements, *report.dropped)}
+    for one in (*report.measurements, *report.dropped):
+        assert one.evaluations <= 20
 
 
-def test_a_way_that_is_not_finite_is_named_and_left_out(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    step = ways._step
+def test_a_candidate_that_is_not_finite_is_named_and_left_out(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = halving.draw_batch
 
-    def failing(gauge: Any, trial: Any, *rest: Any) -> float:
-        if trial.name == "heun":
+    def failing(criterion: Any, sampled: Any, *rest: Any) -> float:
+        if sampled.candidate.name == "heun":
             raise NotFinite("got NaN in 1 of 8 samples, expected finite numbers: inspect the model")
-        return step(gauge, trial, *rest)
+        return draw(criterion, sampled, *rest)
 
-    monkeypatch.setattr(ways, "_step", failing)
+    monkeypatch.setattr(halving, "draw_batch", failing)
     report = app.tune(run, **PLAIN)
     assert report.left_out["heun, 3 levels"].startswith("got NaN")
-    assert "heun" not in {way.sampler for way in (*report.ways, *report.behind)}
+    assert "heun" not in {one.sampler for one in (*report.measurements, *report.dropped)}
     assert "- heun, 3 levels: got NaN" in (run / "tuning.md").read_text()
     before = contents(run)
-    with pytest.raises(ScorefieldError, match=r"finite samples from no way .*got NaN.*expected some"):
+    with pytest.raises(ScorefieldError, match=r"finite samples from no candidate .*got NaN.*expected at least one"):
         app.tune(run, **PLAIN | {"samplers": ("heun",)})
     assert contents(run) == before
 
@@ -293,9 +388,11 @@ def test_samples_are_the_same_whichever_of_them_is_the_first(run: Path) -> None:
     assert float((whole[5:] - part).abs().max()) < 1e-6  # float32 adds in another order in another batch
 
 
-def test_other_weights_are_sampled_as_their_recipe_says_with_a_note(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_other_weights_are_sampled_as_their_recipe_says_with_a_note(
+    tuned_run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Training goes on from the tuned run as from any, and the default is measured again or not used."""
-    app.tune(run, **PLAIN)
+    run = tuned_run
     own = open_run(run).config
     assert len(app.inspect(run).sigmas) == app.inspect(run).tuned.times.__len__()  # type: ignore[union-attr]
     report = app.train("two-moons", out=run, steps=9, resume=True)
@@ -309,8 +406,8 @@ def test_other_weights_are_sampled_as_their_recipe_says_with_a_note(run: Path, c
     assert app.inspect(run).tuned_holds
 
 
-def test_forgetting_goes_back_to_the_recipes_own(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    app.tune(run, **PLAIN)
+def test_forgetting_goes_back_to_the_recipes_own(tuned_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tuned_run
     assert command("inspect", run) == 0
     assert "tuned" in capsys.readouterr().out
     assert command("tune", run, "--forget") == 0
@@ -333,14 +430,14 @@ def test_a_damaged_default_is_refused_and_can_be_forgotten(run: Path) -> None:
 # --- what is written ---------------------------------------------------------------------------------------------------
 
 
-def test_the_files_hold_what_the_report_says(run: Path) -> None:
-    report = app.tune(run, **PLAIN)
+def test_the_files_hold_what_the_report_says(tuned: tuple[Path, Any]) -> None:
+    run, report = tuned
     assert [path.name for path in report.written] == ["sampling.json", "tuning.json", "tuning.md", "tuning.png"]
     kept, measured = (json.loads((run / name).read_text()) for name in ("sampling.json", "tuning.json"))
     assert kept["model_sha256"] == open_run(run).manifest["model_sha256"]
     assert (kept["sampler"], kept["evaluations"]) == (report.chosen.sampler, report.chosen.evaluations)
     assert len(kept["times"]) == report.chosen.levels
-    assert [way["figure"]["value"] for way in measured["ways"]] == [way.figure.value for way in report.ways]
+    assert [one["figure"]["value"] for one in measured["measurements"]] == [one.figure.value for one in report.measurements]
     text = (run / "tuning.md").read_text()
     assert report.sentence in text
     assert text.count("**chosen**") == 1

@@ -96,11 +96,11 @@ def test_a_noised_box_is_a_density_with_its_score_and_the_denoised_sample_of_bay
         here = float(x[i, 0])
         top = min(max(here / alpha, -0.999), 1.999)  # where the kernel is largest inside the box
 
-        def snapshot(power: int, here: float = here, top: float = top) -> float:
+        def moment(power: int, here: float = here, top: float = top) -> float:
             kernel = lambda u: u**power * math.exp(-((here - alpha * u) ** 2) / (2 * sigma**2))  # noqa: E731
             return float(integrate.quad(kernel, -1, 2, points=[top], epsabs=1e-14, epsrel=1e-10, limit=200)[0])
 
-        assert math.isclose(float(seen.denoised[i, 0]), snapshot(1) / snapshot(0), rel_tol=1e-6, abs_tol=1e-8)
+        assert math.isclose(float(seen.denoised[i, 0]), moment(1) / moment(0), rel_tol=1e-6, abs_tol=1e-8)
 
 
 # --- the bench --------------------------------------------------------------------------------------------------------
@@ -156,8 +156,8 @@ class HalfNoise(DDIM):
 class Doubled(Denoising):
     """An objective that counts the error twice."""
 
-    def terms(self, field: Any, x0: Any, cond: Any = None, *, rng: Any) -> Terms:
-        loss, t = super().terms(field, x0, cond, rng=rng)
+    def terms(self, field: Any, x0: Any, cond: Any = None, *, rng: Any, learned: Any = None) -> Terms:
+        loss, t = super().terms(field, x0, cond, rng=rng, learned=learned)
         return Terms(2 * loss, t)
 
 

@@ -108,7 +108,7 @@ def train(
     network = Scalar(x.shape[-1], width).to(memory_format=torch.channels_last)
     model = EnergyModel(network, Energy(data_std=std), VE(low, high), tuple(x.shape[1:]), x.mean(dim=0), std)
     objective = Persistent(noise_distribution=Levels(LEVELS), steps=steps, chains=16 * batch, restart=0.0)
-    objective.prepare(model)
+    model.add_learned(objective.prepare(model))
     average = Average(model, 0.998)
     optimiser = torch.optim.Adam(network.parameters(), lr, betas=(0.5, 0.99))
     budget = Budget(seconds, batch, average.shown)
@@ -116,9 +116,8 @@ def train(
     for step, (fraction, x0) in enumerate(budget.batches(x, seed)):
         optimiser.param_groups[0]["lr"] = lr * scheduled(fraction, step)
         with half():
-            loss = objective(
-                model, x0, rng=SampleRng(range(step * batch, (step + 1) * batch), stream=stream_of("train", seed))
-            ).mean()
+            rng = SampleRng(range(step * batch, (step + 1) * batch), stream=stream_of("train", seed))
+            loss = objective(model, x0, rng=rng, learned=model.learned).mean()
         optimiser.zero_grad()
         loss.backward()
         if not all(bool(p.grad.isfinite().all()) for p in network.parameters()):

@@ -33,11 +33,11 @@ from functools import cached_property
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from scorefield import renamed
 from scorefield.errors import ScorefieldError
-from scorefield.field import Field
+from scorefield.field import Field, ScoreModel
 from scorefield.levels import chain_times
 from scorefield.process import Process
 from scorefield.randomness import SampleRng
@@ -45,7 +45,6 @@ from scorefield.shapes import PerSample, Sample, check_rows, flat, over, total
 
 Variance = Literal["posterior", "transition", "learned"]
 Decoder = Literal["gaussian", "pixels"]
-LEARNED = "variance_mix"  # the name of the learned mix on a model, one number per step, `(T,)`
 HALF_BIN = 1 / 255
 
 
@@ -111,21 +110,40 @@ class Chain:
         return torch.exp(mix * self.transition.to(n.device)[n].log() + (1 - mix) * low.log())
 
 
-def mix_of(field: Field, n: Tensor, variance: Variance) -> PerSample:
-    """Return the mix of log variances at steps n, `(batch,)`, float64; learned ones are read from the field.
+class StepVariances(nn.Module):
+    """The variances of a chain's steps as they are learned: the mix of log variances at each, 1/2 before training."""
+
+    def __init__(self, steps: int) -> None:
+        """Hold one number for each of the T steps."""
+        super().__init__()
+        self.variance_mix = nn.Parameter(torch.full((steps,), 0.5))
+
+    def forward(self, n: Tensor) -> PerSample:
+        """Return the mix at steps n in 1..T, `(batch,)`, float64."""
+        return self.variance_mix.double()[n - 1]
+
+
+def mix_of(field: Field, n: Tensor, variance: Variance | StepVariances) -> PerSample:
+    """Return the mix of log variances at steps n, `(batch,)`, float64.
+
+    Args:
+        field: a trained model's own variances are those of "learned".
+        n: steps in 1..T, `(batch,)`, int64.
+        variance: which variances, or the learned ones themselves.
 
     Raises:
-        ScorefieldError: a learned variance asked of a field that has none.
+        ScorefieldError: "learned" for a field that was trained without.
     """
-    if variance != "learned":
+    if variance == "posterior" or variance == "transition":
         return torch.full(n.shape, float(variance == "transition"), dtype=torch.float64, device=n.device)
-    learned = getattr(field, LEARNED, None)
-    if not isinstance(learned, Tensor):
+    learned = field.learned if variance == "learned" and isinstance(field, ScoreModel) else variance
+    if not isinstance(learned, StepVariances):
         raise ScorefieldError(
             "got variance = learned for a field without learned variances, expected a model trained with them: "
             "choose posterior or transition"
         )
-    return learned.double()[n - 1]
+    mix: PerSample = learned(n)
+    return mix
 
 
 def log_mass(lower: Tensor, upper: Tensor) -> Tensor:
@@ -197,7 +215,7 @@ def bound_terms(
     cond: Tensor | None = None,
     *,
     rng: SampleRng,
-    variance: Variance = "posterior",
+    variance: Variance | StepVariances = "posterior",
     decoder: Decoder = "gaussian",
     steps: int | None = None,
 ) -> PerSample:
@@ -209,7 +227,7 @@ def bound_terms(
         n: steps in 1..T, `(batch,)`, int64.
         cond: what the field is told besides, or None.
         rng: one seed per example; one draw of x_n is taken.
-        variance: of the model's steps; "learned" is read from the field.
+        variance: of the model's steps; "learned" are those of a trained model, and `StepVariances` any others.
         decoder: a density for real-valued data, or the mass on a bin for pixels.
         steps: T, see `Chain`.
 
@@ -227,7 +245,14 @@ def bound_terms(
 
 
 def _terms(
-    chain: Chain, field: Field, x0: Sample, n: Tensor, cond: Tensor | None, rng: SampleRng, variance: Variance, decoder: Decoder
+    chain: Chain,
+    field: Field,
+    x0: Sample,
+    n: Tensor,
+    cond: Tensor | None,
+    rng: SampleRng,
+    variance: Variance | StepVariances,
+    decoder: Decoder,
 ) -> PerSample:
     if bool(((n < 1) | (n > len(chain))).any()):
         raise ScorefieldError(
@@ -259,7 +284,7 @@ def bound(
     cond: Tensor | None = None,
     *,
     rng: SampleRng,
-    variance: Variance = "posterior",
+    variance: Variance | StepVariances = "posterior",
     decoder: Decoder = "gaussian",
     steps: int | None = None,
 ) -> PerSample:

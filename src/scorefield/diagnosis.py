@@ -32,9 +32,9 @@ from torch import Tensor
 from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.exact import GaussianMixture
 from scorefield.field import Field
-from scorefield.levels import geometric, thin
+from scorefield.levels import geometric
 from scorefield.process import Process
-from scorefield.randomness import SampleRng, stream_of
+from scorefield.randomness import SampleRng, stream_of, subsample
 from scorefield.samplers import curl
 from scorefield.shapes import PerSample, Sample, check_rows, flat, total
 
@@ -152,7 +152,7 @@ def _part(kind: str, some: Tensor, cond: Tensor | None, shape: tuple[int, ...], 
             f"{tuple(shape)}: give more, in model space"
         )
     check_rows(len(some), cond=cond)
-    rows = thin(len(some), examples, seed).to(some.device)
+    rows = subsample(len(some), examples, seed).to(some.device)
     return _Part(some[rows].double(), None if cond is None else cond[rows])
 
 

@@ -19,10 +19,10 @@ from pydantic import ValidationError
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from scorefield import files, pictures, registry
+from scorefield import files, pictures, registry, renamed
 from scorefield.config import to_dict
 from scorefield.data import Dataset, Normaliser
-from scorefield.data.formats.tables import decode
+from scorefield.data.coordinates import decode
 from scorefield.errors import ScorefieldError, unknown
 from scorefield.field import Field
 from scorefield.guidance import Tempered
@@ -32,6 +32,7 @@ from scorefield.randomness import SampleRng, stream_of
 from scorefield.runs import Run
 from scorefield.samplers import Sampler, Snapshot, simulate
 from scorefield.samplers.optimal import optimised
+from scorefield.specs import SampleSpec as SampleSpec
 
 CPU = torch.device("cpu")
 OPTIMISED = "optimised"  # a ladder, but made for a field and not for a process alone, so that no registry can hold it
@@ -99,33 +100,12 @@ def tuned_of(run: Run) -> tuple[Tuned | None, bool]:
     if not path.exists():
         return None, False
     try:
-        found = Tuned(**files.read_json(path))
+        found = Tuned(**renamed.results(files.read_json(path)))
     except (ScorefieldError, ValidationError, TypeError):
         raise ScorefieldError(
             f"got a damaged {path}, expected what scorefield tune writes: tune again, or tune with --forget"
         ) from None
     return found, found.model_sha256 == run.manifest.get("model_sha256")
-
-
-@dataclass(frozen=True)
-class SampleSpec:
-    """How samples are drawn; what is None is the run's own. If sampler, steps and ladder all are, it is what `tune` chose.
-
-    Attributes:
-        sampler: registered name.
-        steps: how many, about.
-        ladder: registered name, "optimised" for one made for this field, or None for the one that suits the sampler.
-        temperature: of `Tempered`; 1 for the field as it is.
-        label: name of the class that all should have; None for classes as often as in the training data.
-        seed: of the whole set; sample i owns number i of it.
-    """
-
-    sampler: str | None = None
-    steps: int | None = None
-    ladder: str | None = None
-    temperature: float = 1.0
-    label: str | int | None = None
-    seed: int = 0
 
 
 def choose_sampler(run: Run, spec: SampleSpec, device: torch.device = CPU) -> tuple[Sampler, Tensor]:
@@ -162,9 +142,11 @@ def choose_sampler(run: Run, spec: SampleSpec, device: torch.device = CPU) -> tu
     return sampler, optimised(field, levels, rng=rng, cond=None if labels is None else labels.to(device))
 
 
-def sampling_id(sampler: Sampler, ladder: Tensor) -> str:
-    """Return a hash of a sampler's settings and its levels, to six digits: two ways of sampling have different ones."""
-    return files.digest(json.dumps([to_dict(sampler, "sampler"), [f"{t:.6g}" for t in ladder.tolist()]]).encode())[:16]
+def sampling_id(sampler: Sampler, ladder: Tensor, name: str | None = None) -> str:
+    """Return a hash of a sampler's settings, its name among them, and of its levels to six digits."""
+    settings = to_dict(sampler, "sampler")
+    settings["name"] = name or settings["name"]
+    return files.digest(json.dumps([settings, [f"{t:.6g}" for t in ladder.tolist()]]).encode())[:16]
 
 
 class NotWritten(OSError):

@@ -37,7 +37,7 @@ from torch import Tensor
 from scorefield import registry
 from scorefield.config import from_dict, override, to_dict
 from scorefield.data import DataConfig, Normaliser
-from scorefield.data.base import LEAST, build
+from scorefield.data.base import LEAST, Examples, build
 from scorefield.data.numeric import masked_as_nan, refuse_masked
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
@@ -140,7 +140,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         rows = torch.from_numpy(X / size)
         where, seed = _device(self.device), _seed(self.random_state)
         normaliser = Normaliser.standard(rows)
-        data = build("X", "vector", rows, DataConfig(seed=seed), normaliser=lambda train: normaliser)
+        data = build(Examples("X", "vector", rows, lambda train: normaliser), DataConfig(seed=seed))
         stats = measure(data)
         made = registry.find("recipe", self.recipe)(stats)
         budget = replace(made.config.training, steps=self.max_steps, seconds=self.max_seconds, precision="float32", pictures=0)

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from scorefield import forks  # noqa: F401 - for what it does: whatever computes in a forked child has come by here
 from scorefield.errors import ScorefieldError
-from scorefield.prediction import Energy, Parametrisation, Prediction, nearest_level, noise_label_of
+from scorefield.noise_label import nearest_level, noise_label_of
+from scorefield.prediction import Energy, Parametrisation, Prediction
 from scorefield.process import Process
 from scorefield.shapes import PerSample, Sample, over, total
 
@@ -48,11 +49,29 @@ def _precision(network: nn.Module, otherwise: torch.dtype) -> torch.dtype:
     return next(numbers, otherwise)
 
 
+def _save_as_own(model: nn.Module, state: dict[str, Tensor], prefix: str, _: object) -> None:
+    """Name what an objective learned as if it were the model's own: "learned.chains" is saved as "chains"."""
+    for name in [name for name in state if name.startswith(f"{prefix}learned.")]:
+        state[prefix + name.removeprefix(f"{prefix}learned.")] = state.pop(name)
+
+
+def _load_as_own(model: nn.Module, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    """Undo `_save_as_own`, before the tensors are loaded."""
+    assert isinstance(model, ScoreModel)
+    for name in model.learned.state_dict() if model.learned is not None else ():
+        if prefix + name in state:
+            state[f"{prefix}learned.{name}"] = state.pop(prefix + name)
+
+
 class ScoreModel(nn.Module):
     """A network as a field: (input scale, label) -> network -> parametrisation -> Prediction.
 
     The state stays in the caller's dtype (float64 in samplers); the network sees its own, so a float32 network is not slowed
     down and the sum over steps keeps its digits.
+
+    Attributes:
+        learned: what an objective learns beside the score (`Objective.prepare`), or None; it is trained, averaged and saved
+            with the network.
 
     >>> from scorefield import VE, EDM
     >>> from scorefield.nets.mlp import MLP
@@ -91,9 +110,25 @@ class ScoreModel(nn.Module):
         parametrisation.check(process)
         self.unconditional = unconditional
         self.network, self.parametrisation, self.process = network, parametrisation, process
+        self.learned: nn.Module | None = None
+        self.register_state_dict_post_hook(_save_as_own)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_load_as_own)  # type: ignore[no-untyped-call]
         self.shape, self.data_std = tuple(shape), data_std
         self.data_mean: Tensor
         self.register_buffer("data_mean", torch.zeros(shape) if data_mean is None else data_mean.clone())
+
+    def add_learned(self, learned: nn.Module | None) -> None:
+        """Take what an objective learns beside the score, if anything.
+
+        Its tensors are saved under the names, and its parameters counted in the order, that they would have as the model's
+        own: its parameters before those of the network, those of its parts after.
+        """
+        if learned is None:
+            return
+        network = self.network
+        if next(learned.parameters(recurse=False), None) is not None:
+            del self.network
+        self.learned, self.network = learned, network
 
     def forward(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> Prediction:
         """Return the prediction at x_t, `(batch, *shape)`, and times t, `(batch,)`.

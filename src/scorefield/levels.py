@@ -1,23 +1,13 @@
-"""Levels: where training looks, where sampling steps, and NCSNv2's way of choosing both from the data.
+"""Levels: where training looks, and where sampling steps.
 
-    density     the distribution of t that training draws from, given as its quantile function: u ~ U(0, 1) -> t
-    ladder      the descending list of times that a sampler visits, noisiest first, 0-based: t_0 > t_1 > ... > t_{L-1}
+    noise distribution    the distribution of t in training, given as its quantile function: u ~ U(0, 1) -> t
+    ladder                the descending times that a sampler visits, noisiest first, 0-based: t_0 > t_1 > ... > t_{L-1}
 
 A geometric ladder is geometric in the standard deviation sigma/alpha (not the variance), which is uniform in log-SNR.
-
-NCSNv2's choices, for data of d coordinates (Song and Ermon 2020, "Improved techniques for training score-based generative
-models", arXiv 2006.09011):
-    sigma_max   as large as the largest pairwise distance, so that one level can carry a sample between any two modes
-    gamma       ratio of neighbouring levels: in high dimension noise of level sigma lies on a shell of radius
-                sqrt(d)·sigma and width sigma/sqrt(2); neighbouring shells overlap by half when
-                Phi(sqrt(2d)(gamma - 1) + 3·gamma) - Phi(sqrt(2d)(gamma - 1) - 3·gamma) = 0.5
-    eps         step size: k Langevin steps turn a sample of level sigma·gamma into one of variance sigma²·V, and eps makes
-                V closest to 1:  V = (1 - eps/s²)^(2k)·(gamma² - q) + q,  q = 2·eps/(s² - s²(1 - eps/s²)²),  s = sigma_min
 """
 
 from __future__ import annotations
 
-import functools
 import inspect
 import math
 from abc import ABC, abstractmethod
@@ -32,9 +22,7 @@ from torch import Tensor
 from scorefield import renamed
 from scorefield.errors import ScorefieldError
 from scorefield.process import Positive, Process
-from scorefield.randomness import SampleRng
 from scorefield.registry import find, register
-from scorefield.shapes import flat
 
 Ladder = Callable[[Process, int], Tensor]  # and `data_std`, where the ladder asks for it
 
@@ -64,8 +52,25 @@ def _at(process: Process, ratios: Tensor) -> Tensor:
     return times
 
 
+def data_scale(field: Any, least: float) -> float:
+    """Return the data's standard deviation, or `least` where it is smaller: data that are one point have none to measure by.
+
+    Whatever divides by the data's standard deviation has a limit where it goes to 0, and takes it here, by a number that is far
+    below the noise beside it.
+
+    Args:
+        field: any field.
+        least: in the unit of x/alpha, > 0.
+
+    >>> from scorefield import VE, Gaussian
+    >>> data_scale(Gaussian([3.0], [[0.0]], VE(0.01, 100.0)), 1e-10)
+    1e-10
+    """
+    return max(float(field.data_std), least)
+
+
 def ladder_of(field: Any, name: str, levels: int) -> Tensor:
-    """Return the registered ladder for a field, told the data's standard deviation if it asks: (levels,), descending.
+    """Return a registered ladder for a field, `(levels,)`, descending; one that takes the data's standard deviation gets it.
 
     >>> from scorefield import VE, Gaussian
     >>> ladder_of(Gaussian([0.0], [[4.0]], VE(0.01, 100.0)), "log_cauchy", 5).shape
@@ -79,7 +84,7 @@ def ladder_of(field: Any, name: str, levels: int) -> Tensor:
 
 @register("ladder", "geometric")
 def geometric(process: Process, levels: int) -> Tensor:
-    """Return times whose sigma/alpha fall geometrically, (levels,), float64, descending; uniform in log-SNR.
+    """Return times whose sigma/alpha descend geometrically, `(levels,)`, float64; uniform in log-SNR.
 
     >>> from scorefield import VE
     >>> VE(0.01, 1.0).sigma(geometric(VE(0.01, 1.0), 3))
@@ -91,7 +96,7 @@ def geometric(process: Process, levels: int) -> Tensor:
 
 @register("ladder", "karras")
 def karras(process: Process, levels: int, rho: float = 7.0) -> Tensor:
-    """Return times with (sigma/alpha)^(1/rho) equally spaced, (levels,), float64, descending; finer at low noise than uniform.
+    """Return times with (sigma/alpha)^(1/rho) equally spaced, `(levels,)`, float64, descending: finer at low noise.
 
     Reference: Karras et al. (2022), arXiv 2206.00364, equation 5.
     """
@@ -102,17 +107,17 @@ def karras(process: Process, levels: int, rho: float = 7.0) -> Tensor:
 
 @register("ladder", "uniform")
 def uniform(process: Process, levels: int) -> Tensor:
-    """Return equally spaced times from t_max to t_min, (levels,), float64, descending."""
+    """Return equally spaced times from t_max to t_min, `(levels,)`, float64, descending."""
     _ends(process, levels)
     return torch.linspace(process.t_max, process.t_min, levels, dtype=torch.float64)
 
 
 @register("ladder", "log-cauchy")
 def log_cauchy(process: Process, levels: int, data_std: float = 1.0, centre: float = -0.25, width: float = 1.5) -> Tensor:
-    """Return times whose log(sigma/alpha/data_std) are quantiles of a Cauchy density, (levels,), float64, descending.
+    """Return times whose log(sigma/alpha/data_std) are quantiles of a Cauchy density, `(levels,)`, float64, descending.
 
     Equal steps of arctan((log(lambda/data_std) - centre)/width): dense where the noise is about as large as the data, which is
-    where samples decide what to become, and thin, but never empty, towards both ends, whatever the range of the process.
+    where samples decide what to become, and sparse, but never empty, towards both ends, whatever the range of the process.
     """
     ends = torch.stack(_ends(process, levels)).log() - math.log(data_std)
     first, last = ((ends - centre) / width).arctan().tolist()
@@ -122,7 +127,7 @@ def log_cauchy(process: Process, levels: int, data_std: float = 1.0, centre: flo
 
 @register("ladder", "lowest")
 def lowest(process: Process, levels: int = 1) -> Tensor:
-    """Return the single time t_min, (1,), float64: one noise level, for plain Langevin dynamics."""
+    """Return the single time t_min, `(1,)`, float64: one noise level, for plain Langevin dynamics."""
     return torch.tensor([process.t_min], dtype=torch.float64)
 
 
@@ -134,7 +139,7 @@ class NoiseDistribution(ABC):
         """Return the time below which a fraction u of the draws lies; u in (0, 1), any shape."""
 
     def parts(self, process: Process) -> int:
-        """Return into how many parts of equal probability the density falls by itself: its levels, or 10 if it has none."""
+        """Return the number of parts of equal probability in which training losses are reported: its levels, or else 10."""
         return 10
 
     def times(self, process: Process) -> Tensor | None:
@@ -206,8 +211,8 @@ class LogNormal(NoiseDistribution):
 
     Attributes:
         mean, std: of ln(sigma/alpha).
-        spread: share of the draws that is even in ln(sigma/alpha) over the whole range instead, in [0, 1): a normal density
-            leaves levels three deviations away all but untrained, which samples forgive and likelihoods do not.
+        spread: share of the draws that is uniform in ln(sigma/alpha) over the whole range instead, in [0, 1). A normal density
+            leaves levels three deviations away all but untrained: samples hardly change by that, likelihoods do.
     """
 
     mean: Annotated[float, Bound(allow_inf_nan=False)] = -1.2
@@ -216,7 +221,7 @@ class LogNormal(NoiseDistribution):
 
     def quantile(self, process: Process, u: Tensor) -> Tensor:
         high, low = (float(end.log()) for end in _ends(process, 1))
-        # Phi has digits in its left tail only: a range that lies mostly to the right of the mean is looked at in the mirror.
+        # Phi has digits in its left tail only: a range that lies mostly to the right of the mean is mirrored.
         mirror = -1.0 if low + high > 2 * self.mean else 1.0
         ends = sorted(mirror * (end - self.mean) / self.std for end in (low, high))
         first, last = (float(torch.special.ndtr(torch.tensor(end, dtype=torch.float64))) for end in ends)
@@ -230,7 +235,7 @@ class LogNormal(NoiseDistribution):
             normal = torch.special.ndtri(first + (u if mirror > 0 else 1 - u) * (last - first))
             return process.time_of_sigma(torch.exp(self.mean + mirror * self.std * normal))
         below, above = torch.full_like(u, low), torch.full_like(u, high)
-        for _ in range(52):  # the distribution function of a mixture has no inverse in closed form: halve
+        for _ in range(52):  # the distribution function of a mixture has no inverse in closed form: bisection
             middle = (below + above) / 2
             share = (torch.special.ndtr(mirror * (middle - self.mean) / self.std) - first) / (last - first)
             share = share if mirror > 0 else 1 - share
@@ -252,8 +257,8 @@ def chain_times(process: Process, steps: int | None = None) -> Tensor:
     """
     if steps is not None:
         return uniform(process, steps).flip(0)
-    apart = math.floor(process.t_max - process.t_min + 1e-9)
-    return process.t_max - torch.arange(apart, -1, -1, dtype=torch.float64)
+    last = math.floor(process.t_max - process.t_min + 1e-9)
+    return process.t_max - torch.arange(last, -1, -1, dtype=torch.float64)
 
 
 @register("noise_distribution", "steps")
@@ -275,128 +280,6 @@ class Steps(NoiseDistribution):
 
     def parts(self, process: Process) -> int:
         return len(chain_times(process, self.steps))
-
-
-# --- NCSNv2's choices from the data -----------------------------------------------------------------------------------
-
-
-def thin(n: int, at_most: int, seed: int = 0) -> Tensor:
-    """Return all of 0..n-1, or a random subset of `at_most` of them, sorted, int64."""
-    order = SampleRng(range(n), stream=seed).uniform(()).argsort() if n > at_most else torch.arange(n)
-    return order[:at_most].sort().values
-
-
-def largest_distance(data: Tensor, *, at_most: int = 4096, seed: int = 0) -> float:
-    """Return the largest Euclidean distance between two data points: NCSNv2's sigma_max.
-
-    Args:
-        data: `(n, *shape)`, n >= 2.
-        at_most: more points than this are thinned to a random subset.
-        seed: of the subset.
-
-    Raises:
-        ScorefieldError: fewer than two different points.
-    """
-    rows = flat(data[thin(len(data), at_most, seed)]).double()
-    rows = rows - rows.mean(dim=0)  # cdist multiplies matrices and would lose its digits far from the origin
-    largest = 0.0
-    for some in torch.split(rows, 512):
-        distances = torch.cdist(some, rows)
-        i, j = divmod(int(distances.argmax()), len(rows))
-        largest = max(largest, float((some[i] - rows[j]).norm()))
-    if not largest > 0:
-        raise ScorefieldError(f"got {len(rows)} data points without two different ones, expected a spread: check the data")
-    return largest
-
-
-def level_ratio(dimension: int) -> float:
-    """Return gamma > 1, NCSNv2's ratio of neighbouring levels in `dimension` coordinates.
-
-    In four dimensions and fewer there are no thin shells and every ratio overlaps by half; the ratio is therefore never
-    larger than NCSN's 100^(1/9) = 1.668. For CIFAR-10 the equation gives 220 levels; the paper uses 232.
-
-    >>> round(level_ratio(3 * 32 * 32), 4)
-    1.0398
-    """
-
-    def overlap(gamma: float) -> float:
-        shift = math.sqrt(2 * dimension) * (gamma - 1)
-        normal = [0.5 * math.erfc(-z / math.sqrt(2)) for z in (shift + 3 * gamma, shift - 3 * gamma)]
-        return normal[0] - normal[1]
-
-    low, high = 1.0, 100 ** (1 / 9)
-    for _ in range(200):
-        middle = (low + high) / 2
-        low, high = (middle, high) if overlap(middle) > 0.5 else (low, middle)
-    return low
-
-
-def number_of_levels(sigma_min: float, sigma_max: float, gamma: float) -> int:
-    """Return how many levels a geometric ladder from sigma_max to sigma_min needs for a ratio of at most gamma.
-
-    >>> number_of_levels(0.01, 50.0, level_ratio(3072))
-    220
-    """
-    return max(2, 1 + math.ceil(math.log(sigma_max / sigma_min) / math.log(gamma) - 1e-9))
-
-
-def variance_ratio(eps: float, gamma: float, steps: int, sigma_min: float = 1.0) -> float:
-    """Return V: after `steps` Langevin steps of size eps a level, the sample's variance over the level's (wanted: 1)."""
-    shrink = (1 - eps / sigma_min**2) ** 2
-    q = 2 * eps / (sigma_min**2 * (1 - shrink))
-    return shrink**steps * (gamma**2 - q) + q
-
-
-@functools.lru_cache(maxsize=4)
-def _step_grid(steps: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return eps on a dense log grid at sigma_min = 1, (1 - eps)^(2·steps) and q, each `(200_001,)`: the costly part of V."""
-    grid = torch.logspace(-6, math.log10(1.999), 200_001, dtype=torch.float64)
-    shrink = (1 - grid) ** 2
-    return grid, shrink**steps, 2 * grid / (1 - shrink)
-
-
-def closest_variance(gamma: float, steps: int) -> tuple[float, float]:
-    """Return (eps, V) at sigma_min = 1: the step size whose variance ratio V after `steps` steps is closest to 1, and V."""
-    # A dense grid, because |V - 1| has several minima and the smallest eps may not win.
-    grid, shrunk, q = _step_grid(steps)
-    ratio = shrunk * (gamma**2 - q) + q
-    best = int((ratio - 1).abs().argmin())
-    return float(grid[best]), float(ratio[best])
-
-
-def step_size(gamma: float, steps: int, sigma_min: float = 1.0) -> float:
-    """Return NCSNv2's eps: the one whose variance ratio after `steps` steps a level is closest to 1.
-
-    Args:
-        gamma: ratio of neighbouring levels, > 1.
-        steps: Langevin steps a level, k >= 1.
-        sigma_min: smallest level, where tau = eps.
-
-    Returns:
-        eps in (0, 2·sigma_min²), in the convention x <- x + tau·score + sqrt(2·tau)·z with tau = eps·sigma²/sigma_min².
-
-    >>> f"{step_size((50 / 0.01) ** (1 / 231), steps=5, sigma_min=0.01):.1e}"  # the paper's CIFAR-10 value is 6.2e-06
-    '6.2e-06'
-    """
-    return closest_variance(gamma, steps)[0] * sigma_min**2
-
-
-@functools.cache
-def reachable_ratio(steps: int, variance: float = 1.1) -> float:
-    """Return the largest gamma that `steps` Langevin steps a level can follow: V <= `variance` at the best eps.
-
-    NCSNv2's ratio asks only that neighbouring levels overlap, which in few dimensions lets them lie so far apart that no step
-    size keeps up: at its ratio of 1.36 for 64 dimensions, five steps leave 18 % too much noise variance on every level. For
-    CIFAR-10 the paper's own ratio gives V = 1.06, so this bound binds below about 600 dimensions only.
-
-    >>> 1.05 < reachable_ratio(5) < reachable_ratio(10) < reachable_ratio(100)
-    True
-    """
-    low, high = 1.0 + 1e-4, 10.0
-    for _ in range(30):
-        middle = (low + high) / 2
-        low, high = (middle, high) if closest_variance(middle, steps)[1] <= variance else (low, middle)
-    return low
 
 
 __getattr__ = renamed.attributes(__name__)

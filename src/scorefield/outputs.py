@@ -25,7 +25,8 @@ from torch import Tensor
 
 from scorefield import __version__, files, pictures
 from scorefield.data.columns import width
-from scorefield.data.formats.tables import csv_of, decode, parquet_of
+from scorefield.data.coordinates import decode
+from scorefield.data.tables import csv_of, parquet_of
 from scorefield.errors import ScorefieldError
 from scorefield.runs import Run
 

@@ -17,25 +17,20 @@ Salimans, Ho (2022), "Progressive distillation", arXiv 2202.00512. Karras et al.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass as plain_dataclass
 from functools import cached_property
-from typing import Annotated, Literal, final
+from typing import Literal, final
 
 import torch
-from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from scorefield.errors import ScorefieldError
+from scorefield.noise_label import Label
 from scorefield.process import Positive, Process
 from scorefield.registry import register
 from scorefield.shapes import PerSample, Sample, over
-
-Label = Literal["log-sigma", "t", "sigma", "none"] | Annotated[int, Bound(ge=2)]
-FINEST = 1 / 16  # the label may move by so much where the noise grows by one percent: half the shortest period of an embedding
-REACH = 0.2  # of a label, over which features of two levels have enough in common: DDPM's first two steps are 0.39 apart
 
 
 @plain_dataclass(frozen=True, eq=False)
@@ -161,87 +156,6 @@ class Parametrisation(ABC):
                 f"got the parametrisation {self} on {process}, whose output repeats x_t somewhere between t = "
                 f"{float(times[crossed - 1]):g} and {float(times[crossed]):g}, expected alpha·c + sigma²·a != 0: choose another"
             )
-
-
-def noise_label_of(kind: Label, process: Process, t: PerSample) -> PerSample:
-    """Return what the network is told about the noise, `(batch,)`.
-
-    Args:
-        kind: "log-sigma" for ln(sigma/alpha), in which a percent more noise is the same step on every process; "sigma" for
-            sigma/alpha and "t" for the time, which a network follows only where they change slowly with the noise
-            (`check_noise_label`); "none" for 0 whatever the noise, or a number L for the index 0..L-1 of the nearest of the L
-            levels of the process's geometric ladder (0 is the noisiest).
-        process: how the data are noised.
-        t: times, `(batch,)`.
-    """
-    if kind in ("t", "none"):
-        return t if kind == "t" else torch.zeros_like(t)
-    if isinstance(kind, int):
-        return nearest_level(kind, process, t)[0]
-    log_ratio = -0.5 * process.log_snr(t)
-    return log_ratio if kind == "log-sigma" else log_ratio.exp()
-
-
-def nearest_level(levels: int, process: Process, t: PerSample) -> tuple[PerSample, PerSample]:
-    """Return the index of the nearest level of a process's geometric ladder, 0 for the noisiest, and its time, each `(batch,)`.
-
-    >>> from scorefield import VE
-    >>> nearest_level(3, VE(0.01, 1.0), torch.tensor([1.0, 0.6, 0.5]))
-    (tensor([0., 1., 1.]), tensor([1.0000, 0.5000, 0.5000]))
-    """
-    ends = torch.tensor([process.t_min, process.t_max], dtype=t.dtype, device=t.device)
-    low, high = (-0.5 * process.log_snr(ends)).unbind()
-    index = ((high + 0.5 * process.log_snr(t)) / (high - low) * (levels - 1)).round()
-    return index, process.time_of_sigma((high + index / (levels - 1) * (low - high)).exp()).to(t.dtype)
-
-
-def check_noise_label(kind: Label, process: Process) -> None:
-    """Refuse a label that runs through the periods of a network's features faster than the noise changes.
-
-    DDPM's raw time t = 1..1000 is such a label: a percent more noise is one or two steps of it, so that neighbouring steps
-    share nothing and a time between two steps, which no training visits, has features of its own.
-
-    Raises:
-        ScorefieldError: one percent more noise moves the label by more than `FINEST`.
-
-    >>> from scorefield import DDPMChain
-    >>> check_noise_label("log-sigma", DDPMChain())
-    >>> check_noise_label("t", DDPMChain())  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    scorefield.errors.ScorefieldError: got the noise label 't', which moves by 2 where the noise grows by one percent, ...
-    """
-    if not isinstance(kind, str) or process.t_max == process.t_min:
-        return
-    ends = torch.tensor([process.t_min, process.t_max], dtype=torch.float64)
-    low, high = (-0.5 * process.log_snr(ends)).tolist()
-    ratios = torch.linspace(low, high, 2 + math.ceil((high - low) / math.log(1.01)), dtype=torch.float64).exp()
-    moved = float(noise_label_of(kind, process, process.time_of_sigma(ratios)).diff().abs().max())
-    if moved > FINEST:
-        raise ScorefieldError(
-            f"got the noise label {kind!r}, which moves by {moved:.2g} where the noise grows by one percent, expected at most "
-            f"{FINEST:g}, which a network can follow: set parametrisation.noise_label=log-sigma"
-        )
-
-
-def unvisited(kind: Label, process: Process, times: Tensor | None) -> float:
-    """Return by which factor a noise level of the process differs at most from the nearest that training visits.
-
-    1 where training visits a continuum (times is None), or so many levels that a network's features reach from one to the next,
-    and for labels that are the same in between: none at all, or the number of a level.
-
-    >>> from scorefield import VE, geometric
-    >>> round(unvisited("log-sigma", VE(0.01, 1.0), geometric(VE(0.01, 1.0), 3)), 1)  # levels 1, 0.1 and 0.01
-    3.2
-    """
-    if times is None or not isinstance(kind, str) or kind == "none" or process.t_max == process.t_min:
-        return 1.0
-    ends = torch.tensor([process.t_min, process.t_max], dtype=torch.float64)
-    low, high = (-0.5 * process.log_snr(ends)).tolist()
-    levels = torch.linspace(low, high, 1000, dtype=torch.float64)
-    visited = -0.5 * process.log_snr(times.double())
-    labels = [noise_label_of(kind, process, process.time_of_sigma(level.exp())) for level in (levels, visited)]
-    apart = (labels[0][:, None] - labels[1]).abs().amin(dim=1) > REACH
-    return float((levels[:, None] - visited).abs().amin(dim=1)[apart].exp().max()) if bool(apart.any()) else 1.0
 
 
 def _unit_input(alpha: Tensor, sigma: Tensor, data_std: float) -> Tensor:

@@ -249,4 +249,14 @@ class SampleRng:
         return torch.searchsorted(edges, self.uniform(())).clamp_(max=len(edges) - 1)
 
 
+def subsample(n: int, at_most: int, seed: int = 0) -> Tensor:
+    """Return all of 0..n-1, or a random subset of `at_most` of them, sorted, int64.
+
+    >>> subsample(3, 5)
+    tensor([0, 1, 2])
+    """
+    order = SampleRng(range(n), stream=seed).uniform(()).argsort() if n > at_most else torch.arange(n)
+    return order[:at_most].sort().values
+
+
 __getattr__ = renamed.attributes(__name__)

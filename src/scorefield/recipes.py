@@ -23,16 +23,8 @@ from scorefield.config import Optimiser, RunConfig, Training
 from scorefield.data import Dataset
 from scorefield.data.base import pieces
 from scorefield.errors import ScorefieldError
-from scorefield.levels import (
-    Levels,
-    LogNormal,
-    largest_distance,
-    level_ratio,
-    number_of_levels,
-    reachable_ratio,
-    step_size,
-    thin,
-)
+from scorefield.levels import Levels, LogNormal
+from scorefield.ncsnv2 import largest_distance, level_ratio, number_of_levels, reachable_ratio, step_size
 from scorefield.nets.mlp import MLPConfig
 from scorefield.nets.residual import ResidualConfig
 from scorefield.nets.unet import UNetConfig
@@ -42,6 +34,7 @@ from scorefield.objectives.weightings import EDMWeight
 from scorefield.prediction import EDM, NoisePrediction, ScaledScore, Score
 from scorefield.process import VE, DDPMChain
 from scorefield.process import LinearVE as KarrasProcess
+from scorefield.randomness import subsample
 from scorefield.registry import register
 from scorefield.samplers import ABM, Ancestral, Annealed, Heun
 
@@ -96,7 +89,7 @@ def measure(data: Dataset) -> DataStats:
     zero = torch.zeros(data.shape, dtype=torch.float64)
     mean = sum((encode(piece).double().sum(dim=0) for piece in pieces(data.train)), zero) / n
     square = sum(float((encode(piece).double() - mean).square().sum()) for piece in pieces(data.train))
-    some, few = (encode(data.train[thin(n, count)]) for count in (4096, PRINCIPAL))
+    some, few = (encode(data.train[subsample(n, count)]) for count in (4096, PRINCIPAL))
     std = math.sqrt(square / (n * math.prod(data.shape)))
     centred = (few.double() - few.double().mean(dim=0)).flatten(1)
     gram = (
@@ -123,9 +116,9 @@ def measured(stats: DataStats) -> dict[str, dict[str, Any]]:
     return {
         **{f"parametrisation/{name}": std for name in ("edm", "denoised", "energy")},
         "weighting/edm": std,
-        "density/log-normal": {"mean": round(-1.2 + math.log(scale), 3)},
+        "noise_distribution/log-normal": {"mean": round(-1.2 + math.log(scale), 3)},
         "process/ve": {"sigma_min": lowest_noise(stats), "sigma_max": round(stats.distance, 4)},
-        "process/karras": {"sigma_min": 0.002 * scale, "sigma_max": 80.0 * scale},
+        "process/linear-ve": {"sigma_min": 0.002 * scale, "sigma_max": 80.0 * scale},
     }
 
 

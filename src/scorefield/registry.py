@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import functools
 import importlib
-import importlib.metadata
+import importlib.util
 import pkgutil
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from scorefield import renamed
@@ -29,7 +31,8 @@ HOMES = {
     "objective": "scorefield.objectives",
     "weighting": "scorefield.objectives",
     "sampler": "scorefield.samplers",
-    "source": "scorefield.data",
+    "source": "scorefield.data.builtin",
+    "format": "scorefield.data.formats",
     "metric": "scorefield.metrics",
     "extractor": "scorefield.metrics",
     "recipe": "scorefield.recipes",
@@ -62,6 +65,8 @@ def load_plugins() -> tuple[str, ...]:
     Raises:
         ScorefieldError: a plugin that cannot be imported, with its name and the reason.
     """
+    import importlib.metadata
+
     found = importlib.metadata.entry_points(group="scorefield.plugins")
     for plugin in found:
         try:
@@ -83,16 +88,40 @@ def every(kind: str) -> dict[str, Any]:
     kind = renamed.KINDS.get(kind, kind)
     if kind not in HOMES:
         raise unknown("kind of component", kind, HOMES)
+    built_in(kind)
+    load_plugins()
+    return dict(sorted(_tables[kind].items()))
+
+
+def built_in(kind: str) -> dict[str, Any]:
+    """Return what this package registers of a kind, by name, sorted: plugins are not loaded for it.
+
+    >>> "images" in built_in("format")
+    True
+    """
     home = importlib.import_module(HOMES[kind])
     for module in pkgutil.iter_modules(getattr(home, "__path__", [])):
         importlib.import_module(f"{HOMES[kind]}.{module.name}")
-    load_plugins()
     return dict(sorted(_tables[kind].items()))
 
 
 def names(kind: str) -> list[str]:
     """Return the names of a kind, sorted."""
     return list(every(kind))
+
+
+def written(kind: str) -> list[str]:
+    """Return the names of a kind that this package registers, sorted, as its source says: nothing is imported, for `--help`.
+
+    >>> written("recipe")
+    ['auto', 'ddpm', 'edm', 'ncsn', 'ncsnv2']
+    """
+    home = importlib.util.find_spec(HOMES[kind])
+    assert home is not None and home.origin is not None  # it is a part of this package
+    path = Path(home.origin)
+    sources = sorted(path.parent.rglob("*.py")) if home.submodule_search_locations else [path]
+    found = (re.findall(rf'@register\("{kind}", "([^"]+)"\)', source.read_text(encoding="utf-8")) for source in sources)
+    return sorted({name for names in found for name in names})
 
 
 def find(kind: str, name: str) -> Any:

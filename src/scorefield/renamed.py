@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Report = TypeVar("Report")
 
 KINDS = {"density": "noise_distribution"}
 COMPONENTS = {  # (kind, old name) -> new name
@@ -60,9 +61,27 @@ MODULES = {
     "app.inspection": "app.inspect",
     "app.verification": "app.verify",
     "data.affine": "data.normaliser",
-    **{f"data.{name}": f"data.formats.{name}" for name in ("arrays", "images", "tables", "shards", "sequences")},
+    "data.toy": "data.builtin.toys",
+    "samplers.stochastic": "samplers.multistep",
 }
-ARGUMENTS = {"noise": "rng", "watch": "progress", "rungs": "levels"}
+MOVED = {  # (module, old name) -> module and name of now
+    ("scorefield.levels", "thin"): ("scorefield.randomness", "subsample"),
+    **{
+        ("scorefield.levels", name): ("scorefield.ncsnv2", name)
+        for name in (
+            "largest_distance",
+            "level_ratio",
+            "number_of_levels",
+            "variance_ratio",
+            "step_size",
+            "reachable_ratio",
+            "closest_variance",
+        )
+    },
+}
+ARGUMENTS = {"noise": "rng", "watch": "progress", "rungs": "levels", "known": "observed"}
+RESULTS = {"rival": "baseline", "apart": "better_by", "ways": "measurements", "behind": "dropped", "own": "recipe"}
+RESULTS["beaten"] = "beaten_by"  # keys of files of results, and attributes of reports
 FLAGS = {("likelihood", "--rungs"): "--levels"}
 
 
@@ -94,15 +113,50 @@ def settings(values: Mapping[str, Any], kind: str = "") -> dict[str, Any]:
         if isinstance(value, Mapping):
             value = settings(value, name)
         elif name == "name" or name == "ladder":
-            value = COMPONENTS.get((kind or "ladder", value), value)
+            value = COMPONENTS.get((kind or "ladder", value), value) if isinstance(value, str) else value
         new[name] = value
     return new
+
+
+def results(values: Any) -> Any:
+    """Return what a file of results holds, as an older version wrote it, in the names of now."""
+
+    def named(row: Any) -> Any:
+        if not isinstance(row, Mapping):
+            return row
+        return {RESULTS.get(key, key): COMPONENTS.get((key, it), it) if isinstance(it, str) else it for key, it in row.items()}
+
+    new = named(values)
+    for key in {"baseline", "measurements", "dropped"} & (new.keys() if isinstance(new, Mapping) else set()):
+        new[key] = [named(row) for row in new[key]] if isinstance(new[key], list) else named(new[key])
+    return new
+
+
+def old_name(kind: str, name: str) -> str:
+    """Return the name that a component had before 0.6."""
+    return next((old for (of, old), new in COMPONENTS.items() if (of, new) == (kind, name)), name)
+
+
+def report(cls: type[Report]) -> type[Report]:
+    """Let the reports of a class answer to the old names of its attributes."""
+
+    def get(self: object, name: str) -> Any:
+        if (new := RESULTS.get(name, "")) not in getattr(cls, "__dataclass_fields__", {}):
+            raise AttributeError(f"{cls.__name__!r} object has no attribute {name!r}")
+        _warn(f"{cls.__name__}.{name}", f"{cls.__name__}.{new}")
+        return getattr(self, new)
+
+    cls.__getattr__ = get  # type: ignore[attr-defined]
+    return cls
 
 
 def attributes(module: str) -> Callable[[str], Any]:
     """Return the `__getattr__` of a module whose classes or functions were renamed."""
 
     def get(name: str) -> Any:
+        if place := MOVED.get((module, name)):
+            _warn(f"{module}.{name}", ".".join(place))
+            return getattr(importlib.import_module(place[0]), place[1])
         home, new = sys.modules[module], CLASSES.get(name, "")
         if not new or (new not in vars(home) and new not in getattr(home, "__all__", ())):
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
@@ -154,7 +208,7 @@ class _Moved(MetaPathFinder, Loader):
         new = f"scorefield.{MODULES[module.__name__.removeprefix('scorefield.')]}"
         _warn(module.__name__, new)
         now = importlib.import_module(new)
-        module.__getattr__ = lambda name: getattr(now, CLASSES.get(name, name))  # type: ignore[method-assign]
+        module.__getattr__ = lambda name: getattr(now, name if hasattr(now, name) else CLASSES.get(name, name))  # type: ignore[method-assign]
 
 
 sys.meta_path.append(_Moved())

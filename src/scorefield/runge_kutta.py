@@ -1,4 +1,4 @@
-"""Runge-Kutta: y' = slope(u, y) by the pair of Dormand and Prince, every example with steps of its own.
+"""Runge-Kutta: y' = slope(u, y) by the method of Dormand and Prince, every example with steps of its own.
 
 One step of length h makes seven slopes k_1..k_7 and two answers, of order 5 and of order 4, out of the same slopes:
 
@@ -8,8 +8,8 @@ The last slope is the next step's first, so an accepted step costs six evaluatio
 atol + rtol·max(|y|, |y+|), and the next length is h·0.9·(that ratio)^(-1/5): the local error estimate, of order h^5, is held at
 the tolerance, so the global error of the fifth-order answer is proportional to it too.
 
-An example never waits for another and never shares a step with it: its path does not depend on who is in the batch. Those that
-have arrived are not evaluated again.
+An example never waits for another and never shares a step with it: its path does not depend on the rest of the batch. Those
+that have arrived are not evaluated again.
 
 References: Dormand, Prince (1980), "A family of embedded Runge-Kutta formulae", J. Comput. Appl. Math. 6, 19-26. Hairer,
 Norsett, Wanner (1993), "Solving ordinary differential equations I", table II.5.2 and section II.4.
@@ -40,12 +40,13 @@ STAGES = (
     (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
     (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),  # the fifth-order answer, where the last slope is taken
 )
+ATTEMPTS = 10_000  # steps of an example, accepted or not, before the solver gives up
 ERROR = (71 / 57600, 0.0, -71 / 16695, 71 / 1920, -17253 / 339200, 22 / 525, -1 / 40)  # fifth order minus fourth
 
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """Where the solver arrived, and at what price.
+    """Where the solver arrived, and at what cost.
 
     Attributes:
         y: the state at the end, `(batch, *shape)`.
@@ -72,7 +73,7 @@ def step(slope: Slope, u: PerSample, y: Sample, h: PerSample, first: Sample, row
         y: its state, `(batch, *shape)`.
         h: its step, `(batch,)`, of either sign.
         first: its slope at (u, y), `(batch, *shape)`.
-        rows: handed on to `slope`.
+        rows: passed on to `slope`.
 
     Returns:
         The state of order 5, the estimated error of its fourth-order companion, and the slope at the new state.
@@ -86,6 +87,20 @@ def step(slope: Slope, u: PerSample, y: Sample, h: PerSample, first: Sample, row
     return there, error, slopes[-1]
 
 
+def _first_lengths(span: PerSample, moving: PerSample, standing: PerSample) -> PerSample:
+    """Return first steps that move the state by a hundredth of its size, and at most a tenth of the way, `(batch,)`."""
+    tenth = torch.full_like(span, 0.1)
+    return span * torch.minimum(0.01 * standing.clamp(min=1.0) / (moving * span.abs() + 1e-300), tenth).double()
+
+
+def _refuse_stuck(stuck: Tensor, u: PerSample) -> None:
+    if len(stuck):
+        raise NotFinite(
+            f"got no finite or smooth slope near u = {float(u[stuck[0]]):g} for example {int(stuck[0])}, expected one that "
+            "short steps can follow: check the field there, or raise rtol and atol"
+        )
+
+
 @torch.no_grad()
 def solve(
     slope: Slope,
@@ -96,28 +111,26 @@ def solve(
     rtol: float = 1e-5,
     atol: float = 1e-5,
     norm: Norm = root_mean_square,
-    limit: int = 10_000,
     progress: Progress = silent,
 ) -> Solution:
     """Integrate y' = slope(u, y) from u = start to u = end, in either direction.
 
     Args:
         slope: `slope(u, y, rows)` with u `(k,)`, y `(k, *shape)` and rows `(k,)` int64, the places in the batch of the k
-            examples that are still on their way: for whatever else belongs to an example.
+            examples that are still on their way: what else belongs to an example is looked up by them.
         y: the state at the start, `(batch, *shape)`, a floating type; float64 keeps small tolerances meaningful.
         start: one number, or one per example `(batch,)`.
         end: likewise.
         rtol: error allowed relative to the size of the state, >= 0.
         atol: error allowed besides, > 0.
         norm: makes one number of error/(atol + rtol·size); a step is accepted where it is at most 1.
-        limit: attempted steps per example before giving up.
-        progress: called after every round with the fraction of the way behind, averaged over examples.
+        progress: called after every round with the fraction of the way done, averaged over examples.
 
     Returns:
         The `Solution`.
 
     Raises:
-        ScorefieldError: tolerances that are not positive; more than `limit` steps.
+        ScorefieldError: tolerances that are not positive; more than `ATTEMPTS` steps.
         NotFinite: a slope that is NaN or infinite however short the step.
 
     >>> round(float(solve(lambda u, y, rows: y, torch.ones(1, 1, dtype=torch.float64), 0.0, 1.0, rtol=1e-9, atol=1e-9).y), 7)
@@ -135,16 +148,14 @@ def solve(
     first = torch.zeros_like(y)
     first[rows] = slope(u[rows], y[rows], rows)
     evaluations[rows] += 1
-    # The first length: one that moves the state by a hundredth of its size, and at most a tenth of the way.
     size = atol + rtol * y.abs()
-    moving, standing = norm(first / size), norm(y / size)
-    h = span * torch.minimum(0.01 * standing.clamp(min=1.0) / (moving * span.abs() + 1e-300), torch.full_like(u, 0.1)).double()
+    h = _first_lengths(span, norm(first / size), norm(y / size))
     tried = 0
     while len(rows):
-        if tried == limit:
+        if tried == ATTEMPTS:
             raise ScorefieldError(
-                f"got {len(rows)} of {len(y)} examples still on their way after {limit} steps, expected them to arrive: raise "
-                "rtol and atol, which a rough or float32 network cannot meet below about 1e-5"
+                f"got {len(rows)} of {len(y)} examples still on their way after {ATTEMPTS} steps, expected them to arrive: "
+                "raise rtol and atol, which a rough or float32 network cannot meet below about 1e-5"
             )
         tried += 1
         here, old, length = u[rows], y[rows], h[rows]
@@ -161,11 +172,6 @@ def solve(
         factor = (0.9 * ratio.clamp(min=1e-10) ** -0.2).clamp(0.2, 5.0)
         h[rows] = length * torch.where(good, factor, factor.clamp(max=0.9))
         rows = rows[u[rows] != goal[rows]]
-        stuck = rows[~(h[rows].abs() > 1e-13 * span[rows].abs())]  # NaN is stuck, too
-        if len(stuck):
-            raise NotFinite(
-                f"got no finite or smooth slope near u = {float(u[stuck[0]]):g} for example {int(stuck[0])}, expected one that "
-                "short steps can follow: check the field there, or raise rtol and atol"
-            )
+        _refuse_stuck(rows[~(h[rows].abs() > 1e-13 * span[rows].abs())], u)  # NaN is stuck, too
         progress(float((1 - (goal - u) / torch.where(span == 0, 1.0, span)).mean()), "solving")
     return Solution(y, evaluations, steps)

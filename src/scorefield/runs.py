@@ -39,7 +39,8 @@ from scorefield.data import Dataset, Normaliser, open_again, place_of
 from scorefield.errors import ScorefieldError
 from scorefield.field import EnergyModel, ScoreModel
 from scorefield.nets.energy import Potential
-from scorefield.prediction import Energy, check_noise_label
+from scorefield.noise_label import check_noise_label
+from scorefield.prediction import Energy
 from scorefield.randomness import stream_of
 
 VERSION = 1
@@ -66,7 +67,7 @@ def build_model(
         model = EnergyModel(Potential(network, meaning.form), meaning, *parts, unconditional=both)
     else:
         model = ScoreModel(network, meaning, *parts, unconditional=both)
-    config.objective.prepare(model)
+    model.add_learned(config.objective.prepare(model))
     return model
 
 

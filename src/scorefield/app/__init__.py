@@ -17,11 +17,15 @@ from scorefield.app.inspect import InspectReport
 from scorefield.app.plan import DataPlan
 from scorefield.app.sample import SampleReport
 from scorefield.app.train import Plan, TrainReport
-from scorefield.app.tune import TuningReport, tuning_table
 from scorefield.app.verify import VerifyReport
 from scorefield.drawing import NotWritten
-from scorefield.evaluation.likelihood import LikelihoodReport, likelihood_table
+from scorefield.evaluation.likelihood import LikelihoodSpec
+from scorefield.evaluation.likelihood_report import LikelihoodReport, likelihood_table
+from scorefield.evaluation.measure import EvaluateSpec
 from scorefield.evaluation.report import QualityReport, quality_table
+from scorefield.specs import ComputeSpec, SampleSpec, TrainSpec
+from scorefield.tuning.measure import TuneSpec
+from scorefield.tuning.report import TuningReport, tuning_table
 
 plan = checked(planning.plan)
 train = checked(training.train)
@@ -34,14 +38,20 @@ likelihood = checked(likelihoods.likelihood)
 verify = checked(verification.verify)
 
 __all__ = [
+    "ComputeSpec",
     "DataPlan",
+    "EvaluateSpec",
     "InspectReport",
     "LikelihoodReport",
+    "LikelihoodSpec",
     "NotWritten",
     "Plan",
     "QualityReport",
     "SampleReport",
+    "SampleSpec",
     "TrainReport",
+    "TrainSpec",
+    "TuneSpec",
     "TuningReport",
     "VerifyReport",
     "evaluate",

@@ -18,6 +18,7 @@ scorefield.errors.ScorefieldError: unknown argument of half 'tims': did you mean
 from __future__ import annotations
 
 import collections.abc
+import dataclasses
 import functools
 import inspect
 import numbers
@@ -25,11 +26,12 @@ import operator
 import os
 import reprlib
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import numpy as np
+from pydantic import ValidationError
 
 from scorefield import renamed
 from scorefield.errors import ScorefieldError, unknown
@@ -147,21 +149,80 @@ def _called(wanted: Any) -> str:
     return f"a {wanted.__name__}"
 
 
+class _Declared:
+    """What a function declares: the types of its arguments, and which of them are fields of a spec."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.name, self.types = function.__name__, get_type_hints(function)
+        self.keys = list(inspect.signature(function).parameters)
+        self.specs = {key: self.types[key] for key in self.keys if getattr(self.types[key], "__flat__", False)}
+        self.spec_of = dict[str, str]()  # the name of a field -> the parameter that takes its spec
+        for key, spec in self.specs.items():
+            hints = get_type_hints(spec)
+            for field in (one.name for one in dataclasses.fields(spec)):
+                if field in self.types:
+                    raise TypeError(f"{self.name} takes {field!r} twice: rename a parameter, or a field of {spec.__name__}")
+                self.keys.append(field)
+                self.spec_of[field], self.types[field] = key, hints[field]
+
+    def value(self, key: str, value: Any) -> Any:
+        """Return the value of an argument in its declared type; raises `ScorefieldError` if it is of another."""
+        try:
+            return _of(self.types[key], value)
+        except _Wrong:
+            got = f"{key}={reprlib.repr(value)}"
+            raise ScorefieldError(f"got {got} for {self.name}, expected {_called(self.types[key])}: correct {key}") from None
+
+    def spec(self, key: str, given: Any, flat: Mapping[str, Any]) -> Any:
+        """Return a spec with the fields that were given as keywords in place of its own, and every field checked."""
+        own = [field for field, parameter in self.spec_of.items() if parameter == key]
+        values = {field: self.value(field, flat.get(field, getattr(given, field))) for field in own}
+        try:
+            return dataclasses.replace(given, **values)
+        except ValidationError as error:  # a spec may have bounds
+            first = error.errors()[0]
+            field, reason = str((*first["loc"], key)[0]), first["msg"].removeprefix("Value error, ")
+            got = f"{field}={reprlib.repr(values.get(field, given))}"
+            raise ScorefieldError(f"got {got} for {self.name}, {reason[0].lower()}{reason[1:]}: correct {field}") from None
+
+
 def checked(function: Function) -> Function:
     """Return the function with its arguments compared with their declared types, and numbers of numpy taken as Python's.
 
+    A parameter whose type is a frozen dataclass with `__flat__ = True`, and which has a default, is a spec: the function takes
+    the fields as keywords, too. They replace those of a spec that is given: `sample(run, spec, seed=2)` draws as `spec` says,
+    but with seed 2.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Cut:
+    ...     __flat__ = True
+    ...     length: float = 1.0
+    ...     pieces: int = 2
+    >>> @checked
+    ... def saw(wood: str, cut: Cut = Cut()) -> str:
+    ...     return f"{cut.pieces} pieces of {wood}, {cut.length} m"
+    >>> saw("oak", pieces=3), saw("ash", Cut(2.0), pieces=4)
+    ('3 pieces of oak, 1.0 m', '4 pieces of ash, 2.0 m')
+    >>> saw("oak", length="long")
+    Traceback (most recent call last):
+        ...
+    scorefield.errors.ScorefieldError: got length='long' for saw, expected a number: correct length
+
     Raises:
         ScorefieldError: an argument of another type, an unknown one (with a did-you-mean), or one that is missing.
+        TypeError: a mistake in the function: two of its parameters, or fields of its specs, have one name.
     """
     signature, name = inspect.signature(function), function.__name__
-    hints = functools.cache(lambda: get_type_hints(function))
+    declared = functools.cache(lambda: _Declared(function))
 
     @functools.wraps(function)
     def call(*arguments: Any, **named: Any) -> Any:
-        named = renamed.arguments_of(name, named, signature.parameters)
+        known = declared()
+        named = renamed.arguments_of(name, named, known.keys)
         for key in named:
-            if key not in signature.parameters:
-                raise unknown(f"argument of {name}", key, signature.parameters)
+            if key not in known.keys:
+                raise unknown(f"argument of {name}", key, known.keys)
+        flat = {field: named.pop(field) for field in known.spec_of if field in named}
         try:
             bound = signature.bind(*arguments, **named)
         except TypeError as error:
@@ -169,11 +230,10 @@ def checked(function: Function) -> Function:
                 f"got a call of {name} with {error}, expected {name}{_shape(signature)}: correct it"
             ) from None
         for key, value in bound.arguments.items():
-            try:
-                bound.arguments[key] = _of(hints()[key], value)
-            except _Wrong:
-                got = f"{key}={reprlib.repr(value)}"
-                raise ScorefieldError(f"got {got} for {name}, expected {_called(hints()[key])}: correct {key}") from None
+            bound.arguments[key] = known.value(key, value)
+        for key in known.specs:
+            given = bound.arguments.get(key, signature.parameters[key].default)
+            bound.arguments[key] = known.spec(key, given, flat)
         return function(*bound.args, **bound.kwargs)
 
     return cast(Function, call)

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 from scorefield import files, outputs, pictures
-from scorefield.drawing import Batch, Drawing, SampleSpec, class_of, field_of, labels_of, pick_device, trained, tuned_of
+from scorefield.drawing import Batch, Drawing, class_of, field_of, pick_device, trained, tuned_of
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
 from scorefield.progress import Viewer, silent
 from scorefield.randomness import SampleRng, stream_of
 from scorefield.runs import Run, open_run
 from scorefield.samplers import Sampler, Snapshot, curl
+from scorefield.specs import ComputeSpec, SampleSpec
 
 LOOKED_AT = 64  # samples, for the curl of the score
 FRAME = 2**20  # pixels of the images in one frame of an animation
@@ -122,18 +123,12 @@ def _check_film(path: Path, force: bool) -> None:
 
 def sample(
     run: str | Path,
+    spec: SampleSpec = SampleSpec(),  # noqa: B008  # it is frozen
+    compute: ComputeSpec = ComputeSpec(),  # noqa: B008
     *,
     n: int = 64,
-    sampler: str | None = None,
-    steps: int | None = None,
-    ladder: str | None = None,
-    temperature: float = 1.0,
-    label: str | int | None = None,
-    seed: int = 0,
     out: str | Path | None = None,
     gif: bool = False,
-    batch: int = 256,
-    device: str = "auto",
     force: bool = False,
     progress: Viewer = silent,
 ) -> SampleReport:
@@ -165,10 +160,10 @@ def sample(
         ScorefieldError: no such run, sampler or ladder, a run of no steps, a class that training never saw, a temperature that
             is not positive, a file in the way, an `out` that does not suit the data or cannot be written.
     """
-    opened, where = trained(open_run(run)), pick_device(device)
+    opened, where = trained(open_run(run)), pick_device(compute.device)
     if out is not None and not os.fspath(out):
         raise ScorefieldError("got an empty --out, expected a path: name a file or a folder, or leave it out")
-    default = f"samples-seed{seed}{'.csv' if opened.kind == 'table' else '.png'}"
+    default = f"samples-seed{spec.seed}{'.csv' if opened.kind == 'table' else '.png'}"
     if out is None and not files.can_write(opened.path):
         raise ScorefieldError(f"got no --out for {opened.path}, which cannot be written, expected one: add --out {default}")
     target = opened.path / default if out is None else Path(out).expanduser()
@@ -180,9 +175,9 @@ def sample(
         _check_film(film_path, force)
         if opened.kind != "image":
             pictures.require_plots()
-    if label is not None:
-        class_of(opened, label)  # refused before anything is drawn
-    drawing = Drawing.of(opened, SampleSpec(sampler, steps, ladder, temperature, label, seed), where)
+    if spec.label is not None:
+        class_of(opened, spec.label)  # refused before anything is drawn
+    drawing = Drawing.of(opened, spec, where)
     chosen, times = drawing.sampler, drawing.ladder
     film = _Film(opened, drawing.field, n) if gif else None
     evaluations, rates, few = 0, tuple[float, ...](), list[Tensor]()
@@ -194,20 +189,21 @@ def sample(
             film.look(seen.first, seen.snapshot)
         progress(fraction, text, seen)
 
-    drawn, first = drawing.batches(n, batch=batch, view=look), 0
-    about = {"seed": seed, "sampler": str(chosen), "levels": len(times), "temperature": temperature, "label": label}
+    drawn, first = drawing.batches(n, batch=compute.batch, view=look), 0
+    about = {"seed": spec.seed, "sampler": str(chosen), "levels": len(times)}
+    about |= {"temperature": spec.temperature, "label": spec.label}
     about |= {"model_sha256": opened.manifest.get("model_sha256")}
     with outputs.output(opened, n, target, folder=folder, force=force, about=about) as add:
         for x in drawn:
-            add(opened.decode(x), labels_of(opened, range(first, first + len(x)), seed=seed, label=label))
+            add(opened.decode(x), drawing.labels(range(first, first + len(x))))
             few += [x] if rates and first < LOOKED_AT else []
             first += len(x)
         if film:
             files.write(film_path, film.gif())
-    told = labels_of(opened, range(min(n, LOOKED_AT)), seed=seed, label=label)
-    accepted = _acceptance(field_of(opened, None, temperature), torch.cat(few), told, rates, times.cpu()) if rates else ()
+    told = drawing.labels(range(min(n, LOOKED_AT)))
+    accepted = _acceptance(field_of(opened, None, spec.temperature), torch.cat(few), told, rates, times.cpu()) if rates else ()
     notes, (tuned, holds) = [outputs.left_out(opened, n, target, folder=folder)], tuned_of(opened)
-    if (sampler, steps, ladder) == (None, None, None) and tuned is not None and not holds:
+    if (spec.sampler, spec.steps, spec.ladder) == (None, None, None) and tuned is not None and not holds:
         notes.append("it was tuned for other weights than it has now, so its recipe's own sampler drew: scorefield tune again")
     written = (target, film_path) if film else (target,)
     return SampleReport(written, n, chosen, len(times), evaluations, accepted, "; ".join(filter(None, notes)) or None)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from scorefield.errors import ScorefieldError
 from scorefield.progress import Progress, silent
@@ -15,7 +16,7 @@ from scorefield.verification.checks import Check
 
 @dataclass(frozen=True)
 class BenchRow:
-    """A sampler on a mixture at a budget of evaluations: what it scored, and whether that is what it promises."""
+    """A sampler on a mixture at a budget of evaluations: its score, and whether that is as declared."""
 
     mixture: str
     sampler: str
@@ -33,7 +34,7 @@ class VerifyReport:
         bench: every sampler at every budget on both mixtures.
         floors: sliced Wasserstein-2 and root mean square MMD² of two exact sets, by mixture.
         samples, sets: of the bench.
-        seconds: it took.
+        seconds: for all of it.
     """
 
     checks: tuple[Check, ...]
@@ -49,6 +50,10 @@ class VerifyReport:
         failed = [f"{check.kind} {check.name}" for check in self.checks if check.passed is False]
         return failed + [f"{row.mixture} {row.sampler} at {row.budget}" for row in self.bench if row.passed is False]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain values."""
+        return asdict(self) | {"failures": self.failures}
+
 
 def _bench(bench: Bench, budgets: tuple[int, ...], progress: Progress) -> Iterator[BenchRow]:
     for name, sampler, budget, score in checks.bench_rows(bench, budgets, progress):
@@ -60,9 +65,8 @@ def verify(*, quick: bool = False, full: bool = False, progress: Progress = sile
 
     Args:
         quick: fewer points, 8 sets of 250 samples on the bench and no run beyond 100 evaluations: about half a minute.
-        full: 6 sets of 20,000 samples, as the documented table: most of an hour. Neither: 8 sets of 500, and 1,000 evaluations
-        on
-            the 2-D mixture only, about two minutes.
+        full: 6 sets of 20,000 samples, as in the documented table: most of an hour. Without quick and full: 8 sets of 500, and
+            1,000 evaluations on the 2-D mixture only, about two minutes.
         progress: called with the fraction done and what is being measured.
 
     Returns:

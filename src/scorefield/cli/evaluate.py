@@ -15,8 +15,8 @@ from scorefield.cli.show import Bar, places
 class Evaluate:
     """Measure samples against the held-out data, beside what real data score, on features learned from the run's own data.
 
-    Written into the run: quality.html (one page with everything inside), quality.json and quality.md; of a run that cannot be
-    written the report is printed, and the page goes where --html says.
+    Writes quality.html (one page with everything inside), quality.json and quality.md into the run's folder; for a run that
+    cannot be written it prints the report, and the page goes where --html says.
 
     examples:
       scorefield evaluate runs/digits
@@ -34,8 +34,8 @@ class Evaluate:
     samples: Annotated[int, tyro.conf.arg(aliases=["-n"], metavar="N")] = 1000
     """How many samples."""
     features: Annotated[str | None, tyro.conf.arg(metavar="NAME|PATH")] = None
-    """What looks at images: data (learned from the run's own training images), lite0 (EfficientNet-Lite0, ImageNet), or a
-    file with weights (.safetensors, .pth); default data, and identity for everything that is no image."""
+    """Which features of images: data (learned from the run's own training images), lite0 (EfficientNet-Lite0, ImageNet), or
+    a file with weights (.safetensors, .pth); default data, and identity for everything but images."""
     against: Annotated[Path | None, tyro.conf.arg(metavar="RUN2|FOLDER")] = None
     """Another run, or a folder of samples, to compare with."""
     html: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
@@ -57,21 +57,24 @@ class Evaluate:
         """Measure, showing progress and the table."""
         from scorefield import app
 
+        spec = app.EvaluateSpec(
+            n=self.samples,
+            features=self.features,
+            sampler=self.sampler,
+            steps=self.steps,
+            seed=self.seed,
+            batch=self.batch,
+        )
         try:
             with Bar("evaluating") as bar:
                 report = app.evaluate(
                     self.run_,
+                    spec,
                     data=self.data,
-                    n=self.samples,
-                    features=self.features,
                     against=self.against,
                     html=self.html,
-                    sampler=self.sampler,
-                    steps=self.steps,
-                    seed=self.seed,
-                    batch=self.batch,
-                    device=self.device,
                     force=self.force,
+                    device=self.device,
                     progress=bar.at,
                 )
         except app.NotWritten as error:

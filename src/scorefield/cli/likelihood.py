@@ -1,4 +1,4 @@
-"""`scorefield likelihood`: how probable a run finds data that it has not seen."""
+"""`scorefield likelihood`: how probable a run finds data that it was not trained on."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Likelihood:
     examples:
       scorefield likelihood runs/digits -n 100
       scorefield likelihood runs/moons --divergence exact --tolerance 1e-5
-      scorefield likelihood runs/digits --part train          memorising shows as a gap to held-out
+      scorefield likelihood runs/digits --part train          a gap to held-out shows memorisation
     """
 
     run_: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(name="run", metavar="RUN")]
@@ -33,7 +33,7 @@ class Likelihood:
     data: Annotated[str | None, tyro.conf.arg(metavar="PATH")] = None
     """Where the data are that the run was trained on; default where they were."""
     divergence: Literal["exact", "hutchinson"] | None = None
-    """How the trace is found; default exact up to 16 coordinates."""
+    """How the trace is computed; default exact up to 16 coordinates."""
     probes: int = 8
     """Random vectors an example, for hutchinson."""
     tolerance: float | None = None
@@ -51,22 +51,19 @@ class Likelihood:
         """Measure, showing progress and the table."""
         from scorefield import app
 
+        spec = app.LikelihoodSpec(
+            n=self.n,
+            part=self.part,
+            divergence=self.divergence,
+            probes=self.probes,
+            tolerance=self.tolerance,
+            levels=self.levels,
+            seed=self.seed,
+            batch=self.batch,
+        )
         try:
             with Bar("likelihood") as bar:
-                report = app.likelihood(
-                    self.run_,
-                    data=self.data,
-                    n=self.n,
-                    part=self.part,
-                    divergence=self.divergence,
-                    probes=self.probes,
-                    tolerance=self.tolerance,
-                    levels=self.levels,
-                    seed=self.seed,
-                    batch=self.batch,
-                    device=self.device,
-                    progress=bar.at,
-                )
+                report = app.likelihood(self.run_, spec, data=self.data, device=self.device, progress=bar.at)
         except app.NotWritten as error:
             print(app.likelihood_table(error.report))
             raise

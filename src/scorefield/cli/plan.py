@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from scorefield.cli.show import Bar, issue_lines, seconds_of, size_of
+from scorefield.cli.asked import Asked
+from scorefield.cli.show import Bar, issue_lines
+from scorefield.durations import duration
 
 if TYPE_CHECKING:
     from scorefield.app import DataPlan
@@ -18,7 +20,7 @@ SHOWN = 20  # lines of problems on the screen; --json has all
 
 
 @dataclass
-class Plan:
+class Plan(Asked):
     """Look at your data, and say what training would do with them on this machine. Nothing is written.
 
     examples:
@@ -28,22 +30,6 @@ class Plan:
       scorefield plan photos/ --json plan.json
     """
 
-    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")]
-    """What `scorefield train` would be given: a built-in name, a folder or file of images, an array, a table."""
-    time: Annotated[str | None, tyro.conf.arg(metavar="3m")] = None
-    """The training time to plan for: 90s, 3m, 1h30m. Default: the recipe's own when there is no --steps either."""
-    steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """The number of training steps to plan for."""
-    recipe: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """What chooses everything else; default auto (see `scorefield list recipe`)."""
-    set: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="KEY=VALUE")] = field(default=())
-    """Change one setting of the run, as dotted.key=value; may be repeated."""
-    size: Annotated[str | None, tyro.conf.arg(metavar="64|48x64")] = None
-    """Images: the side, or height x width, to which they are brought."""
-    fit: Literal["crop", "pad", "stretch"] | None = None
-    """Images of another shape: keep the centre, keep everything, or give up the aspect ratio; default crop."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Write everything there, as JSON."""
     force: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
@@ -51,25 +37,12 @@ class Plan:
 
     def run(self) -> None:
         """Plan, showing progress and the report."""
-        seconds = seconds_of(self.time) if self.time is not None else None
-        size = size_of(self.size) if self.size is not None else None
+        spec = self.spec()
         with Bar("planning", keep=False) as bar:
             bar.at(0.0, "starting")
             from scorefield import app
 
-            plan = app.plan(
-                self.source,
-                seconds=seconds,
-                steps=self.steps,
-                recipe=self.recipe,
-                settings=tuple(self.set),
-                size=size,
-                fit=self.fit,
-                device=self.device,
-                out=self.json,
-                force=self.force,
-                progress=bar.at,
-            )
+            plan = app.plan(self.source, spec, device=self.device, out=self.json, force=self.force, progress=bar.at)
         show(plan)
         if self.json is not None:
             print(f"\n  {self.json}")
@@ -194,8 +167,6 @@ def _run(plan: DataPlan) -> Iterator[tuple[str, str]]:
 
 def _machine(plan: DataPlan) -> Iterator[tuple[str, str]]:
     """Yield what the pilot has measured."""
-    from scorefield.app.plan import duration
-
     pilot, chosen, memory = plan.pilot, plan.pilot.chosen, plan.pilot.memory
     scaled = "" if chosen.timed == chosen.batch else f" (timed with {chosen.timed} and scaled up)"
     yield "device", pilot.device

@@ -61,17 +61,11 @@ class Sample:
         with Bar("sampling") as bar:
             report = app.sample(
                 self.run_,
+                app.SampleSpec(self.sampler, self.steps, self.ladder, self.temperature, self.label, self.seed),
+                app.ComputeSpec(self.batch, self.device),
                 n=self.n,
-                sampler=self.sampler,
-                steps=self.steps,
-                ladder=self.ladder,
-                temperature=self.temperature,
-                label=self.label,
-                seed=self.seed,
                 out=self.out,
                 gif=self.gif,
-                batch=self.batch,
-                device=self.device,
                 force=self.force,
                 progress=bar.view,
             )

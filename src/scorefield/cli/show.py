@@ -40,17 +40,6 @@ def seconds_of(text: str) -> float:
     return total
 
 
-def clock(seconds: float) -> str:
-    """Write a duration as m:ss.
-
-    >>> clock(75.2)
-    '1:15'
-    """
-    if seconds != seconds:
-        return "-:--"
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
-
-
 def issue_lines(issues: Sequence[DataIssue], most: int) -> list[str]:
     """Return at most `most` lines on what is wrong with the data, and one more on how many others there are.
 

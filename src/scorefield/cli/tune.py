@@ -14,10 +14,10 @@ from scorefield.errors import ScorefieldError
 
 @dataclass
 class Tune:
-    """Try samplers at rising numbers of evaluations; the cheapest that loses nothing worth having becomes the run's default.
+    """Try samplers at rising numbers of evaluations; the cheapest that is as good as the best becomes the run's default.
 
-    sample, evaluate and inspect follow it, until training goes on. Writes sampling.json (the default) and tuning.md, .json and
-    .png (what was measured) into the run's folder; of a run that cannot be written it prints the flags that draw as was chosen.
+    sample, evaluate and inspect use it, until training goes on. Writes sampling.json (the default) and tuning.md, .json and
+    .png (what was measured) into the run's folder; for a run that cannot be written it prints the flags of the choice.
 
     examples:
       scorefield tune runs/digits
@@ -31,15 +31,15 @@ class Tune:
     data: Annotated[str | None, tyro.conf.arg(metavar="PATH")] = None
     """Where the data are that the run was trained on; default where they were."""
     samplers: Annotated[str | None, tyro.conf.arg(metavar="A,B,C")] = None
-    """Which (see `scorefield list sampler`); default all that jump from level to level. Langevin ones are slow: name them."""
+    """Which (see `scorefield list sampler`); default all that jump from level to level. Name Langevin ones: they are slow."""
     evaluations: Annotated[str | None, tyro.conf.arg(metavar="N,N,N")] = None
     """Of the network for one sample, at most; default 5,8,12,18,27,40, on the sampler's own ladder and an optimised one."""
     n: Annotated[int | None, tyro.conf.arg(aliases=["-n"], metavar="N")] = None
-    """Samples from each way that comes to the end; default 512 images, 2048 of others, or fewer to stay within --time."""
+    """Samples from each candidate that is not dropped; default 512 images, 2048 of others, or fewer to stay within --time."""
     within: Annotated[str, tyro.conf.arg(metavar="5%")] = "5%"
-    """How much of the best figure may be lost; what chance explains always may."""
+    """How much of the best figure may be lost; a loss that chance explains is always allowed."""
     time: Annotated[str, tyro.conf.arg(metavar="3m")] = "3m"
-    """About how long the drawing may take, where -n does not say how many."""
+    """About how long the drawing may take, where -n does not give a number."""
     seed: int = 0
     """Of the samples."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -56,20 +56,17 @@ class Tune:
             gone = app.forget_tuning(self.run_)
             print(f"{gone} is gone: {self.run_} is sampled as its recipe says." if gone else f"{self.run_} was not tuned.")
             return
+        spec = app.TuneSpec(
+            samplers=None if self.samplers is None else [name.strip() for name in self.samplers.split(",")],
+            n=self.n,
+            within=within,
+            seconds=seconds,
+            seed=self.seed,
+            **({} if evaluations is None else {"evaluations": evaluations}),
+        )
         try:
             with Bar("tuning") as bar:
-                report = app.tune(
-                    self.run_,
-                    data=self.data,
-                    samplers=None if self.samplers is None else [name.strip() for name in self.samplers.split(",")],
-                    n=self.n,
-                    within=within,
-                    seconds=seconds,
-                    seed=self.seed,
-                    device=self.device,
-                    progress=bar.at,
-                    **({} if evaluations is None else {"evaluations": evaluations}),
-                )
+                report = app.tune(self.run_, spec, data=self.data, device=self.device, progress=bar.at)
         except app.NotWritten as error:
             print(app.tuning_table(error.report))
             raise

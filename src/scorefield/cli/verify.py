@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,7 +46,7 @@ class Verify:
         with Bar("verifying") as bar:
             report = app.verify(quick=self.quick, full=self.full, progress=bar.at)
         if self.json:
-            print(json.dumps(dataclasses.asdict(report) | {"failures": report.failures}, indent=2))
+            print(json.dumps(report.to_dict(), indent=2))
         else:
             console = Console(highlight=False, emoji=False)
             _show(report, console if console.is_terminal else Console(highlight=False, emoji=False, width=120))
@@ -56,6 +55,7 @@ class Verify:
 
 
 def _show(report: VerifyReport, console: Console) -> None:
+    """Print a table per kind of check, a table per mixture, and the result."""
     from rich.table import Table
     from rich.text import Text
 
@@ -73,7 +73,8 @@ def _show(report: VerifyReport, console: Console) -> None:
         console.print(_bench(report, mixture, floor, mmd))
     console.print(
         "Each cell: sliced Wasserstein-2 over that of two exact sets; the largest error of a mode's weight in standard errors; "
-        "MMD² in thousandths. Green and red hold a promise, plain cells only inform. Plain Langevin must fail the weights."
+        "MMD² in thousandths. Green cells are as declared and red ones "
+        "are not; plain cells only inform. Plain Langevin must fail the weights."
     )
     failures = report.failures
     ending = "everything is as declared" if not failures else f"{len(failures)} FAILED: {', '.join(failures)}"
@@ -81,6 +82,7 @@ def _show(report: VerifyReport, console: Console) -> None:
 
 
 def _bench(report: VerifyReport, mixture: str, floor: float, mmd: float) -> Any:
+    """Return the table of a mixture, a sampler a row and a budget a column."""
     from rich.table import Table
     from rich.text import Text
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass as plain
 from dataclasses import field
 from functools import partial
 
-from scorefield.data.base import DataIssue
+from scorefield.data.issues import DataIssue
 from scorefield.errors import ScorefieldError
 
 SUFFIXES = (

@@ -1,9 +1,4 @@
-"""Data sets: raw values as they came, and a split that never moves.
-
-The split walks through the rows sorted by label, and by a random number within a label, and holds out rows at even distances.
-Each label is then held out in proportion to within one row, without a loop over labels; a row's number is a pure function of
-the seed and its index. A label of which no row would be left to train on keeps one.
-"""
+"""Data sets: raw values as they came, divided into a training part and a held-out part, and the settings of their reading."""
 
 from __future__ import annotations
 
@@ -17,31 +12,30 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from scorefield.data.issues import DataIssue
 from scorefield.data.normaliser import Normaliser
-from scorefield.data.views import NUMBERS, ArrayView, pieces, release
+from scorefield.data.split import split
+from scorefield.data.views import ArrayView, pieces
 from scorefield.errors import ScorefieldError
-from scorefield.randomness import SampleRng, stream_of
 
 __all__ = [
     "LEAST",
-    "NUMBERS",
     "PIECE",
     "ArrayView",
     "DataConfig",
     "DataIssue",
     "Dataset",
+    "Examples",
     "Kind",
     "Normaliser",
     "Unused",
     "build",
     "pieces",
-    "release",
     "shown",
     "split",
 ]  # fmt: skip
@@ -73,21 +67,6 @@ class DataConfig:
     held_out: Annotated[float, Bound(gt=0, lt=1)] | None = None
     examples: Annotated[int, Bound(ge=LEAST, le=10_000_000)] = POINTS
     seed: Annotated[int, Bound(ge=0, lt=2**63)] = 0
-
-
-@plain(frozen=True)
-class DataIssue:
-    """Something in a source that could not be used, or should be looked at.
-
-    Attributes:
-        where: the file, row or column.
-        cause: what is wrong with it, in a few words.
-        used: whether it is among the examples all the same (a duplicate, an odd size).
-    """
-
-    where: str
-    cause: str
-    used: bool = False
 
 
 def shown(value: float) -> str:
@@ -161,109 +140,91 @@ class Dataset:
         return self.normaliser.encode(self.train[rows])
 
 
-def split(n: int, fraction: float, labels: Tensor | None, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Divide n rows into training and held-out ones, each label in proportion to within one row, none of it held out whole.
+@plain(frozen=True, eq=False)
+class Examples:
+    """All examples of a source, before they are split.
 
-    Args:
-        n: number of rows, at least 2.
-        fraction: share to hold out, in (0, 1); at least one row lies in each part.
-        labels: int64 `(n,)`, or None.
-        seed: another seed is another split.
-
-    Returns:
-        Training rows and held-out rows, sorted.
-
-    Raises:
-        ScorefieldError: fewer than two rows, a fraction outside (0, 1), or another number of labels.
-
-    >>> train, held = split(10, 0.2, None)
-    >>> len(train), len(held)
-    (8, 2)
-    """
-    if n < 2 or not 0 < fraction < 1 or (labels is not None and len(labels) != n):
-        found = f"got {n} rows, {n if labels is None else len(labels)} labels and fraction {fraction}"
-        raise ScorefieldError(f"{found}, expected at least 2 rows, a label for each, and a fraction in (0, 1): correct them")
-    order = SampleRng(range(n), stream=stream_of("split", seed)).uniform().argsort()
-    if labels is not None:
-        order = order[labels[order].argsort(stable=True)]
-    count = min(max(round(n * fraction), 1), n - 1)
-    step = torch.arange(n + 1) * count // n  # rises by one `count` times, at even distances
-    held = step[1:] > step[:-1]
-    if labels is not None:
-        held = _one_of_each(labels[order], held)
-    return order[~held].sort().values, order[held].sort().values
-
-
-def _one_of_each(labels: Tensor, held: Tensor) -> Tensor:
-    """Return which rows, sorted by label, are held out once every label has kept a row; at least one is held out still."""
-    values, places, sizes = torch.unique_consecutive(labels, return_inverse=True, return_counts=True)
-    kept = torch.zeros(len(values), dtype=torch.long).scatter_add_(0, places, (~held).long())
-    first = sizes.cumsum(0) - sizes
-    spared = held.clone()
-    spared[first[kept == 0]] = False
-    if not bool(spared.any()):
-        most = int(sizes.argmax())
-        spared[first[most] + sizes[most] - 1] = True  # of labels of one row each, one has none left
-    return spared
-
-
-def build(
-    name: str,
-    kind: Kind,
-    raw: Tensor | NDArray[Any],
-    config: DataConfig,
-    *,
-    normaliser: Callable[[Tensor | ArrayView], Normaliser],
-    labels: Tensor | None = None,
-    classes: tuple[str, ...] = (),
-    notes: tuple[str, ...] = (),
-    issues: tuple[DataIssue, ...] = (),
-    columns: list[dict[str, Any]] | None = None,
-    names: Sequence[str] = (),
-    held_out: float = 0.1,
-    generated: bool = False,
-) -> Dataset:
-    """Split raw examples into a `Dataset`: what every source ends with.
-
-    Args:
+    Attributes:
         name: name of the source.
         kind: what an example is.
-        raw: all examples `(n, *shape)`: a tensor, which is divided by copying, or an array (memory-mapped), which is not.
-        config: how the source is read.
-        affine: the map to model space, from the training rows.
+        raw: the examples `(n, *shape)`: a tensor, which is split by copying, or an array (memory-mapped), which is not copied.
+        normaliser: gives the map to model space, from the training rows.
         labels: int64 `(n,)`, or None.
         classes: a name per label.
         notes: sentences about what was found.
-        problems: what was left out, or should be looked at.
+        issues: what was left out, or should be looked at.
         columns: of a table.
         names: of the examples, if they have any.
         held_out: the source's own held-out fraction, used when the configuration leaves it open.
         generated: whether the configuration says how many examples there are.
+    """
+
+    name: str
+    kind: Kind
+    raw: Tensor | NDArray[Any]
+    normaliser: Callable[[Tensor | ArrayView], Normaliser]
+    labels: Tensor | None = None
+    classes: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    issues: tuple[DataIssue, ...] = ()
+    columns: list[dict[str, Any]] | None = None
+    names: Sequence[str] = ()
+    held_out: float = 0.1
+    generated: bool = False
+
+
+def build(examples: Examples, config: DataConfig) -> Dataset:
+    """Split the examples of a source into a `Dataset`: the last step of every format.
+
+    Args:
+        examples: of the source.
+        config: how it is read.
 
     Returns:
         The data set.
 
     Raises:
         ScorefieldError: fewer than 8 examples, or a configuration that asks for what the kind does not have.
+
+    >>> rows = Examples("rows", "vector", torch.randn(20, 3), Normaliser.standard)
+    >>> len(build(rows, DataConfig(held_out=0.25)).held_out)
+    5
     """
-    _refuse_unused(name, kind, config)
-    if config.examples != POINTS and not generated:
+    name, raw, labels, notes = examples.name, examples.raw, examples.labels, examples.notes
+    _refuse_unused(name, examples.kind, config)
+    if config.examples != POINTS and not examples.generated:
         notes = (*notes, f"data.examples = {config.examples:,} was passed over: only toys draw as many points as that.")
     if len(raw) < LEAST:
         raise ScorefieldError(f"got {len(raw)} examples in {name!r}, expected at least {LEAST}: add more data")
-    rows, held = split(len(raw), config.held_out or held_out, labels, config.seed)
+    rows, held = split(len(raw), config.held_out or examples.held_out, labels, config.seed)
     train, unseen = (ArrayView(raw, part) if isinstance(raw, np.ndarray) else raw[part] for part in (rows, held))
+    return Dataset(
+        name,
+        examples.kind,
+        train,
+        unseen,
+        labels=None if labels is None else labels[rows],
+        held_out_labels=None if labels is None else labels[held],
+        classes=examples.classes,
+        normaliser=examples.normaliser(train),
+        coordinates_print=_print_of((train, unseen), labels),
+        notes=notes,
+        issues=examples.issues,
+        columns=examples.columns,
+        names=tuple(examples.names[i] for part in (rows, held) for i in part.tolist()) if examples.names else (),
+    )
+
+
+def _print_of(parts: Sequence[Tensor | ArrayView], labels: Tensor | None) -> str:
+    """Return sha256 over shapes, types and bytes of the parts, and the labels."""
     digest = hashlib.sha256()
-    for part in (train, unseen):
+    for part in parts:
         digest.update(f"{tuple(part.shape)} {part.dtype}".encode())
         for piece in pieces(part):
             digest.update(piece.reshape(-1).numpy().data)
     if labels is not None:
         digest.update(labels.numpy().data)
-    known, hidden = (None, None) if labels is None else (labels[rows], labels[held])
-    called = tuple(names[i] for part in (rows, held) for i in part.tolist()) if names else ()
-    found = (notes, issues, columns, called)
-    return Dataset(name, kind, train, unseen, known, hidden, classes, normaliser(train), digest.hexdigest(), *found)
+    return digest.hexdigest()
 
 
 class Unused(ScorefieldError):

@@ -15,9 +15,9 @@ import narwhals as nw
 import numpy as np
 from numpy.typing import NDArray
 
-from scorefield.data.base import DataIssue
-from scorefield.data.columns import Series, of_moments
+from scorefield.data.issues import DataIssue
 from scorefield.data.numeric import array_of, mask_of, masked_as_nan
+from scorefield.data.series import Series, series_of_dates
 from scorefield.errors import NotFinite, ScorefieldError
 
 
@@ -154,7 +154,7 @@ def _of_things(name: str, values: list[Any], kind: str, issues: list[DataIssue])
             return _of_integers(name, np.array([value or 0 for value in values], dtype=object), np.isnan(numbers))
         return _of_floats(name, numbers)
     if types and all(issubclass(type_, date) for type_ in types):
-        return of_moments(name, values)
+        return series_of_dates(name, values)
     if types - {str, int, float, bool}:
         issues.append(DataIssue(f"column {name!r}", f"holds values of type {kind}, which have no coordinates"))
         return None

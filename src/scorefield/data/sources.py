@@ -1,23 +1,19 @@
 """Sources: a string that names the data, or the data themselves.
 
-Registered names come before paths; where there is a path of that name too, a note says which was read and how to name the
-other.
+Built-in names come before paths; where there is a path of that name too, a note says which was read and how to name the other.
+Everything else is for the registered formats (`data/formats/`): the first that claims a source reads it.
 """
 
 from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from scorefield.data import archives
 from scorefield.data.base import DataConfig, Dataset, Unused
 from scorefield.data.columns import Column
-from scorefield.data.formats import arrays, images, sequences, shards, tables
+from scorefield.data.formats import ReadSpec, known_formats, ordered
 from scorefield.errors import ScorefieldError
 from scorefield.registry import every
 
@@ -27,12 +23,18 @@ def open_data(source: Any, config: DataConfig, columns: list[Column] | None = No
 
     Args:
         source: what `open_source` opens; or a data frame, a dictionary of columns, an array, a tensor, a list of images,
-            anything with a length and things by number; or a `Dataset`, which is returned as it is.
+            anything with a length and examples by number; or a `Dataset`, which is returned as it is.
         config: how it is read.
         columns: as of `open_source`.
 
+    Returns:
+        The data set.
+
     Raises:
         ScorefieldError: no such thing, or what `open_source`, `of_frame` or `of_sequence` refuses.
+
+    >>> open_data([[float(i), float(i * i)] for i in range(20)], DataConfig()).shape
+    (2,)
     """
     if isinstance(source, Dataset):
         return source
@@ -42,15 +44,10 @@ def open_data(source: Any, config: DataConfig, columns: list[Column] | None = No
         raise ScorefieldError(
             f"got {type(source).__name__} for 'data', expected examples, not the content of a file: give its path"
         )
-    from narwhals import dependencies  # slow to import, and a path needs it not
-
-    tabular = dependencies.is_into_dataframe(source) or dependencies.is_polars_lazyframe(source)
-    if tabular or dependencies.is_into_series(source):
-        return tables.of_frame(source, config, columns=columns)
-    fields = source.dtype.names if isinstance(source, np.ndarray) else source if isinstance(source, Mapping) else None
-    if fields is not None:
-        return tables.of_columns({field: source[field] for field in fields}, config, columns=columns)
-    return sequences.of_sequence(source, config)
+    for form in ordered("data"):
+        if form.claims(source):
+            return form.read(source, ReadSpec(config, columns))
+    raise ScorefieldError(f"got {type(source).__name__} for 'data', expected {known_formats('data')}: convert it")
 
 
 def open_again(source: Any, config: DataConfig, columns: list[Column] | None) -> Dataset:
@@ -63,6 +60,9 @@ def open_again(source: Any, config: DataConfig, columns: list[Column] | None) ->
         source: as of `open_data`.
         config: of the run.
         columns: of the run's manifest, None but of tables.
+
+    Raises:
+        ScorefieldError: as `open_data`.
     """
     try:
         return open_data(source, config, columns)
@@ -82,10 +82,9 @@ def open_source(source: str, config: DataConfig, columns: list[Column] | None = 
     """Open the data that a string names.
 
     Args:
-        source: a registered name, a folder or .zip of images, tar shards, a .npy or .npz file, or a table
-            (.csv, .tsv, .parquet, .feather, .arrow).
+        source: a built-in name, or a path that a format claims: see `scorefield list source` and `scorefield list format`.
         config: how it is read.
-        columns: what the coordinates of a table mean, as a run on the same table keeps it; None to find it out.
+        columns: what the coordinates of a table mean, as a run on the same table recorded it; None to find it out.
 
     Returns:
         The data set.
@@ -98,23 +97,15 @@ def open_source(source: str, config: DataConfig, columns: list[Column] | None = 
     """
     builtin = every("source")
     if source in builtin:
-        found: Dataset = builtin[source](config)
+        data: Dataset = builtin[source](config)
         if not os.path.lexists(source):
-            return found
+            return data
         note = f"The built-in {source} was read, not the file or folder of that name here: write ./{source} for that one."
-        return replace(found, notes=(note, *found.notes))
+        return replace(data, notes=(note, *data.notes))
     path = os.path.expanduser(source)
-    if tars := shards.paths_of(path):
-        return images.read(shards.shards(source, tars), config)
-    if os.path.isdir(path):
-        return images.read(archives.folder(path), config)
-    if os.path.isfile(path) and path.lower().endswith(".zip"):
-        with archives.zipped(path) as listing:
-            return images.read(listing, config)
-    if os.path.isfile(path) and path.lower().endswith((".npy", ".npz")):
-        return arrays.read(path, config)
-    if os.path.isfile(path) and path.lower().endswith(tables.SUFFIXES):
-        return tables.read(path, config, columns)
+    for form in ordered("path"):
+        if form.claims(path):
+            return form.read(path, ReadSpec(config, columns))
     close = difflib.get_close_matches(source.lower(), builtin, n=2, cutoff=0.5)
     if os.path.exists(path):
         advice = "save numbers with numpy.save or as .csv, or give the folder that holds the images"
@@ -122,5 +113,5 @@ def open_source(source: str, config: DataConfig, columns: list[Column] | None = 
         advice = f"did you mean {' or '.join(repr(name) for name in close)}?"
     else:
         advice = "no such file or folder exists, check its spelling"
-    known = f"expected a built-in source ({', '.join(builtin)}), a folder or .zip of images, tar shards, .npy/.npz, or a table"
-    raise ScorefieldError(f"got {source!r}, {known}: {advice}")
+    expected = f"expected a built-in source ({', '.join(builtin)}), {known_formats()}"
+    raise ScorefieldError(f"got {source!r}, {expected}: {advice}")

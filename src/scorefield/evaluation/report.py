@@ -1,73 +1,49 @@
-"""What an evaluation found: as values, as a Markdown table, and as one page with its pictures inside that fetches nothing."""
+"""The report of an evaluation: as values, and as a Markdown table."""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
-from PIL.Image import Image
-
-import scorefield
-from scorefield import pictures
+from scorefield import renamed
 from scorefield.diagnosis import Diagnosis
-from scorefield.evaluation.likelihood import LikelihoodReport
+from scorefield.evaluation.baseline import BaselineResult
+from scorefield.evaluation.likelihood_report import LikelihoodReport
 from scorefield.metrics.base import Estimate
 from scorefield.metrics.marginals import Comparison
 from scorefield.metrics.memorisation import Memorisation
 
 
-@dataclass(frozen=True)
-class BaselineResult:
-    """The samples that a run's are compared with.
-
-    Attributes:
-        name, how: whose they are and how they were made.
-        samples: how many.
-        figures: as those of the run, by name.
-        apart: by how many standard errors the run's figure is better (positive) or worse (negative) than theirs.
-        seconds: that drawing them took; None for samples that were there.
-    """
-
-    name: str
-    how: str
-    samples: int
-    figures: dict[str, Estimate]
-    apart: dict[str, float]
-    seconds: float | None
-
-
+@renamed.report
 @dataclass(frozen=True)
 class QualityReport:
     """How good the samples of a run are, beside what real data score.
 
     Attributes:
-        run, samples, reference: its folder; how many samples, and held-out examples that they are compared with.
-        floor_samples: how many different training examples the floor is of: as many as samples, where there are.
+        run, samples, reference: name of its folder; number of samples, and of held-out examples to compare with.
+        floor_samples: number of different training examples in place of samples: as many as samples, or all there are.
         sampler, levels, evaluations, seed, seconds: how the samples were drawn, and how long that took.
-        extractor: name, hash and number of the features, whether they were learned from this run's data, and how many of its
-            training examples samples and floors were compared with.
+        extractor: name, hash and number of the features, whether they were learned from this run's data, and with how many of
+            its training examples samples and floors were compared.
         accuracy: of the extractor's classifier on held-out data, in [0, 1]; None without labels.
-        figures: metric name -> estimate on samples; here and below without what could not be measured.
-        floor: the same on as many different real training examples, averaged over some subsets. Where they are most of the
+        figures: metric name -> estimate on samples. Here and below, what could not be measured is absent.
+        floor: the same on as many different real training examples, averaged over several subsets. Where these are most of the
             training set, they vary less than any sampler's output can.
         independent: the same on as many independent draws, with repetition, of real training examples: the Frechet distance
-            of a perfect sampler. (Repetition costs precision's and recall's balls a little: for them `floor` is nearer.)
-        better, labels: metric name -> "lower" or "higher", and the name that it is reported under.
-        classes, real_classes: class -> share of the samples, with its standard error, and of the held-out examples; as the
-            classifier sees both. Empty without labels.
+            of a perfect sampler. (Repetition lowers precision and recall a little: for them `floor` is nearer.)
+        better, labels: metric name -> "lower" or "higher", and the name in tables.
+        classes, real_classes: class -> share of the samples, with its standard error, and of the held-out examples; both as the
+            classifier sees them. Empty without labels.
         memorisation: whether samples are copies of training examples; None where that could not be measured.
         likelihood: of held-out examples; None where it does not apply.
-        diagnosis: where in the noise the score is wrong.
-        marginals, real_marginals: columns and correlations, of vectors and tables: of the samples, and of as many different
+        diagnosis: at which noise levels the score is wrong.
+        marginals, real_marginals: columns and correlations of vectors and tables: of the samples, and of as many different
             training examples.
-        rival: what the samples were compared with, if anything.
-        verdict: what all that says, in sentences.
+        baseline: what the samples were compared with, if anything.
+        verdict: what all figures say, in sentences.
         left_out: what was not measured, and why.
-        made_from: weights, step, data and version that the figures are of, and a hash of the way of sampling.
+        made_from: weights, step, data and version of the figures, and a hash of the sampler and its levels.
         written: the files.
     """
 
@@ -100,9 +76,13 @@ class QualityReport:
     made_from: dict[str, Any]
     written: tuple[Path, ...]
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain values, without the places of its files."""
+        return {name: value for name, value in asdict(self).items() if name != "written"}
+
 
 def copying(report: QualityReport) -> list[list[str]]:
-    """Return what was found of copies as rows of a table, its header first; empty where nothing was."""
+    """Return the search for copies as rows of a table, its header first; empty where it was not made."""
     if report.memorisation is None:
         return []
     rows = [["space", "drawn to training", "copies", "nearest training example", "of held-out ones", "duplicates"]]
@@ -117,7 +97,7 @@ def copying(report: QualityReport) -> list[list[str]]:
 
 
 def columns(report: QualityReport) -> list[list[str]]:
-    """Return how far columns and correlations are from the real ones as rows of a table, its header first; empty of images."""
+    """Return the distances of columns and correlations from the real ones as rows of a table; empty for images."""
     found, real = report.marginals, report.real_marginals
     if found is None or real is None:
         return []
@@ -139,29 +119,24 @@ def _percent(share: Estimate) -> str:
 
 
 def beside(report: QualityReport) -> list[list[str]]:
-    """Return the figures beside what real data score as rows of a table, its header first; "-" where one was not measured."""
+    """Return the figures beside those of real data as rows of a table; "-" where a figure was not measured."""
     baseline = report.baseline
     head = ["figure", "samples", f"{report.floor_samples:,} different real", f"{report.samples:,} real, drawn independently"]
     rows = [[*head, *([baseline.name, "better by"] if baseline else []), "better"]]
     for name, value in report.figures.items():
         cells = [report.labels[name], str(value), *(str(found.get(name, "-")) for found in (report.floor, report.independent))]
         if baseline:
-            ahead = f"{baseline.apart[name]:+.1f} s.e." if name in baseline.apart else "-"
-            cells += [str(baseline.figures.get(name, "-")), ahead]
+            gain = f"{baseline.better_by[name]:+.1f} s.e." if name in baseline.better_by else "-"
+            cells += [str(baseline.figures.get(name, "-")), gain]
         rows.append([*cells, report.better[name]])
     return rows
 
 
 def source(report: QualityReport) -> str:
-    """Return of which weights and data the figures are."""
+    """Say of which weights and data the figures are."""
     made = report.made_from
     weights = f"step {made['step']}, sha256 {str(made['model_sha256'])[:12]}"
     return f"Of the weights of {weights}, on the data of fingerprint {made['data'][:12]}, by scorefield {made['scorefield']}."
-
-
-def to_dict(report: QualityReport) -> dict[str, Any]:
-    """Return the report as JSON values."""
-    return {key: value for key, value in asdict(report).items() if key != "written"}
 
 
 def _markdown(rows: list[list[str]]) -> list[str]:
@@ -204,32 +179,3 @@ def quality_table(report: QualityReport) -> str:
     lines += ["", *(f"Not measured: {sentence}" for sentence in report.left_out)] if report.left_out else []
     lines += ["", source(report)]
     return "\n".join(lines) + "\n"
-
-
-def page(report: QualityReport, shown: Mapping[str, Image], pixels: bool) -> str:
-    """Return the report as one HTML page.
-
-    Args:
-        report: what was found.
-        shown: pictures by place: samples, real, pairs, levels.
-        pixels: whether the examples are small images, which are shown pixel by pixel.
-    """
-    from jinja2 import Environment
-
-    template = resources("scorefield.app").joinpath("report.html").read_text(encoding="utf-8")
-    inside = {name: base64.b64encode(pictures.png(picture)).decode() for name, picture in shown.items()}
-    shares = [share.value for share in report.classes.values()] + list(report.real_classes.values())
-    return (
-        Environment(autoescape=True)
-        .from_string(template)
-        .render(
-            report=report,
-            pictures=inside,
-            pixels=pixels,
-            widest=max(shares, default=1.0) or 1.0,
-            source=source(report),
-            copying=copying(report),
-            margins=columns(report),
-            version=scorefield.__version__,
-        )
-    )

@@ -1,4 +1,4 @@
-"""A run's examples as likelihoods see them: their classes, what their coordinates are, and the map to model space and back."""
+"""A run's examples for likelihoods: classes, the kind of each coordinate, and the map to model space and back."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from scorefield.data import Dataset
 from scorefield.drawing import conditions_of
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
-from scorefield.levels import thin
 from scorefield.likelihood import Divergence, Section, Support, data_log_prob, grey_levels, spread, support_of
 from scorefield.process import Process
-from scorefield.randomness import SampleRng, stream_of
+from scorefield.randomness import SampleRng, stream_of, subsample
 from scorefield.runs import Run
 from scorefield.shapes import PerSample, Sample, flat
 
@@ -24,13 +23,13 @@ TRIED = 48  # training examples that choose how widely separate values are sprea
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A run's examples as likelihoods see them.
+    """A run's examples for likelihoods.
 
     Attributes:
         run: the run.
-        source: the data that examples are taken of.
+        source: the data that examples are taken from.
         field: of the coordinates that vary.
-        support: what the coordinates are; None for grey levels, which all have probabilities.
+        support: the kind of each coordinate; None for grey levels, which all have probabilities.
         scale: of every coordinate, in the data's unit, `(d,)`.
     """
 
@@ -41,9 +40,9 @@ class Subject:
     scale: Tensor
 
     @classmethod
-    def of(cls, run: Run, source: Dataset, where: torch.device) -> Subject:
-        """Look at the training examples; raises `ScorefieldError` for those that have neither densities nor probabilities."""
-        field, normaliser = run.field.to(where), run.normaliser
+    def of(cls, run: Run, source: Dataset, device: torch.device) -> Subject:
+        """Classify coordinates by the training examples; raises `ScorefieldError` for neither densities nor probabilities."""
+        field, normaliser = run.field.to(device), run.normaliser
         scale = torch.tensor(normaliser.scale, dtype=torch.float64)
         scale = (scale.unsqueeze(-1) if normaliser.per_channel else scale).expand(run.shape).flatten()
         if grey_levels(source.train[:1], normaliser) is not None:
@@ -54,24 +53,24 @@ class Subject:
         values = flat(normaliser.encode(support.values.reshape(1, *run.shape)))[0]
         return cls(run, source, Section(field, support.varies, values), support, scale)
 
-    def some(self, part: str, n: int, seed: int) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Return at most n raw examples of a part, their classes, where the network is told those, and their numbers."""
+    def examples(self, part: str, n: int, seed: int) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Return at most n raw examples of a part, their classes if the network is conditioned on them, and their numbers."""
         held_out = part == "held-out"
         examples, labels = (
             (self.source.held_out, self.source.held_out_labels) if held_out else (self.source.train, self.source.labels)
         )
-        rows = thin(len(examples), n, seed)
-        raw, told = examples[rows], conditions_of(self.run, self.source, None if labels is None else labels[rows])
+        rows = subsample(len(examples), n, seed)
+        raw, classes = examples[rows], conditions_of(self.run, self.source, None if labels is None else labels[rows])
         odd = None if self.support is None else self.support.outside(flat(raw))
         if odd is not None:
             raise ScorefieldError(
                 f"got {part} examples with another {odd!r} than the one value that all training examples have, expected the "
                 "same: such examples have probability 0; leave it out of the training, or split the data otherwise"
             )
-        return raw, told, rows
+        return raw, classes, rows
 
     def encode(self, raw: Tensor) -> tuple[Sample, Tensor | None]:
-        """Return examples in model space, those coordinates that vary, float64, and half the widths of their cells there."""
+        """Return examples in model space, only coordinates that vary, float64, and half the widths of their cells there."""
         x = self.run.normaliser.encode(raw).double()
         if self.support is None:
             return x, None
@@ -89,28 +88,34 @@ class Subject:
         logs = logs[self.support.varies.to(value.device)]
         return value - (logs.sum() if cells is None else (logs * (flat(cells) == 0)).sum(dim=1))
 
-    def width(self, trace: Divergence, where: torch.device, seed: int) -> float:
-        """Return how widely separate values are to be spread: every width gives a bound, and training examples choose the best.
+    def width(self, trace: Divergence, device: torch.device, seed: int) -> float:
+        """Return the standard deviation of the noise that spreads separate values.
 
-        The true field of separate values is met by the lowest noise; one that was learned is blunter.
+        Every width gives a bound, and training examples choose the best one. For the true field of separate values that is the
+        lowest noise; a learned field is less sharp.
         """
         low, best = _lowest(self.field.process), (-math.inf, math.inf)
-        raw, told, rows = self.some("train", TRIED, seed)
-        x, cells = self.encode(raw.to(where))
+        raw, labels, rows = self.examples("train", TRIED, seed)
+        x, cells = self.encode(raw.to(device))
         assert cells is not None
         for width in (low, 2 * low, 4 * low, 8 * low):
-            apart, log_r = spread(cells, width, SampleRng(rows, stream=stream_of("likelihood", "width", seed), device=where))
-            rng = SampleRng(rows, stream=stream_of("likelihood", "width probes", seed), device=where)
-            cond = None if told is None else told.to(where)
+            noise, log_r = spread(cells, width, SampleRng(rows, stream=stream_of("likelihood", "width", seed), device=device))
+            rng = SampleRng(rows, stream=stream_of("likelihood", "width probes", seed), device=device)
+            cond = None if labels is None else labels.to(device)
             try:
-                found = data_log_prob(self.field, x + apart, cond=cond, rng=rng, divergence=trace, tolerance=1e-3, within=None)
-            except ScorefieldError:  # too rough a field so near to the values
+                found = data_log_prob(self.field, x + noise, cond=cond, rng=rng, divergence=trace, tolerance=1e-3, within=None)
+            except ScorefieldError:  # the field is too rough so near to the values
                 continue
             best = max(best, (float((found.value - log_r).mean()), -width))
         return low if math.isinf(best[1]) else -best[1]
 
+    @property
+    def size(self) -> int:
+        """Number of coordinates of the field."""
+        return math.prod(self.field.shape)
+
     def log_scale(self, *, density: bool) -> float:
-        """Return the mean logarithm of the scale, of the coordinates that have a density if there are some."""
+        """Return the mean logarithm of the scale; with `density`, over the coordinates that have one, if any do."""
         logs = self.scale.log()
         if density and self.support is not None and bool((which := self.support.varies & (self.support.half == 0)).any()):
             logs = logs[which]
@@ -123,12 +128,12 @@ class Subject:
 
     @property
     def constant(self) -> int:
-        """How many coordinates are constant."""
+        """Number of constant coordinates."""
         return 0 if self.support is None else int((~self.support.varies).sum())
 
     @property
     def continuous(self) -> int:
-        """How many coordinates have a density."""
+        """Number of coordinates that have a density."""
         return 0 if self.support is None else int((self.support.varies & (self.support.half == 0)).sum())
 
 

@@ -40,6 +40,7 @@ from torch import Tensor
 
 from scorefield.errors import ScorefieldError
 from scorefield.field import EnergyField, Field
+from scorefield.levels import data_scale
 from scorefield.prediction import Prediction
 from scorefield.shapes import PerSample, Sample, over
 
@@ -81,7 +82,7 @@ class Tempered:
 
     def factor(self, t: PerSample) -> PerSample:
         """Return k(t), `(batch,)`, float64, between 1 and 1/T."""
-        signal = self.process.alpha(t.double()) ** 2 * max(self.field.data_std**2, 1e-30)  # 1/T without noise, always
+        signal = self.process.alpha(t.double()) ** 2 * data_scale(self.field, 1e-15) ** 2  # 1/T without noise, always
         noise = self.process.sigma(t.double()) ** 2
         return (signal + noise) / (self.temperature * signal + noise)
 

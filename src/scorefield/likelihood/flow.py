@@ -13,7 +13,7 @@ so the solver works only where the data differ from the Gaussian, in coordinates
 
     log p_t(x) = log N(w_1; 0, I) - integral of dlog p_w/du  - d·log(alpha·r)
 
-What is computed is the density of *noisy* data, log p_t(x) for x_t = alpha·x0 + sigma·noise, at t_min unless told otherwise.
+What is computed is the density of *noisy* data, log p_t(x) for x_t = alpha·x0 + sigma·noise, at t_min by default.
 The data's own density is its limit for sigma -> 0, and there is none where the data are points or lie on a surface.
 
 Three things are approximate, and each has a figure of its own. The solver: a second solve at a tenfold tolerance must agree.
@@ -33,7 +33,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypedDict, Unpack
 
 import torch
 from pydantic import Field as Bound
@@ -43,14 +43,17 @@ from torch import Tensor
 from scorefield import renamed
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
+from scorefield.levels import data_scale
 from scorefield.progress import Progress, portion, silent
 from scorefield.randomness import SampleRng
 from scorefield.runge_kutta import Solution, root_mean_square, solve
 from scorefield.shapes import PerSample, Sample, check_rows, flat, over, total
 
+Prior = Callable[[Sample, PerSample], PerSample]  # (x, t) -> log-density at t
+
 
 class Divergence(ABC):
-    """How the trace of a Jacobian is found from vector-Jacobian products: v -> v·J."""
+    """How the trace of a Jacobian is computed from vector-Jacobian products: v -> v·J."""
 
     @abstractmethod
     def probes(self, shape: tuple[int, ...], rng: SampleRng) -> Tensor | None:
@@ -129,9 +132,89 @@ class LogProb:
     smoothing: float
 
 
+class Solving(TypedDict, total=False):
+    """Keywords of `log_prob` that say how the equation is solved; see there."""
+
+    divergence: Divergence | None
+    tolerance: float
+    within: float | None
+
+
+@plain_dataclass(frozen=True)
+class _Solver:
+    """The same keywords with their defaults."""
+
+    divergence: Divergence | None = None
+    tolerance: float = 1e-5
+    within: float | None = 0.1
+
+
 def _norm(d: int) -> Callable[[Tensor], Tensor]:
     """Return the norm of an error in (w, one integral per probe): none of the integrals is drowned by many coordinates."""
     return lambda ratio: torch.maximum(root_mean_square(ratio[:, :d]), ratio[:, d:].abs().amax(dim=1))
+
+
+class _Flow:
+    """The equation of the points of one batch: of w, and of the change of log p_w by each probe."""
+
+    def __init__(self, field: Field, x: Sample, start: float, cond: Tensor | None, trace: Divergence, rng: SampleRng) -> None:
+        process = field.process
+        ends = torch.tensor([start, process.t_max], dtype=torch.float64)
+        alphas, sigmas = process.alpha(ends), process.sigma(ends)
+        if not (process.t_min <= start < process.t_max and float(sigmas[0]) > 0):
+            raise ScorefieldError(
+                f"got t = {start:g} of {process}, expected a time in [{process.t_min:g}, {process.t_max:g}) with noise: "
+                "the flow to the prior must have somewhere to go"
+            )
+        self.field, self.cond, self.trace = field, cond, trace
+        self.smoothing = float(sigmas[0] / alphas[0])
+        self.d, self.std = flat(x).shape[1], data_scale(field, 1e-8 * self.smoothing)
+        self.mean = field.data_mean.to(x.device, torch.float64)
+        probes = trace.probes(field.shape, rng)
+        self.probes = None if probes is None else probes.to(x.device)
+        size = 1 if probes is None else probes.shape[1]
+        self.levels = torch.asinh(sigmas / alphas / self.std).tolist()  # u at both ends
+        self.first = float(alphas[0]) * self.std * math.cosh(self.levels[0])  # alpha·r at the start
+        w = flat(x.double() - float(alphas[0]) * self.mean) / self.first
+        self.state = torch.cat([w, torch.zeros(len(x), size, dtype=torch.float64, device=x.device)], dim=1)
+
+    def point(self, u: PerSample, w: Sample) -> tuple[Sample, PerSample, PerSample]:
+        """Return x, t and alpha·r for points w at levels u."""
+        process = self.field.process
+        at = process.time_of_sigma(self.std * u.sinh())
+        scale = process.alpha(at) * self.std * u.cosh()
+        return over(process.alpha(at), w) * self.mean + over(scale, w) * w, at, scale
+
+    def slope(self, u: PerSample, y: Tensor, rows: Tensor) -> Tensor:
+        """Return dw/du and dlog p_w/du by each probe, side by side, `(k, d + probes)`."""
+        w = y[:, : self.d].reshape(-1, *self.field.shape)
+        there, at, scale = self.point(u, w)
+        with torch.enable_grad():
+            there = there.detach().requires_grad_(True)
+            hat = self.field(there, at, None if self.cond is None else self.cond[rows]).noise
+            traces = self.trace.columns(hat, there, None if self.probes is None else self.probes[rows])
+        drift = flat(hat.detach()) - over(u.tanh(), y) * y[:, : self.d]
+        return torch.cat([drift, self.d * over(u.tanh(), y) - over(scale, y) * traces.detach()], dim=1)
+
+    def log_prob(self, tolerance: float, prior: Prior | None, progress: Progress) -> tuple[Tensor, Solution]:
+        """Return log p_t(x) by each probe, `(batch, probes)`, and the solution of the equation."""
+        start, end = self.levels
+        found = solve(self.slope, self.state, start, end, rtol=tolerance, atol=tolerance, norm=_norm(self.d), progress=progress)
+        top = found.y[:, : self.d].reshape(-1, *self.field.shape)
+        if prior is None:
+            log_top = -0.5 * (total(top**2) + self.d * math.log(2 * math.pi))
+        else:
+            there, at, scale = self.point(torch.full((len(top),), end, dtype=torch.float64, device=top.device), top)
+            log_top = prior(there, at).double() + self.d * scale.log()
+        return log_top.reshape(-1, 1) - found.y[:, self.d :] - self.d * math.log(self.first), found
+
+
+def _standard_error(each: Tensor, probes: Tensor | None) -> PerSample:
+    """Return the standard error of the mean over probes, `(batch,)`: 0 for an exact trace, NaN for a single probe."""
+    if probes is None:
+        return torch.zeros_like(each[:, 0])
+    size = each.shape[1]
+    return each.std(dim=1) / math.sqrt(size) if size > 1 else torch.full_like(each[:, 0], torch.nan)
 
 
 @renamed.arguments
@@ -142,11 +225,9 @@ def log_prob(
     cond: Tensor | None = None,
     *,
     rng: SampleRng,
-    divergence: Divergence | None = None,
-    tolerance: float = 1e-5,
-    within: float | None = 0.1,
-    prior: Callable[[Sample, PerSample], PerSample] | None = None,
+    prior: Prior | None = None,
     progress: Progress = silent,
+    **solving: Unpack[Solving],
 ) -> LogProb:
     """Return log p_t(x) in nats by the probability flow from t to t_max.
 
@@ -154,14 +235,14 @@ def log_prob(
         field: any field; only its score's Jacobian products are asked for.
         x: noisy points on the scale of x_t, `(batch, *shape)`.
         t: the time of the density, in [t_min, t_max); None for t_min.
-        cond: what the field is told besides, one row per example, or None.
+        cond: conditioning, one row per example, or None.
         rng: one seed per example, for the probes; an example's answer does not depend on its batch.
         divergence: `Exact()` by default, or `Hutchinson(...)`.
-        tolerance: of the solver, absolute and relative, in coordinates of unit size and in nats.
-        within: refuse answers that move by more nats than this when the tolerance is made ten times smaller; None for no
-            check, which saves the looser solve.
+        tolerance: of the solver, absolute and relative, in coordinates of unit size and in nats; 1e-5 by default.
+        within: refuse answers that move by more nats than this when the tolerance is made ten times smaller, 0.1 by default;
+            None for no check, which saves the looser solve.
         prior: `prior(x, t) -> (batch,)`, the log-density at t_max; None for N(alpha·mean, alpha²·std² + sigma²), whose error
-            falls like (data scale·alpha/sigma)².
+            decreases like (data scale·alpha/sigma)².
         progress: called with the fraction of the way done.
 
     Returns:
@@ -182,72 +263,23 @@ def log_prob(
     if x.shape != (len(rng), *field.shape):
         raise ScorefieldError(f"got points of shape {tuple(x.shape)}, expected {(len(rng), *field.shape)}: one seed per point")
     check_rows(len(x), cond=cond)
-    process = field.process
-    start = process.t_min if t is None else t
-    ends = torch.tensor([start, process.t_max], dtype=torch.float64)
-    alphas, sigmas = process.alpha(ends), process.sigma(ends)
-    if not (process.t_min <= start < process.t_max and float(sigmas[0]) > 0):
-        raise ScorefieldError(
-            f"got t = {start:g} of {process}, expected a time in [{process.t_min:g}, {process.t_max:g}) with noise: "
-            "the flow to the prior must have somewhere to go"
-        )
-    trace = divergence or Exact()
-    d, std = flat(x).shape[1], field.data_std or 1.0
-    mean = field.data_mean.to(x.device, torch.float64)
-    probes = trace.probes(field.shape, rng)
-    probes = None if probes is None else probes.to(x.device)
-    size = 1 if probes is None else probes.shape[1]
-
-    def point(u: PerSample, w: Sample) -> tuple[Sample, PerSample, PerSample]:
-        """Return x, t and alpha·r for whitened points at levels u."""
-        at = process.time_of_sigma(std * u.sinh())
-        scale = process.alpha(at) * std * u.cosh()
-        return over(process.alpha(at), w) * mean + over(scale, w) * w, at, scale
-
-    def slope(u: PerSample, y: Tensor, rows: Tensor) -> Tensor:
-        w = y[:, :d].reshape(-1, *field.shape)
-        there, at, scale = point(u, w)
-        with torch.enable_grad():
-            there = there.detach().requires_grad_(True)
-            hat = field(there, at, None if cond is None else cond[rows]).noise
-            traces = trace.columns(hat, there, None if probes is None else probes[rows])
-        drift = flat(hat.detach()) - over(u.tanh(), y) * y[:, :d]
-        return torch.cat([drift, d * over(u.tanh(), y) - over(scale, y) * traces.detach()], dim=1)
-
-    levels = torch.asinh(sigmas / alphas / std).tolist()
-    first = float(alphas[0]) * std * math.cosh(levels[0])
-    w = flat(x.double() - float(alphas[0]) * mean) / first
-    state = torch.cat([w, torch.zeros(len(x), size, dtype=torch.float64, device=x.device)], dim=1)
-
-    def answers(tolerance: float, moved: Progress) -> tuple[Tensor, Solution]:
-        """Return log p_t(x) by each probe, `(batch, probes)`, and how it was found."""
-        found = solve(slope, state, levels[0], levels[1], rtol=tolerance, atol=tolerance, norm=_norm(d), progress=moved)
-        top = found.y[:, :d].reshape(x.shape)
-        if prior is None:
-            log_top = -0.5 * (total(top**2) + d * math.log(2 * math.pi))
-        else:
-            there, at, scale = point(torch.full((len(x),), levels[1], dtype=torch.float64, device=x.device), top)
-            log_top = prior(there, at).double() + d * scale.log()
-        return log_top.reshape(-1, 1) - found.y[:, d:] - d * math.log(first), found
-
+    solver, start = _Solver(**solving), field.process.t_min if t is None else t
+    flow = _Flow(field, x, start, cond, solver.divergence or Exact(), rng)
     # the looser solve takes about 10^(-1/5) = 0.63 of the other's evaluations
-    share = 0.0 if within is None else 0.39
-    loose = None if within is None else answers(10 * tolerance, portion(progress, 0.0, share))
-    each, solution = answers(tolerance, portion(progress, share, 1 - share))
+    share = 0.0 if solver.within is None else 0.39
+    loose = None if solver.within is None else flow.log_prob(10 * solver.tolerance, prior, portion(progress, 0.0, share))
+    each, solution = flow.log_prob(solver.tolerance, prior, portion(progress, share, 1 - share))
     value, evaluations = each.mean(dim=1), solution.evaluations
-    if probes is None:
-        standard_error = torch.zeros_like(value)
-    else:
-        standard_error = each.std(dim=1) / math.sqrt(size) if size > 1 else torch.full_like(value, torch.nan)
     error = torch.full_like(value, torch.nan)
-    if loose is not None and within is not None:
+    if loose is not None and solver.within is not None:
         error, evaluations = (value - loose[0].mean(dim=1)).abs(), evaluations + loose[1].evaluations
-        if not bool((error <= within).all()):
+        if not bool((error <= solver.within).all()):
             raise ScorefieldError(
-                f"got log-densities that move by up to {float(error.max()):.2g} nats between tolerances {10 * tolerance:g} and "
-                f"{tolerance:g}, expected at most {within:g}: lower the tolerance (or raise `within`, in Python)"
+                f"got log-densities that move by up to {float(error.max()):.2g} nats between tolerances "
+                f"{10 * solver.tolerance:g} and {solver.tolerance:g}, expected at most {solver.within:g}: lower the tolerance "
+                "(or raise `within`, in Python)"
             )
-    return LogProb(value, standard_error, error, evaluations, start, float(sigmas[0] / alphas[0]))
+    return LogProb(value, _standard_error(each, flow.probes), error, evaluations, start, flow.smoothing)
 
 
 @renamed.arguments

@@ -32,12 +32,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scorefield.data.columns import Column, silent, width
+from scorefield.data.columns import Column, indicators, width
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
-from scorefield.levels import thin
 from scorefield.prediction import Prediction
-from scorefield.randomness import SampleRng, stream_of
+from scorefield.randomness import SampleRng, stream_of, subsample
 from scorefield.shapes import PerSample, Sample, flat, over
 
 NUMBERS = 2**24  # that are looked at
@@ -98,7 +97,7 @@ def coordinates_of(columns: Sequence[Column]) -> tuple[list[str], list[bool], li
         names += [column["name"]] * size
         alone = size > 0 and column["type"] != "category"
         binary += [column["type"] in ("category", "boolean")] * (1 if alone else size) + [True] * (size - 1 if alone else 0)
-        void += [(first, first + i) for i in silent(column)]
+        void += [(first, first + i) for i in indicators(column)]
     return names, binary, void
 
 
@@ -122,7 +121,7 @@ def support_of(rows: Any, smoothing: Tensor, columns: Sequence[Column] | None = 
     """
     d = rows.shape[1:].numel()
     count = min(len(rows), max(1000, NUMBERS // d))
-    seen = flat(rows[thin(len(rows), count)]).double()
+    seen = flat(rows[subsample(len(rows), count)]).double()
     size = (seen - seen[0]).abs().amax(dim=0)  # extremes of either kind are brought to 1 before anything is squared
     size = torch.where(size > 0, size, 1.0)
     z, level = (seen - seen[0]) / size, smoothing / size

@@ -13,12 +13,12 @@ from scorefield.errors import NotFinite, ScorefieldError
 
 @dataclass(frozen=True)
 class Estimate:
-    """A number and how far it would move with other samples.
+    """A number and its standard error over draws of the samples.
 
     Attributes:
         value: the estimate.
         standard_error: one standard deviation over fresh draws of the samples, the real examples being fixed: figures are
-            compared with each other, and with floors, on the same real examples, whose own chance they share.
+            compared with each other, and with floors, on the same real examples, so they share the chance in these.
     """
 
     value: float

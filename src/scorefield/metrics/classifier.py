@@ -1,8 +1,8 @@
-"""Classifier two-sample test: how often can a classifier tell a sample from a real example that it has not seen?
+"""Classifier two-sample test: how often does a classifier tell new samples from new real examples?
 
     accuracy = (share of held-out samples called samples + share of held-out real examples called real) / 2
 
-0.5 means that it cannot: nothing that this classifier could learn from so many examples tells them apart. The two shares
+0.5 means that it cannot: nothing that this classifier could learn from so many examples separates them. The two shares
 count alike however large the sets are. Every example is judged once, by a classifier trained on the other folds. It votes by
 two that see different things: a logistic regression on random features of a Gaussian kernel (shifts, scales, dependences, in
 many dimensions) and a forest (edges, spikes, repeated values). Less than 0.5 by much means shared rows: samples that copy the
@@ -39,7 +39,7 @@ SEED = stream_of("c2st") % 2**32  # all that scikit-learn takes
 
 
 def _rows(features: Tensor, name: str) -> NDArray[np.float64]:
-    """Return at most MOST rows in an order that is theirs, not the caller's, so that the folds do not hang on it."""
+    """Return at most MOST rows in an order that depends on their values alone, so that the folds do, too."""
     unsorted: NDArray[np.float64] = features.cpu().numpy()
     order = np.lexsort(unsorted.T[::-1])
     if len(order) > MOST:

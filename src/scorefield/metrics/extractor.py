@@ -1,10 +1,10 @@
-"""The extractor protocol: what looks at the images that metrics compare.
+"""The extractor protocol: features of the images that metrics compare.
 
 Distances between raw pixels do not see what a person sees; features of a trained network do. An extractor is a function
 
     uint8 images (n, channels, height, width)  ->  features (n, dim), float64
 
-and everything in between (sizes, channels, scaling, batches) is its own business. A figure means something only together with
+and it takes care of sizes, channels, scaling and batches. A figure means something only together with
 the extractor that it was measured with, so an extractor has a name, a hash of its weights, and the name of the Frechet distance
 on its features: FD-data, FD-lite0, ...; only the Inception weights of the known hash give what is called FID.
 
@@ -32,9 +32,9 @@ class Extractor(Protocol):
     """A function from images to features.
 
     Attributes:
-        name: for people: "data", "lite0", "identity", the name of a file.
+        name: for reports: "data", "lite0", "identity", the name of a file.
         score_name: the name of the Frechet distance on its features.
-        dim: how many features; 0 where only what it is given tells.
+        dim: number of features; 0 where it depends on the images.
         version_hash: 16 hex digits of its weights: figures are comparable only where it agrees.
     """
 
@@ -86,7 +86,7 @@ def hash_of(weights: Mapping[str, Tensor], about: str) -> str:
 
 
 class Network(ABC):
-    """An extractor that looks at images with a network, some at a time."""
+    """An extractor with a network, which takes images in batches."""
 
     batch: ClassVar[int] = 256
 
@@ -110,7 +110,7 @@ class Network(ABC):
             ScorefieldError: what is not such images.
             NotFinite: a network that gives NaN or infinity.
         """
-        features = torch.cat([self.see(some) for some in self._each(images)])
+        features = torch.cat([self.see(batch) for batch in self._each(images)])
         if not bool(features.isfinite().all()):
             raise NotFinite("got NaN or infinity among the features of the images, expected finite numbers: use other features")
         return features.double()

@@ -1,11 +1,11 @@
-"""Features: the extractor that learns the user's own images, and the door to all of them.
+"""Features: the extractor that learns from the user's own images, and how to open all of them.
 
-    data        a small network trained on the user's own training images (`learn`), kept as a file (`save`, `load`)
+    data        a small network trained on the user's own training images (`learn`), stored as a file (`save`, `load`)
     identity    float vectors as they are
     lite0, ...  published weights, or a user's own of the same shapes
     a module    whatever a Python user has trained
 
-What an extractor is stands in `extractor.py`.
+`extractor.py` defines extractors.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ __all__ = ["Extractor", "Learned", "learn", "load", "open_extractor", "save"]
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 ABOUT = "scorefield-extractor"  # the key of the architecture in the metadata of a saved extractor
-MOST_SIDE = 64  # pixels of the longer side that a learned network sees
-MOST_NUMBERS = 1 << 26  # in the images that it learns from: a quarter of a gigabyte; of more images these are a random part
+MOST_SIDE = 64  # pixels of the longer side of a learned network's input
+MOST_NUMBERS = 1 << 26  # in the images that it learns from: a quarter of a gigabyte; of more images a random part
 LEAST = 2  # images to learn from
 
 
 @register("extractor", "data")
 class Learned(Network):
-    """A small network that has learned the user's own training images; kept with the run."""
+    """A small network trained on the user's own training images; stored with the run."""
 
     name = "data"
     score_name = "FD-data"
@@ -48,8 +48,8 @@ class Learned(Network):
 
         Args:
             network: what was trained.
-            shape: channels, height and width of the images that it sees; other sizes are resized.
-            classes: how many of the user's classes it tells apart, 0 if it learned without labels.
+            shape: channels, height and width of the network's input; other sizes are resized.
+            classes: number of the user's classes that it distinguishes, 0 if it learned without labels.
         """
         self.network, self.shape, self.classes = network.eval().requires_grad_(False), shape, classes
         self.version_hash = hash_of(network.state_dict(), f"data {shape} {classes}")
@@ -61,7 +61,7 @@ class Learned(Network):
 
     @classmethod
     def published(cls) -> Learned:
-        """Refuse: nobody has published what this user's images teach."""
+        """Refuse: these features must be learned from the user's images."""
         raise ScorefieldError(
             "got features 'data' without images to learn them from, expected those of a run: evaluate the run"
         )
@@ -89,7 +89,7 @@ class Learned(Network):
             raise ScorefieldError(
                 "got no class labels to learn from, expected them for naming classes: sort into class folders"
             )
-        return torch.cat([self.network.classify(self._in_model_space(some)) for some in self._each(images)])
+        return torch.cat([self.network.classify(self._in_model_space(batch)) for batch in self._each(images)])
 
 
 def learn(
@@ -103,7 +103,7 @@ def learn(
         labels: int64 `(n,)`, 0-based; None, or all of one class, for the task that needs none (`train_without_labels`).
         steps: of the training; None for 600, or 400 where images are larger than 16 x 16 and a step takes longer.
         seed: of everything random.
-        progress: told the fraction that is done, and what is being done.
+        progress: called with the fraction done and words.
 
     Returns:
         The extractor; with `classes` > 0 it names classes, too.
@@ -127,13 +127,13 @@ def learn(
         images, labels = images[rows], None if labels is None else labels[rows]
     factor = min(1.0, MOST_SIDE / max(images.shape[-2:]))
     height, width = (max(1, round(side * factor)) for side in images.shape[-2:])
-    seen = torch.cat([resized(some, height, width) / 127.5 - 1 for some in torch.split(images, 1024)])
+    inputs = torch.cat([resized(batch, height, width) / 127.5 - 1 for batch in torch.split(images, 1024)])
     strides = strides_for(height, width)
     steps = steps or (600 if strides == (1, 1) else 400)
     if labels is None or bool((labels == labels[0]).all()):
-        network, classes = train_without_labels(seen, steps=steps, seed=seed, strides=strides, progress=progress), 0
+        network, classes = train_without_labels(inputs, steps=steps, seed=seed, strides=strides, progress=progress), 0
     else:
-        network = train_judge(seen, labels, steps=steps, seed=seed, strides=strides, progress=progress)
+        network = train_judge(inputs, labels, steps=steps, seed=seed, strides=strides, progress=progress)
         classes = network.head.out_features
     return Learned(network, (images.shape[1], height, width), classes)
 
@@ -157,7 +157,7 @@ def _is_saved(path: Path) -> bool:
         with safe_open(path, framework="pt") as file:
             return ABOUT in (file.metadata() or {})
     except (OSError, SafetensorError):
-        return False  # whoever reads it next says what is wrong
+        return False  # reading the weights reports what is wrong
 
 
 def load(path: Path) -> Learned:

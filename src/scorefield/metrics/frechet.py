@@ -86,6 +86,6 @@ class Frechet(Metric):
         samples, reference = check(samples, reference, self.least)
         if samples.shape[1] > max(len(samples), len(reference)):
             return _of_products(samples, reference)
-        snapshots = *_moments(samples), *_moments(reference)
-        phi = _influence(samples, *snapshots)
-        return Estimate(frechet_of_moments(*snapshots), float(phi.std()) / math.sqrt(len(phi)))
+        moments = *_moments(samples), *_moments(reference)
+        phi = _influence(samples, *moments)
+        return Estimate(frechet_of_moments(*moments), float(phi.std()) / math.sqrt(len(phi)))

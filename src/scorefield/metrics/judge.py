@@ -1,7 +1,7 @@
 """The judge: a small classifier trained on the user's own training images; its features are what metrics compare.
 
-Distances between raw pixels do not see what a person sees; features of a network that has learned to tell the classes apart do.
-Where there are no classes, clusters of similar images stand for them. It is trained on the training part only, from one seed,
+Distances between raw pixels miss what a person sees; features of a network that has learned to distinguish the classes do not.
+Without classes, clusters of similar images take their place. It is trained on the training part only, from one seed,
 so the figures of two runs on the same data agree.
 """
 
@@ -19,7 +19,7 @@ from scorefield.progress import Progress, silent
 from scorefield.randomness import SampleRng, stream_of
 
 CLUSTERED = 10_000  # images that the clusters are found in
-WIDTH = 64  # features: few enough for a covariance from some hundred examples
+WIDTH = 64  # features: few enough for a covariance from a few hundred examples
 
 
 def strides_for(height: int, width: int) -> tuple[int, int]:
@@ -32,7 +32,7 @@ class Judge(nn.Module):
     """A convolutional classifier for small images: `features` `(n, 64)`, float64, and class logits."""
 
     def __init__(self, channels: int, classes: int, strides: tuple[int, int] = (1, 1)) -> None:
-        """Lay the network out.
+        """Build the network.
 
         Args:
             channels: of the images.
@@ -57,12 +57,12 @@ class Judge(nn.Module):
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """Return features `(n, 64)`, float64."""
-        return torch.cat([self.trunk(some.float()) for some in torch.split(images, 512)]).double()
+        return torch.cat([self.trunk(batch.float()) for batch in torch.split(images, 512)]).double()
 
     @torch.no_grad()
     def classify(self, images: Tensor) -> Tensor:
         """Return the most likely class of each image, `(n,)`, int64."""
-        return torch.cat([self(some).argmax(dim=1) for some in torch.split(images, 512)])
+        return torch.cat([self(batch).argmax(dim=1) for batch in torch.split(images, 512)])
 
     @property
     def name(self) -> str:
@@ -90,9 +90,9 @@ def train_judge(
         batch: images a step.
         seed: of the starting weights, the order of the images and their one-pixel shifts.
         strides: of the judge's first two convolutions.
-        progress: told the fraction that is done, and what is being done.
+        progress: called with the fraction done and words.
     """
-    with torch.random.fork_rng(devices=[]):  # torch's initialisers know only the global generator: keep it as it was
+    with torch.random.fork_rng(devices=[]):  # torch's initialisers use the global generator: restore its state
         torch.manual_seed(seed)
         judge = Judge(images.shape[1], int(labels.max()) + 1, strides)
     optimiser = torch.optim.AdamW(judge.parameters(), lr=3e-3, weight_decay=0.05)
@@ -103,8 +103,8 @@ def train_judge(
         rng = SampleRng(range(step * batch, (step + 1) * batch), stream=stream_of("judge", seed))
         rows = rng.choose(torch.ones(len(images)))
         down, right = (int(v) for v in (rng[:2].uniform(()) * 3).long())
-        some = padded[rows, :, down : down + height, right : right + width]
-        loss = F.cross_entropy(judge(some), labels[rows], label_smoothing=0.1)
+        shifted = padded[rows, :, down : down + height, right : right + width]
+        loss = F.cross_entropy(judge(shifted), labels[rows], label_smoothing=0.1)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
@@ -122,10 +122,10 @@ def train_without_labels(
     strides: tuple[int, int] = (1, 1),
     progress: Progress = silent,
 ) -> Judge:
-    """Train a judge on images without labels: to tell which of some clusters of similar images each one is in.
+    """Train a judge on images without labels: to predict the cluster of similar images that each one is in.
 
     The images, shrunk to 8 x 8 pixels, are whitened: their first 32 principal components, each brought to variance 1, so that
-    fine detail counts as much as brightness. k-means divides them into clusters, and those stand for classes.
+    fine detail counts as much as brightness. k-means divides them into clusters, which serve as classes.
 
     It was chosen by measurement, on digits, MNIST and CIFAR-10: the Frechet distance must grow with noise, with blur and with
     every dropped class, and rank 18 spoiled sets as the labelled judge does. It does on all three (but for noise of 6 % of the
@@ -155,10 +155,10 @@ def train_without_labels(
         raise ScorefieldError(f"got {len(images)} images that are all alike, expected different ones: give other images")
     white = (small @ axes[:, varied] / values[varied].sqrt())[:, -32:]
     # At random: images in class folders come sorted by class.
-    some = SampleRng(range(len(white)), stream=stream_of("clusters", seed)).uniform(()).argsort()[:CLUSTERED]
+    chosen = SampleRng(range(len(white)), stream=stream_of("clusters", seed)).uniform(()).argsort()[:CLUSTERED]
     kmeans = KMeans(min(clusters, max(2, len(images) // 2)), n_init=1, max_iter=50, random_state=seed)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # fewer different images than clusters: some stay empty
-        kmeans.fit(white[some].numpy())
+        warnings.simplefilter("ignore")  # with fewer different images than clusters a few stay empty
+        kmeans.fit(white[chosen].numpy())
     labels = torch.from_numpy(kmeans.predict(white.numpy())).long()
     return train_judge(images, labels, steps=steps, seed=seed, strides=strides, progress=progress)

@@ -1,11 +1,11 @@
-"""Squared maximum mean discrepancy: how far two sets are apart in the mean of a kernel, without bias.
+"""Squared maximum mean discrepancy: the distance of two sets in the mean of a kernel, without bias.
 
 With samples x_i (n of them), real examples y_j (m of them) and a kernel k(x, y) that is large for points alike,
 
     MMD² = mean k(x_i, x_j) + mean k(y_i, y_j) - 2·mean k(x_i, y_j),        i ≠ j in the first two
 
 Leaving the diagonal out makes it unbiased: its mean over draws of two equal distributions is 0, so it may be negative, and its
-mean does not hang on how many samples there are, as the Frechet distance's does. With a(x) = mean_j k(x, y_j) it is, the real
+mean does not depend on the number of samples, as the Frechet distance's does. With a(x) = mean_j k(x, y_j) it is, the real
 examples being fixed, a U-statistic of the samples, the mean over all pairs of h(x, x') = k(x, x') - a(x) - a(x') + constant.
 Its standard error is the jackknife's, which needs only the row means of h: leaving out x_i moves MMD² by
 2·(MMD² - h_i)/(n - 2), with h_i the mean of h(x_i, x_j) over j, so
@@ -57,21 +57,21 @@ def discrepancy(samples: Tensor, reference: Tensor, kernel: Kernel) -> Estimate:
     98.833333
     """
     n, m = len(samples), len(reference)
-    pull = torch.cat([kernel(some, reference).mean(dim=1) for some in torch.split(samples, BLOCK)])
+    pull = torch.cat([kernel(batch, reference).mean(dim=1) for batch in torch.split(samples, BLOCK)])
     own = torch.zeros((), dtype=torch.float64)
     for first in range(0, m, BLOCK):
-        some = reference[first : first + BLOCK]
-        values = kernel(some, reference[first:])
-        values[:, : len(some)].fill_diagonal_(0.0)
-        own += values[:, : len(some)].sum() + 2 * values[:, len(some) :].sum()
+        batch = reference[first : first + BLOCK]
+        values = kernel(batch, reference[first:])
+        values[:, : len(batch)].fill_diagonal_(0.0)
+        own += values[:, : len(batch)].sum() + 2 * values[:, len(batch) :].sum()
     own /= m * (m - 1)
     rows = torch.zeros(n, dtype=torch.float64)
     for first in range(0, n, BLOCK):
-        some = samples[first : first + BLOCK]
-        h = kernel(some, samples[first:]).sub_(pull[first : first + BLOCK, None]).sub_(pull[first:] - own)
-        h[:, : len(some)].fill_diagonal_(0.0)
+        batch = samples[first : first + BLOCK]
+        h = kernel(batch, samples[first:]).sub_(pull[first : first + BLOCK, None]).sub_(pull[first:] - own)
+        h[:, : len(batch)].fill_diagonal_(0.0)
         rows[first : first + BLOCK] += h.sum(dim=1)
-        rows[first + BLOCK :] += h[:, len(some) :].sum(dim=0)
+        rows[first + BLOCK :] += h[:, len(batch) :].sum(dim=0)
     each = rows / (n - 1)
     return Estimate(float(each.mean()), 2 * (n - 1) / (n - 2) * float(each.std()) / math.sqrt(n))
 

@@ -1,4 +1,4 @@
-"""Columns of a table: is each distributed as it should be, and do they hang together as they should?
+"""Columns of a table: is the distribution of each column right, and is their dependence?
 
     numbers       Kolmogorov-Smirnov distance, the largest |F(x) - G(x)| of the two distribution functions
     categories    total variation, half the sum over values of |p - q|; that a value is missing is one of the values
@@ -154,7 +154,7 @@ def _kolmogorov(x: Numbers, y: Numbers) -> Estimate:
     if not len(x) or not len(y):
         return Estimate(float(len(x) != len(y)), 1.0 / max(len(x), 1))
     places = np.concatenate([x, y])
-    below, truth = (np.searchsorted(some, places, side="right") / len(some) for some in (x, y))
+    below, truth = (np.searchsorted(values, places, side="right") / len(values) for values in (x, y))
     worst = int(np.abs(below - truth).argmax())
     f = below[worst]
     return Estimate(float(abs(f - truth[worst])), math.hypot(math.sqrt(f * (1 - f) / len(x)), 1 / len(x)))
@@ -191,10 +191,10 @@ def _sums(x: Numbers, y: Numbers) -> Sums:
     """
     if not (np.isnan(x).any() or np.isnan(y).any()):
         count = np.full((1, 1), float(len(x)))
-        a, aa = (some.sum(axis=0)[:, None] for some in (x, x**2))
-        b, bb = (some.sum(axis=0)[None] for some in (y, y**2))
+        a, aa = (values.sum(axis=0)[:, None] for values in (x, x**2))
+        b, bb = (values.sum(axis=0)[None] for values in (y, y**2))
         return count, a, b, aa, bb, x.T @ y
-    (here, z), (there, w) = ((~np.isnan(some), np.nan_to_num(some)) for some in (x, y))
+    (here, z), (there, w) = ((~np.isnan(values), np.nan_to_num(values)) for values in (x, y))
     p, q = here.astype(float), there.astype(float)
     return p.T @ q, z.T @ q, p.T @ w, (z**2).T @ q, p.T @ w**2, z.T @ w
 
@@ -204,8 +204,8 @@ def _dependence(
 ) -> tuple[Estimate | None, Estimate | None, tuple[str, str] | None]:
     """Return the largest and the mean difference of correlations, and the pair of columns of the largest.
 
-    All pairs are looked at, some columns with all before them at a time, so that memory grows with the columns and not with
-    their square.
+    All pairs are compared, a block of columns with all before them at a time, so that memory grows with the number of columns
+    and not with its square.
     """
     if len(set(owners)) < 2:
         return None, None, None
@@ -216,22 +216,22 @@ def _dependence(
     largest, total, count = np.full(GROUPS + 1, -1.0), np.zeros(GROUPS + 1), 0
     worst = (0, 0)
     for first in range(0, len(owners), step):
-        some, before = slice(first, first + step), slice(0, min(first + step, len(owners)))
-        pairs = (owner[some, None] != owner[before]) & (np.arange(len(owners))[some, None] > np.arange(len(owners))[before])
+        block, before = slice(first, first + step), slice(0, min(first + step, len(owners)))
+        pairs = (owner[block, None] != owner[before]) & (np.arange(len(owners))[block, None] > np.arange(len(owners))[before])
         if not pairs.any():
             continue
-        parts = [_sums(rows[group::GROUPS, some], rows[group::GROUPS, before]) for group in range(GROUPS)]
+        parts = [_sums(rows[group::GROUPS, block], rows[group::GROUPS, before]) for group in range(GROUPS)]
         whole = [sum(each[1:], start=each[0]) for each in zip(*parts, strict=True)]
-        known = _correlations(_sums(truth[:, some], truth[:, before]))
+        real_ones = _correlations(_sums(truth[:, block], truth[:, before]))
         for place in range(GROUPS + 1):
             sums = whole if place == 0 else [all_ - one for all_, one in zip(whole, parts[place - 1], strict=True)]
-            apart = np.abs(_correlations(sums) - known)
-            total[place] += apart.sum(where=pairs)
-            apart[~pairs] = -1.0
-            if apart.max() > largest[place]:
-                largest[place] = apart.max()
+            differences = np.abs(_correlations(sums) - real_ones)
+            total[place] += differences.sum(where=pairs)
+            differences[~pairs] = -1.0
+            if differences.max() > largest[place]:
+                largest[place] = differences.max()
                 if place == 0:
-                    above, left = np.unravel_index(int(apart.argmax()), apart.shape)
+                    above, left = np.unravel_index(int(differences.argmax()), differences.shape)
                     worst = first + int(above), int(left)
         count += int(pairs.sum())
 

@@ -1,38 +1,41 @@
 """Memorisation: are the samples new, or training examples in disguise? A copy of the training set wins every other metric.
 
-Every sample x looks for its nearest neighbours among the n training examples and among the m held-out ones. A sample that lies
-near a training example proves nothing: blurred and averaged samples lie near everything, and so do the simple examples of any
-data set. Three questions can be answered without such traps.
+Every sample x is compared with its nearest neighbours among the n training examples and among the m held-out ones. A sample
+that lies near a training example proves nothing: blurred and averaged samples lie near everything, and so do the simple
+examples of any data set. Three questions can be answered all the same.
 
-  drawn     Does the set know which examples it was trained on? In the pool of all n + m examples each sample's nearest one is
-            a training example or a held-out one. Whoever cannot tell the two kinds apart, however bad, could as well have met
-            the labels shuffled: given the samples, the number of them whose nearest example is held out, sum_j in held-out c_j
-            with c_j the samples that pool member j attracts, has under shuffling the mean and the variance of a draw without
-            replacement, exactly:
+  drawn     Does the set depend on which examples it was trained on? In the pool of all n + m examples each sample's nearest one
+            is a training example or a held-out one. A generator that does not depend on it, however bad, gives the same samples
+            if the two labels are shuffled. Let c_j be the number of samples whose nearest example is pool member j. Given the
+            samples, the number of them whose nearest example is held out, the sum of c_j over held-out j, has under shuffling
+            the mean and the variance of a draw without replacement, exactly:
 
                 mean = m/N·sum c,    variance = m·n/(N·(N - 1))·sum (c - mean c)²,    N = n + m
 
-            If a share f of the samples were training examples and the others knew nothing, the share with a training example
-            nearest would be f + (1 - f)·n/N; solved for f this is `drawn`, 0 for an honest generator and 1 for a copier.
+            If a share f of the samples were training examples and the others were independent of them, the share whose nearest
+            example is a training one would be f + (1 - f)·n/N. Solved for f this is `drawn`: 0 for a generator of new samples
+            and 1 for one of copies.
 
   copied    Which samples are copies? With d_1 <= d_2 <= ... the distances to the training set, the ratio r = d_1/d_10 says how
-            much nearer the nearest is than the place is crowded. It has no unit; blurred samples and ones off the data have
-            r close to 1, copies have r close to 0. Held-out examples show how new ones lie: of n' new samples, c have an r
-            below the (k + 1)-th smallest of the m held-out ones with the probability of drawing c marbles of one colour
-            before k + 1 of another, a negative hypergeometric, exact for every data set. k = 0, 1, 3, 10, ... are tried, and
-            tried again with training examples, each left out of its set, beside the held-out ones, which may be few; all of
-            that is paid for (Bonferroni). Samples that are not like the data but new are guarded by their own control: their
-            ratios to the *held-out* set, to which they can owe nothing, must not be as small as often (a sign test).
+            much nearer the nearest one is than is usual in so crowded a place. It has no unit. Blurred samples and ones far
+            from the data have r close to 1, copies have r close to 0. Held-out examples show the r of new ones: of n' new
+            samples, c have an r below the (k + 1)-th smallest of the m held-out ones with the probability of drawing c marbles
+            of one colour before k + 1 of another, a negative hypergeometric, exact for every data set. k = 0, 1, 3, 10, ... are
+            tried, and tried again with training examples, each left out of its set, beside the held-out ones, which may be few.
+            The level is divided by the number of all these tests (Bonferroni). New samples that are not like the data have
+            their own control: their ratios to the *held-out* set, of which they cannot be copies, must not be as small as
+            often (a sign test).
 
   duplicates  Samples nearer to another sample than the closest pair of held-out examples, in sets of equal size.
 
 The statistic of Meehan, Chaudhuri and Dasgupta (2020), "A non-parametric test to detect data-copying in generative models",
 arXiv 2004.05675, z of the Mann-Whitney test that samples are as far from the training set as held-out examples are, is reported
-beside them; no verdict rests on it, because it takes every blurred set for a copy and overlooks copies among worse samples.
+beside them. No verdict rests on it, because it takes every blurred set for a copy and overlooks copies among worse samples.
 
-What cannot be seen: distances see what their space sees. In pixels a copy that is mirrored or moved is another one, so images
-are compared in these disguises too; features see through whatever they ignore. (Those learned from the training examples know
-them, so `drawn` counts in model space only.) Blurred copies are not seen, nor are fewer than about 15 copies.
+Limits: a distance depends on its space. In pixels a copy that is mirrored or moved is far from its original, so images are
+compared in these disguises too. Features are the same under everything that they ignore. Features that were learned from the
+training examples depend on them, so `drawn` counts in model space only. Blurred copies are not found, nor are fewer than about
+15 copies.
 """
 
 from __future__ import annotations
@@ -47,17 +50,17 @@ from torch.nn import functional as F
 
 from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.metrics.base import Estimate
+from scorefield.metrics.neighbours import neighbours
 from scorefield.shapes import flat
 
 CROWD = 10  # the neighbour whose distance says how crowded a place is
 LEAST = 2 * CROWD  # rows of each set
-SPARE = 6  # candidates beyond those asked for, whose order rounding in float32 may have turned
 ALPHA = 1e-3  # chance that new examples are called copies, over all spaces and disguises together
 CLEAR = 4.0  # standard errors that are no accident: once in 30,000 times
-CONTROLS = 5000  # training examples that show, beside the held-out ones, how new ones lie
-DISGUISED = 2000  # samples that are looked at in disguise, which costs as much again for each
+CONTROLS = 5000  # training examples that serve as new ones, beside the held-out ones
+DISGUISED = 2000  # samples that are compared in disguise, which costs as much again for each disguise
 MODEL_SPACE = "model space"
-POINTS, QUERIES = 8192, 1024  # of a block: 32 MB of products
+BATCH = 8192  # rows that are checked at a time
 Sets = tuple[Tensor, Tensor, Tensor]
 
 
@@ -76,9 +79,9 @@ class Closeness:
     """How samples lie among training and held-out examples in one space.
 
     Attributes:
-        drawn: share of the samples drawn to training examples rather than to held-out ones; 0 is honest, 1 a copy.
+        drawn: share of the samples drawn to training examples rather than to held-out ones; 0 for new samples, 1 for copies.
         copied: share of the samples that are copies, beyond what held-out examples show.
-        chance: that a generator of new samples shows as many, corrected for all that was tried.
+        chance: probability that a generator of new samples shows as many, corrected for the number of tests.
         to_training: median distance of the samples to the nearest training example.
         held_out_to_training: the same of held-out examples.
         mann_whitney: z of Meehan et al.: far below 0 where samples are nearer than held-out examples.
@@ -104,12 +107,12 @@ class Memorisation:
 
     Attributes:
         copies: some samples are copies of training examples.
-        overfits: the model knows which examples it was trained on, by its samples or by its losses.
+        overfits: the samples or the losses depend on which examples the model was trained on.
         sentence: why, in words.
-        samples, training, held_out: how many of each.
-        spaces: name of the space -> what was found there.
+        samples, training, held_out: number of each.
+        spaces: name of the space -> how the samples lie there.
         disguised: "mirrored", "moved one pixel left", ... -> share of the samples that are copies in disguise; images only.
-        gaps: name -> by how much held-out examples are worse off than training examples.
+        gaps: name -> by how much held-out examples are worse than training examples.
     """
 
     copies: bool
@@ -136,8 +139,8 @@ def memorisation(
 
     Args:
         samples: `(n, *shape)` in model space, as drawn and not chosen.
-        train: all training examples, `(n', *shape)`: a copy of one that is left out here is not seen.
-        held_out: examples of the same origin that training never saw, `(m, *shape)`.
+        train: all training examples, `(n', *shape)`; a copy of one that is missing here is not found.
+        held_out: examples of the same origin that were not trained on, `(m, *shape)`.
         features: name of an extractor -> features `(rows, d)` of the three sets in this order.
         gaps: name ("loss", "nats") -> by how much held-out examples are worse than training examples, larger = worse.
         pairs: how many of the closest pairs to name.
@@ -165,7 +168,7 @@ def memorisation(
     found = {name: _closeness(*sets, usual[name], others[name], level=level, pairs=pairs) for name, sets in rows.items()}
     disguised = {}
     for name, view in views.items():
-        near, control = (_ratio(neighbours(flat(view), flat(some), CROWD)[0]) for some in (train, held_out))
+        near, control = (_ratio(neighbours(flat(view), flat(real), CROWD)[0]) for real in (train, held_out))
         disguised[name] = _copied(near, control, _ratio(usual[MODEL_SPACE]), others[MODEL_SPACE], level)[0]
     return _verdict(found, disguised, dict(gaps or {}), sizes[MODEL_SPACE])
 
@@ -183,50 +186,12 @@ def _checked(name: str, *sets: Tensor) -> Sets:
                 f"got {kind} of shape {tuple(one.shape[1:])} and training examples of {tuple(sets[1].shape[1:])} in {name}, "
                 "expected one shape: use one extractor"
             )
-        if not all(bool(some.isfinite().all()) for some in torch.split(one, POINTS)):
+        if not all(bool(batch.isfinite().all()) for batch in torch.split(one, BATCH)):
             raise NotFinite(f"got NaN or infinity in the {kind} in {name}, expected finite numbers: leave them out")
     return flat(sets[0]), flat(sets[1]), flat(sets[2])
 
 
-# --- neighbours -------------------------------------------------------------------------------------------------------
-
-
-def neighbours(queries: Tensor, points: Tensor, count: int, *, own: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Return the nearest points of every query, in blocks: float32 products find the candidates, float64 differences decide.
-
-    Args:
-        queries: `(n, d)`.
-        points: `(m, d)`.
-        count: how many, < m.
-        own: rows of the points that the queries are, `(n,)`, where they are some: nobody is its own neighbour.
-
-    Returns:
-        Distances `(n, count)`, float64, ascending, and rows of the points `(n, count)`.
-    """
-    centre = points[:POINTS].double().mean(dim=0)  # far from the origin the expanded square loses its digits
-    wanted = min(count + SPARE, len(points) - int(own is not None))
-    squares = torch.full((len(queries), wanted), torch.inf)
-    rows = torch.zeros(len(queries), wanted, dtype=torch.int64)
-    for first in range(0, len(points), POINTS):
-        block = (points[first : first + POINTS].double() - centre).float()
-        half = block.square().sum(dim=1) / 2
-        for start in range(0, len(queries), QUERIES):
-            some = slice(start, start + QUERIES)
-            near = (queries[some].double() - centre).float()
-            apart = torch.addmm(half, near, block.mT, alpha=-1)  # |x - p|²/2 less |x|²/2, the same for all points
-            if own is not None:
-                inside = (own[some] >= first) & (own[some] < first + len(block))
-                apart[inside, own[some][inside] - first] = torch.inf
-            best, columns = apart.topk(min(wanted, len(block)), largest=False)
-            best, columns = torch.cat([squares[some], best], dim=1), torch.cat([rows[some], columns + first], dim=1)
-            squares[some], order = best.topk(wanted, largest=False)
-            rows[some] = columns.gather(1, order)
-    exact = torch.empty(len(queries), wanted, dtype=torch.float64)
-    for start in range(0, len(queries), QUERIES // 4):
-        some = slice(start, start + QUERIES // 4)
-        exact[some] = (points[rows[some]].double() - queries[some].double().unsqueeze(1)).square().sum(dim=2).sqrt()
-    distance, order = exact.sort(dim=1, stable=True)
-    return distance[:, :count], rows.gather(1, order)[:, :count]
+# --- one space --------------------------------------------------------------------------------------------------------
 
 
 def _ratio(distance: Tensor) -> Tensor:
@@ -235,17 +200,15 @@ def _ratio(distance: Tensor) -> Tensor:
 
 
 def _left_out(train: Tensor) -> Tensor:
-    """Return the ratios of some training examples, each to the training set without it."""
+    """Return the ratios of at most 5,000 training examples, each to the training set without it."""
     rows = torch.arange(0, len(train), math.ceil(len(train) / CONTROLS))
-    return _ratio(neighbours(train[rows], train, CROWD, own=rows)[0])
-
-
-# --- one space --------------------------------------------------------------------------------------------------------
+    return _ratio(neighbours(train[rows], train, CROWD, themselves=rows)[0])
 
 
 def _closeness(
     samples: Tensor, train: Tensor, held_out: Tensor, usual: Tensor, others: Tensor, *, level: float, pairs: int
 ) -> Closeness:
+    """Measure one space, given the distances of held-out examples to training ones, and the ratios of training examples."""
     near, where = neighbours(samples, train, CROWD)
     other, there = neighbours(samples, held_out, CROWD)
     ratio = _ratio(near)
@@ -296,7 +259,7 @@ def _copied(near: Tensor, control: Tensor, usual: Tensor, others: Tensor, level:
         m, edge = len(real), real.kthvalue(k + 1).values
         hits, alike = int((near < edge).sum()), int((control < edge).sum())
         chance = min(1.0, len(tried) * max(_before(hits, n, k, m), _heads(hits, hits + alike)))
-        share, expected = (hits + 1) / (n + 2), (k + 1) / (m + 2)  # none seen is not none there
+        share, expected = (hits + 1) / (n + 2), (k + 1) / (m + 2)  # a count of none does not prove that there are none
         error = math.sqrt(share * (1 - share) / n + expected * (1 - expected) / m)
         found.append((chance, max(0.0, hits / n - k / m), error))
     chance, share, error = min(found)
@@ -336,9 +299,9 @@ def _duplicates(samples: Tensor, held_out: Tensor) -> tuple[Estimate, float]:
     """Return the share of samples at most as far from another as the closest held-out pair, in sets of equal size."""
     size = min(len(samples), len(held_out))
     rows = torch.arange(size)
-    own = neighbours(held_out[:size], held_out[:size], 1, own=rows)[0][:, 0]
+    own = neighbours(held_out[:size], held_out[:size], 1, themselves=rows)[0][:, 0]
     sets = [samples[first : first + size] for first in range(0, len(samples) - size + 1, size)]
-    close = torch.cat([neighbours(one, one, 1, own=rows)[0][:, 0] for one in sets]) <= own.min()
+    close = torch.cat([neighbours(one, one, 1, themselves=rows)[0][:, 0] for one in sets]) <= own.min()
     share = float(close.double().mean())
     return Estimate(share, math.sqrt(share * (1 - share) / len(close))), float((own <= own.min()).double().mean())
 
@@ -359,11 +322,11 @@ def _disguises(images: Tensor) -> dict[str, Tensor]:
 def _verdict(
     spaces: dict[str, Closeness], disguised: dict[str, Estimate], gaps: dict[str, Estimate], sizes: tuple[int, int, int]
 ) -> Memorisation:
-    """Put what was found into one sentence: copies first, then what the model knows, then that there is no sign of either."""
+    """Say in one sentence whether there are copies, else whether the samples depend on the training set, else neither."""
     plain = spaces[MODEL_SPACE]
     seen = {name: one.copied for name, one in spaces.items()} | disguised
     where, worst = max(seen.items(), key=lambda item: item[1].value)
-    known = plain.drawn.value > CLEAR * plain.drawn.standard_error
+    depends = plain.drawn.value > CLEAR * plain.drawn.standard_error
     wide = {name: gap for name, gap in gaps.items() if gap.value > CLEAR * gap.standard_error}
     if worst.value > 0:
         how = "" if where == MODEL_SPACE else f"once {where}, " if where in disguised else f"in the features of {where} "
@@ -371,28 +334,31 @@ def _verdict(
             f"{_percent(worst)} of the samples are copies of training examples: {how}they lie far nearer to one than held-out "
             "examples ever do"
         )
-    elif known:
+    elif depends:
         sentence = (
-            "no sample stands out as a copy, but the set knows what it was trained on: "
+            "no sample stands out as a copy, but the set depends on what it was trained on: "
             f"{_percent(plain.drawn)} of the samples are drawn to training examples rather than to held-out ones"
         )
     else:
-        far = (
-            "nearer to the training examples than held-out ones do, but as near to the held-out ones"
-            if plain.mann_whitney < -CLEAR
-            else "farther from the training examples than held-out ones do"
-            if plain.mann_whitney > CLEAR
-            else "as far from the training examples as held-out ones do"
-        )
-        medians = f"median {plain.to_training:.3g} against {plain.held_out_to_training:.3g}"
-        sentence = f"no sign of copying: samples lie {far} ({medians})"
+        sentence = _no_sign(plain)
     if wide:
         gained = ", ".join(f"{name} {gap}" for name, gap in wide.items())
         sentence += f"; the model fits training examples better than held-out ones ({gained})"
     extra = plain.duplicates.value - plain.duplicates_held_out
     if extra > max(0.01, CLEAR * plain.duplicates.standard_error):
         sentence += f"; {_percent(plain.duplicates)} of the samples are nearer to each other than any two held-out examples are"
-    return Memorisation(worst.value > 0, known or bool(wide), sentence, sizes[0], sizes[1], sizes[2], spaces, disguised, gaps)
+    overfits = depends or bool(wide)
+    return Memorisation(worst.value > 0, overfits, sentence, sizes[0], sizes[1], sizes[2], spaces, disguised, gaps)
+
+
+def _no_sign(plain: Closeness) -> str:
+    """Say how far the samples are from the training examples, where nothing suggests copying."""
+    far = "as far from the training examples as held-out ones do"
+    if plain.mann_whitney < -CLEAR:
+        far = "nearer to the training examples than held-out ones do, but as near to the held-out ones"
+    elif plain.mann_whitney > CLEAR:
+        far = "farther from the training examples than held-out ones do"
+    return f"no sign of copying: samples lie {far} (median {plain.to_training:.3g} against {plain.held_out_to_training:.3g})"
 
 
 def _percent(share: Estimate) -> str:

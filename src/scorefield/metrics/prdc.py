@@ -38,7 +38,7 @@ from scorefield.registry import register
 
 NEIGHBOURS = 5  # k; Naeem et al. recommend 5, Kynkaanniemi et al. report 3
 GROUPS = 20  # of the jackknife
-KEPT = 40  # nearest points that are known of each: enough for k of them to stay when a group goes
+NEAREST = 40  # points that are found for each: enough for k of them to stay when a group is left out
 NUMBERS = 2**24  # of differences of points at a time: few of many features
 BLOCK = 512  # rows at a time: 512 x 10,000 numbers are 40 MB
 TINY = 5e-324  # a ball of radius 0 (a repeated row) still holds its centre
@@ -89,18 +89,18 @@ def _squares(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _neighbours(points: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the squared distances of each point's nearest points, itself first, and which they are; both `(n, KEPT)`.
+    """Return the squared distances of each point's nearest points, itself first, and which they are; both `(n, NEAREST)`.
 
-    Where rounding could hide the k-th neighbour behind the last one kept, all distances are taken from differences.
+    Where rounding could put the k-th neighbour after the last one taken, all distances are taken from differences.
     """
     squares, which = [], []
-    for some in torch.split(points, max(1, min(BLOCK, NUMBERS // (KEPT * points.shape[1])))):
-        rough, near = _squares(some, points).topk(min(KEPT, len(points)), dim=1, largest=False)
-        exact, order = (some[:, None] - points[near]).square().sum(dim=2).sort(dim=1)
+    for batch in torch.split(points, max(1, min(BLOCK, NUMBERS // (NEAREST * points.shape[1])))):
+        rough, near = _squares(batch, points).topk(min(NEAREST, len(points)), dim=1, largest=False)
+        exact, order = (batch[:, None] - points[near]).square().sum(dim=2).sort(dim=1)
         near = near.gather(1, order)
-        hidden = (exact[:, NEIGHBOURS] > 0) & (rough[:, -1] - exact[:, NEIGHBOURS] <= 4 * _slack(some))
+        hidden = (exact[:, NEIGHBOURS] > 0) & (rough[:, -1] - exact[:, NEIGHBOURS] <= 4 * _slack(batch))
         if near.shape[1] < len(points) and bool(hidden.any()):
-            all_of_them = torch.cdist(some[hidden], points, compute_mode="donot_use_mm_for_euclid_dist").square()
+            all_of_them = torch.cdist(batch[hidden], points, compute_mode="donot_use_mm_for_euclid_dist").square()
             exact[hidden], near[hidden] = all_of_them.topk(near.shape[1], dim=1, largest=False)
         squares.append(exact)
         which.append(near)
@@ -108,9 +108,9 @@ def _neighbours(points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _inside(squares: Tensor, radii: Tensor, x: Tensor, y: Tensor, slack: Tensor) -> Tensor:
-    """Return where a squared distance is below a squared radius; those too near to tell are measured again, and mended."""
+    """Return where a squared distance is below a squared radius; those too near to decide are computed again, and corrected."""
     doubt = ((squares - radii).abs() <= slack).nonzero()
-    for i, j in (some.unbind(dim=1) for some in torch.split(doubt, max(1, NUMBERS // x.shape[1]))):
+    for i, j in (pairs.unbind(dim=1) for pairs in torch.split(doubt, max(1, NUMBERS // x.shape[1]))):
         squares[i, j] = (x[i] - y[j]).square().sum(dim=1)
     return squares < radii
 
@@ -133,17 +133,17 @@ def _prdc(samples: Tensor, reference: Tensor, name: bytes) -> dict[str, Estimate
     holds = torch.zeros(m, groups, dtype=torch.float32)  # how many samples of each group lie in a real ball
     reached = torch.zeros(m, groups + 1, dtype=torch.bool)  # by a sample's ball, with each group left out
     for first in range(0, n, BLOCK):
-        some, rows = samples[first : first + BLOCK], slice(first, first + BLOCK)
-        apart, slack = _squares(some, reference), _slack(some)[:, None] + slack_of_real
-        whole = _inside(apart, fake[rows, -1:], some, reference, slack).any(dim=0)
-        inside = _inside(apart, real, some, reference, slack).float()
+        batch, rows = samples[first : first + BLOCK], slice(first, first + BLOCK)
+        squared, slack = _squares(batch, reference), _slack(batch)[:, None] + slack_of_real
+        whole = _inside(squared, fake[rows, -1:], batch, reference, slack).any(dim=0)
+        inside = _inside(squared, real, batch, reference, slack).float()
         held[rows] = inside.sum(dim=1).double()
         holds += inside.mT @ torch.nn.functional.one_hot(group[rows], groups).float()
         reached[:, -1] |= whole
         still = (~reached[:, :-1].all(dim=1)).nonzero().squeeze(1)
-        apart = apart[:, still]
+        squared = squared[:, still]
         for left in range(groups):
-            reached[still, left] |= (apart < fake[rows, left, None]).any(dim=0)
+            reached[still, left] |= (squared < fake[rows, left, None]).any(dim=0)
     rest = holds.sum(dim=1, keepdim=True) - holds
     return {
         "precision": _mean((held > 0).double()),
@@ -154,7 +154,7 @@ def _prdc(samples: Tensor, reference: Tensor, name: bytes) -> dict[str, Estimate
 
 
 def _radii_without(squares: Tensor, left: Tensor) -> Tensor:
-    """Return the squared radius of each ball, `(n,)`, if some neighbours (True in `left`, `(n, KEPT)`) were not there."""
+    """Return the squared radius of each ball, `(n,)`, if the neighbours with True in `left`, `(n, NEAREST)`, were not there."""
     order = (~left).cumsum(dim=1)
     place = (order < NEIGHBOURS + 1).sum(dim=1, keepdim=True).clamp(max=squares.shape[1] - 1)
     return squares.gather(1, place).squeeze(1).clamp(min=TINY)
@@ -194,7 +194,7 @@ class Recall(Metric):
         return prdc(samples, reference)["recall"]
 
 
-@register("metric", "noise_distribution")
+@register("metric", "density")
 class PRDensity(Metric):
     """Mean number of real balls that hold a sample, over k; about 1 for real data."""
 

@@ -88,17 +88,17 @@ class Pretrained(Network):
             network = self.network_class()
         own = network.state_dict()
         for key in sorted(own.keys() | weights.keys() - self.spare):
-            got, expected = (tuple(some[key].shape) if key in some else None for some in (weights, own))
+            got, expected = (tuple(held[key].shape) if key in held else None for held in (weights, own))
             if got != expected:
                 raise ScorefieldError(
                     f"got weights {name!r} with {_shape(key, got)}, expected {_shape(key, expected)}, as "
                     f"{type(self).__name__} has: give weights of that architecture"
                 )
-        kept = {key: weights[key].to(value.dtype) for key, value in own.items()}
-        network.load_state_dict(kept, assign=True)
+        used = {key: weights[key].to(value.dtype) for key, value in own.items()}
+        network.load_state_dict(used, assign=True)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # twice as fast, the same numbers
         self.network, self.name = network.eval().requires_grad_(False), name
-        self.version_hash = hash_of(kept, type(self).__name__)
+        self.version_hash = hash_of(used, type(self).__name__)
 
     @property
     def score_name(self) -> str:

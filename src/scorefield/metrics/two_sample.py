@@ -1,4 +1,4 @@
-"""Two-sample distances: how far two sets of samples are apart in their own coordinates, without a feature extractor.
+"""Two-sample distances: how different two sets of samples are in their own coordinates, without a feature extractor.
 
     sliced Wasserstein-2    root of the mean over directions v of W2²(v·x, v·y); in one dimension W2² is the integral over
                             u in (0, 1) of the squared difference of the quantile functions, which are steps
@@ -60,8 +60,8 @@ def squared_wasserstein(x: Tensor, y: Tensor) -> Tensor:
     jumps = torch.cat([torch.arange(n + 1) * m, torch.arange(m + 1) * n])  # in units of 1/(n·m): exact
     jumps = torch.unique(jumps)
     starts, widths = jumps[:-1], jumps.diff()
-    apart = x[starts // m] - y[starts // n]
-    squares: Tensor = widths.to(x.dtype) @ apart.square() / (n * m)
+    difference = x[starts // m] - y[starts // n]
+    squares: Tensor = widths.to(x.dtype) @ difference.square() / (n * m)
     return squares
 
 
@@ -80,9 +80,9 @@ def sliced_wasserstein(x: Tensor, y: Tensor, v: Tensor | None = None) -> float:
     2.0
     """
     if len(x) != len(y):
-        raise ScorefieldError(f"got {len(x)} and {len(y)} samples, expected equally many: thin the larger set")
+        raise ScorefieldError(f"got {len(x)} and {len(y)} samples, expected equally many: take a subset of the larger set")
     v = directions(flat(x).shape[1]) if v is None else v
-    first, second = ((flat(some).double() @ v).sort(dim=0).values for some in (x, y))
+    first, second = ((flat(rows).double() @ v).sort(dim=0).values for rows in (x, y))
     return float((first - second).square().mean().sqrt())
 
 

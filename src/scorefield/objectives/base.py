@@ -9,8 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar, Literal, NamedTuple, final
 
-from torch import Tensor
-from torch.nn import Module
+from torch import Tensor, nn
 
 from scorefield import renamed
 from scorefield.field import Field
@@ -34,8 +33,8 @@ class Objective(ABC):
             the weighted Fisher divergence E_t E_{x_t} 1/2·lambda(t)·‖s - grad log p_t‖², for t drawn from the attribute
             `density` and lambda the attribute `weighting`, or the objective's nature; "fisher + O(step^2)": that, up to an
             error that falls with the square of the attribute `step`; "none": no such law is claimed.
-        one_process: another such fact: taking terms changes the model (chains that are kept in it, say), so that processes
-            which divide a batch would each have a model of their own.
+        one_process: another such fact: taking terms changes what is learned (persistent chains move, say), so that processes
+            which divide a batch would each end with a state of their own.
     """
 
     divergence: ClassVar[Literal["fisher", "fisher + O(step^2)", "none"]] = "fisher"
@@ -57,23 +56,36 @@ class Objective(ABC):
         """Return the few times at which the loss is taken, `(k,)`; None where they are a continuum."""
         return None
 
-    def prepare(self, model: Module) -> None:  # noqa: B027  # most learn nothing else
-        """Add what the objective learns besides the score (a weight or a variance per level) to the model, before training."""
+    def prepare(self, field: Field) -> nn.Module | None:
+        """Return what the objective learns beside the score (a weight or a variance per level) as a new module, or None.
+
+        It is passed back to `terms` as `learned`. Its parameters are trained with those of the field, and it is saved with it:
+        `ScoreModel.add_learned` sees to that. What has several parts is an `nn.ModuleDict` of them.
+
+        Args:
+            field: what will be trained.
+        """
+        return None
 
     @abstractmethod
-    def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, rng: SampleRng) -> Terms:
+    def terms(
+        self, field: Field, x0: Sample, cond: Tensor | None = None, *, rng: SampleRng, learned: nn.Module | None = None
+    ) -> Terms:
         """Return one loss per example with its time.
 
         Args:
             field: what is trained.
             x0: clean samples, `(batch, *shape)`.
-            cond: what the field is told besides, or None.
+            cond: class or other condition of each example, or None.
             rng: one seed per example.
+            learned: what `prepare` returned.
         """
 
     @final
     @renamed.arguments
-    def __call__(self, field: Field, x0: Sample, cond: Tensor | None = None, *, rng: SampleRng) -> PerSample:
-        """Return one loss per example, `(batch,)`; arguments as in `terms`, of which there is one per example."""
+    def __call__(
+        self, field: Field, x0: Sample, cond: Tensor | None = None, *, rng: SampleRng, learned: nn.Module | None = None
+    ) -> PerSample:
+        """Return one loss per example, `(batch,)`; arguments as in `terms`, each checked to have one entry per example."""
         check_rows(len(x0), cond=cond, seeds=len(rng))
-        return self.terms(field, x0, cond, rng=rng).loss
+        return self.terms(field, x0, cond, rng=rng, learned=learned).loss

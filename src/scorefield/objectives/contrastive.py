@@ -115,6 +115,24 @@ def energy_of(field: Field) -> EnergyField:
     return field
 
 
+class Chains(nn.Module):
+    """Persistent chains, `(chains, *shape)`: a buffer, so that a checkpoint holds them and a resumed run goes on with them."""
+
+    def __init__(self, x: Sample) -> None:
+        """Hold the samples where the chains begin."""
+        super().__init__()
+        self.chains: Tensor
+        self.register_buffer("chains", x)
+
+    @torch.no_grad()
+    def move(self, slots: Tensor, x: Sample) -> None:
+        """Write where some chains have come to, but for a NaN: the loss will name it, and the last good state is kept."""
+        if len(torch.unique(slots)) < len(slots):
+            raise _too_few(len(slots), len(self.chains))
+        good = flat(x).isfinite().all(dim=1)
+        self.chains[slots[good]] = x[good].to(self.chains)
+
+
 def _too_few(batch: int, chains: int) -> ScorefieldError:
     return ScorefieldError(
         f"got {batch} examples on {chains} persistent chains, expected one chain each: "
@@ -153,7 +171,9 @@ class Contrastive(Objective):
     def check(self, field: Field, *, bounded: bool = False, batch: int = 1) -> None:
         energy_of(field)
 
-    def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, rng: SampleRng) -> Terms:
+    def terms(
+        self, field: Field, x0: Sample, cond: Tensor | None = None, *, rng: SampleRng, learned: nn.Module | None = None
+    ) -> Terms:
         energy = energy_of(field)
         t = self.noise_distribution.quantile(field.process, rng.uniform(())).to(x0.device)
         x = field.process.perturb(x0, t, rng.normal(x0.shape[1:]).to(x0))
@@ -167,9 +187,9 @@ class Contrastive(Objective):
 class Persistent(Objective):
     """Persistent contrastive divergence: chains that live as long as the training, some of them born again.
 
-    The chains are a buffer of the model (`model.chains`, added by `prepare`): checkpoints hold them and a resumed run goes on
-    with them. Chain i stays at its own noise level, and the example with seed s meets chain s modulo their number. They move
-    only when the model is in training mode and gradients are on; a look at the held-out part leaves them where they are.
+    The chains are what `prepare` returns: checkpoints hold them and a resumed run goes on with them.
+    Chain i stays at its own noise level, and the example with seed s meets chain s modulo their number. They move only when the
+    model is in training mode and gradients are on: the held-out loss leaves them where they are.
 
     Attributes:
         density: where t is drawn.
@@ -215,19 +235,23 @@ class Persistent(Objective):
         z = rng.normal(field.shape)
         return over(alpha, z) * field.data_mean.to(z) + over((alpha**2 * field.data_std**2 + sigma**2).sqrt(), z) * z
 
-    def prepare(self, model: nn.Module) -> None:
-        """Add the chains to the model; they are the same for every run of this density and number."""
-        assert isinstance(model, Field)
+    def prepare(self, field: Field) -> Chains:
+        """Return new chains; they are the same for every run of this noise distribution and number."""
         slots = torch.arange(self.chains)
-        chains = self._prior(model, self.times(model, slots), SampleRng(slots, stream=stream_of("chains")))
-        model.register_buffer("chains", chains.to(model.data_mean))
+        x = self._prior(field, self.times(field, slots), SampleRng(slots, stream=stream_of("chains")))
+        return Chains(x.to(field.data_mean))
 
-    def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, rng: SampleRng) -> Terms:
-        energy, chains = energy_of(field), getattr(field, "chains", None)
-        if not isinstance(chains, Tensor):
-            raise ScorefieldError("got a model without chains, expected some: call objective.prepare(model) before training")
+    def terms(
+        self, field: Field, x0: Sample, cond: Tensor | None = None, *, rng: SampleRng, learned: nn.Module | None = None
+    ) -> Terms:
+        energy = energy_of(field)
+        if not isinstance(learned, Chains):
+            raise ScorefieldError(
+                "got no persistent chains, expected those of the model: pass learned=, which objective.prepare(model) returns"
+            )
         if cond is not None:
             raise ScorefieldError("got class labels for persistent chains, which have none, expected none: use contrastive")
+        chains = learned.chains
         slots = rng.seeds.to(chains.device) % len(chains)
         t = self.times(field, slots)
         x = field.process.perturb(x0, t, rng.normal(x0.shape[1:]).to(x0))
@@ -237,14 +261,5 @@ class Persistent(Objective):
         tau = step_sizes(field, t, self.tau)
         negative = walk(energy, start, t, None, steps=self.steps, tau=tau, adjusted=self.adjusted, rng=rng)
         if isinstance(field, nn.Module) and field.training and torch.is_grad_enabled():
-            self._keep(chains, slots, negative)
+            learned.move(slots, negative)
         return Terms(contrast(energy, x, negative, t, None), t)
-
-    @staticmethod
-    @torch.no_grad()
-    def _keep(chains: Tensor, slots: Tensor, negative: Sample) -> None:
-        """Write the chains back, but for a NaN: the loss will name it, and the last good state is kept."""
-        if len(torch.unique(slots)) < len(slots):
-            raise _too_few(len(slots), len(chains))
-        good = flat(negative).isfinite().all(dim=1)
-        chains[slots[good]] = negative[good].to(chains)

@@ -101,21 +101,33 @@ class Denoising(Objective):
     def visited(self, process: Process) -> Tensor | None:
         return self.noise_distribution.times(process)
 
-    def prepare(self, model: nn.Module) -> None:
-        self.weighting.prepare(model)
+    def prepare(self, field: Field) -> nn.Module | None:
+        return self.weighting.prepare(field)
 
-    def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, rng: SampleRng) -> Terms:
+    def terms(
+        self, field: Field, x0: Sample, cond: Tensor | None = None, *, rng: SampleRng, learned: nn.Module | None = None
+    ) -> Terms:
         def times(u: Tensor) -> Tensor:
             return self.noise_distribution.quantile(field.process, u).to(x0.device)
 
         if not self.every_level:
             t = times(rng.even())  # a batch then holds every level in its share, which steadies its mean
-            return Terms(self.at(field, x0, t, cond, rng=rng), t)
+            return Terms(self.at(field, x0, t, cond, rng=rng, learned=learned), t)
         parts = self.levels or self.noise_distribution.parts(field.process)
         drawn = (times((part + rng.uniform(())) / parts) for part in range(parts))
-        return Terms(torch.stack([self.at(field, x0, t, cond, rng=rng) for t in drawn]).mean(dim=0), None)
+        losses = [self.at(field, x0, t, cond, rng=rng, learned=learned) for t in drawn]
+        return Terms(torch.stack(losses).mean(dim=0), None)
 
-    def at(self, field: Field, x0: Sample, t: PerSample, cond: Tensor | None = None, *, rng: SampleRng) -> PerSample:
+    def at(
+        self,
+        field: Field,
+        x0: Sample,
+        t: PerSample,
+        cond: Tensor | None = None,
+        *,
+        rng: SampleRng,
+        learned: nn.Module | None = None,
+    ) -> PerSample:
         """Return the losses at given times, `(batch,)`."""
         alpha, sigma = field.process.alpha(t), field.process.sigma(t)
         eps = rng.normal(x0.shape[1:]).to(x0)
@@ -129,7 +141,7 @@ class Denoising(Objective):
             loss = 0.5 * total((over(root, x0) * score) ** 2) + cross + 0.5 * size * (root / sigma).to(x0.dtype) ** 2
         else:
             loss = 0.5 * total((over(root, x0) * (score + eps / over(sigma, x0))) ** 2)
-        return self.weighting.minimised(loss, field, t, size)
+        return self.weighting.minimised(loss, field, t, size, learned)
 
 
 @register("objective", "denoising-matrix")
@@ -187,8 +199,8 @@ class DenoisingMatrix(Objective):
     def visited(self, process: Process) -> Tensor | None:
         return self.noise_distribution.times(process)
 
-    def prepare(self, model: nn.Module) -> None:
-        self.weighting.prepare(model)
+    def prepare(self, field: Field) -> nn.Module | None:
+        return self.weighting.prepare(field)
 
     def _times(self, rows: Tensor, how: Literal["L", "Lt", "L^-t"]) -> Tensor:
         """Return L·row, Lᵀ·row or L⁻ᵀ·row for every row, `(batch, d)`."""
@@ -204,7 +216,9 @@ class DenoisingMatrix(Objective):
             return solved.mT
         return rows @ (root.mT if how == "L" else root)
 
-    def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, rng: SampleRng) -> Terms:
+    def terms(
+        self, field: Field, x0: Sample, cond: Tensor | None = None, *, rng: SampleRng, learned: nn.Module | None = None
+    ) -> Terms:
         t = self.noise_distribution.quantile(field.process, rng.even()).to(x0.device)
         sigma, z = field.process.sigma(t), flat(rng.normal(x0.shape[1:]).to(x0))
         x_t = field.process.perturb(x0, t, self._times(z, "L").reshape(x0.shape))
@@ -212,7 +226,7 @@ class DenoisingMatrix(Objective):
         if self.norm == "noise":
             error = self._times(error, "Lt")
         loss = 0.5 * total((over(self.weighting(field.process, t).sqrt(), z) * error) ** 2)
-        return Terms(self.weighting.minimised(loss, field, t, z.shape[1]), t)
+        return Terms(self.weighting.minimised(loss, field, t, z.shape[1], learned), t)
 
     def denoised(self, field: Field, x: Sample, t: PerSample, cond: Tensor | None = None) -> Sample:
         """Return E[x0 | x_t] = (x_t + sigma²·C·score)/alpha, `(batch, *shape)`, for a field trained with this objective."""

@@ -16,13 +16,12 @@ from __future__ import annotations
 from dataclasses import field as default
 from typing import Annotated, ClassVar, Literal
 
-import torch
 from pydantic import ConfigDict
 from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
-from scorefield.bound import LEARNED, Chain, Decoder, Variance, bound, bound_terms, check_pixels, prior_kl
+from scorefield.bound import Chain, Decoder, StepVariances, Variance, bound, bound_terms, check_pixels, prior_kl
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
 from scorefield.levels import NoiseDistribution, Steps
@@ -78,11 +77,14 @@ class Simple(Objective):
     def visited(self, process: Process) -> Tensor | None:
         return self.noise_distribution.times(process)
 
-    def prepare(self, model: nn.Module) -> None:
-        self.weighting.prepare(model)
+    def prepare(self, field: Field) -> nn.Module | None:
+        return self.weighting.prepare(field)
 
-    def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, rng: SampleRng) -> Terms:
-        return Denoising(noise_distribution=self.noise_distribution, weighting=self.weighting).terms(field, x0, cond, rng=rng)
+    def terms(
+        self, field: Field, x0: Sample, cond: Tensor | None = None, *, rng: SampleRng, learned: nn.Module | None = None
+    ) -> Terms:
+        plain = Denoising(noise_distribution=self.noise_distribution, weighting=self.weighting)
+        return plain.terms(field, x0, cond, rng=rng, learned=learned)
 
 
 @register("objective", "bound")
@@ -92,7 +94,7 @@ class VariationalBound(Objective):
 
     Attributes:
         variance: w_n of the model's steps: "posterior" (beta~_n, best for data that are one point), "transition" (beta_n, best
-            for N(0, I)) or "learned". A field predicts no variance, so what is learned is one number per step, on the model:
+            for N(0, I)) or "learned". A field predicts no variance, so what is learned is one number per step:
             the mix of log beta_n and log beta~_n. Nichol and Dhariwal's network predicts one per coordinate, given x_n.
         decoder: "gaussian" for real-valued data; "pixels" for 8-bit values scaled to [-1, 1], a probability of 256 values.
         every_step: sum over all T steps instead of drawing one: less variance, T times the cost.
@@ -122,18 +124,19 @@ class VariationalBound(Objective):
     def visited(self, process: Process) -> Tensor:
         return Chain(process, self.steps).times
 
-    def prepare(self, model: nn.Module) -> None:
-        if self.variance == "learned":
-            steps = len(Chain(model.process, self.steps))  # type: ignore[arg-type]  # models that are trained are fields
-            model.register_parameter(LEARNED, nn.Parameter(torch.full((steps,), 0.5)))
+    def prepare(self, field: Field) -> StepVariances | None:
+        return StepVariances(len(Chain(field.process, self.steps))) if self.variance == "learned" else None
 
-    def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, rng: SampleRng) -> Terms:
+    def terms(
+        self, field: Field, x0: Sample, cond: Tensor | None = None, *, rng: SampleRng, learned: nn.Module | None = None
+    ) -> Terms:
         if self.decoder == "pixels":  # also where no example is at n = 1, so that wrong data are refused at once
             check_pixels(x0)
+        variance = learned if isinstance(learned, StepVariances) else self.variance
         if self.every_step:
-            every = bound(field, x0, cond, rng=rng, variance=self.variance, decoder=self.decoder, steps=self.steps)
+            every = bound(field, x0, cond, rng=rng, variance=variance, decoder=self.decoder, steps=self.steps)
             return Terms(every, None)
         times = Chain(field.process, self.steps).times.to(x0.device)
         n = 1 + (rng.uniform(()) * len(times)).long().clamp(max=len(times) - 1).to(x0.device)
-        one = bound_terms(field, x0, n, cond, rng=rng, variance=self.variance, decoder=self.decoder, steps=self.steps)
+        one = bound_terms(field, x0, n, cond, rng=rng, variance=variance, decoder=self.decoder, steps=self.steps)
         return Terms(prior_kl(field, x0) + len(times) * one, times[n - 1])

@@ -17,7 +17,7 @@ from typing import Any, final
 
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
-from torch import Tensor
+from torch import Tensor, nn
 
 from scorefield.field import Field
 from scorefield.levels import NoiseDistribution, Uniform
@@ -38,7 +38,9 @@ class Matching(Objective):
         return self.noise_distribution.times(process)
 
     @final
-    def terms(self, field: Field, x0: Sample, cond: Tensor | None = None, *, rng: SampleRng) -> Terms:
+    def terms(
+        self, field: Field, x0: Sample, cond: Tensor | None = None, *, rng: SampleRng, learned: nn.Module | None = None
+    ) -> Terms:
         t = self.noise_distribution.quantile(field.process, rng.uniform(())).to(x0.device)
         x_t = field.process.perturb(x0, t, rng.normal(x0.shape[1:]).to(x0))
         loss = self.at(field, x_t, t, cond, rng=rng)

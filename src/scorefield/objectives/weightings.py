@@ -10,7 +10,7 @@ error_x0 = (sigma²/alpha)·error_score, so a weight that a paper puts on its ow
     weight w on the noise (DDPM)             lambda = w·sigma²
     weight w on the denoised image (EDM)     lambda = w·sigma⁴/alpha² = w·sigma²/SNR
 
-A weighting may also learn: `prepare` puts what it learns on the model, and `minimised` is the loss that follows from it.
+A weighting may also learn: `prepare` returns what it learns, and `minimised` is the loss that follows from it.
 """
 
 from __future__ import annotations
@@ -39,17 +39,19 @@ class Weighting(ABC):
     def __call__(self, process: Process, t: PerSample) -> PerSample:
         """Return lambda at times t, `(batch,)`."""
 
-    def prepare(self, model: nn.Module) -> None:  # noqa: B027  # most learn nothing
-        """Put what the weighting learns on the model; called once, before training."""
+    def prepare(self, field: Field) -> nn.Module | None:
+        """Return what the weighting learns, as a new module whose parts have names of their own; None for most."""
+        return None
 
-    def minimised(self, loss: PerSample, field: Field, t: PerSample, size: int) -> PerSample:
+    def minimised(self, loss: PerSample, field: Field, t: PerSample, size: int, learned: nn.Module | None = None) -> PerSample:
         """Return what training minimises, `(batch,)`: the weighted loss itself, unless the weighting learns.
 
         Args:
             loss: 1/2·lambda·‖error‖², `(batch,)`.
-            field: what is trained, and may carry what the weighting learns.
+            field: what is trained.
             t: times, `(batch,)`.
             size: number of coordinates of a sample.
+            learned: what `prepare` returned.
         """
         return loss
 
@@ -157,8 +159,8 @@ class Learned(Weighting):
     """Another weighting, balanced by what is learned of each level: loss/e^u + d/2·u with u a function of the level.
 
     For a given network the best u has e^u = 2·E loss/d, the mean squared error a coordinate at that level, so every level
-    comes to weigh the same. In a run u is a table on the model, `LevelTable`, trained with it; a field that learns nothing,
-    such as an exact one, has u = 0. This is half of the loss of Karras et al., whose u is a small network of sigma.
+    comes to weigh the same. In a run u is a `LevelTable`, trained with the network; for a field that learns nothing, such as an
+    exact one, u = 0. This is half of the loss of Karras et al., whose u is a small network of sigma.
 
     Attributes:
         weighting: lambda before it is balanced.
@@ -176,17 +178,16 @@ class Learned(Weighting):
     def __call__(self, process: Process, t: Tensor) -> Tensor:
         return self.weighting(process, t)
 
-    def prepare(self, model: nn.Module) -> None:
-        model.add_module(self.TABLE, LevelTable(self.knots))
+    def prepare(self, field: Field) -> nn.ModuleDict:
+        return nn.ModuleDict({self.TABLE: LevelTable(self.knots)})
 
-    def minimised(self, loss: PerSample, field: Field, t: PerSample, size: int) -> PerSample:
-        if not isinstance(field, nn.Module):
+    def minimised(self, loss: PerSample, field: Field, t: PerSample, size: int, learned: nn.Module | None = None) -> PerSample:
+        if learned is None and not isinstance(field, nn.Module):
             return loss
-        table = getattr(field, self.TABLE, None)
-        if not isinstance(table, LevelTable):
+        if not isinstance(learned, nn.ModuleDict) or self.TABLE not in learned:
             raise ScorefieldError(
-                "got a model without the table of a learned weighting, expected one prepared for it: "
-                "call objective.prepare(model)"
+                "got no table for a learned weighting, expected the one that is learned with the model: "
+                "pass learned=, which objective.prepare(model) returns"
             )
-        u: Tensor = table(field.process, t).to(loss.dtype)
+        u: Tensor = learned[self.TABLE](field.process, t).to(loss.dtype)
         return loss * torch.exp(-u) + 0.5 * size * u

@@ -6,10 +6,9 @@ from scorefield.samplers.base import Sampler, Snapshot, Step, sample, simulate
 from scorefield.samplers.compose import PredictorCorrector
 from scorefield.samplers.langevin import Annealed, Consistent, Langevin
 from scorefield.samplers.metropolis import AnnealedMala, Mala, curl
-from scorefield.samplers.multistep import ABM, DEIS, DPMSolver, UniPC
+from scorefield.samplers.multistep import ABM, DEIS, DPMSolver, StochasticABM, UniPC
 from scorefield.samplers.ode import Euler, Heun
 from scorefield.samplers.sde import DDIM, Ancestral, EulerMaruyama, ReverseDiffusion
-from scorefield.samplers.stochastic import StochasticABM
 
 __all__ = [
     "ABM",

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from scorefield import runge_kutta
 from scorefield.errors import ScorefieldError
+from scorefield.levels import data_scale
 from scorefield.randomness import SampleRng
 from scorefield.registry import register
 from scorefield.samplers.base import NOTHING, CountedField, Info, Sampler, Step
@@ -57,10 +58,8 @@ class Adaptive(Sampler):
         return self, steps
 
     def step(self, field: CountedField, x: Sample, step: Step, state: Any, rng: SampleRng) -> tuple[Sample, Any, Info]:
-        if step.s is None:
-            return x, state, NOTHING
         mean, above, below = field.data_mean(x), step.sigma / step.alpha, step.sigma_s / step.alpha_s
-        spread = max(field.field.data_std, 1e-8 * below)  # data that are one point have no spread
+        spread = data_scale(field.field, 1e-8 * below)
         start, end = math.asinh(above / spread), math.asinh(below / spread)
 
         def slope(u: Tensor, w: Tensor, rows: Tensor) -> Tensor:

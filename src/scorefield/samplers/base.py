@@ -1,11 +1,12 @@
 """The sampler protocol, and THE loop.
 
 A ladder t_0 > t_1 > ... > t_{L-1} is visited level by level. At level j a sampler may dwell at t = t_j (Langevin dynamics,
-which leaves p_t unchanged) or jump from t = t_j to s = t_{j+1} (differential equations), or both. At the last level there is
-nowhere to jump: s is None, a jumping sampler does nothing, and the loop ends with one denoising step, x <- E[x0 | x], because
-what is left in x is noise of level sigma(t_{L-1}) (Jolicoeur-Martineau et al. 2021, "Adversarial score matching and improved
-sampling for image generation", arXiv 2009.05475). A dwelling sampler's x is scaled by alpha_{j+1}/alpha_j between levels, so
-that x/alpha, the data with noise of level sigma/alpha, is what passes from level to level.
+which leaves p_t unchanged) or jump from t = t_j to s = t_{j+1} (differential equations). From the last level there is nowhere
+to jump: s is None, and the loop calls only samplers that dwell. It shows the last level all the same, with x as it was. Then it
+ends with one denoising step, x <- E[x0 | x], because what is left in x is noise of level sigma(t_{L-1}) (Jolicoeur-Martineau et
+al. 2021, "Adversarial score matching and improved sampling for image generation", arXiv 2009.05475). Between levels it scales
+the x of a sampler that dwells by alpha_{j+1}/alpha_j, so that x/alpha, the data with noise of level sigma/alpha, is what passes
+from level to level.
 
 The state is float64, every number that depends only on the ladder is a Python float computed once, evaluations of the field
 are counted, and a NaN stops the loop and is named.
@@ -56,7 +57,7 @@ class Step:
 
 
 def times_of(process: Process, ladder: Tensor) -> Tensor:
-    """Return the times of a ladder, float64; raises `ScorefieldError` unless they fall strictly inside the process's range."""
+    """Return the times of a ladder, float64; raises `ScorefieldError` unless they descend inside the process's range."""
     times = torch.as_tensor(ladder)
     if times.ndim > 1 or times.is_complex() or times.dtype == torch.bool:
         raise ScorefieldError(
@@ -117,11 +118,11 @@ class CountedField:
         return self._first_checked(self.field(x, self._times(x, t), self.cond))
 
     def at(self, x: Sample, t: PerSample, rows: Tensor) -> Prediction:
-        """Return the prediction for some rows of the batch, each at a time of its own."""
+        """Return the prediction for rows of the batch, each at a time of its own."""
         return self._first_checked(self.field(x, t, None if self.cond is None else self.cond[rows]))
 
     def _first_checked(self, prediction: Prediction) -> Prediction:
-        """Count an evaluation; of the first, see whether it says anything: once, for on a GPU each look waits."""
+        """Count an evaluation and check the first one, and only that: on a GPU each check waits for all work under way."""
         self.evaluations += 1
         return prediction.check() if self.evaluations == 1 else prediction
 
@@ -137,9 +138,9 @@ class CountedField:
 
 @dataclass(frozen=True)
 class Info:
-    """What a step tells besides x and the state: it informs and is never carried, and what was told does not change.
+    """What a step reports besides x and the state. It is never carried to the next step, and it does not change afterwards.
 
-    A sampler that has more to tell returns a frozen subclass.
+    A sampler that has more to report returns a frozen subclass.
 
     Attributes:
         acceptance: of a sampler with Metropolis' test, the mean probability of acceptance on every level visited so far.
@@ -148,20 +149,20 @@ class Info:
     acceptance: tuple[float, ...] = ()
 
 
-NOTHING = Info()  # most steps have nothing to tell
+NOTHING = Info()  # most steps have nothing to report
 
 
 class Sampler(ABC):
     """One step of a sampling method.
 
-    Its facts are declared, and measured by the tests and by `scorefield verify`; a class that leaves one out cannot be used.
+    A sampler declares its facts, which the tests and `scorefield verify` measure. A class that leaves one out cannot be used.
     A sampler that wraps another passes its facts on.
     """
 
     @property
     @abstractmethod
     def order(self) -> int | None:
-        """Of the global error in the step length for a jumping sampler; None for one that dwells, which makes no such error."""
+        """Order of the global error in the step length; None for a sampler that dwells, which makes no such error."""
 
     @property
     @abstractmethod
@@ -176,21 +177,21 @@ class Sampler(ABC):
     @property
     @abstractmethod
     def evaluations_per_step(self) -> int | None:
-        """Of the field; None where the number is not the same for every step."""
+        """Evaluations of the field in every step; None where their number varies."""
 
     @property
     @abstractmethod
     def ladder(self) -> str:
-        """Name of the registered ladder that suits it, when nobody says otherwise."""
+        """Name of the registered ladder that it uses by default."""
 
     @property
     @abstractmethod
     def levels(self) -> int:
-        """How many levels of it."""
+        """Number of levels of that ladder."""
 
     @property
     def steps_per_level(self) -> int:
-        """How many steps are taken on each level: j = step // steps_per_level."""
+        """Number of steps on each level: j = step // steps_per_level."""
         return 1
 
     def within(self, steps: int) -> tuple[Sampler, int]:
@@ -198,18 +199,19 @@ class Sampler(ABC):
         return self, max(2, round(steps / self.steps_per_level))
 
     def at_fixed_steps(self) -> Sampler:
-        """Return the sampler with the ladder's own steps, to which its order refers; itself unless it chooses its steps."""
+        """Return the sampler with one step a level, to which its order refers: itself, unless it chooses its own steps."""
         return self
 
     def start(self, field: CountedField, steps: list[Step]) -> Any:
-        """Return the state carried from step to step; a good place for coefficients. None unless a sampler needs one."""
+        """Return the state that is carried from step to step, with coefficients of the ladder; None where none is needed."""
         return None
 
     @abstractmethod
     def step(self, field: CountedField, x: Sample, step: Step, state: Any, rng: SampleRng) -> tuple[Sample, Any, Info]:
-        """Return the next x, `(batch, *shape)`, the state to carry on, and what there is to tell.
+        """Return the next x, `(batch, *shape)`, the state to carry on, and what there is to report.
 
-        A step is a function of what it is given: neither `x` nor `state` is changed in place.
+        A step is a function of its arguments: it changes neither `x` nor `state` in place. A sampler that jumps is never called
+        on the last level, where `step.s` is None; one that dwells is called on every level.
         """
 
 
@@ -218,12 +220,12 @@ class Snapshot:
     """What the loop shows after a step.
 
     Attributes:
-        x: the state, `(batch, *shape)`, float64; in the last moment, the samples.
+        x: the state, `(batch, *shape)`, float64; of the last snapshot, the samples.
         t: the time at which x lives; 0 for the clean samples at the end.
         step: steps done, from 0 (the starting noise).
         steps: steps there will be.
         evaluations: of the field so far.
-        info: what else the step told (acceptance rates and the like); it does not change afterwards.
+        info: what else the step reported (acceptance rates and the like); it does not change afterwards.
     """
 
     x: Tensor
@@ -259,7 +261,7 @@ def simulate(
     cond: Tensor | None = None,
     denoise: bool = True,
 ) -> Iterator[Snapshot]:
-    """Walk samples down a ladder: `*_, last = simulate(...)` gives the samples as `last.x`.
+    """Take samples down a ladder: `*_, last = simulate(...)` gives the samples as `last.x`.
 
     Args:
         field: any field.
@@ -271,10 +273,11 @@ def simulate(
         denoise: end with x <- E[x0 | x].
 
     Yields:
-        A `Snapshot` for the start and after every step. Values are detached; memory does not grow with the number of steps.
+        A `Snapshot` for the start, after every step of every level, and for the end. Values are detached; memory does not grow
+        with the number of steps.
 
     Raises:
-        ScorefieldError: a ladder that does not fall or leaves the process's range; a start of the wrong shape or type; no
+        ScorefieldError: a ladder that does not descend or leaves the process's range; a start of the wrong shape or type; no
             seeds, or conditioning that is not one row for each.
         NotFinite: NaN or infinity, with the step and level named.
 
@@ -307,12 +310,13 @@ def simulate(
     for step in steps:
         if sampler.dwells and step.index:  # a dwelling sampler is carried to the next level as it is in z = x/alpha
             x = x * (step.alpha / steps[step.index - 1].alpha)
+        lives = step.t if step.s is None or sampler.dwells else step.s
         for held in range(hold):
-            with torch.no_grad():
-                x, state, info = sampler.step(counted, x, step, state, rng)
             done = step.index * hold + held + 1
-            _check(x, sampler, done, step.t)
-            lives = step.t if step.s is None or sampler.dwells else step.s
+            if sampler.dwells or step.s is not None:  # from the last level there is nowhere to jump
+                with torch.no_grad():
+                    x, state, info = sampler.step(counted, x, step, state, rng)
+                _check(x, sampler, done, step.t)
             yield Snapshot(x, lives, done, total, counted.evaluations, info)
     if denoise:
         with torch.no_grad():

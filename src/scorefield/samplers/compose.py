@@ -80,9 +80,8 @@ class PredictorCorrector(Sampler):
         return self.sampler.start(field, steps)
 
     def step(self, field: CountedField, x: Sample, step: Step, state: Any, rng: SampleRng) -> tuple[Sample, Any, Info]:
+        assert step.s is not None  # on the last level the loop calls no sampler that jumps
         x, state, info = self.sampler.step(field, x, step, state, rng)
-        if step.s is None:
-            return x, state, info
         h = math.log(step.sigma * step.alpha_s / (step.alpha * step.sigma_s))
         for _ in range(self.corrections):
             x = langevin_step(field, x, step.s, min(self.strength * h / self.corrections, 0.5) * step.sigma_s**2, rng)

@@ -25,7 +25,7 @@ from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
 
 from scorefield.errors import ScorefieldError
-from scorefield.levels import step_size
+from scorefield.ncsnv2 import step_size
 from scorefield.process import Positive
 from scorefield.randomness import SampleRng
 from scorefield.registry import register
@@ -167,8 +167,6 @@ class Consistent(Sampler):
     def step(
         self, field: CountedField, x: Sample, step: Step, state: list[tuple[float, float]], rng: SampleRng
     ) -> tuple[Sample, Any, Info]:
-        if step.s is None:
-            return x, state, NOTHING
         (eta, spread), z = state[step.index], x / step.alpha
         z = z + eta * (field(x, step.t).denoised - z) + spread * rng.normal(x.shape[1:])
         return step.alpha_s * z, state, NOTHING

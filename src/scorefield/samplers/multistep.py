@@ -1,169 +1,67 @@
-"""Multistep samplers: one evaluation a step, the past remembered.
+"""Multistep samplers: one evaluation a step, the past remembered. `quadrature.py` has what they share.
 
-In z = x/alpha and lambda = sigma/alpha every process has the probability flow dz/dlambda = (z - D)/lambda with D = E[x0 | x]. A
-multistep method splits off the part of it that can be solved exactly and extrapolates what is left, q, by the polynomial
-through its last values in a variable u. Three splittings are known, and all end in the same update,
+    sampler          basis         past    corrector                     reference
+    ABM              Angle         3       yes                           here
+    StochasticABM    NoisyAngle    2       no                            here; SA-Solver for the idea
+    DPMSolver        Denoised      2       no                            DPM-Solver++ (data prediction)
+    UniPC            Denoised      3       yes                           UniPC
+    DEIS             Noise         3       no                            DEIS (Adams-Bashforth in rho)
 
-    z_s = m + A·(z_t - m) + sum_i c_i·q_i + spread·noise,        c_i = weight·integral of the i-th Lagrange polynomial
+The angle arctan(lambda/sd) begins near pi/2 and ends at 0, and has no singularity at either end, where the variables of the
+other two bases have one. On N(m, sd²) its value F is zero, so that the flow of a Gaussian is exact in one step however long. It
+is the basis of the default sampler.
 
-    basis      u                      q                            A                     reference
-    denoised   -log lambda            D - m                        (l_s/l_t)^(1+eta²)    DPM-Solver++ (data prediction)
-    noise      lambda                 (z - D)/lambda               1                     DEIS (Adams-Bashforth in rho)
-    unit       arctan(lambda/sd)      F                            r_s/r_t               here
+Every eta >= 0 gives a reverse equation whose marginals are those of the forward process: eta = 0 is the probability flow, 1 the
+reverse SDE. Noise on the way forgets the errors that a network made earlier, where the flow carries them to the end; in a few
+steps it costs errors of its own. In the angle, with w = (x/alpha - m)/r of unit variance, the family reads
 
-with m and sd the data's mean and standard deviation and r = sqrt(sd² + lambda²). The third is the network's output in EDM's
-preconditioning, F = (lambda/sd·(D - m) - sd·noise_hat)/r: on N(m, sd²) it is zero, so the flow of a Gaussian is exact in one
-step however long, and y = (z - m)/r turns by dy/du = -F through an angle that begins near pi/2 and ends at 0: a stretch without
-singularities at either end, where the other two have one. It is the basis of the default sampler.
+    dw = -(1 + eta²)·F du + eta²·tan(u)·w du + eta·sqrt(2·tan(u)) dB,        u from near pi/2 down to 0
 
-A corrector (Adams-Moulton, in the manner of UniPC) repeats the last step with the value of q that the present evaluation has
-just given: one order more for no evaluation. The first step has no past, and its error, of second order, would be the order of
-the whole; where three values are asked for without a corrector, that one step is repeated in the same way.
+Without F this is an Ornstein-Uhlenbeck process that keeps N(0, I), with the exact solution over a step
 
-With noise (eta > 0) the update draws from the reverse SDE: its mean keeps the method's order, but the noise that enters within
-a step is not seen by the extrapolation, and the covariance has order one.
+    w_s = k·w + sqrt(1 - k²)·noise,        k = (r_s/r)^(eta²)
+
+so that on N(m, sd²), where F = 0, a step of any length is exact in law, whatever eta. (DPM-Solver++ splits its equation so that
+a step is exact on one point, and puts too little noise on anything wider: its spread is lambda_s·sqrt(1 - (lambda_s/lambda)²)
+for eta = 1, that of N(m, sd²) is larger by r_s·lambda/(lambda_s·r).) What is left is the integral of F, which is taken over the
+polynomial through its last values, with the weight (r_s/r)^(eta²):
+
+    w_s = k·w + sum_i c_i·F_i + sqrt(1 - k²)·noise,      c_i = (1 + eta²)·integral from u_s to u of (r_s/r)^(eta²)·L_i du
+
+The method of Adams and Bashforth through two values has order 2 in law, although a step does not see how F answers to its own
+noise: the next step makes up for it. Where the true response to a unit of noise after 0, 1, 2, ... steps is h·(1/2, 1, 1, ...),
+here it is h·(0, 3/2, 1, ...), with the same sum, and what differs is the last step. (With one value it is order 1.) A corrector
+(the step repeated with the F found at its end and the same noise) leaves the order: through three values it makes the error on
+a Gaussian up to thirty times smaller, but in a few long steps of a network it makes samples worse.
+
+In DPM-Solver++ with eta > 0 the mean keeps the method's order, but the extrapolation does not see the noise that enters within
+a step, and the covariance has order one.
 
 References: Lu, Zhou, Bao, Chen, Li, Zhu (2022), "DPM-Solver++: fast solver for guided sampling of diffusion probabilistic
 models", arXiv 2211.01095. Zhang, Chen (2023), "Fast sampling of diffusion models with exponential integrator", arXiv
 2204.13902. Zhao, Bai, Rao, Zhou, Lu (2023), "UniPC: a unified predictor-corrector framework for fast sampling of diffusion
-models", arXiv 2302.04867. Karras et al. (2022), arXiv 2206.00364.
+models", arXiv 2302.04867. Xue, Yi, Luo, Zhang, Sun, Li, Ma (2023), "SA-Solver: stochastic Adams solver for fast sampling of
+diffusion models", arXiv 2309.05019. Karras et al. (2022), arXiv 2206.00364.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass as plain_dataclass
 from typing import Annotated, ClassVar, Literal
 
-import numpy
 from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
-from torch import Tensor
 
+from scorefield.levels import data_scale
 from scorefield.randomness import SampleRng
 from scorefield.registry import register
-from scorefield.samplers.base import NOTHING, CountedField, Info, Sampler, Step
+from scorefield.samplers.base import CountedField, Info, Sampler, Step
+from scorefield.samplers.quadrature import Angle, Denoised, Noise, NoisyAngle, Past, advance, planned
 from scorefield.shapes import Sample
 
-Basis = Literal["denoised", "noise", "unit"]
-_NODES, _WEIGHTS = numpy.polynomial.legendre.leggauss(32)
 
-
-@plain_dataclass(frozen=True)
-class _Move:
-    """z_s = m + keep·(z_t - m) + sum_i weights[i]·q_i + spread·noise; q_0 is the newest."""
-
-    keep: float
-    weights: list[float]
-    spread: float = 0.0
-
-
-@plain_dataclass(frozen=True)
-class _Plan:
-    """The coefficients of a ladder.
-
-    Attributes:
-        mixing: (a, b, c) of q = a·(D - m) + b·noise_hat + c·(z - m), for every level but the last.
-        moves: from every level to the next.
-        corrections: the move that led to each level, repeated with the value found there; None where it is not.
-    """
-
-    mixing: list[tuple[float, float, float]]
-    moves: list[_Move]
-    corrections: list[_Move | None]
-
-
-@plain_dataclass(frozen=True, eq=False)
-class Past:
-    """What a multistep sampler carries: the plan, and what the last levels gave.
-
-    Attributes:
-        plan: of the whole ladder.
-        values: q of the last levels, the newest first.
-        before: z - m at the level before.
-    """
-
-    plan: _Plan
-    values: tuple[Tensor, ...] = ()
-    before: Tensor | None = None
-
-
-def _variable(basis: Basis, lam: float, sd: float) -> float:
-    return {"denoised": -math.log(lam), "noise": lam, "unit": math.atan2(lam, sd)}[basis]
-
-
-def _move(basis: Basis, nodes: list[float], lam: float, lam_s: float, sd: float, eta: float) -> _Move:
-    """Return the move from lambda to lambda_s that uses q at the given lambdas."""
-    us, start, end = [_variable(basis, v, sd) for v in nodes], _variable(basis, lam, sd), _variable(basis, lam_s, sd)
-    u = 0.5 * (end - start) * (_NODES + 1) + start
-    weight = 0.5 * (end - start) * _WEIGHTS
-    keep, spread = 1.0, 0.0
-    if basis == "denoised":
-        power = 1 + eta**2
-        keep = (lam_s / lam) ** power
-        weight = weight * power * numpy.exp(-power * (end - u))
-        spread = lam_s * math.sqrt(max(0.0, -math.expm1(-2 * eta**2 * (end - start))))
-    elif basis == "unit":
-        keep = math.hypot(sd, lam_s) / math.hypot(sd, lam)
-        weight = -weight * math.hypot(sd, lam_s)
-    weights = []
-    for i, here in enumerate(us):
-        polynomial = numpy.ones_like(u)
-        for k, there in enumerate(us):
-            if k != i:
-                polynomial = polynomial * (u - there) / (here - there)
-        weights.append(float((weight * polynomial).sum()))
-    return _Move(keep, weights, spread)
-
-
-def _plan(steps: list[Step], basis: Basis, past: int, corrector: bool, sd: float, eta: float = 0.0) -> Past:
-    """Compute every coefficient of a ladder.
-
-    Without a corrector three values of the past still need one correction, that of the first step, which had no past: the
-    error it leaves, of second order, would otherwise be the order of the whole.
-    """
-    lams = [step.sigma / step.alpha for step in steps]
-    mixing, moves = [], list[_Move]()
-    corrections: list[_Move | None] = [None]
-    for j, lam in enumerate(lams[:-1]):
-        r = math.hypot(sd, lam)
-        # With noise_hat = (z - D)/lambda, F asks for one view of the prediction only.
-        unit = (r / (lam * sd), 0.0, -sd / (lam * r))
-        mixing.append({"denoised": (1.0, 0.0, 0.0), "noise": (0.0, 1.0, 0.0), "unit": unit}[basis])
-        nodes = lams[j::-1][: max(1, past - corrector)]
-        moves.append(_move(basis, nodes, lam, lams[j + 1], sd, eta))
-        repeated = corrector or (j == 0 and past == 3 and eta == 0)
-        nodes = lams[j + 1 :: -1][: past if corrector else 2]
-        corrections.append(_move(basis, nodes, lam, lams[j + 1], sd, eta) if repeated and past > 1 else None)
-    return Past(_Plan(mixing, moves, corrections))
-
-
-def _advance(field: CountedField, x: Sample, step: Step, past: Past, rng: SampleRng) -> tuple[Sample, Past, Info]:
-    """Evaluate once, correct the step that led here, and take the next."""
-    if step.s is None:
-        return x, past, NOTHING
-    mean, j, plan = field.data_mean(x), step.index, past.plan
-    seen = field(x, step.t)
-    a, b, c = plan.mixing[j]
-    z = x / step.alpha - mean
-    q = b * seen.noise if b else a * (seen.denoised - mean)
-    if c:
-        q = q.add(z, alpha=c)
-    values = (q, *past.values[:2])
-    again, move = plan.corrections[j], plan.moves[j]
-    if again is not None and past.before is not None:
-        z = _moved(again, past.before, values)
-    moved = _moved(move, z, values)
-    if move.spread:
-        moved = moved.add(rng.normal(x.shape[1:]), alpha=move.spread)
-    return step.alpha_s * (mean + moved), Past(plan, values, z), NOTHING
-
-
-def _moved(move: _Move, z: Tensor, values: tuple[Tensor, ...]) -> Tensor:
-    out = move.keep * z
-    for weight, q in zip(move.weights, values, strict=False):
-        out = out.add(q, alpha=weight)
-    return out
+def _scale(field: CountedField, steps: list[Step]) -> float:
+    """Return the data's standard deviation, at least a hundred-millionth of the last level's noise."""
+    return data_scale(field.field, 1e-8 * (steps[-1].sigma / steps[-1].alpha))
 
 
 @register("sampler", "abm")
@@ -194,13 +92,44 @@ class ABM(Sampler):
         return self.past > 1
 
     def start(self, field: CountedField, steps: list[Step]) -> Past:
-        smallest = steps[-1].sigma / steps[-1].alpha
-        # Data that are one point have no spread: the limit is exact on them too.
-        sd = max(field.field.data_std, 1e-8 * smallest)
-        return _plan(steps, "unit", self.past, self.corrector, sd)
+        return planned(steps, Angle(_scale(field, steps)), self.past, corrector=self.corrector, repeat_first=self.past == 3)
 
     def step(self, field: CountedField, x: Sample, step: Step, state: Past, rng: SampleRng) -> tuple[Sample, Past, Info]:
-        return _advance(field, x, step, state, rng)
+        return advance(field, x, step, state, rng)
+
+
+@register("sampler", "stochastic-abm")
+@dataclass(frozen=True)
+class StochasticABM(Sampler):
+    """Adams' method with noise on the way: order 2 in law, one evaluation a step, exact on N(m, sd²) in one step.
+
+    Attributes:
+        eta: noise, 1 for the reverse SDE, 0 for the probability flow.
+        past: how many values the polynomial passes through.
+        corrector: repeat each step with the value found at its end, one of the `past`.
+    """
+
+    eta: Annotated[float, Bound(ge=0, allow_inf_nan=False)] = 1.0
+    past: Literal[1, 2, 3] = 2
+    corrector: bool = False
+    dwells: ClassVar[bool] = False
+    evaluations_per_step: ClassVar[int | None] = 1
+    ladder: ClassVar[str] = "karras"
+    levels: ClassVar[int] = 20
+
+    @property
+    def order(self) -> int:
+        return min(self.past, 2)
+
+    @property
+    def remembers(self) -> bool:
+        return self.past > 1
+
+    def start(self, field: CountedField, steps: list[Step]) -> Past:
+        return planned(steps, NoisyAngle(_scale(field, steps), self.eta), self.past, corrector=self.corrector)
+
+    def step(self, field: CountedField, x: Sample, step: Step, state: Past, rng: SampleRng) -> tuple[Sample, Past, Info]:
+        return advance(field, x, step, state, rng)
 
 
 @register("sampler", "dpm-solver++")
@@ -231,10 +160,11 @@ class DPMSolver(Sampler):
         return self.past > 1
 
     def start(self, field: CountedField, steps: list[Step]) -> Past:
-        return _plan(steps, "denoised", self.past, False, 1.0, self.eta)
+        repeat = self.past == 3 and self.eta == 0
+        return planned(steps, Denoised(self.eta), self.past, corrector=False, repeat_first=repeat)
 
     def step(self, field: CountedField, x: Sample, step: Step, state: Past, rng: SampleRng) -> tuple[Sample, Past, Info]:
-        return _advance(field, x, step, state, rng)
+        return advance(field, x, step, state, rng)
 
 
 @register("sampler", "unipc")
@@ -261,10 +191,10 @@ class UniPC(Sampler):
         return self.past > 1
 
     def start(self, field: CountedField, steps: list[Step]) -> Past:
-        return _plan(steps, "denoised", self.past, True, 1.0)
+        return planned(steps, Denoised(), self.past, corrector=True)
 
     def step(self, field: CountedField, x: Sample, step: Step, state: Past, rng: SampleRng) -> tuple[Sample, Past, Info]:
-        return _advance(field, x, step, state, rng)
+        return advance(field, x, step, state, rng)
 
 
 @register("sampler", "deis")
@@ -291,7 +221,7 @@ class DEIS(Sampler):
         return self.past > 1
 
     def start(self, field: CountedField, steps: list[Step]) -> Past:
-        return _plan(steps, "noise", self.past, False, 1.0)
+        return planned(steps, Noise(), self.past, corrector=False, repeat_first=self.past == 3)
 
     def step(self, field: CountedField, x: Sample, step: Step, state: Past, rng: SampleRng) -> tuple[Sample, Past, Info]:
-        return _advance(field, x, step, state, rng)
+        return advance(field, x, step, state, rng)

@@ -39,8 +39,6 @@ class Euler(Sampler):
     levels: ClassVar[int] = 50
 
     def step(self, field: CountedField, x: Sample, step: Step, state: Any, rng: SampleRng) -> tuple[Sample, Any, Info]:
-        if step.s is None:
-            return x, state, NOTHING
         span = step.sigma_s / step.alpha_s - step.sigma / step.alpha
         x = (step.alpha_s / step.alpha * x).add(field(x, step.t).noise, alpha=step.alpha_s * span)
         return x, state, NOTHING
@@ -88,8 +86,7 @@ class Heun(Sampler):
     def step(
         self, field: CountedField, x: Sample, step: Step, state: list[tuple[float, float, float]], rng: SampleRng
     ) -> tuple[Sample, Any, Info]:
-        if step.s is None:
-            return x, state, NOTHING
+        assert step.s is not None  # on the last level the loop calls no sampler that jumps
         (t, alpha, lam), z, below = state[step.index], x / step.alpha, step.sigma_s / step.alpha_s
         if t != step.t:
             spread = math.sqrt(lam**2 - (step.sigma / step.alpha) ** 2)

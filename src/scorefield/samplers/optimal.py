@@ -27,7 +27,7 @@ from torch import Tensor
 from scorefield import renamed
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
-from scorefield.levels import ladder_of
+from scorefield.levels import data_scale, ladder_of
 from scorefield.prediction import Prediction
 from scorefield.randomness import SampleRng
 from scorefield.samplers.base import simulate
@@ -41,7 +41,7 @@ class _Witness:
     def __init__(self, field: Field) -> None:
         self.field, self.process, self.shape = field, field.process, field.shape
         self.data_mean, self.data_std = field.data_mean, field.data_std
-        self.sd = max(field.data_std, 1e-12)  # data that are one point have no spread
+        self.sd = data_scale(field, 1e-12)
         self.places, self.slopes, self.angles = list[Tensor](), list[Tensor](), list[Tensor]()
 
     def __call__(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> Prediction:

@@ -52,8 +52,7 @@ class EulerMaruyama(Sampler):
     def step(
         self, field: CountedField, x: Sample, step: Step, state: list[tuple[float, float]], rng: SampleRng
     ) -> tuple[Sample, Any, Info]:
-        if step.s is None:
-            return x, state, NOTHING
+        assert step.s is not None  # on the last level the loop calls no sampler that jumps
         (f, g), h = state[step.index], step.t - step.s
         drifted = ((1 - f * h) * x).add(field(x, step.t).score, alpha=g**2 * h)
         return drifted.add(rng.normal(x.shape[1:]), alpha=g * math.sqrt(h)), state, NOTHING
@@ -75,8 +74,6 @@ class ReverseDiffusion(Sampler):
     levels: ClassVar[int] = 1000
 
     def step(self, field: CountedField, x: Sample, step: Step, state: Any, rng: SampleRng) -> tuple[Sample, Any, Info]:
-        if step.s is None:
-            return x, state, NOTHING
         k = step.alpha / step.alpha_s
         variance = step.sigma**2 - (k * step.sigma_s) ** 2
         mean = ((2 - k) * x).add(field(x, step.t).score, alpha=variance)
@@ -101,8 +98,6 @@ class Ancestral(Sampler):
     levels: ClassVar[int] = 1000
 
     def step(self, field: CountedField, x: Sample, step: Step, state: Any, rng: SampleRng) -> tuple[Sample, Any, Info]:
-        if step.s is None:
-            return x, state, NOTHING
         above, below = step.sigma / step.alpha, step.sigma_s / step.alpha_s
         ratio = (below / above) ** 2
         spread = below * math.sqrt(1 - ratio)
@@ -130,8 +125,6 @@ class DDIM(Sampler):
     levels: ClassVar[int] = 50
 
     def step(self, field: CountedField, x: Sample, step: Step, state: Any, rng: SampleRng) -> tuple[Sample, Any, Info]:
-        if step.s is None:
-            return x, state, NOTHING
         ratio = step.sigma_s * step.alpha / (step.alpha_s * step.sigma)
         std = self.eta * step.sigma_s * math.sqrt(1 - ratio**2)
         seen = field(x, step.t)

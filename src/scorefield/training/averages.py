@@ -2,14 +2,14 @@
 
     average <- average + (1 - beta_n)·(weights - average)          after step n = 1, 2, ...
 
-Steps of gradient descent dance around a minimum; their average lies nearer to it. How many steps to average over is not known
-before: too few leave the noise, too many remember weights that were worse. An average is cheap, so some are kept.
+Steps of gradient descent oscillate around a minimum; their average lies nearer to it. How many steps to average over is not
+known in advance: too few leave the noise, too many include weights that were worse. An average is cheap, so several are kept.
 
     decay beta in [0.5, 1)     beta_n = min(beta, (1 + n)/(10 + n)): an exponential of 1/(1 - beta) steps, warmed up
     width w in (0, 0.28]       beta_n = (1 - 1/n)^(gamma + 1): the weight of step i is proportional to i^gamma, a power and not
                                an exponential, whose standard deviation is the share w of the training so far
 
-A width means the same for a run of a minute and one of a week, at any moment of it, and needs no warm-up (beta_1 = 0 forgets
+A width means the same for a run of a minute and one of a week, at any time of it, and needs no warm-up (beta_1 = 0 forgets
 the random start); gamma solves w = sqrt(gamma + 1)/((gamma + 2)·sqrt(gamma + 3)). Buffers are copied.
 
 References: Polyak, Juditsky (1992). Karras, Aittala, Lehtinen, Hellsten, Aila, Laine (2023), "Analyzing and improving the
@@ -60,10 +60,10 @@ def beta(length: float, step: int) -> float:
 
 
 class Averages:
-    """The averages of a model's weights. `shown` is the one in use: the first while it trains, the chosen one afterwards."""
+    """The averages of a model's weights. `shown` is the one in use: the first one while it trains, then the chosen one."""
 
     def __init__(self, model: ScoreModel, lengths: tuple[float, ...]) -> None:
-        """Begin at the model's weights, one average for each length (a decay or a relative width); none for none."""
+        """Begin at the model's weights, with one average for each length (a decay or a relative width)."""
         self.kept = {length: copy.deepcopy(model).eval().requires_grad_(False) for length in lengths}
         self.shown: float | None = next(iter(lengths), None)
         self._weights = list(model.parameters())

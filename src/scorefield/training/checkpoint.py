@@ -6,7 +6,7 @@ the folder flushed, renamed, and the folder above flushed: it is there as a whol
 (seed, step), so nothing else needs saving.
 
 The newest that verifies is used. One that does not is named and set aside: a flipped bit, a missing byte, a file from another
-checkpoint, a manifest that is not the very bytes that its content is written as.
+checkpoint, a manifest whose bytes are not those that its content is written as.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Saved:
     Attributes:
         clock: how far the run was.
         parts: tensors by file.
-        facts: what the loop said besides, as JSON values.
+        facts: further values of the loop, as JSON values.
         damaged: a sentence for each newer checkpoint that did not verify.
     """
 
@@ -70,7 +70,7 @@ class Saved:
 def of_optimiser(optimiser: Optimizer) -> dict[str, Tensor]:
     """Return the moments of an optimiser as a flat dict `number of the parameter/name of the moment`."""
     state = optimiser.state_dict()["state"]
-    return {f"{index}/{name}": value for index, snapshots in state.items() for name, value in snapshots.items()}
+    return {f"{index}/{name}": value for index, moments in state.items() for name, value in moments.items()}
 
 
 def put_back(tensors: Mapping[str, Tensor], into: nn.Module) -> None:
@@ -96,8 +96,8 @@ def put_back_moments(tensors: Mapping[str, Tensor], optimiser: Optimizer) -> Non
     """
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
-        index, snapshot = name.split("/")
-        state.setdefault(int(index), {})[snapshot] = value
+        index, moment = name.split("/")
+        state.setdefault(int(index), {})[moment] = value
     try:
         optimiser.load_state_dict(optimiser.state_dict() | {"state": state})
     except (ValueError, KeyError) as error:
@@ -183,7 +183,7 @@ def newest(folder: Path) -> Saved | None:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
             damaged[candidate] = f"{candidate.name} is damaged ({error})"
             continue
-        for bad in damaged:  # out of the way of the good ones that will be saved under their names
+        for bad in damaged:  # out of the way of good ones that will be saved under their names
             with contextlib.suppress(OSError):
                 os.replace(bad, folder / f"damaged-{bad.name}-{os.urandom(3).hex()}")
         found.damaged = [f"{sentence} and was set aside" for sentence in damaged.values()]

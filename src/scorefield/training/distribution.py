@@ -1,14 +1,14 @@
 """Many devices: the same training, divided.
 
-`torchrun --nproc-per-node N -m scorefield train ...` starts N processes; Accelerate finds out who they are, which device is
-whose and how they talk. Each holds the whole model and takes its share of every batch:
+`torchrun --nproc-per-node N -m scorefield train ...` starts N processes; Accelerate gives each its rank, its device and a way
+to communicate. Each holds the whole model and takes its share of every batch:
 
     gradient of the batch's mean loss = sum over processes of (sum of the losses of its share)' / (size of the batch)
 
-Example i of step n has the same numbers whoever draws them, so the batch is the same for any number of processes, and so are
-the results, up to the order in which float32 sums are added. All processes then take the same step. What could be decided in
-two ways - is the time over, was a stop asked for, did the memory suffice - is agreed upon first; the clock is that of the
-first process. It alone writes and prints.
+Example i of step n has the same numbers whichever process draws them, so the batch is the same for any number of processes, and
+so are the results, up to the order in which float32 sums are added. All processes then take the same step. What they could
+decide differently - is the time over, was a stop asked for, did the memory suffice - is agreed upon first; the clock is that of
+the first process. It alone writes and prints.
 
 Not `DistributedDataParallel`: its hooks expect one forward and one backward pass a step, and an objective that differentiates
 the score makes several of each. One sum of all gradients a step is a page shorter and right for every objective.
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class World:
-    """The processes that train together: `World()` is one alone, `join()` finds out about others.
+    """The processes that train together: `World()` is one alone, `join()` asks the environment for others.
 
     Attributes:
         rank: number of this process, from 0.
@@ -41,7 +41,7 @@ class World:
     """
 
     def __init__(self, rank: int = 0, size: int = 1, device: torch.device | None = None) -> None:
-        """Hold who this is among how many."""
+        """Hold the number of this process, and how many there are."""
         self.rank, self.size, self.device = rank, size, device
 
     @property
@@ -57,18 +57,18 @@ class World:
         """
         return range(self.rank * size // self.size, (self.rank + 1) * size // self.size)
 
-    def add_(self, tensors: Sequence[Tensor]) -> None:
+    def sum_(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their sums over the processes: one message for each type of number."""
         if self.size == 1:
             return
         for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
-            some = [tensor for tensor in tensors if tensor.dtype == dtype]
-            together = torch.cat([tensor.reshape(-1) for tensor in some])
+            alike = [tensor for tensor in tensors if tensor.dtype == dtype]
+            together = torch.cat([tensor.reshape(-1) for tensor in alike])
             torch.distributed.all_reduce(together)
-            for tensor, part in zip(some, torch.split(together, [tensor.numel() for tensor in some]), strict=True):
+            for tensor, part in zip(alike, torch.split(together, [tensor.numel() for tensor in alike]), strict=True):
                 tensor.copy_(part.view_as(tensor))
 
-    def most(self, *numbers: float) -> list[float]:
+    def maximum(self, *numbers: float) -> list[float]:
         """Return the largest of each number over the processes."""
         if self.size == 1:
             return list(numbers)
@@ -76,7 +76,7 @@ class World:
         torch.distributed.all_reduce(together, torch.distributed.ReduceOp.MAX)
         return together.tolist()
 
-    def said(self, value: T) -> list[T]:
+    def gather(self, value: T) -> list[T]:
         """Return the value of every process, in their order."""
         if self.size == 1:
             return [value]
@@ -84,7 +84,7 @@ class World:
         torch.distributed.all_gather_object(values, value)
         return values
 
-    def told(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """Return the value of the first process."""
         if self.size == 1:
             return value
@@ -93,7 +93,7 @@ class World:
         return values[0]
 
     def agreed(self, work: Callable[[], T]) -> T:
-        """Do what a person's mistake may prevent; where it fails in one process it fails in all, with its sentence."""
+        """Call `work`; where it refuses in one process it fails in all, with the same sentence."""
         result, trouble = None, None
         try:
             result = work()
@@ -101,7 +101,7 @@ class World:
             if self.size == 1:
                 raise
             trouble = str(error)
-        for rank, other in enumerate(self.said(trouble)):
+        for rank, other in enumerate(self.gather(trouble)):
             if other is not None:
                 raise ScorefieldError(other if rank == 0 else f"process {rank}: {other}")
         return result  # type: ignore[return-value]  # work() returned
@@ -110,13 +110,13 @@ class World:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Part in peace. The others end here, and hard: gloo's threads may abort a process that exits in the usual way."""
+        """End together. All but the first end at once: gloo's threads may abort a process that exits in the usual way."""
         if self.size == 1:
             return
         if error is None or isinstance(error, SystemExit):
             try:
                 torch.distributed.barrier()  # the others wait until the first has written everything
-            except RuntimeError:  # one of them broke down at the very end, and has said so
+            except RuntimeError:  # one of them failed at the very end, and has said so
                 if not self.first:
                     leave(1)
         if self.first:
@@ -126,7 +126,7 @@ class World:
             leave(error.code if isinstance(error.code, int) else 1)
         if isinstance(error, ScorefieldError | KeyboardInterrupt):  # the first process says it
             leave(2 if isinstance(error, ScorefieldError) else 130)
-        if error is not None and not _is_lost(error):  # a bug: seen whoever has it
+        if error is not None and not _is_lost(error):  # a bug: shown whichever process has it
             sys.excepthook(type(error), error, trace)
         leave(0 if error is None else 1)
 
@@ -139,13 +139,13 @@ def _is_lost(error: BaseException) -> bool:
 def leave(code: int) -> NoReturn:
     """End the process at once with this code, after everything that was printed has gone out."""
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # nobody listens any more
+        with contextlib.suppress(OSError, ValueError):  # it was closed
             stream.flush()
     os._exit(code)
 
 
 def join(device: str = "auto") -> World:
-    """Return the world that `torchrun` made, or that of one process.
+    """Return the processes that `torchrun` started, or this one alone.
 
     Args:
         device: auto, cpu or cuda.

@@ -1,13 +1,13 @@
-"""The running check on examples that training never sees, with noise that never changes, and what it says about over-fitting.
+"""The running check on examples that training never sees, with noise that never changes, and its warnings of over-fitting.
 
-Noise that is fixed makes two moments of a training comparable example by example: of the differences d_i between the losses now
-and at the best moment so far, mean(d) / (std(d)/sqrt(n)) is how many standard errors the loss rose, however noisy each is.
+Fixed noise makes two checks comparable example by example: of the differences d_i between the losses now and the best ones so
+far, mean(d) / (std(d)/sqrt(n)) is how many standard errors the loss rose, however noisy each is.
 
 A data set has one field that fits it best of all, that of its own points (`GaussianMixture.empirical`), and sampling from that
 returns the training examples. How far a model went from learning to memorising is, with the losses of the model on examples
 unseen and seen, and of that optimum on the seen ones,
 
-    memorised = (unseen - seen)/(unseen - optimum)        0: both alike       1: the training set by heart
+    memorised = (unseen - seen)/(unseen - optimum)        0: both alike       1: memorised
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from torch import Tensor
 
 from scorefield.data import Dataset
 from scorefield.exact import GaussianMixture
-from scorefield.field import Field
-from scorefield.levels import Levels, thin
+from scorefield.field import Field, ScoreModel
+from scorefield.levels import Levels
 from scorefield.objectives.base import Objective
 from scorefield.objectives.denoising import Denoising
 from scorefield.process import Process
-from scorefield.randomness import SampleRng, stream_of
+from scorefield.randomness import SampleRng, stream_of, subsample
 from scorefield.shapes import flat
 
 HELD_OUT = 512  # examples, each with the same noise every time
-PLAIN = 256  # examples of each part in the look at what is memorised
+PLAIN = 256  # examples of each part in the check of what is memorised
 AFFORDABLE = 5_000_000  # numbers in the training set, above which the memorising optimum costs too much
-CLEAR = 5.0  # standard errors that are no accident
+CLEAR = 5.0  # standard errors that are not by chance
 
 
 class HeldOut:
-    """The check of one run, the best moment that it has seen, and what was said about it."""
+    """The check of one run, the best held-out losses so far, and the warnings that were given."""
 
     def __init__(
-        self, data: Dataset, objective: Objective, process: Process, seed: int, device: torch.device, told: bool = False
+        self, data: Dataset, objective: Objective, process: Process, seed: int, device: torch.device, labelled: bool = False
     ) -> None:
-        """Choose the examples: at random, since images in class folders come sorted by class; `told`: with their labels."""
+        """Choose the examples at random, since images in class folders come sorted by class; `labelled`: with their labels."""
         self.data, self.objective, self.process, self.seed, self.device = data, objective, process, seed, device
-        rows = thin(len(data.held_out), HELD_OUT)
+        rows = subsample(len(data.held_out), HELD_OUT)
         self.examples = data.normaliser.encode(data.held_out[rows]).to(device)
-        self.labels = data.held_out_labels[rows].to(device) if told and data.held_out_labels is not None else None
+        self.labels = data.held_out_labels[rows].to(device) if labelled and data.held_out_labels is not None else None
         self.best, self.best_step, self.best_training = torch.zeros(0, dtype=torch.float64), 0, math.nan
         self.said: list[str] = []
         self._seen: Tensor | None = None
@@ -53,7 +53,8 @@ class HeldOut:
 
     def _losses(self, objective: Objective, field: Field, examples: Tensor, labels: Tensor | None = None) -> Tensor:
         rng = SampleRng(range(len(examples)), stream=stream_of("held out", self.seed), device=self.device)
-        return objective(field, examples, labels, rng=rng).double().cpu() / flat(examples).shape[1]
+        learned = field.learned if isinstance(field, ScoreModel) else None
+        return objective(field, examples, labels, rng=rng, learned=learned).double().cpu() / flat(examples).shape[1]
 
     @torch.no_grad()
     def losses(self, field: Field) -> Tensor:
@@ -66,14 +67,14 @@ class HeldOut:
 
         Returns:
             The share, or None where it is too costly, where there are no levels of noise, or where that optimum is no better
-            than the model on unseen examples by 5 standard errors: then there is nothing to gain by learning by heart.
+            than the model on unseen examples by 5 standard errors: then there is nothing to gain by memorising.
         """
         few = min(len(self.data.train), len(self.examples)) < 2  # one number has no standard error
         if few or self.data.train.numel() > AFFORDABLE or not self.process.t_max > self.process.t_min:
             return None
         plain = Denoising(noise_distribution=Levels(8))
         if self._seen is None:
-            rows = thin(len(self.data.train), PLAIN)
+            rows = subsample(len(self.data.train), PLAIN)
             self._seen = self.data.x0(rows).to(self.device)
             if self.labels is not None and self.data.labels is not None:
                 self._seen_labels = self.data.labels[rows].to(self.device)
@@ -87,7 +88,7 @@ class HeldOut:
         return float(unseen.mean() - seen.mean()) / room if room > CLEAR * error else None
 
     def judge(self, now: Tensor, step: int, training: float, memorised: float | None) -> list[str]:
-        """Take the held-out losses of a step, the training loss around it, and return what a person should be told, once."""
+        """Compare the held-out losses of a step with the best ones; return warnings, each of which is given once."""
         warnings: list[str] = []
         if not len(self.best) or float(now.mean()) < float(self.best.mean()):
             self.best, self.best_step, self.best_training = now, step, training
@@ -99,20 +100,20 @@ class HeldOut:
             )
         if memorised is not None and memorised > 0.5:
             warnings.append(
-                f"memorising: the model has gone {memorised:.0%} of the way to reciting its {len(self.data.train)} training "
+                f"memorising: the model has gone {memorised:.0%} of the way to reproducing its {len(self.data.train)} training "
                 "examples; more examples, data.flip, dropout, a smaller network or fewer steps help"
             )
         new = [sentence for sentence in warnings if sentence.partition(":")[0] not in self.said]
         self.said += [sentence.partition(":")[0] for sentence in new]
         return new
 
-    def facts(self) -> dict[str, Any]:
-        """Return what a resumed run must know, as JSON values; `best` is kept as a tensor."""
-        known = not math.isnan(self.best_training)
-        return {"best_step": self.best_step, "best_training": self.best_training if known else None, "said": list(self.said)}
+    def state(self) -> dict[str, Any]:
+        """Return what a resumed run needs, as JSON values; `best` is saved as a tensor."""
+        training = None if math.isnan(self.best_training) else self.best_training
+        return {"best_step": self.best_step, "best_training": training, "said": list(self.said)}
 
     def put_back(self, facts: dict[str, Any], best: Tensor) -> None:
-        """Take up what `facts` returned."""
+        """Take up what `state` returned."""
         self.best, self.best_step, self.said = best, facts["best_step"], list(facts["said"])
         self.best_training = math.nan if facts["best_training"] is None else facts["best_training"]
 

@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -32,30 +31,19 @@ from scorefield.runs import classes_of
 from scorefield.shapes import flat
 from scorefield.training import checkpoint
 from scorefield.training.averages import Averages
+from scorefield.training.batches import draw, seed_generators
 from scorefield.training.checkpoint import Clock
 from scorefield.training.distribution import World
+from scorefield.training.failures import is_out_of_memory, not_finite
 from scorefield.training.held_out import HeldOut
-from scorefield.training.optimisers import make
-from scorefield.training.precision import autocast, fastest, of_device, scaler_of
+from scorefield.training.optimisers import learning_rate, make
+from scorefield.training.precision import autocast, by_device, by_stopwatch, scaler_of
 from scorefield.training.reports import Event, Tally, TrainingState
+from scorefield.training.sitting import Sitting
 
 PILOT = 64  # examples a step in the choice of precision
-REPORTS = 100  # in a run whose length is a number of steps
-RARELY, OFTEN = 25, 250  # steps between two reports of such a run, at least and at most
 BEGINNING = 20  # steps, with which a training has at least begun
 LOUD = 1.0  # a scale of the loss below which float16 is beyond help
-
-
-def _seed(number: int, device: torch.device) -> None:
-    """Seed the global generators of the CPU and of a GPU.
-
-    `torch.manual_seed` formats the whole call stack for every kind of device that is not there: 7 % of a training of small
-    steps.
-    """
-    torch.default_generator.manual_seed(number)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(number)
 
 
 class Trainer:
@@ -111,8 +99,8 @@ class Trainer:
     @cached_property
     def held_out(self) -> HeldOut:
         """The running check on examples that are never trained on."""
-        told = classes_of(self.config, self.data.classes) > 0
-        return HeldOut(self.data, self.config.objective, self.model.process, self.config.seed, self.device, told)
+        labelled = classes_of(self.config, self.data.classes) > 0
+        return HeldOut(self.data, self.config.objective, self.model.process, self.config.seed, self.device, labelled)
 
     # --- where it stands ---------------------------------------------------------------------------------------------
 
@@ -126,16 +114,16 @@ class Trainer:
         }
 
     def save(self) -> Path | None:
-        """Write a checkpoint of this moment, where there is a folder for it; the first process alone does."""
+        """Write a checkpoint of where it stands, if there is a folder for it; the first process alone does."""
         if self.folder is None or not self.world.first:
             return None
-        facts = {"pieces": self.pieces, "scaler": self.scaler.state_dict(), "held_out": self.held_out.facts()}
+        facts = {"pieces": self.pieces, "scaler": self.scaler.state_dict(), "held_out": self.held_out.state()}
         return checkpoint.save(self.folder, self.clock, self.parts(), facts)
 
     def resume(self) -> bool:
         """Go on from the newest checkpoint that verifies; returns whether there was one."""
         folder = self.folder if self.world.first else None
-        found = self.world.told(self.world.agreed(lambda: checkpoint.newest(folder) if folder is not None else None))
+        found = self.world.broadcast(self.world.agreed(lambda: checkpoint.newest(folder) if folder is not None else None))
         if found is None:
             return False
         checkpoint.put_back(found.parts["model"], self.model)
@@ -163,7 +151,7 @@ class Trainer:
 
     @property
     def first_steps(self) -> int:
-        """Steps with which a training begins: those of the warm-up, and some."""
+        """Steps with which a training begins: those of the warm-up, but at least a few."""
         return max(BEGINNING, self.config.optimiser.warmup)
 
     @property
@@ -172,36 +160,22 @@ class Trainer:
         budget = self.config.training
         return budget.seconds is not None and self.clock.step < min(self.first_steps, budget.steps or math.inf)
 
-    def _learning_rate(self) -> float:
-        how, done = self.config.optimiser, self.fraction
-        warm = min(1.0, (self.clock.step + 1) / max(how.warmup, 1))
-        cold = min(1.0, (1 - done) / how.decay) if how.decay else 1.0
-        return how.lr * warm * max(cold, 0.01)
-
     # --- one step ----------------------------------------------------------------------------------------------------
 
     def _batch(self, rng: SampleRng) -> tuple[Tensor, Tensor | None]:
-        """Return one example for each seed, drawn with replacement, and what the model is told of it."""
-        rows = (rng.uniform() * len(self.data.train)).long().cpu()  # below n: the largest of the numbers is 1 - 2^-53
-        x0 = self.data.normaliser.encode(self.data.train[rows].to(self.device))
-        if self.config.data.flip and self.data.kind == "image":
-            mirrored = (rng.uniform() < 0.5).nonzero().flatten()
-            x0[mirrored] = x0[mirrored].flip(-1)
-        if not (classes := classes_of(self.config, self.data.classes)) or self.data.labels is None:
-            return x0, None
-        told = rng.uniform() < self.config.training.labels  # the others stand for "any class", one number above the last
-        return x0, torch.where(told, self.data.labels[rows].to(self.device), classes)
+        """Return one example for each seed, and the class that the model is given for each, if any."""
+        return draw(self.config, self.data, rng, self.device)
 
-    def _piece(self, some: range) -> tuple[Tensor, Terms]:
-        """Add the gradient of some examples, by their numbers in the run; return their losses per coordinate, and the terms."""
+    def _piece(self, rows: range) -> tuple[Tensor, Terms]:
+        """Add the gradient of the examples of these numbers in the run; return their losses per coordinate, and the terms."""
         config, size = self.config, self.config.training.batch
-        rng = SampleRng(some, stream=stream_of("train", config.seed), device=self.device)
+        rng = SampleRng(rows, stream=stream_of("train", config.seed), device=self.device)
         x0, cond = self._batch(rng)
         cuda = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=cuda), autocast(self.precision, self.device):
             # Dropout knows only the global generator, so its masks depend on how the batch is divided.
-            _seed(stream_of("dropout", config.seed, some[0]) >> 1, self.device)
-            terms = config.objective.terms(self.model, x0, cond, rng=rng)
+            seed_generators(stream_of("dropout", config.seed, rows[0]) >> 1, self.device)
+            terms = config.objective.terms(self.model, x0, cond, rng=rng, learned=self.model.learned)
         # The mean over coordinates, so that clipping and Adam's epsilon mean the same for vectors and large images.
         losses = terms.loss / flat(x0).shape[1]
         self.scaler.scale(losses.sum() / size).backward()  # type: ignore[no-untyped-call]
@@ -222,13 +196,13 @@ class Trainer:
                         tally += self.tally.of(losses, term.t)
                         terms.append(term)
             except RuntimeError as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 short = True
-            if not self.world.most(float(short))[0]:
+            if not self.world.maximum(float(short))[0]:
                 break
             self._take_smaller_pieces(len(share))
-        self.world.add_([*(p.grad for p in self.model.parameters() if p.grad is not None), tally])
+        self.world.sum_([*(p.grad for p in self.model.parameters() if p.grad is not None), tally])
         return tally, terms
 
     def _take_smaller_pieces(self, share: int) -> None:
@@ -253,14 +227,16 @@ class Trainer:
         tally, terms = self._gradient()
         self.scaler.unscale_(self.optimiser)
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
-        known, finite = math.isfinite(float(tally[:, 0].sum())), math.isfinite(float(norm))  # a NaN loss has a NaN gradient
-        overflow = self.scaler.is_enabled() and known and self.scaler.get_scale() > LOUD
-        if not (known and finite) and not overflow:
-            raise self._refusal(terms, loss_is_finite=known)
+        loss_is_finite = math.isfinite(float(tally[:, 0].sum()))
+        finite = math.isfinite(float(norm))  # a NaN loss has a NaN gradient
+        overflow = self.scaler.is_enabled() and loss_is_finite and self.scaler.get_scale() > LOUD
+        if not (loss_is_finite and finite) and not overflow:
+            raise self._refusal(terms, loss_is_finite)
         if finite:
             torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.config.optimiser.clip or math.inf, norm)
+            lr = learning_rate(self.config.optimiser, self.clock.step, self.fraction)
             for group in self.optimiser.param_groups:
-                group["lr"] = self._learning_rate()
+                group["lr"] = lr
             self.optimiser.step()
         if self.scaler.is_enabled():  # float16: a step that overflowed is left out, and the next one is scaled by half
             self.scaler.update()
@@ -271,19 +247,10 @@ class Trainer:
     def _refusal(self, terms: list[Terms], loss_is_finite: bool) -> NotFinite:
         """Name the step, the level and the tensor; the process that has the bad example knows them."""
         size, share = self.config.training.batch, self.world.share(self.config.training.batch)
-        some = range(self.clock.step * size + share.start, self.clock.step * size + share.stop)
-        x0, _ = self._batch(SampleRng(some, stream=stream_of("train", self.config.seed), device=self.device))
-        loss = torch.cat([term.loss for term in terms])
-        bad = (~loss.isfinite()).nonzero().flatten()
-        level, where = "all levels", "the loss itself" if bool(x0.isfinite().all()) else "the data"
-        if all(term.t is not None for term in terms):
-            t = torch.cat([term.t for term in terms if term.t is not None])[bad[0] if len(bad) else loss.argmax()]
-            level = f"sigma = {float(self.model.process.sigma(t)):.4g}"
-        if loss_is_finite:
-            named = ((name, value.grad) for name, value in self.model.named_parameters() if value.grad is not None)
-            where = next((f"the gradient of {name}" for name, grad in named if not bool(grad.isfinite().all())), "the gradient")
-        said = self.world.said((bool(len(bad)), level, where))
-        _, level, where = next((one for one in said if one[0]), said[0])
+        rows = range(self.clock.step * size + share.start, self.clock.step * size + share.stop)
+        x0, _ = self._batch(SampleRng(rows, stream=stream_of("train", self.config.seed), device=self.device))
+        found = self.world.gather(not_finite(self.model, terms, x0, loss_is_finite))
+        _, level, where = next((one for one in found if one[0]), found[0])
         return NotFinite(
             f"got a NaN or infinite loss at step {self.clock.step + 1}, {level}, first in {where}, expected finite numbers: "
             "the last good state is kept; lower optimiser.lr, or set training.precision=float32"
@@ -295,7 +262,8 @@ class Trainer:
     def rehearse(self) -> None:
         """Compute one loss and change nothing, so that parts that do not fit are refused before anything is written."""
         x0, cond = self._batch(SampleRng(range(2), stream=stream_of("rehearsal"), device=self.device))
-        terms = self.config.objective.terms(self.average, x0, cond, rng=SampleRng(range(2), device=self.device))
+        model, rng = self.average, SampleRng(range(2), device=self.device)
+        terms = self.config.objective.terms(model, x0, cond, rng=rng, learned=model.learned)
         if not bool(terms.loss.isfinite().all()):
             raise NotFinite(
                 "got a NaN or infinite loss before any training, expected finite numbers: look for them in the data, or choose "
@@ -304,28 +272,23 @@ class Trainer:
 
     def _choose_precision(self) -> None:
         """Choose by the stopwatch where time ends the training, which it may cost a tenth of; else by the kind of device."""
-        seconds_there_are = self.config.training.seconds
-        if seconds_there_are is None:
-            self.precision = self.world.told(of_device(self.device))
-            self.messages.append(
-                f"precision = {self.precision}: the budget is a number of steps, so the kind of device decides and no clock; "
-                "training.precision chooses another"
-            )
-            return
-        x0, cond = self._batch(SampleRng(range(self.config.training.batch), stream=stream_of("pilot"), device=self.device))
-        some = None if cond is None else cond[:PILOT]
-        precision, seconds = fastest(self.model, self.config.objective, x0[:PILOT], some, seconds_there_are / 10)
-        self.precision = self.world.told(precision)
-        pace = ", ".join(f"{name} {value * 1000:.0f} ms a step" for name, value in seconds.items())
-        found = f"measured {pace}, which another run may find otherwise" if seconds else "there is no time to measure another"
-        self.messages.append(f"precision = {self.precision}: {found}")
+        seconds = self.config.training.seconds
+        if seconds is None:
+            chosen = by_device(self.device)
+        else:
+            rows = range(self.config.training.batch)
+            x0, cond = self._batch(SampleRng(rows, stream=stream_of("pilot"), device=self.device))
+            few = None if cond is None else cond[:PILOT]
+            chosen = by_stopwatch(self.model, self.config.objective, x0[:PILOT], few, seconds / 10)
+        self.precision, reason = self.world.broadcast(chosen)
+        self.messages.append(f"precision = {self.precision}: {reason}")
 
     def _losses(self, field: ScoreModel) -> Tensor:
         with autocast(self.precision, self.device):
             return self.held_out.losses(field.eval())
 
-    def _look(self) -> dict[str, Any]:
-        """Look at the held-out examples, and be warned of over-fitting; returns what goes into the log."""
+    def _check(self) -> dict[str, Any]:
+        """Measure the held-out examples, and warn of over-fitting; returns what goes into the log."""
         now, memorised = self._losses(self.average), self.held_out.memorised(self.average)
         self.messages += self.held_out.judge(now, self.clock.step, self.tally.mean(), memorised)
         found: dict[str, Any] = {"held_out": float(now.mean()), "lr": self.optimiser.param_groups[0]["lr"]}
@@ -350,94 +313,82 @@ class Trainer:
 
         `stop` is asked between steps, where the state is whole; an exception from outside may come in the middle of one, so
         it saves nothing and the last checkpoint stands. A checkpoint that cannot be written is a warning, for the disk may be
-        mended while the training goes on, and stopping would lose what is in memory; at the end it is an error.
+        cleared while the training goes on, and stopping would lose what is in memory; at the end it is an error.
 
         Raises:
             NotFinite: a NaN; the last good state has been saved.
             ScorefieldError: the last checkpoint could not be written.
         """
-        budget, mark = self.config.training, time.perf_counter()
+        sitting = Sitting(self.clock, self.config.training, self.fraction)
         if self.precision == "auto":
             self._choose_precision()
-        logged = saved = self.clock.seconds
-        images_then, looking = self.clock.images, 0.0
-        every = min(max(RARELY, budget.steps // REPORTS), OFTEN) if budget.steps and not budget.seconds else None
-        shown = math.floor(self.fraction * budget.pictures + 1e-6)  # pictures whose time has come; the last is drawn at the end
-
-        def tick() -> None:
-            """Count the time since the last tick: whatever it went into, it is what a person waits."""
-            nonlocal mark
-            now = time.perf_counter()
-            self.clock.seconds, mark = self.clock.seconds + now - mark, now
-
-        def report(event: Event, **extra: Any) -> TrainingState:
-            nonlocal logged, images_then
-            span = self.clock.seconds - logged
-            pace = (self.clock.images - images_then) / span if span > 0 else 0.0
-            left = self.clock.seconds * (1 / self.fraction - 1) if self.fraction > 0 else math.nan
-            mean, told = self.tally.mean(), tuple(self.messages)
-            if event == "log":
-                logged, images_then, self.tally.sums = self.clock.seconds, self.clock.images, self.tally.empty()
-            self.messages.clear()
-            at = (self.clock.step, self.clock.seconds, self.clock.images)
-            return TrainingState(event, *at, self.fraction, mean, pace, left, extra, told)
-
-        def keep(last: bool = False) -> bool:
-            """Write a checkpoint; where that fails, say so and go on, if there is anything to go on with."""
-            try:
-                self.save()
-            except OSError as error:
-                if last:
-                    raise ScorefieldError(
-                        f"got an error of the system at the last checkpoint, of step {self.clock.step} ({error}), expected to "
-                        "write there: mend it and go on from the checkpoint before, with --resume"
-                    ) from None
-                self.messages.append(f"no checkpoint at step {self.clock.step} ({error}): training goes on and will try again")
-                return False
-            return True
-
         if self.world.first:
-            yield report("ready")
+            yield self._report(sitting, "ready")
         try:
-            while True:
-                tick()
-                asked, seconds = self.world.most(float(stop()), self.clock.seconds if self.world.first else 0.0)
-                self.clock.seconds = seconds  # of the first process: the ranks must not disagree about the end
-                if asked or (self.fraction >= 1 and self.clock.step):  # a budget of nearly nothing buys one step
-                    break
+            while not (stopped := self._is_stopped(sitting, stop)) and not self._is_over:
                 self._step()
-                if not self.world.first:
+                if self.world.first:
+                    yield from self._due(sitting)
+                else:
                     self.messages.clear()
-                    continue
-                tick()
-                due = self.clock.step % every == 0 if every else self.clock.seconds - logged >= max(2.0, 20 * looking)
-                if due or self.fraction >= 1:  # by time, at most a twentieth of it goes into looking
-                    start = time.perf_counter()
-                    found = self._look()
-                    looking = time.perf_counter() - start
-                    yield report("log", **found)
-                elif self.messages:
-                    yield report("warning")
-                if shown < (come := math.floor(self.fraction * budget.pictures + 1e-6)) < budget.pictures:
-                    shown = come
-                    yield report("picture")
-                if self.clock.seconds - saved >= budget.checkpoint_seconds and self.fraction < 1:
-                    saved = self.clock.seconds
-                    yield report("checkpoint" if keep() else "warning")
         except NotFinite:
             if self.is_finite():
-                keep()
+                self._checkpoint()
             raise
-        keep(last=True)
-        if not asked and self.hardly_begun:
+        self._checkpoint(last=True)
+        if not stopped and self.hardly_begun:
             self.messages.append(
                 f"the time was over after {self.clock.step} step{'s' * (self.clock.step > 1)}, fewer than the "
                 f"{self.first_steps} with which a training begins: next to nothing is learned; give it more time"
             )
         if self.world.first:
-            yield report("stopped" if asked else "done", **({} if asked else {"averages": self.choose()}))
+            yield self._report(sitting, "stopped") if stopped else self._report(sitting, "done", averages=self.choose())
 
+    @property
+    def _is_over(self) -> bool:
+        """Whether the budget is spent; one of nearly nothing buys one step."""
+        return self.fraction >= 1 and self.clock.step > 0
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error is a lack of memory: PyTorch has a class of its own for it on GPUs, and none on CPUs."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    def _is_stopped(self, sitting: Sitting, stop: Callable[[], bool]) -> bool:
+        """Count the time, and ask whether to stop: the answers of all processes, and the clock of the first, are agreed on."""
+        sitting.tick()
+        asked, self.clock.seconds = self.world.maximum(float(stop()), self.clock.seconds if self.world.first else 0.0)
+        return asked > 0
+
+    def _due(self, sitting: Sitting) -> Iterator[TrainingState]:
+        """Yield what is due after a step."""
+        sitting.tick()
+        if sitting.report_is_due(self.fraction):
+            with sitting.checking():
+                found = self._check()
+            yield self._report(sitting, "log", **found)
+        elif self.messages:
+            yield self._report(sitting, "warning")
+        if sitting.picture_is_due(self.fraction):
+            yield self._report(sitting, "picture")
+        if sitting.checkpoint_is_due(self.fraction):
+            yield self._report(sitting, "checkpoint" if self._checkpoint() else "warning")
+
+    def _report(self, sitting: Sitting, event: Event, **extra: Any) -> TrainingState:
+        """Return where the training stands, with the messages since the last report."""
+        clock, fraction, pace, mean, messages = self.clock, self.fraction, sitting.pace, self.tally.mean(), tuple(self.messages)
+        left = clock.seconds * (1 / fraction - 1) if fraction > 0 else math.nan
+        self.messages.clear()
+        if event == "log":
+            sitting.reported()
+            self.tally.sums = self.tally.empty()
+        return TrainingState(event, clock.step, clock.seconds, clock.images, fraction, mean, pace, left, extra, messages)
+
+    def _checkpoint(self, last: bool = False) -> bool:
+        """Write a checkpoint; where that fails, say so and go on, if there is anything to go on with."""
+        try:
+            self.save()
+        except OSError as error:
+            if last:
+                raise ScorefieldError(
+                    f"got an error of the system at the last checkpoint, of step {self.clock.step} ({error}), expected to "
+                    "write there: correct it and go on from the checkpoint before, with --resume"
+                ) from None
+            self.messages.append(f"no checkpoint at step {self.clock.step} ({error}): training goes on and will try again")
+            return False
+        return True

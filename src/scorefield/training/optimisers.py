@@ -110,10 +110,10 @@ class Muon(Optimizer):
         return [self.state[weight][name] for weight in weights]
 
     def _muon(self, weights: list[Tensor], gradients: list[Tensor], group: dict[str, Any]) -> None:
-        snapshots = self._moments("momentum", weights)
-        torch._foreach_mul_(snapshots, group["momentum"])
-        torch._foreach_add_(snapshots, gradients)
-        updates = torch._foreach_add(gradients, snapshots, alpha=group["momentum"])
+        moments = self._moments("momentum", weights)
+        torch._foreach_mul_(moments, group["momentum"])
+        torch._foreach_add_(moments, gradients)
+        updates = torch._foreach_add(gradients, moments, alpha=group["momentum"])
         by_shape: dict[tuple[int, int], list[int]] = {}
         for index, weight in enumerate(weights):
             by_shape.setdefault((weight.shape[0], weight[0].numel()), []).append(index)
@@ -142,3 +142,20 @@ def make(how: Optimiser, network: nn.Module) -> Optimizer:
     if how.method == "muon":
         return Muon(network, lr=how.lr, momentum=how.momentum, betas=how.betas, weight_decay=how.weight_decay)
     return AdamW(network.parameters(), lr=how.lr, betas=how.betas, weight_decay=how.weight_decay, fused=True)
+
+
+def learning_rate(how: Optimiser, step: int, fraction: float) -> float:
+    """Return the learning rate of the step after `step`: a linear warm-up, the peak, a linear decay to 1/100 of it.
+
+    Args:
+        how: the configuration.
+        step: steps done.
+        fraction: of the budget that is spent, 0 to 1.
+
+    >>> how = Optimiser(lr=1.0, warmup=10, decay=0.5)
+    >>> [learning_rate(how, step, fraction) for step, fraction in ((0, 0.0), (9, 0.25), (50, 0.75), (99, 1.0))]
+    [0.1, 1.0, 0.5, 0.01]
+    """
+    warm = min(1.0, (step + 1) / max(how.warmup, 1))
+    cold = min(1.0, (1 - fraction) / how.decay) if how.decay else 1.0
+    return how.lr * warm * max(cold, 0.01)

@@ -4,26 +4,21 @@ The step that is timed is the trainer's own, on a copy of the model, so that it 
 batch, noise, loss, gradient, clipping, optimiser and moving average. Each pace is the median of a few steps
 after one that warms up.
 
-    steps in a budget    seconds / pace              epochs    steps·batch / examples
-    memory of a training weights + gradients + the optimiser's moments + the moving averages + activations·batch
-
-Activations are what autograd keeps for the backward pass, counted on one small batch; they grow in proportion to the batch. The
-workspace of single operations comes on top and is not counted. Nothing global changes: no random state, no number of threads.
+Nothing global changes: no random state, no number of threads.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from scorefield.config import RunConfig
 from scorefield.data import Dataset
@@ -32,15 +27,12 @@ from scorefield.field import ScoreModel
 from scorefield.progress import Progress, silent
 from scorefield.randomness import SampleRng, stream_of
 from scorefield.training.loop import Trainer
-from scorefield.training.memory import available
-from scorefield.training.precision import autocast
+from scorefield.training.memory import Memory, memory_of
+from scorefield.training.precision import Precision
 
 STEPS = 8  # timed at each pace, at most
-SAMPLES = 64  # drawn at once, of which the time is told
+SAMPLES = 64  # drawn at once, of which the time is estimated
 FIRST = 8  # examples of the first step, which finds out whether this machine is up to more
-COUNTED = 2  # examples on which the activations are counted
-
-Precision = Literal["float32", "bfloat16", "float16"]
 
 
 @dataclass(frozen=True)
@@ -66,34 +58,6 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class Memory:
-    """Bytes that a training needs, and has.
-
-    Attributes:
-        parameters, gradients, optimiser, averages: of the weights, their gradients, moments and moving averages.
-        activations: kept for the backward pass, of one batch, or one piece of it.
-        available: free on the device, within the limits of the process's group.
-    """
-
-    parameters: int
-    gradients: int
-    optimiser: int
-    averages: int
-    activations: int
-    available: int
-
-    @property
-    def total(self) -> int:
-        """Bytes needed, without the workspace of single operations."""
-        return self.parameters + self.gradients + self.optimiser + self.averages + self.activations
-
-    @property
-    def fits(self) -> bool:
-        """Whether it fits with half of the activations again as workspace."""
-        return self.total + self.activations // 2 <= self.available
-
-
-@dataclass(frozen=True)
 class Pilot:
     """What a few steps on this machine have shown.
 
@@ -116,8 +80,8 @@ class Pilot:
     @property
     def better_batch(self) -> Pace | None:
         """A batch with 20 % more examples a second than the chosen one, or None."""
-        baselines = [pace for pace in self.paces if pace.precision == self.chosen.precision]
-        best = max(baselines, key=lambda pace: pace.images_per_second)
+        alike = [pace for pace in self.paces if pace.precision == self.chosen.precision]
+        best = max(alike, key=lambda pace: pace.images_per_second)
         return best if best.images_per_second > 1.2 * self.chosen.images_per_second else None
 
 
@@ -138,7 +102,7 @@ def pilot(
         data: what it learns from.
         model: fresh weights, which stay as they are.
         device: where to compute.
-        seconds: how long to measure, about; on a slow machine fewer examples a step are timed, and no rival of float32.
+        seconds: how long to measure, about; on a slow machine fewer examples a step are timed, and float32 alone.
         clock: tells the time in seconds.
         progress: called with the share done, 0 to 1, and a few words.
 
@@ -149,62 +113,12 @@ def pilot(
         ScorefieldError: by the objective's check.
         NotFinite: the first steps overflow in float32.
     """
-    began, limit, own = clock(), seconds / 4, config.training.batch
-
-    def trainer_of(precision: Precision, batch: int) -> Trainer:
-        pieces = min(config.training.accumulate, batch)
-        settings = replace(config.training, precision=precision, batch=batch, accumulate=pieces)
-        return Trainer(replace(config, training=settings), data, copy.deepcopy(model), None, device)
-
-    def timed(function: Callable[[], Any]) -> float:
-        start = clock()
-        function()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return clock() - start
-
-    def second(function: Callable[[], Any]) -> float:
-        function()  # kernels are chosen and memory is found at the first call of each size
-        return timed(function)
-
-    def affordable() -> int:
-        """Return the most examples, up to the run's batch, of which three steps take about the limit at most."""
-        size = min(FIRST, own)
-        while size < own:
-            most = int(size * limit / (3 * max(second(trainer_of("float32", size)._step), 1e-9)))
-            if most < 1.5 * size:
-                break
-            size = min(most, 8 * size, own)
-        return size
-
-    def measure(precision: Precision, batch: int, size: int) -> tuple[Pace, Trainer]:
-        progress(min((clock() - began) / seconds, 0.99), f"timing {precision}, batch {batch}")
-        trainer, record, start = trainer_of(precision, size), list[float](), clock()
-        trainer._step()
-        while not record or (len(record) < STEPS and clock() - start < limit):
-            record.append(timed(trainer._step))
-        return Pace(precision, batch, median(record) * batch / size, size), trainer
-
-    wanted, size = config.training.precision, affordable()
-    paces = [measure("float32" if wanted == "auto" else wanted, own, size)]
-    if wanted == "auto" and clock() - began < 2 * seconds:  # elsewhere a single step took longer than all should
-        with contextlib.suppress(NotFinite):  # its range is float32's, but not every loss bears its coarseness
-            few = min(FIRST, size)  # on machines without it, it may be ten times as slow
-            slow = second(trainer_of("bfloat16", few)._step) > 3 * second(trainer_of("float32", few)._step)
-            paces.append(measure("bfloat16", own, few if slow else size))
+    bench = _Bench(config, data, model, device, _Stopwatch(clock, seconds, device), progress)
+    paces = bench.precisions(bench.affordable())
     chosen, trainer = min(paces, key=lambda pair: pair[0].seconds)
-    rng = SampleRng(range(chosen.timed), stream=stream_of("pilot"), device=device)
-    loading = median(timed(lambda: trainer._batch(rng)) for _ in range(3)) * own / chosen.timed / chosen.seconds
-    for batch in (own // 2, 2 * own):
-        if batch and chosen.timed == own and 3 * chosen.seconds * batch / own < began + seconds - clock():
-            with contextlib.suppress(ScorefieldError):  # an objective may need the run's own batch
-                paces.append(measure(chosen.precision, batch, batch))
-    size = min(SAMPLES, max(chosen.timed, FIRST))
-    x, t = torch.zeros(size, *data.shape, dtype=torch.float64, device=device), torch.ones(size, device=device)
-    t = t.double() * model.process.t_max
-    cond = trainer._batch(SampleRng(range(size), stream=stream_of("pilot"), device=device))[1]
-    with torch.no_grad():
-        evaluation = second(lambda: trainer.average.eval()(x, t, cond)) * SAMPLES / size
+    loading = bench.loading(chosen, trainer)
+    paces += bench.batches(chosen)
+    evaluation = bench.evaluation(chosen, trainer)
     progress(1.0, "")
     return Pilot(
         device=_name(device),
@@ -212,83 +126,119 @@ def pilot(
         chosen=chosen,
         loading=min(loading, 1.0),
         evaluation=evaluation,
-        memory=_memory(trainer, -(-own // config.training.accumulate), device),
+        memory=memory_of(trainer, -(-config.training.batch // config.training.accumulate), device),
     )
+
+
+class _Stopwatch:
+    """The time that a pilot has, and what of it is over."""
+
+    def __init__(self, clock: Callable[[], float], seconds: float, device: torch.device) -> None:
+        """Start it: `seconds` is what all measurements may take, about."""
+        self.clock, self.seconds, self.device = clock, seconds, device
+        self.start, self.limit = clock(), seconds / 4  # of one pace
+
+    @property
+    def spent(self) -> float:
+        """Seconds since the start."""
+        return self.clock() - self.start
+
+    def time(self, function: Callable[[], Any]) -> float:
+        """Return the seconds that a call takes."""
+        start = self.clock()
+        function()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return self.clock() - start
+
+    def second(self, function: Callable[[], Any]) -> float:
+        """Return the seconds that the second of two calls takes: the first chooses kernels and finds memory."""
+        function()
+        return self.time(function)
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """Measures training steps of a run on copies of its model."""
+
+    config: RunConfig
+    data: Dataset
+    model: ScoreModel
+    device: torch.device
+    watch: _Stopwatch
+    progress: Progress
+
+    def trainer(self, precision: Precision, batch: int) -> Trainer:
+        """Return a trainer of a copy of the model, without a folder."""
+        pieces = min(self.config.training.accumulate, batch)
+        settings = replace(self.config.training, precision=precision, batch=batch, accumulate=pieces)
+        return Trainer(replace(self.config, training=settings), self.data, copy.deepcopy(self.model), None, self.device)
+
+    def step(self, precision: Precision, batch: int) -> float:
+        """Return the seconds of a step, roughly."""
+        return self.watch.second(self.trainer(precision, batch)._step)
+
+    def affordable(self) -> int:
+        """Return the most examples, up to the run's batch, of which three steps take about the limit at most."""
+        own = self.config.training.batch
+        size = min(FIRST, own)
+        while size < own:
+            most = int(size * self.watch.limit / (3 * max(self.step("float32", size), 1e-9)))
+            if most < 1.5 * size:
+                break
+            size = min(most, 8 * size, own)
+        return size
+
+    def pace(self, precision: Precision, batch: int, size: int) -> tuple[Pace, Trainer]:
+        """Time steps of `size` examples, which stand for those of `batch`."""
+        self.progress(min(self.watch.spent / self.watch.seconds, 0.99), f"timing {precision}, batch {batch}")
+        trainer, record, start = self.trainer(precision, size), list[float](), self.watch.clock()
+        trainer._step()
+        while not record or (len(record) < STEPS and self.watch.clock() - start < self.watch.limit):
+            record.append(self.watch.time(trainer._step))
+        return Pace(precision, batch, median(record) * batch / size, size), trainer
+
+    def precisions(self, size: int) -> list[tuple[Pace, Trainer]]:
+        """Return the paces in the run's precision, or in all that it may choose from."""
+        wanted, own = self.config.training.precision, self.config.training.batch
+        paces = [self.pace("float32" if wanted == "auto" else wanted, own, size)]
+        if wanted == "auto" and self.watch.spent < 2 * self.watch.seconds:  # else a single step took longer than all should
+            with contextlib.suppress(NotFinite):  # its range is float32's, but not every loss bears its coarseness
+                few = min(FIRST, size)  # on machines without it, it may be ten times as slow
+                slow = self.step("bfloat16", few) > 3 * self.step("float32", few)
+                paces.append(self.pace("bfloat16", own, few if slow else size))
+        return paces
+
+    def loading(self, chosen: Pace, trainer: Trainer) -> float:
+        """Return the share of a step that is spent in drawing and encoding the batch."""
+        rng = SampleRng(range(chosen.timed), stream=stream_of("pilot"), device=self.device)
+        seconds = median(self.watch.time(lambda: trainer._batch(rng)) for _ in range(3))
+        return seconds * self.config.training.batch / chosen.timed / chosen.seconds
+
+    def batches(self, chosen: Pace) -> list[tuple[Pace, Trainer]]:
+        """Return the paces of half and of twice the batch, where there is time for them."""
+        own, paces = self.config.training.batch, list[tuple[Pace, Trainer]]()
+        for batch in (own // 2, 2 * own):
+            needed = 3 * chosen.seconds * batch / own
+            if batch and chosen.timed == own and needed < self.watch.seconds - self.watch.spent:
+                with contextlib.suppress(ScorefieldError):  # an objective may need the run's own batch
+                    paces.append(self.pace(chosen.precision, batch, batch))
+        return paces
+
+    def evaluation(self, chosen: Pace, trainer: Trainer) -> float:
+        """Return the seconds of one evaluation of the model on 64 examples."""
+        size = min(SAMPLES, max(chosen.timed, FIRST))
+        x = torch.zeros(size, *self.data.shape, dtype=torch.float64, device=self.device)
+        t = torch.ones(size, device=self.device).double() * self.model.process.t_max
+        cond = trainer._batch(SampleRng(range(size), stream=stream_of("pilot"), device=self.device))[1]
+        with torch.no_grad():
+            return self.watch.second(lambda: trainer.average.eval()(x, t, cond)) * SAMPLES / size
 
 
 def _name(device: torch.device) -> str:
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
     return f"cpu, {torch.get_num_threads()} thread{'s' if torch.get_num_threads() > 1 else ''}"
-
-
-def _bytes(tensors: Iterable[Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-
-def _memory(trainer: Trainer, piece: int, device: torch.device) -> Memory:
-    """Return what a training of this trainer's model needs with `piece` examples at once, after it has taken a step."""
-    weights = _bytes(trainer.model.parameters())
-    snapshots = (value for state in trainer.optimiser.state.values() for value in state.values() if isinstance(value, Tensor))
-    few, more = (kept_for_backward(trainer, size) for size in (COUNTED, 2 * COUNTED))
-    each = max(more - few, 0) // COUNTED  # what does not grow with the batch: weights in another precision
-    return Memory(
-        parameters=weights,
-        gradients=weights,
-        optimiser=_bytes(snapshots),
-        averages=sum(_bytes(average.parameters()) for average in trainer.averages.kept.values()),
-        activations=few + (piece - COUNTED) * each,
-        available=available(device),
-    )
-
-
-def kept_for_backward(trainer: Trainer, examples: int) -> int:
-    """Return how many bytes autograd keeps between the loss of so many examples and its gradient, beside the weights."""
-    weights = {value.untyped_storage().data_ptr() for value in trainer.model.parameters()}
-    kept: dict[int, int] = {}
-
-    def keep(value: Tensor) -> Tensor:
-        storage = value.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return value  # and so alive: no other storage can have its place
-
-    rng = SampleRng(range(examples), stream=stream_of("pilot"), device=trainer.device)
-    x0, cond = trainer._batch(rng)
-    trainer.model.train()
-    cuda = [trainer.device] if trainer.device.type == "cuda" else []
-    with (
-        torch.random.fork_rng(devices=cuda),  # dropout
-        autocast(trainer.precision, trainer.device),
-        torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value),
-    ):
-        terms = trainer.config.objective.terms(trainer.model, x0, cond, rng=rng)
-    return sum(kept.values()) if terms.loss.requires_grad else 0
-
-
-def refuse_large_batch(trainer: Trainer) -> None:
-    """Refuse a batch of which what is taken at once needs more memory than there is, before the first step takes it.
-
-    Args:
-        trainer: it stays as it is.
-
-    Raises:
-        ScorefieldError: what autograd would keep, or the examples themselves, are more than is free.
-    """
-    config, data, size = trainer.config.training, trainer.data, math.prod(trainer.data.shape)
-    share = -(-config.batch // trainer.world.size)
-    piece = -(-share // config.accumulate)
-    double = torch.float64.itemsize  # an example as it came, encoded, and its noise
-    trial = Trainer(trainer.config, data, copy.deepcopy(trainer.model), None, trainer.device)
-    few, more = (kept_for_backward(trial, count) for count in (COUNTED, 2 * COUNTED))
-    least = max(size * (data.train.dtype.itemsize + 2 * double), (more - few) // COUNTED)
-    if piece * least > (have := available(trainer.device)):
-        pieces = min(share, -(-2 * share * least // max(have, 1)))  # of half of what is free, for more is needed on the way
-        raise ScorefieldError(
-            f"got training.batch={config.batch:,}, of which {piece:,} examples at once need {piece * least / 2**30:,.1f} GiB, "
-            f"expected at most the {have / 2**30:,.1f} GiB that are free: lower it, or take it in training.accumulate={pieces} "
-            "pieces"
-        )
 
 
 @torch.enable_grad()
@@ -317,8 +267,8 @@ def reach(network: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
         for weight in bare.parameters():
             weight.fill_(1 / max(1, weight[0].numel()))
     x = torch.ones(1, *shape, requires_grad=True)
-    told = () if isinstance(bare, (nn.Conv1d, nn.Conv2d)) else (torch.zeros(1),)
-    y = bare(x, *told)
+    labels = () if isinstance(bare, (nn.Conv1d, nn.Conv2d)) else (torch.zeros(1),)  # noise labels
+    y = bare(x, *labels)
     middle = (0, 0, *(size // 2 for size in shape[1:]))
     (gradient,) = torch.autograd.grad(y[middle], x)
     places = gradient[0].abs().sum(dim=0).nonzero()

@@ -1,11 +1,11 @@
-"""Precision: bfloat16 where it is faster on this machine, else float32; float16 for who asks for it.
+"""Precision: bfloat16 where it is faster on this machine, else float32; float16 where it is asked for.
 
 A training that ends by the clock may choose by the clock: both are timed. One that ends after a number of steps is a function
-of its settings, and a stopwatch, which answers now this and now that, must not decide about its weights: there the kind of
-device decides, float32 on CPUs and bfloat16 on GPUs that compute in it.
+of its settings, and a stopwatch, whose results vary, must not decide about its weights: there the kind of device decides,
+float32 on CPUs and bfloat16 on GPUs that compute in it.
 
 Weights, moments and losses stay float32; the others mean autocast of the network's matrix products. On CPUs with bfloat16 units
-it nearly doubles the speed of a U-Net; on those without it is several times slower, so nothing is assumed of CPUs.
+it nearly doubles the speed of a U-Net; on those without it is several times slower, so nothing is assumed about CPUs.
 
 float16 has as many bits as bfloat16 but a smaller range: gradients below 6e-8 become zero. So the loss is multiplied by a large
 number before the backward pass and the gradient divided by it after; it is halved where something overflows and doubled after
@@ -40,7 +40,7 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any
 
 
 def scaler_of(precision: str, device: torch.device) -> torch.amp.GradScaler:
-    """Return what scales the loss: by 1 but in float16.
+    """Return what scales the loss: by 1, except in float16.
 
     Raises:
         ScorefieldError: float16 elsewhere than on a GPU.
@@ -53,13 +53,31 @@ def scaler_of(precision: str, device: torch.device) -> torch.amp.GradScaler:
 
 
 def of_device(device: torch.device) -> Precision:
-    """Return the precision of a training whose result no clock may decide: a function of the kind of device.
+    """Return the precision of a training whose result must not depend on a clock: a function of the kind of device.
 
     >>> of_device(torch.device("cpu"))
     'float32'
     """
     able = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return "bfloat16" if able else "float32"
+
+
+def by_device(device: torch.device) -> tuple[Precision, str]:
+    """Return the precision of a training whose length is a number of steps, and the reason."""
+    return of_device(device), (
+        "the budget is a number of steps, so the kind of device decides and no clock; training.precision chooses another"
+    )
+
+
+def by_stopwatch(
+    model: ScoreModel, objective: Objective, batch: Tensor, cond: Tensor | None, limit: float
+) -> tuple[Precision, str]:
+    """Return the precision of a training that ends by the clock, the faster one on this machine, and the reason."""
+    precision, seconds = fastest(model, objective, batch, cond, limit)
+    pace = ", ".join(f"{name} {value * 1000:.0f} ms a step" for name, value in seconds.items())
+    return precision, (
+        f"measured {pace}, which another run may find otherwise" if seconds else "there is no time to measure another"
+    )
 
 
 def fastest(
@@ -80,7 +98,8 @@ def fastest(
         for precision, record in seconds.items():
             start = time.perf_counter()
             with torch.random.fork_rng(), autocast(precision, batch.device):
-                loss = objective(trial, batch, cond, rng=SampleRng(range(len(batch)), device=batch.device)).mean()
+                rng = SampleRng(range(len(batch)), device=batch.device)
+                loss = objective(trial, batch, cond, rng=rng, learned=trial.learned).mean()
             loss.backward()  # type: ignore[no-untyped-call]
             usable &= precision == "float32" or bool(loss.isfinite())
             if batch.device.type == "cuda":

@@ -1,23 +1,27 @@
-"""What the loop reports, and the running loss by noise level from which it does.
+"""What a training reports: its plan, its state, its end, and the running loss by noise level.
 
-The loss of a batch jumps, because each example was drawn at its own level and levels differ more than models do. The mean over
-all examples since the last report is calmer; by level it says where the model is weak.
+The loss of a batch is noisy, because each example was drawn at its own level and levels differ more than models do. The mean
+over all examples since the last report is less so; by level it says where the model is weak.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from scorefield.config import RunConfig
+from scorefield.data import Dataset
+from scorefield.data.base import DataIssue
 from scorefield.process import Process
 
-Event = Literal["ready", "log", "picture", "checkpoint", "warning", "done", "stopped", "looking"]
+Event = Literal["ready", "log", "picture", "checkpoint", "warning", "done", "stopped", "measuring"]
 BINS = 8
-QUIET = 1e-3  # a process may begin without noise; everything below this level counts as one
+QUIET = 1e-3  # a process may begin without noise; all levels below this one share a bin
 
 
 @dataclass(frozen=True)
@@ -26,15 +30,15 @@ class TrainingState:
 
     Attributes:
         event: "ready" once before the first step, "log", "picture" (time to draw samples), "checkpoint", "warning" (see
-            `messages`), and at the end "done", or "stopped" if it was asked to. A run's folder adds "looking": the training is
-            done, its error by noise level is measured, and `fraction` is of that.
+            `messages`), and at the end "done", or "stopped" if it was asked to. A run's folder adds "measuring": the training
+            is done, its error by noise level is measured, and `fraction` is of that.
         step, seconds, images: how far the run is.
         fraction: of the budget, 0 to 1.
         loss: per coordinate, averaged since the last report.
         images_per_second: since the last report.
         seconds_left: by the budget, or by the speed so far.
         extra: held-out loss, learning rate, loss by noise level, ...
-        messages: sentences that a person should see now.
+        messages: sentences for a person, since the last report.
     """
 
     event: Event
@@ -47,6 +51,64 @@ class TrainingState:
     seconds_left: float
     extra: dict[str, Any] = field(default_factory=dict)
     messages: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training is about to do: data, reasons, size, and what is odd about the data."""
+
+    data: Dataset
+    config: RunConfig
+    why: tuple[str, ...]
+    parameters: int
+    folder: Path
+    issues: tuple[DataIssue, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What a training did.
+
+    Attributes:
+        folder: the run.
+        step, seconds, images: how far it went.
+        held_out: loss per coordinate on held-out examples, or NaN for a run that was already finished.
+        ended: "done", "stopped" when it was asked to, or "before" when there was nothing left to do.
+        written: pictures and tables it made.
+        messages: sentences that a person was shown: precision, warnings, the moving average that was chosen.
+        hardly_begun: whether the time was over before the first steps were done, so that its samples are noise.
+    """
+
+    folder: Path
+    step: int
+    seconds: float
+    images: int
+    held_out: float
+    ended: str
+    written: tuple[Path, ...]
+    messages: tuple[str, ...] = ()
+    hardly_begun: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON values."""
+        values: dict[str, Any] = json_values(asdict(self))
+        return values
+
+
+def json_values(value: Any) -> Any:
+    """Return a value in what JSON can hold: paths as texts, None for what is no finite number.
+
+    >>> json_values({"written": (Path("a.png"),), "loss": math.nan})
+    {'written': ['a.png'], 'loss': None}
+    """
+    if isinstance(value, dict):
+        return {key: json_values(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_values(inner) for inner in value]
+    if isinstance(value, Path):
+        return str(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Tally:
@@ -62,11 +124,11 @@ class Tally:
         self.sums = self.empty()
 
     def empty(self) -> Tensor:
-        """Return no losses, `(BINS + 1, 2)`, float64."""
+        """Return sums and counts of no losses: zeros `(BINS + 1, 2)`, float64."""
         return torch.zeros(BINS + 1, 2, dtype=torch.float64, device=self._edges.device)
 
     def of(self, losses: Tensor, t: Tensor | None) -> Tensor:
-        """Return the sums and counts of some losses `(batch,)` at times `(batch,)`, or None for no single time each."""
+        """Return the sums and counts of losses `(batch,)` at times `(batch,)`, or None for no single time each."""
         if t is None:
             where = torch.full_like(losses, BINS, dtype=torch.int64)
         else:

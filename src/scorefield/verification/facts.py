@@ -26,10 +26,14 @@ SAMPLES = 4000
 class _Meddler(Sampler):
     """A sampler whose x is moved before every step, with the state that it carried or with a fresh one."""
 
-    order, dwells, remembers, evaluations_per_step, ladder, levels = None, False, True, None, "geometric", 4
+    order, remembers, evaluations_per_step, ladder, levels = None, True, None, "geometric", 4
 
     def __init__(self, sampler: Sampler, fresh: bool) -> None:
         self.sampler, self.fresh = sampler, fresh
+
+    @property
+    def dwells(self) -> bool:
+        return self.sampler.dwells
 
     @property
     def steps_per_level(self) -> int:

@@ -1,246 +1,32 @@
-"""Tables: rows of numbers, integers, booleans, texts and dates, some of them missing.
-
-A .csv or .tsv file is read by the standard library (`delimited.py`). Parquet and Arrow files, and the data frames of pandas,
-polars and pyarrow, are read through narwhals, which knows them all. What the columns become is told in `columns.py`.
-"""
+"""Table files: delimited text, Parquet and Arrow."""
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 import os
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
+from scorefield.data.formats import Format, ReadSpec
+from scorefield.registry import register
 
-from scorefield.data.base import LEAST, DataConfig, DataIssue, Dataset, build, shown, split
-from scorefield.data.columns import Column, Series, Table, decode, describe, encode, fits, normaliser_of
-from scorefield.data.delimited import read_text
-from scorefield.data.frames import of_mapping, of_native
-from scorefield.data.natures import no_data
-from scorefield.errors import ScorefieldError, unknown
+if TYPE_CHECKING:
+    from scorefield.data.base import Dataset
 
-__all__ = ["SUFFIXES", "csv_of", "decode", "of_frame", "parquet_of", "read"]
 TEXT = (".csv", ".tsv")
 SUFFIXES = (*TEXT, ".parquet", ".feather", ".arrow")
-EXTRA = "expected the extra: run pip install 'scorefield[tables]'"
-HELD_OUT = 0.1
 
 
-def read(path: str, config: DataConfig, columns: list[Column] | None = None) -> Dataset:
-    """Read a table from a .csv, .tsv, .parquet, .feather or .arrow file.
+@register("format", "table")
+class TableFile(Format):
+    """A table in a file: numbers, booleans, texts and dates, some of them missing."""
 
-    Args:
-        path: of the file.
-        config: how it is read.
-        columns: what its coordinates mean, as a run on the same table keeps it; None to find it out.
+    description, takes, priority = f"a table ({', '.join(SUFFIXES)})", "path", 40
 
-    Returns:
-        The data set, in the order of the file; `columns` says what the coordinates mean.
+    def claims(self, source: str) -> bool:
+        """Whether it is a file with the suffix of a table."""
+        return source.lower().endswith(SUFFIXES) and os.path.isfile(source)
 
-    Raises:
-        ScorefieldError: a broken file, one that is not what its ending says, no column to learn, or fewer than 8 rows.
-        NotFinite: an infinite value.
-    """
-    return _table(os.path.basename(path), *_file(path), config, columns)
+    def read(self, source: str, spec: ReadSpec) -> Dataset:
+        """Read its columns."""
+        from scorefield.data.tables import read
 
-
-def aligned(path: str, columns: list[Column]) -> torch.Tensor:
-    """Read a table as the coordinates of another one: somebody else's rows, to be compared with it.
-
-    Args:
-        path: of a .csv, .tsv, .parquet, .feather or .arrow file with at least the columns of the other; the rest is left out.
-        columns: `Dataset.columns` of the other.
-
-    Returns:
-        Coordinates in the data's own units, `(n, d)`, float64.
-
-    Raises:
-        ScorefieldError: a broken file, a column that is not there or is of another type, a text that the other table does not
-            have, or a missing value where it has none.
-    """
-    name, found = os.path.basename(path), {one.name: one for one in _with_data(_file(path)[0])[0]}
-    parts = []
-    for column in columns:
-        if "constant" in column:
-            continue
-        here = f"column {column['name']!r} of {name!r}"
-        if (one := found.get(column["name"])) is None:
-            raise unknown(f"column of {name!r}", column["name"], found)
-        if (one.type == "category") != (column["type"] == "category") and one.type not in ("integer", "boolean"):
-            raise ScorefieldError(f"got {here} as {one.type}, expected {column['type']}: write it as in the run's table")
-        if column["type"] == "category":
-            texts = one.values if one.type == "category" else [_text(v, one.type, column["values"]) for v in one.values]
-            if odd := sorted({str(text) for text in texts} - {str(text) for text in column["values"]}):
-                known = ", ".join(map(str, column["values"][:5]))
-                raise ScorefieldError(
-                    f"got {odd[0]!r} in {here}, expected the texts of the run's table ({known}): map it to one"
-                )
-            one = Series(one.name, "category", np.array(texts, dtype=object))
-        elif not column["missing"] and one.missing.any():
-            raise ScorefieldError(f"got missing values in {here}, expected none, as in the run's table: fill or drop them")
-        parts.append(encode(Series(one.name, column["type"], one.values, one.utc), column))
-    return torch.from_numpy(np.concatenate(parts, axis=1))
-
-
-def _text(value: float, type_: str, known: list[str | None]) -> str | None:
-    """Return a whole number or a boolean as the text that it was read from, or would be."""
-    if math.isnan(value):
-        return None
-    if type_ == "integer":
-        return str(int(value))
-    wanted = "true" if value else "false"
-    return next((text for text in known if text is not None and text.lower() == wanted), wanted)
-
-
-def _file(path: str) -> tuple[list[Series], list[str], list[DataIssue]]:
-    """Return the columns of a file, notes about them, and what was left out."""
-    name = os.path.basename(path)
-    if path.lower().endswith(TEXT):
-        return read_text(path, name)
-    try:
-        from pyarrow import feather, parquet
-    except ImportError:
-        raise ScorefieldError(f"got {name!r} without pyarrow installed, {EXTRA}") from None
-    try:
-        frame = parquet.ParquetFile(path).read() if path.lower().endswith(".parquet") else feather.read_table(path)
-    except Exception as cause:  # an OSError, or one of Arrow's own
-        found = f"got {name!r}, which cannot be read ({str(cause).splitlines()[0]})"
-        raise ScorefieldError(f"{found}, expected a whole {os.path.splitext(name)[1]} file: write it again") from cause
-    return of_native(frame)
-
-
-def of_frame(frame: Any, config: DataConfig, *, name: str = "table", columns: list[Column] | None = None) -> Dataset:
-    """Read a table from a data frame.
-
-    Args:
-        frame: of pandas, polars (lazy or not), pyarrow, or any other that narwhals knows; a series is a table of one column.
-        config: how it is read.
-        name: what messages call it.
-        columns: as of `read`.
-
-    Raises:
-        ScorefieldError: not a data frame, two columns of one name, no column to learn, or fewer than 8 rows.
-        NotFinite: an infinite value.
-    """
-    return _table(name, *of_native(frame), config, columns)
-
-
-def of_columns(
-    values: Mapping[Any, Any], config: DataConfig, *, name: str = "table", columns: list[Column] | None = None
-) -> Dataset:
-    """Read a table from columns by name: a dictionary of lists or arrays, or the fields of a structured array.
-
-    Args:
-        values: name -> n numbers, texts, booleans or dates; None, NaN or a masked value where one is missing.
-        config: how it is read.
-        name: what messages call it.
-        columns: as of `read`.
-
-    Raises:
-        ScorefieldError: columns of unequal lengths or of more than one axis, else as `of_frame`.
-        NotFinite: an infinite value.
-
-    >>> of_columns({"a": [1.5, None, 3.25, 4.0] * 2, "b": list("xyxy") * 2}, DataConfig()).shape
-    (4,)
-    """
-    return _table(name, *of_mapping(values, name), config, columns)
-
-
-def _table(
-    name: str,
-    series: list[Series],
-    notes: list[str],
-    issues: list[DataIssue],
-    config: DataConfig,
-    given: list[Column] | None = None,
-) -> Dataset:
-    """Return the data set of some columns of one length, in the coordinates that are given or in its own."""
-    count = len(series[0].values) if series else 0
-    if count < LEAST:
-        raise ScorefieldError(f"got {count} rows in {name!r}, expected at least {LEAST}: add more data")
-    train = split(count, config.held_out or HELD_OUT, None, config.seed)[0].numpy()
-    series, odd = _with_data(series)
-    issues, columns, parts = issues + odd, list[Column](), []
-    for one in series:
-        column, odd = describe(one, train)
-        issues = issues + odd
-        if given is not None:
-            column = next((own for own in given if own["name"] == one.name and fits(one, own)), None)
-        if column is not None:
-            columns.append(column)
-            parts.append(encode(one, column))
-    rows = np.concatenate(parts, axis=1) if parts else np.empty((count, 0))
-    if not rows.shape[1]:
-        causes = "; ".join(f"{issue.where}: {issue.cause}" for issue in issues[:5])
-        raise ScorefieldError(f"got {name!r} without a column to learn ({causes}), expected one that varies: add some")
-    kinds = ", ".join(f"{column['name']} {'constant' if 'constant' in column else column['type']}" for column in columns[:20])
-    more = f" and {len(columns) - 20} more" if len(columns) > 20 else ""
-    notes = [*notes, f"{len(columns)} columns, {rows.shape[1]} coordinates: {kinds}{more}."]
-    heaps = [f"{column['name']} at {_listed(column)}" for column in columns if "atoms" in column]
-    if heaps:
-        notes.append(f"Values that hold a share of their own, which is learned as such: {'; '.join(heaps)}.")
-    gone = sum(int(one.missing.sum()) for one in series)
-    if gone:
-        notes.append(f"{gone:,} missing values: that one is missing is learned with the rest.")
-    return build(
-        name,
-        "table",
-        torch.from_numpy(rows),
-        config,
-        normaliser=lambda rows: normaliser_of(columns, rows),
-        notes=tuple(notes),
-        issues=tuple(issues),
-        columns=columns,
-        held_out=HELD_OUT,
-    )
-
-
-def _listed(column: Column) -> str:
-    """Return a column's atoms in words."""
-    values = decode(encode(Series(column["name"], column["type"], np.array(column["atoms"])), column), [column], exact=True)
-    return " and ".join(shown(value) if isinstance(value, float) else str(value) for value in values[column["name"]])
-
-
-def _with_data(series: list[Series]) -> tuple[list[Series], list[DataIssue]]:
-    """Return columns with the marks of no data that map makers leave among numbers as missing, and a word on each."""
-    found, issues = list[Series](), []
-    for one in series:
-        gone = no_data(one.values) if one.type == "number" else np.zeros(0, dtype=bool)
-        if gone.any():
-            value = float(one.values[gone][0])
-            which = f"{int(gone.sum())} values of {value!r}, the end of the range of floats"
-            cause = f"{which}, which stands for no data: read as missing"
-            issues.append(DataIssue(f"column {one.name!r}", cause, used=True))
-            one = Series(one.name, one.type, np.where(gone, math.nan, one.values), one.utc)
-        found.append(one)
-    return found, issues
-
-
-def csv_of(table: Table, delimiter: str = ",", *, header: bool = True) -> bytes:
-    """Return a table as delimited text, UTF-8 with a header, if it is wanted; nothing stands for a missing value.
-
-    >>> csv_of({"a": [1, None], "b": ["x, y", "z"]})
-    b'a,b\\n1,"x, y"\\n,z\\n'
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
-    if header:
-        writer.writerow(table)
-    writer.writerows(zip(*table.values(), strict=True))
-    return text.getvalue().encode()
-
-
-def parquet_of(table: Table) -> bytes:
-    """Return a table as Parquet; raises `ScorefieldError` without pyarrow."""
-    try:
-        import pyarrow
-        from pyarrow import parquet
-    except ImportError:
-        raise ScorefieldError(f"got a request for Parquet without pyarrow installed, {EXTRA}") from None
-    sink = io.BytesIO()
-    parquet.write_table(pyarrow.table(table), sink)
-    return sink.getvalue()
+        return read(source, spec.config, spec.columns)

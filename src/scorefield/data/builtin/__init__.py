@@ -1,0 +1,1 @@
+"""Built-in sources: data that need no file, each registered by its name."""

@@ -1,0 +1,92 @@
+"""Labels: whole numbers, texts or one-hot rows become class numbers 0, 1, 2... with a name for each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Array = NDArray[Any]
+EXAMPLES = ("images", "image", "x", "X", "data", "train")  # what an array of examples may be called
+LABELS = ("labels", "label", "y", "Y", "targets", "target")  # what labels may be called
+
+
+@dataclass(frozen=True, eq=False)
+class RawLabels:
+    """Labels as a source gives them.
+
+    Attributes:
+        values: whole numbers, texts or bytes, `(n,)` or `(n, 1)`, or one-hot rows `(n, classes)`; None without labels.
+        names: of the classes, if the labels count them from 0; None otherwise.
+        names_certain: whether the names were given with these labels, so that a note says if they do not fit.
+    """
+
+    values: Array | None = None
+    names: Array | None = None
+    names_certain: bool = True
+
+    def numbered(self, n: int, notes: list[str]) -> tuple[Tensor | None, tuple[str, ...]]:
+        """Return class numbers `(n,)`, int64, and a name for each class; or None, and a note that says why.
+
+        Args:
+            n: number of examples.
+            notes: what was left out is added to them.
+        """
+        if self.values is None:
+            return None, ()
+        values = self.values
+        names = self.names if self.names_certain or _count_from_0(values, self.names) else None
+        own_names = None
+        if values.ndim == 2 and values.shape[1] > 1 and is_one_hot(values):
+            values, own_names = values.argmax(axis=1), [str(i) for i in range(values.shape[1])]
+        values = _decoded(values)
+        if values.shape not in ((n,), (n, 1)) or not _are_whole(values):
+            given = f"Labels of shape {self.values.shape} and type {self.values.dtype}"
+            notes.append(f"{given} were left out: they are not {n} whole numbers, texts or one-hot rows.")
+            return None, ()
+        values = values.reshape(-1).astype(np.int64 if values.dtype.kind in "fb" else values.dtype)
+        if names is not None:
+            names = _decoded(names)
+            if _count_from_0(values, names):
+                return torch.from_numpy(values.astype(np.int64)), tuple(str(name) for name in names)
+            notes.append("The class names were left out: the labels do not count them from 0.")
+        if own_names is not None:
+            return torch.from_numpy(values), tuple(own_names)
+        distinct, numbers = np.unique(values, return_inverse=True)
+        return torch.from_numpy(numbers.astype(np.int64)), tuple(str(value) for value in distinct)
+
+
+def _decoded(values: Array) -> Array:
+    """Return bytes as texts; anything else as it is."""
+    return np.char.decode(values, "utf-8", "backslashreplace") if values.dtype.kind == "S" else values
+
+
+def _are_whole(values: Array) -> bool:
+    """Whether all values are whole numbers or texts."""
+    if values.dtype.kind == "f":
+        return bool((np.isfinite(values) & (np.trunc(values) == values)).all())
+    return values.dtype.kind in "iubU"
+
+
+def _count_from_0(values: Array, names: Array | None) -> bool:
+    """Whether labels count these names from 0."""
+    if names is None or names.ndim != 1 or values.size == 0 or values.dtype.kind not in "iubf":
+        return False
+    if values.ndim == 2 and values.shape[1] > 1:
+        return bool(len(names) == values.shape[1])
+    return bool(values.min() >= 0 and values.max() < len(names))
+
+
+def is_one_hot(rows: Array) -> bool:
+    """Whether each of the rows `(n, k)` is 1 in one place and 0 in all others.
+
+    >>> is_one_hot(np.eye(3)), is_one_hot(np.ones((2, 2)))
+    (True, False)
+    """
+    if rows.dtype.kind not in "fiub" or rows.shape[1] < 2:
+        return False
+    return bool(((rows == 0) | (rows == 1)).all() and (rows.astype(bool).sum(axis=1) == 1).all())

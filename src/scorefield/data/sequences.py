@@ -1,0 +1,210 @@
+"""Sequences: anything with a length and things by number, decoded once and then read as an array.
+
+A thing is an image of Pillow, an array, a tensor, numbers, or one of them with a label, as data sets for torch give:
+
+    tuples        (example, label); a tuple of one is the example alone; a tuple of numbers is a vector
+    dictionaries  the label is called label, labels, y, target..., and the only other entry is the example
+    labels        whole numbers, texts, bytes, or one-hot rows; of a data set that gives none with its things, its own `targets`
+
+The kind of data follows from the type and shape by the rule of `arrays.py`; pictures become 8-bit arrays as files do. What
+is random in the sequence (an augmentation) is frozen as it came: data that change while one learns from them have no held-out
+part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from scorefield.data.arrays import of_array
+from scorefield.data.base import LEAST, DataConfig, Dataset
+from scorefield.data.decode import _plain, fitted, is_grey
+from scorefield.data.labels import EXAMPLES, LABELS, RawLabels, is_one_hot
+from scorefield.data.numeric import array_of, is_sparse
+from scorefield.data.spill import SpillBuffer
+from scorefield.errors import ScorefieldError
+
+Array = NDArray[Any]
+WANTED = "expected images, arrays or tensors of numbers, or pairs of one and a label: convert it"
+
+
+def of_sequence(things: Any, config: DataConfig, *, name: str = "data") -> Dataset:
+    """Read a sequence of examples, such as a data set for torch, a list, an array or a tensor.
+
+    Args:
+        things: images of Pillow, arrays, tensors or numbers' lists, all of one kind, or each with a label; or a pair (X, y) of
+            one array of all examples and one of all labels.
+        config: how they are read; images of several sizes need `size`.
+        name: what messages call it.
+
+    Returns:
+        The data set, in the order of the sequence, with labels when every thing has one.
+
+    Raises:
+        ScorefieldError: things that are no examples, of different shapes, masked values, or what `of_array` refuses.
+
+    >>> rows = [([float(i), float(i * i)], i % 2) for i in range(20)]
+    >>> of_sequence(rows, DataConfig()).classes
+    ('0', '1')
+    """
+    notes: list[str] = []
+    if _is_array(things):
+        return of_array(array_of(things, name, notes), name, config, notes=notes)
+    if isinstance(things, tuple) and len(things) == 2 and all(map(_is_array, things)) and np.ndim(things[0]) >= 2:
+        targets = array_of(things[1], name, notes)
+        if len(targets) == len(things[0]):
+            return of_array(array_of(things[0], name, notes), name, config, labels=RawLabels(targets), notes=notes)
+    count = _length(things, name)
+    if count < LEAST:
+        raise ScorefieldError(f"got {count} examples in {name!r}, expected at least {LEAST}: add more data")
+    first, label = _parted(things[0], name, 0)
+    grey = None
+    if isinstance(first, Image.Image):  # one coloured picture makes all of them coloured, so all are looked at before
+        grey = all(
+            is_grey(thing.mode) for i in range(count) if isinstance(thing := _parted(things[i], name, i)[0], Image.Image)
+        )
+    for i in range(count):
+        thing, own = _parted(things[i], name, i)
+        try:
+            found = _array(thing, grey, config, f"{name}[{i}]")
+        except ScorefieldError:
+            raise
+        except (TypeError, ValueError, OSError) as cause:
+            raise ScorefieldError(f"got example {i} in {name!r}, which cannot be read ({cause}), {WANTED}") from cause
+        if i == 0:
+            example, labels = found, list[Any]()
+            store = SpillBuffer(count, example.shape, example.dtype.type)
+        if found.shape != example.shape or found.dtype != example.dtype or (own is None) != (label is None):
+            is_, was = (f"shape {one.shape} and type {one.dtype}" for one in (found, example))
+            advice = "set data.size to resize them" if grey is not None else "give all of them one shape"
+            raise ScorefieldError(f"got example {i} in {name!r} of {is_} after some of {was}, expected them alike: {advice}")
+        store.append(found)
+        labels.append(own)
+    named = None if label is None else np.array([_label(own, name) for own in labels])
+    labels_ = RawLabels(_targets(things, count) if named is None else named, _titles(things), names_certain=False)
+    config = config if grey is None else replace(config, kind="image")
+    array = np.asanyarray(store.finish())
+    return of_array(array, name, config, labels=labels_, notes=notes)
+
+
+def _is_array(thing: Any) -> bool:
+    return isinstance(thing, Tensor | np.ndarray) or is_sparse(thing)
+
+
+def _length(things: Any, name: str) -> int:
+    """Return how many things there are; a sentence for what cannot be counted or had by number."""
+    kind = type(things).__name__
+    if hasattr(things, "dataset") and hasattr(things, "batch_size"):
+        raise ScorefieldError(f"got a {kind}, which gives batches, expected the data set behind it: pass its .dataset")
+    try:
+        count = len(things)
+    except TypeError:
+        count = None
+    if count is None or not hasattr(things, "__getitem__"):
+        advice = "give a list of the examples, or an array, a data frame or a path"
+        raise ScorefieldError(f"got {kind} for {name!r}, expected something with a length and examples by number: {advice}")
+    return int(count)
+
+
+def _parted(thing: Any, name: str, place: int) -> tuple[Any, Any]:
+    """Return a thing and its label, or None where there is none."""
+    if isinstance(thing, Mapping):
+        return _of_mapping(thing, name, place)
+    if not isinstance(thing, tuple | list) or all(map(_is_number, thing)):
+        return thing, None
+    if isinstance(thing, tuple) and len(thing) == 1:  # as TensorDataset(x) gives
+        return thing[0], None
+    if len(thing) == 2 and not _is_number(thing[0]) and _is_label(thing[1], strict=isinstance(thing, list)):
+        return thing[0], thing[1]
+    if isinstance(thing, tuple):
+        held = ", ".join(type(part).__name__ for part in thing)
+        raise ScorefieldError(
+            f"got example {place} in {name!r} as a tuple of {held}, expected the example alone or (example, label): give no "
+            "more than these two, in this order"
+        )
+    return thing, None
+
+
+def _of_mapping(thing: Mapping[Any, Any], name: str, place: int) -> tuple[Any, Any]:
+    """Return the example and the label of a dictionary."""
+    label = next((key for key in LABELS if key in thing), None)
+    others = [key for key in thing if key != label]
+    key = next((key for key in EXAMPLES if key in thing), others[0] if len(others) == 1 else None)
+    if key is None or _is_number(thing[key]):
+        held = ", ".join(map(repr, thing))
+        advice = "keep one image or array in it, or make a data frame of records of numbers: pandas.DataFrame(list)"
+        raise ScorefieldError(
+            f"got example {place} in {name!r} as a dictionary of {held}, expected one example and a label: {advice}"
+        )
+    return thing[key], None if label is None else thing[label]
+
+
+def _is_number(thing: Any) -> bool:
+    return not isinstance(thing, Image.Image | Mapping | str | bytes) and not is_sparse(thing) and np.ndim(thing) == 0
+
+
+def _is_label(thing: Any, *, strict: bool) -> bool:
+    """Whether something is a label: one value, or, as the second of a tuple, an array of one value or a one-hot row."""
+    if isinstance(thing, Image.Image | Mapping):
+        return False
+    if thing is None or isinstance(thing, str | bytes) or np.ndim(thing) == 0:
+        return True
+    if strict or not _is_array(thing) or np.ndim(thing) != 1:
+        return False
+    values = array_of(thing, "label")
+    return values.size == 1 or is_one_hot(values[None])
+
+
+def _label(label: Any, name: str) -> Any:
+    """Return a whole number or a text."""
+    value = label
+    if _is_array(label) and np.ndim(label) == 1 and len(label) > 1:
+        value = int(array_of(label, name).argmax())
+    elif isinstance(label, Tensor | np.ndarray | np.generic):
+        value = label.item()
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "backslashreplace")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int | str):
+        raise ScorefieldError(f"got the label {label!r} in {name!r}, expected a whole number or a text: convert it")
+    return value
+
+
+def _targets(things: Any, count: int) -> Array | None:
+    """Return the labels that a data set holds beside its things, as those of torchvision do, or None."""
+    held = getattr(things, "targets", None)
+    if held is None or not hasattr(held, "__len__") or len(held) != count:
+        return None
+    return array_of(held, "targets")
+
+
+def _titles(things: Any) -> Array | None:
+    """Return the names of the classes that a data set holds, or None."""
+    held = getattr(things, "classes", None)
+    if not isinstance(held, list | tuple) or not all(isinstance(one, str) for one in held):
+        return None
+    return np.array(held)
+
+
+def _array(thing: Any, grey: bool | None, config: DataConfig, name: str) -> Array:
+    """Return an example as an array; of a picture `(height, width)` if all of them are grey, else `(height, width, 3)`."""
+    if isinstance(thing, Image.Image):
+        if grey is None:
+            raise TypeError("an image among arrays")
+        pixels = _plain(ImageOps.exif_transpose(thing), "L" if grey else "RGB", 1)
+        if config.size is not None:
+            pixels = fitted(pixels.transpose(2, 0, 1), config.size, config.fit).transpose(1, 2, 0)
+        return pixels[..., 0] if grey else pixels
+    array = array_of(thing, name)
+    if isinstance(thing, np.matrix) and len(array) == 1:
+        array = array[0]  # a row of a matrix is a matrix of one row
+    if grey is not None or array.dtype.kind not in "fiub" or array.ndim == 0:
+        raise TypeError(f"a {type(thing).__name__}{' among images' if grey is not None else ''}")
+    return array

@@ -1,0 +1,99 @@
+"""An evaluation as one HTML page with its pictures inside; the page fetches nothing."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from importlib.resources import files as resources
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+import scorefield
+from scorefield import pictures
+from scorefield.diagnosis import Diagnosis
+from scorefield.drawing import picture_of
+from scorefield.evaluation.reference import Reference
+from scorefield.evaluation.report import QualityReport, columns, copying, source
+from scorefield.metrics.memorisation import MODEL_SPACE, Pair
+from scorefield.randomness import subsample
+
+IMAGES, POINTS = 100, 2000  # samples that are shown
+
+
+def page(report: QualityReport, shown: Mapping[str, Image], pixels: bool) -> str:
+    """Return the report as one HTML page.
+
+    Args:
+        report: an evaluation.
+        shown: pictures by place: samples, real, pairs, levels.
+        pixels: whether the examples are small images, which are shown pixel by pixel.
+    """
+    from jinja2 import Environment
+
+    template = resources("scorefield.evaluation").joinpath("report.html").read_text(encoding="utf-8")
+    inside = {name: base64.b64encode(pictures.png(picture)).decode() for name, picture in shown.items()}
+    shares = [share.value for share in report.classes.values()] + list(report.real_classes.values())
+    return (
+        Environment(autoescape=True)
+        .from_string(template)
+        .render(
+            report=report,
+            pictures=inside,
+            pixels=pixels,
+            widest=max(shares, default=1.0) or 1.0,
+            source=source(report),
+            copying=copying(report),
+            margins=columns(report),
+            version=scorefield.__version__,
+        )
+    )
+
+
+def pictures_of(report: QualityReport, reference: Reference, raw: Tensor) -> dict[str, Image]:
+    """Return the page's pictures; one that cannot be made, as without matplotlib, is left out.
+
+    Args:
+        report: an evaluation.
+        reference: the real examples.
+        raw: the samples in the data's units, `(n, *shape)`.
+    """
+    shown, data = dict[str, Image](), reference.data
+    count, found, diagnosis = IMAGES if data.kind == "image" else POINTS, report.memorisation, report.diagnosis
+
+    def add(name: str, make: Callable[[], Image]) -> None:
+        with contextlib.suppress(Exception):  # a page without a picture is better than no page
+            shown[name] = make()
+
+    def examples(rows: Tensor) -> Image:
+        return picture_of(data.kind, rows.double(), data.normaliser, data.columns)
+
+    add("samples", lambda: examples(raw[:count]))
+    add("real", lambda: examples(data.held_out[subsample(len(data.held_out), count)]))
+    if data.kind == "image" and found is not None:
+        add("pairs", lambda: _pairs(reference, raw, found.spaces[MODEL_SPACE].closest))
+    if diagnosis is not None:
+        add("levels", lambda: _levels(diagnosis))
+    return shown
+
+
+def _pairs(reference: Reference, raw: Tensor, closest: Sequence[Pair]) -> Image:
+    """Return samples above the training examples that are nearest to them."""
+    data = reference.data
+    train = data.train[reference.known_rows[[pair.training for pair in closest]]]
+    both = torch.cat([raw[[pair.sample for pair in closest]].double(), train.double()])
+    return pictures.grid(data.normaliser.visible(both), columns=len(closest))
+
+
+def _levels(found: Diagnosis) -> Image:
+    """Return the plot of a diagnosis."""
+    losses = {"training examples": found.training, "held-out examples": found.held_out}
+    if found.optimum is not None:
+        losses["memorising optimum, on training examples"] = found.optimum
+    measures = {
+        "calibration - 1": ([value - 1 for value in found.calibration], found.calibration_error),
+        "curl": (found.curl, found.curl_error),
+    }
+    return pictures.diagnosis(found.noise, losses, measures, "error of the score by noise level")

@@ -1,0 +1,94 @@
+"""Specs: what a person asks of a verb, as plain values. The verbs, the command and the page take the same ones.
+
+A spec is a frozen dataclass with `__flat__`: a verb takes its fields as keywords, too, and the command as flags. It is
+checked where it is used. This module imports nothing slow, so that the command can show its help at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+
+@dataclass(frozen=True)
+class SampleSpec:
+    """How samples are drawn. What is None is the run's own; if sampler, steps and ladder all are, what `tune` chose is used.
+
+    Attributes:
+        sampler: abm, heun, annealed, ... (see `scorefield list sampler`); default what scorefield tune chose, else the run's
+            own.
+        steps: About how many sampling steps; default the sampler's own number.
+        ladder: geometric, karras, uniform, log-cauchy, lowest, or optimised (made for this run); default what suits the
+            sampler.
+        temperature: Below 1 for likelier samples, above 1 for more varied ones; wants Langevin steps (annealed,
+            predictor-corrector).
+        label: Only this class, of a run that learned from labelled data; default classes as often as in the data.
+        seed: Of the whole set; sample i is number i of it. The same seed gives the same bytes.
+    """
+
+    __flat__: ClassVar[bool] = True
+
+    sampler: str | None = None
+    steps: int | None = None
+    ladder: str | None = None
+    temperature: float = 1.0
+    label: str | int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ComputeSpec:
+    """Where the work is done, and how much of it at a time. Neither changes what comes out but for rounding.
+
+    Attributes:
+        batch: How many at a time; changes memory, not samples.
+        device: Where to compute.
+    """
+
+    __flat__: ClassVar[bool] = True
+
+    batch: int = 256
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+@dataclass(frozen=True)
+class TrainSpec:
+    """What a person asks of a training; the recipe chooses the rest.
+
+    >>> TrainSpec(steps=100, size=(48, 64), flip=True, settings=("training.batch=64",)).changes
+    ('data.size=48,64', 'data.flip=true', 'training.batch=64')
+
+    Attributes:
+        seconds: of training, at most, but for one step; with neither this nor `steps`, 180.
+        steps: of the optimiser, at most. With this alone the result does not depend on the clock: the same seed and steps give
+            the same weights, to the last bit on the same machine with the same number of threads. Another number of threads
+            adds sums in another order, and the last digits differ. The run's manifest says how many there were.
+        recipe: name of the recipe that chooses everything else; None for auto, or the run's own when it goes on.
+        settings: `dotted.key=value` changes to the recipe's choices.
+        seed: of weights, data order and noise; None for 0, or the run's own when it goes on.
+        size: of images, in pixels: a side, or (height, width); None for theirs if all have one, else chosen from the data.
+        fit: how images of another shape are brought to it; None for crop.
+        flip: whether training sees each image mirrored left to right half of the time.
+    """
+
+    __flat__: ClassVar[bool] = True
+
+    seconds: float | None = None
+    steps: int | None = None
+    recipe: str | None = None
+    settings: tuple[str, ...] = ()
+    seed: int | None = None
+    size: int | tuple[int, int] | None = None
+    fit: Literal["crop", "pad", "stretch"] | None = None
+    flip: bool = False
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """All changes to the recipe's choices, as settings; `settings` come last, for of two for one key the later holds."""
+        side = self.size if self.size is None or isinstance(self.size, int) else ",".join(map(str, self.size))
+        return (
+            *(() if side is None else (f"data.size={side}",)),
+            *(() if self.fit is None else (f"data.fit={self.fit}",)),
+            *(("data.flip=true",) if self.flip else ()),
+            *self.settings,
+        )

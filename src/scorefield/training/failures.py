@@ -1,0 +1,38 @@
+"""What went wrong in a step: a loss or a gradient that is no finite number, or too little memory."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from scorefield.field import ScoreModel
+from scorefield.objectives.base import Terms
+
+
+def not_finite(model: ScoreModel, terms: list[Terms], x0: Tensor, loss_is_finite: bool) -> tuple[bool, str, str]:
+    """Find where a number that is not finite appeared first.
+
+    Args:
+        model: with the gradient of the step.
+        terms: losses of the step, and their times.
+        x0: its examples.
+        loss_is_finite: whether the fault is in the gradient alone.
+
+    Returns:
+        Whether a bad example is among these, the noise level in words, and the tensor in words.
+    """
+    loss = torch.cat([term.loss for term in terms])
+    bad = (~loss.isfinite()).nonzero().flatten()
+    level, where = "all levels", "the loss itself" if bool(x0.isfinite().all()) else "the data"
+    if all(term.t is not None for term in terms):
+        t = torch.cat([term.t for term in terms if term.t is not None])[bad[0] if len(bad) else loss.argmax()]
+        level = f"sigma = {float(model.process.sigma(t)):.4g}"
+    if loss_is_finite:
+        named = ((name, value.grad) for name, value in model.named_parameters() if value.grad is not None)
+        where = next((f"the gradient of {name}" for name, grad in named if not bool(grad.isfinite().all())), "the gradient")
+    return bool(len(bad)), level, where
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error is a lack of memory: PyTorch has a class of its own for it on GPUs, and none on CPUs."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
