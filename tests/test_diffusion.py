@@ -429,7 +429,7 @@ def test_the_steps_of_a_chain_are_its_whole_numbers() -> None:
 
 
 @pytest.mark.parametrize("objective", [Simple(), VariationalBound()], ids=["simple", "bound"])
-def test_training_on_a_chain_refuses_a_continuous_process_unless_told_its_steps(objective: Any) -> None:
+def test_training_on_a_chain_refuses_a_continuous_process_unless_given_its_steps(objective: Any) -> None:
     with pytest.raises(ScorefieldError, match="expected DDPM's chain"):
         objective.check(gaussian(process=VP()))
     objective.check(gaussian())

@@ -193,7 +193,7 @@ def test_a_quantile_function_never_falls_and_keeps_the_shape_of_its_argument(den
     assert torch.equal(density.quantile(process, u.reshape(10, 100)).flatten(), t)
 
 
-def test_levels_are_the_very_rungs_of_the_geometric_ladder() -> None:
+def test_levels_are_exactly_the_times_of_the_geometric_ladder() -> None:
     process, ladder = VP(), geometric(VP(), 7)
     u = (torch.arange(7, dtype=torch.float64) + 0.5) / 7
     assert torch.equal(Levels(7).quantile(process, u), ladder.flip(0))

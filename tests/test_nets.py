@@ -1,4 +1,4 @@
-"""Networks: each sample for itself, told its noise, and exactly the function that the docstring prints."""
+"""Networks: each sample for itself, conditioned on its noise, and exactly the function that the docstring prints."""
 
 import itertools
 import math
@@ -124,11 +124,11 @@ def test_the_embedding_is_added_before_the_first_convolution() -> None:
     with torch.no_grad():
         block.told.weight[:] = block.told.weight[:1]
         block.told.bias[:] = 0.7
-        told = block(x, about)
-        assert float((told - block(x, 2 * about)).abs().max()) > 0.01  # it hears the level ...
+        one = block(x, about)
+        assert float((one - block(x, 2 * about)).abs().max()) > 0.01  # it hears the level ...
         block.conv1.weight -= block.conv1.weight.mean(dim=1, keepdim=True)
-        told, other = block(x, about), block(x, 2 * about)
-    assert float((told - other).abs().max()) < 100 * EPS * float(told.abs().max())  # ... through that convolution only
+        one, other = block(x, about), block(x, 2 * about)
+    assert float((one - other).abs().max()) < 100 * EPS * float(one.abs().max())  # ... through that convolution only
 
 
 def test_with_the_last_convolution_zeroed_the_block_is_exactly_the_identity_whatever_the_level() -> None:
@@ -411,7 +411,7 @@ def test_the_whole_residual_network_is_curved_by_its_normalisation_alone() -> No
 # Hand-computed: the whole MLP
 
 
-def test_the_mlp_is_a_residual_sum_of_silu_layers_told_the_noise_in_each() -> None:
+def test_the_mlp_is_a_residual_sum_of_silu_layers_conditioned_on_the_noise_in_each() -> None:
     network = shaken(MLP((2, 2), width=6, depth=3))
     x, label = _numbers(3, 2, 2), torch.tensor([-2.0, 0.0, 1.0], dtype=torch.float64)
     w = {name: weight.detach().numpy() for name, weight in network.named_parameters()}
@@ -422,10 +422,10 @@ def test_the_mlp_is_a_residual_sum_of_silu_layers_told_the_noise_in_each() -> No
     got = network(x, label).detach().numpy()
     with torch.no_grad():
         about = silu(network.embed(label).numpy())
-    for sample, told, output in zip(x.reshape(3, 4).numpy(), about, got.reshape(3, 4), strict=True):
+    for sample, embedding, output in zip(x.reshape(3, 4).numpy(), about, got.reshape(3, 4), strict=True):
         h = w["first.weight"] @ sample + w["first.bias"]
         for layer in range(3):
-            inner = silu(h + w[f"told.{layer}.weight"] @ told + w[f"told.{layer}.bias"])
+            inner = silu(h + w[f"told.{layer}.weight"] @ embedding + w[f"told.{layer}.bias"])
             h = h + w[f"hidden.{layer}.weight"] @ inner + w[f"hidden.{layer}.bias"]
         expected = w["last.weight"] @ silu(h) + w["last.bias"]
         assert numpy.abs(output - expected).max() < 100 * EPS * numpy.abs(expected).max()
@@ -461,7 +461,7 @@ def test_attention_is_the_softmax_average_of_values_in_every_head() -> None:
         assert numpy.abs(output.reshape(8, 6).numpy() - expected).max() < 1e3 * EPS * numpy.abs(expected).max()
 
 
-# --- what a network is told of the noise, on every process -------------------------------------------------------------
+# --- what a network is given of the noise, on every process -------------------------------------------------------------
 
 NOISY = {
     name: NEEDS_SETTINGS[name] if name in NEEDS_SETTINGS else kind()

@@ -70,7 +70,7 @@ def test_it_falls_strictly_from_the_largest_time_to_the_smallest(field: Any, lev
     assert float(ladder[-1]) == field.process.t_min
 
 
-def test_its_rungs_are_rungs_of_the_fine_ladder_and_with_all_of_them_it_is_the_fine_ladder() -> None:
+def test_its_times_are_times_of_the_fine_ladder_and_with_all_of_them_it_is_the_fine_ladder() -> None:
     field = FIELDS["ring"]
     fine = ladder_of(field, "log-cauchy", 24)
     assert set(optimised(field, 7, rng=SampleRng(range(32)), fine=24).tolist()) <= set(fine.tolist())

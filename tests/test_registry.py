@@ -15,7 +15,7 @@ from scorefield.errors import unknown
 from scorefield.samplers import Sampler
 
 KINDS = sorted(registry.HOMES)
-FACTS = {"order", "dwells", "remembers", "evaluations_per_step", "ladder", "levels"}  # that a sampler declares
+DECLARED = {"order", "dwells", "remembers", "evaluations_per_step", "ladder", "levels"}  # that a sampler declares
 ALL = {f"{kind} {name}": (kind, name) for kind in KINDS for name in registry.every(kind)}
 
 
@@ -154,14 +154,14 @@ def test_every_sampler_declares_its_order_its_cost_and_a_ladder_that_exists(name
     assert sampler.levels >= 1
     assert isinstance(sampler.dwells, bool) and isinstance(sampler.remembers, bool)
     assert sampler.dwells == (sampler.order is None)  # what stays on its level makes no error that falls with the step
-    assert not FACTS & {f.name for f in dataclasses.fields(sampler)}
+    assert not DECLARED & {f.name for f in dataclasses.fields(sampler)}
 
 
-@pytest.mark.parametrize("missing", sorted(FACTS))
-def test_a_sampler_that_leaves_a_fact_out_cannot_be_made(missing: str) -> None:
-    told = {"order": 1, "dwells": False, "remembers": False, "evaluations_per_step": 1, "ladder": "karras", "levels": 5}
-    assert set(told) == FACTS
-    whole = type("Whole", (Sampler,), {**told, "step": lambda self, field, x, step, state, noise: (x, state, None)})
+@pytest.mark.parametrize("missing", sorted(DECLARED))
+def test_a_sampler_that_leaves_a_property_out_cannot_be_made(missing: str) -> None:
+    declared = {"order": 1, "dwells": False, "remembers": False, "evaluations_per_step": 1, "ladder": "karras", "levels": 5}
+    assert set(declared) == DECLARED
+    whole = type("Whole", (Sampler,), {**declared, "step": lambda self, field, x, step, state, noise: (x, state, None)})
     assert whole().levels == 5
     with pytest.raises(TypeError, match=f"Can't instantiate abstract class Silent .*{missing}"):
         type("Silent", (Sampler,), {name: value for name, value in vars(whole).items() if name != missing})()

@@ -123,11 +123,11 @@ def ladder_for(sampler: Any, process: Process, levels: int) -> torch.Tensor:
     return registry.find("ladder", sampler.ladder)(process, levels)
 
 
-# --- declared facts ---------------------------------------------------------------------------------------------------
+# --- declared properties ----------------------------------------------------------------------------------------------
 
 
 @each_sampler
-def test_a_sampler_declares_its_facts(sampler: Any) -> None:
+def test_a_sampler_declares_its_properties(sampler: Any) -> None:
     assert sampler.order is None or sampler.order >= 1
     assert sampler.evaluations_per_step is None or sampler.evaluations_per_step >= 1
     assert sampler.levels >= 1
@@ -366,7 +366,7 @@ def test_annealed_langevin_is_the_same_in_x_over_alpha_whatever_the_process(proc
     numpy.testing.assert_allclose(ends[0][1], ends[1][1], rtol=1e-10)
 
 
-def test_the_score_is_evaluated_at_the_previous_state_and_at_the_rungs_own_time() -> None:
+def test_the_score_is_evaluated_at_the_previous_state_and_at_the_levels_own_time() -> None:
     asked: list[tuple[torch.Tensor, float]] = []
 
     class Listening(Gaussian):
