@@ -14,7 +14,7 @@ import scorefield
 from scorefield import VP, ScorefieldError, Tabulated
 from scorefield.config import RunConfig, data_config, from_dict, override, to_dict
 from scorefield.data import DataConfig
-from scorefield.noise_label import unvisited
+from scorefield.noise_label import noise_label_of, unvisited
 from scorefield.recipes import DataStats
 from scorefield.registry import every, find
 
@@ -124,7 +124,7 @@ LEAVES = [
     (name, key)
     for name in ("auto on small images", "ncsn on small images", "ncsnv2 on vectors")
     for key in _leaves(to_dict(RUNS[name]))
-    if not key.endswith("name")
+    if not key.endswith("name") and (name, key) != ("auto on small images", "network.levels")  # nothing there without a label
 ]
 
 
@@ -323,6 +323,52 @@ def test_settings_that_contradict_each_other_are_refused_naming_their_component(
     assert "sigma_min = 20" in text and "sigma_max = 9.1234" in text and "'process'" in text
 
 
+NCSN = RUNS["ncsn on small images"]  # a network with a table of ten noise levels
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        (["network.levels=9"], "which goes from 0 to 9, expected whole numbers from 0 to 8: set network.levels=10"),
+        (["parametrisation.noise_label=20"], "for the noise label 20, which goes from 0 to 19, .*: set network.levels=20"),
+        (["parametrisation.noise_label=log-sigma"], "'log-sigma', which goes from -3.91 to 0.693, expected whole numbers"),
+        (["parametrisation=edm"], "set network.levels=none, or parametrisation.noise_label=10"),
+        (["process=ddpm-chain", "parametrisation.noise_label=t"], "'t', which goes from 1 to 1e[+]03, expected"),
+        (["process=rectified-flow", "parametrisation.noise_label=sigma"], "'sigma', which goes from 0.001 to 999, expected"),
+    ],
+)
+def test_a_noise_label_without_a_row_in_the_networks_table_is_refused_when_the_run_is_made(
+    settings: list[str], advice: str
+) -> None:
+    text = _refusal(settings, NCSN)
+    assert text.startswith("got network.levels=") and re.search(advice, text)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [],
+        ["network.levels=20", "parametrisation.noise_label=20"],
+        ["network.levels=20"],  # rows that are never asked for do no harm
+        ["network.levels=none"],
+        ["network.levels=none", "parametrisation.noise_label=log-sigma"],
+        ['parametrisation.noise_label="none"'],
+        ["process=ddpm-chain", "process.steps=20", "parametrisation.noise_label=t", "network.levels=21"],
+        ["network=mlp", "parametrisation.noise_label=7"],
+    ],
+)
+def test_a_run_whose_labels_all_have_a_row_opens_also_as_an_older_version_wrote_it(settings: list[str]) -> None:
+    config = override(NCSN, settings)
+    older = to_dict(config)
+    older["rungs"], older["parametrisation"]["label"] = older.pop("ladder"), older["parametrisation"].pop("noise_label")
+    older["objective"]["density"] = older["objective"].pop("noise_distribution")
+    assert from_dict(older) == config
+    network = config.network.build((1, 8, 8))
+    ends = torch.tensor([config.process.t_min, config.process.t_max], dtype=torch.float64)
+    label = noise_label_of(config.parametrisation.noise_label, config.process, ends).float()
+    assert bool(network(torch.zeros(2, 1, 8, 8), label).isfinite().all())
+
+
 def test_a_run_that_would_never_stop_is_refused() -> None:
     text = _refusal(["training.steps=none", "training.seconds=none"])
     assert "steps" in text and "seconds" in text
@@ -405,8 +451,10 @@ def test_a_run_of_an_older_version_with_its_thousand_betas_still_opens() -> None
 def test_no_recipe_leaves_levels_between_those_of_its_training(name: str) -> None:
     config = RUNS[name]
     assert unvisited(config.parametrisation.noise_label, config.process, config.objective.visited(config.process)) == 1
+    one_table = ["network.levels=none"] if config.network.levels else []
     few = override(
-        config, ["objective=denoising", "objective.noise_distribution=levels", "parametrisation.noise_label=log-sigma"]
+        config,
+        ["objective=denoising", "objective.noise_distribution=levels", "parametrisation.noise_label=log-sigma", *one_table],
     )
     apart = unvisited(few.parametrisation.noise_label, few.process, few.objective.visited(few.process))
     low, high = (-0.5 * few.process.log_snr(torch.tensor([few.process.t_min, few.process.t_max]).double())).exp().tolist()

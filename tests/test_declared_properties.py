@@ -13,6 +13,8 @@ from scorefield.field import EnergyModel
 from scorefield.guidance import Replacement
 from scorefield.nets.energy import Potential
 from scorefield.nets.mlp import MLP
+from scorefield.objectives import Denoising, Persistent, VariationalBound
+from scorefield.objectives.weightings import Learned
 from scorefield.prediction import Energy, ScaledScore
 from scorefield.process import DDPMChain, LinearVE
 from scorefield.samplers import (
@@ -260,3 +262,40 @@ def test_an_objective_needs_one_process_where_taking_its_terms_changes_the_model
     after = model.state_dict()
     assert any(not torch.equal(before[key], after[key]) for key in before) == objective.one_process
     numpy.testing.assert_array_equal(sorted(before), sorted(after))
+
+
+@pytest.mark.parametrize(
+    ("objective", "name", "place"),
+    [
+        (VariationalBound(variance="learned"), "variance_mix", 0),
+        (Denoising(weighting=Learned()), "loss_by_level.values", -1),
+        (Persistent(chains=4), "chains", None),
+    ],
+)
+def test_what_an_objective_learns_beside_the_score_is_saved_and_counted_as_the_models_own(
+    objective: Any, name: str, place: int | None
+) -> None:
+    """Names in saved weights, and the numbers by which optimisers and their checkpoints know parameters, never change."""
+    process, network = DDPMChain(20), MLP((2,), width=8, depth=1)
+    model: Any = ScoreModel(network, ScaledScore(), process, (2,))
+    if place is None:
+        model = EnergyModel(Potential(network), Energy(), process, (2,))
+    bare = model.state_dict()
+    own = [id(p) for p in model.parameters()]
+    model.add_learned(objective.prepare(model))
+    state, parameters = model.state_dict(), [id(p) for p in model.parameters()]
+    assert state.keys() - bare.keys() == {name}
+    if place is not None:
+        assert id(next(model.learned.parameters())) == parameters.pop(place)
+    assert parameters == own
+    other = copy.deepcopy(model)
+    assert other.state_dict().keys() == state.keys()
+    changed = {key: value + 1 if value.is_floating_point() else value for key, value in state.items()}
+    other.load_state_dict(changed)
+    assert all(torch.equal(value, changed[key]) for key, value in other.state_dict().items())
+    assert torch.equal(model.state_dict()[name], state[name])
+    with pytest.raises(RuntimeError, match=name):
+        other.load_state_dict(bare)
+    nested = torch.nn.ModuleDict({"a": copy.deepcopy(model)})
+    nested.load_state_dict({f"a.{key}": value for key, value in changed.items()})
+    assert torch.equal(nested.state_dict()[f"a.{name}"], changed[name])

@@ -2,7 +2,9 @@
 
 import itertools
 import math
+import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy
 import pytest
@@ -26,6 +28,7 @@ from scorefield import (
     Tabulated,
 )
 from scorefield.nets.embeddings import NoiseEmbedding
+from scorefield.nets.energy import Potential
 from scorefield.nets.mlp import MLP
 from scorefield.nets.residual import ConditionedResNet, NoiseConditionedBlock
 from scorefield.nets.unet import UNet, fold, unfold
@@ -104,12 +107,12 @@ def _convolve_by_hand(x: numpy.ndarray, weight: numpy.ndarray, bias: numpy.ndarr
 
 @pytest.mark.parametrize("dilation", [1, 2])
 def test_the_block_is_conv1x1_relu_conv3x3_relu_conv1x1_of_x_plus_the_embedding_then_plus_x(dilation: int) -> None:
-    block = shaken(NoiseConditionedBlock(4, told=3, dilation=dilation), by=0.5)
+    block = shaken(NoiseConditionedBlock(4, condition=3, dilation=dilation), by=0.5)
     x, about = _numbers(2, 4, 5, 4), _numbers(2, 3, seed=1)
     got = block(x, about).detach().numpy()
     w = {name: weight.detach().numpy() for name, weight in block.named_parameters()}
     for sample, level, output in zip(x.numpy(), about.numpy(), got, strict=True):
-        embedding = [sum(w["told.weight"][c, k] * level[k] for k in range(3)) + w["told.bias"][c] for c in range(4)]
+        embedding = [sum(w["condition.weight"][c, k] * level[k] for k in range(3)) + w["condition.bias"][c] for c in range(4)]
         h = sample + numpy.array(embedding)[:, None, None]
         h = numpy.maximum(_convolve_by_hand(h, w["conv1.weight"], w["conv1.bias"], 1), 0)
         h = numpy.maximum(_convolve_by_hand(h, w["conv2.weight"], w["conv2.bias"], dilation), 0)
@@ -119,11 +122,11 @@ def test_the_block_is_conv1x1_relu_conv3x3_relu_conv1x1_of_x_plus_the_embedding_
 
 def test_the_embedding_is_added_before_the_first_convolution() -> None:
     """A first convolution whose weights sum to zero cannot see a number that every channel shares."""
-    block = shaken(NoiseConditionedBlock(4, told=3), by=0.5)
+    block = shaken(NoiseConditionedBlock(4, condition=3), by=0.5)
     x, about = _numbers(2, 4, 5, 4), _numbers(2, 3, seed=1)
     with torch.no_grad():
-        block.told.weight[:] = block.told.weight[:1]
-        block.told.bias[:] = 0.7
+        block.condition.weight[:] = block.condition.weight[:1]
+        block.condition.bias[:] = 0.7
         one = block(x, about)
         assert float((one - block(x, 2 * about)).abs().max()) > 0.01  # it hears the level ...
         block.conv1.weight -= block.conv1.weight.mean(dim=1, keepdim=True)
@@ -133,7 +136,7 @@ def test_the_embedding_is_added_before_the_first_convolution() -> None:
 
 def test_with_the_last_convolution_zeroed_the_block_is_exactly_the_identity_whatever_the_level() -> None:
     """The residual sum is with x, not with x plus the embedding."""
-    block = shaken(NoiseConditionedBlock(4, told=3), by=0.5)
+    block = shaken(NoiseConditionedBlock(4, condition=3), by=0.5)
     nn.init.zeros_(block.conv3.weight)
     nn.init.zeros_(block.conv3.bias)
     x = _numbers(2, 4, 5, 4)
@@ -151,6 +154,24 @@ def test_the_blocks_of_the_stack_are_dilated_by_1_2_4_in_turn() -> None:
         moved = (block(spot, torch.zeros(1, 4).double()) - block(0 * spot, torch.zeros(1, 4).double()))[0].abs().amax(0) > 0
         rows = moved[9:22].any(dim=1).nonzero().flatten()
         assert int((rows + 9 - 15).abs().max()) == dilation
+
+
+# Weights that an older version saved
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("inside", [lambda network: network, lambda network: nn.ModuleDict({"network": Potential(network)})])
+def test_weights_under_the_names_of_older_versions_load(name: str, inside: Any) -> None:
+    saved, fresh = inside(_all(name)), inside(NETWORKS[name]().build(SHAPE).double())
+    now = saved.state_dict()
+    older = {re.sub(r"\bcondition\b", "told", key): value for key, value in now.items()}
+    assert older.keys() != now.keys()
+    fresh.load_state_dict(older)
+    assert fresh.state_dict().keys() == now.keys()
+    assert all(torch.equal(value, now[key]) for key, value in fresh.state_dict().items())
+    older[next(key for key in older if "told" in key).replace("told", "heard")] = older.popitem()[1]
+    with pytest.raises(RuntimeError, match="heard"):
+        fresh.load_state_dict(older)
 
 
 # Levels
@@ -276,8 +297,8 @@ def test_a_signal_moved_by_the_total_stride_moves_the_output_and_by_less_does_no
             nn.init.zeros_(layer.bias)  # zeros stay zeros, so that the borders are like everything else ...
         if isinstance(layer, nn.GroupNorm):
             layer.register_forward_hook(lambda _layer, inputs, _output: inputs[0])  # ... and no mean is taken off them
-    for block in (layer for layer in network.modules() if hasattr(layer, "told")):
-        nn.init.zeros_(block.told.weight)
+    for block in (layer for layer in network.modules() if hasattr(layer, "condition")):
+        nn.init.zeros_(block.condition.weight)
     bump, label = torch.zeros(1, 1, 128, dtype=torch.float64), torch.zeros(1)
     bump[..., 60:68] = _numbers(8)
     y = network(bump, label)
@@ -393,7 +414,7 @@ class _Along(nn.Module):
 
 
 def test_the_second_derivative_of_a_relu_block_is_exactly_zero_almost_everywhere() -> None:
-    block = _Along(shaken(NoiseConditionedBlock(4, told=3), by=0.5))
+    block = _Along(shaken(NoiseConditionedBlock(4, condition=3), by=0.5))
     x, v = _numbers(200, 4, 5, 4), _numbers(200, 4, 5, 4, seed=1)
     assert torch.equal(_second(block, x, v), torch.zeros(200, dtype=torch.float64))
     slopes = torch.autograd.functional.jvp(lambda z: block(z, torch.zeros(200)), x, v)[1]
@@ -422,10 +443,10 @@ def test_the_mlp_is_a_residual_sum_of_silu_layers_conditioned_on_the_noise_in_ea
     got = network(x, label).detach().numpy()
     with torch.no_grad():
         about = silu(network.embed(label).numpy())
-    for sample, embedding, output in zip(x.reshape(3, 4).numpy(), about, got.reshape(3, 4), strict=True):
+    for sample, condition, output in zip(x.reshape(3, 4).numpy(), about, got.reshape(3, 4), strict=True):
         h = w["first.weight"] @ sample + w["first.bias"]
         for layer in range(3):
-            inner = silu(h + w[f"told.{layer}.weight"] @ embedding + w[f"told.{layer}.bias"])
+            inner = silu(h + w[f"condition.{layer}.weight"] @ condition + w[f"condition.{layer}.bias"])
             h = h + w[f"hidden.{layer}.weight"] @ inner + w[f"hidden.{layer}.bias"]
         expected = w["last.weight"] @ silu(h) + w["last.bias"]
         assert numpy.abs(output - expected).max() < 100 * EPS * numpy.abs(expected).max()
@@ -461,7 +482,7 @@ def test_attention_is_the_softmax_average_of_values_in_every_head() -> None:
         assert numpy.abs(output.reshape(8, 6).numpy() - expected).max() < 1e3 * EPS * numpy.abs(expected).max()
 
 
-# --- what a network is given of the noise, on every process -------------------------------------------------------------
+# --- the noise label, on every process --------------------------------------------------------------------------------
 
 NOISY = {
     name: NEEDS_SETTINGS[name] if name in NEEDS_SETTINGS else kind()

@@ -110,7 +110,9 @@ def test_it_can_be_inspected(
     assert f"scorefield {version}" in shown
     main(["inspect", name, "--json"])
     said = json.loads(capsys.readouterr().out)
-    assert said["manifest"] == json.loads((KEPT / version / name / "manifest.json").read_text())
+    kept = json.loads((KEPT / version / name / "manifest.json").read_text())
+    kept["data"]["normaliser"] = kept["data"].pop("affine")  # as it is called now
+    assert said["manifest"] == kept
     levels = {"adams": 4, "flow": 20, "chain": 10, "still": 1}[name]
     assert len(said["sigmas"]) == levels
 

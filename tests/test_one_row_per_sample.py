@@ -129,7 +129,7 @@ def test_a_start_with_gradients_is_detached_and_one_that_is_no_real_number_is_re
     spoilt = torch.tensor([[0.0, 1.0], [math.nan, 1.0]])
     with pytest.raises(NotFinite, match="in 1 of the 2 samples to start from"):
         next(simulate(FIELD, ABM(), LADDER, spoilt, rng=SampleRng([0, 1])))
-    with pytest.raises(ScorefieldError, match="got noise without seeds"):
+    with pytest.raises(ScorefieldError, match="got an rng without seeds"):
         next(simulate(FIELD, ABM(), LADDER, rng=SampleRng([])))
 
 

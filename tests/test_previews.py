@@ -208,14 +208,12 @@ def test_the_curve_of_a_large_image_set_costs_a_bounded_number_of_products() -> 
 
 
 def test_files_of_previews_are_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures_of = previews.Previews()
+    shown = previews.Previews()
     monkeypatch.setattr(files, "put", Faults(OSError(28, "No space left on device")))
 
     def write() -> Path:
         files.write(tmp_path / "picture.png", b"x")
         return tmp_path / "picture.png"
 
-    assert (
-        len(pictures_of.take("picture", write)) == 1 and pictures_of.take("picture", write) == () and pictures_of.written == []
-    )
+    assert len(shown.take("picture", write)) == 1 and shown.take("picture", write) == () and shown.written == []
     assert list(tmp_path.iterdir()) == []

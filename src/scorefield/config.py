@@ -22,6 +22,8 @@ from scorefield import renamed
 from scorefield.data import DataConfig
 from scorefield.errors import ScorefieldError, unknown
 from scorefield.levels import MOST_LEVELS
+from scorefield.nets.base import NetworkConfig
+from scorefield.noise_label import check_levels
 from scorefield.objectives.base import Objective
 from scorefield.prediction import Parametrisation
 from scorefield.process import Positive, Process
@@ -138,7 +140,7 @@ class RunConfig:
     recipe: str
     process: Process
     parametrisation: Parametrisation
-    network: Any
+    network: NetworkConfig
     objective: Objective
     sampler: Sampler
     levels: Annotated[int, Bound(ge=1, le=MOST_LEVELS)]
@@ -147,6 +149,11 @@ class RunConfig:
     training: Training = default(default_factory=Training)
     seed: Annotated[int, Bound(ge=0)] = 0
     ladder: Annotated[str, AfterValidator(_ladder)] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> RunConfig:
+        check_levels(self.network.levels, self.parametrisation.noise_label, self.process)
+        return self
 
 
 Measured = Mapping[str, Mapping[str, Any]]  # "kind/name" of a component -> setting -> value

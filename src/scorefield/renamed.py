@@ -79,6 +79,7 @@ MOVED = {  # (module, old name) -> module and name of now
         )
     },
 }
+PARTS = {"told": "condition"}  # of a layer of a network, in saved weights
 ARGUMENTS = {"noise": "rng", "watch": "progress", "rungs": "levels", "known": "observed"}
 RESULTS = {"rival": "baseline", "apart": "better_by", "ways": "measurements", "behind": "dropped", "own": "recipe"}
 RESULTS["beaten"] = "beaten_by"  # keys of files of results, and attributes of reports
@@ -112,8 +113,8 @@ def settings(values: Mapping[str, Any], kind: str = "") -> dict[str, Any]:
         name = KEYS.get((kind, old), old)
         if isinstance(value, Mapping):
             value = settings(value, name)
-        elif name == "name" or name == "ladder":
-            value = COMPONENTS.get((kind or "ladder", value), value) if isinstance(value, str) else value
+        elif name in ("name", "ladder") and isinstance(value, str):
+            value = COMPONENTS.get((kind or "ladder", value), value)
         new[name] = value
     return new
 
@@ -148,6 +149,13 @@ def report(cls: type[Report]) -> type[Report]:
 
     cls.__getattr__ = get  # type: ignore[attr-defined]
     return cls
+
+
+def parts(layer: Any, tensors: dict[str, Any], prefix: str, *_: object) -> None:
+    """Name the tensors of a layer, as an older version saved them, as they are called now: a hook before they are loaded."""
+    for old, new in PARTS.items():
+        for name in [name for name in tensors if name.startswith(f"{prefix}{old}.")]:
+            tensors[prefix + new + name.removeprefix(prefix + old)] = tensors.pop(name)
 
 
 def attributes(module: str) -> Callable[[str], Any]:
