@@ -62,8 +62,9 @@ COMPONENTS = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "name"), COMPONENTS)
-def test_every_registered_component_survives_the_round_trip(kind: str, name: str) -> None:
+@each_case(one=COMPONENTS)
+def test_every_registered_component_survives_the_round_trip(one: tuple[str, str]) -> None:
+    kind, name = one
     component = Tabulated.linear(20) if name == "tabulated" else find(kind, name)()
     run = dataclasses.replace(AUTO, **{kind: component})
     again = from_dict(json.loads(json.dumps(to_dict(run), allow_nan=False)))
@@ -180,8 +181,9 @@ def test_a_text_with_a_comma_or_an_equals_sign_stays_a_text() -> None:
     assert override(AUTO, ["source=photos, 2024=new"]).source == "photos, 2024=new"
 
 
-@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, name in COMPONENTS if name != "tabulated"])
-def test_the_name_of_a_component_swaps_it_for_that_component_with_its_defaults(kind: str, name: str) -> None:
+@each_case(one=[(kind, name) for kind, name in COMPONENTS if name != "tabulated"])
+def test_the_name_of_a_component_swaps_it_for_that_component_with_its_defaults(one: tuple[str, str]) -> None:
+    kind, name = one
     got = override(AUTO, [f"{kind}={name}"])
     assert getattr(got, kind) == find(kind, name)()
     assert dataclasses.replace(got, **{kind: getattr(AUTO, kind)}) == AUTO  # and nothing else moved

@@ -11,7 +11,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from helpers import doubles
+from helpers import doubles, each_case
 from scipy import integrate, stats
 
 from scorefield import (
@@ -439,8 +439,7 @@ class Broken(Gaussian):
 @pytest.mark.parametrize(
     ("energy", "score"), [(math.nan, 0.0), (0.0, math.nan), (0.0, math.inf), (0.0, -math.inf), (math.nan, math.nan)]
 )
-@pytest.mark.parametrize("change", ["exact", "line"])
-@pytest.mark.parametrize("start", [0.0, 1.5])
+@each_case(change=["exact", "line"], start=[0.0, 1.5])
 def test_a_nan_or_an_infinite_score_is_no_reason_to_refuse_but_to_stop(
     energy: float, score: float, change: Any, start: float
 ) -> None:
