@@ -43,7 +43,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_temporary_one(tmp_path, m
     assert old is None or path.read_bytes() == old
 
 
-def test_at_the_moment_of_renaming_the_new_file_is_whole_and_flushed_and_the_old_one_untouched(tmp_path, monkeypatch) -> None:
+def test_at_the_time_of_renaming_the_new_file_is_whole_and_flushed_and_the_old_one_untouched(tmp_path, monkeypatch) -> None:
     path, replace, fsync = tmp_path / "weights", os.replace, os.fsync
     path.write_bytes(b"old")
     events: list[object] = []
@@ -252,7 +252,7 @@ def test_a_stream_takes_its_place_when_all_is_written_and_is_gone_when_anything_
     assert (_names(tmp_path), path.read_bytes()) == (["rows"], b"onetwo")
 
 
-def test_a_full_disk_is_told_of_with_the_name_of_the_file(tmp_path, monkeypatch) -> None:
+def test_a_full_disk_is_reported_with_the_name_of_the_file(tmp_path, monkeypatch) -> None:
     def full(*_given: object) -> int:
         raise OSError(28, "No space left on device")
 

@@ -39,11 +39,11 @@ SMALL = {
 def made(folder: Path, source: Path, *, step: int = 1) -> Path:
     """Return a run's folder with fresh weights that says it was trained for a step."""
     data = open_source(str(source), DataConfig())
-    facts = data_stats(data)
-    config = registry.find("recipe", "auto")(facts).config
+    stats = data_stats(data)
+    config = registry.find("recipe", "auto")(stats).config
     config = override(replace(config, source=str(source)), [*SMALL.get(data.kind, ("network.width=8",)), "levels=3"])
-    model = build_model(config, data.shape, facts.std, facts.mean, classes=classes_of(config, data.classes))
-    manifest = manifest_of(data, facts.std, (), 0)
+    model = build_model(config, data.shape, stats.std, stats.mean, classes=classes_of(config, data.classes))
+    manifest = manifest_of(data, stats.std, (), 0)
     manifest["progress"]["step"] = step
     folder.mkdir()
     save_model(folder, model, manifest)
@@ -115,16 +115,16 @@ def test_labelled_samples_say_their_class_whatever_they_are(
 ) -> None:
     for name in ("colour", "signal", "vector"):
         run = open_run(runs[name])
-        told = labels_of(run, range(N), seed=4, label=label)
-        assert told is not None and run.classes == ("0", "1", "2")
+        labels = labels_of(run, range(N), seed=4, label=label)
+        assert labels is not None and run.classes == ("0", "1", "2")
         app.sample(runs[name], n=N, batch=5, seed=4, label=label, out=tmp_path / f"{name}.npz")
         with np.load(tmp_path / f"{name}.npz") as file:
-            assert file["labels"].tolist() == told.tolist()
+            assert file["labels"].tolist() == labels.tolist()
             assert file["classes"].tolist() == ["0", "1", "2"]
     app.sample(runs["colour"], n=N, batch=5, seed=4, label=label, out=tmp_path / "folder")
     _, *lines = (tmp_path / "folder" / "samples.jsonl").read_text().splitlines()
-    assert [json.loads(line)["class"] for line in lines] == [str(number) for number in told.tolist()]
-    assert label is None or set(told.tolist()) == {int(label)}
+    assert [json.loads(line)["class"] for line in lines] == [str(number) for number in labels.tolist()]
+    assert label is None or set(labels.tolist()) == {int(label)}
 
 
 def test_a_table_comes_back_in_its_own_types_and_is_the_same_in_every_kind_of_file(
