@@ -11,7 +11,6 @@ import importlib
 import sys
 import warnings
 from collections.abc import Callable, Container, Mapping, Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, TypeVar
@@ -214,13 +213,20 @@ def flags(given: Sequence[str]) -> list[str]:
     return words
 
 
-class _Moved(MetaPathFinder, Loader):
-    """Finds a module by the path that it had."""
+class _Moved:
+    """Finds a module by the path that it had; importlib.abc, which such classes may inherit from, is slow to import."""
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        return ModuleSpec(name, self) if name.removeprefix("scorefield.") in MODULES else None
+        """Return where a moved module is; None for every other name."""
+        if name.removeprefix("scorefield.") not in MODULES:
+            return None
+        return ModuleSpec(name, self)  # type: ignore[arg-type]  # it has the methods of a loader
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Leave it to Python to make the module."""
 
     def exec_module(self, module: ModuleType) -> None:
+        """Give it what the module has under its new name."""
         new = f"scorefield.{MODULES[module.__name__.removeprefix('scorefield.')]}"
         _warn(module.__name__, new)
         now = importlib.import_module(new)
