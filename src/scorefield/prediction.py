@@ -120,7 +120,7 @@ def _determinant(alpha: Tensor, sigma: Tensor, a: Tensor, c: Tensor) -> Tensor:
         worst = int((det.abs() - 1e-12 * size).argmin())
         raise ScorefieldError(
             f"got an output with a = {float(a[worst]):g}, c = {float(c[worst]):g} at alpha = {float(alpha[worst]):g}, sigma = "
-            f"{float(sigma[worst]):g}, which repeats x_t and so has no information about the score, expected "
+            f"{float(sigma[worst]):g}, which repeats x_t and so says nothing about the score; expected "
             "alpha·c + sigma²·a != 0: choose another parametrisation or keep t inside the range"
         )
     return det
