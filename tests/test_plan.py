@@ -266,7 +266,7 @@ def digits_pilot(*settings: str) -> tuple[Trainer, Pilot]:
     return Trainer(config, data, model, None, torch.device("cpu")), found
 
 
-def test_a_pace_is_the_time_between_two_looks_at_the_clock() -> None:
+def test_a_pace_is_the_time_between_two_readings_of_the_clock() -> None:
     _, found = digits_pilot()
     assert {(pace.precision, pace.batch, pace.timed, pace.seconds) for pace in found.paces} == {
         ("float32", batch, batch, 1.0) for batch in (16, 8, 32)

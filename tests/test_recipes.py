@@ -51,7 +51,7 @@ def _trained(recipe: str) -> tuple[RunConfig, ScoreModel, GaussianMixture]:
 def _errors(recipe: str, times: Tensor, *, nearest: bool = False) -> Tensor:
     """sigma²·E‖s - grad log p_t‖² at each time: 0 for the exact field, about 1 for one that knows nothing.
 
-    With `nearest`, of the exact field that is asked at the nearest level, as a network is that is told the number of a level.
+    With `nearest`, of the exact field that is asked at the nearest level, as a network is that gets the number of a level.
     """
     config, model, truth = _trained(recipe)
     x0, found = truth.sample(SampleRng(range(400), stream=2)), []

@@ -196,7 +196,9 @@ def arguments(function: Function) -> Function:
 
     @functools.wraps(function)
     def call(*given: Any, **named: Any) -> Any:
-        return function(*given, **arguments_of(function.__name__, named, ()))
+        if not ARGUMENTS.keys().isdisjoint(named):
+            named = arguments_of(function.__name__, named, ())
+        return function(*given, **named)
 
     return call  # type: ignore[return-value]  # it has the signature of what it wraps
 
