@@ -20,7 +20,6 @@ from scorefield.data.base import LEAST, DataConfig, DataIssue, Dataset, Examples
 from scorefield.data.columns import Column, describe, fits
 from scorefield.data.coordinates import Table, decode, encode, normaliser_of
 from scorefield.data.delimited import read_text
-from scorefield.data.formats.tables import TEXT
 from scorefield.data.frames import of_mapping, of_native
 from scorefield.data.granularity import no_data
 from scorefield.data.series import Series
@@ -28,6 +27,7 @@ from scorefield.errors import ScorefieldError, unknown
 
 EXTRA = "expected the extra: run pip install 'scorefield[tables]'"
 HELD_OUT = 0.1
+TEXT = (".csv", ".tsv")
 
 
 def read(path: str, config: DataConfig, columns: list[Column] | None = None) -> Dataset:
