@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -21,9 +22,14 @@ from scorefield.prediction import Prediction
 def each_case(**axes: Mapping[str, Any] | Iterable[Any]) -> Callable[[Any], Any]:
     """Call one test for every combination of the axes' values: for cheap checks of which thousands need no line of their own.
 
-    A failure names its case. Axes are values, or values by their names. Every case finds torch's generator as a test does.
+    Axes are values, or values by their names. All cases are tried; the first failure is raised and names all that failed.
+    Every case finds torch's generator as a test does.
     """
-    named = {axis: values if isinstance(values, Mapping) else {str(v): v for v in values} for axis, values in axes.items()}
+    named: dict[str, Mapping[str, Any]] = {}
+    for axis, values in axes.items():
+        values = values if isinstance(values, Mapping) else list(values)
+        named[axis] = values if isinstance(values, Mapping) else {repr(value): value for value in values}
+        assert len(named[axis]) == len(values), f"two values of {axis} have one name: name them"
 
     def decorate(test: Any) -> Any:
         signature = inspect.signature(test)
@@ -31,13 +37,16 @@ def each_case(**axes: Mapping[str, Any] | Iterable[Any]) -> Callable[[Any], Any]
 
         @functools.wraps(test)
         def looped(**given: Any) -> None:
+            failures: dict[str, BaseException] = {}
             for names in itertools.product(*named.values()):
                 torch.manual_seed(0)
                 try:
                     test(**given, **{axis: named[axis][name] for axis, name in zip(named, names, strict=True)})
-                except BaseException as failure:
-                    failure.add_note("in the case " + ", ".join(f"{a} = {n}" for a, n in zip(named, names, strict=True)))
-                    raise
+                except (Exception, pytest.fail.Exception) as failure:
+                    failures[", ".join(f"{axis} = {name}" for axis, name in zip(named, names, strict=True))] = failure
+            for first in failures.values():
+                first.add_note(f"{len(failures)} cases failed, of which this is the first: " + "; ".join(failures))
+                raise first
 
         looped.__signature__ = signature.replace(parameters=left)  # type: ignore[attr-defined]
         return looped

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import each_case
 from shape_checks import ShapeError
 
 import scorefield
@@ -49,7 +50,7 @@ def name_of(path: Path) -> str:
 
 MODULES = {name_of(path): path for path in sorted(HOUSE.rglob("*.py"))}
 SOURCES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
-each_module = pytest.mark.parametrize("module", [name for name in MODULES if name != "scorefield"])
+each_module = each_case(module=[name for name in MODULES if name != "scorefield"])
 
 
 def imports_of(tree: ast.AST) -> Iterator[str]:

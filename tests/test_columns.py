@@ -273,7 +273,7 @@ def test_atoms_are_said_as_a_person_wrote_them() -> None:
     )
 
 
-def test_the_coordinates_that_silence_a_number_are_told() -> None:
+def test_the_coordinates_that_silence_a_number_are_named() -> None:
     data = table(plainly=NORMAL, gaps=[None, *NORMAL[1:]], heap=some(NORMAL, 0.5, 0), text=["a", "b"] * (N // 2))
     first, found = 0, {}
     for column in data.columns or []:

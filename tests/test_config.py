@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import each_case
 
 import scorefield
 from scorefield import VP, ScorefieldError, Tabulated
@@ -15,7 +16,7 @@ from scorefield.config import RunConfig, data_config, from_dict, override, to_di
 from scorefield.data import DataConfig
 from scorefield.noise_label import noise_label_of, unvisited
 from scorefield.recipes import DataStats
-from scorefield.registry import every, find
+from scorefield.registry import every, find, in_words
 
 FACTS = {
     "small images": DataStats("digits", "image", (1, 8, 8), 1200, torch.zeros(1, 8, 8), 0.61, 9.1234, -0.04, 10),
@@ -61,8 +62,9 @@ COMPONENTS = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "name"), COMPONENTS)
-def test_every_registered_component_survives_the_round_trip(kind: str, name: str) -> None:
+@each_case(one=COMPONENTS)
+def test_every_registered_component_survives_the_round_trip(one: tuple[str, str]) -> None:
+    kind, name = one
     component = Tabulated.linear(20) if name == "tabulated" else find(kind, name)()
     run = dataclasses.replace(AUTO, **{kind: component})
     again = from_dict(json.loads(json.dumps(to_dict(run), allow_nan=False)))
@@ -131,8 +133,9 @@ def test_the_leaves_under_test_are_all_of_a_run() -> None:
     assert len(LEAVES) > 80
 
 
-@pytest.mark.parametrize(("name", "key"), LEAVES)
-def test_a_setting_changes_exactly_one_leaf_and_leaves_the_original_as_it_was(name: str, key: str) -> None:
+@each_case(leaf=LEAVES)
+def test_a_setting_changes_exactly_one_leaf_and_leaves_the_original_as_it_was(leaf: tuple[str, str]) -> None:
+    name, key = leaf
     run, before = RUNS[name], json.dumps(to_dict(RUNS[name]))
     value = _another(key, _leaves(to_dict(run))[key])
     text = value if isinstance(value, str) else json.dumps(value)
@@ -178,8 +181,9 @@ def test_a_text_with_a_comma_or_an_equals_sign_stays_a_text() -> None:
     assert override(AUTO, ["source=photos, 2024=new"]).source == "photos, 2024=new"
 
 
-@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, name in COMPONENTS if name != "tabulated"])
-def test_the_name_of_a_component_swaps_it_for_that_component_with_its_defaults(kind: str, name: str) -> None:
+@each_case(one=[(kind, name) for kind, name in COMPONENTS if name != "tabulated"])
+def test_the_name_of_a_component_swaps_it_for_that_component_with_its_defaults(one: tuple[str, str]) -> None:
+    kind, name = one
     got = override(AUTO, [f"{kind}={name}"])
     assert getattr(got, kind) == find(kind, name)()
     assert dataclasses.replace(got, **{kind: getattr(AUTO, kind)}) == AUTO  # and nothing else moved
@@ -207,7 +211,7 @@ def test_a_component_can_be_given_whole_as_json() -> None:
 # Refusals
 
 
-@pytest.mark.parametrize("key", sorted(_leaves(to_dict(AUTO))))
+@each_case(key=sorted(_leaves(to_dict(AUTO))))
 def test_a_slip_at_any_depth_of_any_key_is_answered_with_the_key_that_was_meant(key: str) -> None:
     parts = key.split(".")
     for depth, part in enumerate(parts):
@@ -240,7 +244,7 @@ def test_an_unknown_component_is_answered_with_the_known_ones(kind: str) -> None
     last = kind.rpartition(".")[2]
     name = next(iter(every(last)))
     text = _refusal([f"{kind}={name}x"])
-    assert text.startswith(f"unknown {last} '{name}x': did you mean ") and repr(name) in text
+    assert text.startswith(f"unknown {in_words(last)} '{name}x': did you mean ") and repr(name) in text
 
 
 OUT_OF_RANGE = [
@@ -292,7 +296,7 @@ WRONG_TYPE = [
 ]
 
 
-@pytest.mark.parametrize("setting", [*OUT_OF_RANGE, *WRONG_TYPE])
+@each_case(setting=[*OUT_OF_RANGE, *WRONG_TYPE])
 def test_a_value_out_of_range_or_of_the_wrong_type_is_refused_naming_its_key(setting: str) -> None:
     key, _, value = setting.partition("=")
     text = _refusal([setting])
@@ -308,8 +312,10 @@ def test_a_bad_entry_of_a_list_is_refused_naming_the_list(setting: str, key: str
     assert key in _refusal([setting])
 
 
-@pytest.mark.parametrize("key", [key for key, value in _leaves(to_dict(AUTO)).items() if isinstance(value, float)])
-@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
+INFINITE = ["NaN", "Infinity", "-Infinity"]
+
+
+@each_case(key=[key for key, value in _leaves(to_dict(AUTO)).items() if isinstance(value, float)], value=INFINITE)
 def test_no_setting_is_infinite_or_nan_since_json_has_no_such_number(key: str, value: str) -> None:
     assert key.split(".")[0] in _refusal([f"{key}={value}"])
 

@@ -14,7 +14,7 @@ import mpmath
 import numpy
 import pytest
 import torch
-from helpers import OfScore, Remembers
+from helpers import OfScore, Remembers, each_case
 from torch.distributions import Normal, kl_divergence
 
 from scorefield import VE, VP, Gaussian, SampleRng, ScorefieldError, Tabulated, registry
@@ -276,8 +276,7 @@ def test_the_simple_loss_takes_other_weightings() -> None:
 VALUES = 2 * torch.arange(256, dtype=torch.float64)[:, None] / 255 - 1
 
 
-@pytest.mark.parametrize("mean", [-30.0, -1.0, -0.2, 0.3, 1.001, 7.0])
-@pytest.mark.parametrize("std", [1e-3, 0.02, 0.5, 40.0])
+@each_case(mean=[-30.0, -1.0, -0.2, 0.3, 1.001, 7.0], std=[1e-3, 0.02, 0.5, 40.0])
 def test_the_decoder_of_pixels_is_a_probability_of_256_values(mean: float, std: float) -> None:
     log_prob = pixel_log_prob(VALUES, torch.full_like(VALUES, mean), torch.full((256,), std, dtype=torch.float64))
     assert bool((log_prob <= 0).all())
@@ -429,7 +428,7 @@ def test_the_steps_of_a_chain_are_its_whole_numbers() -> None:
 
 
 @pytest.mark.parametrize("objective", [Simple(), VariationalBound()], ids=["simple", "bound"])
-def test_training_on_a_chain_refuses_a_continuous_process_unless_told_its_steps(objective: Any) -> None:
+def test_training_on_a_chain_refuses_a_continuous_process_unless_given_its_steps(objective: Any) -> None:
     with pytest.raises(ScorefieldError, match="expected DDPM's chain"):
         objective.check(gaussian(process=VP()))
     objective.check(gaussian())

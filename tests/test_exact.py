@@ -6,7 +6,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from helpers import double
+from helpers import double, each_case
 from scipy import stats
 
 from scorefield import (
@@ -36,7 +36,7 @@ PROCESSES = {
     "karras": LinearVE(0.05, 8.0),
     "tabulated": Tabulated.linear(1000),
 }
-each_process = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
+each_process = each_case(process=PROCESSES)
 COVARIANCE = [[2.0, 0.6, -0.3], [0.6, 0.8, 0.1], [-0.3, 0.1, 0.5]]
 
 

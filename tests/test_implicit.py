@@ -214,21 +214,23 @@ def test_the_gradient_by_the_weights_is_the_derivative_of_the_loss(objective: An
     """Double backward reaches the parameters: autograd against a central difference along a random direction of weights."""
     field, x0 = network(shape, energy), example(shape)
     weights = list(field.network.parameters())
-    ways = [torch.randn(w.shape, dtype=w.dtype, generator=torch.Generator().manual_seed(i)) for i, w in enumerate(weights)]
+    directions = [
+        torch.randn(w.shape, dtype=w.dtype, generator=torch.Generator().manual_seed(i)) for i, w in enumerate(weights)
+    ]
 
     def loss() -> Tensor:
         return objective(field, x0, rng=SampleRng(range(5), stream=1)).mean()
 
     grads = torch.autograd.grad(loss(), weights, materialize_grads=True, allow_unused=True)
-    slope = sum(float((g * way).sum()) for g, way in zip(grads, ways, strict=True))
+    slope = sum(float((g * v).sum()) for g, v in zip(grads, directions, strict=True))
     values = []
     for sign in (1, -1):
         with torch.no_grad():
-            for w, way in zip(weights, ways, strict=True):
-                w += sign * 1e-5 * way
+            for w, v in zip(weights, directions, strict=True):
+                w += sign * 1e-5 * v
             values.append(float(loss()))
-            for w, way in zip(weights, ways, strict=True):
-                w -= sign * 1e-5 * way
+            for w, v in zip(weights, directions, strict=True):
+                w -= sign * 1e-5 * v
     assert abs(slope) > 0.01
     # an energy's second difference keeps 16 - 6 digits at step 1e-3, of which the difference by the weights costs 5
     digits = 1e-4 if energy and isinstance(objective, FiniteDifference) else 1e-6

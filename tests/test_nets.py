@@ -9,7 +9,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from helpers import shaken
+from helpers import each_case, shaken
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -500,7 +500,7 @@ def _features(parametrisation: Parametrisation, process: Process, ratios: Tensor
     return features / features.norm(dim=1, keepdim=True)
 
 
-@pytest.mark.parametrize("process", NOISY.values(), ids=NOISY)
+@each_case(process=NOISY)
 @pytest.mark.parametrize("name", every("parametrisation"))
 def test_close_noise_levels_have_close_features_and_the_ends_have_not(name: str, process: Process) -> None:
     """Half a percent of noise turns no feature by more than half a radian, wherever it lies between two whole times of a chain;

@@ -8,7 +8,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from helpers import OfScore, Remembers, within_five
+from helpers import OfScore, Remembers, each_case, within_five
 
 from scorefield import (
     EDM,
@@ -237,7 +237,7 @@ def test_at_one_level_least_squares_finds_the_slope_and_the_centre_of_the_gaussi
 
 
 @each_objective
-@each_weighting
+@each_case(weighting=WEIGHTINGS)
 @torch.no_grad()
 def test_an_examples_loss_does_not_depend_on_its_batch(kind: Any, weighting: Weighting) -> None:
     true, objective = mixture(PROCESSES["ve"]), of_weighting(kind, weighting)

@@ -151,7 +151,7 @@ def _ddpm(t: float) -> tuple[mpmath.mpf, ...]:
 LN = math.log(5000)
 PUBLISHED = {  # time: (alpha, sigma, f, g²)
     "ve": {0.0: (1, 0.01, 0, 2e-4 * LN), 0.5: (1, math.sqrt(0.5), 0, LN), 1.0: (1, 50, 0, 5000 * LN)},
-    "karras": {0.002: (1, 0.002, 0, 0.004), 1.5: (1, 1.5, 0, 3), 80.0: (1, 80, 0, 160)},
+    "linear-ve": {0.002: (1, 0.002, 0, 0.004), 1.5: (1, 1.5, 0, 3), 80.0: (1, 80, 0, 160)},
     "vp": {t: _vp(t) for t in (0.001, 0.5, 1.0)},
     "sub-vp": {t: _sub_vp(t) for t in (0.001, 0.5, 1.0)},
     "cosine": {t: _cosine(t) for t in (0.001, 0.5, 0.99)},
@@ -346,7 +346,7 @@ def test_single_precision_times_give_single_precision_coefficients(process: Proc
     t = torch.tensor([between(process, 0.5)], dtype=torch.float32)
     for function in (process.alpha, process.sigma):
         assert function(t).dtype == torch.float32
-        numpy.testing.assert_allclose(function(t), function(t.doubles()), rtol=16 * numpy.finfo(numpy.float32).eps)
+        numpy.testing.assert_allclose(function(t), function(t.double()), rtol=16 * numpy.finfo(numpy.float32).eps)
 
 
 @each

@@ -335,7 +335,7 @@ def test_far_values_are_named(tmp_path: Path) -> None:
         ("a,b\n" + "".join(f'"{i}",{i * i},{i % 3}\n' for i in range(9)), ["a", "b"]),
     ],
 )
-def test_a_header_is_told_from_data(tmp_path: Path, content: str, names: list[str]) -> None:
+def test_a_header_is_distinguished_from_data(tmp_path: Path, content: str, names: list[str]) -> None:
     assert [column["name"] for column in read(tmp_path, content).columns or []] == names
 
 

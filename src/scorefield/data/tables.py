@@ -25,6 +25,7 @@ from scorefield.data.granularity import no_data
 from scorefield.data.series import Series
 from scorefield.errors import ScorefieldError, unknown
 
+TEXT = (".csv", ".tsv")  # delimited text; Arrow reads the others
 EXTRA = "expected the extra: run pip install 'scorefield[tables]'"
 HELD_OUT = 0.1
 TEXT = (".csv", ".tsv")

@@ -1,4 +1,4 @@
-"""Declared facts, measured from outside: of every sampler, of what wraps one, of every process and every objective."""
+"""Declared properties, measured from outside: of every sampler, of what wraps one, of every process and every objective."""
 
 import copy
 import math
@@ -64,7 +64,7 @@ def without(sampler: Sampler, samples: int, shape: tuple[int, ...]) -> Replaceme
 
 
 @pytest.mark.parametrize("name", [name for name, sampler in SAMPLERS.items() if not sampler.remembers])
-def test_replacement_passes_on_the_facts_of_what_it_wraps(name: str) -> None:
+def test_replacement_passes_on_the_properties_of_what_it_wraps(name: str) -> None:
     sampler = SAMPLERS[name].at_fixed_steps()
     wrapped = without(sampler, 5, (2,))
     assert (wrapped.order, wrapped.dwells, wrapped.remembers) == (sampler.order, sampler.dwells, sampler.remembers)
@@ -95,14 +95,14 @@ def ladder(levels: int = 5) -> torch.Tensor:
 
 
 @each_sampler
-def test_moments_stay_as_they_were_shown(sampler: Any) -> None:
-    """Neither x nor what a step told changes afterwards, whoever keeps them; nor does the start that was given."""
+def test_snapshots_stay_as_they_were_shown(sampler: Any) -> None:
+    """Neither x nor what a step reported changes afterwards; nor does the start that was given."""
     start, short = torch.randn(3, 2, dtype=torch.float64), sampler.within(8)[0]
     given, kept, shown = start.clone(), [], []
     for snapshot in simulate(FIELD, short, ladder(), start, rng=SampleRng(range(3))):
         kept.append(snapshot)
         shown.append((snapshot.x.clone(), copy.deepcopy(snapshot.info)))
-        start.zero_()  # what the caller does to the start does not reach a moment either
+        start.zero_()  # what the caller does to the start does not reach a snapshot either
     for snapshot, (x, info) in zip(kept, shown, strict=True):
         assert torch.equal(snapshot.x, x)
         assert snapshot.info == info
@@ -118,15 +118,15 @@ def test_moments_stay_as_they_were_shown(sampler: Any) -> None:
     [AnnealedMala, lambda hold: Mala(tau=0.01, steps=hold), lambda hold: without(Mala(tau=0.01, steps=hold), 50, (2,))],
     ids=["annealed-mala", "mala", "mala with replacement"],
 )
-def test_a_moment_tells_the_acceptance_of_the_rungs_visited_until_then(hold: int, make: Any) -> None:
+def test_a_snapshot_shows_the_acceptance_of_the_levels_visited_until_then(hold: int, make: Any) -> None:
     """After k steps of one a level k numbers, each a mean probability over steps and samples, whatever came later."""
     snapshots = list(simulate(FIELD, make(hold), ladder(), rng=SampleRng(range(50))))
-    told = [snapshot.info.acceptance for snapshot in snapshots]
-    assert [len(rates) for rates in told] == [0, *(1 + step // hold for step in range(5 * hold)), 5]
-    for k in range(1, 6):  # what a level ended with is what every later moment says of it
-        assert all(rates[: k - 1] == told[hold * (k - 1)] for rates in told[hold * (k - 1) :])
-    assert all(0 < rate <= 1 for rate in told[-1])
-    assert hold == 1 or len({rates[0] for rates in told[1 : 1 + hold]}) == hold  # on its level it is a running mean
+    shown = [snapshot.info.acceptance for snapshot in snapshots]
+    assert [len(rates) for rates in shown] == [0, *(1 + step // hold for step in range(5 * hold)), 5]
+    for k in range(1, 6):  # what a level ended with is what every later snapshot says of it
+        assert all(rates[: k - 1] == shown[hold * (k - 1)] for rates in shown[hold * (k - 1) :])
+    assert all(0 < rate <= 1 for rate in shown[-1])
+    assert hold == 1 or len({rates[0] for rates in shown[1 : 1 + hold]}) == hold  # on its level it is a running mean
 
 
 class Twice(Sampler):
