@@ -80,7 +80,7 @@ def test_every_verb_is_checked_and_keeps_its_signature() -> None:
     assert app.train.__doc__ == sys.modules["scorefield.app.train"].train.__doc__
 
 
-def test_a_missing_or_a_superfluous_argument_is_told_with_those_that_there_are() -> None:
+def test_a_missing_or_a_superfluous_argument_is_answered_with_those_that_there_are() -> None:
     with pytest.raises(ScorefieldError, match=r"missing a required argument: 'run', expected sample\(run, \.\.\.\)"):
         app.sample()  # type: ignore[call-arg]
     with pytest.raises(ScorefieldError, match="too many positional arguments"):

@@ -1,4 +1,4 @@
-"""Classes: a network that was told the class of every example is never asked without one, whoever asks."""
+"""Classes: a network that was trained with the class of every example is never asked without one."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ from torch import Tensor
 
 from scorefield import VE, Gaussian, SampleRng, ScorefieldError, app
 from scorefield.app import plan
-from scorefield.app.sample import _acceptance
-from scorefield.drawing import SampleSpec, choose_sampler, conditions_of
+from scorefield.drawing import SampleSpec, acceptance_by_level, choose_sampler, conditions_of
 from scorefield.evaluation.likelihood import LikelihoodSpec, bound_gap, measure_likelihood
 from scorefield.prediction import Prediction
 from scorefield.randomness import subsample
@@ -50,7 +49,7 @@ class Conditional:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run that was told the class of every example."""
+    """A run that was trained with the class of every example."""
     folder = tmp_path_factory.mktemp("classes")
     y = torch.arange(400) % 2
     x = SampleRng(range(400)).normal((2,)) + torch.stack([AT * (2.0 * y - 1), torch.zeros(400)], dim=1)
@@ -116,15 +115,15 @@ def test_every_verb_works_on_a_run_that_knows_only_classes(trained: Path, tmp_pa
         assert app.sample(trained, out=tmp_path / "x.npz", **how, **extra).samples == 16
     mala = app.sample(trained, out=tmp_path / "x.npz", **how, sampler="annealed-mala", steps=8)
     assert mala.acceptance
-    assert app.likelihood(trained, n=4, steps=4).given_class
+    assert app.likelihood(trained, n=4, levels=4).given_class
     assert plan(str(trained.parent / "both.npz"), settings=(*SMALL, "training.labels=1"), seconds=1.0).pilot is not None
 
 
 def test_the_curl_that_is_reported_is_that_of_the_field_that_drew(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = open_run(trained)
-    field, told = Conditional(opened), torch.tensor([0, 1] * 8)
+    field, labels = Conditional(opened), torch.tensor([0, 1] * 8)
     x = torch.stack([part.sample(SampleRng([i])) for i in range(8) for part in field.parts]).reshape(16, 2)
-    found = _acceptance(field, x, told, (0.5,), torch.tensor((0.5,), dtype=torch.float64))
+    found = acceptance_by_level(field, x, labels, (0.5,), torch.tensor((0.5,), dtype=torch.float64))
     assert found[0][2] < 1e-3
 
 
@@ -133,8 +132,8 @@ def test_unlabelled_data_are_refused_by_a_run_that_knows_only_classes_and_names_
     with pytest.raises(ScorefieldError, match=r"without classes for .*training\.labels=1.*expected labelled data"):
         conditions_of(opened, opened.data, None)
     turned = replace(opened.data, classes=("1", "0"))
-    told = conditions_of(opened, turned, torch.tensor([0, 1, 1]))
-    assert told is not None
-    assert told.tolist() == [1, 0, 0]
+    labels = conditions_of(opened, turned, torch.tensor([0, 1, 1]))
+    assert labels is not None
+    assert labels.tolist() == [1, 0, 0]
     with pytest.raises(ScorefieldError, match="unknown class 'dog'"):
         conditions_of(opened, replace(opened.data, classes=("0", "dog")), torch.tensor([0, 1]))

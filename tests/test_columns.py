@@ -13,8 +13,9 @@ import torch
 
 from scorefield import app
 from scorefield.data import DataConfig, Dataset, open_again, open_data, open_source
-from scorefield.data.columns import decode, silent, snapped, width
-from scorefield.data.natures import mean_and_spread, nature_of, no_data
+from scorefield.data.columns import indicators, width
+from scorefield.data.coordinates import decode, snapped
+from scorefield.data.granularity import granularity_of, mean_and_spread, no_data
 from scorefield.data.tables import aligned, csv_of
 from scorefield.errors import NotFinite
 
@@ -85,10 +86,10 @@ def column_of(data: Dataset, name: str) -> dict[str, Any]:
         (some(NORMAL * 1e-200, 0.5, 0), False, (0,), (), 0),
     ],
 )
-def test_the_nature_of_numbers_is_seen(
+def test_the_granularity_of_numbers_is_seen(
     values: np.ndarray, whole: bool, atoms: tuple[float, ...], levels: tuple[float, ...], step: float
 ) -> None:
-    found = nature_of(np.asarray(values, dtype=np.float64), whole=whole)
+    found = granularity_of(np.asarray(values, dtype=np.float64), whole=whole)
     assert (found.atoms, found.levels, found.step) == (atoms, levels, step)
 
 
@@ -272,11 +273,11 @@ def test_atoms_are_said_as_a_person_wrote_them() -> None:
     )
 
 
-def test_the_coordinates_that_silence_a_number_are_told() -> None:
+def test_the_coordinates_that_silence_a_number_are_named() -> None:
     data = table(plainly=NORMAL, gaps=[None, *NORMAL[1:]], heap=some(NORMAL, 0.5, 0), text=["a", "b"] * (N // 2))
     first, found = 0, {}
     for column in data.columns or []:
-        found[column["name"]] = data.train[:, [first + i for i in silent(column)]].sum(dim=1).mean().item()
+        found[column["name"]] = data.train[:, [first + i for i in indicators(column)]].sum(dim=1).mean().item()
         first += width(column)
     assert found["plainly"] == found["text"] == 0
     assert found["heap"] == pytest.approx(0.5, abs=0.01)

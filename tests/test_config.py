@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import each_case
 
 import scorefield
 from scorefield import VP, ScorefieldError, Tabulated
 from scorefield.config import RunConfig, data_config, from_dict, override, to_dict
 from scorefield.data import DataConfig
-from scorefield.noise_label import unvisited
+from scorefield.noise_label import noise_label_of, unvisited
 from scorefield.recipes import DataStats
-from scorefield.registry import every, find
+from scorefield.registry import every, find, in_words
 
 FACTS = {
     "small images": DataStats("digits", "image", (1, 8, 8), 1200, torch.zeros(1, 8, 8), 0.61, 9.1234, -0.04, 10),
@@ -61,8 +62,9 @@ COMPONENTS = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "name"), COMPONENTS)
-def test_every_registered_component_survives_the_round_trip(kind: str, name: str) -> None:
+@each_case(one=COMPONENTS)
+def test_every_registered_component_survives_the_round_trip(one: tuple[str, str]) -> None:
+    kind, name = one
     component = Tabulated.linear(20) if name == "tabulated" else find(kind, name)()
     run = dataclasses.replace(AUTO, **{kind: component})
     again = from_dict(json.loads(json.dumps(to_dict(run), allow_nan=False)))
@@ -123,7 +125,7 @@ LEAVES = [
     (name, key)
     for name in ("auto on small images", "ncsn on small images", "ncsnv2 on vectors")
     for key in _leaves(to_dict(RUNS[name]))
-    if not key.endswith("name")
+    if not key.endswith("name") and (name, key) != ("auto on small images", "network.levels")  # nothing there without a label
 ]
 
 
@@ -131,8 +133,9 @@ def test_the_leaves_under_test_are_all_of_a_run() -> None:
     assert len(LEAVES) > 80
 
 
-@pytest.mark.parametrize(("name", "key"), LEAVES)
-def test_a_setting_changes_exactly_one_leaf_and_leaves_the_original_as_it_was(name: str, key: str) -> None:
+@each_case(leaf=LEAVES)
+def test_a_setting_changes_exactly_one_leaf_and_leaves_the_original_as_it_was(leaf: tuple[str, str]) -> None:
+    name, key = leaf
     run, before = RUNS[name], json.dumps(to_dict(RUNS[name]))
     value = _another(key, _leaves(to_dict(run))[key])
     text = value if isinstance(value, str) else json.dumps(value)
@@ -178,8 +181,9 @@ def test_a_text_with_a_comma_or_an_equals_sign_stays_a_text() -> None:
     assert override(AUTO, ["source=photos, 2024=new"]).source == "photos, 2024=new"
 
 
-@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, name in COMPONENTS if name != "tabulated"])
-def test_the_name_of_a_component_swaps_it_for_that_component_with_its_defaults(kind: str, name: str) -> None:
+@each_case(one=[(kind, name) for kind, name in COMPONENTS if name != "tabulated"])
+def test_the_name_of_a_component_swaps_it_for_that_component_with_its_defaults(one: tuple[str, str]) -> None:
+    kind, name = one
     got = override(AUTO, [f"{kind}={name}"])
     assert getattr(got, kind) == find(kind, name)()
     assert dataclasses.replace(got, **{kind: getattr(AUTO, kind)}) == AUTO  # and nothing else moved
@@ -207,7 +211,7 @@ def test_a_component_can_be_given_whole_as_json() -> None:
 # Refusals
 
 
-@pytest.mark.parametrize("key", sorted(_leaves(to_dict(AUTO))))
+@each_case(key=sorted(_leaves(to_dict(AUTO))))
 def test_a_slip_at_any_depth_of_any_key_is_answered_with_the_key_that_was_meant(key: str) -> None:
     parts = key.split(".")
     for depth, part in enumerate(parts):
@@ -240,7 +244,7 @@ def test_an_unknown_component_is_answered_with_the_known_ones(kind: str) -> None
     last = kind.rpartition(".")[2]
     name = next(iter(every(last)))
     text = _refusal([f"{kind}={name}x"])
-    assert text.startswith(f"unknown {last} '{name}x': did you mean ") and repr(name) in text
+    assert text.startswith(f"unknown {in_words(last)} '{name}x': did you mean ") and repr(name) in text
 
 
 OUT_OF_RANGE = [
@@ -292,7 +296,7 @@ WRONG_TYPE = [
 ]
 
 
-@pytest.mark.parametrize("setting", [*OUT_OF_RANGE, *WRONG_TYPE])
+@each_case(setting=[*OUT_OF_RANGE, *WRONG_TYPE])
 def test_a_value_out_of_range_or_of_the_wrong_type_is_refused_naming_its_key(setting: str) -> None:
     key, _, value = setting.partition("=")
     text = _refusal([setting])
@@ -308,8 +312,10 @@ def test_a_bad_entry_of_a_list_is_refused_naming_the_list(setting: str, key: str
     assert key in _refusal([setting])
 
 
-@pytest.mark.parametrize("key", [key for key, value in _leaves(to_dict(AUTO)).items() if isinstance(value, float)])
-@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
+INFINITE = ["NaN", "Infinity", "-Infinity"]
+
+
+@each_case(key=[key for key, value in _leaves(to_dict(AUTO)).items() if isinstance(value, float)], value=INFINITE)
 def test_no_setting_is_infinite_or_nan_since_json_has_no_such_number(key: str, value: str) -> None:
     assert key.split(".")[0] in _refusal([f"{key}={value}"])
 
@@ -317,6 +323,52 @@ def test_no_setting_is_infinite_or_nan_since_json_has_no_such_number(key: str, v
 def test_settings_that_contradict_each_other_are_refused_naming_their_component() -> None:
     text = _refusal(["process.sigma_min=20"])
     assert "sigma_min = 20" in text and "sigma_max = 9.1234" in text and "'process'" in text
+
+
+NCSN = RUNS["ncsn on small images"]  # a network with a table of ten noise levels
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        (["network.levels=9"], "which goes from 0 to 9, expected whole numbers from 0 to 8: set network.levels=10"),
+        (["parametrisation.noise_label=20"], "for the noise label 20, which goes from 0 to 19, .*: set network.levels=20"),
+        (["parametrisation.noise_label=log-sigma"], "'log-sigma', which goes from -3.91 to 0.693, expected whole numbers"),
+        (["parametrisation=edm"], "set network.levels=none, or parametrisation.noise_label=10"),
+        (["process=ddpm-chain", "parametrisation.noise_label=t"], "'t', which goes from 1 to 1e[+]03, expected"),
+        (["process=rectified-flow", "parametrisation.noise_label=sigma"], "'sigma', which goes from 0.001 to 999, expected"),
+    ],
+)
+def test_a_noise_label_without_a_row_in_the_networks_table_is_refused_when_the_run_is_made(
+    settings: list[str], advice: str
+) -> None:
+    text = _refusal(settings, NCSN)
+    assert text.startswith("got network.levels=") and re.search(advice, text)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [],
+        ["network.levels=20", "parametrisation.noise_label=20"],
+        ["network.levels=20"],  # rows that are never asked for do no harm
+        ["network.levels=none"],
+        ["network.levels=none", "parametrisation.noise_label=log-sigma"],
+        ['parametrisation.noise_label="none"'],
+        ["process=ddpm-chain", "process.steps=20", "parametrisation.noise_label=t", "network.levels=21"],
+        ["network=mlp", "parametrisation.noise_label=7"],
+    ],
+)
+def test_a_run_whose_labels_all_have_a_row_opens_also_as_an_older_version_wrote_it(settings: list[str]) -> None:
+    config = override(NCSN, settings)
+    older = to_dict(config)
+    older["rungs"], older["parametrisation"]["label"] = older.pop("ladder"), older["parametrisation"].pop("noise_label")
+    older["objective"]["density"] = older["objective"].pop("noise_distribution")
+    assert from_dict(older) == config
+    network = config.network.build((1, 8, 8))
+    ends = torch.tensor([config.process.t_min, config.process.t_max], dtype=torch.float64)
+    label = noise_label_of(config.parametrisation.noise_label, config.process, ends).float()
+    assert bool(network(torch.zeros(2, 1, 8, 8), label).isfinite().all())
 
 
 def test_a_run_that_would_never_stop_is_refused() -> None:
@@ -374,7 +426,7 @@ def test_what_a_message_advises_can_be_done() -> None:
     texts = "\n".join(path.read_text() for path in Path(scorefield.__file__).parent.rglob("*.py"))
     kinds, name = "process|parametrisation|objective|network|sampler", "[a-z][a-z0-9]*(?:-[a-z0-9]+)*"
     advised = re.findall(rf"\b({kinds})=({name})(?=[ ,.:;\"'`)])", texts)
-    named = {(kind, name) for kind, name in advised if name not in ("self", kind)}
+    named = {(kind, name) for kind, name in advised if name not in ("self", "one", kind)}
     assert ("process", "ddpm-chain") in named
     for kind, name in named:
         find(kind, name)()
@@ -401,8 +453,10 @@ def test_a_run_of_an_older_version_with_its_thousand_betas_still_opens() -> None
 def test_no_recipe_leaves_levels_between_those_of_its_training(name: str) -> None:
     config = RUNS[name]
     assert unvisited(config.parametrisation.noise_label, config.process, config.objective.visited(config.process)) == 1
+    one_table = ["network.levels=none"] if config.network.levels else []
     few = override(
-        config, ["objective=denoising", "objective.noise_distribution=levels", "parametrisation.noise_label=log-sigma"]
+        config,
+        ["objective=denoising", "objective.noise_distribution=levels", "parametrisation.noise_label=log-sigma", *one_table],
     )
     apart = unvisited(few.parametrisation.noise_label, few.process, few.objective.visited(few.process))
     low, high = (-0.5 * few.process.log_snr(torch.tensor([few.process.t_min, few.process.t_max]).double())).exp().tolist()

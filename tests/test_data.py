@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import each_case
 from PIL import Image
 from torch import Tensor
 
@@ -128,8 +129,7 @@ def test_rows_of_a_label_are_held_out_with_equal_chance() -> None:
     assert (count / times - fraction).abs().max() < 5 * math.sqrt(fraction * (1 - fraction) / times)
 
 
-@pytest.mark.parametrize("fraction", [0.1, 1 / 3, 0.5, 0.9])
-@pytest.mark.parametrize("seed", range(5))
+@each_case(fraction=[0.1, 1 / 3, 0.5, 0.9], seed=range(5))
 def test_every_label_keeps_an_example_to_train_on(fraction: float, seed: int) -> None:
     labels = torch.tensor([0] * 30 + [1] * 11 + [2, 3, 3, 4, 5, 6, 7])
     train, held = split(len(labels), fraction, labels, seed)
@@ -864,7 +864,7 @@ def test_a_large_array_stays_in_its_file(tmp_path: Path) -> None:
     kind, *shape, grown = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     ).stdout.split()
-    assert (kind, " ".join(shape)) == ("Rows", "(3, 32, 32)")
+    assert (kind, " ".join(shape)) == ("ArrayView", "(3, 32, 32)")
     assert int(grown) < 146
 
 
@@ -908,7 +908,7 @@ def test_a_built_in_name_comes_before_a_folder_of_that_name(tmp_path: Path, monk
 PICTURES = {"data.size": {"size": 8}, "data.fit": {"fit": "pad"}, "data.flip": {"flip": True}}
 
 
-@pytest.mark.parametrize("setting", [*PICTURES, "data.kind"])
+@each_case(setting=[*PICTURES, "data.kind"])
 @pytest.mark.parametrize("source", ["two-moons", "table.csv", "vectors.npy", "signals.npy", "frame", "list"])
 def test_a_setting_of_images_is_refused_for_all_else(tmp_path: Path, source: str, setting: str) -> None:
     rows = GENERATOR.normal(size=(20, 3))

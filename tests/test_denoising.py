@@ -9,6 +9,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from helpers import Learner, OfScore, standard_error, within_five
 from torch.distributions import MultivariateNormal
 
 from scorefield import VE, VP, Gaussian, LogNormal, Prediction, RectifiedFlow, SampleRng, ScorefieldError, Tabulated, Uniform
@@ -26,31 +27,8 @@ def gaussian(process: Any = PROCESS) -> Gaussian:
     return Gaussian(MEAN, SPREAD, process)
 
 
-class Of:
-    """A field whose score is a function of (x, t), which counts and remembers its questions."""
-
-    def __init__(self, score: Any, process: Any = PROCESS, shape: tuple[int, ...] = (2,)) -> None:
-        self.score, self.process, self.shape = score, process, shape
-        self.data_mean, self.data_std, self.asked = torch.zeros(shape), 1.0, list[tuple[torch.Tensor, torch.Tensor]]()
-
-    def __call__(self, x: torch.Tensor, t: torch.Tensor, cond: torch.Tensor | None = None) -> Prediction:
-        self.asked.append((x, t))
-        return Prediction.of_score(self.process, x, t, self.score(x, t))
-
-
-def wrong(true: Any, c: float = 0.7) -> Of:
-    return Of(lambda x, t: true(x, t).score + c * torch.sin(x + 1), true.process, true.shape)
-
-
-def standard_error(*samples: torch.Tensor) -> float:
-    return math.sqrt(sum(float(sample.detach().var()) / len(sample) for sample in samples))
-
-
-def agree(one: torch.Tensor, other: torch.Tensor | float) -> bool:
-    """The means of independent samples, or of one and a number, agree within 5 standard errors."""
-    others = [other] if isinstance(other, torch.Tensor) else []
-    middle = float(other.detach().mean()) if isinstance(other, torch.Tensor) else other
-    return abs(float(one.detach().mean()) - middle) < 5 * standard_error(one, *others)
+def wrong(true: Any, c: float = 0.7) -> OfScore:
+    return OfScore(true, lambda x, t: true(x, t).score + c * torch.sin(x + 1))
 
 
 # --- levels -----------------------------------------------------------------------------------------------------------
@@ -88,8 +66,8 @@ def test_every_level_of_any_density_has_the_expectation_of_one_drawn(density: An
     summed = Denoising(density, every_level=True, levels=levels)(
         field, gaussian().sample(SampleRng(range(n), stream=2)), rng=SampleRng(range(n), stream=3)
     )
-    assert agree(drawn, summed)
-    assert not agree(drawn, 1.2 * summed)
+    assert within_five(drawn, summed)
+    assert not within_five(drawn, 1.2 * summed)
     if levels != 4 or not isinstance(density, Level):
         parts = levels or density.parts(PROCESS)
         assert parts == 1 or float(summed.var()) < float(drawn.var())
@@ -121,12 +99,12 @@ def test_a_density_knows_how_many_levels_it_has() -> None:
 @pytest.mark.parametrize("ratio", [0.3, 1.0, 3.0])
 def test_the_control_variate_leaves_the_expectation_as_it_is(ratio: float) -> None:
     field, x0 = wrong(gaussian()), gaussian().sample(SampleRng(range(N)))
-    to_dict, controlled = (
+    plain, controlled = (
         Denoising(Level(ratio), control_variate=on)(field, x0, rng=SampleRng(range(N), stream=1)) for on in (False, True)
     )
-    assert agree(to_dict - controlled, 0.0)
+    assert within_five(plain - controlled, 0.0)
     # the noise's own part, d/(2·sigma²)·lambda = 1, is kept as its mean: without it this would fail
-    assert not agree(to_dict - controlled + 1, 0.0)
+    assert not within_five(plain - controlled + 1, 0.0)
 
 
 @pytest.mark.parametrize("sigma", [1e-1, 1e-2, 1e-3])
@@ -137,7 +115,7 @@ def test_the_variance_stays_bounded_as_the_noise_vanishes_where_the_plain_one_di
     """
     true = Gaussian([0.0], [[1.0]], VE(1e-4, 10.0))
     x0 = true.sample(SampleRng(range(N)))
-    to_dict, controlled = (
+    plain, controlled = (
         Denoising(Level(sigma), Unweighted(), control_variate=on)(true, x0, rng=SampleRng(range(N), stream=1))
         for on in (False, True)
     )
@@ -148,7 +126,7 @@ def test_the_variance_stays_bounded_as_the_noise_vanishes_where_the_plain_one_di
         return float(square.mean()), float(square.std()) / math.sqrt(N)
 
     v = 1 / sigma**2 - 1 / (1 + sigma**2)  # of y
-    found, error = variance(to_dict)
+    found, error = variance(plain)
     assert abs(found - v**2 / 2) < 5 * error
     found, error = variance(controlled)
     # 1/2·x0² - noise² up to terms of size sigma, whose covariances vanish by symmetry up to sigma²
@@ -163,15 +141,15 @@ def test_gradients_keep_their_expectation_and_lose_their_variance() -> None:
 
     def slopes(on: bool) -> torch.Tensor:
         ks = torch.full((N, 1), 0.6, dtype=torch.float64, requires_grad=True)
-        field = Of(lambda x, t: torch.sin(x) - ks * x, true.process, (1,))
+        field = OfScore(true, lambda x, t: torch.sin(x) - ks * x)
         loss = Denoising(Level(0.01), Unweighted(), control_variate=on)(field, x0, rng=SampleRng(range(N), stream=1))
         return torch.autograd.grad(loss.sum(), ks)[0][:, 0]
 
-    to_dict, controlled = slopes(False), slopes(True)
-    assert agree(to_dict - controlled, 0.0)
+    plain, controlled = slopes(False), slopes(True)
+    assert within_five(plain - controlled, 0.0)
     # d/dk of 1/2·E s² + E s' (Hyvarinen's form, which this becomes as sigma -> 0) = k·E x² - E x·sin x - 1, E x·sin x = e^-1/2
     assert abs(float(controlled.mean()) - (0.6 - math.exp(-0.5) - 1)) < 5 * standard_error(controlled) + 1e-3
-    assert float(controlled.var()) < 1e-3 * float(to_dict.var())
+    assert float(controlled.var()) < 1e-3 * float(plain.var())
 
 
 def test_the_control_variate_costs_one_more_evaluation_at_the_unnoised_point() -> None:
@@ -187,7 +165,7 @@ def test_the_control_variate_costs_one_more_evaluation_at_the_unnoised_point() -
 # --- noise of any covariance ------------------------------------------------------------------------------------------
 
 
-def coloured(process: Any, colour: Any) -> Of:
+def coloured(process: Any, colour: Any) -> OfScore:
     """The score of N(MEAN, SPREAD) under noise of covariance sigma²·C: the truth that the objective should find."""
     mean, spread = torch.tensor(MEAN, dtype=torch.float64), torch.tensor(SPREAD, dtype=torch.float64)
     matrix = torch.tensor(colour, dtype=torch.float64)
@@ -198,7 +176,7 @@ def coloured(process: Any, colour: Any) -> Of:
         total = alpha[:, None, None] ** 2 * spread + sigma[:, None, None] ** 2 * matrix
         return -torch.linalg.solve(total, x - alpha[:, None] * mean)
 
-    return Of(score, process)
+    return OfScore(gaussian(process), score)
 
 
 each_norm = pytest.mark.parametrize("norm", ["noise", "identity"])
@@ -234,7 +212,7 @@ def test_the_noise_has_the_covariance_that_was_asked_for(colour: Any) -> None:
     matrix = torch.tensor(colour, dtype=torch.float64)
     matrix = 4 * (torch.diag(matrix.expand(2)) if matrix.ndim == 1 else matrix)
     for i, j in ((0, 0), (0, 1), (1, 1)):
-        assert agree(x[:, i] * x[:, j], float(matrix[i, j]))
+        assert within_five(x[:, i] * x[:, j], float(matrix[i, j]))
 
 
 @each_norm
@@ -248,7 +226,7 @@ def test_the_excess_is_the_divergence_in_the_norm_and_the_coloured_score_its_min
     bent = wrong(true)
     excess = objective(bent, x0, rng=SampleRng(range(N), stream=1)) - objective(true, x0, rng=SampleRng(range(N), stream=1))
     # the divergence, from another draw of x_t
-    other = Of(lambda x, t: torch.zeros_like(x), process)
+    other = OfScore(true, lambda x, t: torch.zeros_like(x))
     DenoisingMatrix(colour, Uniform())(
         other, gaussian().sample(SampleRng(range(N), stream=2)), rng=SampleRng(range(N), stream=3)
     )
@@ -257,8 +235,8 @@ def test_the_excess_is_the_divergence_in_the_norm_and_the_coloured_score_its_min
     matrix = torch.diag(matrix.expand(2)) if matrix.ndim == 1 else matrix
     h = 0.7 * torch.sin(x + 1)
     divergence = 0.5 * process.sigma(t) ** 2 * (h * (h @ matrix if norm == "noise" else h)).sum(1)
-    assert agree(excess, divergence)
-    assert not agree(excess, 2 * divergence)
+    assert within_five(excess, divergence)
+    assert not within_five(excess, 2 * divergence)
     # the score for white noise is another one, and worse
     white = objective(gaussian(process), x0, rng=SampleRng(range(N), stream=1))
     loss = objective(true, x0, rng=SampleRng(range(N), stream=1))
@@ -284,10 +262,10 @@ def test_white_noise_is_the_plain_objective_and_a_diagonal_is_a_matrix() -> None
     def loss(objective: Any) -> torch.Tensor:
         return objective(wrong(gaussian()), x0, rng=SampleRng(range(50), stream=1))
 
-    to_dict = loss(Denoising(Uniform()))
+    plain = loss(Denoising(Uniform()))
     for colour in ((1.0,), (1.0, 1.0), ((1.0, 0.0), (0.0, 1.0))):
         for norm in ("noise", "identity"):
-            numpy.testing.assert_allclose(loss(DenoisingMatrix(colour, Uniform(), norm=norm)), to_dict, rtol=1e-12)
+            numpy.testing.assert_allclose(loss(DenoisingMatrix(colour, Uniform(), norm=norm)), plain, rtol=1e-12)
     diagonal, matrix = (loss(DenoisingMatrix(colour, Uniform())) for colour in ((0.3, 2.0), ((0.3, 0.0), (0.0, 2.0))))
     numpy.testing.assert_allclose(diagonal, matrix, rtol=1e-12)
 
@@ -340,21 +318,9 @@ def test_the_likelihood_weighting_makes_the_loss_a_kullback_leibler_divergence(p
         return 0.5 * (one / two - 1 - math.log(one / two) + (alpha * 1.2) ** 2 / two)
 
     lost = divergence(process.t_min) - divergence(process.t_max)
-    assert agree((process.t_max - process.t_min) * excess, lost)
-    assert not agree((process.t_max - process.t_min) * excess, 2 * lost)
-    assert not agree((process.t_max - process.t_min) * excess, lost / 2)
-
-
-class Learner(torch.nn.Module):
-    """An exact field that can carry what an objective learns besides."""
-
-    def __init__(self, true: Gaussian) -> None:
-        super().__init__()
-        self.true = true
-        self.process, self.shape, self.data_mean, self.data_std = true.process, true.shape, true.data_mean, true.data_std
-
-    def forward(self, x: torch.Tensor, t: torch.Tensor, cond: torch.Tensor | None = None) -> Prediction:
-        return self.true(x, t)
+    assert within_five((process.t_max - process.t_min) * excess, lost)
+    assert not within_five((process.t_max - process.t_min) * excess, 2 * lost)
+    assert not within_five((process.t_max - process.t_min) * excess, lost / 2)
 
 
 def test_the_learned_weighting_finds_the_mean_squared_error_of_every_level() -> None:
@@ -406,7 +372,7 @@ def test_a_model_that_was_not_prepared_is_refused_and_an_exact_field_has_nothing
 
 
 def test_a_run_with_a_learned_weighting_trains_and_opens_again(tmp_path: Path) -> None:
-    from scorefield.config import Optimiser, RunConfig, Training, from_dict, to_dict
+    from scorefield.config import Optimiser, RunConfig, Training, from_dict, plain
     from scorefield.data import DataConfig, open_source
     from scorefield.files import write_json
     from scorefield.nets.mlp import MLPConfig
@@ -429,7 +395,7 @@ def test_a_run_with_a_learned_weighting_trains_and_opens_again(tmp_path: Path) -
         optimiser=Optimiser(lr=1e-2, warmup=0),
         training=Training(steps=2, seconds=None, batch=16, ema=0.9, precision="float32", pictures=0),
     )
-    assert from_dict(to_dict(config)) == config
+    assert from_dict(plain(config)) == config
     trainer = Trainer(config, data, build_model(config, data.shape, 1.0), tmp_path / "checkpoints", torch.device("cpu"))
     for _ in trainer.run():
         pass
@@ -437,7 +403,7 @@ def test_a_run_with_a_learned_weighting_trains_and_opens_again(tmp_path: Path) -
     assert learned.shape == (5,)
     assert bool((learned != 0).any())
     save_model(tmp_path, trainer.average, manifest_of(data, 1.0, (), 0))
-    write_json(tmp_path / "config.json", to_dict(config))
+    write_json(tmp_path / "config.json", plain(config))
     opened = open_run(tmp_path).field
     assert torch.equal(opened.learned.loss_by_level.values, learned)
     again = Trainer(config, data, build_model(config, data.shape, 1.0), tmp_path / "checkpoints", torch.device("cpu"))

@@ -84,8 +84,8 @@ def test_calibration_is_the_sum_of_the_loss_and_of_the_squared_guess() -> None:
 # --- a fault is found where it is -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("factor", "way"), [(1.2, "long"), (0.8, "short")])
-def test_a_score_of_the_wrong_length_has_the_calibration_and_the_cost_of_the_formula(factor: float, way: str) -> None:
+@pytest.mark.parametrize(("factor", "fault"), [(1.2, "long"), (0.8, "short")])
+def test_a_score_of_the_wrong_length_has_the_calibration_and_the_cost_of_the_formula(factor: float, fault: str) -> None:
     """With N = E‖n‖²/d of the true guess: calibration 1 + 2·c·(c - 1)·N, and the right length saves (c - 1)²·N of the loss."""
     found = diagnose(Bent(GAUSSIAN, factor), of(GAUSSIAN, 1000, 1), of(GAUSSIAN, 1000, 2), levels=6, examples=1000)
     for j, ratio in enumerate(found.noise):
@@ -94,7 +94,7 @@ def test_a_score_of_the_wrong_length_has_the_calibration_and_the_cost_of_the_for
         assert abs(found.calibration[j] - 1 - off) < 5 * found.calibration_error[j]
         slope = found.calibration_error[j] * abs(factor - 1) / factor  # of (calibration - 1)²/(4·c²·N)
         assert abs(found.miscalibrated[j] - (factor - 1) ** 2 * known) < 5 * slope + 0.05 * (factor - 1) ** 2 * known
-    assert f"the score is too {way}" in found.sentence
+    assert f"the score is too {fault}" in found.sentence
 
 
 def test_the_level_that_is_wrong_is_the_one_that_is_named() -> None:
@@ -149,17 +149,17 @@ def test_no_field_beats_the_optimum_on_the_training_set() -> None:
             assert best < loss + 5 * error
 
 
-def test_with_labels_the_optimum_knows_the_class_and_the_field_is_told_it() -> None:
-    """Two classes of one point each: told the class, nothing of the noise is left to guess."""
+def test_with_labels_the_optimum_knows_the_class_and_the_field_is_given_it() -> None:
+    """Two classes of one point each: given the class, nothing of the noise is left to guess."""
     points = torch.tensor([[-1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
     cond = torch.arange(40) % 2
 
-    class Told(Bent):
+    class Conditional(Bent):
         def __call__(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Prediction:
             assert cond is not None
             return Prediction.of_denoised(self.process, x, t, points[cond])
 
-    field = Told(MIXTURE)
+    field = Conditional(MIXTURE)
     found = diagnose(field, points[cond], points[cond], labels=(cond, cond), levels=4)
     assert found.optimum is not None
     assert max(found.optimum + found.training + found.held_out) < 1e-20

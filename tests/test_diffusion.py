@@ -14,9 +14,10 @@ import mpmath
 import numpy
 import pytest
 import torch
+from helpers import OfScore, Remembers, each_case
 from torch.distributions import Normal, kl_divergence
 
-from scorefield import VE, VP, Gaussian, Prediction, SampleRng, ScorefieldError, Tabulated, registry
+from scorefield import VE, VP, Gaussian, SampleRng, ScorefieldError, Tabulated, registry
 from scorefield.bound import Chain, bound, bound_terms, mix_of, pixel_log_prob, prior_kl
 from scorefield.levels import Levels, Steps, chain_times
 from scorefield.objectives.denoising import Denoising
@@ -63,17 +64,9 @@ def four(mean: float, variance: float) -> tuple[torch.Tensor, Points]:
     return mean + math.sqrt(variance) * signs[:, :1], Points(signs[:, 1:])
 
 
-class Remembers:
-    """A field with a wrong score that remembers what it was asked."""
-
-    def __init__(self, true: Any, c: float = 0.0) -> None:
-        self.true, self.c = true, c
-        self.process, self.shape, self.data_mean, self.data_std = true.process, true.shape, true.data_mean, true.data_std
-
-    def __call__(self, x: torch.Tensor, t: torch.Tensor, cond: torch.Tensor | None = None) -> Prediction:
-        self.x, self.t = x, t
-        self.said = Prediction.of_score(self.process, x, t, self.true(x, t).score + self.c * torch.sin(x))
-        return self.said
+def remembers(true: Any, c: float = 0.0) -> Remembers:
+    """The true score of a field, plus c·sin(x)."""
+    return Remembers(OfScore(true, lambda x, t: true(x, t).score + c * torch.sin(x)))
 
 
 def gaussian(variance: float = 1.7, mean: float = 0.8, process: Any = CHAIN) -> Gaussian:
@@ -95,7 +88,7 @@ def gap(field: Gaussian, **how: Any) -> float:
 @pytest.mark.parametrize("n", [2, 3, 6])
 def test_a_term_is_the_divergence_of_two_gaussians_found_by_conditioning(variance: str, n: int) -> None:
     """q by the textbook's conditional of (x_{n-1}, x_n) given x0, p by the same with the field's denoised for x0."""
-    field = Remembers(Gaussian([0.3, -1.0], [[1.0, 0.2], [0.2, 0.5]], CHAIN), c=0.7)
+    field = remembers(Gaussian([0.3, -1.0], [[1.0, 0.2], [0.2, 0.5]], CHAIN), c=0.7)
     x0 = field.true.sample(SampleRng(range(50)))
     got = bound_terms(field, x0, torch.full((50,), n), rng=SampleRng(range(50), stream=1), variance=variance)
     abar, sigma2 = chain_by_hand()
@@ -115,7 +108,7 @@ def test_a_term_is_the_divergence_of_two_gaussians_found_by_conditioning(varianc
 
 @each_variance
 def test_the_first_term_is_the_negative_log_density_of_the_decoder(variance: str) -> None:
-    field = Remembers(Gaussian([0.3, -1.0], [[1.0, 0.2], [0.2, 0.5]], CHAIN), c=0.7)
+    field = remembers(Gaussian([0.3, -1.0], [[1.0, 0.2], [0.2, 0.5]], CHAIN), c=0.7)
     x0 = field.true.sample(SampleRng(range(50)))
     got = bound_terms(field, x0, torch.ones(50, dtype=torch.long), rng=SampleRng(range(50), stream=1), variance=variance)
     decoder = Normal(field.said.denoised, math.sqrt(variances_by_hand(variance)[0]))
@@ -207,7 +200,7 @@ def test_the_excess_of_a_wrong_score_is_its_fisher_divergence_weighted_by_beta_s
     true, c = gaussian(), 0.6
     x0, objective = true.sample(SampleRng(range(N))), VariationalBound(variance=variance)
     rng = [SampleRng(range(N), stream=1) for _ in range(2)]
-    excess = objective(Remembers(true, c), x0, rng=rng[0]) - objective(true, x0, rng=rng[1])
+    excess = objective(remembers(true, c), x0, rng=rng[0]) - objective(true, x0, rng=rng[1])
     other = SampleRng(range(N), stream=2)
     n = 1 + (other.uniform(()) * 6).long()
     x_n = CHAIN.perturb(true.sample(other), n.double(), other.normal((1,)))
@@ -220,7 +213,7 @@ def test_the_excess_of_a_wrong_score_is_its_fisher_divergence_weighted_by_beta_s
 
 
 def test_all_steps_and_one_step_drawn_have_the_same_expectation() -> None:
-    field = Remembers(gaussian(), 0.5)
+    field = remembers(gaussian(), 0.5)
     x0 = field.true.sample(SampleRng(range(N)))
     one, all_ = (VariationalBound(every_step=every)(field, x0, rng=SampleRng(range(N), stream=1)) for every in (False, True))
     assert abs(float(one.mean() - all_.mean())) < 5 * math.sqrt(float(one.var() + all_.var()) / N)
@@ -239,7 +232,7 @@ def test_the_times_of_the_losses_are_the_steps_of_the_chain_equally_often() -> N
 
 
 def test_the_simple_loss_is_the_squared_error_of_the_noise_at_a_step_drawn_uniformly() -> None:
-    field = Remembers(gaussian(), 0.5)
+    field = remembers(gaussian(), 0.5)
     x0 = field.true.sample(SampleRng(range(500)))
     terms = Simple().terms(field, x0, rng=SampleRng(range(500), stream=1))
     abar, sigma2 = (torch.tensor(table)[field.t.long(), None] for table in chain_by_hand())
@@ -257,7 +250,7 @@ def test_the_simple_loss_is_not_the_bound() -> None:
     n = torch.arange(600) % 6 + 1
 
     def excess(loss: Any) -> numpy.ndarray:
-        difference = loss(Remembers(true, 0.5), SampleRng(range(600), stream=1)) - loss(true, SampleRng(range(600), stream=1))
+        difference = loss(remembers(true, 0.5), SampleRng(range(600), stream=1)) - loss(true, SampleRng(range(600), stream=1))
         return numpy.array([float(difference[n == step].mean()) for step in range(1, 7)])
 
     of_bound = excess(lambda field, rng: 6 * bound_terms(field, x0, n, rng=rng, variance="transition"))
@@ -270,11 +263,11 @@ def test_the_simple_loss_is_not_the_bound() -> None:
 
 def test_the_simple_loss_takes_other_weightings() -> None:
     field, x0 = gaussian(), gaussian().sample(SampleRng(range(100)))
-    to_dict, clipped = (Simple(**how)(field, x0, rng=SampleRng(range(100), stream=1)) for how in ({}, {"weighting": MinSNR()}))
+    plain, clipped = (Simple(**how)(field, x0, rng=SampleRng(range(100), stream=1)) for how in ({}, {"weighting": MinSNR()}))
     t = Simple().terms(field, x0, rng=SampleRng(range(100), stream=1)).t
     assert t is not None
     abar, sigma2 = (table[t.long()] for table in chain_by_hand())
-    numpy.testing.assert_allclose(clipped / to_dict, numpy.minimum(1, 5 * sigma2 / abar), rtol=1e-12)
+    numpy.testing.assert_allclose(clipped / plain, numpy.minimum(1, 5 * sigma2 / abar), rtol=1e-12)
 
 
 # --- pixels -----------------------------------------------------------------------------------------------------------
@@ -283,8 +276,7 @@ def test_the_simple_loss_takes_other_weightings() -> None:
 VALUES = 2 * torch.arange(256, dtype=torch.float64)[:, None] / 255 - 1
 
 
-@pytest.mark.parametrize("mean", [-30.0, -1.0, -0.2, 0.3, 1.001, 7.0])
-@pytest.mark.parametrize("std", [1e-3, 0.02, 0.5, 40.0])
+@each_case(mean=[-30.0, -1.0, -0.2, 0.3, 1.001, 7.0], std=[1e-3, 0.02, 0.5, 40.0])
 def test_the_decoder_of_pixels_is_a_probability_of_256_values(mean: float, std: float) -> None:
     log_prob = pixel_log_prob(VALUES, torch.full_like(VALUES, mean), torch.full((256,), std, dtype=torch.float64))
     assert bool((log_prob <= 0).all())
@@ -436,7 +428,7 @@ def test_the_steps_of_a_chain_are_its_whole_numbers() -> None:
 
 
 @pytest.mark.parametrize("objective", [Simple(), VariationalBound()], ids=["simple", "bound"])
-def test_training_on_a_chain_refuses_a_continuous_process_unless_told_its_steps(objective: Any) -> None:
+def test_training_on_a_chain_refuses_a_continuous_process_unless_given_its_steps(objective: Any) -> None:
     with pytest.raises(ScorefieldError, match="expected DDPM's chain"):
         objective.check(gaussian(process=VP()))
     objective.check(gaussian())

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import shaken
 from torch import Tensor, nn
 
 from scorefield import (
@@ -34,7 +35,7 @@ from scorefield.objectives.contrastive import Contrastive, Persistent, walk
 from scorefield.objectives.denoising import Denoising
 from scorefield.prediction import Energy
 from scorefield.process import Process
-from scorefield.recipes import measure
+from scorefield.recipes import data_stats
 from scorefield.runs import build_model
 from scorefield.training.loop import Trainer
 
@@ -42,16 +43,6 @@ FORMS = ["inner", "residual", "plain"]
 each_form = pytest.mark.parametrize("form", FORMS)
 EPS = torch.finfo(torch.float64).eps
 N = 20_000
-
-
-def shaken(network: nn.Module, by: float = 0.1) -> nn.Module:
-    """The network in float64 with every weight moved at random, so that no zero hides a path."""
-    generator = torch.Generator().manual_seed(0)
-    network = network.double()
-    with torch.no_grad():
-        for weight in network.parameters():
-            weight += by * torch.randn(weight.shape, generator=generator, dtype=torch.float64)
-    return network.eval()
 
 
 def vectors(form: Any, process: Process | None = None, classes: int = 0) -> EnergyModel:
@@ -515,10 +506,10 @@ RUN = ("parametrisation=energy", "network.width=16", "network.depth=1", "trainin
 
 def trainer(folder: Path, *settings: str) -> Trainer:
     source = open_source("two-moons", DataConfig())
-    facts = measure(source)
-    config = override(registry.find("recipe", "auto")(facts).config, [*RUN, "training.batch=32", *settings])
+    stats = data_stats(source)
+    config = override(registry.find("recipe", "auto")(stats).config, [*RUN, "training.batch=32", *settings])
     assert from_dict(to_dict(config)) == config
-    model = build_model(config, source.shape, facts.std, facts.mean)
+    model = build_model(config, source.shape, stats.std, stats.mean)
     assert isinstance(model, EnergyModel)
     return Trainer(config, source, model, folder, torch.device("cpu"))
 

@@ -246,7 +246,7 @@ def test_an_interrupted_fit_keeps_what_it_has_learned(monkeypatch: pytest.Monkey
 # --- extremes: no unit and no row spoils an answer --------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("c", [2.0**500, 1e160, 1e300, 1e-200, 2.0**-900])
+@pytest.mark.parametrize("c", [1e300, 2.0**-900])  # whose squares are no floats
 def test_in_any_unit_that_floats_can_hold_everything_scales(c: float) -> None:
     """sample(c·X) = c·sample(X), and so denoise and impute; score_samples(c·X) = score_samples(X) - d·log c."""
     x = rows(30)
@@ -265,7 +265,7 @@ def test_columns_of_units_far_apart_do_not_meet() -> None:
     np.testing.assert_allclose(other.sample(4, random_state=0) / units, one.sample(4, random_state=0), rtol=1e-7)
 
 
-@pytest.mark.parametrize("far", [1e3, 1e9, 1e30, 1e160, 1.7e308])
+@pytest.mark.parametrize("far", [1e3, 1e30, 1.7e308])
 def test_a_far_row_gets_its_own_answer_and_leaves_the_others_alone(exact: ScoreDensity, far: float) -> None:
     """Of a Gaussian, -z²/2: by the flow where that can be followed, -inf where floats end."""
     x = rows(4, seed=2)

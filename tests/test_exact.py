@@ -6,6 +6,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from helpers import double, each_case
 from scipy import stats
 
 from scorefield import (
@@ -24,6 +25,7 @@ from scorefield import (
     SubVP,
     Tabulated,
 )
+from scorefield.shapes import over
 
 PROCESSES = {
     "ve": VE(0.05, 8.0),
@@ -34,12 +36,8 @@ PROCESSES = {
     "karras": LinearVE(0.05, 8.0),
     "tabulated": Tabulated.linear(1000),
 }
-each_process = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
+each_process = each_case(process=PROCESSES)
 COVARIANCE = [[2.0, 0.6, -0.3], [0.6, 0.8, 0.1], [-0.3, 0.1, 0.5]]
-
-
-def doubles(numbers: Any) -> torch.Tensor:
-    return torch.tensor(numbers, dtype=torch.float64)
 
 
 def fields_on(process: Process) -> dict[str, Any]:
@@ -69,10 +67,6 @@ def points_of(field: Any, t: torch.Tensor, seed: int = 0) -> torch.Tensor:
     return field.process.perturb(field.sample(rng), t, rng.normal(field.shape))
 
 
-def column(number: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    return number.reshape(-1, *[1] * (x.ndim - 1))
-
-
 # --- density, score, posterior mean -----------------------------------------------------------------------------------
 
 
@@ -86,7 +80,7 @@ def test_the_score_is_the_gradient_of_the_log_density(name: str, process: Proces
     score = field(x.detach(), t).score
     # both sum terms as large as |x|/sigma², which cancel
     size = (1 + x.detach().abs().amax(dim=tuple(range(1, x.ndim)))) / process.sigma(t) ** 2
-    assert bool(((gradient - score).abs() <= 400 * 2.3e-16 * column(size, x)).all())
+    assert bool(((gradient - score).abs() <= 400 * 2.3e-16 * over(size, x)).all())
 
 
 @each_name
@@ -219,15 +213,15 @@ def test_the_empirical_posterior_mean_is_the_data_weighted_by_how_likely_they_ma
 
 def test_with_little_noise_the_empirical_field_returns_the_nearest_training_point() -> None:
     """Perfect memorisation: points 1 apart at sigma = 0.05 leave exp(-0.5/0.05²) = 1e-87 to all others."""
-    data = doubles([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+    data = double([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     field = GaussianMixture.empirical(data, VE(0.05, 8.0))
-    x = doubles([[0.1, -0.05], [0.9, 0.02], [0.03, 1.1]])
-    assert bool(((field(x, doubles([0.0, 0.0, 0.0])).denoised - data).abs() <= 400 * 2.3e-16 / 0.05**2).all())
+    x = double([[0.1, -0.05], [0.9, 0.02], [0.03, 1.1]])
+    assert bool(((field(x, double([0.0, 0.0, 0.0])).denoised - data).abs() <= 400 * 2.3e-16 / 0.05**2).all())
 
 
 def test_responsibilities_are_bayes_rule() -> None:
     field = fields_on(VE(0.05, 8.0))["mixture"]
-    x, t = doubles([[0.3, 0.2]]), doubles([0.6])
+    x, t = double([[0.3, 0.2]]), double([0.6])
     s = float(field.process.sigma(t))
     parts = [(0.25, [-2.0, 0.0], 0.4), (0.6, [1.0, 1.0], 0.7), (0.15, [2.0, -1.5], 1.1)]
     joint = numpy.array([w * stats.multivariate_normal.pdf([0.3, 0.2], m, d**2 + s**2) for w, m, d in parts])
@@ -252,9 +246,9 @@ def test_samples_have_the_declared_mean_and_spread(name: str) -> None:
 
 
 def test_gaussian_samples_have_the_declared_covariance() -> None:
-    rows = fields_on(VE())["gaussian"].sample(SampleRng(range(N))) - doubles([1.0, -2.0, 0.5])
+    rows = fields_on(VE())["gaussian"].sample(SampleRng(range(N))) - double([1.0, -2.0, 0.5])
     products = rows[:, :, None] * rows[:, None, :]
-    assert bool(((products.mean(0) - doubles(COVARIANCE)).abs() < 5 * products.std(0) / math.sqrt(N)).all())
+    assert bool(((products.mean(0) - double(COVARIANCE)).abs() < 5 * products.std(0) / math.sqrt(N)).all())
 
 
 def test_mixture_samples_have_the_declared_weights_and_widths() -> None:
@@ -307,7 +301,7 @@ def test_far_from_all_data_and_at_the_least_noise_everything_is_finite_and_point
     field = fields_on(process)[name]
     for far in (1e3, 1e6):
         x = torch.full((2, *field.shape), far, dtype=torch.float64)
-        t = doubles([process.t_min, process.t_max])
+        t = double([process.t_min, process.t_max])
         prediction = field(x, t)
         for view in (prediction.score, prediction.denoised, prediction.noise, prediction.velocity, field.log_prob(x, t)):
             assert bool(torch.isfinite(view).all())
@@ -318,12 +312,12 @@ def test_far_from_all_data_and_at_the_least_noise_everything_is_finite_and_point
 def test_far_away_the_score_is_that_of_the_nearest_component() -> None:
     """At x = 1000 the right component has exp(-2000) times the density of the left one: the score is its line."""
     field = GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [1.0, 1.0], LinearVE(0.01, 10.0))
-    score = float(field(doubles([[1000.0]]), doubles([0.01])).score)
+    score = float(field(double([[1000.0]]), double([0.01])).score)
     assert math.isclose(score, -(1000 - 1) / (1 + 1e-4), rel_tol=1e-13)
 
 
 def test_single_precision_points_are_computed_in_double_precision() -> None:
-    field, t = fields_on(VE(0.05, 8.0))["mixture"], doubles([0.1, 0.5])
+    field, t = fields_on(VE(0.05, 8.0))["mixture"], double([0.1, 0.5])
     x = points_of(field, t).float()
     score = field(x, t.float()).score
     assert score.dtype == torch.float32
@@ -366,5 +360,5 @@ def test_a_matrix_that_is_no_covariance_is_refused(covariance: Any, sentence: st
 def test_a_singular_covariance_is_welcome_for_noise_fills_the_rest() -> None:
     """On the line x = y with variance 2 along it, sigma = 0.5: score (1, -1) across is -(x - y)/(2 sigma²)·(1, -1)."""
     field = Gaussian([0.0, 0.0], [[1.0, 1.0], [1.0, 1.0]], LinearVE(0.01, 10.0))
-    score = field(doubles([[1.0, -1.0]]), doubles([0.5])).score[0]
+    score = field(double([[1.0, -1.0]]), double([0.5])).score[0]
     numpy.testing.assert_allclose(score, [-4.0, 4.0], rtol=1e-13)

@@ -43,7 +43,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_temporary_one(tmp_path, m
     assert old is None or path.read_bytes() == old
 
 
-def test_at_the_moment_of_renaming_the_new_file_is_whole_and_flushed_and_the_old_one_untouched(tmp_path, monkeypatch) -> None:
+def test_at_the_time_of_renaming_the_new_file_is_whole_and_flushed_and_the_old_one_untouched(tmp_path, monkeypatch) -> None:
     path, replace, fsync = tmp_path / "weights", os.replace, os.fsync
     path.write_bytes(b"old")
     events: list[object] = []
@@ -165,7 +165,7 @@ def test_what_a_run_cannot_do_without_is_not_written_over_even_if_forced(tmp_pat
     for path in (tmp_path / name, tmp_path / "checkpoints" / ".." / name, tmp_path / "another-name"):
         if name.startswith("checkpoints") and path.name == "another-name":
             continue
-        with pytest.raises(ScorefieldError, match=r"which the run .* cannot do without"):
+        with pytest.raises(ScorefieldError, match=r"which the run .* needs"):
             files.refuse_existing(path, force=True)
     files.refuse_existing(tmp_path / "mine.png", force=True)
     (tmp_path / "manifest.json").unlink()  # a folder of other things, that happen to be called so
@@ -252,7 +252,7 @@ def test_a_stream_takes_its_place_when_all_is_written_and_is_gone_when_anything_
     assert (_names(tmp_path), path.read_bytes()) == (["rows"], b"onetwo")
 
 
-def test_a_full_disk_is_told_of_with_the_name_of_the_file(tmp_path, monkeypatch) -> None:
+def test_a_full_disk_is_reported_with_the_name_of_the_file(tmp_path, monkeypatch) -> None:
     def full(*_given: object) -> int:
         raise OSError(28, "No space left on device")
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import each_case
 
 from scorefield import (
     VE,
@@ -36,9 +37,9 @@ PROCESSES = {
     "rectified-flow": RectifiedFlow(),
     "karras": LinearVE(0.01, 50.0),
 }
-each_process = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
-each_temperature = pytest.mark.parametrize("temperature", [0.1, 0.8, 3.0])
-SHAPES = pytest.mark.parametrize("shape", [(2,), (1, 2, 3)], ids=["vector", "image"])
+each_process = each_case(process=PROCESSES)
+each_temperature = each_case(temperature=[0.1, 0.8, 3.0])
+each_shape = each_case(shape=[(2,), (1, 2, 3)])
 
 
 def points(count: int, shape: tuple[int, ...], seed: int = 0) -> torch.Tensor:
@@ -59,7 +60,7 @@ def isotropic(shape: tuple[int, ...], variance: float, process: Process) -> Gaus
 
 @each_process
 @each_temperature
-@SHAPES
+@each_shape
 def test_on_an_isotropic_gaussian_it_is_the_gaussian_of_t_times_the_variance(
     process: Process, temperature: float, shape: tuple[int, ...]
 ) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from helpers import OfScore, within_five
 from torch import Tensor, nn
 
 from scorefield import VE, Gaussian, GaussianMixture, Prediction, Process, SampleRng, ScoreModel, Uniform
@@ -39,18 +40,7 @@ def h(x: Tensor) -> Tensor:
     return (torch.sin(rows) + rows.roll(1, dims=1).cos()).reshape(x.shape)
 
 
-class Of:
-    """A field of a given function of x, with the facts of another field."""
-
-    def __init__(self, like: Any, score: Any) -> None:
-        self.process, self.shape, self.data_mean, self.data_std = like.process, like.shape, like.data_mean, like.data_std
-        self.score = score
-
-    def __call__(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Prediction:
-        return Prediction.of_score(self.process, x, t, self.score(x, t))
-
-
-class OfEnergy(Of):
+class OfEnergy(OfScore):
     """A field of a given energy, its score by automatic differentiation."""
 
     def energy(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
@@ -65,13 +55,6 @@ class OfEnergy(Of):
 
 def mixture(process: Process) -> GaussianMixture:
     return GaussianMixture([0.7, 0.3], [[-1.0, 0.5, 0.2], [1.5, 0.0, -0.4]], [0.5, 0.8], process)
-
-
-def within_five(a: Tensor, b: Tensor | float = 0.0) -> bool:
-    """The means of two independent samples agree within 5 standard errors."""
-    a, b = a.detach(), torch.as_tensor(b, dtype=torch.float64)
-    variance = a.var() / len(a) + (b.var() / len(b) if b.ndim else 0.0)
-    return abs(float(a.mean() - b.mean())) < 5 * math.sqrt(float(variance))
 
 
 # --- the minimum ------------------------------------------------------------------------------------------------------
@@ -93,9 +76,9 @@ def test_on_a_gaussian_the_slope_vanishes_at_the_true_score_and_energy(objective
             return (x - mean).flatten(1) - ms[:, None]
 
         if as_energy:
-            wrong: Of = OfEnergy(field, lambda x, t: 0.5 * ks * (away(x) ** 2).sum(1) / variance)
+            wrong: OfScore = OfEnergy(field, lambda x, t: 0.5 * ks * (away(x) ** 2).sum(1) / variance)
         else:
-            wrong = Of(field, lambda x, t: (-ks[:, None] * away(x) / variance).reshape(x.shape))
+            wrong = OfScore(field, lambda x, t: (-ks[:, None] * away(x) / variance).reshape(x.shape))
         loss = objective(wrong, x0, rng=SampleRng(range(N), stream=1))
         by_k, by_m = torch.autograd.grad(loss.sum(), [ks, ms])
         return by_k, by_m
@@ -116,7 +99,7 @@ def test_the_best_linear_score_of_a_sample_is_that_of_its_own_mean_and_covarianc
 
     def slopes(factor: float) -> list[Tensor]:
         k, m = (factor * precision).requires_grad_(True), centre.clone().requires_grad_(True)
-        line = Of(field, lambda x, t: -(x - m) @ k)
+        line = OfScore(field, lambda x, t: -(x - m) @ k)
         return list(torch.autograd.grad(Implicit()(line, x0, rng=SampleRng(range(50), stream=1)).mean(), [k, m]))
 
     assert all(float(slope.abs().max()) < 1e-12 for slope in slopes(1.0))
@@ -138,7 +121,7 @@ def test_any_directions_with_identity_covariance_give_the_whole_fisher_divergenc
 def excess(objective: ByParts) -> tuple[Tensor, Tensor]:
     """Loss of the true score + h less that of the true score, and 1/2·|h|² at other draws of x_t."""
     true = mixture(VE(0.4, 2.0))
-    wrong = Of(true, lambda x, t: true(x, t).score + h(x))
+    wrong = OfScore(true, lambda x, t: true(x, t).score + h(x))
     x0 = true.sample(SampleRng(range(N)))
     with torch.no_grad():
         losses = [objective(field, x0, rng=SampleRng(range(N), stream=1)) for field in (wrong, true)]
@@ -157,7 +140,7 @@ def test_unit_vectors_give_the_fisher_divergence_divided_by_the_dimension() -> N
 def test_the_explicit_divergence_is_what_the_others_measure_and_is_zero_at_the_truth() -> None:
     objective = ExplicitFisher(mixture(VE(0.4, 2.0)), weighting=SigmaSquared())
     true = objective.truth
-    wrong = Of(true, lambda x, t: true(x, t).score + h(x))
+    wrong = OfScore(true, lambda x, t: true(x, t).score + h(x))
     x0 = true.sample(SampleRng(range(N)))
     explicit = objective(wrong, x0, rng=SampleRng(range(N), stream=1))
     assert float(objective(true, x0, rng=SampleRng(range(N), stream=1)).abs().max()) == 0.0
@@ -231,21 +214,23 @@ def test_the_gradient_by_the_weights_is_the_derivative_of_the_loss(objective: An
     """Double backward reaches the parameters: autograd against a central difference along a random direction of weights."""
     field, x0 = network(shape, energy), example(shape)
     weights = list(field.network.parameters())
-    ways = [torch.randn(w.shape, dtype=w.dtype, generator=torch.Generator().manual_seed(i)) for i, w in enumerate(weights)]
+    directions = [
+        torch.randn(w.shape, dtype=w.dtype, generator=torch.Generator().manual_seed(i)) for i, w in enumerate(weights)
+    ]
 
     def loss() -> Tensor:
         return objective(field, x0, rng=SampleRng(range(5), stream=1)).mean()
 
     grads = torch.autograd.grad(loss(), weights, materialize_grads=True, allow_unused=True)
-    slope = sum(float((g * way).sum()) for g, way in zip(grads, ways, strict=True))
+    slope = sum(float((g * v).sum()) for g, v in zip(grads, directions, strict=True))
     values = []
     for sign in (1, -1):
         with torch.no_grad():
-            for w, way in zip(weights, ways, strict=True):
-                w += sign * 1e-5 * way
+            for w, v in zip(weights, directions, strict=True):
+                w += sign * 1e-5 * v
             values.append(float(loss()))
-            for w, way in zip(weights, ways, strict=True):
-                w -= sign * 1e-5 * way
+            for w, v in zip(weights, directions, strict=True):
+                w -= sign * 1e-5 * v
     assert abs(slope) > 0.01
     # an energy's second difference keeps 16 - 6 digits at step 1e-3, of which the difference by the weights costs 5
     digits = 1e-4 if energy and isinstance(objective, FiniteDifference) else 1e-6
@@ -279,7 +264,7 @@ def test_the_variance_reduced_form_has_less_variance_and_more_projections_have_l
         assert abs(ratio / 4 - 1) < 5 * math.sqrt(2 * 20 / N)
 
 
-@pytest.mark.parametrize("kind", [Of, OfEnergy], ids=["score", "energy"])
+@pytest.mark.parametrize("kind", [OfScore, OfEnergy], ids=["score", "energy"])
 def test_the_error_of_finite_differences_is_of_second_order(kind: Any) -> None:
     """Against the sliced loss along the same directions: variance-reduced for scores, plain for energies."""
     true = mixture(VE(0.4, 2.0))
@@ -289,11 +274,11 @@ def test_the_error_of_finite_differences_is_of_second_order(kind: Any) -> None:
     def loss(objective: Any) -> Tensor:
         return objective(field, x0, rng=SampleRng(range(2000), stream=1)).detach()
 
-    limit = loss(Sliced(reduced=kind is Of))
+    limit = loss(Sliced(reduced=kind is OfScore))
     errors = [float((loss(FiniteDifference(step=step)) - limit).abs().mean()) for step in (0.02, 0.01, 0.005)]
     orders = [math.log2(errors[0] / errors[1]), math.log2(errors[1] / errors[2])]
     assert all(abs(order - 2) < 0.02 for order in orders)
-    other = loss(Sliced(reduced=kind is not Of))
+    other = loss(Sliced(reduced=kind is not OfScore))
     assert float((loss(FiniteDifference(step=0.005)) - other).abs().mean()) > 100 * errors[2]
 
 
@@ -316,7 +301,7 @@ def test_finite_differences_ask_an_energy_for_no_derivative_by_x() -> None:
 def test_conditions_reach_the_field(objective: Any) -> None:
     true = mixture(VE(0.4, 2.0))
 
-    class Conditional(Of):
+    class Conditional(OfScore):
         def __call__(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Prediction:
             assert cond is not None
             return Prediction.of_score(self.process, x, t, true(x, t).score * cond[:, None])
@@ -335,7 +320,7 @@ def test_at_atoms_without_noise_ever_steeper_scores_pay_ever_more_and_noise_mend
     x0 = truth.sample(SampleRng(range(N)))
 
     def loss(field: Any, k: float) -> Tensor:
-        steep = Of(field, lambda x, t: k * (torch.sign(x) - x))
+        steep = OfScore(field, lambda x, t: k * (torch.sign(x) - x))
         with torch.enable_grad():
             return Implicit()(steep, x0, rng=SampleRng(range(N), stream=1)).detach()
 
@@ -354,7 +339,7 @@ def test_autograd_does_not_see_a_bend_move_but_finite_differences_do() -> None:
     slope = -w * density - w**2 * (density - b * tail)
     value = w * tail + w**2 / 2 * ((1 + b**2) * tail - b * density)
     at = torch.full((N, 1), b, dtype=torch.float64, requires_grad=True)
-    bent = Of(true, lambda x, t: w * torch.relu(x - at))
+    bent = OfScore(true, lambda x, t: w * torch.relu(x - at))
     losses = {kind: kind(bent, x0, rng=SampleRng(range(N), stream=1)) for kind in (Implicit(), FiniteDifference(step=0.05))}
     slopes = {kind: torch.autograd.grad(loss.sum(), at)[0][:, 0] for kind, loss in losses.items()}
     assert all(within_five(loss, value) for loss in losses.values())

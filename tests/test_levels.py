@@ -6,6 +6,7 @@ import mpmath
 import numpy
 import pytest
 import torch
+from helpers import each_case
 from scipy import optimize, stats
 
 from scorefield import (
@@ -49,9 +50,9 @@ def ratio_of(process: Process, t: torch.Tensor) -> numpy.ndarray:
 # --- ladders ----------------------------------------------------------------------------------------------------------
 
 
-@each_noisy
+@each_case(process=NOISY)
 @each_ladder
-@pytest.mark.parametrize("levels", [1, 2, 10, 500])
+@each_case(levels=[1, 2, 10, 500])
 def test_a_ladder_falls_strictly_from_exactly_t_max_to_exactly_t_min(process: Process, ladder, levels: int) -> None:
     times = ladder(process, levels)
     assert times.shape == (levels,)
@@ -173,7 +174,7 @@ def declared_log_ratio_cdf(density, process: Process, log_ratio: numpy.ndarray) 
 
 
 @pytest.mark.parametrize("density", [kind() for kind in DENSITIES.values()], ids=DENSITIES)
-@each_noisy
+@each_case(process=NOISY)
 def test_a_density_is_distributed_as_it_declares(density, process: Process) -> None:
     """Kolmogorov's distance to the declared distribution; valid (and conservative) with atoms, where it is taken at them."""
     t = density.quantile(process, SampleRng(range(N), stream=3).uniform(()))
@@ -184,7 +185,7 @@ def test_a_density_is_distributed_as_it_declares(density, process: Process) -> N
 
 
 @pytest.mark.parametrize("density", [kind() for kind in DENSITIES.values()], ids=DENSITIES)
-@each_noisy
+@each_case(process=NOISY)
 def test_a_quantile_function_never_falls_and_keeps_the_shape_of_its_argument(density, process: Process) -> None:
     u = torch.linspace(1e-9, 1 - 1e-9, 1000, dtype=torch.float64)
     t = density.quantile(process, u)
@@ -192,7 +193,7 @@ def test_a_quantile_function_never_falls_and_keeps_the_shape_of_its_argument(den
     assert torch.equal(density.quantile(process, u.reshape(10, 100)).flatten(), t)
 
 
-def test_levels_are_the_very_rungs_of_the_geometric_ladder() -> None:
+def test_levels_are_exactly_the_times_of_the_geometric_ladder() -> None:
     process, ladder = VP(), geometric(VP(), 7)
     u = (torch.arange(7, dtype=torch.float64) + 0.5) / 7
     assert torch.equal(Levels(7).quantile(process, u), ladder.flip(0))

@@ -6,6 +6,7 @@ import statistics
 import numpy
 import pytest
 import torch
+from helpers import each_case
 from scipy import linalg
 from torch import Tensor
 
@@ -33,8 +34,7 @@ def _spd(d: int, seed: int) -> Tensor:
 # The Frechet distance
 
 
-@pytest.mark.parametrize("d", [1, 2, 5, 12])
-@pytest.mark.parametrize("seed", range(4))
+@each_case(d=[1, 2, 5, 12], seed=range(4))
 def test_frechet_of_moments_is_the_formula_with_scipys_matrix_root(d: int, seed: int) -> None:
     mean1, mean2 = _normal(2, d, seed + 50)
     cov1, cov2 = _spd(d, seed), _spd(d, seed + 100)
@@ -150,7 +150,7 @@ def _by_loops(samples: Tensor, reference: Tensor) -> dict[str, list[float]]:
     }
 
 
-@pytest.mark.parametrize("name", SHARES)
+@each_case(name=SHARES)
 @pytest.mark.parametrize(("n", "m", "d"), [(40, 40, 2), (31, 40, 3), (40, 12, 1), (6, 40, 5)])
 def test_the_shares_are_what_loops_over_all_points_count(name: str, n: int, m: int, d: int) -> None:
     samples, reference = 0.7 * _normal(n, d, 3) + 0.8, _normal(m, d, 4)
@@ -283,8 +283,8 @@ def test_every_metric_works_in_float64_and_leaves_its_input_alone(name: str) -> 
     assert torch.equal(a, before[0]) and torch.equal(b, before[1])
 
 
+@each_case(side=["samples", "reference"])
 @pytest.mark.parametrize("name", METRICS)
-@pytest.mark.parametrize("side", ["samples", "reference"])
 def test_every_metric_refuses_what_it_cannot_compare_with_one_sentence(name: str, side: str) -> None:
     good = _normal(20, 3, 0)
     with_nan, infinite = good.clone(), good.clone()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from helpers import doubles, each_case
 from scipy import integrate, stats
 
 from scorefield import (
@@ -45,16 +46,12 @@ NEAR = VE(0.1, 1.0)  # sigma² = 0.01 at t = 0
 LOWEST = torch.zeros(1, dtype=torch.float64)
 
 
-def doubles(*numbers: Any) -> torch.Tensor:
-    return torch.tensor(numbers, dtype=torch.float64)
-
-
 def at(t: float, batch: int) -> torch.Tensor:
     return torch.full((batch,), t, dtype=torch.float64)
 
 
-class Told(SampleRng):
-    """Noise that is told what to be: the z of every normal draw, the u of every uniform one."""
+class Scripted(SampleRng):
+    """A generator whose draws are given: the z of every normal one, the u of every uniform one."""
 
     def __init__(self, z: torch.Tensor, u: float = 0.5) -> None:
         super().__init__(range(len(z)))
@@ -169,7 +166,7 @@ def probability(field: Any, a: float, b: float, tau: float, exact: bool = True) 
     """The probability with which a proposal from a to b is accepted, as the chain reports it."""
     x = doubles([a])
     z = (b - a - tau * float(field(x, LOWEST).score)) / math.sqrt(2 * tau)
-    *_, info = metropolis_step(CountedField(field, None), x, bottom(field), Chain((tau,), exact), Told(doubles([z])))
+    *_, info = metropolis_step(CountedField(field, None), x, bottom(field), Chain((tau,), exact), Scripted(doubles([z])))
     return info.acceptance[0]
 
 
@@ -203,7 +200,7 @@ def test_a_step_from_the_mode_of_a_standard_normal_is_accepted_with_a_probabilit
     assert math.isclose(probability(field, 0.0, there, tau, exact), truth, rel_tol=1e-12)
     for u, end in ((truth - 1e-9, there), (truth + 1e-9, 0.0)):
         chain = Chain((tau,), exact)
-        x, *_ = metropolis_step(CountedField(field, None), doubles([0.0]), bottom(field), chain, Told(doubles([z]), u))
+        x, *_ = metropolis_step(CountedField(field, None), doubles([0.0]), bottom(field), chain, Scripted(doubles([z]), u))
         assert math.isclose(float(x), end, rel_tol=1e-15)
 
 
@@ -302,7 +299,7 @@ def test_the_curl_of_a_density_is_zero_to_the_error_of_its_differences() -> None
     assert bool((curl(Gaussian([0.0], [[0.0]], NEAR), x[:, :1], at(0.0, 50), SampleRng(range(50))) < 1e-10).all())
 
 
-class Turns(Told):
+class Turns(Scripted):
     """Directions (1, 0) and (cos, sin) of an angle, in turn."""
 
     def __init__(self, batch: int, angle: float) -> None:
@@ -442,16 +439,15 @@ class Broken(Gaussian):
 @pytest.mark.parametrize(
     ("energy", "score"), [(math.nan, 0.0), (0.0, math.nan), (0.0, math.inf), (0.0, -math.inf), (math.nan, math.nan)]
 )
-@pytest.mark.parametrize("way", ["exact", "line"])
-@pytest.mark.parametrize("start", [0.0, 1.5])
+@each_case(change=["exact", "line"], start=[0.0, 1.5])
 def test_a_nan_or_an_infinite_score_is_no_reason_to_refuse_but_to_stop(
-    energy: float, score: float, way: Any, start: float
+    energy: float, score: float, change: Any, start: float
 ) -> None:
     """Whether it is met at a proposal or at the state itself; the sample beside it, far on the good side, is not blamed."""
-    if way == "line" and score == 0.0:
+    if change == "line" and score == 0.0:
         return  # the energy is not asked for
     with pytest.raises(NotFinite, match=r"in 1 of 2 samples at step \d+ .* of Mala"):
-        last_of(Broken(energy, score), Mala(tau=0.01, steps=2000, energy=way), doubles([start], [-1e3]))
+        last_of(Broken(energy, score), Mala(tau=0.01, steps=2000, energy=change), doubles([start], [-1e3]))
 
 
 def test_a_step_in_units_of_a_noise_of_zero_is_refused() -> None:

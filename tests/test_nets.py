@@ -1,12 +1,15 @@
-"""Networks: each sample for itself, told its noise, and exactly the function that the docstring prints."""
+"""Networks: each sample for itself, conditioned on its noise, and exactly the function that the docstring prints."""
 
 import itertools
 import math
+import re
 from collections.abc import Iterator
+from typing import Any
 
 import numpy
 import pytest
 import torch
+from helpers import each_case, shaken
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -25,6 +28,7 @@ from scorefield import (
     Tabulated,
 )
 from scorefield.nets.embeddings import NoiseEmbedding
+from scorefield.nets.energy import Potential
 from scorefield.nets.mlp import MLP
 from scorefield.nets.residual import ConditionedResNet, NoiseConditionedBlock
 from scorefield.nets.unet import UNet, fold, unfold
@@ -44,18 +48,8 @@ def _numbers(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def _shaken(network: nn.Module, seed: int = 0, by: float = 0.1) -> nn.Module:
-    """Return the network in float64 with every weight moved at random, so that no zero hides a path."""
-    generator = torch.Generator().manual_seed(seed)
-    network = network.double()
-    with torch.no_grad():
-        for weight in network.parameters():
-            weight += by * torch.randn(weight.shape, generator=generator, dtype=torch.float64)
-    return network.eval()
-
-
 def _all(name: str, classes: int = 0) -> nn.Module:
-    return _shaken(NETWORKS[name]().build(SHAPE, classes))
+    return shaken(NETWORKS[name]().build(SHAPE, classes))
 
 
 @torch.no_grad()
@@ -113,12 +107,12 @@ def _convolve_by_hand(x: numpy.ndarray, weight: numpy.ndarray, bias: numpy.ndarr
 
 @pytest.mark.parametrize("dilation", [1, 2])
 def test_the_block_is_conv1x1_relu_conv3x3_relu_conv1x1_of_x_plus_the_embedding_then_plus_x(dilation: int) -> None:
-    block = _shaken(NoiseConditionedBlock(4, told=3, dilation=dilation), by=0.5)
+    block = shaken(NoiseConditionedBlock(4, condition=3, dilation=dilation), by=0.5)
     x, about = _numbers(2, 4, 5, 4), _numbers(2, 3, seed=1)
     got = block(x, about).detach().numpy()
     w = {name: weight.detach().numpy() for name, weight in block.named_parameters()}
     for sample, level, output in zip(x.numpy(), about.numpy(), got, strict=True):
-        embedding = [sum(w["told.weight"][c, k] * level[k] for k in range(3)) + w["told.bias"][c] for c in range(4)]
+        embedding = [sum(w["condition.weight"][c, k] * level[k] for k in range(3)) + w["condition.bias"][c] for c in range(4)]
         h = sample + numpy.array(embedding)[:, None, None]
         h = numpy.maximum(_convolve_by_hand(h, w["conv1.weight"], w["conv1.bias"], 1), 0)
         h = numpy.maximum(_convolve_by_hand(h, w["conv2.weight"], w["conv2.bias"], dilation), 0)
@@ -128,21 +122,21 @@ def test_the_block_is_conv1x1_relu_conv3x3_relu_conv1x1_of_x_plus_the_embedding_
 
 def test_the_embedding_is_added_before_the_first_convolution() -> None:
     """A first convolution whose weights sum to zero cannot see a number that every channel shares."""
-    block = _shaken(NoiseConditionedBlock(4, told=3), by=0.5)
+    block = shaken(NoiseConditionedBlock(4, condition=3), by=0.5)
     x, about = _numbers(2, 4, 5, 4), _numbers(2, 3, seed=1)
     with torch.no_grad():
-        block.told.weight[:] = block.told.weight[:1]
-        block.told.bias[:] = 0.7
-        told = block(x, about)
-        assert float((told - block(x, 2 * about)).abs().max()) > 0.01  # it hears the level ...
+        block.condition.weight[:] = block.condition.weight[:1]
+        block.condition.bias[:] = 0.7
+        one = block(x, about)
+        assert float((one - block(x, 2 * about)).abs().max()) > 0.01  # it hears the level ...
         block.conv1.weight -= block.conv1.weight.mean(dim=1, keepdim=True)
-        told, other = block(x, about), block(x, 2 * about)
-    assert float((told - other).abs().max()) < 100 * EPS * float(told.abs().max())  # ... through that convolution only
+        one, other = block(x, about), block(x, 2 * about)
+    assert float((one - other).abs().max()) < 100 * EPS * float(one.abs().max())  # ... through that convolution only
 
 
 def test_with_the_last_convolution_zeroed_the_block_is_exactly_the_identity_whatever_the_level() -> None:
     """The residual sum is with x, not with x plus the embedding."""
-    block = _shaken(NoiseConditionedBlock(4, told=3), by=0.5)
+    block = shaken(NoiseConditionedBlock(4, condition=3), by=0.5)
     nn.init.zeros_(block.conv3.weight)
     nn.init.zeros_(block.conv3.bias)
     x = _numbers(2, 4, 5, 4)
@@ -154,12 +148,30 @@ def test_the_blocks_of_the_stack_are_dilated_by_1_2_4_in_turn() -> None:
     """One white pixel reaches only the pixels that some path of 3x3 taps joins to it."""
     net = ConditionedResNet((1, 31, 31), width=4, blocks=3)
     for block, dilation in zip(net.blocks, (1, 2, 4), strict=True):
-        block = _shaken(block, by=0.5)
+        block = shaken(block, by=0.5)
         spot = torch.zeros(1, 4, 31, 31, dtype=torch.float64)
         spot[..., 15, 15] = 10.0
         moved = (block(spot, torch.zeros(1, 4).double()) - block(0 * spot, torch.zeros(1, 4).double()))[0].abs().amax(0) > 0
         rows = moved[9:22].any(dim=1).nonzero().flatten()
         assert int((rows + 9 - 15).abs().max()) == dilation
+
+
+# Weights that an older version saved
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("inside", [lambda network: network, lambda network: nn.ModuleDict({"network": Potential(network)})])
+def test_weights_under_the_names_of_older_versions_load(name: str, inside: Any) -> None:
+    saved, fresh = inside(_all(name)), inside(NETWORKS[name]().build(SHAPE).double())
+    now = saved.state_dict()
+    older = {re.sub(r"\bcondition\b", "told", key): value for key, value in now.items()}
+    assert older.keys() != now.keys()
+    fresh.load_state_dict(older)
+    assert fresh.state_dict().keys() == now.keys()
+    assert all(torch.equal(value, now[key]) for key, value in fresh.state_dict().items())
+    older[next(key for key in older if "told" in key).replace("told", "heard")] = older.popitem()[1]
+    with pytest.raises(RuntimeError, match="heard"):
+        fresh.load_state_dict(older)
 
 
 # Levels
@@ -176,7 +188,7 @@ def test_a_table_of_l_levels_has_no_index_l_and_none_below_zero(name: str) -> No
 
 @pytest.mark.parametrize("name", TABLED)
 def test_the_gradient_of_level_j_touches_row_j_of_the_table_and_no_other(name: str) -> None:
-    network = _shaken(TABLED[name](levels=5).build(SHAPE))
+    network = shaken(TABLED[name](levels=5).build(SHAPE))
     for level in range(5):
         network.zero_grad()
         network(_numbers(2, *SHAPE), torch.full((2,), float(level))).square().sum().backward()
@@ -234,7 +246,7 @@ def test_no_class_label_means_the_row_after_the_last_class(name: str) -> None:
 @pytest.mark.parametrize(("height", "width"), [(13, 9), (8, 16), (5, 24), (1, 1)])
 def test_sizes_that_do_not_divide_are_padded_with_their_edge_and_cut_back(height: int, width: int) -> None:
     shape = (2, height, width)
-    network = _shaken(UNet(shape, channels=(8, 16, 24), blocks=1, patch=2))  # works on multiples of 2·2·2 = 8
+    network = shaken(UNet(shape, channels=(8, 16, 24), blocks=1, patch=2))  # works on multiples of 2·2·2 = 8
     x, label = _numbers(3, *shape), torch.tensor([-1.0, 0.0, 2.0], dtype=torch.float64)
     below, right = (8 - height % 8) % 8, (8 - width % 8) % 8
     padded = torch.from_numpy(numpy.pad(x.numpy(), ((0, 0), (0, 0), (0, below), (0, right)), mode="edge"))
@@ -265,7 +277,7 @@ def test_folding_pixels_into_channels_puts_every_pixel_back_in_its_place() -> No
 @torch.no_grad()
 @pytest.mark.parametrize(("length", "patch"), [(40, 1), (37, 1), (37, 4), (1, 2)])
 def test_a_signal_of_any_length_is_padded_with_its_end_and_cut_back(length: int, patch: int) -> None:
-    network = _shaken(UNet((2, length), channels=(8, 16, 24), blocks=1, patch=patch))
+    network = shaken(UNet((2, length), channels=(8, 16, 24), blocks=1, patch=patch))
     x, label = _numbers(3, 2, length), torch.tensor([-1.0, 0.0, 2.0], dtype=torch.float64)
     missing = -length % (4 * patch)
     padded = torch.cat([x, x[..., -1:].expand(-1, -1, missing)], dim=2)
@@ -279,14 +291,14 @@ def test_a_signal_of_any_length_is_padded_with_its_end_and_cut_back(length: int,
 def test_a_signal_moved_by_the_total_stride_moves_the_output_and_by_less_does_not(patch: int) -> None:
     """Away from the borders; a bump surrounded by zeros has the same mean and variance wherever it is."""
     stride = 2 * patch
-    network = _shaken(UNet((1, 128), channels=(8, 16), blocks=1, patch=patch, attention=False), by=0.05)
+    network = shaken(UNet((1, 128), channels=(8, 16), blocks=1, patch=patch, attention=False), by=0.05)
     for layer in network.modules():
         if isinstance(layer, nn.GroupNorm | nn.Conv1d | nn.Linear):
             nn.init.zeros_(layer.bias)  # zeros stay zeros, so that the borders are like everything else ...
         if isinstance(layer, nn.GroupNorm):
             layer.register_forward_hook(lambda _layer, inputs, _output: inputs[0])  # ... and no mean is taken off them
-    for block in (layer for layer in network.modules() if hasattr(layer, "told")):
-        nn.init.zeros_(block.told.weight)
+    for block in (layer for layer in network.modules() if hasattr(layer, "condition")):
+        nn.init.zeros_(block.condition.weight)
     bump, label = torch.zeros(1, 1, 128, dtype=torch.float64), torch.zeros(1)
     bump[..., 60:68] = _numbers(8)
     y = network(bump, label)
@@ -306,7 +318,7 @@ def test_folding_a_signal_by_two_puts_even_and_odd_steps_into_two_channels_and_b
 
 @pytest.mark.parametrize("coarsest", [16, 96, 128, 160, 200, 224, 320])
 def test_attention_takes_any_number_of_channels(coarsest: int) -> None:
-    network = _shaken(UNet((1, 4, 4), channels=(8, coarsest), blocks=1), by=0.01)
+    network = shaken(UNet((1, 4, 4), channels=(8, coarsest), blocks=1), by=0.01)
     y = network(_numbers(1, 1, 4, 4), torch.zeros(1))
     assert y.shape == (1, 1, 4, 4) and bool(y.isfinite().all())
 
@@ -318,7 +330,7 @@ def test_image_networks_refuse_vectors_with_a_sentence(name: str) -> None:
 
 
 def test_dropout_is_off_in_eval_and_on_in_training() -> None:
-    network = _shaken(UNet(SHAPE, channels=(8, 16), blocks=1, dropout=0.5))
+    network = shaken(UNet(SHAPE, channels=(8, 16), blocks=1, dropout=0.5))
     x, label = _numbers(2, *SHAPE), torch.zeros(2, dtype=torch.float64)
     assert torch.equal(network(x, label), network(x, label))
     network.train()
@@ -347,7 +359,7 @@ def _by_differences(network: nn.Module, x: Tensor, v: Tensor, h: float) -> Tenso
 
 @pytest.mark.parametrize(("name", "shape"), [("mlp", (3,)), ("unet", (1, 6, 5)), ("unet", (2, 7))])
 def test_smooth_networks_have_the_second_derivative_that_differences_of_their_values_show(name: str, shape) -> None:
-    network = _shaken(NETWORKS[name]().build(shape))
+    network = shaken(NETWORKS[name]().build(shape))
     x, v = _numbers(4, *shape), _numbers(4, *shape, seed=1)
     exact = _second(network, x, v).detach()
     fine, coarse = (_by_differences(network, x, v, h) for h in (1e-3, 2e-3))
@@ -359,7 +371,7 @@ def test_smooth_networks_have_the_second_derivative_that_differences_of_their_va
 
 def test_a_unet_with_attention_can_be_learned_through_its_derivative_by_the_input() -> None:
     """As energies and sliced matching do; against central differences over a step in the weights."""
-    network = _shaken(UNet((1, 4, 4), channels=(8, 8), blocks=1))
+    network = shaken(UNet((1, 4, 4), channels=(8, 8), blocks=1))
     x, v, label = _numbers(3, 1, 4, 4).requires_grad_(), _numbers(3, 1, 4, 4, seed=1), torch.zeros(3, dtype=torch.float64)
     weights = list(network.parameters())
     way = [_numbers(*weight.shape, seed=2 + i) for i, weight in enumerate(weights)]
@@ -382,7 +394,7 @@ def test_a_unet_with_attention_can_be_learned_through_its_derivative_by_the_inpu
 
 def test_the_exact_trace_of_a_unet_has_the_same_gradient_however_many_coordinates_go_together() -> None:
     """Torch has no batched second derivative of group normalisation."""
-    model = ScoreModel(_shaken(UNet((1, 4, 4), channels=(8, 8), blocks=1)), EDM(), VE(0.1, 5.0), (1, 4, 4)).double()
+    model = ScoreModel(shaken(UNet((1, 4, 4), channels=(8, 8), blocks=1)), EDM(), VE(0.1, 5.0), (1, 4, 4)).double()
     x, gradients = _numbers(2, 1, 4, 4), []
     for together in (1, 16):
         loss = Implicit(together=together)(model, x, rng=SampleRng(range(2))).sum()
@@ -402,7 +414,7 @@ class _Along(nn.Module):
 
 
 def test_the_second_derivative_of_a_relu_block_is_exactly_zero_almost_everywhere() -> None:
-    block = _Along(_shaken(NoiseConditionedBlock(4, told=3), by=0.5))
+    block = _Along(shaken(NoiseConditionedBlock(4, condition=3), by=0.5))
     x, v = _numbers(200, 4, 5, 4), _numbers(200, 4, 5, 4, seed=1)
     assert torch.equal(_second(block, x, v), torch.zeros(200, dtype=torch.float64))
     slopes = torch.autograd.functional.jvp(lambda z: block(z, torch.zeros(200)), x, v)[1]
@@ -410,7 +422,7 @@ def test_the_second_derivative_of_a_relu_block_is_exactly_zero_almost_everywhere
 
 
 def test_the_whole_residual_network_is_curved_by_its_normalisation_alone() -> None:
-    network = _shaken(ConditionedResNet((1, 6, 5), width=8, blocks=3))
+    network = shaken(ConditionedResNet((1, 6, 5), width=8, blocks=3))
     x, v = _numbers(20, 1, 6, 5), _numbers(20, 1, 6, 5, seed=1)
     assert float(_second(network, x, v).abs().max()) > 1e-3
     network.norm = nn.Identity()
@@ -420,8 +432,8 @@ def test_the_whole_residual_network_is_curved_by_its_normalisation_alone() -> No
 # Hand-computed: the whole MLP
 
 
-def test_the_mlp_is_a_residual_sum_of_silu_layers_told_the_noise_in_each() -> None:
-    network = _shaken(MLP((2, 2), width=6, depth=3))
+def test_the_mlp_is_a_residual_sum_of_silu_layers_conditioned_on_the_noise_in_each() -> None:
+    network = shaken(MLP((2, 2), width=6, depth=3))
     x, label = _numbers(3, 2, 2), torch.tensor([-2.0, 0.0, 1.0], dtype=torch.float64)
     w = {name: weight.detach().numpy() for name, weight in network.named_parameters()}
 
@@ -431,10 +443,10 @@ def test_the_mlp_is_a_residual_sum_of_silu_layers_told_the_noise_in_each() -> No
     got = network(x, label).detach().numpy()
     with torch.no_grad():
         about = silu(network.embed(label).numpy())
-    for sample, told, output in zip(x.reshape(3, 4).numpy(), about, got.reshape(3, 4), strict=True):
+    for sample, condition, output in zip(x.reshape(3, 4).numpy(), about, got.reshape(3, 4), strict=True):
         h = w["first.weight"] @ sample + w["first.bias"]
         for layer in range(3):
-            inner = silu(h + w[f"told.{layer}.weight"] @ told + w[f"told.{layer}.bias"])
+            inner = silu(h + w[f"condition.{layer}.weight"] @ condition + w[f"condition.{layer}.bias"])
             h = h + w[f"hidden.{layer}.weight"] @ inner + w[f"hidden.{layer}.bias"]
         expected = w["last.weight"] @ silu(h) + w["last.bias"]
         assert numpy.abs(output - expected).max() < 100 * EPS * numpy.abs(expected).max()
@@ -458,7 +470,7 @@ def _attend_by_hand(x: numpy.ndarray, qkv: numpy.ndarray, heads: int) -> Iterato
 def test_attention_is_the_softmax_average_of_values_in_every_head() -> None:
     from scorefield.nets.unet import Attention
 
-    layer = _shaken(Attention(8, heads=2), by=0.5)
+    layer = shaken(Attention(8, heads=2), by=0.5)
     nn.init.zeros_(layer.qkv.bias)
     x = _numbers(2, 8, 2, 3)
     got = layer(x).detach()
@@ -470,7 +482,7 @@ def test_attention_is_the_softmax_average_of_values_in_every_head() -> None:
         assert numpy.abs(output.reshape(8, 6).numpy() - expected).max() < 1e3 * EPS * numpy.abs(expected).max()
 
 
-# --- what a network is told of the noise, on every process -------------------------------------------------------------
+# --- the noise label, on every process --------------------------------------------------------------------------------
 
 NOISY = {
     name: NEEDS_SETTINGS[name] if name in NEEDS_SETTINGS else kind()
@@ -488,7 +500,7 @@ def _features(parametrisation: Parametrisation, process: Process, ratios: Tensor
     return features / features.norm(dim=1, keepdim=True)
 
 
-@pytest.mark.parametrize("process", NOISY.values(), ids=NOISY)
+@each_case(process=NOISY)
 @pytest.mark.parametrize("name", every("parametrisation"))
 def test_close_noise_levels_have_close_features_and_the_ends_have_not(name: str, process: Process) -> None:
     """Half a percent of noise turns no feature by more than half a radian, wherever it lies between two whole times of a chain;

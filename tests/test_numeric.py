@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import scipy.sparse
 import torch
+from helpers import each_case
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from scorefield.data import DataConfig, Dataset, open_data, open_source
-from scorefield.data.columns import decode
+from scorefield.data.coordinates import decode
 from scorefield.data.numeric import array_of, masked_as_nan
 from scorefield.errors import ScorefieldError
 from scorefield.estimator import ScoreDensity
@@ -305,7 +306,7 @@ def test_labels_are_found_and_stay_with_their_examples(holder: str) -> None:
         assert labels.tolist() == [owner[tuple(row.flatten().tolist())] for row in part[:]]
 
 
-@pytest.mark.parametrize("key", ["labels", "label", "y", "Y", "targets", "target"])
+@each_case(key=["labels", "label", "y", "Y", "targets", "target"])
 @pytest.mark.parametrize("form", ["whole", "one-hot", "one-hot floats", "bytes", "texts"])
 def test_labels_of_an_archive_are_found_by_their_usual_names_and_forms(tmp_path: Path, key: str, form: str) -> None:
     forms = {"whole": KINDS, "one-hot": np.eye(3, dtype=np.uint8)[KINDS], "one-hot floats": np.eye(3)[KINDS]}

@@ -8,6 +8,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from helpers import OfScore, Remembers, each_case, within_five
 
 from scorefield import (
     EDM,
@@ -80,26 +81,16 @@ def h(x: torch.Tensor) -> torch.Tensor:
     return (torch.sin(rows) + rows.roll(1, dims=1).cos()).reshape(x.shape)
 
 
-class Wrong:
+class Wrong(OfScore):
     """The true score of a field, plus c·h."""
 
     def __init__(self, true: Any, c: float) -> None:
+        super().__init__(true, lambda x, t: true(x, t).score + c * h(x))
         self.true, self.c = true, c
-        self.process, self.shape, self.data_mean, self.data_std = true.process, true.shape, true.data_mean, true.data_std
-
-    def __call__(self, x: torch.Tensor, t: torch.Tensor, cond: torch.Tensor | None = None) -> Prediction:
-        return Prediction.of_score(self.process, x, t, self.true(x, t).score + self.c * h(x))
 
 
 def mixture(process: Process) -> GaussianMixture:
     return GaussianMixture([0.7, 0.3], [[-1.0, 0.5], [1.5, 0.0]], [0.5, 0.8], process)
-
-
-def within_five(a: torch.Tensor, b: torch.Tensor | float = 0.0) -> bool:
-    """The means of two independent samples agree within 5 standard errors."""
-    b = torch.as_tensor(b, dtype=torch.float64)
-    variance = a.var() / len(a) + (b.var() / len(b) if b.ndim else 0.0)
-    return abs(float(a.mean() - b.mean())) < 5 * math.sqrt(float(variance))
 
 
 def of_weighting(kind: type[Objective], weighting: Weighting) -> Objective:
@@ -246,7 +237,7 @@ def test_at_one_level_least_squares_finds_the_slope_and_the_centre_of_the_gaussi
 
 
 @each_objective
-@each_weighting
+@each_case(weighting=WEIGHTINGS)
 @torch.no_grad()
 def test_an_examples_loss_does_not_depend_on_its_batch(kind: Any, weighting: Weighting) -> None:
     true, objective = mixture(PROCESSES["ve"]), of_weighting(kind, weighting)
@@ -283,18 +274,6 @@ def test_the_terms_of_an_objective_are_its_losses_at_times_inside_the_range(kind
 
 
 # --- denoising score matching: what the weights mean ------------------------------------------------------------------
-
-
-class Remembers:
-    """A field that remembers what it was asked, so that a test can undo the noising: noise = (x_t - alpha·x0)/sigma."""
-
-    def __init__(self, inner: Any) -> None:
-        self.inner = inner
-        self.process, self.shape, self.data_mean, self.data_std = inner.process, inner.shape, inner.data_mean, inner.data_std
-
-    def __call__(self, x: torch.Tensor, t: torch.Tensor, cond: torch.Tensor | None = None) -> Prediction:
-        self.x, self.t, self.said = x, t, self.inner(x, t)
-        return self.said
 
 
 def asked(objective: Denoising, process: Process) -> tuple[Any, ...]:

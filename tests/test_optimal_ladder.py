@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import each_case
 
 from scorefield import VP, Gaussian, GaussianMixture, LinearVE, SampleRng, ScorefieldError
 from scorefield.levels import ladder_of
@@ -61,7 +62,7 @@ def test_ten_levels_chosen_for_a_field_beat_ten_of_every_ladder_that_does_not_kn
 
 
 @each_field
-@pytest.mark.parametrize("levels", [2, 3, 4, 20, 64])
+@each_case(levels=[2, 3, 4, 20, 64])
 def test_it_falls_strictly_from_the_largest_time_to_the_smallest(field: Any, levels: int) -> None:
     ladder = optimised(field, levels, rng=SampleRng(range(32)))
     assert ladder.shape == (levels,) and ladder.dtype == torch.float64
@@ -70,7 +71,7 @@ def test_it_falls_strictly_from_the_largest_time_to_the_smallest(field: Any, lev
     assert float(ladder[-1]) == field.process.t_min
 
 
-def test_its_rungs_are_rungs_of_the_fine_ladder_and_with_all_of_them_it_is_the_fine_ladder() -> None:
+def test_its_times_are_times_of_the_fine_ladder_and_with_all_of_them_it_is_the_fine_ladder() -> None:
     field = FIELDS["ring"]
     fine = ladder_of(field, "log-cauchy", 24)
     assert set(optimised(field, 7, rng=SampleRng(range(32)), fine=24).tolist()) <= set(fine.tolist())

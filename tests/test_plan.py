@@ -13,17 +13,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import command
 from numpy.typing import NDArray
 
 from scorefield import ScorefieldError, app
-from scorefield.cli import main
 from scorefield.cli.show import issue_lines, size_of
 from scorefield.config import override
 from scorefield.data import DataConfig, Dataset, open_data, open_source
 from scorefield.data.base import DataIssue, Examples, Normaliser, build, split
 from scorefield.data.doctor import examine
 from scorefield.nets.residual import ResidualConfig
-from scorefield.recipes import auto, measure
+from scorefield.recipes import auto, data_stats
 from scorefield.runs import build_model, classes_of
 from scorefield.training.loop import Trainer
 from scorefield.training.memory import Memory, kept_for_backward
@@ -257,7 +257,7 @@ class Ticking:
 @functools.cache
 def digits_pilot(*settings: str) -> tuple[Trainer, Pilot]:
     data = open_source("digits", DataConfig())
-    stats = measure(data)
+    stats = data_stats(data)
     config = override(auto(stats).config, [*SMALL, *settings])
     model = build_model(config, data.shape, stats.std, stats.mean, classes=classes_of(config, data.classes))
     before = [value.clone() for value in model.parameters()]
@@ -266,7 +266,7 @@ def digits_pilot(*settings: str) -> tuple[Trainer, Pilot]:
     return Trainer(config, data, model, None, torch.device("cpu")), found
 
 
-def test_a_pace_is_the_time_between_two_looks_at_the_clock() -> None:
+def test_a_pace_is_the_time_between_two_readings_of_the_clock() -> None:
     _, found = digits_pilot()
     assert {(pace.precision, pace.batch, pace.timed, pace.seconds) for pace in found.paces} == {
         ("float32", batch, batch, 1.0) for batch in (16, 8, 32)
@@ -383,14 +383,6 @@ def test_everything_is_written_as_json_once(tmp_path: Path) -> None:
 
 
 # --- the command -------------------------------------------------------------------------------------------------------
-
-
-def command(*words: object) -> int:
-    try:
-        main([str(word) for word in words])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 @pytest.mark.parametrize(

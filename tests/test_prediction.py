@@ -5,6 +5,7 @@ import math
 import numpy
 import pytest
 import torch
+from helpers import each_case
 
 from scorefield import (
     EDM,
@@ -35,7 +36,7 @@ PROCESSES = {
 }
 NOISY = {name: process for name, process in PROCESSES.items() if process.t_max > process.t_min}
 PARAMETRISATIONS = {name: kind() for name, kind in registry.every("parametrisation").items()}
-each_noisy = pytest.mark.parametrize("process", NOISY.values(), ids=NOISY)
+each_noisy = each_case(process=NOISY)
 each = pytest.mark.parametrize("parametrisation", PARAMETRISATIONS.values(), ids=PARAMETRISATIONS)
 
 # What each network is trained to say, in the words of its paper: y as a function of x0, noise, alpha, sigma and sd.
@@ -240,7 +241,7 @@ def test_labels_are_the_time_the_noise_to_signal_ratio_or_its_logarithm(process:
 
 
 @each_noisy
-def test_a_label_of_levels_is_the_index_of_the_rung_noisiest_first(process: Process) -> None:
+def test_a_label_of_levels_is_its_index_noisiest_first(process: Process) -> None:
     from scorefield import geometric
 
     assert noise_label_of(10, process, geometric(process, 10)).tolist() == list(range(10))
@@ -248,11 +249,11 @@ def test_a_label_of_levels_is_the_index_of_the_rung_noisiest_first(process: Proc
 
 @each_noisy
 @pytest.mark.parametrize("kind", [Score, ScaledScore, EDM, V])
-def test_between_two_rungs_the_clean_data_of_the_nearer_rung_are_kept(kind: type, process: Process) -> None:
+def test_between_two_levels_the_clean_data_of_the_nearer_one_are_kept(kind: type, process: Process) -> None:
     """D(x_t, t) = D(x_t·alpha_r/alpha, r) for the level r: what the network means by the pair at r is what is shown at t."""
     from scorefield import geometric
 
-    parametrisation, steps = kind(label=6), geometric(process, 6)
+    parametrisation, steps = kind(noise_label=6), geometric(process, 6)
     level = (process.sigma(steps) / process.alpha(steps)).log()
     t = process.time_of_sigma((level[:-1] + 0.4 * level.diff()).exp())  # nearer to the noisier of the two
     r, y = steps[:-1], torch.tensor([0.3, -2.0, 0.7], dtype=torch.float64)
@@ -275,7 +276,7 @@ def test_between_two_rungs_the_clean_data_of_the_nearer_rung_are_kept(kind: type
 class Repeats(Parametrisation):
     """y = x_t itself."""
 
-    label = "t"
+    noise_label = "t"
 
     def pair(self, alpha: torch.Tensor, sigma: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return alpha, -(sigma**2)
@@ -421,9 +422,9 @@ def test_a_network_of_buffers_alone_computes_in_their_precision() -> None:
     assert torch.equal(ScoreModel(Fixed(), Score(), VE(0.01, 10.0), (2,))(x, torch.ones(1)).score, -x.float().double())
 
 
-def test_a_network_that_is_not_told_the_noise_gives_the_same_output_at_every_level() -> None:
+def test_a_network_that_is_not_given_the_noise_gives_the_same_output_at_every_level() -> None:
     """NCSNv2's technique 3: s(x, sigma) = y(x)/sigma, so sigma·score is one function of x."""
-    model = ScoreModel(MLP((2,)), ScaledScore(label="none"), VE(0.01, 10.0), (2,)).double()
+    model = ScoreModel(MLP((2,)), ScaledScore(noise_label="none"), VE(0.01, 10.0), (2,)).double()
     torch.nn.init.normal_(model.network.last.weight)
     x = torch.tensor([[0.3, -1.0], [2.0, 0.5]], dtype=torch.float64)
     with torch.no_grad():

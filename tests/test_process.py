@@ -6,6 +6,7 @@ import mpmath
 import numpy
 import pytest
 import torch
+from helpers import between, doubles
 
 from scorefield import (
     VE,
@@ -31,20 +32,12 @@ each = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
 each_noisy = pytest.mark.parametrize("process", NOISY.values(), ids=NOISY)
 
 
-def double(*numbers: float) -> torch.Tensor:
-    return torch.tensor(numbers, dtype=torch.float64)
-
-
-def between(process: Process, share: float) -> float:
-    return process.t_min + share * (process.t_max - process.t_min)
-
-
 def grid_of(process: Process, start: float, end: float) -> numpy.ndarray:
     """Times from start to end, fine in t and in log-SNR, with a point at every kink of a tabulated process."""
     inside = torch.linspace(process.t_min, process.t_max, 1000, dtype=torch.float64)
     ratios = (process.sigma(inside[[0, -1]]) / process.alpha(inside[[0, -1]])).log()
     levels = process.time_of_sigma(torch.linspace(*ratios.tolist(), 1000, dtype=torch.float64).exp())
-    times = torch.cat([inside, levels, double(start, end)]).unique().numpy()
+    times = torch.cat([inside, levels, doubles(start, end)]).unique().numpy()
     return times[(times >= start) & (times <= end)]
 
 
@@ -84,14 +77,14 @@ def test_integrating_the_moments_returns_alpha_and_sigma(process: Process) -> No
 def test_a_transition_has_the_moments_of_the_sde_started_from_a_point(process: Process, early: float, late: float) -> None:
     start, end = between(process, early), between(process, late)
     mean, variance = integrate_moments(process, grid_of(process, start, end), 1.0, 0.0)
-    k, std = process.transition(double(end), double(start))
+    k, std = process.transition(doubles(end), doubles(start))
     numpy.testing.assert_allclose([float(k), float(std) ** 2], [mean[-1], variance[-1]], rtol=1e-11)
 
 
 @each_noisy
 def test_transitions_compose(process: Process) -> None:
     for low, middle, high in [(0.0, 0.2, 0.4), (0.1, 0.5, 1.0), (0.9, 0.95, 0.951)]:
-        r, s, t = (double(between(process, share)) for share in (low, middle, high))
+        r, s, t = (doubles(between(process, share)) for share in (low, middle, high))
         (k_sr, std_sr), (k_ts, std_ts), (k, std) = process.transition(s, r), process.transition(t, s), process.transition(t, r)
         rounding = 8 * numpy.finfo(float).eps * float(process.sigma(t)) ** 2
         assert math.isclose(float(k), float(k_ts * k_sr), rel_tol=1e-14)
@@ -100,7 +93,7 @@ def test_transitions_compose(process: Process) -> None:
 
 @each
 def test_a_transition_that_takes_no_time_changes_nothing(process: Process) -> None:
-    t = double(process.t_min, between(process, 0.4), process.t_max)
+    t = doubles(process.t_min, between(process, 0.4), process.t_max)
     k, std = process.transition(t, t)
     assert k.tolist() == [1, 1, 1]
     assert std.tolist() == [0, 0, 0]
@@ -108,7 +101,7 @@ def test_a_transition_that_takes_no_time_changes_nothing(process: Process) -> No
 
 def test_a_transition_back_in_time_is_refused() -> None:
     with pytest.raises(ScorefieldError, match=r"got s = 0\.5 > t = 0\.4, expected s <= t"):
-        VE().transition(double(0.4), double(0.5))
+        VE().transition(doubles(0.4), doubles(0.5))
 
 
 # --- published numbers ------------------------------------------------------------------------------------------------
@@ -158,7 +151,7 @@ def _ddpm(t: float) -> tuple[mpmath.mpf, ...]:
 LN = math.log(5000)
 PUBLISHED = {  # time: (alpha, sigma, f, g²)
     "ve": {0.0: (1, 0.01, 0, 2e-4 * LN), 0.5: (1, math.sqrt(0.5), 0, LN), 1.0: (1, 50, 0, 5000 * LN)},
-    "karras": {0.002: (1, 0.002, 0, 0.004), 1.5: (1, 1.5, 0, 3), 80.0: (1, 80, 0, 160)},
+    "linear-ve": {0.002: (1, 0.002, 0, 0.004), 1.5: (1, 1.5, 0, 3), 80.0: (1, 80, 0, 160)},
     "vp": {t: _vp(t) for t in (0.001, 0.5, 1.0)},
     "sub-vp": {t: _sub_vp(t) for t in (0.001, 0.5, 1.0)},
     "cosine": {t: _cosine(t) for t in (0.001, 0.5, 0.99)},
@@ -173,29 +166,29 @@ PUBLISHED = {  # time: (alpha, sigma, f, g²)
 def test_every_process_has_its_published_coefficients(name: str) -> None:
     process = PROCESSES[name]
     for time, published in PUBLISHED[name].items():
-        t = double(time)
+        t = doubles(time)
         got = [process.alpha(t), process.sigma(t), process.drift(t), process.diffusion(t) ** 2]
         numpy.testing.assert_allclose([float(c) for c in got], [float(c) for c in published], rtol=2e-13, err_msg=f"t = {time}")
 
 
 def test_ddpm_ends_at_the_signal_that_is_printed_everywhere() -> None:
-    assert f"{float(PROCESSES['tabulated'].alpha(double(1000.0)) ** 2):.4e}" == "4.0358e-05"
+    assert f"{float(PROCESSES['tabulated'].alpha(doubles(1000.0)) ** 2):.4e}" == "4.0358e-05"
 
 
 def test_vp_ends_at_the_signal_of_its_paper() -> None:
-    assert math.isclose(float(VP().alpha(double(1.0))), math.exp(-5.025), rel_tol=1e-14)
+    assert math.isclose(float(VP().alpha(doubles(1.0))), math.exp(-5.025), rel_tol=1e-14)
 
 
 @pytest.mark.parametrize("time", [1e-3, 1e-6, 1e-12])
 def test_sigma_keeps_all_its_digits_where_there_is_hardly_any_noise(time: float) -> None:
     with mpmath.workdps(60):
         for process, exact in [(VP(), _vp), (SubVP(), _sub_vp)]:
-            assert math.isclose(float(process.sigma(double(time))), float(exact(time)[1]), rel_tol=1e-14)
+            assert math.isclose(float(process.sigma(doubles(time))), float(exact(time)[1]), rel_tol=1e-14)
         s, t = mpmath.mpf("0.008"), mpmath.mpf(time)
         start, here = (u / (1 + s) * mpmath.pi / 2 for u in (s, t + s))
         exact = mpmath.sqrt(1 - mpmath.cos(here) ** 2 / mpmath.cos(start) ** 2)
     # the angle of t + s is rounded before it is compared with the angle of s: that, relative to t, is the loss
-    assert math.isclose(float(Cosine().sigma(double(time))), float(exact), rel_tol=8 * 2.2e-16 * max(1, 0.008 / time))
+    assert math.isclose(float(Cosine().sigma(doubles(time))), float(exact), rel_tol=8 * 2.2e-16 * max(1, 0.008 / time))
 
 
 def test_the_cosine_chain_is_the_published_one_with_its_last_beta_cut() -> None:
@@ -203,7 +196,7 @@ def test_the_cosine_chain_is_the_published_one_with_its_last_beta_cut() -> None:
     assert len(process.betas) == 1000
     assert float(process.betas[-1]) == 0.999
     for n in (1, 500, 998):
-        assert math.isclose(float(process.alpha(double(float(n)))), float(_cosine(n / 1000)[0]), rel_tol=1e-12)
+        assert math.isclose(float(process.alpha(doubles(float(n)))), float(_cosine(n / 1000)[0]), rel_tol=1e-12)
 
 
 def test_tabulated_alpha_and_sigma_are_the_products_of_ho_et_al_at_every_whole_time() -> None:
@@ -218,7 +211,7 @@ def test_the_scaled_linear_chain_ends_at_the_signal_of_latent_diffusion() -> Non
     betas = [(mpmath.sqrt("0.00085") + (mpmath.sqrt("0.012") - mpmath.sqrt("0.00085")) * n / 999) ** 2 for n in range(1000)]
     abar = mpmath.fprod(1 - beta for beta in betas)
     process = DDPMChain(1000, 0.00085, 0.012, "scaled-linear")
-    assert math.isclose(float(process.alpha(double(1000.0)) ** 2), float(abar), rel_tol=1e-12)
+    assert math.isclose(float(process.alpha(doubles(1000.0)) ** 2), float(abar), rel_tol=1e-12)
     assert f"{float(abar):.4f}" == "0.0047"
 
 
@@ -248,7 +241,7 @@ def test_one_ddpm_step_shrinks_by_the_root_of_one_minus_beta_and_adds_beta() -> 
 
 def test_a_fine_ddpm_chain_tends_to_vp() -> None:
     """beta_n = beta(n/T)/T: the distance to the SDE falls like 1/T, so ten times the steps leave a tenth of it."""
-    t = double(0.25, 0.5, 1.0)
+    t = doubles(0.25, 0.5, 1.0)
     gaps = []
     for steps in (1000, 10_000):
         rates = 0.1 + 19.9 * (numpy.arange(steps) + 0.5) / steps
@@ -276,7 +269,7 @@ def test_noise_to_signal_rises_with_time_and_log_snr_is_its_logarithm(process: P
 @each_noisy
 def test_rates_are_the_slopes_of_alpha_and_sigma(process: Process) -> None:
     """Against central differences of order 6, at times whose neighbourhood has no kink of the table."""
-    t = double(*(between(process, share) for share in (0.1, 0.37, 0.8)))
+    t = doubles(*(between(process, share) for share in (0.1, 0.37, 0.8)))
     h = 1e-5 * t
     for function, rate in zip((process.alpha, process.sigma), process.rates(t), strict=True):
         weighted = sum(w * (function(t + k * h) - function(t - k * h)) for k, w in [(1, 45), (2, -9), (3, 1)])
@@ -315,13 +308,13 @@ def test_a_process_without_a_closed_form_finds_its_times_by_bisection() -> None:
         def sigma(self, t: torch.Tensor) -> torch.Tensor:
             return t**2
 
-    numpy.testing.assert_allclose(Square().time_of_sigma(double(0.25, 1.0, 2.25)), [0.5, 1.0, 1.5], rtol=1e-15)
-    assert Square().time_of_sigma(double(0.0, 1e9)).tolist() == [0.1, 2.0]
+    numpy.testing.assert_allclose(Square().time_of_sigma(doubles(0.25, 1.0, 2.25)), [0.5, 1.0, 1.5], rtol=1e-15)
+    assert Square().time_of_sigma(doubles(0.0, 1e9)).tolist() == [0.1, 2.0]
 
 
 @each_noisy
 def test_time_of_sigma_returns_the_ends_for_noise_out_of_range(process: Process) -> None:
-    assert process.time_of_sigma(double(0.0, 1e-9, 1e9, math.inf)).tolist() == [
+    assert process.time_of_sigma(doubles(0.0, 1e-9, 1e9, math.inf)).tolist() == [
         process.t_min,
         process.t_min,
         process.t_max,
@@ -330,7 +323,7 @@ def test_time_of_sigma_returns_the_ends_for_noise_out_of_range(process: Process)
 
 
 def test_perturb_is_alpha_x0_plus_sigma_noise_with_each_samples_own_time() -> None:
-    process, t = VP(), double(0.1, 0.9)
+    process, t = VP(), doubles(0.1, 0.9)
     x0, noise = torch.full((2, 1, 2, 2), 3.0, dtype=torch.float64), torch.full((2, 1, 2, 2), -2.0, dtype=torch.float64)
     x_t = process.perturb(x0, t, noise)
     for row, time in zip(x_t, (0.1, 0.9), strict=True):
@@ -342,7 +335,7 @@ def test_perturb_is_alpha_x0_plus_sigma_noise_with_each_samples_own_time() -> No
 def test_the_prior_has_the_variance_of_noised_data(process: Process) -> None:
     """By the law of total variance over two equally likely data points, -3 and 3."""
     alpha, spread = process.prior(process.t_max, data_std=3.0)
-    a, s = float(process.alpha(double(process.t_max))), float(process.sigma(double(process.t_max)))
+    a, s = float(process.alpha(doubles(process.t_max))), float(process.sigma(doubles(process.t_max)))
     means = numpy.array([-3 * a, 3 * a])
     assert alpha == a
     assert math.isclose(spread**2, means.var() + s**2, rel_tol=1e-14)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from helpers import each_case
 from scipy import stats
 
 from scorefield import SampleRng, ScorefieldError
@@ -161,7 +162,7 @@ WHOLE = {
 }
 
 
-@pytest.mark.parametrize("seeds", WHOLE.values(), ids=WHOLE)
+@each_case(seeds=WHOLE)
 def test_whole_numbers_of_any_type_are_the_seeds_that_they_say(seeds: Any) -> None:
     rng = SampleRng(seeds)
     assert rng.seeds.dtype == torch.int64
@@ -203,8 +204,9 @@ NO_SEEDS = {
 }
 
 
-@pytest.mark.parametrize(("seeds", "named"), NO_SEEDS.values(), ids=NO_SEEDS)
-def test_what_is_no_whole_number_in_range_is_refused_by_name(seeds: Any, named: str) -> None:
+@each_case(case=NO_SEEDS)
+def test_what_is_no_whole_number_in_range_is_refused_by_name(case: tuple[Any, str]) -> None:
+    seeds, named = case
     with pytest.raises(ScorefieldError, match=r"got seed .*, expected seeds in \[0, 2\^63\): a whole number") as refusal:
         SampleRng(seeds)
     assert f"got seed {named}, expected" in str(refusal.value)
@@ -216,7 +218,7 @@ def test_a_tensor_of_several_axes_is_no_row_of_seeds() -> None:
             SampleRng(seeds)
 
 
-@pytest.mark.parametrize("value", [-1, 1.0, 1.5, math.nan, True, None, "1", 2**64, torch.tensor(1.0), torch.tensor(True)])
+@each_case(value=[-1, 1.0, 1.5, math.nan, True, None, "1", 2**64, torch.tensor(1.0), torch.tensor(True)])
 def test_streams_and_draws_are_whole_numbers_that_do_not_wrap(value: Any) -> None:
     """A 65th bit of a stream, or a 33rd of a draw, would meet the numbers of another."""
     with pytest.raises(ScorefieldError, match=r"got stream .*, expected a whole number in \[0, 2\^64\)"):
@@ -238,7 +240,7 @@ def test_a_seed_in_the_name_of_a_stream_is_its_number_whatever_its_type(seed: An
     )
 
 
-@pytest.mark.parametrize("seed", [1.5, 7.0, True, None, math.nan, numpy.float64(7), [7]])
+@each_case(seed=[1.5, 7.0, True, None, math.nan, numpy.float64(7), [7]])
 def test_what_is_no_whole_number_and_no_word_names_no_stream(seed: Any) -> None:
     with pytest.raises(ScorefieldError, match=r"got .* as a seed, expected a whole number"):
         stream_of("sample", seed)

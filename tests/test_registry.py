@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from helpers import each_case
 
 from scorefield import ScorefieldError, registry
 from scorefield.errors import unknown
 from scorefield.samplers import Sampler
 
 KINDS = sorted(registry.HOMES)
-FACTS = {"order", "dwells", "remembers", "evaluations_per_step", "ladder", "levels"}  # that a sampler declares
-ALL = [(kind, name) for kind in KINDS for name in registry.every(kind)]
+DECLARED = {"order", "dwells", "remembers", "evaluations_per_step", "ladder", "levels"}  # that a sampler declares
+ALL = {f"{kind} {name}": (kind, name) for kind in KINDS for name in registry.every(kind)}
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     assert {kind: registry.names(kind) for kind in KINDS} == before
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each_case(kind=KINDS)
 def test_every_kind_has_components_and_lists_their_names_sorted(kind: str) -> None:
     names = registry.names(kind)
     assert names == sorted(names) == list(registry.every(kind))
@@ -36,7 +37,7 @@ def test_every_kind_has_components_and_lists_their_names_sorted(kind: str) -> No
     assert all(name == name.lower() and " " not in name for name in names)  # they are typed on a command line
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each_case(kind=KINDS)
 def test_the_name_of_what_is_found_is_the_name_that_was_asked_for(kind: str) -> None:
     for name in registry.names(kind):
         thing = registry.find(kind, name)
@@ -45,19 +46,20 @@ def test_the_name_of_what_is_found_is_the_name_that_was_asked_for(kind: str) -> 
             assert registry.name_of(kind, object.__new__(thing)) == name  # an instance, whatever its settings
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@each_case(kind=KINDS)
 def test_no_component_has_two_names(kind: str) -> None:
     things = list(registry.every(kind).values())
     assert len({id(thing) for thing in things}) == len(things)
 
 
-@pytest.mark.parametrize(("kind", "name"), ALL)
-def test_a_near_miss_of_any_name_is_answered_with_that_name(kind: str, name: str) -> None:
+@each_case(component=ALL)
+def test_a_near_miss_of_any_name_is_answered_with_that_name(component: tuple[str, str]) -> None:
+    kind, name = component
     for typo in (name + name[-1], name.upper()):
         with pytest.raises(ScorefieldError) as refusal:
             registry.find(kind, typo)
         text = str(refusal.value)
-        assert text.startswith(f"unknown {kind} {typo!r}: did you mean ")
+        assert text.startswith(f"unknown {registry.in_words(kind)} {typo!r}: did you mean ")
         assert repr(name) in text.split("Known:")[0]
         assert all(known in text.split("Known:")[1] for known in registry.names(kind))
         assert "\n" not in text
@@ -133,8 +135,9 @@ def test_a_new_file_in_a_package_is_found_without_editing_any_other(tmp_path: Pa
 # What every registered component declares
 
 
-@pytest.mark.parametrize(("kind", "name"), ALL)
-def test_every_component_says_in_its_first_line_what_it_is(kind: str, name: str) -> None:
+@each_case(component=ALL)
+def test_every_component_says_in_its_first_line_what_it_is(component: tuple[str, str]) -> None:
+    kind, name = component
     thing = registry.find(kind, name)
     first = (thing.__doc__ or "").strip().split("\n")[0]
     assert first, "no docstring"
@@ -151,14 +154,14 @@ def test_every_sampler_declares_its_order_its_cost_and_a_ladder_that_exists(name
     assert sampler.levels >= 1
     assert isinstance(sampler.dwells, bool) and isinstance(sampler.remembers, bool)
     assert sampler.dwells == (sampler.order is None)  # what stays on its level makes no error that falls with the step
-    assert not FACTS & {f.name for f in dataclasses.fields(sampler)}
+    assert not DECLARED & {f.name for f in dataclasses.fields(sampler)}
 
 
-@pytest.mark.parametrize("missing", sorted(FACTS))
-def test_a_sampler_that_leaves_a_fact_out_cannot_be_made(missing: str) -> None:
-    told = {"order": 1, "dwells": False, "remembers": False, "evaluations_per_step": 1, "ladder": "karras", "levels": 5}
-    assert set(told) == FACTS
-    whole = type("Whole", (Sampler,), {**told, "step": lambda self, field, x, step, state, noise: (x, state, None)})
+@pytest.mark.parametrize("missing", sorted(DECLARED))
+def test_a_sampler_that_leaves_a_property_out_cannot_be_made(missing: str) -> None:
+    declared = {"order": 1, "dwells": False, "remembers": False, "evaluations_per_step": 1, "ladder": "karras", "levels": 5}
+    assert set(declared) == DECLARED
+    whole = type("Whole", (Sampler,), {**declared, "step": lambda self, field, x, step, state, noise: (x, state, None)})
     assert whole().levels == 5
     with pytest.raises(TypeError, match=f"Can't instantiate abstract class Silent .*{missing}"):
         type("Silent", (Sampler,), {name: value for name, value in vars(whole).items() if name != missing})()

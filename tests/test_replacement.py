@@ -237,7 +237,7 @@ def test_a_sampler_that_remembers_is_refused_with_the_names_of_those_that_do_not
 
 
 def test_what_wraps_a_sampler_that_remembers_is_refused_as_it_is() -> None:
-    with pytest.raises(ScorefieldError, match=r"got PredictorCorrector\(sampler=Adams.*remembers states"):
+    with pytest.raises(ScorefieldError, match=r"got PredictorCorrector\(sampler=ABM.*remembers states"):
         Replacement(PredictorCorrector(ABM()), rows([2.0, NAN], 3))
 
 
@@ -245,9 +245,11 @@ def test_known_values_are_one_row_per_sample() -> None:
     """A single row would be shared by all samples without a word."""
     field = Gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]], VE(0.01, 20.0))
     for count in (1, 2, 4):
-        with pytest.raises(ScorefieldError, match=rf"got known values of shape \({count}, 2\) and samples of shape \(3, 2\)"):
+        with pytest.raises(
+            ScorefieldError, match=rf"got observed values of shape \({count}, 2\) and samples of shape \(3, 2\)"
+        ):
             last(field, Replacement(Ancestral(), rows([2.0, NAN], count)), geometric(field.process, 4), rng=SampleRng(range(3)))
-    with pytest.raises(ScorefieldError, match="got infinite known values"):
+    with pytest.raises(ScorefieldError, match="got infinite observed values"):
         Replacement(Ancestral(), rows([math.inf, NAN], 3))
 
 

@@ -5,14 +5,11 @@ from functools import partial
 
 import pytest
 import torch
+from helpers import double
 
 from scorefield import ScorefieldError, runge_kutta
 from scorefield.errors import NotFinite
 from scorefield.runge_kutta import ERROR, NODES, STAGES, solve, step
-
-
-def doubles(numbers: object) -> torch.Tensor:
-    return torch.tensor(numbers, dtype=torch.float64)
 
 
 def swing(u: torch.Tensor, y: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
@@ -40,7 +37,7 @@ def test_quadrature_of_polynomials_is_exact_up_to_degree_four_and_the_companion_
 
 
 def test_halving_a_fixed_step_divides_the_error_by_two_to_the_fifth() -> None:
-    y0 = doubles([[0.5], [-0.7]])
+    y0 = double([[0.5], [-0.7]])
     rows = torch.arange(2)
     gaps = []
     for steps in (20, 40):
@@ -53,7 +50,7 @@ def test_halving_a_fixed_step_divides_the_error_by_two_to_the_fifth() -> None:
 
 
 def test_the_error_is_proportional_to_the_tolerance_and_smaller_than_ten_times_it() -> None:
-    y0 = doubles([[0.5, 0.3], [-0.7, 0.6]])
+    y0 = double([[0.5, 0.3], [-0.7, 0.6]])
     gaps, prices = [], []
     for tolerance in (1e-4, 1e-6, 1e-8, 1e-10):
         found = solve(swing, y0, 0.0, 2.0, rtol=tolerance, atol=tolerance)
@@ -66,15 +63,15 @@ def test_the_error_is_proportional_to_the_tolerance_and_smaller_than_ten_times_i
 
 
 def test_the_way_back_leads_home() -> None:
-    y0 = doubles([[0.5, 0.3], [-0.7, 0.6]])
+    y0 = double([[0.5, 0.3], [-0.7, 0.6]])
     there = solve(swing, y0, 0.0, 2.0, rtol=1e-10, atol=1e-10)
     back = solve(swing, there.y, 2.0, 0.0, rtol=1e-10, atol=1e-10)
     assert float((back.y - y0).abs().max()) < 1e-8
 
 
 def test_an_example_does_not_depend_on_its_batch_and_brings_its_own_row_start_and_end() -> None:
-    speeds = doubles([1.0, 30.0, 0.0, 3.0])
-    ends = doubles([1.0, 2.0, 1.0, 0.0])
+    speeds = double([1.0, 30.0, 0.0, 3.0])
+    ends = double([1.0, 2.0, 1.0, 0.0])
 
     def slope(first: int, u: torch.Tensor, y: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         return -speeds[first + rows, None, None] * y
@@ -98,7 +95,7 @@ def test_evaluations_are_those_that_were_made() -> None:
         made[rows] += 1
         return swing(u, y, rows)
 
-    found = solve(slope, doubles([[0.9], [-0.1]]), 0.0, 1.4)
+    found = solve(slope, double([[0.9], [-0.1]]), 0.0, 1.4)
     assert torch.equal(made, found.evaluations)
     assert made[0] > made[1]
 

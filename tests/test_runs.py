@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers import command, contents
 from PIL import Image
 
 from scorefield import DDPMChain, ScorefieldError, app, files, registry, runs
-from scorefield.cli import main
 from scorefield.drawing import SampleSpec, choose_sampler
 from scorefield.noise_label import noise_label_of
 from scorefield.runs import Run, load_field, open_run, save_model
@@ -66,18 +66,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     metrics = registry.every("metric")
     some = {name: metrics[name] for name in ("frechet", "energy")}
     monkeypatch.setattr(registry, "every", lambda kind, every=registry.every: some if kind == "metric" else every(kind))
-
-
-def command(*words: object) -> int:
-    try:
-        main([str(word) for word in words])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def likelihood(run: Path, **named: Any) -> app.LikelihoodReport:
@@ -160,9 +148,9 @@ def test_other_data_are_refused_in_one_sentence_wherever_they_come_from(measure:
     for other in (X + 1, "y.npy", X[:100], X[::-1].copy()):
         with pytest.raises(
             ScorefieldError, match=r"differ from those .*typed was trained on \(x\.npy, 225 and 25 examples"
-        ) as told:
+        ) as refusal:
             measure(place / "typed", data=other)
-        assert "\n" not in str(told.value)
+        assert "\n" not in str(refusal.value)
     shutil.copy("y.npy", "x.npy")
     with pytest.raises(ScorefieldError, match=rf"those at {place}/x\.npy differ from the run"):
         measure(place / "typed")
@@ -343,7 +331,7 @@ def test_a_run_that_cannot_be_written_is_measured_all_the_same_and_stays_as_it_i
     for words in (("evaluate", "-n", 30), ("likelihood", "-n", 2)):
         assert command(words[0], "typed", *words[1:]) == 0
         said = capsys.readouterr()
-        assert "±" in said.out and "typed cannot be written, so nothing was kept there" in said.err
+        assert "±" in said.out and "typed cannot be written, so nothing was written there" in said.err
     assert {name for name, old in contents(sealed).items() if before.get(name) != old} == set()
 
 
@@ -448,7 +436,7 @@ def test_a_run_that_changes_while_it_is_read_is_read_again(snapshot: str, place:
             kept = path.read_bytes()
             manifest["progress"]["step"] = 7
             save_model(folder, model, manifest)
-            if snapshot == "weights":  # the new manifest comes a moment later than the new weights
+            if snapshot == "weights":  # the new manifest comes a little later than the new weights
                 new = path.read_bytes()
                 path.write_bytes(kept)
                 monkeypatch.setattr(runs.time, "sleep", lambda pause: path.write_bytes(new))
@@ -486,17 +474,17 @@ def test_a_manifest_that_lacks_something_is_refused_in_one_sentence(
     manifest = json.loads(path.read_text())
     change(manifest)
     path.write_text(json.dumps(manifest))
-    with pytest.raises(ScorefieldError, match=says) as told:
+    with pytest.raises(ScorefieldError, match=says) as refusal:
         app.inspect(place / "typed")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(refusal.value)
 
 
 def test_settings_that_do_not_open_name_their_file(place: Path) -> None:
     path = place / "typed" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"seed": "many"}))
-    with pytest.raises(ScorefieldError, match=r"config\.json that does not open \(got 'many' for seed") as told:
+    with pytest.raises(ScorefieldError, match=r"config\.json that does not open \(got 'many' for seed") as refusal:
         open_run(place / "typed")
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(refusal.value)
 
 
 def test_a_run_tells_why_values_are_not_its_own(place: Path) -> None:
@@ -509,10 +497,10 @@ def test_a_run_tells_why_values_are_not_its_own(place: Path) -> None:
     assert other.stale({"made_from": made}) == "it is of other weights (step 2) than the run has now (step 9)"
 
 
-def test_a_run_that_was_told_raw_times_opens_and_says_that_it_knows_no_others(
+def test_a_run_that_was_trained_on_raw_times_opens_and_says_that_it_knows_no_others(
     place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As runs of the recipe ddpm of 0.4 were: their weights are for raw times, and are still told them."""
+    """As runs of the recipe ddpm of 0.4 were: their weights are for raw times, and still get them."""
     config = json.loads((place / "typed" / "config.json").read_text())
     chain = {"name": "tabulated", "betas": DDPMChain(20, 0.01, 0.3).betas.tolist()}
     config |= {"process": chain, "parametrisation": {"name": "noise", "label": "t"}, "sampler": {"name": "ancestral"}}
@@ -523,7 +511,7 @@ def test_a_run_that_was_told_raw_times_opens_and_says_that_it_knows_no_others(
     assert noise_label_of(field.parametrisation.noise_label, field.process, t).tolist() == [7.0]
     assert command("sample", "typed", "-n", "2", "--out", "x.npz") == 0
     warned = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
-    assert len(warned) == 1 and warned[0].startswith("scorefield: warning: the network of typed was told raw times")
+    assert len(warned) == 1 and warned[0].startswith("scorefield: warning: the network of typed was conditioned on raw times")
 
 
 @pytest.mark.parametrize("verb", ["sample", "evaluate", "tune", "likelihood"])

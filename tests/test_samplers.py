@@ -13,6 +13,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from helpers import between, doubles, each_case
 from scipy import integrate, linalg, optimize
 
 from scorefield import (
@@ -85,10 +86,6 @@ each_process = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCES
 MEAN, COVARIANCE = numpy.array([1.5, -0.5]), numpy.array([[1.5, 0.4], [0.4, 0.3]])
 
 
-def doubles(*numbers: Any) -> torch.Tensor:
-    return torch.tensor(numbers, dtype=torch.float64)
-
-
 def affine_map(
     field: Any, sampler: Sampler, ladder: torch.Tensor, denoise: bool = False
 ) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
@@ -126,11 +123,11 @@ def ladder_for(sampler: Any, process: Process, levels: int) -> torch.Tensor:
     return registry.find("ladder", sampler.ladder)(process, levels)
 
 
-# --- declared facts ---------------------------------------------------------------------------------------------------
+# --- declared properties ----------------------------------------------------------------------------------------------
 
 
 @each_sampler
-def test_a_sampler_declares_its_facts(sampler: Any) -> None:
+def test_a_sampler_declares_its_properties(sampler: Any) -> None:
     assert sampler.order is None or sampler.order >= 1
     assert sampler.evaluations_per_step is None or sampler.evaluations_per_step >= 1
     assert sampler.levels >= 1
@@ -167,7 +164,7 @@ def test_the_declared_evaluations_are_the_ones_that_are_made(sampler: Any) -> No
 # --- measured order ---------------------------------------------------------------------------------------------------
 
 
-@each_process
+@each_case(process=PROCESSES)
 @each_jumping
 def test_the_measured_order_on_a_gaussian_is_the_declared_one(sampler: Any, process: Process) -> None:
     """The error of the mean and of the covariance at the end of the ladder, as steps are halved: no Monte Carlo.
@@ -186,7 +183,7 @@ def test_the_measured_order_on_a_gaussian_is_the_declared_one(sampler: Any, proc
     assert errors[-1] < 1e-11 or orders[-1] >= sampler.order - 0.1, (errors, orders)
 
 
-@pytest.mark.parametrize("process", [VE(0.05, 8.0), VP(), RectifiedFlow()], ids=["ve", "vp", "rectified-flow"])
+@each_case(process={"ve": VE(0.05, 8.0), "vp": VP(), "rectified-flow": RectifiedFlow()})
 @pytest.mark.parametrize("sampler", DETERMINISTIC.values(), ids=DETERMINISTIC)
 def test_the_measured_order_on_a_mixture_is_the_declared_one(sampler: Any, process: Process) -> None:
     """Against scipy's eighth-order solution of dx/dt = f·x - g²·score/2, from points between and around the modes."""
@@ -210,7 +207,7 @@ def test_the_measured_order_on_a_mixture_is_the_declared_one(sampler: Any, proce
     assert orders[-1] >= sampler.order - 0.1, (errors, orders)
 
 
-@each_process
+@each_case(process=PROCESSES)
 @pytest.mark.parametrize("sampler", DETERMINISTIC.values(), ids=DETERMINISTIC)
 def test_on_a_single_point_a_deterministic_sampler_is_exact_in_any_number_of_steps(sampler: Any, process: Process) -> None:
     """The noise is then constant along the path: x = alpha·m + sigma·z with the z of the start."""
@@ -280,10 +277,6 @@ def test_the_stationary_variance_of_plain_langevin_is_v_over_one_minus_tau_over_
         stationary, axes @ numpy.diag(variances / (1 - tau / (2 * variances))) @ axes.T, rtol=1e-9, atol=1e-10
     )
     numpy.testing.assert_allclose(numpy.linalg.solve(numpy.eye(2) - a, c), true_mean, rtol=1e-9)
-
-
-def between(process: Process, share: float) -> float:
-    return process.t_min + share * (process.t_max - process.t_min)
 
 
 def test_plain_langevin_without_a_step_size_takes_a_tenth_of_the_variance_of_the_noise() -> None:
@@ -373,7 +366,7 @@ def test_annealed_langevin_is_the_same_in_x_over_alpha_whatever_the_process(proc
     numpy.testing.assert_allclose(ends[0][1], ends[1][1], rtol=1e-10)
 
 
-def test_the_score_is_evaluated_at_the_previous_state_and_at_the_rungs_own_time() -> None:
+def test_the_score_is_evaluated_at_the_previous_state_and_at_the_levels_own_time() -> None:
     asked: list[tuple[torch.Tensor, float]] = []
 
     class Listening(Gaussian):
@@ -422,7 +415,7 @@ def test_plain_langevin_at_one_level_keeps_the_weights_of_its_start() -> None:
 # --- consistent annealed sampling -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("eta", [None, 0.5, 1.0, 1.3])
+@each_case(eta=[None, 0.5, 1.0, 1.3])
 @each_process
 def test_consistent_sampling_puts_the_noise_on_every_level_exactly(process: Process, eta: float | None) -> None:
     """On a single data point m: from N(alpha_0·m, sigma_0²) every step leads to N(alpha_j·m, sigma_j²), whatever eta."""
@@ -521,7 +514,7 @@ def test_the_run_ends_with_the_posterior_mean_of_its_last_state(sampler: Any) ->
 
 
 @each_sampler
-def test_moments_count_the_steps_and_the_evaluations_never_fall(sampler: Any) -> None:
+def test_snapshots_count_the_steps_and_the_evaluations_never_fall(sampler: Any) -> None:
     snapshots = list(run(sampler, SampleRng(range(2))))
     assert [snapshot.step for snapshot in snapshots] == list(range(len(snapshots)))
     assert {snapshot.steps for snapshot in snapshots} == {len(snapshots) - 1}
@@ -531,8 +524,8 @@ def test_moments_count_the_steps_and_the_evaluations_never_fall(sampler: Any) ->
 
 
 @each_sampler
-@pytest.mark.parametrize("hold", [1, 3])
-def test_a_moments_time_is_the_one_at_which_its_state_lives(sampler: Any, hold: int) -> None:
+@each_case(hold=[1, 3])
+def test_a_snapshots_time_is_the_one_at_which_its_state_lives(sampler: Any, hold: int) -> None:
     """After a Langevin step x still has the noise of its level; after a jump it has that of the next; at the end none."""
     names = {"steps_per_level", "steps"} & set(type(sampler).__dataclass_fields__)
     held = replace(sampler, **dict.fromkeys(names, hold))
@@ -598,8 +591,9 @@ BAD_LADDERS = {
 
 
 @each_sampler
-@pytest.mark.parametrize(("spoil", "sentence"), BAD_LADDERS.values(), ids=BAD_LADDERS)
-def test_a_ladder_that_does_not_fall_inside_the_range_is_refused(sampler: Any, spoil: Any, sentence: str) -> None:
+@each_case(bad=BAD_LADDERS)
+def test_a_ladder_that_does_not_fall_inside_the_range_is_refused(sampler: Any, bad: tuple[Any, str]) -> None:
+    spoil, sentence = bad
     field = Gaussian(MEAN, COVARIANCE, VE(0.1, 5.0))
     with pytest.raises(ScorefieldError, match=sentence) as refusal:
         next(simulate(field, short(sampler)[0], spoil(uniform(field.process, 5)), rng=SampleRng([0])))

@@ -15,7 +15,7 @@ from PIL import Image
 from scorefield import pictures
 from scorefield.data import DataConfig, Dataset, of_frame, of_sequence, open_source
 from scorefield.data.base import split
-from scorefield.data.columns import decode, snapped
+from scorefield.data.coordinates import decode, snapped
 from scorefield.data.tables import aligned, csv_of, parquet_of
 from scorefield.errors import NotFinite, ScorefieldError
 
@@ -335,7 +335,7 @@ def test_far_values_are_named(tmp_path: Path) -> None:
         ("a,b\n" + "".join(f'"{i}",{i * i},{i % 3}\n' for i in range(9)), ["a", "b"]),
     ],
 )
-def test_a_header_is_told_from_data(tmp_path: Path, content: str, names: list[str]) -> None:
+def test_a_header_is_distinguished_from_data(tmp_path: Path, content: str, names: list[str]) -> None:
     assert [column["name"] for column in read(tmp_path, content).columns or []] == names
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import each_case
 
 from scorefield import app
 from scorefield.cli import VERBS, main
@@ -27,13 +28,12 @@ def run(*words: object, **how: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*COMMAND, *map(str, words)], text=True, env=environment, errors="replace", check=False, **how)  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "cp437", "latin-1"])
-@pytest.mark.parametrize("words", [["--help"], *([verb, "--help"] for verb in VERBS), ["list"]], ids=" ".join)
-def test_every_page_can_be_shown_in_every_encoding(monkeypatch: pytest.MonkeyPatch, encoding: str, words: list[str]) -> None:
+@each_case(encoding=["ascii", "cp1252", "cp437", "latin-1"], words=["--help", *(f"{verb} --help" for verb in VERBS), "list"])
+def test_every_page_can_be_shown_in_every_encoding(monkeypatch: pytest.MonkeyPatch, encoding: str, words: str) -> None:
     shown = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     monkeypatch.setattr(sys, "stdout", shown)
     with contextlib.suppress(SystemExit):  # a page ends so
-        main(words)
+        main(words.split())
     shown.flush()
     assert len(shown.buffer.getvalue().decode(encoding)) > 100  # type: ignore[attr-defined]
 

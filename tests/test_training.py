@@ -331,7 +331,7 @@ def train_and_listen(trainer: Trainer) -> list[tuple[str, ...]]:
     return [progress.messages for progress in trainer.run()]
 
 
-def test_a_rise_of_the_held_out_loss_is_told_once_and_only_while_the_training_loss_falls(data: Dataset, tmp_path: Path) -> None:
+def test_a_rise_of_the_held_out_loss_is_reported_once_and_only_while_the_other_falls(data: Dataset, tmp_path: Path) -> None:
     losses = SampleRng(range(40)).uniform().double()
     up = losses + 0.1 + 0.01 * SampleRng(range(40), stream=1).normal()
     held = trainer_of(config_of(), data, tmp_path).held_out

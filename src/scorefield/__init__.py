@@ -10,7 +10,7 @@ from typing import Any
 
 from scorefield import renamed
 
-__version__ = "0.5.0"
+__version__ = "0.6.0"
 
 _HOMES = {
     "scorefield.errors": ["NotFinite", "ScorefieldError"],

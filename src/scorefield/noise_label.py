@@ -89,6 +89,36 @@ def check_noise_label(kind: Label, process: Process) -> None:
         )
 
 
+def check_levels(levels: int | None, kind: Label, process: Process) -> None:
+    """Refuse a network with a table of noise levels for a label that leaves the table.
+
+    Args:
+        levels: rows of the table, which takes the labels 0, 1, ..., levels - 1; None for a network without one.
+        kind: the noise label.
+        process: how the data are noised.
+
+    Raises:
+        ScorefieldError: some time of the process has a label without a row.
+
+    >>> from scorefield import VE
+    >>> check_levels(10, 10, VE(0.01, 1.0))
+    >>> check_levels(10, "log-sigma", VE(0.01, 1.0))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    scorefield.errors.ScorefieldError: got network.levels=10 for the noise label 'log-sigma', which goes from -4.61 to 0, ...
+    """
+    if levels is None:
+        return
+    ends = torch.tensor([process.t_max, process.t_min], dtype=torch.float64)
+    labels = noise_label_of(kind, process, ends).nan_to_num(nan=0.0, neginf=0.0, posinf=torch.inf)  # as a model does
+    low, high = float(labels.min()) + 0.0, float(labels.max()) + 0.0  # 0 and not -0
+    if not (low > -0.5 and high < levels - 0.5):
+        other = kind if isinstance(kind, int) else f"none, or parametrisation.noise_label={levels}"
+        raise ScorefieldError(
+            f"got network.levels={levels} for the noise label {kind!r}, which goes from {low:.3g} to {high:.3g}, expected "
+            f"whole numbers from 0 to {levels - 1}: set network.levels={other}"
+        )
+
+
 def unvisited(kind: Label, process: Process, times: Tensor | None) -> float:
     """Return by which factor a noise level of the process differs at most from the nearest that training visits.
 

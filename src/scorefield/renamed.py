@@ -65,6 +65,12 @@ MODULES = {
     "samplers.stochastic": "samplers.multistep",
 }
 MOVED = {  # (module, old name) -> module and name of now
+    ("scorefield.prediction", "label_of"): ("scorefield.noise_label", "noise_label_of"),
+    ("scorefield.prediction", "rung_of"): ("scorefield.noise_label", "nearest_level"),
+    ("scorefield.prediction", "check_label"): ("scorefield.noise_label", "check_noise_label"),
+    ("scorefield.prediction", "unvisited"): ("scorefield.noise_label", "unvisited"),
+    ("scorefield.recipes", "measure"): ("scorefield.recipes", "data_stats"),
+    ("scorefield.recipes", "measured"): ("scorefield.recipes", "measured_settings"),
     ("scorefield.levels", "thin"): ("scorefield.randomness", "subsample"),
     **{
         ("scorefield.levels", name): ("scorefield.ncsnv2", name)
@@ -79,7 +85,8 @@ MOVED = {  # (module, old name) -> module and name of now
         )
     },
 }
-ARGUMENTS = {"noise": "rng", "watch": "progress", "rungs": "levels"}
+PARTS = {"told": "condition"}  # of a layer of a network, in saved weights
+ARGUMENTS = {"noise": "rng", "watch": "progress", "rungs": "levels", "known": "observed"}
 RESULTS = {"rival": "baseline", "apart": "better_by", "ways": "measurements", "behind": "dropped", "own": "recipe"}
 RESULTS["beaten"] = "beaten_by"  # keys of files of results, and attributes of reports
 FLAGS = {("likelihood", "--rungs"): "--levels"}
@@ -112,8 +119,8 @@ def settings(values: Mapping[str, Any], kind: str = "") -> dict[str, Any]:
         name = KEYS.get((kind, old), old)
         if isinstance(value, Mapping):
             value = settings(value, name)
-        elif name == "name" or name == "ladder":
-            value = COMPONENTS.get((kind or "ladder", value), value) if isinstance(value, str) else value
+        elif name in ("name", "ladder") and isinstance(value, str):
+            value = COMPONENTS.get((kind or "ladder", value), value)
         new[name] = value
     return new
 
@@ -150,6 +157,13 @@ def report(cls: type[Report]) -> type[Report]:
     return cls
 
 
+def parts(layer: Any, tensors: dict[str, Any], prefix: str, *_: object) -> None:
+    """Name the tensors of a layer, as an older version saved them, as they are called now: a hook before they are loaded."""
+    for old, new in PARTS.items():
+        for name in [name for name in tensors if name.startswith(f"{prefix}{old}.")]:
+            tensors[prefix + new + name.removeprefix(prefix + old)] = tensors.pop(name)
+
+
 def attributes(module: str) -> Callable[[str], Any]:
     """Return the `__getattr__` of a module whose classes or functions were renamed."""
 
@@ -182,7 +196,9 @@ def arguments(function: Function) -> Function:
 
     @functools.wraps(function)
     def call(*given: Any, **named: Any) -> Any:
-        return function(*given, **arguments_of(function.__name__, named, ()))
+        if not ARGUMENTS.keys().isdisjoint(named):
+            named = arguments_of(function.__name__, named, ())
+        return function(*given, **named)
 
     return call  # type: ignore[return-value]  # it has the signature of what it wraps
 
@@ -208,7 +224,7 @@ class _Moved(MetaPathFinder, Loader):
         new = f"scorefield.{MODULES[module.__name__.removeprefix('scorefield.')]}"
         _warn(module.__name__, new)
         now = importlib.import_module(new)
-        module.__getattr__ = lambda name: getattr(now, CLASSES.get(name, name))  # type: ignore[method-assign]
+        module.__getattr__ = lambda name: getattr(now, name if hasattr(now, name) else CLASSES.get(name, name))  # type: ignore[method-assign]
 
 
 sys.meta_path.append(_Moved())

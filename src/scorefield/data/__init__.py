@@ -12,7 +12,7 @@ from scorefield import renamed
 
 if TYPE_CHECKING:
     from scorefield.data.base import DataConfig, Dataset, Normaliser
-    from scorefield.data.formats import known_formats
+    from scorefield.data.formats import known_formats, known_sources
     from scorefield.data.sequences import of_sequence
     from scorefield.data.sources import open_again, open_data, open_source, place_of
     from scorefield.data.tables import of_frame
@@ -22,6 +22,7 @@ __all__ = [
     "Dataset",
     "Normaliser",
     "known_formats",
+    "known_sources",
     "of_frame",
     "of_sequence",
     "open_again",
@@ -31,7 +32,7 @@ __all__ = [
 ]
 _HOMES = {
     "base": ("DataConfig", "Dataset", "Normaliser"),
-    "formats": ("known_formats",),
+    "formats": ("known_formats", "known_sources"),
     "sequences": ("of_sequence",),
     "sources": ("open_again", "open_data", "open_source", "place_of"),
     "tables": ("of_frame",),

@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from scorefield.data.base import DataIssue
-from scorefield.data.columns import Series, of_moments
+from scorefield.data.issues import DataIssue
+from scorefield.data.series import Series, series_of_dates
 from scorefield.errors import NotFinite, ScorefieldError
 
 MISSING = {"", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NULL", "null", "None", "<NA>", "?"}
@@ -174,8 +174,8 @@ def _series(name: str, cells: list[str], lines: list[int], issues: list[DataIssu
             return Series(name, "number", _numbers(cells, meant))
         if all(abs(value) <= 2**53 for value in meant.values()):
             return Series(name, "integer", _numbers(cells, meant))
-    elif distinct and None not in (snapshots := {text: _moment(text) for text in distinct}).values():
-        return of_moments(name, [snapshots.get(cell) for cell in cells])
+    elif distinct and None not in (dates := {text: _date(text) for text in distinct}).values():
+        return series_of_dates(name, [dates.get(cell) for cell in cells])
     return Series(name, "category", np.array([None if cell in MISSING else cell for cell in cells], dtype=object))
 
 
@@ -183,7 +183,7 @@ def _numbers(cells: list[str], meaning: dict[str, float]) -> Any:
     return np.array([meaning.get(cell, math.nan) for cell in cells])
 
 
-def _moment(text: str) -> date | datetime | None:
+def _date(text: str) -> date | datetime | None:
     """Return a date or a datetime in ISO 8601, or None."""
     if len(text) < 10 or not text[:4].isdigit() or text[4] != "-":
         return None

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from scorefield.data.columns import decode
+from scorefield.data.coordinates import decode
 from scorefield.diagnosis import LEVELS, Diagnosis, diagnose
 from scorefield.drawing import conditions_of
 from scorefield.evaluation.likelihood import SMALL, LikelihoodSpec, bound_gap, measure_likelihood

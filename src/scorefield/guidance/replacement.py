@@ -1,28 +1,29 @@
 """Filling in: the missing coordinates of x0 given the observed ones, from any field, without training for it.
 
 Write z = x/alpha and lambda = sigma/alpha, y for the observed coordinates and m for the missing ones. The observed part of a
-noisy state is known: y with noise of level lambda. Replacement (Song et al. 2021) walks down as ever and at every level puts
-that in the place of what the sampler made of y:
+noisy state is known: y with noise of level lambda. Replacement (Song et al. 2021) goes down the levels as usual, and at every
+level puts that in the place of what the sampler made of y:
 
     m_s, y'_s ~ p(z_s | z_t),    y_s <- y + lambda_s·noise                                                      `Replacement`
 
-It forgets something. Where m_t made y_s unlikely, nothing happens: the states should have been weighted by p(y_s | z_t). So it
-is biased, however many levels: what is missing follows what is known too little, and of two modes the wrong shares come out.
-RePaint (Lugmayr et al. 2022) noises the state again and repeats the step, which takes it nearer the truth with every
-repetition and says nothing of when it is there.
+Replacement leaves out a weight. Where m_t makes y_s unlikely, nothing happens, although the states should be weighted by
+p(y_s | z_t). So it is biased, however many levels: the missing coordinates follow the observed ones too little, and two modes
+get the wrong shares. RePaint (Lugmayr et al. 2022) noises the state again and repeats the step. Each repetition reduces the
+bias, but how many are enough is not known.
 
 `fill_in` keeps the weights. One path of the observed part is drawn by noising it up the ladder, y_j-1 = y_j + noise, and K
 particles of the missing part come down beside it (SMCDiff: Trippe et al. 2023):
 
-    weigh     w <- w·p(y_s | z_t)           what replacement forgot
-    choose    K of them anew by weight, where the weights have become uneven
-    jump      m_s ~ p(m_s | z_t)
-    move      Metropolis-adjusted Langevin on m alone
+    weigh       w <- w·p(y_s | z_t)           what replacement leaves out
+    resample    K of them by weight, where the weights have become uneven
+    jump        m_s ~ p(m_s | z_t)
+    move        Metropolis-adjusted Langevin on m alone
 
-Noising acts on each coordinate by itself, so given (m_s, y_s) the noisier part of the path tells nothing more of m_s: what the
-particles must follow at level s is p_s(m | y_s), whose score is the missing part of the field's. The moves leave exactly that
-unchanged, so they mend what the jumps, with a Gaussian for p(z_s | z_t), got wrong. At the last level y_s = y itself, and the
-answer is p(m | y) of the data smoothed by sigma_min, in the limit of many particles and, for the jumps, many levels.
+Noising acts on each coordinate independently. So given (m_s, y_s) the noisier part of the path holds nothing more about m_s:
+what the particles must follow at level s is p_s(m | y_s), whose score is the missing part of the field's. The moves leave
+exactly that unchanged, so they correct the error of the jumps, which take a Gaussian for p(z_s | z_t). At the last level
+y_s = y itself, and the result is p(m | y) of the data smoothed by sigma_min, in the limit of many particles and, for the jumps,
+many levels.
 
 References: Song et al. (2021), arXiv 2011.13456, appendix I.2. Lugmayr et al. (2022), "RePaint: inpainting using denoising
 diffusion probabilistic models", arXiv 2201.09865. Trippe et al. (2023), "Diffusion probabilistic modeling of protein backbones
@@ -52,25 +53,25 @@ from scorefield.shapes import Sample, check_rows, over, total
 class Replacement(Sampler):
     """A sampler that does not remember, with the observed coordinates put back at every level: quick, of any size, and biased.
 
-    Of `simulate`'s last moment the observed coordinates are those of the last denoising step: put the given ones back.
+    In `simulate`'s last snapshot the observed coordinates are those of the last denoising step: put the given ones back.
 
     Its bias, in the limit of many levels: on N(0, [[1, rho], [rho, 1]]) with `Ancestral()` the missing coordinate gets the mean
     r·y where rho·y is right, r = 0.27, 0.50 and 0.72 for rho = 0.5, 0.8 and 0.95, and the variance 0.82, 0.49 and 0.19 where
-    0.75, 0.36 and 0.10 are right; a mode that deserves a share of 0.83 (0.08) gets 0.50 (0.27). With 4 repeats: 0.64 (0.19).
+    0.75, 0.36 and 0.10 are right; a mode whose true share is 0.83 (0.08) gets 0.50 (0.27). With 4 repeats: 0.64 (0.19).
 
-    Of another sampler the mean m of what is missing goes down the levels lambda by
+    With another sampler the mean m of a missing coordinate changes down the levels lambda by
 
         dm/dlog(lambda²) = c·(m - E[z0 | m, y])        c = 1/2 the probability flow, 1 the reverse SDE, (1 + eta²)/2 between,
-                                                           strength/2 more for a corrector; without end for one that dwells
+                                                           strength/2 more for a corrector; without limit for one that dwells
 
-    so the flow (ddim, euler, heun) follows what is known least (r = 0.18, 0.35 and 0.53), and Langevin steps at every level
-    lead to rho·y as their number grows.
+    so the flow (ddim, euler, heun) follows the observed coordinate least (r = 0.18, 0.35 and 0.53), and Langevin steps at every
+    level lead to rho·y as their number grows.
 
     >>> from scorefield import VE, Gaussian, SampleRng, geometric
     >>> from scorefield.samplers import Ancestral, simulate
     >>> field = Gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]], VE(0.01, 20.0))
-    >>> known = torch.tensor([[1.5, torch.nan]], dtype=torch.float64).expand(100, 2)
-    >>> sampler = Replacement(Ancestral(), known, repeats=4)
+    >>> observed = torch.tensor([[1.5, torch.nan]], dtype=torch.float64).expand(100, 2)
+    >>> sampler = Replacement(Ancestral(), observed, repeats=4)
     >>> *_, last = simulate(field, sampler, geometric(field.process, 50), rng=SampleRng(range(100)))
     >>> last.x.shape
     torch.Size([100, 2])
@@ -80,12 +81,13 @@ class Replacement(Sampler):
     ladder: ClassVar[str] = "log-cauchy"
     levels: ClassVar[int] = 100
 
-    def __init__(self, sampler: Sampler, known: Sample, repeats: int = 1) -> None:
+    @renamed.arguments
+    def __init__(self, sampler: Sampler, observed: Sample, repeats: int = 1) -> None:
         """Wrap a sampler.
 
         Args:
-            sampler: any that does not remember the steps before, which replacement would change: `Ancestral()` suits.
-            known: the observed coordinates of x0, `(batch, *shape)`, NaN where one is missing.
+            sampler: any that does not remember the steps before, which replacement would change, such as `Ancestral()`.
+            observed: the observed coordinates of x0, `(batch, *shape)`, NaN where one is missing.
             repeats: how often every step is made, the state noised again in between (RePaint's resampling), >= 1.
 
         Raises:
@@ -99,9 +101,9 @@ class Replacement(Sampler):
             )
         if repeats < 1:
             raise ScorefieldError(f"got {repeats} repeats, expected at least 1: every step is made once")
-        if bool(known.isinf().any()):
-            raise ScorefieldError("got infinite known values, expected finite ones: put NaN where a value is missing")
-        self.sampler, self.repeats, self.known, self.missing = sampler, repeats, known.double(), known.isnan()
+        if bool(observed.isinf().any()):
+            raise ScorefieldError("got infinite observed values, expected finite ones: put NaN where a value is missing")
+        self.sampler, self.repeats, self.observed, self.missing = sampler, repeats, observed.double(), observed.isnan()
 
     @property
     def order(self) -> int | None:
@@ -121,23 +123,23 @@ class Replacement(Sampler):
 
     def within(self, steps: int) -> tuple[Sampler, int]:
         sampler, levels = self.sampler.within(steps)
-        return Replacement(sampler, self.known, self.repeats), levels
+        return Replacement(sampler, self.observed, self.repeats), levels
 
     def at_fixed_steps(self) -> Sampler:
-        return Replacement(self.sampler.at_fixed_steps(), self.known, self.repeats)
+        return Replacement(self.sampler.at_fixed_steps(), self.observed, self.repeats)
 
     def start(self, field: CountedField, steps: list[Step]) -> Any:
         """Return the wrapped sampler's state."""
         return self.sampler.start(field, steps)
 
     def step(self, field: CountedField, x: Sample, step: Step, state: Any, rng: SampleRng) -> tuple[Sample, Any, Info]:
-        if self.known.shape != x.shape:
+        if self.observed.shape != x.shape:
             raise ScorefieldError(
-                f"got known values of shape {tuple(self.known.shape)} and samples of shape {tuple(x.shape)}, expected one row "
-                "per sample, NaN where a value is missing: give as many as there are seeds"
+                f"got observed values of shape {tuple(self.observed.shape)} and samples of shape {tuple(x.shape)}, expected "
+                "one row per sample, NaN where a value is missing: give as many as there are seeds"
             )
         jumps, info = not self.dwells, NOTHING
-        known, missing = self.known.to(x), self.missing.to(x.device)
+        observed, missing = self.observed.to(x), self.missing.to(x.device)
         alpha, sigma = (step.alpha_s, step.sigma_s) if jumps else (step.alpha, step.sigma)
         keep = step.alpha / alpha
         spread = math.sqrt(max(0.0, step.sigma**2 - (keep * sigma) ** 2))
@@ -145,19 +147,19 @@ class Replacement(Sampler):
             if again and jumps:
                 x = keep * x + spread * rng.normal(x.shape[1:])
             x, state, info = self.sampler.step(field, x, step, state, rng)
-            x = torch.where(missing, x, alpha * known + sigma * rng.normal(x.shape[1:]))
+            x = torch.where(missing, x, alpha * observed + sigma * rng.normal(x.shape[1:]))
         return x, state, info
 
 
 @dataclass(frozen=True, eq=False)
 class Filled:
-    """What `fill_in` found.
+    """The result of `fill_in`.
 
     Attributes:
         x: one draw of x0 for each sample, `(batch, *shape)`, float64, the observed coordinates as they were.
-        mean: estimate of E[x0 | observed], likewise: the weighted mean over the particles, most of the draw's scatter gone.
-        effective: the smallest effective number of particles on the way, `(batch,)`, from 1 to K: near 1, one particle carried
-            all the weight somewhere, and the answer is no better than replacement's there: use more.
+        mean: estimate of E[x0 | observed], likewise: the weighted mean over the particles, with little of a draw's scatter.
+        effective: the smallest effective number of particles on any level, `(batch,)`, from 1 to K. Near 1 a single particle
+            carries all the weight there, and the result is no better than replacement's: use more.
         evaluations: of the field for each particle.
     """
 
@@ -170,7 +172,7 @@ class Filled:
 @renamed.arguments
 def fill_in(
     field: Field,
-    known: Sample,
+    observed: Sample,
     *,
     rng: SampleRng,
     particles: int = 16,
@@ -181,11 +183,11 @@ def fill_in(
 ) -> Filled:
     """Draw the missing coordinates of each sample given its observed ones.
 
-        x0 ~ p(x0 | x0[observed] = known),    p the field's density smoothed by noise of sigma_min
+        x0 ~ p(x0 | x0[there] = observed),    p the field's density smoothed by noise of sigma_min
 
     Args:
         field: any field.
-        known: the observed coordinates of x0, `(batch, *shape)`, NaN where one is missing; any pattern, another in every row.
+        observed: the observed coordinates of x0, `(batch, *shape)`, NaN where one is missing; each row has its own pattern.
         rng: one seed per sample: its draw is the same in any batch.
         particles: K >= 1 for each sample; memory and time grow with it. K = 1 has no weights.
         levels: of the ladder that suits most fields, >= 2.
@@ -204,8 +206,8 @@ def fill_in(
 
     >>> from scorefield import VE, Gaussian, SampleRng
     >>> field = Gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]], VE(0.01, 20.0))
-    >>> known = torch.tensor([[1.5, torch.nan]], dtype=torch.float64).expand(500, 2)
-    >>> found = fill_in(field, known, rng=SampleRng(range(500)), particles=8, levels=50)
+    >>> observed = torch.tensor([[1.5, torch.nan]], dtype=torch.float64).expand(500, 2)
+    >>> found = fill_in(field, observed, rng=SampleRng(range(500)), particles=8, levels=50)
     >>> round(float(found.x[:, 1].mean()), 1), bool((found.x[:, 0] == 1.5).all())
     (1.2, True)
     """
@@ -214,84 +216,95 @@ def fill_in(
             raise ScorefieldError(f"got {name} = {value}, expected at least {least}: ask for more")
     if not len(rng):
         raise ScorefieldError("got 0 samples to fill in, expected at least one: pass rows")
-    if known.shape != (len(rng), *field.shape) or bool(known.isinf().any()):
+    if observed.shape != (len(rng), *field.shape) or bool(observed.isinf().any()):
         raise ScorefieldError(
-            f"got known values of shape {tuple(known.shape)}, expected finite numbers of shape {(len(rng), *field.shape)}, "
-            "NaN where one is missing: one row per seed"
+            f"got observed values of shape {tuple(observed.shape)}, expected finite numbers of shape "
+            f"{(len(rng), *field.shape)}, NaN where one is missing: one row per seed"
         )
     check_rows(len(rng), cond=cond)
-    device, shape, k = rng.seeds.device, field.shape, particles
     steps = steps_of(field.process, ladder_of(field, "log-cauchy", levels) if ladder is None else ladder)
-    lams = [step.sigma / step.alpha for step in steps]
-    y0, missing = known.to(device, torch.float64).nan_to_num(0.0), known.isnan().to(device)
-    path = [y0]  # y with the noise of each level above the last, whose noise is part of the density that is answered for
+    y0 = observed.to(rng.seeds.device, torch.float64).nan_to_num(0.0)
+    path = _noised(y0, [step.sigma / step.alpha for step in steps], rng)
+    crowd = _Particles(field, observed.isnan().to(y0.device), particles, rng, cond)
+    z, log_w, effective = crowd.start(steps[0], path[0])
+    for j, step in enumerate(steps[:-1]):
+        z, score = crowd.moved(z, step, moves)
+        log_w, z, count = crowd.jumped(z, score, step, log_w, path[j + 1])
+        effective = torch.minimum(effective, count)
+    z, score = crowd.moved(z, steps[-1], moves)
+    x, mean = crowd.drawn(z + steps[-1].sigma ** 2 / steps[-1].alpha * score, log_w, y0)
+    return Filled(x, mean, effective, crowd.field.evaluations)
+
+
+def _noised(y0: Tensor, lams: list[float], rng: SampleRng) -> list[Tensor]:
+    """Return y on every level: y0 on the last, whose noise belongs to the density that is sampled, and noisier upwards."""
+    path = [y0]
     for low, high in zip(lams[:0:-1], lams[-2::-1], strict=True):
-        path.insert(0, path[0] + math.sqrt(high**2 - low**2) * rng.normal(shape))
-    crowd = _Crowd(CountedField(field, None if cond is None else cond.repeat_interleave(k, dim=0)), missing, k, rng)
-    mean, std = field.data_mean.to(device, torch.float64), field.data_std
-    z = crowd.at(mean + math.hypot(std, lams[0]) * rng.normal((k, *shape)).flatten(0, 1), path[0])
-    log_w = torch.zeros(len(known), k, dtype=torch.float64, device=device)
-    effective = torch.full((len(known),), float(k), dtype=torch.float64, device=device)
-    free = total(missing.double()).clamp(min=1).repeat_interleave(k)
-    eps = optimal_step(1) * free ** (-1 / 3)  # `optimal_step` of what is missing, each sample's own
-    for j, step in enumerate(steps):
-        z, score = crowd.moved(z, step, eps, moves)
-        if step.s is None:
-            break
-        gain = 1 - (lams[j + 1] / lams[j]) ** 2  # p(z_s | z_t) as the ancestral sampler's Gaussian, right as gain -> 0
-        spread = lams[j + 1] * math.sqrt(gain)
-        jumped = z + gain * step.sigma**2 / step.alpha * score
-        log_w, z_next, fraction = crowd.chosen(log_w, jumped, path[j + 1], spread)
-        effective = torch.minimum(effective, fraction)
-        z = crowd.at(z_next + spread * rng.normal((k, *shape)).flatten(0, 1), path[j + 1])
-    last = steps[-1]
-    clean = crowd.at(z + last.sigma**2 / last.alpha * score, y0).reshape(len(known), k, *shape)
-    weights = log_w.softmax(dim=1)
-    pick = (weights.cumsum(dim=1) < rng.uniform().unsqueeze(1)).sum(dim=1).clamp(max=k - 1)
-    x = clean[torch.arange(len(clean), device=device), pick]
-    average = torch.einsum("nk,nk...->n...", weights, clean)
-    return Filled(x, torch.where(missing, average, y0), effective, crowd.field.evaluations)
+        path.insert(0, path[0] + math.sqrt(high**2 - low**2) * rng.normal(y0.shape[1:]))
+    return path
 
 
-class _Crowd:
-    """K particles of each of n samples, flattened to a batch of n·K whose rows n·K to n·K + K - 1 belong to one sample."""
+class _Particles:
+    """K particles of each of n samples, flattened to a batch of n·K: rows i·K to i·K + K - 1 belong to sample i."""
 
-    def __init__(self, field: CountedField, missing: Tensor, k: int, rng: SampleRng) -> None:
-        self.field, self.missing, self.k, self.noise = field, missing.repeat_interleave(k, dim=0), k, rng
+    def __init__(self, field: Field, missing: Tensor, k: int, rng: SampleRng, cond: Tensor | None) -> None:
+        self.field = CountedField(field, None if cond is None else cond.repeat_interleave(k, dim=0))
+        self.missing, self.k, self.rng = missing.repeat_interleave(k, dim=0), k, rng
+        count = total(missing.double()).clamp(min=1).repeat_interleave(k)
+        self.eps = optimal_step(1) * count ** (-1 / 3)  # `optimal_step` of the missing coordinates, each sample's own
+
+    def normal(self, like: Tensor) -> Tensor:
+        """Draw noise for every particle."""
+        return self.rng.normal((self.k, *like.shape[1:])).flatten(0, 1)
+
+    def start(self, step: Step, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the particles on the first level, their log-weights `(n, K)`, and K for each sample, `(n,)`."""
+        mean = self.field.field.data_mean.to(y.device, torch.float64)
+        z = self.at(mean + math.hypot(self.field.field.data_std, step.sigma / step.alpha) * self.normal(y), y)
+        log_w = torch.zeros(len(y), self.k, dtype=torch.float64, device=y.device)
+        return z, log_w, torch.full((len(y),), float(self.k), dtype=torch.float64, device=y.device)
 
     def at(self, z: Tensor, y: Tensor) -> Tensor:
         """Return the particles with the observed coordinates of their sample."""
         return torch.where(self.missing, z, y.repeat_interleave(self.k, dim=0))
 
     def score(self, z: Tensor, step: Step) -> Tensor:
+        """Return the score at the particles."""
         with torch.no_grad():
-            found = self.field(step.alpha * z, step.t).score
-        if not bool(found.isfinite().all()):
+            score = self.field(step.alpha * z, step.t).score
+        if not bool(score.isfinite().all()):
             raise NotFinite(
                 f"got NaN or infinity from the field at t = {step.t:g} while filling in, expected finite numbers: "
                 "inspect the model at this noise level, or look for observed values far outside the data"
             )
-        return found
+        return score
 
-    def moved(self, z: Tensor, step: Step, eps: Tensor, moves: int) -> tuple[Tensor, Tensor]:
-        """Return the particles after some Metropolis-adjusted Langevin steps on what is missing, and the score there."""
+    def moved(self, z: Tensor, step: Step, moves: int) -> tuple[Tensor, Tensor]:
+        """Return the particles after Metropolis-adjusted Langevin steps on the missing coordinates, and the score there."""
         x, score = step.alpha * z, self.score(z, step)
-        tau, free = over(eps * step.sigma**2, z), self.missing.double()
-        shape = z.shape[1:]
+        tau, free = over(self.eps * step.sigma**2, z), self.missing.double()
         for _ in range(moves):
-            noise = free * self.noise.normal((self.k, *shape)).flatten(0, 1)
+            noise = free * self.normal(z)
             there = x + tau * free * score + (2 * tau).sqrt() * noise
             score_there = self.score(there / step.alpha, step)
             with torch.no_grad():
                 rise = line_integral(self.field, x, there, step.t, score, score_there)
             back = free * (x - there - tau * score_there) / (2 * tau).sqrt()
             log_r = rise + 0.5 * (total(noise**2) - total(back**2))
-            accepted = over((self.noise.uniform((self.k,)).flatten().log() < log_r).double(), x) > 0
+            accepted = over((self.rng.uniform((self.k,)).flatten().log() < log_r).double(), x) > 0
             x, score = torch.where(accepted, there, x), torch.where(accepted, score_there, score)
         return x / step.alpha, score
 
+    def jumped(self, z: Tensor, score: Tensor, step: Step, log_w: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return log-weights, particles on the next level, where the observed ones are y, and their effective numbers."""
+        lam, lam_s = step.sigma / step.alpha, step.sigma_s / step.alpha_s
+        gain = 1 - (lam_s / lam) ** 2  # p(z_s | z_t) as the ancestral sampler's Gaussian, right as gain -> 0
+        spread = lam_s * math.sqrt(gain)
+        log_w, mean, effective = self.chosen(log_w, z + gain * step.sigma**2 / step.alpha * score, y, spread)
+        return log_w, self.at(mean + spread * self.normal(z), y), effective
+
     def chosen(self, log_w: Tensor, mean: Tensor, y: Tensor, spread: float) -> tuple[Tensor, Tensor, Tensor]:
-        """Weigh the particles by N(y; mean, spread²) on what is observed and choose anew where fewer than K/2 count.
+        """Weigh the particles by N(y; mean, spread²) on the observed coordinates and resample where fewer than K/2 count.
 
         Returns:
             The log-weights `(n, K)`, the means of the chosen, and the effective numbers of particles `(n,)`.
@@ -300,10 +313,19 @@ class _Crowd:
         log_w = (log_w - 0.5 * total(off**2).reshape(-1, self.k)).log_softmax(dim=1)
         effective = 1 / log_w.exp().square().sum(dim=1)
         # Systematic: one uniform number a sample, particle i is taken as often as numbers (u + j)/K fall into its share
-        u = (self.noise.uniform().unsqueeze(1) + torch.arange(self.k, device=mean.device)) / self.k
+        u = (self.rng.uniform().unsqueeze(1) + torch.arange(self.k, device=mean.device)) / self.k
         taken = torch.searchsorted(log_w.exp().cumsum(dim=1), u).clamp(max=self.k - 1)
         uneven = (effective < 0.5 * self.k).unsqueeze(1)
         itself = torch.arange(self.k, device=mean.device).expand_as(taken)
         first = self.k * torch.arange(len(taken), device=mean.device).unsqueeze(1)
         rows = (first + torch.where(uneven, taken, itself)).flatten()
         return torch.where(uneven, 0.0, log_w), mean[rows], effective
+
+    def drawn(self, z: Tensor, log_w: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return one particle of each sample, drawn by weight, and their weighted mean, `(n, *shape)`."""
+        clean = self.at(z, y).reshape(len(y), self.k, *y.shape[1:])
+        weights = log_w.softmax(dim=1)
+        pick = (weights.cumsum(dim=1) < self.rng.uniform().unsqueeze(1)).sum(dim=1).clamp(max=self.k - 1)
+        average = torch.einsum("nk,nk...->n...", weights, clean)
+        missing = self.missing[:: self.k]
+        return clean[torch.arange(len(clean), device=clean.device), pick], torch.where(missing, average, y)

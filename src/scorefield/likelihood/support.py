@@ -32,7 +32,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scorefield.data.columns import Column, silent, width
+from scorefield.data.columns import Column, indicators, width
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
 from scorefield.prediction import Prediction
@@ -97,7 +97,7 @@ def coordinates_of(columns: Sequence[Column]) -> tuple[list[str], list[bool], li
         names += [column["name"]] * size
         alone = size > 0 and column["type"] != "category"
         binary += [column["type"] in ("category", "boolean")] * (1 if alone else size) + [True] * (size - 1 if alone else 0)
-        void += [(first, first + i) for i in silent(column)]
+        void += [(first, first + i) for i in indicators(column)]
     return names, binary, void
 
 

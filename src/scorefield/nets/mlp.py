@@ -14,6 +14,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scorefield import renamed
+from scorefield.nets.base import NetworkConfig
 from scorefield.nets.embeddings import NoiseEmbedding, add_class, class_embedding
 from scorefield.registry import register
 
@@ -40,24 +42,25 @@ class MLP(nn.Module):
         self.embed, self.classes = NoiseEmbedding(width), class_embedding(classes, width)
         self.first = nn.Linear(size, width)
         self.hidden = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
-        self.told = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+        self.condition = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
         self.last = nn.Linear(width, size)
         nn.init.zeros_(self.last.weight)  # start from y = 0, the mean of every unit-variance target
         nn.init.zeros_(self.last.bias)
+        self.register_load_state_dict_pre_hook(renamed.parts)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor, label: Tensor, cond: Tensor | None = None) -> Tensor:
         """Return y in the shape of x, `(batch, *shape)`."""
-        about = F.silu(add_class(self.classes, self.embed(label), cond))
+        condition = F.silu(add_class(self.classes, self.embed(label), cond))
         h = self.first(x.flatten(1))
-        for hidden, told in zip(self.hidden, self.told, strict=True):
-            h = h + hidden(F.silu(h + told(about)))
+        for hidden, map_condition in zip(self.hidden, self.condition, strict=True):
+            h = h + hidden(F.silu(h + map_condition(condition)))
         y: Tensor = self.last(F.silu(h))
         return y.reshape(x.shape)
 
 
 @register("network", "mlp")
 @dataclass(frozen=True)
-class MLPConfig:
+class MLPConfig(NetworkConfig):
     """Settings of the `MLP`."""
 
     width: Annotated[int, Bound(ge=1)] = 128

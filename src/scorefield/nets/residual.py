@@ -23,7 +23,9 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scorefield import renamed
 from scorefield.errors import ScorefieldError
+from scorefield.nets.base import NetworkConfig
 from scorefield.nets.embeddings import NoiseEmbedding, add_class, class_embedding
 from scorefield.registry import register
 
@@ -32,30 +34,31 @@ class NoiseConditionedBlock(nn.Module):
     """1x1, ReLU, 3x3, ReLU, 1x1 on x plus the level's embedding, and the residual sum.
 
     >>> import torch
-    >>> block = NoiseConditionedBlock(16, told=8)
+    >>> block = NoiseConditionedBlock(16, condition=8)
     >>> block(torch.zeros(2, 16, 8, 8), torch.zeros(2, 8)).shape
     torch.Size([2, 16, 8, 8])
     """
 
-    def __init__(self, channels: int, told: int, *, dilation: int = 1) -> None:
+    def __init__(self, channels: int, condition: int, *, dilation: int = 1) -> None:
         """Build it.
 
         Args:
             channels: of input and output; the 3x3 convolution works on half of them.
-            told: size of the vector that says the noise level.
+            condition: size of the vector that embeds the noise level.
             dilation: of the 3x3 convolution.
         """
         super().__init__()
         inner = max(channels // 2, 1)
-        self.told = nn.Linear(told, channels)
+        self.condition = nn.Linear(condition, channels)
         self.conv1, self.conv3 = nn.Conv2d(channels, inner, 1), nn.Conv2d(inner, channels, 1)
         self.conv2 = nn.Conv2d(inner, inner, 3, padding=dilation, dilation=dilation)
         # A stack of residual sums grows with its depth unless each block starts small.
         nn.init.normal_(self.conv3.weight, std=1e-2)
+        self.register_load_state_dict_pre_hook(renamed.parts)  # type: ignore[no-untyped-call]
 
-    def forward(self, x: Tensor, about: Tensor) -> Tensor:
-        """Return `(batch, channels, height, width)` from x of that shape and the level's vector `(batch, told)`."""
-        h = x + self.told(about)[:, :, None, None]
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """Return `(batch, channels, height, width)` from x of that shape and the level's vector, `(batch, size)`."""
+        h = x + self.condition(condition)[:, :, None, None]
         out: Tensor = x + self.conv3(F.relu(self.conv2(F.relu(self.conv1(h)))))
         return out
 
@@ -77,7 +80,7 @@ class ConditionedResNet(nn.Module):
             shape: (image channels, height, width).
             width: feature channels.
             blocks: how many.
-            levels: None to be told ln(sigma); L to be told a level index 0..L-1.
+            levels: None for a continuous noise label such as ln(sigma); L for a level index 0..L-1.
             classes: number of class labels, 0 for none.
         """
         super().__init__()
@@ -90,17 +93,17 @@ class ConditionedResNet(nn.Module):
 
     def forward(self, x: Tensor, label: Tensor, cond: Tensor | None = None) -> Tensor:
         """Return y in the shape of x, `(batch, channels, height, width)`, from labels `(batch,)`."""
-        about = add_class(self.classes, self.embed(label), cond)
+        condition = add_class(self.classes, self.embed(label), cond)
         h = self.first(x)
         for block in self.blocks:
-            h = block(h, about)
+            h = block(h, condition)
         y: Tensor = self.last(F.relu(self.norm(h)))
         return y
 
 
 @register("network", "residual")
 @dataclass(frozen=True)
-class ResidualConfig:
+class ResidualConfig(NetworkConfig):
     """Settings of the `ConditionedResNet`; `levels` goes with a parametrisation whose label is that number."""
 
     width: Annotated[int, Bound(ge=2)] = 64

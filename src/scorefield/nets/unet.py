@@ -2,8 +2,8 @@
 
 The input may be folded first (`patch`: space to depth), which moves work from many small convolutions to few large ones; sizes
 that do not divide are padded with their edge and cut back. A signal gets the same network, convolved along its one axis. Every
-block is told the noise (and the class) by a scale and shift after its second normalisation. The last convolution starts at 0,
-so the network starts at y = 0.
+block is conditioned on the noise (and the class) by a scale and shift after its second normalisation. The last convolution
+starts at 0, so the network starts at y = 0.
 
 References: Ronneberger, Fischer, Brox (2015), "U-Net", arXiv 1505.04597. Ho, Jain, Abbeel (2020), arXiv 2006.11239.
 Dhariwal, Nichol (2021), "Diffusion models beat GANs on image synthesis", arXiv 2105.05233.
@@ -19,7 +19,9 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scorefield import renamed
 from scorefield.errors import ScorefieldError
+from scorefield.nets.base import NetworkConfig
 from scorefield.nets.embeddings import NoiseEmbedding, add_class, class_embedding
 from scorefield.registry import register
 
@@ -64,18 +66,19 @@ def _groups(channels: int) -> nn.GroupNorm:
 class Block(nn.Module):
     """norm, SiLU, 3x3, norm·(1 + scale) + shift, SiLU, dropout, 3x3, and the residual sum."""
 
-    def __init__(self, inward: int, outward: int, told: int, dropout: float, axes: int = 2) -> None:
+    def __init__(self, inward: int, outward: int, condition: int, dropout: float, axes: int = 2) -> None:
         super().__init__()
         self.norm1, self.norm2 = _groups(inward), _groups(outward)
         self.conv1, self.conv2 = _convolution(axes, inward, outward, 3), _convolution(axes, outward, outward, 3)
-        self.told = nn.Linear(told, 2 * outward)
+        self.condition = nn.Linear(condition, 2 * outward)
         self.drop = nn.Dropout(dropout)
         self.skip = _convolution(axes, inward, outward, 1) if inward != outward else nn.Identity()
         nn.init.zeros_(self.conv2.weight)  # type: ignore[arg-type]  # every block starts as the identity
+        self.register_load_state_dict_pre_hook(renamed.parts)  # type: ignore[no-untyped-call]
 
-    def forward(self, x: Tensor, about: Tensor) -> Tensor:
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
-        scale, shift = self.told(about).reshape(len(h), -1, *(1,) * (h.ndim - 2)).chunk(2, dim=1)
+        scale, shift = self.condition(condition).reshape(len(h), -1, *(1,) * (h.ndim - 2)).chunk(2, dim=1)
         h = self.drop(F.silu(self.norm2(h) * (1 + scale) + shift))
         out: Tensor = self.skip(x) + self.conv2(h)
         return out
@@ -104,7 +107,7 @@ class Attention(nn.Module):
 
 
 class UNet(nn.Module):
-    """U-Net told the noise by its level: ln(sigma) by default, or a level index.
+    """A U-Net conditioned on the noise level: on ln(sigma) by default, or on a level index.
 
     >>> UNet((1, 8, 8), channels=(16, 32))(torch.zeros(2, 1, 8, 8), torch.zeros(2)).shape
     torch.Size([2, 1, 8, 8])
@@ -131,7 +134,7 @@ class UNet(nn.Module):
             attention: self-attention at the coarsest resolution.
             patch: fold patch x patch pixels, or patch steps of a signal, into channels first.
             dropout: probability, in [0, 1).
-            levels: None to be told ln(sigma); L to be told a level index 0..L-1.
+            levels: None for a continuous noise label such as ln(sigma); L for a level index 0..L-1.
             classes: number of class labels, 0 for none.
         """
         super().__init__()
@@ -141,9 +144,9 @@ class UNet(nn.Module):
                 "use the mlp for vectors"
             )
         axes = len(shape) - 1
-        told, inward = 4 * channels[0], shape[0] * patch**axes
+        condition, inward = 4 * channels[0], shape[0] * patch**axes
         self.patch, self.multiple = patch, patch * 2 ** (len(channels) - 1)
-        self.embed, self.classes = NoiseEmbedding(told, levels=levels), class_embedding(classes, told)
+        self.embed, self.classes = NoiseEmbedding(condition, levels=levels), class_embedding(classes, condition)
         self.first = _convolution(axes, inward, channels[0], 3)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         stack, here = [channels[0]], channels[0]
@@ -152,16 +155,16 @@ class UNet(nn.Module):
                 self.down.append(_convolution(axes, here, here, 3, stride=2))
                 stack.append(here)
             for _ in range(blocks):
-                self.down.append(Block(here, width, told, dropout, axes))
+                self.down.append(Block(here, width, condition, dropout, axes))
                 here = width
                 stack.append(here)
         heads = next(n for n in range(max(1, here // 64), 0, -1) if here % n == 0)
-        self.middle = nn.ModuleList([Block(here, here, told, dropout, axes)])
+        self.middle = nn.ModuleList([Block(here, here, condition, dropout, axes)])
         if attention:
-            self.middle.extend([Attention(here, heads, axes), Block(here, here, told, dropout, axes)])
+            self.middle.extend([Attention(here, heads, axes), Block(here, here, condition, dropout, axes)])
         for level, width in reversed(list(enumerate(channels))):
             for _ in range(blocks + 1):
-                self.up.append(Block(here + stack.pop(), width, told, dropout, axes))
+                self.up.append(Block(here + stack.pop(), width, condition, dropout, axes))
                 here = width
             if level:
                 self.up.append(nn.Upsample(scale_factor=2, mode="nearest"))
@@ -171,7 +174,7 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, label: Tensor, cond: Tensor | None = None) -> Tensor:
         """Return y in the shape of x, `(batch, *shape)`, from labels `(batch,)`."""
-        about = F.silu(add_class(self.classes, self.embed(label), cond))
+        condition = F.silu(add_class(self.classes, self.embed(label), cond))
         size = x.shape[2:]
         extra = [end for places in reversed(size) for end in (0, -places % self.multiple)]  # the last axis comes first
         if any(extra):
@@ -179,12 +182,12 @@ class UNet(nn.Module):
         h = self.first(fold(x, self.patch))
         kept = [h]
         for layer in self.down:
-            h = layer(h, about) if isinstance(layer, Block) else layer(h)
+            h = layer(h, condition) if isinstance(layer, Block) else layer(h)
             kept.append(h)
         for layer in self.middle:
-            h = layer(h, about) if isinstance(layer, Block) else layer(h)
+            h = layer(h, condition) if isinstance(layer, Block) else layer(h)
         for layer in self.up:
-            h = layer(torch.cat([h, kept.pop()], dim=1), about) if isinstance(layer, Block) else layer(h)
+            h = layer(torch.cat([h, kept.pop()], dim=1), condition) if isinstance(layer, Block) else layer(h)
         y = unfold(self.last(F.silu(self.norm(h))), self.patch)
         for axis, places in enumerate(size, start=2):
             y = y.narrow(axis, 0, places)
@@ -193,7 +196,7 @@ class UNet(nn.Module):
 
 @register("network", "unet")
 @dataclass(frozen=True)
-class UNetConfig:
+class UNetConfig(NetworkConfig):
     """Settings of the `UNet`; `levels` goes with a parametrisation whose label is that number."""
 
     channels: Annotated[tuple[Annotated[int, Bound(ge=4)], ...], Bound(min_length=1)] = (32, 64)

@@ -32,13 +32,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from scorefield.registry import built_in, every
+from scorefield.registry import built_in, every, written
 
 if TYPE_CHECKING:
     from scorefield.data.base import DataConfig, Dataset
     from scorefield.data.columns import Column
 
-__all__ = ["Format", "ReadSpec", "known_formats", "ordered"]
+__all__ = ["Format", "ReadSpec", "known_formats", "known_sources", "ordered"]
 Takes = Literal["path", "data"]
 
 
@@ -106,7 +106,7 @@ def known_formats(takes: Takes = "path", *, plugins: bool = True) -> str:
 
     Args:
         takes: which formats: those that take paths, or those that take data.
-        plugins: whether those of other packages are among them; without, it costs some milliseconds, as `--help` needs.
+        plugins: whether those of other packages are among them; without them it takes a few milliseconds, as `--help` needs.
 
     >>> known_formats("data", plugins=False)
     'a data frame, a dictionary of columns, or an array, a tensor, a list of images or arrays'
@@ -114,6 +114,12 @@ def known_formats(takes: Takes = "path", *, plugins: bool = True) -> str:
     kinds = every("format") if plugins else built_in("format")
     *others, last = (one.description for one in _ordered(kinds.values(), takes))
     return f"{', '.join(others)}, or {last}" if others else last
+
+
+def known_sources() -> str:
+    """Return what a source may be, as a sentence for `--help`; plugins are not loaded for it."""
+    names = ", ".join(written("source"))
+    return f"A built-in name ({names}), {known_formats(plugins=False)}; `scorefield list format` lists plugins as well."
 
 
 def _ordered(kinds: Iterable[type[Format]], takes: Takes) -> list[Format]:

@@ -1,14 +1,15 @@
-"""What the numbers of a column are besides spread out: heaped on a few values, on a grid, or only ever one of a few.
+"""Granularity: which values the numbers of a column take: atoms, a grid, a few levels, or all of an interval.
 
     atoms     single values that hold a share of the rows which no density gives them: exact zeros, -9999 where nothing was
               measured, a minimum wage
     step      all other values lie at equal distances: prices on 0.01, marks on 0.5, times on five minutes
     levels    they are only ever one of a few, which do not fill their grid: doses of 0.1, 0.25, 1 and 2.5
 
-A network that learns a score sees through noise of about a hundredth of the spread, so a sampler gives 0.003 for 0 and 3.48 for
-3.5. Values far enough apart for it are told apart by rounding alone, in the right proportions; so are those of a fine grid that
-are about as frequent as their neighbours. What rounding cannot keep is the share of one value among close ones, and the others
-beside one that is far from all of them: those are atoms, and become a category of their own in `columns.py`.
+A network that learns a score sees through noise of about a hundredth of the spread, so a sampler gives 0.003 for 0 and 3.48
+for 3.5. Rounding alone separates values that are far enough from each other for it, in the right proportions; likewise those
+of a fine grid that are about as frequent as their neighbours. What rounding cannot preserve is the share of one value among
+close ones, and the others beside one that is far from all of them: those are atoms, and become a category of their own in
+`columns.py`.
 """
 
 from __future__ import annotations
@@ -22,20 +23,20 @@ from numpy.typing import NDArray
 Numbers = NDArray[np.float64]
 SHARE = 0.05  # of the rows, from which on one value may be an atom
 TIMES = 5  # that it must occur at least
-PEAK = 2.0  # the share of one value of a grid is at most about step/spread, the peak of an exponential law; twice that is none
-RARE, RARE_PEAK, MANY = 0.01, 20.0, 8  # a smaller share is one where no law could have such a peak, for at most so many values
+PEAK = 2.0  # one value of a grid has at most a share of step/spread, the peak of an exponential law; twice that is an atom
+RARE, RARE_PEAK, MANY = 0.01, 20.0, 8  # a smaller share counts where no law has such a peak, for at most so many values
 AWAY = 5.0  # spreads of the rest, from which on a frequent value is far from it
 GAP = 20.0  # times the least distance of two values, likewise, where all values are frequent
 FEW = 50  # levels, at most
 OFTEN = 10  # times that a level occurs, on average, at least
 PLACES = 6  # decimals of the spread that are looked at
 EXACT = 12  # decimals of the largest value that are looked at: float64 has 15
-LIMITS = (1.6e308, 3.4028234663852886e38)  # the ends of float64 and float32, which programs for maps write for no data
+LIMITS = (1.6e308, 3.4028234663852886e38)  # the ends of float64 and float32, which map makers write for no data
 
 
 @dataclass(frozen=True)
-class Nature:
-    """What numbers are besides spread out.
+class Granularity:
+    """Which values numbers take.
 
     Attributes:
         atoms: values with a share of their own.
@@ -72,25 +73,22 @@ def no_data(values: Numbers) -> NDArray[np.bool_]:
     return marks
 
 
-def nature_of(values: Numbers, *, whole: bool) -> Nature:
-    """Return the nature of numbers.
+def granularity_of(values: Numbers, *, whole: bool) -> Granularity:
+    """Return the granularity of numbers.
 
     Args:
         values: `(n,)`, finite.
         whole: whether they are whole by their type.
 
-    >>> nature_of(np.array([0.0] * 50 + [0.5, 1.25, 3.75] * 20), whole=False).atoms
+    >>> granularity_of(np.array([0.0] * 50 + [0.5, 1.25, 3.75] * 20), whole=False).atoms
     ()
     >>> rest = np.random.default_rng(0).exponential(size=60)
-    >>> nature_of(np.concatenate([np.zeros(50), rest]), whole=False).atoms
+    >>> granularity_of(np.concatenate([np.zeros(50), rest]), whole=False).atoms
     (0.0,)
     """
     atoms, rest = np.empty(0), values
-    for find in (
-        _lone_ends,
-        lambda some: _frequent(some, whole),
-        _lone_ends,
-    ):  # the ends are far by the spread without the heaps
+    # Extremes are looked for again at the end: without the frequent values, the spread by which they are far is another.
+    for find in (_isolated_extremes, lambda numbers: _frequent(numbers, whole), _isolated_extremes):
         found = find(rest)
         atoms, rest = np.union1d(atoms, found), rest[~np.isin(rest, found)]
     left, spread = np.unique(rest), mean_and_spread(rest)[1]
@@ -101,33 +99,33 @@ def nature_of(values: Numbers, *, whole: bool) -> Nature:
     sparse = step == 0 or (left[-1] / step - left[0] / step) + 1 > 2 * len(left)
     if 2 <= len(left) <= FEW and len(rest) >= OFTEN * len(left) and sparse:
         levels, step = left, 0.0
-    return Nature(tuple(atoms.tolist()), tuple(levels.tolist()), step, digits)
+    return Granularity(tuple(atoms.tolist()), tuple(levels.tolist()), step, digits)
 
 
 def _frequent(values: Numbers, whole: bool) -> Numbers:
     """Return the frequent values that are atoms."""
     distinct, counts = np.unique(values, return_counts=True)
-    found, rare = (_heaps(distinct, counts, *how, whole) for how in ((SHARE, PEAK), (RARE, RARE_PEAK)))
+    found, rare = (_point_masses(distinct, counts, *how, whole) for how in ((SHARE, PEAK), (RARE, RARE_PEAK)))
     return np.union1d(found, rare) if len(rare) <= MANY else found
 
 
-def _heaps(distinct: Numbers, counts: NDArray[np.int64], least: float, peak: float, whole: bool) -> Numbers:
+def _point_masses(distinct: Numbers, counts: NDArray[np.int64], least: float, peak: float, whole: bool) -> Numbers:
     """Return values of at least a share that no density of the others explains, or that lie far from all others."""
     share = counts / counts.sum()
     often = (share >= least) & (counts >= TIMES)
     gaps = np.diff(distinct)
-    apart = np.minimum(np.append(gaps, math.inf), np.insert(gaps, 0, math.inf))  # from the nearest other value
+    distance = np.minimum(np.append(gaps, math.inf), np.insert(gaps, 0, math.inf))  # from the nearest other value
     rest = distinct[~often]
     if len(rest) < 3:  # few values, all of them frequent
-        return distinct[often & (apart > GAP * gaps.min())] if len(gaps) > 1 else np.empty(0)
+        return distinct[often & (distance > GAP * gaps.min())] if len(gaps) > 1 else np.empty(0)
     spread = mean_and_spread(np.repeat(rest, counts[~often]))[1]
     step = _grid(rest, spread, whole)[0]
-    found: Numbers = distinct[often & ((share > peak * step / spread) | (apart > AWAY * spread))]
+    found: Numbers = distinct[often & ((share > peak * step / spread) | (distance > AWAY * spread))]
     return found
 
 
-def _lone_ends(values: Numbers) -> Numbers:
-    """Return values at the ends that repeat, however rarely, far from all others by the spread of the middle half: marks."""
+def _isolated_extremes(values: Numbers) -> Numbers:
+    """Return extreme values that repeat, and lie far from all others by the spread of the middle half: codes such as -9999."""
     lower, upper = np.quantile(values, [0.25, 0.75])
     distinct, counts = np.unique(values, return_counts=True)
     found, first, last = list[float](), 0, len(distinct) - 1
@@ -143,7 +141,7 @@ def _lone_ends(values: Numbers) -> Numbers:
 
 
 def _grid(distinct: Numbers, spread: float, whole: bool) -> tuple[float, int]:
-    """Return the step of the coarsest grid that some different values lie on, and its decimals; 0 for none."""
+    """Return the step of the coarsest grid that different values lie on, and its decimals; 0 for none."""
     if len(distinct) < 2 or spread == 0:
         return 0.0, 0
     largest = float(np.abs(distinct).max())

@@ -1,4 +1,4 @@
-"""Declared facts, measured from outside: of every sampler, of what wraps one, of every process and every objective."""
+"""Declared properties, measured from outside: of every sampler, of what wraps one, of every process and every objective."""
 
 import copy
 import math
@@ -13,6 +13,8 @@ from scorefield.field import EnergyModel
 from scorefield.guidance import Replacement
 from scorefield.nets.energy import Potential
 from scorefield.nets.mlp import MLP
+from scorefield.objectives import Denoising, Persistent, VariationalBound
+from scorefield.objectives.weightings import Learned
 from scorefield.prediction import Energy, ScaledScore
 from scorefield.process import DDPMChain, LinearVE
 from scorefield.samplers import (
@@ -62,7 +64,7 @@ def without(sampler: Sampler, samples: int, shape: tuple[int, ...]) -> Replaceme
 
 
 @pytest.mark.parametrize("name", [name for name, sampler in SAMPLERS.items() if not sampler.remembers])
-def test_replacement_passes_on_the_facts_of_what_it_wraps(name: str) -> None:
+def test_replacement_passes_on_the_properties_of_what_it_wraps(name: str) -> None:
     sampler = SAMPLERS[name].at_fixed_steps()
     wrapped = without(sampler, 5, (2,))
     assert (wrapped.order, wrapped.dwells, wrapped.remembers) == (sampler.order, sampler.dwells, sampler.remembers)
@@ -93,14 +95,14 @@ def ladder(levels: int = 5) -> torch.Tensor:
 
 
 @each_sampler
-def test_moments_stay_as_they_were_shown(sampler: Any) -> None:
-    """Neither x nor what a step told changes afterwards, whoever keeps them; nor does the start that was given."""
+def test_snapshots_stay_as_they_were_shown(sampler: Any) -> None:
+    """Neither x nor what a step reported changes afterwards; nor does the start that was given."""
     start, short = torch.randn(3, 2, dtype=torch.float64), sampler.within(8)[0]
     given, kept, shown = start.clone(), [], []
     for snapshot in simulate(FIELD, short, ladder(), start, rng=SampleRng(range(3))):
         kept.append(snapshot)
         shown.append((snapshot.x.clone(), copy.deepcopy(snapshot.info)))
-        start.zero_()  # what the caller does to the start does not reach a moment either
+        start.zero_()  # what the caller does to the start does not reach a snapshot either
     for snapshot, (x, info) in zip(kept, shown, strict=True):
         assert torch.equal(snapshot.x, x)
         assert snapshot.info == info
@@ -116,24 +118,28 @@ def test_moments_stay_as_they_were_shown(sampler: Any) -> None:
     [AnnealedMala, lambda hold: Mala(tau=0.01, steps=hold), lambda hold: without(Mala(tau=0.01, steps=hold), 50, (2,))],
     ids=["annealed-mala", "mala", "mala with replacement"],
 )
-def test_a_moment_tells_the_acceptance_of_the_rungs_visited_until_then(hold: int, make: Any) -> None:
+def test_a_snapshot_shows_the_acceptance_of_the_levels_visited_until_then(hold: int, make: Any) -> None:
     """After k steps of one a level k numbers, each a mean probability over steps and samples, whatever came later."""
     snapshots = list(simulate(FIELD, make(hold), ladder(), rng=SampleRng(range(50))))
-    told = [snapshot.info.acceptance for snapshot in snapshots]
-    assert [len(rates) for rates in told] == [0, *(1 + step // hold for step in range(5 * hold)), 5]
-    for k in range(1, 6):  # what a level ended with is what every later moment says of it
-        assert all(rates[: k - 1] == told[hold * (k - 1)] for rates in told[hold * (k - 1) :])
-    assert all(0 < rate <= 1 for rate in told[-1])
-    assert hold == 1 or len({rates[0] for rates in told[1 : 1 + hold]}) == hold  # on its level it is a running mean
+    shown = [snapshot.info.acceptance for snapshot in snapshots]
+    assert [len(rates) for rates in shown] == [0, *(1 + step // hold for step in range(5 * hold)), 5]
+    for k in range(1, 6):  # what a level ended with is what every later snapshot says of it
+        assert all(rates[: k - 1] == shown[hold * (k - 1)] for rates in shown[hold * (k - 1) :])
+    assert all(0 < rate <= 1 for rate in shown[-1])
+    assert hold == 1 or len({rates[0] for rates in shown[1 : 1 + hold]}) == hold  # on its level it is a running mean
 
 
 class Twice(Sampler):
-    """A sampler that takes every step twice from the same x, state and noise, and compares."""
+    """A sampler that takes every step twice from the same x, state and noise, and compares; it keeps the steps."""
 
-    order, dwells, remembers, evaluations_per_step, ladder, levels = None, False, True, None, "geometric", 4
+    order, remembers, evaluations_per_step, ladder, levels = None, True, None, "geometric", 4
 
     def __init__(self, sampler: Sampler) -> None:
-        self.sampler = sampler
+        self.sampler, self.taken = sampler, []
+
+    @property
+    def dwells(self) -> bool:
+        return self.sampler.dwells
 
     @property
     def steps_per_level(self) -> int:
@@ -143,6 +149,7 @@ class Twice(Sampler):
         return self.sampler.start(field, steps)
 
     def step(self, field: Any, x: Any, step: Any, state: Any, noise: Any) -> Any:
+        self.taken.append(step)
         again, before = noise[:], x.clone()
         first = self.sampler.step(field, x, step, state, again)
         assert torch.equal(x, before)
@@ -159,6 +166,23 @@ def test_a_step_is_a_function_of_what_it_is_given(sampler: Any) -> None:
     assert len(snapshots) > 4
     wrapped = Twice(without(sampler.within(8)[0], 3, (2,))) if not sampler.remembers else None
     assert wrapped is None or list(simulate(FIELD, wrapped, ladder(), rng=SampleRng(range(3))))
+
+
+@each_sampler
+def test_on_the_last_level_the_loop_calls_a_sampler_that_dwells_and_none_that_jumps(sampler: Any) -> None:
+    """It shows the last level in both cases, and after a jump to it x stays as it was."""
+    short = sampler.within(8)[0]
+    for each in (short, *([] if sampler.remembers else [without(short, 3, (2,))])):
+        watched = Twice(each)
+        snapshots = list(simulate(FIELD, watched, ladder(), rng=SampleRng(range(3))))
+        hold, levels = each.steps_per_level, len(ladder())
+        assert [step.index for step in watched.taken] == [j for j in range(levels - (not each.dwells)) for _ in range(hold)]
+        assert (None in [step.s for step in watched.taken]) == each.dwells
+        assert len(snapshots) == levels * hold + 2
+        if not each.dwells:
+            arrived, shown = snapshots[-2 - hold], snapshots[-2]
+            assert torch.equal(shown.x, arrived.x)
+            assert (shown.t, shown.evaluations, shown.info) == (arrived.t, arrived.evaluations, arrived.info)
 
 
 def test_a_step_that_changes_its_state_is_seen() -> None:
@@ -238,3 +262,40 @@ def test_an_objective_needs_one_process_where_taking_its_terms_changes_the_model
     after = model.state_dict()
     assert any(not torch.equal(before[key], after[key]) for key in before) == objective.one_process
     numpy.testing.assert_array_equal(sorted(before), sorted(after))
+
+
+@pytest.mark.parametrize(
+    ("objective", "name", "place"),
+    [
+        (VariationalBound(variance="learned"), "variance_mix", 0),
+        (Denoising(weighting=Learned()), "loss_by_level.values", -1),
+        (Persistent(chains=4), "chains", None),
+    ],
+)
+def test_what_an_objective_learns_beside_the_score_is_saved_and_counted_as_the_models_own(
+    objective: Any, name: str, place: int | None
+) -> None:
+    """Names in saved weights, and the numbers by which optimisers and their checkpoints know parameters, never change."""
+    process, network = DDPMChain(20), MLP((2,), width=8, depth=1)
+    model: Any = ScoreModel(network, ScaledScore(), process, (2,))
+    if place is None:
+        model = EnergyModel(Potential(network), Energy(), process, (2,))
+    bare = model.state_dict()
+    own = [id(p) for p in model.parameters()]
+    model.add_learned(objective.prepare(model))
+    state, parameters = model.state_dict(), [id(p) for p in model.parameters()]
+    assert state.keys() - bare.keys() == {name}
+    if place is not None:
+        assert id(next(model.learned.parameters())) == parameters.pop(place)
+    assert parameters == own
+    other = copy.deepcopy(model)
+    assert other.state_dict().keys() == state.keys()
+    changed = {key: value + 1 if value.is_floating_point() else value for key, value in state.items()}
+    other.load_state_dict(changed)
+    assert all(torch.equal(value, changed[key]) for key, value in other.state_dict().items())
+    assert torch.equal(model.state_dict()[name], state[name])
+    with pytest.raises(RuntimeError, match=name):
+        other.load_state_dict(bare)
+    nested = torch.nn.ModuleDict({"a": copy.deepcopy(model)})
+    nested.load_state_dict({f"a.{key}": value for key, value in changed.items()})
+    assert torch.equal(nested.state_dict()[f"a.{name}"], changed[name])

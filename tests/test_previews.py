@@ -16,8 +16,7 @@ from scorefield.levels import geometric
 from scorefield.progress import silent
 from scorefield.randomness import SampleRng, stream_of, subsample
 from scorefield.runs import open_run
-from scorefield.training import folder
-from scorefield.training import previews as looks
+from scorefield.training import folder, previews
 
 SMALL = ("data.examples=200", "training.batch=16", "network.width=8", "training.pictures=2")
 
@@ -53,7 +52,7 @@ def test_a_constant_is_one_bar_that_holds_everything_where_the_constant_is(value
     assert math.isclose((origin + middle) * unit, value, rel_tol=1e-15, abs_tol=1e-9)
 
 
-def test_numbers_a_few_roundings_apart_are_told_apart_and_counted_exactly() -> None:
+def test_numbers_a_few_roundings_apart_are_kept_apart_and_counted_exactly() -> None:
     start = 9.0e15
     drawn, origin, unit, note = bars([start + i % 5 for i in range(50)], 30)
     assert [height for _, height in drawn] == [10] * 5
@@ -104,7 +103,7 @@ def test_whatever_a_picture_raises_is_named_once_and_the_weights_are_those_of_a_
     fault = Faults(error)
     monkeypatch.setattr(pictures, "png", fault)
     report = train("two-moons", out=tmp_path / "run", steps=4, settings=(*SMALL, "training.pictures=2"))
-    assert fault.calls == 3  # at two moments, and the plot at the end
+    assert fault.calls == 3  # at two times, and the plot at the end
     said = [sentence for sentence in report.messages if "passed over" in sentence]
     assert [sentence.partition(" (")[0] for sentence in said] == [
         "no picture of samples",
@@ -155,14 +154,14 @@ def moons(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[float]]:
         if not isinstance(event, app.Plan) and event.event == "measuring":
             shares.append(event.fraction)
 
-    folder = tmp_path_factory.mktemp("looks") / "moons"
+    folder = tmp_path_factory.mktemp("previews") / "moons"
     train("two-moons", out=folder, steps=2, settings=(*SMALL, "training.pictures=0"), progress=watch)
     return folder, shares
 
 
-def test_the_curve_is_told_of_from_nothing_to_nearly_all_in_even_steps(moons: tuple[Path, list[float]]) -> None:
+def test_the_curve_reports_its_progress_from_nothing_to_nearly_all_in_even_steps(moons: tuple[Path, list[float]]) -> None:
     _, shares = moons
-    assert len(shares) == 3 * looks.CURVE_LEVELS
+    assert len(shares) == 3 * previews.CURVE_LEVELS
     assert all(abs(share - i / len(shares)) < 1e-12 for i, share in enumerate(shares))
 
 
@@ -173,9 +172,9 @@ def test_the_optimum_of_a_part_is_that_of_the_part_on_its_own_examples_and_says_
     """‖alpha·(E[x0 | x] - x0)/sigma‖²/d by a loop over the part's points, on the examples that the model is measured on."""
     run = open_run(moons[0])
     data, examples = run.data, 40
-    monkeypatch.setattr(looks, "CURVE_EXAMPLES", (10, examples))
-    monkeypatch.setattr(looks, "OPTIMUM_PRODUCTS", part * examples * 2)
-    sigmas, curves = looks.losses_by_level(run, data, silent)
+    monkeypatch.setattr(previews, "CURVE_EXAMPLES", (10, examples))
+    monkeypatch.setattr(previews, "OPTIMUM_PRODUCTS", part * examples * 2)
+    sigmas, curves = previews.losses_by_level(run, data, silent)
     name = f"memorising optimum of {part} training examples"
     assert list(curves) == ["training examples", "held-out examples", name]
     seen, points = data.x0(subsample(len(data.train), examples)).double(), data.x0(subsample(len(data.train), part)).double()
@@ -202,19 +201,19 @@ def test_the_whole_training_set_is_taken_where_it_is_affordable(moons: tuple[Pat
 def test_the_curve_of_a_large_image_set_costs_a_bounded_number_of_products() -> None:
     """54,000 images of 28 x 28: 24 levels of at most 2·10^9 operations in the mixture, and as few examples for the model."""
     size, n = 784, 54_000
-    few = max(looks.CURVE_EXAMPLES[0], min(looks.CURVE_EXAMPLES[1], looks.CURVE_NUMBERS // size))
-    within = min(n, max(few, looks.OPTIMUM_PRODUCTS // (few * size)))
-    assert 4 * few * within * size * looks.CURVE_LEVELS <= 5e10 and few >= 32
+    few = max(previews.CURVE_EXAMPLES[0], min(previews.CURVE_EXAMPLES[1], previews.CURVE_NUMBERS // size))
+    within = min(n, max(few, previews.OPTIMUM_PRODUCTS // (few * size)))
+    assert 4 * few * within * size * previews.CURVE_LEVELS <= 5e10 and few >= 32
     assert within >= 5_000
 
 
-def test_files_of_looks_are_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = looks.Previews()
+def test_files_of_previews_are_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = previews.Previews()
     monkeypatch.setattr(files, "put", Faults(OSError(28, "No space left on device")))
 
     def write() -> Path:
         files.write(tmp_path / "picture.png", b"x")
         return tmp_path / "picture.png"
 
-    assert len(kept.take("picture", write)) == 1 and kept.take("picture", write) == () and kept.written == []
+    assert len(shown.take("picture", write)) == 1 and shown.take("picture", write) == () and shown.written == []
     assert list(tmp_path.iterdir()) == []

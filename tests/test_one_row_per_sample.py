@@ -10,6 +10,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from helpers import each_case
 
 from scorefield import VE, Gaussian, NotFinite, SampleRng, ScorefieldError, ScoreModel, geometric, registry
 from scorefield.bound import bound, bound_terms
@@ -38,36 +39,36 @@ LADDER, SEEDS = geometric(PROCESS, 4), range(4)
 KNOWN = torch.tensor([[1.0, math.nan]], dtype=torch.float64).expand(4, 2)
 TIMES = torch.full((4,), 0.5, dtype=torch.float64)
 CHAIN = model(DDPMChain(5))
-TOLD: dict[str, Callable[[Any, SampleRng], Any]] = {  # whatever takes conditioning and seeds: of four samples
-    "simulate": lambda cond, noise: list(simulate(MODEL, ABM(), LADDER, rng=noise, cond=cond)),
-    "sample": lambda cond, noise: sample(MODEL, Adaptive(), LADDER[[0, -1]], rng=noise, cond=cond),
-    "sample at a temperature": lambda cond, noise: sample(Tempered(MODEL, 0.5), ABM(), LADDER, rng=noise, cond=cond),
-    "replacement": lambda cond, noise: sample(MODEL, Replacement(Ancestral(), KNOWN), LADDER, rng=noise, cond=cond),
-    "fill_in": lambda cond, noise: fill_in(MODEL, KNOWN, rng=noise, levels=3, particles=2, cond=cond),
-    "log_prob": lambda cond, noise: log_prob(MODEL, X, cond=cond, rng=noise, tolerance=1e-1, within=None),
-    "data_log_prob": lambda cond, noise: data_log_prob(MODEL, X, cond=cond, rng=noise, tolerance=1e-1, within=None),
-    "elbo": lambda cond, noise: elbo(MODEL, X, LADDER, cond, rng=noise),
-    "bound": lambda cond, noise: bound(CHAIN, X, cond, rng=noise),
-    "bound_terms": lambda cond, noise: bound_terms(CHAIN, X, torch.tensor([1, 2, 3, 4]), cond, rng=noise),
-    "curl": lambda cond, noise: curl(MODEL, X, TIMES, noise, cond=cond),
+TAKERS: dict[str, Callable[[Any, SampleRng], Any]] = {  # whatever takes conditioning and seeds: of four samples
+    "simulate": lambda cond, rng: list(simulate(MODEL, ABM(), LADDER, rng=rng, cond=cond)),
+    "sample": lambda cond, rng: sample(MODEL, Adaptive(), LADDER[[0, -1]], rng=rng, cond=cond),
+    "sample at a temperature": lambda cond, rng: sample(Tempered(MODEL, 0.5), ABM(), LADDER, rng=rng, cond=cond),
+    "replacement": lambda cond, rng: sample(MODEL, Replacement(Ancestral(), KNOWN), LADDER, rng=rng, cond=cond),
+    "fill_in": lambda cond, rng: fill_in(MODEL, KNOWN, rng=rng, levels=3, particles=2, cond=cond),
+    "log_prob": lambda cond, rng: log_prob(MODEL, X, cond=cond, rng=rng, tolerance=1e-1, within=None),
+    "data_log_prob": lambda cond, rng: data_log_prob(MODEL, X, cond=cond, rng=rng, tolerance=1e-1, within=None),
+    "elbo": lambda cond, rng: elbo(MODEL, X, LADDER, cond, rng=rng),
+    "bound": lambda cond, rng: bound(CHAIN, X, cond, rng=rng),
+    "bound_terms": lambda cond, rng: bound_terms(CHAIN, X, torch.tensor([1, 2, 3, 4]), cond, rng=rng),
+    "curl": lambda cond, rng: curl(MODEL, X, TIMES, rng, cond=cond),
 }
 ENERGY = EnergyModel(Potential(MLP((2,), width=8, depth=1, classes=3)), Energy(), PROCESS, (2,)).double()
 for _name, _kind in registry.every("objective").items():
     if not _kind.one_process:  # chains know no classes
         _field = CHAIN if _name in ("simple", "bound") else ENERGY if _name == "contrastive" else MODEL
-        TOLD[_name] = lambda cond, noise, kind=_kind, field=_field: kind()(field, X, cond, rng=noise)
-each_taker = pytest.mark.parametrize("take", TOLD.values(), ids=TOLD)
+        TAKERS[_name] = lambda cond, rng, kind=_kind, field=_field: kind()(field, X, cond, rng=rng)
+each_taker = pytest.mark.parametrize("take", TAKERS.values(), ids=TAKERS)
 
 
 @each_taker
-@pytest.mark.parametrize("rows", [0, 1, 3, 5, 8])
+@each_case(rows=[0, 1, 3, 5, 8])
 def test_conditioning_is_one_row_per_sample(take: Any, rows: int) -> None:
     with pytest.raises(ScorefieldError, match=rf"got cond of shape \({rows},\) for 4 samples, expected one row for each"):
         take(torch.zeros(rows, dtype=torch.long), SampleRng(SEEDS))
 
 
 @each_taker
-@pytest.mark.parametrize("seeds", [1, 3, 5])
+@each_case(seeds=[1, 3, 5])
 def test_seeds_are_one_per_sample(take: Any, seeds: int) -> None:
     """One seed for all would give all of them the same noise; without a start the seeds say how many samples there are."""
     with pytest.raises(ScorefieldError, match=r"expected|for 4 samples|for [135] samples"):
@@ -84,7 +85,7 @@ BAD_LABELS = {
 
 
 @each_taker
-@pytest.mark.parametrize("cond", BAD_LABELS.values(), ids=BAD_LABELS)
+@each_case(cond=BAD_LABELS)
 def test_labels_are_those_of_the_classes(take: Any, cond: Any) -> None:
     with pytest.raises(ScorefieldError, match=r"got class labels .*, expected .*0 to 2"):
         take(cond, SampleRng(SEEDS))
@@ -128,7 +129,7 @@ def test_a_start_with_gradients_is_detached_and_one_that_is_no_real_number_is_re
     spoilt = torch.tensor([[0.0, 1.0], [math.nan, 1.0]])
     with pytest.raises(NotFinite, match="in 1 of the 2 samples to start from"):
         next(simulate(FIELD, ABM(), LADDER, spoilt, rng=SampleRng([0, 1])))
-    with pytest.raises(ScorefieldError, match="got noise without seeds"):
+    with pytest.raises(ScorefieldError, match="got an rng without seeds"):
         next(simulate(FIELD, ABM(), LADDER, rng=SampleRng([])))
 
 
@@ -143,7 +144,7 @@ BAD_LADDERS = {
 }
 
 
-@pytest.mark.parametrize("ladder", BAD_LADDERS.values(), ids=BAD_LADDERS)
+@each_case(ladder=BAD_LADDERS)
 @pytest.mark.parametrize(
     "walk",
     [

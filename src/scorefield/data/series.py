@@ -1,0 +1,66 @@
+"""Series: one column of a table as it was read, before anything is made of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Type = Literal["number", "integer", "boolean", "date", "datetime", "category"]
+EPOCH = datetime(1970, 1, 1)
+
+
+@dataclass(frozen=True)
+class Series:
+    """One column as it was read.
+
+    Attributes:
+        name: of the column.
+        type: number, integer, boolean, date, datetime or category.
+        values: float64 `(n,)` with NaN where it is missing, days or seconds since 1970 for dates; or texts, with None.
+        utc: whether a datetime has a time zone.
+    """
+
+    name: str
+    type: Type
+    values: NDArray[Any]
+    utc: bool = False
+
+    @property
+    def missing(self) -> NDArray[np.bool_]:
+        """Where there is no value, `(n,)`."""
+        if self.type == "category":
+            return np.array([value is None for value in self.values], dtype=bool)
+        missing: NDArray[np.bool_] = np.isnan(self.values)
+        return missing
+
+
+def series_of_dates(name: str, values: list[Any]) -> Series:
+    """Return a series of dates, of datetimes, or of None where one is missing; dates alone stay dates.
+
+    >>> series_of_dates("day", [date(1970, 1, 3), None]).values
+    array([ 2., nan])
+    """
+    present = [value for value in values if value is not None]
+    if not any(isinstance(value, datetime) for value in present):
+        days = [math.nan if value is None else days_of(value) for value in values]
+        return Series(name, "date", np.array(days, dtype=np.float64))
+    utc = any(isinstance(value, datetime) and value.tzinfo is not None for value in present)
+    return Series(name, "datetime", np.array([math.nan if value is None else seconds_of(value) for value in values]), utc)
+
+
+def days_of(value: date) -> int:
+    """Return the days since 1970 of a date."""
+    return (value - EPOCH.date()).days
+
+
+def seconds_of(value: date | datetime) -> float:
+    """Return the seconds since 1970 of a date or a datetime; one without a time zone counts as UTC."""
+    if not isinstance(value, datetime):
+        value = datetime(value.year, value.month, value.day)
+    utc = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
+    return (utc - EPOCH) / timedelta(seconds=1)
