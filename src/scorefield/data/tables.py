@@ -28,7 +28,6 @@ from scorefield.errors import ScorefieldError, unknown
 TEXT = (".csv", ".tsv")  # delimited text; Arrow reads the others
 EXTRA = "expected the extra: run pip install 'scorefield[tables]'"
 HELD_OUT = 0.1
-TEXT = (".csv", ".tsv")
 
 
 def read(path: str, config: DataConfig, columns: list[Column] | None = None) -> Dataset:
