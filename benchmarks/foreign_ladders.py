@@ -19,7 +19,7 @@ from scorefield.data import DataConfig, open_source
 from scorefield.levels import ladder_of
 from scorefield.metrics.two_sample import EnergyDistance
 from scorefield.randomness import stream_of
-from scorefield.recipes import measure
+from scorefield.recipes import data_stats
 from scorefield.runs import build_model
 from scorefield.samplers import ABM, Heun, sample
 from scorefield.training.loop import Trainer
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--recipes", nargs="+", default=registry.names("recipe"))
     arguments = parser.parse_args()
     data, energy = open_source("two-moons", DataConfig()), EnergyDistance()
-    facts, real = measure(data), data.normaliser.encode(data.held_out[:]).double()
+    facts, real = data_stats(data), data.normaliser.encode(data.held_out[:]).double()
     white = SampleRng(range(SAMPLES), stream=stream_of("gaussian")).normal((2,))
     print("a Gaussian of the same covariance:", energy(real.mean(dim=0) + white @ torch.linalg.cholesky(real.T.cov()).T, real))
     print("training points:", energy(data.normaliser.encode(data.train[:SAMPLES]).double(), real))

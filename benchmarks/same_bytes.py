@@ -49,10 +49,9 @@ NAMES = {  # kind -> old name -> new name
 }
 KEYS = {  # old key of a setting -> keys to try, the new ones first
     "rungs": ("ladder", "rungs"),
-    "objective.density": ("objective.noise_distribution", "objective.distribution", "objective.density"),
-    "training.pictures": ("training.previews", "training.pictures"),
+    "objective.density": ("objective.noise_distribution", "objective.density"),
 }
-KINDS = {"density": ("noise_distribution", "noise-distribution", "distribution", "density")}  # of the registry, likewise
+KINDS = {"density": ("noise_distribution", "density")}  # of the registry, likewise
 SMALL = {
     "data.examples": "600",
     "training.batch": "64",

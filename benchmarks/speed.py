@@ -26,7 +26,7 @@ from scorefield.config import override
 from scorefield.data.base import DataConfig, Examples, Normaliser, build
 from scorefield.nets.unet import UNet
 from scorefield.randomness import SampleRng
-from scorefield.recipes import auto, measure
+from scorefield.recipes import auto, data_stats
 from scorefield.runs import build_model, classes_of
 from scorefield.training.loop import Trainer
 from scorefield.training.memory import keep_freed
@@ -86,7 +86,7 @@ def default_trainer(shape: tuple[int, int, int]) -> Trainer:
     names, labels = tuple("0123456789"), torch.arange(30_000) % 10
     noise = Examples("noise", "image", raw, lambda _: Normaliser.between(0, 255), labels=labels, classes=names)
     data = build(noise, DataConfig())
-    facts = measure(data)
+    facts = data_stats(data)
     config = override(auto(facts).config, ["training.precision=bfloat16"])
     model = build_model(config, shape, facts.std, facts.mean, classes=classes_of(config, names))
     return Trainer(config, data, model, None, torch.device("cpu"))

@@ -60,7 +60,7 @@ from scorefield.metrics.frechet import Frechet
 from scorefield.metrics.judge import Judge, train_judge
 from scorefield.metrics.prdc import Coverage, PRDensity, Precision, Recall
 from scorefield.randomness import SampleRng, stream_of
-from scorefield.recipes import measure as facts_of
+from scorefield.recipes import data_stats as facts_of
 from scorefield.runs import build_model, classes_of
 from scorefield.samplers import simulate
 from scorefield.training.loop import Trainer

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from scorefield import VE, Gaussian, SampleRng, ScorefieldError, app
 from scorefield.app import plan
-from scorefield.app.sample import _acceptance
-from scorefield.drawing import SampleSpec, choose_sampler, conditions_of
+from scorefield.drawing import SampleSpec, acceptance_by_level, choose_sampler, conditions_of
 from scorefield.evaluation.likelihood import LikelihoodSpec, bound_gap, measure_likelihood
 from scorefield.prediction import Prediction
 from scorefield.randomness import subsample
@@ -124,7 +123,7 @@ def test_the_curl_that_is_reported_is_that_of_the_field_that_drew(trained: Path,
     opened = open_run(trained)
     field, labels = Conditional(opened), torch.tensor([0, 1] * 8)
     x = torch.stack([part.sample(SampleRng([i])) for i in range(8) for part in field.parts]).reshape(16, 2)
-    found = _acceptance(field, x, labels, (0.5,), torch.tensor((0.5,), dtype=torch.float64))
+    found = acceptance_by_level(field, x, labels, (0.5,), torch.tensor((0.5,), dtype=torch.float64))
     assert found[0][2] < 1e-3
 
 

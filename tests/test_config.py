@@ -16,7 +16,7 @@ from scorefield.config import RunConfig, data_config, from_dict, override, to_di
 from scorefield.data import DataConfig
 from scorefield.noise_label import noise_label_of, unvisited
 from scorefield.recipes import DataStats
-from scorefield.registry import every, find
+from scorefield.registry import every, find, in_words
 
 FACTS = {
     "small images": DataStats("digits", "image", (1, 8, 8), 1200, torch.zeros(1, 8, 8), 0.61, 9.1234, -0.04, 10),
@@ -244,7 +244,7 @@ def test_an_unknown_component_is_answered_with_the_known_ones(kind: str) -> None
     last = kind.rpartition(".")[2]
     name = next(iter(every(last)))
     text = _refusal([f"{kind}={name}x"])
-    assert text.startswith(f"unknown {last} '{name}x': did you mean ") and repr(name) in text
+    assert text.startswith(f"unknown {in_words(last)} '{name}x': did you mean ") and repr(name) in text
 
 
 OUT_OF_RANGE = [

@@ -35,7 +35,7 @@ from scorefield.objectives.contrastive import Contrastive, Persistent, walk
 from scorefield.objectives.denoising import Denoising
 from scorefield.prediction import Energy
 from scorefield.process import Process
-from scorefield.recipes import measure
+from scorefield.recipes import data_stats
 from scorefield.runs import build_model
 from scorefield.training.loop import Trainer
 
@@ -506,7 +506,7 @@ RUN = ("parametrisation=energy", "network.width=16", "network.depth=1", "trainin
 
 def trainer(folder: Path, *settings: str) -> Trainer:
     source = open_source("two-moons", DataConfig(examples=300))
-    stats = measure(source)
+    stats = data_stats(source)
     config = override(registry.find("recipe", "auto")(stats).config, [*RUN, "training.batch=32", *settings])
     assert from_dict(to_dict(config)) == config
     model = build_model(config, source.shape, stats.std, stats.mean)

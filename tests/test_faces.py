@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -14,10 +15,11 @@ import pytest
 from helpers import command, contents
 from PIL import Image
 
-from scorefield import ScorefieldError, app, registry
+from scorefield import ScorefieldError, app, outputs, registry
 from scorefield.cli.show import seconds_of
 from scorefield.drawing import Drawing, SampleSpec, choose_sampler
 from scorefield.runs import load_field, open_run
+from scorefield.specs import ComputeSpec
 from scorefield.training.begin import folder_name
 
 ROOT = Path(__file__).parents[1]
@@ -40,6 +42,15 @@ def moons(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # --- the same bytes ----------------------------------------------------------------------------------------------------
+
+
+def test_the_flags_of_sample_are_the_fields_of_its_specs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("sample", "--help") == 0
+    text = capsys.readouterr().out
+    flags = set(re.findall(r"--[a-z]+", text.partition("options ─")[2]))
+    fields = {f"--{field.name}" for spec in (SampleSpec, ComputeSpec) for field in dataclasses.fields(spec)}
+    assert fields <= flags
+    assert " ".join(outputs.help_text().split()[:4]) in text
 
 
 @pytest.mark.parametrize("name", ["grid.png", "samples.npz"])

@@ -165,7 +165,7 @@ def test_what_a_run_cannot_do_without_is_not_written_over_even_if_forced(tmp_pat
     for path in (tmp_path / name, tmp_path / "checkpoints" / ".." / name, tmp_path / "another-name"):
         if name.startswith("checkpoints") and path.name == "another-name":
             continue
-        with pytest.raises(ScorefieldError, match=r"which the run .* cannot do without"):
+        with pytest.raises(ScorefieldError, match=r"which the run .* needs"):
             files.refuse_existing(path, force=True)
     files.refuse_existing(tmp_path / "mine.png", force=True)
     (tmp_path / "manifest.json").unlink()  # a folder of other things, that happen to be called so

@@ -223,14 +223,14 @@ from scorefield.data import DataConfig, open_source
 data = open_source(sys.argv[1], DataConfig(size=16))
 peak = next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 torch.save({"train": data.train, "held_out": data.held_out}, sys.argv[2])
-print(json.dumps({"problems": [[p.where, p.cause, p.used] for p in data.problems], "notes": data.notes, "peak": peak}))
+print(json.dumps({"issues": [[p.where, p.cause, p.used] for p in data.issues], "notes": data.notes, "peak": peak}))
 """
     saved = tmp_path.parent / "torture.pt"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", program, str(tmp_path), str(saved)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     report = json.loads(done.stdout)
-    found = {where: cause for where, cause, used in report["problems"] if not used}
+    found = {where: cause for where, cause, used in report["issues"] if not used}
     assert found.keys() == causes.keys()
     assert {where: cause for where, cause in found.items() if causes[where] not in cause} == {}
     parts = torch.load(saved)

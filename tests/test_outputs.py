@@ -25,7 +25,9 @@ from scorefield import ScorefieldError, app, files, outputs, pictures, registry
 from scorefield.config import DataConfig, override, to_dict
 from scorefield.data import open_source
 from scorefield.drawing import Drawing, SampleSpec, choose_sampler, labels_of
-from scorefield.recipes import measure
+from scorefield.outputs import arrays, parquet, picture, text
+from scorefield.outputs.base import Output, Writer
+from scorefield.recipes import data_stats
 from scorefield.runs import Run, build_model, classes_of, manifest_of, open_run, save_model
 
 SMALL = {
@@ -37,7 +39,7 @@ SMALL = {
 def made(folder: Path, source: Path, *, step: int = 1) -> Path:
     """Return a run's folder with fresh weights that says it was trained for a step."""
     data = open_source(str(source), DataConfig())
-    stats = measure(data)
+    stats = data_stats(data)
     config = registry.find("recipe", "auto")(stats).config
     config = override(replace(config, source=str(source)), [*SMALL.get(data.kind, ("network.width=8",)), "levels=3"])
     model = build_model(config, data.shape, stats.std, stats.mean, classes=classes_of(config, data.classes))
@@ -129,12 +131,12 @@ def test_a_table_comes_back_in_its_own_types_and_is_the_same_in_every_kind_of_fi
     runs: dict[str, Path], tmp_path: Path
 ) -> None:
     pyarrow = pytest.importorskip("pyarrow")
-    from pyarrow import parquet
+    from pyarrow.parquet import read_table
 
     run = open_run(runs["table"])
     for ending in ("csv", "tsv", "parquet", "npy", "npz"):
         app.sample(runs["table"], n=40, batch=7, out=tmp_path / f"more.{ending}")
-    table = parquet.read_table(tmp_path / "more.parquet")
+    table = read_table(tmp_path / "more.parquet")
     types = [pyarrow.float64(), pyarrow.int64(), pyarrow.string(), pyarrow.date32(), pyarrow.int64()]
     assert table.schema.types == types and table.num_rows == 40
     columns = table.to_pydict()
@@ -155,12 +157,12 @@ def test_a_table_comes_back_in_its_own_types_and_is_the_same_in_every_kind_of_fi
 def test_the_bytes_of_a_table_do_not_depend_on_the_batch(runs, tmp_path, monkeypatch, out: str) -> None:
     """Groups of rows are as long for every batch: of 35 cells, 7 rows of five columns."""
     pytest.importorskip("pyarrow")
-    monkeypatch.setattr(outputs, "GROUP", 35)
+    monkeypatch.setattr(parquet, "CELLS", 35)
     raw = raw_of(open_run(runs["table"]), 20)  # a network adds in another order for another batch: the same numbers for both
     written = []
     for batch in (3, 20):
         target = tmp_path / f"{batch}-{out}"
-        with outputs.output(open_run(runs["table"]), 20, target, folder=False, force=False, about={}) as add:
+        with Output(open_run(runs["table"]), 20, target).writing() as add:
             for part in raw.split(batch):
                 add(part, None)
         written.append(target.read_bytes())
@@ -181,7 +183,7 @@ def test_an_animation_shows_the_first_samples_whatever_the_batch(runs: dict[str,
 
 
 def test_a_plot_of_very_many_samples_shows_the_first_of_them_and_says_so(runs, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(outputs, "PLOTTED", 8)
+    monkeypatch.setattr(picture, "PLOTTED", 8)
     report = app.sample(runs["vector"], n=N, batch=5, out=tmp_path / "x.png")
     assert report.note is not None and "shows the first 8 of 12 samples" in report.note
     shown = raw_of(open_run(runs["vector"]), 8)
@@ -220,13 +222,50 @@ def test_many_samples_take_no_more_memory_than_few(runs: dict[str, Path], tmp_pa
     part = torch.zeros(10, 12_000, dtype=torch.float64)
     tracemalloc.start()
     for out in ("x.npz", "x.npy"):
-        with outputs.output(run, 1000, tmp_path / out, folder=False, force=False, about={}) as add:
+        with Output(run, 1000, tmp_path / out).writing() as add:
             for _ in range(100):
                 add(part, None)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4 * 10 * 12_000 * 8
     assert np.load(tmp_path / "x.npy", mmap_mode="r").shape == (1000, 12_000)
+
+
+# --- the table of file types -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("one", outputs.FILE_TYPES, ids=lambda one: one.ending)
+def test_every_file_type_has_its_writer_and_is_named_in_the_help(one: outputs.FileType, runs: dict[str, Path]) -> None:
+    run = open_run(runs["table" if one.only == "table" else "colour"])
+    path = Path("x" if one.ending == "/" else f"x{one.ending}")
+    assert isinstance(Output.of(run, 1, path).writer, Writer)
+    assert ("a folder" if one.ending == "/" else one.ending) in outputs.help_text()
+
+
+@pytest.mark.parametrize("name", ["colour", "signal", "vector", "table"])
+def test_a_file_that_does_not_suit_the_data_is_refused_with_those_that_do(runs, tmp_path, name: str) -> None:
+    run = open_run(runs[name])
+    suitable = {one.ending for one in outputs.types_for(run.kind)}
+    for ending in {".txt", "/", *(one.ending for one in outputs.FILE_TYPES)} - suitable:
+        with pytest.raises(ScorefieldError, match=r"expected a name ending in .*: change (it|the ending)$") as refusal:
+            app.sample(runs[name], n=1, out=tmp_path / ("x" if ending == "/" else f"x{ending}"))
+        advice = str(refusal.value).partition("expected")[2]
+        assert {word.strip(",:") for word in advice.split() if word.startswith(".")} == suitable - {"/"}
+        assert ("or a folder" in advice) == ("/" in suitable)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_out_the_first_suitable_type_is_written_into_the_run(runs: dict[str, Path]) -> None:
+    for name, file in (("colour", "samples-seed7.png"), ("table", "samples-seed7.csv")):
+        assert Output.of(open_run(runs[name]), 1, None, seed=7).path == runs[name] / file
+
+
+def test_a_report_is_plain_values(runs: dict[str, Path], tmp_path: Path) -> None:
+    report = app.sample(runs["vector"], n=3, sampler="annealed-mala", steps=4, out=tmp_path / "x.npz")
+    values = json.loads(json.dumps(report.to_dict(), allow_nan=False))
+    assert values == report.to_dict()
+    assert values["written"] == [str(tmp_path / "x.npz")] and values["sampler"]["name"] == "annealed-mala"
+    assert len(values["acceptance"]) == len(report.acceptance) > 0
 
 
 # --- nobody's files are lost -------------------------------------------------------------------------------------------
@@ -423,9 +462,10 @@ def test_whatever_ends_the_sampling_leaves_what_was_there(
 
     full_after[0] = 10**9
     if fault == "disk full" and out != "folder":
-        monkeypatch.setattr(outputs, "_floats", _fails)
-        monkeypatch.setattr(outputs, "_pixels", _fails)
-        monkeypatch.setattr(outputs, "decode", _fails)
+        monkeypatch.setattr(arrays, "float_bytes", _fails)
+        monkeypatch.setattr(Output, "pixels", _fails)
+        for writer in (text, parquet, picture):
+            monkeypatch.setattr(writer, "decode", _fails)
         monkeypatch.setattr(pictures, "png", _fails)
     with pytest.raises((OSError, ScorefieldError, KeyboardInterrupt)):
         app.sample(runs[name], **asked, seed=1, force=True, progress=view)

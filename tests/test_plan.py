@@ -23,7 +23,7 @@ from scorefield.data import DataConfig, Dataset, open_data, open_source
 from scorefield.data.base import DataIssue, Examples, Normaliser, build, split
 from scorefield.data.doctor import examine
 from scorefield.nets.residual import ResidualConfig
-from scorefield.recipes import auto, measure
+from scorefield.recipes import auto, data_stats
 from scorefield.runs import build_model, classes_of
 from scorefield.training.loop import Trainer
 from scorefield.training.memory import Memory, kept_for_backward
@@ -257,7 +257,7 @@ class Ticking:
 @functools.cache
 def digits_pilot(*settings: str) -> tuple[Trainer, Pilot]:
     data = open_source("digits", DataConfig())
-    stats = measure(data)
+    stats = data_stats(data)
     config = override(auto(stats).config, [*SMALL, *settings])
     model = build_model(config, data.shape, stats.std, stats.mean, classes=classes_of(config, data.classes))
     before = [value.clone() for value in model.parameters()]

@@ -15,7 +15,7 @@ from scorefield.field import ScoreModel
 from scorefield.levels import ladder_of
 from scorefield.noise_label import nearest_level
 from scorefield.process import VE
-from scorefield.recipes import measure
+from scorefield.recipes import data_stats
 from scorefield.runs import build_model
 from scorefield.samplers import ABM, Heun, Sampler, sample
 from scorefield.training.loop import Trainer
@@ -34,7 +34,7 @@ def _trained(recipe: str) -> tuple[RunConfig, ScoreModel, GaussianMixture]:
     """Train a recipe for seconds on 4,000 numbers of a mixture; return it with the exact field of their law in model space."""
     truth = GaussianMixture(WEIGHTS, [[mean] for mean in MEANS], STDS, VE(0.01, 10.0))
     data = of_sequence(truth.sample(SampleRng(range(4000))).numpy(), DataConfig())
-    stats = measure(data)
+    stats = data_stats(data)
     short = ("sampler.steps_per_level=20",) if recipe == "ncsn" else ()
     config = override(registry.find("recipe", recipe)(stats).config, (*SECONDS, *short))
     model = build_model(config, data.shape, stats.std, stats.mean)

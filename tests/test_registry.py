@@ -59,7 +59,7 @@ def test_a_near_miss_of_any_name_is_answered_with_that_name(component: tuple[str
         with pytest.raises(ScorefieldError) as refusal:
             registry.find(kind, typo)
         text = str(refusal.value)
-        assert text.startswith(f"unknown {kind} {typo!r}: did you mean ")
+        assert text.startswith(f"unknown {registry.in_words(kind)} {typo!r}: did you mean ")
         assert repr(name) in text.split("Known:")[0]
         assert all(known in text.split("Known:")[1] for known in registry.names(kind))
         assert "\n" not in text

@@ -20,7 +20,7 @@ from scorefield.cli import main
 from scorefield.config import override, to_dict
 from scorefield.data import DataConfig, open_source
 from scorefield.evaluation.reference import LEAST
-from scorefield.recipes import measure, measured
+from scorefield.recipes import data_stats, measured_settings
 from scorefield.runs import open_run
 from scorefield.training import memory, precision
 
@@ -88,7 +88,7 @@ def test_of_a_gpu_its_ability_decides(able: bool, chosen: str, monkeypatch: pyte
 
 
 def test_the_stopwatch_stops_at_its_limit() -> None:
-    config = registry.find("recipe", "auto")(measure(data := open_source("two-moons", DataConfig(examples=100)))).config
+    config = registry.find("recipe", "auto")(data_stats(data := open_source("two-moons", DataConfig(examples=100)))).config
     from scorefield.runs import build_model
 
     model = build_model(config, data.shape, 1.0)
@@ -139,14 +139,14 @@ def test_moments_are_not_dropped_in_silence(tmp_path: Path) -> None:
 
 def test_every_registered_component_that_takes_the_datas_deviation_gets_it_when_it_is_swapped_in() -> None:
     data = open_source("digits", DataConfig())
-    stats = measure(data)
+    stats = data_stats(data)
     base = registry.find("recipe", "ddpm")(stats).config
     assert abs(stats.std - 0.5) > 0.01
     found = 0
     for kind, at in (("parametrisation", "parametrisation"), ("weighting", "objective.weighting")):
         for name in registry.names(kind):
             settings = [f"{at}={name}"] if kind == "parametrisation" else ["objective=denoising", f"{at}={name}"]
-            values: Any = to_dict(override(base, settings, measured=measured(stats)))
+            values: Any = to_dict(override(base, settings, measured=measured_settings(stats)))
             for part in at.split("."):
                 values = values[part]
             if "data_std" in values:
@@ -156,11 +156,11 @@ def test_every_registered_component_that_takes_the_datas_deviation_gets_it_when_
 
 
 def test_levels_that_are_measured_are_filled_in_and_what_is_given_wins_in_any_order() -> None:
-    stats = measure(open_source("digits", DataConfig()))
+    stats = data_stats(open_source("digits", DataConfig()))
     base = registry.find("recipe", "ddpm")(stats).config
 
     def got(*settings: str) -> Any:
-        return override(base, settings, measured=measured(stats))
+        return override(base, settings, measured=measured_settings(stats))
 
     auto = registry.find("recipe", "auto")(stats).config
     assert got("process=ve").process == auto.process

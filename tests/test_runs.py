@@ -331,7 +331,7 @@ def test_a_run_that_cannot_be_written_is_measured_all_the_same_and_stays_as_it_i
     for words in (("evaluate", "-n", 30), ("likelihood", "-n", 2)):
         assert command(words[0], "typed", *words[1:]) == 0
         said = capsys.readouterr()
-        assert "±" in said.out and "typed cannot be written, so nothing was kept there" in said.err
+        assert "±" in said.out and "typed cannot be written, so nothing was written there" in said.err
     assert {name for name, old in contents(sealed).items() if before.get(name) != old} == set()
 
 
@@ -511,7 +511,7 @@ def test_a_run_that_was_trained_on_raw_times_opens_and_says_that_it_knows_no_oth
     assert noise_label_of(field.parametrisation.noise_label, field.process, t).tolist() == [7.0]
     assert command("sample", "typed", "-n", "2", "--out", "x.npz") == 0
     warned = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
-    assert len(warned) == 1 and warned[0].startswith("scorefield: warning: the network of typed was told raw times")
+    assert len(warned) == 1 and warned[0].startswith("scorefield: warning: the network of typed was conditioned on raw times")
 
 
 @pytest.mark.parametrize("verb", ["sample", "evaluate", "tune", "likelihood"])

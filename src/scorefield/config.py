@@ -1,9 +1,9 @@
 """A run is one nested value: what to learn from, with which process, network, objective and optimiser, for how long.
 
-Every component is a frozen, validated dataclass of plain values, so it is its own configuration. `plain` turns a run into
-JSON, where a component is an object with its registered `name` beside its settings; `from_dict` turns it back; `override`
-applies `--set dotted.key=value`. The field names `process`, `network`, `density`, ... are the registry's kinds, which is how a
-name inside a JSON object is looked up.
+Every component is a frozen, validated dataclass of plain values, so it is its own configuration. `to_dict` turns a run into
+JSON values, where a component is an object with its registered `name` beside its settings; `from_dict` turns it back;
+`override` applies `--set dotted.key=value`. The field names `process`, `network`, `noise_distribution`, ... are the registry's
+kinds, which is how a name inside a JSON object is looked up.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from scorefield.noise_label import check_levels
 from scorefield.objectives.base import Objective
 from scorefield.prediction import Parametrisation
 from scorefield.process import Positive, Process
-from scorefield.registry import HOMES, find, name_of, names
+from scorefield.registry import HOMES, find, in_words, name_of, names
 from scorefield.samplers import Sampler
 
 __all__ = ["Optimiser", "RunConfig", "Training", "data_config", "from_dict", "named", "override", "to_dict"]
@@ -62,24 +62,24 @@ class Optimiser:
 
 @dataclass(frozen=True, config=_ANY)
 class Training:
-    """How long and in which pieces.
+    """How long to train, and in which pieces.
 
     Attributes:
-        steps: stop after this many steps, or None. With steps alone no clock decides about anything but when checkpoints are
-            written: all else that a run writes is a function of the run's config, whatever interrupts it, to the last bit on
-            one machine with one number of threads.
+        steps: stop after this many steps, or None. With steps alone the clock decides only when checkpoints are written:
+            everything else that a run writes is a function of its config, even after interruptions, to the last bit on one
+            machine with one number of threads.
         seconds: stop after this many seconds of training, or None; the learning rate's schedule is fitted to whichever ends
             first.
         batch: examples a step, over all processes.
-        accumulate: pieces in which a process takes its share of a batch; more need less memory, and give the same gradient.
-        ema: moving averages of the weights that are kept, of which the held-out loss chooses at the end; the first is shown
-            while it trains. Each is a relative width in (0, 0.28], the share of the training that it spans, or a decay in
-            [0.5, 1), warmed up as (1+n)/(10+n). 0 or [] keeps none.
-        precision: float32, bfloat16 (autocast), float16 (with a scaled loss; on GPUs alone), or auto: where time ends the
-            training what measures fastest on this machine, else what the kind of device does best (`training/precision.py`).
-        labels: share of the labelled examples whose class the network is told, so that it learns both p(x | class) and p(x); 0:
-            it knows no classes.
-        pictures: how many times samples are drawn on the way.
+        accumulate: pieces in which a process takes its share of a batch; more pieces need less memory for the same gradient.
+        ema: moving averages of the weights; the held-out loss chooses one at the end, and the first is shown during training.
+            Each is a relative width in (0, 0.28], the share of the training that it spans, or a decay in [0.5, 1), warmed up
+            as (1+n)/(10+n). 0 or [] for none.
+        precision: float32, bfloat16 (autocast), float16 (with a scaled loss; only on GPUs), or auto: the one measured fastest
+            on this machine where time ends the training, else the best for the kind of device (`training/precision.py`).
+        labels: share of the labelled examples whose class is given to the network, so that it learns both p(x | class) and
+            p(x); 0 for a network without classes.
+        pictures: how many times samples are drawn during training.
         checkpoint_seconds: a checkpoint at least this often.
     """
 
@@ -95,7 +95,7 @@ class Training:
 
     @property
     def lengths(self) -> tuple[float, ...]:
-        """The moving averages that are kept, none for none."""
+        """The moving averages, as a tuple, empty for none."""
         return self.ema if isinstance(self.ema, tuple) else (self.ema,) if self.ema > 0 else ()
 
     @model_validator(mode="after")
@@ -124,15 +124,15 @@ def _ladder(name: str) -> str:
 
 @dataclass(frozen=True, config=_ANY)
 class RunConfig:
-    """Everything that a run is made from.
+    """All settings of a run.
 
     Attributes:
-        source: what the data are: a built-in name or a path.
+        source: where the data come from: a built-in name or a path.
         recipe: name of the recipe that chose the rest.
         process, parametrisation, network, objective: what is learned.
         sampler, levels: how samples are drawn by default, and from how many levels of noise.
-        ladder: name of the ladder of those levels; None for the one that suits the sampler.
-        data, optimiser, training: settings of each.
+        ladder: name of the ladder of those levels; None for the sampler's own.
+        data, optimiser, training: their settings.
         seed: of weights, data order and noise.
     """
 
@@ -164,7 +164,7 @@ def to_dict(value: Any, kind: str = "") -> Any:
     """Return a component or a run as JSON-able values; a registered component carries its name.
 
     >>> from scorefield import VE
-    >>> plain(VE(0.01, 5.0), "process")
+    >>> to_dict(VE(0.01, 5.0), "process")
     {'name': 've', 'sigma_min': 0.01, 'sigma_max': 5.0}
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
@@ -173,28 +173,28 @@ def to_dict(value: Any, kind: str = "") -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-_PLAINLY = {  # pydantic's words for what a person cannot know: its types
+_ADVICE = {  # by pydantic's type of error, where its own message speaks of Python types
     "tuple_type": "expected several values: write them with commas, or in brackets as {key}=[3]",
     "dataclass_type": "expected settings below it: name one, as {key}.{first}",
 }
 
 
 def _refuse(error: ValidationError, cls: Any, where: str) -> ScorefieldError:
-    """Turn pydantic's report into one sentence about the first fault."""
+    """Return one sentence about the first error of a pydantic report."""
     first = error.errors()[0]
-    key = ".".join([*([where] if where else []), *map(str, first["loc"][:1])])  # deeper parts are pydantic's, not a person's
+    key = ".".join([*([where] if where else []), *map(str, first["loc"][:1])])  # deeper parts are internal to pydantic
     if first["type"] == "missing":
         return ScorefieldError(f"got no {key}, which is required: add the setting {key!r}")
-    if first["type"] in _PLAINLY:
-        below = next(iter(f.name for f in dataclasses.fields(_SECTIONS.get(key, cls))))
-        return ScorefieldError(f"got {first['input']!r} for {key!r}, {_PLAINLY[first['type']].format(key=key, first=below)}")
+    if first["type"] in _ADVICE:
+        example = next(iter(f.name for f in dataclasses.fields(_SECTIONS.get(key, cls))))
+        return ScorefieldError(f"got {first['input']!r} for {key!r}, {_ADVICE[first['type']].format(key=key, first=example)}")
     reason = first["msg"].removeprefix("Value error, ")
     if reason.startswith("unknown"):
         return ScorefieldError(reason.replace(repr(first["input"]), f"{first['input']!r} for {key!r}", 1))
-    if ": " in reason.partition("expected")[2]:  # a sentence of ours, with its advice
+    if ": " in reason.partition("expected")[2]:  # a message of this package, complete with its advice
         return ScorefieldError(reason)
-    own = reason.startswith("got") or not first["loc"]  # of the whole, whose value would be the whole run
-    got = "" if own else f"got {first['input']!r} for {key}, "
+    has_value = reason.startswith("got") or not first["loc"]  # without a place the value would be the whole run
+    got = "" if has_value else f"got {first['input']!r} for {key}, "
     return ScorefieldError(f"{got}{reason[0].lower() + reason[1:]}: correct the setting {key!r}")
 
 
@@ -212,6 +212,11 @@ def _make(cls: Any, settings: Mapping[str, Any], where: str) -> Any:
         raise _refuse(error, cls, where) from None
 
 
+def _a(kind: str) -> str:
+    """Return the name of a kind with its article: "a noise distribution"."""
+    return f"{'an' if kind[0] in 'aeiou' else 'a'} {in_words(kind)}"
+
+
 def _build(key: str, value: Any, where: str) -> Any:
     if key in _SECTIONS and isinstance(value, Mapping):
         return _make(_SECTIONS[key], value, where)
@@ -219,15 +224,17 @@ def _build(key: str, value: Any, where: str) -> Any:
         if isinstance(value, (str, Mapping)):
             settings = {"name": value} if isinstance(value, str) else dict(value)
             if not isinstance(settings.get("name"), str):
-                raise ScorefieldError(f"got a {key} without a name, expected {where}.name: name one of the {key} components")
+                raise ScorefieldError(
+                    f"got {_a(key)} without a name, expected {where}.name: name one of the {in_words(key)} components"
+                )
             return _make(find(key, settings.pop("name")), settings, where)
-        if isinstance(value, bool | int | float | list) or (value is None and key == "network"):
-            raise ScorefieldError(f"got {value!r} for {where!r}, expected a {key}: name one, as in {where}={names(key)[0]}")
+        if value is None or isinstance(value, bool | int | float | list):
+            raise ScorefieldError(f"got {value!r} for {where!r}, expected {_a(key)}: name one, as in {where}={names(key)[0]}")
     return tuple(value) if isinstance(value, list) else value
 
 
 def from_dict(values: Mapping[str, Any]) -> RunConfig:
-    """Build a run from JSON values; raises `ScorefieldError` for unknown names, unknown settings and values out of range."""
+    """Return a run from JSON values; raises `ScorefieldError` for unknown names, unknown settings and values out of range."""
     run: RunConfig = _make(RunConfig, renamed.settings(values), "")
     return run
 
@@ -252,7 +259,7 @@ def named(setting: str) -> str:
 
 
 def _swapped(kind: str, name: str, measured: Measured) -> Any:
-    """Return the plain values of a component with its defaults, or only what is known when it has required settings."""
+    """Return the plain values of a component with its defaults, or only its measured ones where it has required settings."""
     if kind not in HOMES:
         return name
     component = find(kind, name)
@@ -261,31 +268,30 @@ def _swapped(kind: str, name: str, measured: Measured) -> Any:
 
 
 def _filled(values: Any, kind: str, measured: Measured, given: Mapping[str, Any] | None = None) -> Any:
-    """Return a component's plain values, with what is measured on data in place of what nobody gave, at every depth."""
+    """Return a component's plain values, with those measured on data in place of all that are not given, at every depth."""
     if not isinstance(values, dict):
         return values
-    given = given or {}
-    known = {**measured.get(f"{kind}/{values.get('name')}", {}), **given}
-    inner = {key: _filled(value, key, measured) for key, value in values.items() if key not in known}
-    return values | inner | known
+    final = {**measured.get(f"{kind}/{values.get('name')}", {}), **(given or {})}
+    inner = {key: _filled(value, key, measured) for key, value in values.items() if key not in final}
+    return values | inner | final
 
 
-def _meant(key: str, values: Mapping[str, Any], above: str = "") -> list[str]:
-    """Return the dotted keys, at any depth, that end as a key does."""
+def _same_ending(key: str, values: Mapping[str, Any], above: str = "") -> list[str]:
+    """Return the dotted keys, at any depth, whose last part is that of a key."""
     last = key.rpartition(".")[2]
-    found = list[str]()
+    keys = list[str]()
     for name, value in values.items():
         at = f"{above}.{name}".strip(".")
-        found += [at] * (name == last)
-        found += _meant(key, value, at) if isinstance(value, dict) else []
-    return found
+        keys += [at] * (name == last)
+        keys += _same_ending(key, value, at) if isinstance(value, dict) else []
+    return keys
 
 
 def _unknown(key: str, part: str, walked: str, node: Mapping[str, Any], values: Mapping[str, Any]) -> ScorefieldError:
-    """Refuse a key, with the nearest of its place, or the same word of another place."""
+    """Return the refusal of a key, with the nearest key in its place, or the same key in another place."""
     refusal = unknown(f"setting of {walked}", part, node)
-    if ": did you mean" not in str(refusal) and (meant := _meant(key, values)):
-        place = " or ".join(repr(one) for one in meant)
+    if ": did you mean" not in str(refusal) and (others := _same_ending(key, values)):
+        place = " or ".join(repr(other) for other in others)
         refusal = ScorefieldError(
             f"unknown setting of {walked} {part!r}: did you mean {place}? Known: {', '.join(sorted(node))}."
         )
@@ -293,7 +299,7 @@ def _unknown(key: str, part: str, walked: str, node: Mapping[str, Any], values: 
 
 
 def _apply(values: dict[str, Any], settings: Sequence[str], measured: Measured) -> None:
-    """Write `dotted.key=value` settings into nested plain values: a whole before its parts, whatever their order."""
+    """Write `dotted.key=value` settings into nested plain values: a component before its own settings, in any order."""
     for setting in sorted(settings, key=lambda one: named(one).count(".")):
         _, equals, text = setting.partition("=")
         if not equals:
@@ -316,7 +322,8 @@ def _apply(values: dict[str, Any], settings: Sequence[str], measured: Measured) 
         if isinstance(node[last], dict) and isinstance(value, str):
             value = _swapped(last, value, measured)
         elif isinstance(value, dict) and isinstance(value.get("name"), str) and last in HOMES:
-            value = _filled({"name": value["name"]}, last, measured, value)
+            name = renamed.component(last, value["name"])[1]
+            value = _filled({"name": name}, last, measured, value | {"name": name})
         elif isinstance(value, dict) and last in _SECTIONS:
             value = node[last] | value  # the rest stays what the recipe chose
         node[last] = value
@@ -326,10 +333,10 @@ def override(config: RunConfig, settings: Sequence[str], *, measured: Measured |
     """Return the run with `dotted.key=value` settings applied; `sampler=heun` swaps a whole component for its defaults.
 
     Args:
-        config: it stays as it is.
-        settings: in any order; of two for one key the later holds.
-        measured: settings that are measured on data, by "kind/name" of a component: a swapped one has these in place of its
-            defaults, unless they are given.
+        config: the run, which is not changed.
+        settings: in any order; of two for one key the later is used.
+        measured: settings that are measured on data, by "kind/name" of a component: a swapped component has these in place of
+            its defaults, unless they are given.
 
     Raises:
         ScorefieldError: no equals sign, an unknown key (with a did-you-mean), a value out of range.
@@ -340,7 +347,7 @@ def override(config: RunConfig, settings: Sequence[str], *, measured: Measured |
 
 
 def data_config(settings: Sequence[str]) -> DataConfig:
-    """Return the data settings among `data.key=value` settings: they are needed before a recipe can see the data."""
+    """Return the data settings among `dotted.key=value` settings: they are needed before a recipe can see the data."""
     values = {"data": to_dict(DataConfig())}
     _apply(values, [setting for setting in settings if setting.strip().startswith("data.")], {})
     data: DataConfig = _make(DataConfig, values["data"], "data")

@@ -23,8 +23,8 @@ arXiv 2402.03845, for curl.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -82,6 +82,10 @@ class Diagnosis:
     sentence: str
     optimum: list[float] | None = None
     exact_error: list[float] | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return asdict(self)
 
 
 def diagnose(

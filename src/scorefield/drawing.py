@@ -1,7 +1,7 @@
 """From a run to samples: device, sampler, ladder, seeds and classes; and a picture of what was drawn.
 
-`SampleSpec` says how a person wants samples; `Drawing` is that on a run, a sampler with its ladder, which draws sample i the
-same for every number of samples and every batch.
+A `SampleSpec` says how samples are wanted. A `Drawing` is a run with the sampler and the ladder that a spec asks for. It draws
+sample i the same for every number of samples and every batch.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from scorefield.levels import ladder_of
 from scorefield.progress import Viewer, silent
 from scorefield.randomness import SampleRng, stream_of
 from scorefield.runs import Run
-from scorefield.samplers import Sampler, Snapshot, simulate
+from scorefield.samplers import Sampler, Snapshot, curl, simulate
 from scorefield.samplers.optimal import optimised
 from scorefield.specs import SampleSpec as SampleSpec
 
 CPU = torch.device("cpu")
-OPTIMISED = "optimised"  # a ladder, but made for a field and not for a process alone, so that no registry can hold it
+OPTIMISED = "optimised"  # a ladder that is made for a field, not for a process alone: the registry cannot hold it
 
 
 def pick_device(name: str) -> torch.device:
@@ -53,7 +53,7 @@ def picture_of(kind: str, raw: Tensor, normaliser: Normaliser, columns: list[dic
     Args:
         kind: "image" for a grid, "signal" for lines, "table" for a histogram of each column, else a plot of two columns.
         raw: the samples, `(n, *shape)`.
-        affine: of the data.
+        normaliser: of the data.
         columns: of a table: `Dataset.columns`.
     """
     if kind == "image":
@@ -73,15 +73,15 @@ def field_of(run: Run, device: torch.device | None = None, temperature: float = 
 
 @dataclass(frozen=True)
 class Tuned:
-    """How a run is sampled when nobody says otherwise, as `scorefield tune` left it in the run's `sampling.json`.
+    """How a run is sampled by default, as `scorefield tune` wrote it into the run's `sampling.json`.
 
-    It is a file of its own: `config.json` says how the run was made, and a resumed training compares it.
+    It is a file of its own because `config.json` says how the run was made, and a resumed training compares it.
 
     Attributes:
         sampler, steps, ladder: as in `SampleSpec`; naming them gives the same samples.
-        times: the ladder that they gave, so that an optimised one is not made again for every sample.
+        times: their ladder; an optimised one need not be made again.
         evaluations: of the network for one sample.
-        model_sha256: of the weights it was measured on; for other weights it is not used.
+        model_sha256: of the weights it was measured on. For other weights it is not used.
         why: what was measured, in a sentence.
     """
 
@@ -100,12 +100,12 @@ def tuned_of(run: Run) -> tuple[Tuned | None, bool]:
     if not path.exists():
         return None, False
     try:
-        found = Tuned(**renamed.results(files.read_json(path)))
+        tuned = Tuned(**renamed.results(files.read_json(path)))
     except (ScorefieldError, ValidationError, TypeError):
         raise ScorefieldError(
             f"got a damaged {path}, expected what scorefield tune writes: tune again, or tune with --forget"
         ) from None
-    return found, found.model_sha256 == run.manifest.get("model_sha256")
+    return tuned, tuned.model_sha256 == run.manifest.get("model_sha256")
 
 
 def choose_sampler(run: Run, spec: SampleSpec, device: torch.device = CPU) -> tuple[Sampler, Tensor]:
@@ -119,7 +119,7 @@ def choose_sampler(run: Run, spec: SampleSpec, device: torch.device = CPU) -> tu
         tuned, holds = tuned_of(run)
         if tuned is not None and holds:
             name, steps, ladder = tuned.sampler, tuned.steps, tuned.ladder
-            times = tuned.times if spec.temperature == 1 and spec.label is None else ()  # made for a field, it is for no other
+            times = tuned.times if spec.temperature == 1 and spec.label is None else ()  # one made for a field suits no other
     own = run.config.sampler
     sampler: Sampler = own if name in (None, registry.name_of("sampler", own)) else registry.find("sampler", str(name))()
     levels = run.config.levels if sampler is own else sampler.levels
@@ -142,6 +142,14 @@ def choose_sampler(run: Run, spec: SampleSpec, device: torch.device = CPU) -> tu
     return sampler, optimised(field, levels, rng=rng, cond=None if labels is None else labels.to(device))
 
 
+def stale_tuning(run: Run, spec: SampleSpec) -> str | None:
+    """Return, in a sentence, that what `tune` chose was not used because it was measured on other weights; else None."""
+    tuned, holds = tuned_of(run)
+    if (spec.sampler, spec.steps, spec.ladder) != (None, None, None) or tuned is None or holds:
+        return None
+    return "it was tuned for other weights than it has now, so its recipe's own sampler drew: scorefield tune again"
+
+
 def sampling_id(sampler: Sampler, ladder: Tensor, name: str | None = None) -> str:
     """Return a hash of a sampler's settings, its name among them, and of its levels to six digits."""
     settings = to_dict(sampler, "sampler")
@@ -150,20 +158,20 @@ def sampling_id(sampler: Sampler, ladder: Tensor, name: str | None = None) -> st
 
 
 class NotWritten(OSError):
-    """A report is whole and could not be written.
+    """A report that is complete could not be written.
 
     Attributes:
-        report: what was found, so that it is not lost.
+        report: the report.
     """
 
     def __init__(self, report: Any, error: OSError) -> None:
-        """Carry a report, and what the system said."""
+        """Keep the report, and the error of the system."""
         super().__init__(str(error))
         self.report = report
 
 
 def trained(run: Run) -> Run:
-    """Return a run whose field is to be used; raises `ScorefieldError` for one that was not trained for a single step."""
+    """Return a run whose field will be used; raises `ScorefieldError` for one that was not trained for a single step."""
     if run.manifest["progress"]["step"] < 1:
         raise ScorefieldError(
             f"got {run.path}, a run of 0 steps, which has learned nothing yet, expected a trained one: give scorefield train "
@@ -173,10 +181,10 @@ def trained(run: Run) -> Run:
 
 
 def class_of(run: Run, label: str | int) -> int:
-    """Return the number of a class, by its name; a whole number is the name that is written so.
+    """Return the number of a class by its name; a whole number stands for the name with these digits.
 
     Raises:
-        ScorefieldError: a class that the run does not know (with a did-you-mean), or of which it has seen no example.
+        ScorefieldError: a class that the run does not have (with a did-you-mean), or of which training saw no example.
     """
     name = str(label)
     if not run.classes:
@@ -197,9 +205,9 @@ def class_of(run: Run, label: str | int) -> int:
 
 
 def labels_of(run: Run, samples: range, *, seed: int = 0, label: str | int | None = None) -> Tensor | None:
-    """Return the class of each sample: the one asked for, else drawn as often as in the training data; None without classes.
+    """Return the class of each sample: `label`, or classes drawn as often as in the training data; None without classes.
 
-    Drawing x from p(x | class) for classes drawn from p(class) draws it from p(x), and better than a network that is not told.
+    To draw a class from p(class), and x from p(x | class), is to draw x from p(x), and better than without a condition.
     """
     if label is not None:
         return torch.full((len(samples),), class_of(run, label))
@@ -210,7 +218,7 @@ def labels_of(run: Run, samples: range, *, seed: int = 0, label: str | int | Non
 
 
 def conditions_of(run: Run, data: Dataset, labels: Tensor | None) -> Tensor | None:
-    """Return the run's own numbers of the classes of examples, on which its network is conditioned; None where it knows none.
+    """Return the run's own numbers of the classes of examples, on which its network is conditioned; None without classes.
 
     Args:
         run: an opened run.
@@ -218,7 +226,7 @@ def conditions_of(run: Run, data: Dataset, labels: Tensor | None) -> Tensor | No
         labels: of the examples, numbers in `data.classes`, or None.
 
     Raises:
-        ScorefieldError: a class that the run does not know; no labels, where the network was told the class of every example.
+        ScorefieldError: a class that the run does not have; no labels for a network that was given the class of every example.
     """
     if not run.classes:
         return None
@@ -226,14 +234,14 @@ def conditions_of(run: Run, data: Dataset, labels: Tensor | None) -> Tensor | No
         if run.config.training.labels < 1:
             return None
         raise ScorefieldError(
-            f"got examples of {data.name!r} without classes for {run.path}, whose network was told the class of every example "
+            f"got examples of {data.name!r} without classes for {run.path}, whose network was given the class of every example "
             "(training.labels=1), expected labelled data: label them, or train with training.labels=0.9"
         )
-    here = [class_of(run, name) if name in run.classes else -1 for name in data.classes]
-    found = torch.tensor(here)[labels]
-    if bool((found < 0).any()):
-        raise unknown("class", data.classes[int(labels[found < 0][0])], run.classes)
-    return found
+    numbers = [class_of(run, name) if name in run.classes else -1 for name in data.classes]
+    classes = torch.tensor(numbers)[labels]
+    if bool((classes < 0).any()):
+        raise unknown("class", data.classes[int(labels[classes < 0][0])], run.classes)
+    return classes
 
 
 @plain_dataclass(frozen=True)
@@ -251,13 +259,13 @@ class Batch:
 
 @plain_dataclass(frozen=True, eq=False)
 class Drawing:
-    """A way of drawing from a run: sample i is the same for every number of samples and every batch.
+    """How samples are drawn from a run: sample i is the same for every number of samples and every batch.
 
     Attributes:
         run: an opened run.
-        sampler, ladder: how.
-        spec: temperature, class and seed are taken from it.
-        device: where.
+        sampler, ladder: what draws, and the times it visits.
+        spec: gives the temperature, the class and the seed.
+        device: where to compute.
     """
 
     run: Run
@@ -268,13 +276,20 @@ class Drawing:
 
     @classmethod
     def of(cls, run: Run, spec: SampleSpec, device: torch.device = CPU) -> Drawing:
-        """Return what a spec asks for; raises `ScorefieldError` as `choose_sampler` does."""
+        """Return the drawing that a spec asks for; raises `ScorefieldError` as `choose_sampler` does."""
         return cls(run, *choose_sampler(run, spec, device), spec, device)
 
     @property
     def field(self) -> Field:
         """The field that is drawn from."""
         return field_of(self.run, self.device, self.spec.temperature)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What a set of samples says of itself, as plain values: how it was drawn, and from which weights."""
+        how = {"seed": self.spec.seed, "sampler": str(self.sampler), "levels": len(self.ladder)}
+        how |= {"temperature": self.spec.temperature, "label": self.spec.label}
+        return how | {"model_sha256": self.run.manifest.get("model_sha256")}
 
     def labels(self, samples: range) -> Tensor | None:
         """Return the class of each sample, `(n,)`; None without classes."""
@@ -290,7 +305,7 @@ class Drawing:
             view: called after every step with the share done, words, and a `Batch`.
 
         Raises:
-            ScorefieldError: no sample, a batch of none, or a run that has learned nothing; before the first is asked for.
+            ScorefieldError: n or batch below 1, or a run of no steps; at the call, before anything is drawn.
         """
         trained(self.run)
         if n < 1:
@@ -316,3 +331,23 @@ class Drawing:
     def draw(self, n: int, *, start: int = 0, batch: int = 256, view: Viewer = silent) -> Tensor:
         """Return n samples in model space, `(n, *shape)`, float64; arguments and errors are those of `batches`."""
         return torch.cat(list(self.batches(n, start=start, batch=batch, view=view)))
+
+
+def acceptance_by_level(
+    field: Field, x: Tensor, labels: Tensor | None, rates: tuple[float, ...], times: Tensor
+) -> tuple[tuple[float, float, float], ...]:
+    """Return (sigma/alpha, acceptance, curl of the score) at about ten levels of a sampler with Metropolis' test.
+
+    Args:
+        field: that was drawn from.
+        x: samples, in model space; each is noised to the level, and the curl is averaged over them.
+        labels: their classes; None without classes.
+        rates, times: mean acceptance at every level, and its time.
+    """
+    process, x, levels = field.process, x.to(times.device), []
+    for j in sorted({round(k * (len(rates) - 1) / 9) for k in range(10)}):
+        rng, t = SampleRng(range(len(x)), stream=stream_of("curl", j)), times[j].expand(len(x))
+        curls = curl(field, process.perturb(x, t, rng.normal(x.shape[1:])), t, rng, cond=labels)
+        ratio = float(process.sigma(times[j]) / process.alpha(times[j]))
+        levels.append((ratio, rates[j], float(curls.mean())))
+    return tuple(levels)

@@ -1,4 +1,4 @@
-"""scikit-learn's habits: `ScoreDensity().fit(X).sample(n)`, `.score_samples(X)`, `.denoise(X)`, `.impute(X)`.
+"""A scikit-learn estimator: `ScoreDensity().fit(X).sample(n)`, `.score_samples(X)`, `.denoise(X)`, `.impute(X)`.
 
 A score of rows of numbers is learned from X as the command learns it from a file, by the recipe `auto` and the same loop.
 Columns are moved and scaled to mean 0 and standard deviation 1 first, as by a StandardScaler, z = (X - mean_)/scale_, so that
@@ -12,8 +12,8 @@ through noise of the lowest level, `smoothing_` in X's units (1 % of each column
 have none of their own, which `fit` warns of. A constant column has none either and is left out of the density: d counts the
 columns that vary, and a row with another value there has the log-density -inf.
 
-Everything random comes from `random_state` by way of one integer, and a fit depends on the data, the parameters and that
-integer alone as long as its budget is in steps; row i of `impute` has a draw of its own, whatever the other rows are.
+All randomness comes from `random_state` through one integer. With a budget in steps a fit depends only on the data, the
+parameters and that integer; row i of `impute` has a draw of its own, whatever the other rows are.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from scorefield.field import Field
 from scorefield.guidance.replacement import fill_in
 from scorefield.likelihood import Exact, Hutchinson, Section, data_log_prob, support_of
 from scorefield.randomness import SampleRng, stream_of
-from scorefield.recipes import measure
+from scorefield.recipes import data_stats
 from scorefield.runs import build_model
 from scorefield.samplers.base import sample
 from scorefield.training.loop import Trainer
@@ -52,26 +52,26 @@ from scorefield.training.reports import TrainingState
 
 Array = NDArray[np.float64]
 SMALL = 16  # columns up to which the trace of the log-density is exact
-FAR = 1e6  # standard deviations, beyond which nothing is known but that it is far
-PIECE = 4096  # rows (times particles) at a time: changes memory, not answers
+FAR = 1e6  # standard deviations, beyond which all values are treated alike
+PIECE = 4096  # rows (times particles) at a time: changes the memory used, not the results
 
 
 class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A density of rows of numbers, learned by its score: draw from it, evaluate it, denoise with it, fill gaps with it.
 
-    It follows scikit-learn: works in a Pipeline, under clone and in GridSearchCV (`score` is the mean log-density, so higher is
-    better), takes arrays and data frames, and keeps by joblib or pickle as plain arrays.
+    It follows scikit-learn: it works in a Pipeline, under clone and in GridSearchCV (`score` is the mean log-density, so higher
+    is better), takes arrays and data frames, and is saved by joblib or pickle as plain arrays.
 
-    Ctrl-C during `fit` ends it there and keeps what has been learned, with a ConvergenceWarning, as MLPClassifier does.
+    Ctrl-C during `fit` stops the training and keeps what has been learned, with a ConvergenceWarning, as MLPClassifier does.
 
     Attributes:
-        config_: the whole run as a recipe chose it, a `RunConfig`.
+        config_: all settings of the fit, a `RunConfig`.
         field_: the learned field of standardised rows, for every function of scorefield that takes one.
         mean_, scale_: of every column, `(n_features,)`; a constant column has scale 1.
         smoothing_: standard deviation of the noise through which the density is seen, per column, in X's units.
         n_iter_: steps taken.
         held_out_loss_: per coordinate, on the tenth of the rows that training did not see.
-        n_features_in_, feature_names_in_: as everywhere.
+        n_features_in_, feature_names_in_: as in every estimator of scikit-learn.
 
     >>> X = np.random.default_rng(0).normal(size=(200, 2))
     >>> density = ScoreDensity(max_steps=20, random_state=0).fit(X)
@@ -100,13 +100,13 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         random_state: Any = None,
         verbose: Any = False,
     ) -> None:
-        """Hold the parameters; by scikit-learn's rule anything may be given here, and nothing is checked before `fit`.
+        """Hold the parameters; by scikit-learn's rule they are checked by `fit` and not here.
 
         Args:
             max_steps: of the optimiser; the learning rate falls to its end. None needs max_seconds.
-            max_seconds: of training, instead or besides; two fits then differ, as two stopwatches do.
+            max_seconds: of training, instead of max_steps or with it; two fits then differ, since their times do.
             recipe: name of the recipe that chooses everything else.
-            settings: `dotted.key=value` changes to its choices, as of `scorefield train --set`: "process.sigma_min=0.05"
+            settings: `dotted.key=value` changes to its choices, as in `scorefield train --set`: "process.sigma_min=0.05"
                 smooths more, "network.width=64" learns faster.
             device: cpu, cuda, or auto for cuda where there is one; a network of this size is no slower on a CPU.
             random_state: an integer, a numpy RandomState, or None for another result every time.
@@ -133,25 +133,25 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         self._validate_params()
         if self.max_steps is None and self.max_seconds is None:
             raise ScorefieldError("got neither max_steps nor max_seconds, expected at least one of them: training must end")
-        if odd := [one for one in self.settings if not isinstance(one, str)]:
-            raise ScorefieldError(f"got {odd[0]!r} among the settings, expected texts such as 'network.width=64': quote it")
+        if wrong := [setting for setting in self.settings if not isinstance(setting, str)]:
+            raise ScorefieldError(f"got {wrong[0]!r} among the settings, expected texts such as 'network.width=64': quote it")
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=LEAST, copy=True)
-        size = _size(X)  # by powers of two, so that nothing is rounded: squares of the rest stay within range
+        size = _size(X)  # powers of two: dividing by them rounds nothing, and squares of the quotients do not overflow
         rows = torch.from_numpy(X / size)
-        where, seed = _device(self.device), _seed(self.random_state)
+        device, seed = _device(self.device), _seed(self.random_state)
         normaliser = Normaliser.standard(rows)
         data = build(Examples("X", "vector", rows, lambda train: normaliser), DataConfig(seed=seed))
-        stats = measure(data)
-        made = registry.find("recipe", self.recipe)(stats)
-        budget = replace(made.config.training, steps=self.max_steps, seconds=self.max_seconds, precision="float32", pictures=0)
-        config = override(replace(made.config, training=budget, seed=seed), list(self.settings))
+        stats = data_stats(data)
+        chosen = registry.find("recipe", self.recipe)(stats).config
+        budget = replace(chosen.training, steps=self.max_steps, seconds=self.max_seconds, precision="float32", pictures=0)
+        config = override(replace(chosen, training=budget, seed=seed), list(self.settings))
         model = build_model(config, data.shape, stats.std, stats.mean)
-        trainer = Trainer(config, data, model, None, where)
+        trainer = Trainer(config, data, model, None, device)
         self.n_iter_, self.held_out_loss_ = 0, math.nan
         try:
             for progress in trainer.run():
-                self._watch(progress)
-        except KeyboardInterrupt:  # the average changes in one call, after the step: it is whole
+                self._report(progress)
+        except KeyboardInterrupt:  # the average changes in one call, after the step: it is never half updated
             warnings.warn(
                 f"fit was interrupted after {trainer.clock.step} steps; what has been learned so far is kept",
                 ConvergenceWarning,
@@ -162,16 +162,16 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         scale = np.where(self._varies, np.array(normaliser.scale) * size, 1.0)
         self.config_, self._std = config, stats.std
         self._normaliser = Normaliser(shift=tuple((np.array(normaliser.shift) * size).tolist()), scale=tuple(scale.tolist()))
-        # float64: one row's answer is then the same to a dozen digits whatever batch it is in
+        # float64: the result for a row is then the same to a dozen digits in every batch
         self.field_ = trainer.average.double().eval().requires_grad_(False)
-        self._name()
+        self._set_attributes()
         try:
             separate = support_of(rows, torch.from_numpy(self.smoothing_ / size)).separate
-            said = f"column {separate[0]} takes separate values, which have probabilities and no density" if separate else ""
+            reason = f"column {separate[0]} takes separate values, which have probabilities and no density" if separate else ""
         except ScorefieldError as error:
-            said = str(error) if self._varies.any() else ""
-        if said:
-            warnings.warn(f"score_samples is the density of X seen through noise of smoothing_ alone: {said}", stacklevel=2)
+            reason = str(error) if self._varies.any() else ""
+        if reason:
+            warnings.warn(f"score_samples is the density of X seen through noise of smoothing_ alone: {reason}", stacklevel=2)
         return self
 
     def sample(self, n_samples: Any = 1, random_state: Any = None) -> Array:
@@ -179,11 +179,11 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
 
         Args:
             n_samples: how many, >= 1.
-            random_state: as of the estimator; None for another result every time.
+            random_state: as for the estimator; None for another result every time.
         """
         check_is_fitted(self)
         _count(n_samples=n_samples)
-        rng = self._noise(n_samples, "sample", _seed(random_state))
+        rng = self._rng(n_samples, "sample", _seed(random_state))
         drawn = [sample(self.field_, rng=rng[piece]) for piece in _pieces(n_samples)]
         return self._raw(torch.cat(drawn))
 
@@ -194,8 +194,8 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             X: `(n, d)`, finite. Up to 16 columns the trace is exact; above, 8 fixed random probes a row estimate it.
 
         Returns:
-            `(n,)`; of a row a million standard deviations away, or from which the flow cannot be followed, that of the Gaussian
-            with X's mean and deviations, very low, and -inf beyond the reach of floats.
+            `(n,)`; for a row a million standard deviations away, or one from which the flow cannot be integrated, the value of
+            the Gaussian with X's mean and deviations, very low, and -inf where floats overflow.
         """
         check_is_fitted(self)
         refuse_masked(X, "X")
@@ -204,12 +204,12 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             z = ((X - self.mean_) / self.scale_)[:, self._varies]
             far = (np.abs(z) > FAR).any(axis=1)
             wide = 1 + (self.smoothing_ / self.scale_)[self._varies] ** 2
-            found = -0.5 * (z**2 / wide + np.log(2 * math.pi * wide)).sum(axis=1)
+            values = -0.5 * (z**2 / wide + np.log(2 * math.pi * wide)).sum(axis=1)
         near = np.flatnonzero(~far)
-        for some in _pieces(len(near)):
-            found[near[some]] = self._followed(torch.from_numpy(z[near[some]]), found[near[some]])
-        found[(X != self.mean_)[:, ~self._varies].any(axis=1)] = -np.inf
-        return np.asarray(found - np.log(self.scale_[self._varies]).sum(), dtype=np.float64)
+        for rows in (near[piece] for piece in _pieces(len(near))):
+            values[rows] = self._log_prob(torch.from_numpy(z[rows]), values[rows])
+        values[(X != self.mean_)[:, ~self._varies].any(axis=1)] = -np.inf
+        return np.asarray(values - np.log(self.scale_[self._varies]).sum(), dtype=np.float64)
 
     def score(self, X: Any, y: Any = None) -> float:
         """Return the mean log-density of the rows, nats; higher is better. y is ignored."""
@@ -220,8 +220,8 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
 
         Args:
             X: noisy rows, `(n, d)`, finite.
-            noise_std: standard deviation of the noise in X's own units, one number or one per column. What was learned is noise
-                of one level for standardised columns, so it must be the same multiple of `scale_` in every column, to 1 %:
+            noise_std: standard deviation of the noise in X's own units, one number or one per column. The learned noise
+                levels are those of standardised columns, so it must be the same multiple of `scale_` in every column, to 1 %:
                 `0.1 * density.scale_`, or one number after a StandardScaler. None for 0.1·scale_.
 
         Raises:
@@ -231,16 +231,16 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         refuse_masked(X, "X")
         z = self._standard(validate_data(self, X, reset=False, dtype=np.float64))
         try:
-            asked = 0.1 * self.scale_ if noise_std is None else np.asarray(noise_std, dtype=np.float64)
+            std = 0.1 * self.scale_ if noise_std is None else np.asarray(noise_std, dtype=np.float64)
         except (TypeError, ValueError):
             raise ScorefieldError(
                 f"got noise_std {noise_std!r}, expected a positive number or {z.shape[1]} of them: 0.1 * density.scale_, say"
             ) from None
-        if asked.shape not in ((), (z.shape[1],)) or not bool((np.isfinite(asked) & (asked > 0)).all()):
+        if std.shape not in ((), (z.shape[1],)) or not bool((np.isfinite(std) & (std > 0)).all()):
             raise ScorefieldError(
-                f"got noise_std {asked.tolist()}, expected a positive number or {z.shape[1]} of them: 0.1 * density.scale_, say"
+                f"got noise_std {std.tolist()}, expected a positive number or {z.shape[1]} of them: 0.1 * density.scale_, say"
             )
-        levels = np.broadcast_to(asked, self.scale_.shape) / self.scale_
+        levels = np.broadcast_to(std, self.scale_.shape) / self.scale_
         level = float(np.exp(np.log(levels).mean()))
         if levels.max() > 1.01 * levels.min():
             raise ScorefieldError(
@@ -257,18 +257,18 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             )
         t = process.time_of_sigma(torch.tensor([level], dtype=torch.float64))
         x = process.alpha(t).to(z.device) * z
-        clean = [self.field_(x[some], t.to(z.device).expand(len(x[some]))).denoised for some in _pieces(len(x))]
+        clean = [self.field_(x[piece], t.to(z.device).expand(len(x[piece]))).denoised for piece in _pieces(len(x))]
         return self._raw(torch.cat(clean))
 
     def impute(self, X: Any, n_draws: Any = 1, *, mean: bool = False, particles: Any = 16, random_state: Any = None) -> Array:
-        """Fill what is missing given what is there, by `guidance.replacement.fill_in`.
+        """Fill missing values by draws given the observed ones, by `guidance.replacement.fill_in`.
 
         Args:
             X: `(n, d)`, NaN (or a mask of numpy) where a value is missing, any pattern.
             n_draws: independent draws for each row, >= 1.
-            mean: return the mean given what is there instead, over all particles of the draws.
-            particles: of each draw; more are nearer the truth, and slower.
-            random_state: as of the estimator; None for another result every time.
+            mean: return the mean given the observed values instead, over all particles of the draws.
+            particles: of each draw; more are more accurate, and slower.
+            random_state: as for the estimator; None for another result every time.
 
         Returns:
             `(n, d)`, or `(n_draws, n, d)` for several draws, in X's units, observed values untouched.
@@ -278,69 +278,69 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         _count(n_draws=n_draws, particles=particles)
         seed, missing = _seed(random_state), np.isnan(raw)
         gaps = np.flatnonzero(missing.any(axis=1))
-        known, filled = self._standard(raw[gaps]), np.repeat(raw[None], n_draws, axis=0)
+        observed, filled = self._standard(raw[gaps]), np.repeat(raw[None], n_draws, axis=0)
         for draw in range(n_draws if len(gaps) else 0):
-            rng = self._noise(len(raw), "impute", seed, draw)[torch.from_numpy(gaps)]
-            found = [
-                fill_in(self.field_, known[some], rng=rng[some], particles=particles)
-                for some in _pieces(len(gaps), max(1, PIECE // particles))
+            rng = self._rng(len(raw), "impute", seed, draw)[torch.from_numpy(gaps)]
+            parts = [
+                fill_in(self.field_, observed[piece], rng=rng[piece], particles=particles)
+                for piece in _pieces(len(gaps), max(1, PIECE // particles))
             ]
-            x = self._raw(torch.cat([one.mean if mean else one.x for one in found]))
+            x = self._raw(torch.cat([part.mean if mean else part.x for part in parts]))
             filled[draw, gaps] = np.where(missing[gaps], x, raw[gaps])
         if mean:
             return np.asarray(filled.mean(axis=0))
         return np.asarray(filled[0] if n_draws == 1 else filled)
 
-    # --- within ------------------------------------------------------------------------------------------------------
+    # --- internal ----------------------------------------------------------------------------------------------------
 
-    def _name(self) -> None:
-        """Set what is known of the fitted density."""
+    def _set_attributes(self) -> None:
+        """Set `mean_`, `scale_` and `smoothing_`."""
         self.mean_, self.scale_ = np.array(self._normaliser.shift), np.array(self._normaliser.scale)
         process = self.field_.process
         low = torch.tensor(process.t_min, dtype=torch.float64)
         self.smoothing_ = float(process.sigma(low) / process.alpha(low)) * self.scale_
 
-    def _watch(self, progress: TrainingState) -> None:
+    def _report(self, progress: TrainingState) -> None:
         self.held_out_loss_ = progress.extra.get("held_out", self.held_out_loss_)
         if self.verbose and progress.event in ("log", "done"):
             done = f"[ScoreDensity] {progress.fraction:4.0%}, step {progress.step}, {progress.seconds:.0f} s"
             print(f"{done}, held-out loss {self.held_out_loss_:.4f}")
 
-    def _noise(self, count: int, *purpose: object) -> SampleRng:
+    def _rng(self, count: int, *purpose: object) -> SampleRng:
         return SampleRng(range(count), stream=stream_of("estimator", *purpose), device=self.field_.data_mean.device)
 
     def _standard(self, raw: Array) -> Tensor:
-        """Return rows in model space; what is a million standard deviations away is taken as just that far."""
+        """Return rows in model space, with values clipped at a million standard deviations."""
         with np.errstate(over="ignore"):
             z = np.clip((raw - self.mean_) / self.scale_, -FAR, FAR)
         return torch.from_numpy(z).to(self.field_.data_mean.device)
 
-    def _followed(self, z: Tensor, instead: Array) -> Array:
-        """Return log-densities of the columns that vary, `(n,)`; of rows that cannot be followed, what stands in `instead`."""
-        where, field = self.field_.data_mean.device, self.field_
+    def _log_prob(self, z: Tensor, otherwise: Array) -> Array:
+        """Return log-densities of the columns that vary, `(n,)`, or `otherwise` where the flow cannot be integrated."""
+        device, field = self.field_.data_mean.device, self.field_
         part: Field = (
             field if self._varies.all() else Section(field, torch.from_numpy(self._varies), torch.zeros(len(self._varies)))
         )
-        rng = self._noise(1, "probes", 0)  # one seed for all rows: a row's answer does not depend on its place
+        rng = self._rng(1, "probes", 0)  # one seed for all rows: a row's result does not depend on its place
         trace = Exact() if z.shape[1] <= SMALL else Hutchinson()
         try:
-            same = rng[torch.zeros(len(z), dtype=torch.long)]
-            return _array(data_log_prob(part, z.to(where), rng=same, divergence=trace, within=None).value)
+            shared = rng[torch.zeros(len(z), dtype=torch.long)]
+            return _array(data_log_prob(part, z.to(device), rng=shared, divergence=trace, within=None).value)
         except ScorefieldError:
             if len(z) == 1:
-                return instead
+                return otherwise
             half = len(z) // 2
-            return np.concatenate([self._followed(z[:half], instead[:half]), self._followed(z[half:], instead[half:])])
+            return np.concatenate([self._log_prob(z[:half], otherwise[:half]), self._log_prob(z[half:], otherwise[half:])])
 
     def _raw(self, z: Tensor) -> Array:
         return _array(self._normaliser.decode(z))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return plain values and arrays: a pickle then holds no tensor, no device and no code but this class."""
+        """Return plain values and arrays, so that a pickle holds no tensor, no device and no class but this one."""
         state: dict[str, Any] = dict(super().__getstate__())
         if "field_" in state:
             weights = {name: value.cpu().numpy() for name, value in state.pop("field_").state_dict().items()}
-            state["_kept"] = to_dict(state.pop("config_")), to_dict(state.pop("_affine")), weights
+            state["_kept"] = to_dict(state.pop("config_")), to_dict(state.pop("_normaliser")), weights
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -377,7 +377,7 @@ def _pieces(count: int, size: int = PIECE) -> list[slice]:
 
 
 def _seed(random_state: Any) -> int:
-    """Return the integer that stands for a random state: itself if it is one, else drawn from it."""
+    """Return an integer drawn from a random state, the same for the same integer."""
     return int(check_random_state(random_state).randint(2**31 - 1))
 
 

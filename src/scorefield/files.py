@@ -1,9 +1,9 @@
 """Files: written whole or not at all, and never over something that is already there unless asked.
 
 A file is written beside its place under a temporary name, flushed to the disk, and renamed; the folder is flushed last. A
-reader, or a run killed at any moment, sees the old file or the new one. Files that belong to each other are written under
-`together`: all of them are laid down first, where a full disk is noticed, then renamed one after the other, and put back if
-one of the renames fails.
+reader sees the old file or the new one, and so does a run that goes on after a kill. Files that belong to each other are
+written inside `together`: all of them under temporary names first, where a full disk is noticed. Then they are renamed one
+after the other, and the old ones come back if a rename fails.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def flush_folder(folder: Path) -> None:
 
 
 def _pour(handle: int, content: bytes) -> None:
-    """Write everything and flush it: the system may take less than it was given, and says so only in what it returns."""
+    """Write everything and flush it: a write may take a part only, and says so only by the number it returns."""
     rest = memoryview(content)
     while rest:
         rest = rest[os.write(handle, rest) :]
@@ -42,7 +42,7 @@ def _pour(handle: int, content: bytes) -> None:
 
 
 def put(path: Path, content: bytes) -> None:
-    """Write a new file and flush it; nothing of it is left when that fails."""
+    """Write a new file and flush it; if that fails, nothing of it is left."""
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # the umask applies
     try:
         try:
@@ -56,7 +56,7 @@ def put(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[BinaryIO]:
-    """Give a stream to write a file piece by piece: it takes its place at the end, and is gone if anything fails before."""
+    """Give a stream to write a file piece by piece: the file takes its place at the end, and is deleted if anything fails."""
     temporary = _beside(path)
     try:
         with open(temporary, "xb") as stream:
@@ -82,18 +82,18 @@ def write(path: Path, content: bytes, *, first: bool = False) -> None:
 
 
 def _beside(path: Path) -> Path:
-    """Return a new name in the folder of a file; short, since a file's own may be as long as the system allows."""
+    """Return a new name in the folder of a file. It is short: the file's own may be as long as the system allows."""
     return path.parent / f".{os.urandom(8).hex()}.partial"
 
 
 def _name(error: BaseException, path: Path) -> None:
-    """Let an error of the system say which file it is about: that of a full disk does not."""
+    """Put the file into an error of the system that names none, as that of a full disk."""
     if isinstance(error, OSError) and error.filename is None:
         error.filename = str(path)
 
 
 def _place(temporary: Path, path: Path, first: bool = False) -> None:
-    """Let a file take its place: now, or with the others that are written `together`."""
+    """Rename a file to its place: now, or with the others that are written `together`."""
     waiting = _waiting.get()
     if waiting is None:
         rename([(temporary, path)])
@@ -103,9 +103,9 @@ def _place(temporary: Path, path: Path, first: bool = False) -> None:
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """Let the files that are written inside take their places together at its end, or none of them.
+    """Rename all files that are written inside to their places at the end, or none of them.
 
-    Only a kill between two renames leaves a part: what reads them must notice, as a manifest's sha256 does.
+    Only a kill between two renames leaves a part. A reader must notice that, as by the sha256 in a manifest.
     """
     waiting: list[tuple[Path, Path]] = []
     token = _waiting.set(waiting)
@@ -120,7 +120,7 @@ def together() -> Iterator[None]:
 
 
 def _drop(paths: Iterable[Path]) -> None:
-    """Delete files; one that cannot be deleted keeps none of the others."""
+    """Delete files, also those that come after one that cannot be deleted."""
     for path in paths:
         with contextlib.suppress(OSError):
             path.unlink()
@@ -142,7 +142,7 @@ def rename(pairs: Sequence[tuple[Path, Path]]) -> None:
     """Rename files to their places, in order, all or none: if one fails, old files come back and new ones go.
 
     Args:
-        pairs: (where a file is, where it belongs); the first are gone afterwards, even if it fails.
+        pairs: (temporary path, path). There are no temporary files afterwards, even if it fails.
     """
     begun: list[tuple[Path, Path, Path | None]] = []
     try:
@@ -182,10 +182,10 @@ def append(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold a folder for this process; the system lets go of it when the process ends, however it ends.
+    """Lock a folder for this process; the system unlocks it when the process ends, however it ends.
 
     Raises:
-        ScorefieldError: another process holds it.
+        ScorefieldError: another process has locked it.
     """
     try:
         import fcntl
@@ -229,7 +229,7 @@ def read_json(path: Path) -> Any:
 
 
 def can_write(folder: Path) -> bool:
-    """Whether a file can be made in a folder, found by making one: permissions, a read-only disk and a full one all count."""
+    """Whether a file can be made in a folder. One is made: permissions, a read-only disk and a full disk all count."""
     probe = folder / f".{os.urandom(8).hex()}.partial"
     try:
         put(probe, b"?")
@@ -240,7 +240,7 @@ def can_write(folder: Path) -> bool:
 
 
 def digest(content: bytes) -> str:
-    """Return the sha256 of some bytes, as 64 hex digits."""
+    """Return the sha256 of bytes, as 64 hex digits."""
     return hashlib.sha256(content).hexdigest()
 
 
@@ -249,20 +249,20 @@ def refuse_existing(path: Path, force: bool, option: str = "--out") -> None:
 
     Args:
         path: where it would go.
-        force: it may take the place of a file, as the person said; never of a folder, nor of what a run cannot do without.
-        option: that named it.
+        force: it may replace a file; never a folder, nor a file that a run needs.
+        option: that named the path.
     """
     got = f"got {option} {path}"
     if path.is_dir():
         raise ScorefieldError(f"{got}, where there is a folder already, expected a file's name: choose another")
     if path.exists() and not force:
         raise ScorefieldError(f"{got}, where there is a file already, expected a new name: choose another, or add --force")
-    if (run := _needed(path)) is not None:
-        raise ScorefieldError(f"{got}, which the run {run} cannot do without, expected a name of its own: choose another")
+    if (run := _run_that_needs(path)) is not None:
+        raise ScorefieldError(f"{got}, which the run {run} needs, expected a name of its own: choose another")
 
 
-def _needed(path: Path) -> Path | None:
-    """Return the run's folder of which a file is a part that nothing else could bring back; None if it is of none."""
+def _run_that_needs(path: Path) -> Path | None:
+    """Return the folder of the run that would be damaged without a file; None if there is no such run."""
     if not path.exists():
         return None
     place = path.resolve()

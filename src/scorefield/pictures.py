@@ -1,7 +1,7 @@
-"""Pictures: grids, animations and plots, where people would rather look than read.
+"""Pictures: grids of images, animations and plots.
 
-Grids and animations need only Pillow; plots need matplotlib (the extra `plot`), imported when a plot is drawn. The same
-values give the same bytes: no dates are written into a file, and what it was made from only where that is given.
+Grids and animations need only Pillow. Plots need matplotlib (the extra `plot`), which is imported when a plot is drawn. The
+same values give the same bytes: no date is written into a file, and what it was made from only where that is given.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from torch import Tensor
 
 from scorefield.errors import ScorefieldError
 
-Array = Any  # numpy's own generic arrays say less than their comments do here
-NARROW = 1e-9  # a spread, as a share of the numbers, below which their distribution is drawn from its lower end
-LARGE = 1e100  # numbers beyond are drawn in units of a power of ten: products of two of them leave float64
+Array = Any  # of numpy
+NARROW = 1e-9  # spread/largest number, below which a histogram counts from its lower end
+LARGE = 1e100  # larger numbers are drawn in units of a power of ten: products of two of them overflow float64
 
 
 def to_pixels(images: Tensor) -> Array:
@@ -40,7 +40,7 @@ def image(pixels: Array) -> Image.Image:
 
 
 def _zoom(height: int, width: int, columns: int, across: int) -> int:
-    """Whole factor that brings small images to a size people can read: at most `across` pixels and 8 times."""
+    """Return the whole factor, at most 8, by which small images are enlarged to at most `across` pixels side by side."""
     return max(1, min(8, across // max(columns * width, height, 1)))
 
 
@@ -48,7 +48,7 @@ SIGNALS, HISTOGRAMS = 16, 9  # in one picture
 
 
 class Grid:
-    """A grid of images that is filled piece by piece: it takes the room of the picture, and not of the images.
+    """A grid of images that is filled piece by piece: it takes the memory of the picture, not of all images.
 
     Args:
         count: how many images there will be, at least 1.
@@ -80,7 +80,7 @@ class Grid:
         return np.full((*self.size[::-1], 3), 128, dtype=np.uint8)
 
     def place(self, first: int, images: Tensor) -> None:
-        """Put images `(n, 1 or 3, height, width)` with values in [0, 1] at the places from `first` on, as far as there are."""
+        """Put images `(n, 1 or 3, height, width)`, values in [0, 1], at the places from `first` on; the rest is left out."""
         pixels = to_pixels(images[: max(0, self.count - first)]).repeat(self.zoom, axis=1).repeat(self.zoom, axis=2)
         for index, one in enumerate(pixels, start=first):
             top, left = self.gap + index // self.columns * self.tall, self.gap + index % self.columns * self.wide
@@ -131,13 +131,13 @@ def gif(frames: Sequence[Image.Image], milliseconds: int = 80, last: int = 2000,
         raise ScorefieldError("got no frames, expected at least one: simulate at least one step")
     buffer = io.BytesIO()
     if all(_is_grey(frame) for frame in frames):
-        # 64 greys: noise hardly compresses, and a quarter of the values takes half of the bytes.
+        # 64 greys: noise hardly compresses, and with a quarter of the values it takes half of the bytes.
         still = [frame.convert("L").point([v & 0xFC | v >> 6 for v in range(256)]) for frame in frames]
     else:
         still = [frame.quantize(64, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE) for frame in frames]
     durations = [milliseconds] * (len(still) - 1) + [last]
-    how: dict[str, Any] = {"duration": durations, "loop": 0, "optimize": False} | ({"comment": comment} if comment else {})
-    still[0].save(buffer, format="GIF", save_all=True, append_images=still[1:], **how)
+    options: dict[str, Any] = {"duration": durations, "loop": 0, "optimize": False} | ({"comment": comment} if comment else {})
+    still[0].save(buffer, format="GIF", save_all=True, append_images=still[1:], **options)
     return buffer.getvalue()
 
 
@@ -163,13 +163,13 @@ def _figure(width: float | int, height: float | int) -> Any:
 def _render(figure: Any) -> Image.Image:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # letters that the font lacks, limits that coincide: nobody can act on them
+        warnings.simplefilter("ignore")  # letters that the font lacks, equal limits: no person can act on them
         figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
     return Image.open(io.BytesIO(buffer.getvalue())).convert("RGB")
 
 
 def _literal(text: str) -> str:
-    """Return a text that matplotlib shows as it is: it reads what stands between two dollars as a formula."""
+    """Return a text that matplotlib shows as it is: it would read what stands between two dollars as a formula."""
     return text.replace("$", r"\$")
 
 
@@ -190,14 +190,14 @@ def _units(values: Array) -> tuple[Array, float, str]:
 
 
 def _histogram(axes: Any, values: Sequence[Any] | Array, bins: int, **style: Any) -> tuple[float, float, str]:
-    """Draw how numbers are distributed as (number - origin)/unit; return origin, unit and a note on them."""
+    """Draw the histogram of (number - origin)/unit; return origin, unit and a note on them."""
     numbers, unit, note = _units(values)
-    known, origin = numbers[~np.isnan(numbers)], 0.0
-    if len(known):
-        low, largest = float(known.min()), float(np.abs(known).max())
-        if float(known.max()) - low + (low == known.max()) < NARROW * largest:  # axes tell no closer numbers apart
+    finite, origin = numbers[~np.isnan(numbers)], 0.0
+    if len(finite):
+        low, largest = float(finite.min()), float(np.abs(finite).max())
+        if float(finite.max()) - low + (low == finite.max()) < NARROW * largest:  # axes cannot show closer numbers
             origin, note = low, f"{note}, counted from {low * unit!r}"
-        axes.hist(known - origin, bins=bins, color="tab:blue", **style)
+        axes.hist(finite - origin, bins=bins, color="tab:blue", **style)
     return origin, unit, note
 
 
@@ -251,28 +251,28 @@ def lines(signals: Tensor, limits: tuple[float, float] | None = None) -> Image.I
 
 
 def histograms(table: Mapping[str, Sequence[Any]], most: int = HISTOGRAMS) -> Image.Image:
-    """Plot how the values of a table's first columns are distributed: numbers in bins, everything else counted."""
+    """Plot the distributions of a table's first columns: numbers in bins, everything else counted."""
     figure, axes = _small(min(len(table), most))
     for one, (name, column) in zip(axes, table.items(), strict=False):
-        known, note = [value for value in column if value is not None], ""
-        if known and isinstance(known[0], int | float) and not isinstance(known[0], bool):
-            *_, note = _histogram(one, known, 30)
-        elif known and not isinstance(known[0], str | bool):
-            one.hist(known, bins=30, color="tab:blue")
+        present, note = [value for value in column if value is not None], ""
+        if present and isinstance(present[0], int | float) and not isinstance(present[0], bool):
+            *_, note = _histogram(one, present, 30)
+        elif present and not isinstance(present[0], str | bool):
+            one.hist(present, bins=30, color="tab:blue")
             one.margins(x=0)  # there is no year 0, nor 10000
             one.tick_params("x", labelrotation=30)  # dates are long
         else:
-            texts, counts = np.unique([str(value) for value in known], return_counts=True)
+            texts, counts = np.unique([str(value) for value in present], return_counts=True)
             order = np.argsort(-counts, kind="stable")[:12]
             one.barh([_literal(text[:16]) for text in texts[order]][::-1], counts[order][::-1], color="tab:blue")
-        missing = f", {len(column) - len(known)} missing" if len(known) < len(column) else ""
+        missing = f", {len(column) - len(present)} missing" if len(present) < len(column) else ""
         one.set_title(_literal(f"{name[:24]}{note}{missing}"), fontsize=8)
         one.tick_params(labelsize=6)
     return _render(figure)
 
 
 def loss_by_level(sigmas: Sequence[float], curves: Mapping[str, Sequence[float]], title: str) -> Image.Image:
-    """Plot ‖sigma·score + noise‖²/d against sigma, one line a curve; 1 is what knowing nothing gives."""
+    """Plot ‖sigma·score + noise‖²/d against sigma, one line a curve; a score of 0 gives 1."""
     figure, axes = _figure(7, 4.5)
     for style, (name, values) in zip(
         itertools.cycle(("-o", "-s", "--", ":")), curves.items(), strict=False
@@ -326,12 +326,12 @@ def diagnosis(
     measures: Mapping[str, tuple[Sequence[float], Sequence[float]]],
     title: str,
 ) -> Image.Image:
-    """Plot what is known of a field by noise level: its losses, and below them on axes of their own other measures.
+    """Plot measurements of a field by noise level: its losses, and below them, on axes of their own, the others.
 
     Args:
         noise: sigma/alpha of every level.
-        losses: name -> loss a coordinate at every level; 1 is what knowing nothing gives.
-        measures: name -> values and standard errors, of which bars show five.
+        losses: name -> loss a coordinate at every level; a score of 0 gives 1.
+        measures: name -> values and standard errors; the bars are five of them.
         title: over everything.
     """
     figure, first = _figure(7, 4 + 1.8 * len(measures))

@@ -26,6 +26,7 @@ import torch
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from scorefield import renamed
 from scorefield.errors import ScorefieldError
 from scorefield.noise_label import Label
 from scorefield.process import Positive, Process
@@ -314,3 +315,6 @@ class Energy(Parametrisation):
     def gain(self, alpha: PerSample, sigma: PerSample) -> PerSample:
         """Return the factor on phi, `(batch,)`."""
         return torch.where(sigma > 0, alpha * self.data_std / sigma, 1.0)
+
+
+__getattr__ = renamed.attributes(__name__)

@@ -1,7 +1,7 @@
 """Progress of long work: one protocol, `progress(fraction, text)`, with the share that is done, 0 to 1, and what is being done.
 
-What also has something to look at (a training its state, sampling its snapshots) passes it as a third argument, `event`.
-Work in several stages gives each its share of the bar, and moves it from its beginning to its end.
+Work that also has something to show (a training its state, sampling its snapshots) passes it as a third argument, `event`.
+Work in several stages gives each stage its share of the bar.
 
 >>> shown = []
 >>> stages = Stages(lambda fraction, text: shown.append((fraction, text)), draw=30.0, measure=10.0)
@@ -18,18 +18,18 @@ from typing import Any, Protocol, runtime_checkable
 
 @runtime_checkable
 class Progress(Protocol):
-    """Takes how far some work has come."""
+    """Is called with the share of the work that is done, 0 to 1, and with what is being done."""
 
     def __call__(self, fraction: float, text: str, /) -> None:
-        """Show it, or keep it."""
+        """Show them, or store them."""
 
 
 @runtime_checkable
 class Viewer(Protocol):
-    """Takes how far some work has come, and what there is to look at."""
+    """Is called as a `Progress`, and with an event: something to look at."""
 
     def __call__(self, fraction: float, text: str, event: Any, /) -> None:
-        """Show it, or keep it."""
+        """Show them, or store them."""
 
 
 def silent(fraction: float, text: str, event: Any = None, /) -> None:
@@ -37,7 +37,7 @@ def silent(fraction: float, text: str, event: Any = None, /) -> None:
 
 
 class Stages:
-    """Hands out a `progress` for each stage of a longer piece of work."""
+    """Gives a `progress` for each stage of long work."""
 
     def __init__(self, progress: Progress, **weights: float) -> None:
         """Give each stage its share: its weight (about the seconds that it takes) over the sum of all, in this order."""
@@ -54,7 +54,7 @@ class Stages:
 
 
 def portion(progress: Progress, start: float, share: float) -> Progress:
-    """Return the progress of a part of the work, which begins at `start` and is `share` of the whole.
+    """Return the `progress` of a part of the work, which begins at `start` and is `share` of the whole.
 
     >>> seen = []
     >>> portion(lambda fraction, text: seen.append(fraction), 0.5, 0.25)(0.5, "drawing")

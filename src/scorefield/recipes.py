@@ -1,12 +1,13 @@
-"""Recipes: named functions from what the data are to a whole run, with the reason for every number.
+"""Recipes: named functions from the statistics of a data set to a whole run, with the reason for every number.
 
-    auto    the best we know: NCSNv2's noise levels and step size chosen from the data, EDM's preconditioning and weight
+    auto    what works best here: the range of noise measured on the data, EDM's preconditioning and weight, training at the
+            noise levels where there is most to learn, Adams-Bashforth-Moulton
     ncsnv2  Song and Ermon (2020), arXiv 2006.09011: the five techniques
     ncsn    Song and Ermon (2019), arXiv 1907.05600: ten levels, fixed numbers
     ddpm    Ho, Jain, Abbeel (2020), arXiv 2006.11239: a chain of 1,000 steps, the noise predicted
     edm     Karras et al. (2022), arXiv 2206.00364: sigma = t, preconditioning, log-normal levels, Heun's method
 
-A recipe prints its reasons; `--set dotted.key=value` changes anything afterwards.
+`data_stats` computes the statistics. Any setting that a recipe chose can be changed afterwards: `--set dotted.key=value`.
 """
 
 from __future__ import annotations
@@ -32,31 +33,30 @@ from scorefield.objectives.denoising import Denoising
 from scorefield.objectives.diffusion import Simple
 from scorefield.objectives.weightings import EDMWeight
 from scorefield.prediction import EDM, NoisePrediction, ScaledScore, Score
-from scorefield.process import VE, DDPMChain
-from scorefield.process import LinearVE as KarrasProcess
+from scorefield.process import VE, DDPMChain, LinearVE
 from scorefield.randomness import subsample
 from scorefield.registry import register
 from scorefield.samplers import ABM, Ancestral, Annealed, Heun
 
-PRINCIPAL = 1024  # examples whose principal directions are found
+PRINCIPAL = 1024  # examples from which the principal directions are computed
 COARSE = 1.3  # how far above ln(std) the centre of an image's noise levels may lie
 
 
 @dataclass(frozen=True)
 class DataStats:
-    """What a recipe may know of the data, measured on the training part in model space.
+    """Statistics of a data set's training part, in model space: all that a recipe knows of the data.
 
     Attributes:
-        source: its name.
+        source: name of the data set.
         kind: "image", "signal", "vector" or "table".
         shape: of one example.
         examples: how many there are.
         mean: of the examples, `shape`, float64.
         std: root of the variance around the mean, averaged over coordinates.
         distance: the largest pairwise distance.
-        detail: mean of ln(standard deviation) over the principal directions, each in proportion to its variance: where, as the
-            noise falls, most of what examples differ by comes out of it.
-        classes: how many classes are named, 0 for none.
+        detail: mean of ln(standard deviation) over the principal directions, each weighted by its variance: ln of the noise
+            level at which, as the noise decreases, most of the differences between examples become visible.
+        classes: number of named classes, 0 for none.
     """
 
     source: str
@@ -83,34 +83,33 @@ class Recipe:
     why: tuple[str, ...]
 
 
-def measure(data: Dataset) -> DataStats:
-    """Return the facts of a data set's training part in model space, a few thousand examples at a time."""
+def data_stats(data: Dataset) -> DataStats:
+    """Return the statistics of a data set's training part in model space; it is read a few thousand examples at a time."""
     n, encode = len(data.train), data.normaliser.encode
     zero = torch.zeros(data.shape, dtype=torch.float64)
     mean = sum((encode(piece).double().sum(dim=0) for piece in pieces(data.train)), zero) / n
     square = sum(float((encode(piece).double() - mean).square().sum()) for piece in pieces(data.train))
-    some, few = (encode(data.train[subsample(n, count)]) for count in (4096, PRINCIPAL))
+    for_distance, for_directions = (encode(data.train[subsample(n, count)]) for count in (4096, PRINCIPAL))
     std = math.sqrt(square / (n * math.prod(data.shape)))
-    centred = (few.double() - few.double().mean(dim=0)).flatten(1)
-    gram = (
-        centred.mT @ centred if centred.shape[1] < len(centred) else centred @ centred.mT
-    )  # the same variances, of fewer rows
-    variances = torch.linalg.eigvalsh(gram / len(few)).clamp(min=1e-12)
+    centred = (for_directions.double() - for_directions.double().mean(dim=0)).flatten(1)
+    # Both products have the same non-zero eigenvalues: take the smaller one.
+    gram = centred.mT @ centred if centred.shape[1] < len(centred) else centred @ centred.mT
+    variances = torch.linalg.eigvalsh(gram / len(for_directions)).clamp(min=1e-12)
     detail = float((variances * variances.log()).sum() / variances.sum()) / 2
-    distance = largest_distance(some)
+    distance = largest_distance(for_distance)
     return DataStats(data.name, data.kind, data.shape, n, mean, std, distance, detail, len(data.classes))
 
 
-def measured(stats: DataStats) -> dict[str, dict[str, Any]]:
-    """Return the settings that are measured on data, by kind and name of their component: what a swap by name fills in.
+def measured_settings(stats: DataStats) -> dict[str, dict[str, Any]]:
+    """Return the settings that are computed from the data, for components that are chosen by name in place of the recipe's.
 
-    Numbers that a paper gives for data of standard deviation 0.5 are moved with the data's own.
+    Numbers that a paper gives for data of standard deviation 0.5 are scaled to the data's own.
 
     Args:
-        facts: of the data.
+        stats: of the data.
 
     Returns:
-        "kind/name" -> setting -> value.
+        "kind/name" of a component -> setting -> value.
     """
     scale, std = stats.std / 0.5, {"data_std": stats.std}
     return {
@@ -135,8 +134,8 @@ def _levels_from_data(stats: DataStats, steps: int, reachable: bool) -> tuple[VE
     low = lowest_noise(stats)
     if stats.distance <= 2 * low:
         raise ScorefieldError(
-            f"got examples at most {stats.distance:.3g} apart, expected more than twice the smallest noise level, {low:g}: "
-            "they are all but the same"
+            f"got examples that differ by at most {stats.distance:.3g}, expected more than twice the smallest noise level, "
+            f"{low:g}: they are all nearly the same, so add examples that differ"
         )
     process = VE(low, round(stats.distance, 4))
     overlap = level_ratio(stats.dimension)
@@ -157,12 +156,12 @@ def _levels_from_data(stats: DataStats, steps: int, reachable: bool) -> tuple[VE
 
 
 def _network(stats: DataStats) -> UNetConfig | MLPConfig:
-    """A U-Net for what has places, an MLP for what has only columns."""
+    """Return a U-Net for images and signals, an MLP for vectors and tables."""
     return _unet(stats) if stats.kind in ("image", "signal") else MLPConfig()
 
 
 def _unet(stats: DataStats) -> UNetConfig:
-    """Two resolutions of at most 16 pixels, else three; pixels folded 2x2 above 24 pixels and 4x4 above 96."""
+    """Return a U-Net with two resolutions up to 16 pixels, else three; pixels are folded 2x2 above 24 pixels, 4x4 above 96."""
     side = max(stats.shape[1:])
     patch = 1 if side <= 24 else 2 if side <= 96 else 4
     depth = 2 if side / patch <= 16 else 3
@@ -173,23 +172,23 @@ def _unet(stats: DataStats) -> UNetConfig:
 
 @register("recipe", "auto")
 def auto(stats: DataStats) -> Recipe:
-    """The default: the range of noise from the data, EDM's preconditioning and weight, levels where there is most to learn."""
+    """The default: a range of noise from the data, EDM's preconditioning and weight, levels where there is most to learn."""
     process, _, _, why = _levels_from_data(stats, steps=10, reachable=True)
     image = stats.kind == "image"
     network = _network(stats)
-    # Training looks where there is something to learn: far above the data's spread the denoised image is just the mean, far
-    # below it the input. For vectors that is EDM's density for std 0.5, moved with the data's own std, and a little wider.
-    # An image's shape is decided where its coarse directions come out of the noise, far above the std of a pixel. A training
-    # of minutes is judged by shapes, not by texture, and so is a denoiser: there it trains, but no higher than COARSE.
+    # Train where there is something to learn: with noise far above the data's spread the denoised image is just the mean, far
+    # below it the input. For vectors use EDM's distribution for std 0.5, shifted to the data's own std, and a little wider.
+    # An image's shape is decided at the noise levels where its coarse directions become visible, far above the std of a pixel.
+    # A training of minutes is judged by shapes, not by texture: train there, but at most COARSE above ln(std).
     centre = min(stats.detail, math.log(stats.std) + COARSE) if image else math.log(stats.std) - 0.5
-    density = LogNormal(mean=round(centre, 3), std=0.8, spread=0.05) if image else LogNormal(mean=round(centre, 3), std=1.4)
+    where = LogNormal(mean=round(centre, 3), std=0.8, spread=0.05) if image else LogNormal(mean=round(centre, 3), std=1.4)
     config = RunConfig(
         source=stats.source,
         recipe="auto",
         process=process,
         parametrisation=EDM(data_std=stats.std),
         network=network,
-        objective=Denoising(noise_distribution=density, weighting=EDMWeight(data_std=stats.std)),
+        objective=Denoising(noise_distribution=where, weighting=EDMWeight(data_std=stats.std)),
         sampler=ABM(),
         levels=ABM.levels,
         optimiser=Optimiser(method="muon", warmup=100, decay=0.6) if image else Optimiser(),
@@ -199,17 +198,17 @@ def auto(stats: DataStats) -> Recipe:
         *why[:2],
         f"data_std = {stats.std:.4g}: measured; it sets EDM's preconditioning",
         f"noise levels of the training around sigma = {math.exp(centre):.3g}: "
-        + ("where the principal directions come out of the noise" if image else "the data's std, and a little below"),
+        + ("where the principal directions become visible" if image else "the data's std, and a little below"),
     )
     why += (f"sampler = abm on {ABM.levels} levels: on a field like this it has converged by then",)
     if stats.classes > 1:
-        why += (f"labels: {stats.classes} classes are told to the network 9 times of 10, so it learns each and all of them",)
+        why += (f"labels: {stats.classes} classes, given to the network 9 times of 10, so that it learns each and all of them",)
     return Recipe(config, why)
 
 
 @register("recipe", "ncsnv2")
 def ncsnv2(stats: DataStats) -> Recipe:
-    """NCSNv2 (2020): levels and step from the data, a network that is not told sigma, divided by it, EMA 0.999, Adam 1e-4."""
+    """NCSNv2 (2020): levels and step from the data, a network that is not given sigma, divided by it, EMA 0.999, Adam 1e-4."""
     process, levels, sampler, why = _levels_from_data(stats, steps=5, reachable=False)
     network = _network(stats)
     config = RunConfig(
@@ -244,7 +243,7 @@ def ncsn(stats: DataStats) -> Recipe:
         source=stats.source,
         recipe="ncsn",
         process=process,
-        parametrisation=Score(noise_label=10),  # trained on ten levels, it can be told nothing between them
+        parametrisation=Score(noise_label=10),  # trained on ten levels, the network knows no label between them
         network=network,
         objective=Denoising(noise_distribution=Levels(10)),
         sampler=Annealed.from_ncsn(step_lr=2e-5 * unit**2, steps=100),
@@ -294,7 +293,7 @@ def edm(stats: DataStats) -> Recipe:
     config = RunConfig(
         source=stats.source,
         recipe="edm",
-        process=KarrasProcess(0.002 * scale, 80.0 * scale),
+        process=LinearVE(0.002 * scale, 80.0 * scale),
         parametrisation=EDM(data_std=stats.std),
         network=_network(stats),
         objective=Denoising(

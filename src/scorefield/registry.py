@@ -1,9 +1,9 @@
-"""Names: kind -> name -> class, for whoever speaks in strings (the command, the page, a run's JSON).
+"""Names: kind -> name -> class, for the callers that use strings: the command, the page and a run's JSON.
 
-Python users import classes and never need this file. A class enters with `@register(kind, name)`; `find` looks one up with a
-did-you-mean, `names` and `every` list them. The modules of a kind are imported only when that kind is asked for, so `--help`
-stays fast, and a new file in a listed package is found without editing anything. Other packages add theirs by an entry point
-(`load_plugins`).
+Python users import classes and never need this file. `@register(kind, name)` adds a class; `find` looks one up with a
+did-you-mean; `names` and `every` list them. The modules of a kind are imported only when that kind is asked for, so `--help`
+stays fast, and a new file in a listed package is found without a change here. Other packages add their own classes by an entry
+point (`load_plugins`).
 """
 
 from __future__ import annotations
@@ -40,13 +40,18 @@ HOMES = {
 _tables: dict[str, dict[str, Any]] = {kind: {} for kind in HOMES}
 
 
+def in_words(kind: str) -> str:
+    """Return the name of a kind as a message has it: "noise distribution" for noise_distribution."""
+    return kind.replace("_", " ")
+
+
 def register(kind: str, name: str) -> Callable[[T], T]:
-    """Enter a class or function under `name` in the table of `kind`; it is returned unchanged."""
+    """Return a decorator that adds a class or function to the table of `kind` under `name`, and returns it unchanged."""
 
     def enter(thing: T) -> T:
         table = _tables[kind]
         if name in table and table[name] is not thing:
-            raise TypeError(f"the {kind} name {name!r} is taken by {table[name]!r}: choose another name")
+            raise TypeError(f"the {in_words(kind)} name {name!r} is taken by {table[name]!r}: choose another name")
         table[name] = thing
         return thing
 
@@ -55,7 +60,7 @@ def register(kind: str, name: str) -> Callable[[T], T]:
 
 @functools.cache
 def load_plugins() -> tuple[str, ...]:
-    """Import what other packages name under the entry point `scorefield.plugins`, once, and return their names.
+    """Import the plugins of other packages (entry point `scorefield.plugins`), once, and return their names.
 
     A plugin is a module whose import calls `@register(kind, name)`. In its pyproject.toml:
 
@@ -71,16 +76,16 @@ def load_plugins() -> tuple[str, ...]:
     for plugin in found:
         try:
             plugin.load()
-        except Exception as error:  # whatever a stranger's module raises
+        except Exception as error:  # a plugin may raise anything
             raise ScorefieldError(
                 f"got {type(error).__name__} ({error}) from the plugin {plugin.name!r} ({plugin.value}), expected it to be "
-                "imported: mend or uninstall it"
+                "imported: fix or uninstall it"
             ) from error
     return tuple(plugin.name for plugin in found)
 
 
 def every(kind: str) -> dict[str, Any]:
-    """Return every registered thing of a kind by name, sorted.
+    """Return every registered class or function of a kind by name, sorted.
 
     >>> "annealed" in every("sampler")
     True
@@ -125,7 +130,7 @@ def written(kind: str) -> list[str]:
 
 
 def find(kind: str, name: str) -> Any:
-    """Return the thing called `name`; raises `ScorefieldError` with a did-you-mean for an unknown one.
+    """Return the class or function called `name`; raises `ScorefieldError` with a did-you-mean for an unknown one.
 
     >>> find("process", "ve").__name__
     'VE'
@@ -134,7 +139,7 @@ def find(kind: str, name: str) -> Any:
     if name not in table:
         kind, name = renamed.component(kind, name)
     if name not in table:
-        raise unknown(kind, name, table)
+        raise unknown(in_words(kind), name, table)
     return table[name]
 
 
@@ -143,4 +148,4 @@ def name_of(kind: str, thing: Any) -> str:
     for name, entry in every(kind).items():
         if thing is entry or type(thing) is entry:
             return name
-    raise unknown(kind, type(thing).__name__, every(kind))
+    raise unknown(in_words(kind), type(thing).__name__, every(kind))

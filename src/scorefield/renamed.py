@@ -65,6 +65,12 @@ MODULES = {
     "samplers.stochastic": "samplers.multistep",
 }
 MOVED = {  # (module, old name) -> module and name of now
+    ("scorefield.prediction", "label_of"): ("scorefield.noise_label", "noise_label_of"),
+    ("scorefield.prediction", "rung_of"): ("scorefield.noise_label", "nearest_level"),
+    ("scorefield.prediction", "check_label"): ("scorefield.noise_label", "check_noise_label"),
+    ("scorefield.prediction", "unvisited"): ("scorefield.noise_label", "unvisited"),
+    ("scorefield.recipes", "measure"): ("scorefield.recipes", "data_stats"),
+    ("scorefield.recipes", "measured"): ("scorefield.recipes", "measured_settings"),
     ("scorefield.levels", "thin"): ("scorefield.randomness", "subsample"),
     **{
         ("scorefield.levels", name): ("scorefield.ncsnv2", name)
@@ -190,7 +196,9 @@ def arguments(function: Function) -> Function:
 
     @functools.wraps(function)
     def call(*given: Any, **named: Any) -> Any:
-        return function(*given, **arguments_of(function.__name__, named, ()))
+        if not ARGUMENTS.keys().isdisjoint(named):
+            named = arguments_of(function.__name__, named, ())
+        return function(*given, **named)
 
     return call  # type: ignore[return-value]  # it has the signature of what it wraps
 

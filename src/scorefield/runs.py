@@ -3,11 +3,11 @@
 config.json        the run as one nested value (`config.py`)
 model.safetensors  averaged weights, and the data's mean
 manifest.json      what the data were (shape, scaling, fingerprint, place), versions, reasons, how far the training went
-metrics.jsonl      one line per report of the loop
-checkpoints/       to go on from
+metrics.jsonl      one line per report of the training loop
+checkpoints/       what a stopped training continues from
 
-A run may be opened while another process trains it: weights and manifest are then read until they belong together. Whatever is
-computed from a run and kept says in `made_from` of which weights and data it is, so that a reader can tell when it is stale.
+A run may be opened while another process trains it: weights and manifest are then read until they belong together. Every file
+of results that is computed from a run names its weights and data in `made_from`, so that a reader can tell when it is stale.
 """
 
 from __future__ import annotations
@@ -45,28 +45,36 @@ from scorefield.randomness import stream_of
 
 VERSION = 1
 LEAST_HELD_OUT = 20  # held-out examples, below which `evaluate` and `tune` have nothing to compare samples with
-PAUSES = (0.0, 0.0, *(2**k / 1000 for k in range(10)))  # seconds between looks at a run that is being written: 1 s in all
+PAUSES = (0.0, 0.0, *(2**k / 1000 for k in range(10)))  # seconds between attempts to read a run that is being written: 1 s
 NEEDED = ("shape", "kind", "classes", "std", "normaliser", "fingerprint")  # of a manifest's data
 
 
 def classes_of(config: RunConfig, names: Sequence[str]) -> int:
-    """Return how many classes a run's network is told of, 0 for none: those of the data, where the run uses labels."""
+    """Return the number of classes that a run's network is conditioned on, 0 for none: those of the data, if it uses labels."""
     return len(names) if config.training.labels > 0 and len(names) > 1 else 0
 
 
 def build_model(
     config: RunConfig, shape: tuple[int, ...], data_std: float, data_mean: Tensor | None = None, *, classes: int = 0
 ) -> ScoreModel:
-    """Return the model of a run with fresh weights, a function of the run's seed, and what its objective learns besides."""
-    with torch.random.fork_rng(devices=[]):  # torch's initialisers know only the global generator: leave it as it was
+    """Return the model of a run with fresh weights, a function of the run's seed, and what its objective learns beside them.
+
+    Args:
+        config: the run.
+        shape: shape of one sample.
+        data_std: root of the data's variance around its mean, averaged over coordinates.
+        data_mean: mean of the data, the shape of one sample; None for zero.
+        classes: number of classes that the network is conditioned on (`classes_of`).
+    """
+    with torch.random.fork_rng(devices=[]):  # torch's initialisers use the global generator: leave it as it was
         torch.manual_seed(stream_of("weights", config.seed) >> 1)
         network = config.network.build(shape, classes)
     model: ScoreModel
-    parts, both = (config.process, shape, data_mean, data_std), not classes or config.training.labels < 1
+    given, unconditional = (config.process, shape, data_mean, data_std), not classes or config.training.labels < 1
     if isinstance(meaning := config.parametrisation, Energy):
-        model = EnergyModel(Potential(network, meaning.form), meaning, *parts, unconditional=both)
+        model = EnergyModel(Potential(network, meaning.form), meaning, *given, unconditional=unconditional)
     else:
-        model = ScoreModel(network, meaning, *parts, unconditional=both)
+        model = ScoreModel(network, meaning, *given, unconditional=unconditional)
     model.add_learned(config.objective.prepare(model))
     return model
 
@@ -77,10 +85,10 @@ class Run:
 
     Attributes:
         path: the folder.
-        config: what it was made from.
-        manifest: what it was made on, as JSON values.
-        weights: content of its model.safetensors, the one that the manifest is of; None where there is no such file.
-        given: its data, or their place, where they are not where the manifest says.
+        config: its settings.
+        manifest: its data, versions, reasons and progress, as JSON values.
+        weights: content of its model.safetensors, the one that the manifest describes; None where there is no such file.
+        given: its data, or where they are, if they are not where the manifest says; None to look there.
     """
 
     path: Path
@@ -101,13 +109,13 @@ class Run:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes that the network is told of, none where it knows no classes."""
+        """Names of the classes that the network is conditioned on, none for a network without classes."""
         names = tuple(self.manifest["data"]["classes"])
         return names if classes_of(self.config, names) else ()
 
     @property
-    def told_whole_times(self) -> bool:
-        """Whether the network was told time in a form that it cannot follow between the times of its training."""
+    def has_raw_times(self) -> bool:
+        """Whether the noise label changes too fast for the network to know times between those of its training."""
         try:
             check_noise_label(self.config.parametrisation.noise_label, self.config.process)
         except ScorefieldError:
@@ -121,12 +129,12 @@ class Run:
 
     @property
     def made_from(self) -> dict[str, Any]:
-        """What a file that is computed from the run says that it was made from, as JSON values."""
-        known = {"model_sha256": self.manifest.get("model_sha256"), "step": self.manifest["progress"]["step"]}
-        return {**known, "data": self.manifest["data"]["fingerprint"], "scorefield": scorefield.__version__}
+        """The run's weights and data, as JSON values: files of results computed from them hold these as `made_from`."""
+        weights = {"model_sha256": self.manifest.get("model_sha256"), "step": self.manifest["progress"]["step"]}
+        return {**weights, "data": self.manifest["data"]["fingerprint"], "scorefield": scorefield.__version__}
 
     def stale(self, values: Any) -> str | None:
-        """Return why values that were kept are not those of the run as it is now, in words; None if they are."""
+        """Return why results in a file are not of the run as it is now, in words; None if they are."""
         made, now = values.get("made_from") if isinstance(values, Mapping) else None, self.made_from
         if not isinstance(made, Mapping):
             return "it does not say of which weights it is"
@@ -136,37 +144,37 @@ class Run:
 
     @cached_property
     def data(self) -> Dataset:
-        """The data that the run was made on: those that were given, else those where the manifest says, opened again.
+        """The data that the run was trained on, opened again: those that were given, else those where the manifest says.
 
         Raises:
             ScorefieldError: they are not there any more, or are not the same.
         """
         if self.given is not None:
-            found = open_again(self.given, self.config.data, self.manifest["data"].get("columns"))
-            if self._is_own(found):
-                return found
+            data = open_again(self.given, self.config.data, self.manifest["data"].get("columns"))
+            if self._is_own(data):
+                return data
             raise ScorefieldError(
-                f"got data ({found.name}, {len(found.train)} and {len(found.held_out)} examples) that differ from those "
+                f"got data ({data.name}, {len(data.train)} and {len(data.held_out)} examples) that differ from those "
                 f"{self.path} was trained on ({self._described}), expected the same: give those"
             )
-        places, troubles = self._places, list[str]()
-        for place in places:
+        reasons = list[str]()
+        for place in self._places:
             try:
-                found = open_again(place, self.config.data, self.manifest["data"].get("columns"))
+                data = open_again(place, self.config.data, self.manifest["data"].get("columns"))
             except ScorefieldError as error:
-                troubles.append(str(error) if os.path.exists(place) else f"nothing at {place}")
+                reasons.append(str(error) if os.path.exists(place) else f"nothing at {place}")
                 continue
-            if self._is_own(found):
-                return found
-            troubles.append(f"those at {place} differ from the run's")
-        looked = "; ".join(troubles) or "they were given in Python, and a run does not keep them"
+            if self._is_own(data):
+                return data
+            reasons.append(f"those at {place} differ from the run's")
+        reason = "; ".join(reasons) or "they were given in Python, and a run does not keep them"
         raise ScorefieldError(
-            f"got no data of {self.path} ({looked}), expected those it was trained on ({self._described}): "
+            f"got no data of {self.path} ({reason}), expected those it was trained on ({self._described}): "
             "name their place with --data, or give them as data= in Python"
         )
 
-    def _is_own(self, found: Dataset) -> bool:
-        return found.is_what_made(self.manifest["data"]["fingerprint"])
+    def _is_own(self, data: Dataset) -> bool:
+        return data.is_what_made(self.manifest["data"]["fingerprint"])
 
     @property
     def _described(self) -> str:
@@ -175,10 +183,10 @@ class Run:
 
     @property
     def _places(self) -> list[str]:
-        """Where the data may lie: the absolute path, then the name as it was typed; nowhere for data given in Python."""
-        facts, typed = self.manifest["data"], self.config.source
-        if "path" not in facts or (path := facts["path"]) == place_of(typed):
-            return [place_of(typed) or typed]  # a run of 0.4 knows only what was typed
+        """Where the data may be: the absolute path, then the name as it was typed; nowhere for data given in Python."""
+        described, typed = self.manifest["data"], self.config.source
+        if "path" not in described or (path := described["path"]) == place_of(typed):
+            return [place_of(typed) or typed]  # a run of 0.4 has only what was typed
         return [path, place_of(typed) or typed] if path is not None else []
 
     @cached_property
@@ -198,11 +206,11 @@ class Run:
             raise ScorefieldError(
                 f"got weights in {path} that do not fit config.json ({str(error).splitlines()[0]}), expected the run's own"
             ) from None
-        if self.told_whole_times:
+        if self.has_raw_times:
             warnings.warn(
-                f"the network of {self.path} was told raw times by an older version, and knows those of its training alone: "
-                "sample with its recipe's own sampler and ladder, or train anew",
-                stacklevel=3,  # where the property was asked for
+                f"the network of {self.path} was conditioned on raw times by an older version, and knows only those of its "
+                "training: sample with its recipe's own sampler and ladder, or train anew",
+                stacklevel=3,  # where the property is used
             )
         return model.eval().requires_grad_(False)
 
@@ -212,7 +220,15 @@ class Run:
 
 
 def manifest_of(data: Dataset, std: float, why: tuple[str, ...], parameters: int, path: str | None = None) -> dict[str, Any]:
-    """Return the manifest of a new run; `path` is where its data lie, absolute, None if they are no file or folder."""
+    """Return the manifest of a new run.
+
+    Args:
+        data: what it is trained on.
+        std: root of the data's variance around its mean, averaged over coordinates.
+        why: the recipe's reasons.
+        parameters: number of weights.
+        path: absolute path of the data; None if they are no file or folder.
+    """
     return {
         "format": VERSION,
         "scorefield": scorefield.__version__,
@@ -239,7 +255,7 @@ def manifest_of(data: Dataset, std: float, why: tuple[str, ...], parameters: int
 
 
 def save_model(folder: Path, model: ScoreModel, manifest: dict[str, Any]) -> None:
-    """Write weights and manifest; the manifest last, with the hash of the weights it belongs to."""
+    """Write weights and manifest: the manifest last, with the hash of the weights that it describes."""
     content = save_tensors({name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()})
     files.write(folder / "model.safetensors", content)
     manifest["model_sha256"] = files.digest(content)
@@ -247,10 +263,10 @@ def save_model(folder: Path, model: ScoreModel, manifest: dict[str, Any]) -> Non
 
 
 def _opened(folder: Path) -> tuple[Any, Any, bytes | None]:
-    """Read config, manifest and weights that belong together, though another process may be writing them.
+    """Return config, manifest and weights that belong together, though another process may be writing them.
 
-    The weights are written before their manifest, so that a manifest read after them may be theirs where the one read before
-    was not. What does not belong together after a second is damaged, which `Run.field` says.
+    The weights are written before their manifest, so a manifest read after them may describe them even if one read before them
+    did not. What does not belong together after a second is damaged, and `Run.field` refuses it.
     """
     for pause in PAUSES:
         time.sleep(pause)
@@ -260,9 +276,9 @@ def _opened(folder: Path) -> tuple[Any, Any, bytes | None]:
         except OSError:
             return config, manifest, None
         sha256 = files.digest(weights)
-        for found in (manifest, files.read_json(folder / "manifest.json")):
-            if not isinstance(found, dict) or found.get("model_sha256") == sha256:
-                return config, found, weights
+        for read in (manifest, files.read_json(folder / "manifest.json")):
+            if not isinstance(read, dict) or read.get("model_sha256") == sha256:
+                return config, read, weights
     return config, manifest, weights
 
 
@@ -271,8 +287,8 @@ def open_run(path: str | Path, data: Any = None) -> Run:
 
     Args:
         path: the folder.
-        data: what it was trained on, or its place, where that is not where it was: as `train` takes it. It is compared when it
-            is used.
+        data: what it was trained on, or where that is now, if it was moved: as `train` takes it. It is compared with what the
+            manifest says when it is used.
 
     Raises:
         ScorefieldError: no run there, a damaged file, or a format that this version does not know.
@@ -284,15 +300,15 @@ def open_run(path: str | Path, data: Any = None) -> Run:
     if not isinstance(config, dict):
         raise ScorefieldError(f"got a damaged {folder / 'config.json'}, expected a run's settings: restore it")
     if not isinstance(manifest, dict) or manifest.get("format") != VERSION:
-        found = manifest.get("format") if isinstance(manifest, dict) else None
+        version = manifest.get("format") if isinstance(manifest, dict) else None
         raise ScorefieldError(
-            f"got a run of format {found!r} in {folder}, expected {VERSION}: "
+            f"got a run of format {version!r} in {folder}, expected {VERSION}: "
             "open it with the scorefield version in its manifest"
         )
-    facts, progress = manifest.get("data"), manifest.get("progress")
-    if isinstance(facts, dict) and "affine" in facts:  # as 0.5 called it
-        facts["normaliser"] = facts.pop("affine")
-    missing = [name for name in NEEDED if not isinstance(facts, dict) or name not in facts]
+    described, progress = manifest.get("data"), manifest.get("progress")
+    if isinstance(described, dict) and "affine" in described:  # as 0.5 called it
+        described["normaliser"] = described.pop("affine")
+    missing = [name for name in NEEDED if not isinstance(described, dict) or name not in described]
     if missing or not isinstance(progress, dict) or "step" not in progress:
         raise ScorefieldError(
             f"got a damaged {folder / 'manifest.json'} without {', '.join(missing) or 'progress'}, expected what the data "
@@ -313,12 +329,12 @@ def load_field(path: str | Path) -> ScoreModel:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Return the lines of a `metrics.jsonl`, without one that a kill cut short."""
+    """Return the lines of a `metrics.jsonl`, without one that was cut short when its process was killed."""
     lines = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            found = json.loads(line)
+            values = json.loads(line)
         except json.JSONDecodeError:
             continue
-        lines += [found] if isinstance(found, dict) else []
+        lines += [values] if isinstance(values, dict) else []
     return lines

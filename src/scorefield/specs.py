@@ -18,8 +18,8 @@ class SampleSpec:
         sampler: abm, heun, annealed, ... (see `scorefield list sampler`); default what scorefield tune chose, else the run's
             own.
         steps: About how many sampling steps; default the sampler's own number.
-        ladder: geometric, karras, uniform, log-cauchy, lowest, or optimised (made for this run); default what suits the
-            sampler.
+        ladder: Which noise levels (see `scorefield list ladder`), or optimised: chosen for this run, at the cost of 64
+            evaluations of a batch; default what suits the sampler.
         temperature: Below 1 for likelier samples, above 1 for more varied ones; wants Langevin steps (annealed,
             predictor-corrector).
         label: Only this class, of a run that learned from labelled data; default classes as often as in the data.

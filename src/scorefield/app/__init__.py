@@ -1,23 +1,30 @@
 """Every verb as a plain function: arguments in, a dataclass out, nothing printed.
 
 Python, the command and the page are three faces of these functions and differ only in parsing and drawing. Long work takes a
-`watch` callback and reports to it. Arguments are checked here, by the types that the functions declare.
+`progress` and reports to it. Arguments are checked here, by the types that the functions declare; the fields of a spec may be
+given as keywords.
+
+    from scorefield import app
+
+    app.train("photos/", out="runs/photos", seconds=180.0)
+    app.sample("runs/photos", n=64, steps=20, out="new.png")
 """
 
-from scorefield.app import evaluate as quality
-from scorefield.app import inspect as inspection
-from scorefield.app import likelihood as likelihoods
-from scorefield.app import plan as planning
-from scorefield.app import sample as sampling
-from scorefield.app import train as training
-from scorefield.app import tune as tuning
-from scorefield.app import verify as verification
 from scorefield.app.arguments import checked
+from scorefield.app.evaluate import evaluate as _evaluate
 from scorefield.app.inspect import InspectReport
+from scorefield.app.inspect import inspect as _inspect
+from scorefield.app.likelihood import likelihood as _likelihood
 from scorefield.app.plan import DataPlan
+from scorefield.app.plan import plan as _plan
 from scorefield.app.sample import SampleReport
+from scorefield.app.sample import sample as _sample
 from scorefield.app.train import Plan, TrainReport
+from scorefield.app.train import train as _train
+from scorefield.app.tune import forget_tuning as _forget_tuning
+from scorefield.app.tune import tune as _tune
 from scorefield.app.verify import VerifyReport
+from scorefield.app.verify import verify as _verify
 from scorefield.drawing import NotWritten
 from scorefield.evaluation.likelihood import LikelihoodSpec
 from scorefield.evaluation.likelihood_report import LikelihoodReport, likelihood_table
@@ -27,15 +34,15 @@ from scorefield.specs import ComputeSpec, SampleSpec, TrainSpec
 from scorefield.tuning.measure import TuneSpec
 from scorefield.tuning.report import TuningReport, tuning_table
 
-plan = checked(planning.plan)
-train = checked(training.train)
-sample = checked(sampling.sample)
-inspect = checked(inspection.inspect)
-evaluate = checked(quality.evaluate)
-tune = checked(tuning.tune)
-forget_tuning = checked(tuning.forget_tuning)
-likelihood = checked(likelihoods.likelihood)
-verify = checked(verification.verify)
+plan = checked(_plan)
+train = checked(_train)
+sample = checked(_sample)
+inspect = checked(_inspect)
+evaluate = checked(_evaluate)
+tune = checked(_tune)
+forget_tuning = checked(_forget_tuning)
+likelihood = checked(_likelihood)
+verify = checked(_verify)
 
 __all__ = [
     "ComputeSpec",

@@ -217,12 +217,12 @@ def checked(function: Function) -> Function:
 
     @functools.wraps(function)
     def call(*arguments: Any, **named: Any) -> Any:
-        known = declared()
-        named = renamed.arguments_of(name, named, known.keys)
+        taken = declared()
+        named = renamed.arguments_of(name, named, taken.keys)
         for key in named:
-            if key not in known.keys:
-                raise unknown(f"argument of {name}", key, known.keys)
-        flat = {field: named.pop(field) for field in known.spec_of if field in named}
+            if key not in taken.keys:
+                raise unknown(f"argument of {name}", key, taken.keys)
+        flat = {field: named.pop(field) for field in taken.spec_of if field in named}
         try:
             bound = signature.bind(*arguments, **named)
         except TypeError as error:
@@ -230,10 +230,10 @@ def checked(function: Function) -> Function:
                 f"got a call of {name} with {error}, expected {name}{_shape(signature)}: correct it"
             ) from None
         for key, value in bound.arguments.items():
-            bound.arguments[key] = known.value(key, value)
-        for key in known.specs:
+            bound.arguments[key] = taken.value(key, value)
+        for key in taken.specs:
             given = bound.arguments.get(key, signature.parameters[key].default)
-            bound.arguments[key] = known.spec(key, given, flat)
+            bound.arguments[key] = taken.spec(key, given, flat)
         return function(*bound.args, **bound.kwargs)
 
     return cast(Function, call)

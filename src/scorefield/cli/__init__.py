@@ -1,7 +1,7 @@
 """The command: parses, calls `app`, draws. Nothing slow is imported before a verb runs, so `--help` answers at once.
 
 A person's mistake (`ScorefieldError`) prints one sentence and exits with code 2; an interrupt exits with 130, a
-SIGTERM with 143, output that nobody reads any more with 141.
+SIGTERM with 143, a pipe whose reader has ended with 141.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ examples:
   scorefield inspect runs/digits                 what is in that folder
   scorefield evaluate runs/digits                how good they are
   scorefield tune runs/digits                    which sampler to use, in how few steps
-  scorefield likelihood runs/digits              how probable it finds unseen ones
+  scorefield likelihood runs/digits              how probable unseen ones are under it
   scorefield verify                              every method against closed-form truth
   scorefield list sampler                        what can be named
 """
 
 VERBS = {
-    "plan": (Plan, "Look at your data, and say what training would do with them on this machine."),
+    "plan": (Plan, "Check your data, and show what training would do with them on this machine."),
     "train": (Train, "Learn the score of your data and leave a run folder."),
     "sample": (Sample, "Draw new samples from a trained run."),
-    "inspect": (Inspect, "Say what a run's folder holds, and why."),
+    "inspect": (Inspect, "Show what a run's folder holds, and why."),
     "evaluate": (Evaluate, "Measure how good the samples of a run are."),
-    "tune": (Tune, "Find the cheapest way of sampling a run that loses nothing, and make it the default."),
-    "likelihood": (Likelihood, "Measure how probable a run finds data."),
+    "tune": (Tune, "Find the cheapest sampler and ladder of a run that lose no quality, and make them the default."),
+    "likelihood": (Likelihood, "Measure how probable data are under a run."),
     "verify": (Verify, "Measure every method against closed-form truth, on this machine."),
     "list": (List, "List what can be named: samplers, recipes, sources, ..."),
 }
@@ -74,16 +74,18 @@ def main(arguments: list[str] | None = None) -> None:
                 warnings.showwarning = _show
                 _run(sys.argv[1:] if arguments is None else arguments)
         finally:
-            _flush()  # here, where it can still be said in a sentence that a disk is full
+            _flush()  # here, where a full disk can still be reported in a sentence
     except ScorefieldError as error:
         tell(f"scorefield: {error}")
         raise SystemExit(2) from None
-    except BrokenPipeError:  # whoever read has seen enough, as of `scorefield list | head`: the end that a signal would bring
+    except BrokenPipeError:  # the reader has ended, as in `scorefield list | head`: the exit code of SIGPIPE
         _forget_output()
         raise SystemExit(141) from None
     except OSError as error:  # the disk is full, a folder may not be written
         _forget_output()
-        tell(f"scorefield: got an error of the system ({error}), expected to read and write: free some room or go elsewhere")
+        tell(
+            f"scorefield: got an error of the system ({error}), expected to read and write: make room, or choose another place"
+        )
         raise SystemExit(2) from None
     except KeyboardInterrupt as stop:
         by_term = stop.args == ("SIGTERM",)
@@ -97,7 +99,7 @@ def _show(message: Warning | str, category: type[Warning], *_: object, **__: obj
 
 
 def _open_output() -> None:
-    """Give the parser, and everything that prints, a place to print to: Python has none where output was closed."""
+    """Open an output where Python has none because it was closed: the parser prints to it."""
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  # until the end of the process
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
@@ -124,7 +126,7 @@ def _flush() -> None:
 
 
 def _forget_output() -> None:
-    """Send to nowhere what could not be written, which Python would try again, and complain of, at its end."""
+    """Discard what could not be written: Python would try it again when it ends, and fail."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             try:

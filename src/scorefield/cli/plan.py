@@ -72,7 +72,7 @@ def show(plan: DataPlan) -> None:
 
 def _data(plan: DataPlan) -> Iterator[tuple[str, str]]:
     """Yield what the data are and what is wrong with them."""
-    from scorefield.data.base import shown  # torch, which is loaded by now
+    from scorefield.data.base import format_number  # torch, which is loaded by now
 
     data, found = plan.data, plan.findings
     n, m = len(data.train), len(data.held_out)
@@ -87,14 +87,12 @@ def _data(plan: DataPlan) -> Iterator[tuple[str, str]]:
         yield "labels", f"{len(found.counts)} classes of {counts} training examples: {named}{more}"
     legal = data.normaliser
     mapped = (
-        f"[{shown(legal.low)}, {shown(legal.high)}] becomes [-1, 1]"
+        f"[{format_number(legal.low)}, {format_number(legal.high)}] becomes [-1, 1]"
         if legal.low is not None and legal.high is not None
         else "each column gets mean 0, variance 1"
     )
-    yield (
-        "values",
-        f"{shown(found.low)} to {shown(found.high)}; {mapped}, where their standard deviation (sigma_data) is {plan.std:.4g}",
-    )
+    values = f"{format_number(found.low)} to {format_number(found.high)}"
+    yield "values", f"{values}; {mapped}, where their standard deviation (sigma_data) is {plan.std:.4g}"
     if found.constant:
         what = {"image": "pixel values", "vector": "columns"}.get(data.kind, "coordinates")
         which = (

@@ -36,7 +36,7 @@ def seconds_of(text: str) -> float:
         )
     total = sum(float(number) * _UNITS[unit or "s"] for number, unit in parts)
     if total <= 0:
-        raise ScorefieldError(f"got --time {text!r}, expected more than nothing: give it some seconds")
+        raise ScorefieldError(f"got --time {text!r}, expected more than 0 seconds: give it more")
     return total
 
 
@@ -45,23 +45,23 @@ def issue_lines(issues: Sequence[DataIssue], most: int) -> list[str]:
 
     Neighbours with the same cause share a line.
     """
-    lines, told = list[str](), 0
+    lines, shown = list[str](), 0
     for cause, alike in itertools.groupby(issues, key=lambda issue: issue.cause):
         if len(lines) == most:
             break
         names = [issue.where for issue in alike]
         more = f" and {len(names) - 4:,} more" if len(names) > 4 else ""
         lines.append(f"{', '.join(names[:4])}{more}: {cause}")
-        told += len(names)
-    return lines + [f"and {len(issues) - told:,} more"] * (told < len(issues))
+        shown += len(names)
+    return lines + [f"and {len(issues) - shown:,} more"] * (shown < len(issues))
 
 
 def places(run: Path, written: Sequence[Path]) -> None:
-    """Print where a report went, and say when nothing of it could be kept in the run."""
+    """Print the files of a report, and a note when none of them could be written into the run."""
     for path in written:
         print(f"  {path}")
     if not any(path.parent == run.expanduser() for path in written):
-        print(f"note: {run} cannot be written, so nothing was kept there", file=sys.stderr)
+        print(f"note: {run} cannot be written, so nothing was written there", file=sys.stderr)
 
 
 def size_of(text: str) -> int | tuple[int, int]:
@@ -70,10 +70,10 @@ def size_of(text: str) -> int | tuple[int, int]:
     >>> size_of("64"), size_of("48x64")
     (64, (48, 64))
     """
-    found = re.fullmatch(r"([1-9]\d*)(?:\s*[x,]\s*([1-9]\d*))?", text.strip().lower())
-    if found is None:
+    sides = re.fullmatch(r"([1-9]\d*)(?:\s*[x,]\s*([1-9]\d*))?", text.strip().lower())
+    if sides is None:
         raise ScorefieldError(f"got --size {text!r}, expected a side or height x width: write 64 or 48x64")
-    height, width = found.groups()
+    height, width = sides.groups()
     return (int(height), int(width)) if width else int(height)
 
 
@@ -109,7 +109,7 @@ class Bar:
             self.bar.stop()
 
     def at(self, fraction: float, text: str, now: bool = False) -> None:
-        """Show where we are; `now` prints a plain line even if the last one is recent."""
+        """Show the share that is done; `now` prints a plain line even if the last one is recent."""
         if self.bar:
             self.bar.update(self.task, completed=fraction, text=text)
         elif now or time.monotonic() - self.spoke >= self.every:
@@ -124,11 +124,11 @@ class Bar:
             tell(text)
 
     def view(self, fraction: float, text: str, _event: Any) -> None:
-        """Show where we are, and nothing of what there is to look at."""
+        """Show the share that is done; the event is not shown."""
         self.at(fraction, text)
 
 
 def tell(text: str) -> None:
-    """Print a line beside the results; a terminal that was closed, or a pipe that nobody reads, does not end the work."""
+    """Print a line to standard error; a terminal that was closed, or a pipe without a reader, does not end the work."""
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)

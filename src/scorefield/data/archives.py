@@ -1,8 +1,8 @@
 """Listings: which image files there are in a folder or a .zip, found without trusting what is there.
 
 Files come from cameras, browsers, scrapers and strangers. A listing opens nothing that could wait forever (a pipe), never end
-(a loop of links) or grow without bound when it is unpacked; whatever it leaves out, it names with the cause. Nothing is
-written:
+(a loop of links) or grow without bound when it is unpacked; everything that it leaves out is named with the cause.
+Nothing is written:
 
     a member of a .zip      is unpacked into memory when it is read, at most MOST_BYTES of it, and must then have the length and
                             checksum that the archive promised
@@ -30,10 +30,10 @@ SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".pbm",
 )  # fmt: skip
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
-MOST_BYTES = 2**28  # of one file: 50 million pixels of 32 bits, and some
+MOST_BYTES = 2**28  # of one file: 50 million pixels of 32 bits, and a third more
 MOST_MEMBERS = 5_000_000
 MOST_UNPACKED = 2**40  # of all members together
-MOST_RATIO = 100  # of a member over 1 MiB, unpacked to packed; picture files are packed already
+MOST_RATIO = 100  # of a member over 1 MiB, unpacked to packed; image files are compressed already
 PLAIN_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # the others unpack whole blocks, whatever was asked for
 
 
@@ -47,7 +47,7 @@ class Entry:
     Attributes:
         path: what it is called, with / between folders, as text that can be printed.
         size: its length in bytes, for the bookkeeping of memory.
-        open: gives its content; raises anything if that cannot be had.
+        open: gives its content; raises anything if it cannot be read.
         label: what the source says it shows, or None.
     """
 
@@ -64,7 +64,7 @@ class Listing:
     Attributes:
         name: of the source.
         entries: the files in a fixed order; may be walked through more than once.
-        problems: what was left out, and why.
+        issues: what was left out, and why.
         others: how many files of each suffix are not images.
         labelled: whether labels come with the entries; otherwise first-level folders become labels.
     """
@@ -76,7 +76,7 @@ class Listing:
     labelled: bool = False
 
     def sort_out(self, path: str) -> bool:
-        """Return whether a file is an image by its name; name it as an archive, or count it as something else, if not."""
+        """Return whether a file is an image by its name; otherwise record it: archives as issues, all else by suffix."""
         suffix = os.path.splitext(path)[1].lower()
         if suffix in ARCHIVES:
             self.issues.append(DataIssue(path, "an archive within the source, which is not opened"))
@@ -103,7 +103,7 @@ def folder(path: str) -> Listing:
         path: of the folder.
 
     Returns:
-        The listing. Hidden files, and folders of runs, are left out without a word.
+        The listing. Hidden files, and folders of runs, are left out without an issue.
 
     Raises:
         ScorefieldError: the folder itself cannot be read.
@@ -111,13 +111,13 @@ def folder(path: str) -> Listing:
     entries: list[Entry] = []
     listing = Listing(os.path.basename(os.path.abspath(path)), entries)
 
-    def shown(place: str) -> str:
+    def relative(place: str) -> str:
         return printable(os.path.relpath(place, path))
 
     def unread(error: OSError) -> None:
         if error.filename == path:
             raise ScorefieldError(f"got {path!r}, expected a folder that can be read: {error.strerror}") from error
-        listing.issues.append(DataIssue(shown(error.filename), f"a folder that cannot be read: {cause_of(error)}"))
+        listing.issues.append(DataIssue(relative(error.filename), f"a folder that cannot be read: {cause_of(error)}"))
 
     seen = {os.path.realpath(path)}
     for here, folders, files in os.walk(path, onerror=unread, followlinks=True):
@@ -132,11 +132,11 @@ def folder(path: str) -> Listing:
             folders[:] = []  # a run's folder among the images: its samples and plots are no data
             continue
         for place in (os.path.join(here, name) for name in files if not name.startswith(".")):
-            if listing.sort_out(shown(place)):
+            if listing.sort_out(relative(place)):
                 try:
-                    entries.append(_of_file(place, shown(place)))
+                    entries.append(_of_file(place, relative(place)))
                 except (OSError, ValueError) as error:
-                    listing.issues.append(DataIssue(shown(place), cause_of(error)))
+                    listing.issues.append(DataIssue(relative(place), cause_of(error)))
     entries.sort(key=lambda entry: entry.path)
     return listing
 
@@ -173,7 +173,7 @@ def zipped(path: str) -> Iterator[Listing]:
         The listing.
 
     Raises:
-        ScorefieldError: the file is no .zip, or has more members or unpacked bytes than any data set.
+        ScorefieldError: the file is not a .zip, or has more members or unpacked bytes than any data set.
     """
     name = os.path.basename(path)
     try:
@@ -191,15 +191,15 @@ def zipped(path: str) -> Iterator[Listing]:
         listing = Listing(os.path.splitext(name)[0], entries)
         seen: set[str] = set()
         for info in infos:
-            shown = printable(info.filename)
-            hidden = any(part.startswith(".") and part not in ("..", ".") for part in shown.split("/"))
-            if info.is_dir() or hidden or shown.startswith("__MACOSX/") or not listing.sort_out(shown):
+            member_path = printable(info.filename)
+            hidden = any(part.startswith(".") and part not in ("..", ".") for part in member_path.split("/"))
+            if info.is_dir() or hidden or member_path.startswith("__MACOSX/") or not listing.sort_out(member_path):
                 continue
             try:
                 _check(info, seen)
-                entries.append(Entry(shown, info.file_size, partial(_unpack, archive, info)))
+                entries.append(Entry(member_path, info.file_size, partial(_unpack, archive, info)))
             except ValueError as error:
-                listing.issues.append(DataIssue(shown, cause_of(error)))
+                listing.issues.append(DataIssue(member_path, cause_of(error)))
         entries.sort(key=lambda entry: entry.path)
         yield listing
 

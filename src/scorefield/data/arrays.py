@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scorefield.data import tables
-from scorefield.data.base import DataConfig, Dataset, Examples, Kind, Normaliser, build, shown
+from scorefield.data.base import DataConfig, Dataset, Examples, Kind, Normaliser, build, format_number
 from scorefield.data.decode import fitted
 from scorefield.data.labels import RawLabels
 from scorefield.data.spill import AS_TENSOR, SpillBuffer
@@ -97,8 +97,8 @@ def _kind(array: Array, name: str, asked: str) -> Kind:
     return "signal" if long else "image"
 
 
-def _walk(array: Array) -> Iterator[tuple[int, Array]]:
-    """Return an array piece by piece, each with the number of its first row; pages of a file are let go behind."""
+def _pieces(array: Array) -> Iterator[tuple[int, Array]]:
+    """Return an array piece by piece, each with the number of its first row; pages of a file are released after use."""
     step = max(1, NUMBERS // math.prod(array.shape[1:]))
     for first in range(0, len(array), step):
         yield first, array[first : first + step]
@@ -108,7 +108,7 @@ def _walk(array: Array) -> Iterator[tuple[int, Array]]:
 def _range(array: Array, name: str) -> tuple[float, float]:
     """Return the ends of the values as float32; raises `NotFinite` with the place of the first one that is not finite."""
     count, place, least, most = 0, list[int](), math.inf, -math.inf
-    for first, piece in _walk(array):
+    for first, piece in _pieces(array):
         if piece.dtype.kind == "f":
             with np.errstate(over="ignore"):
                 piece = piece.astype(np.float32)
@@ -123,17 +123,17 @@ def _range(array: Array, name: str) -> tuple[float, float]:
     return least, most
 
 
-def _taken(array: Array, turn: Callable[[Array], Array], dtype: type[np.generic]) -> Tensor | Array:
+def _converted(array: Array, turn: Callable[[Array], Array], dtype: type[np.generic]) -> Tensor | Array:
     """Return turn(array): a large array of the right type, of which turn is a view, stays where it is."""
     first = turn(array[:1])
     size = len(array) * math.prod(first.shape[1:]) * np.dtype(dtype).itemsize
     if size > AS_TENSOR and array.dtype == dtype and array.flags.c_contiguous and np.shares_memory(first, array):
         return turn(array)
-    store = SpillBuffer(len(array), first.shape[1:], dtype)
+    buffer = SpillBuffer(len(array), first.shape[1:], dtype)
     with np.errstate(over="ignore"):
-        for _, piece in _walk(array):
-            store.extend(turn(piece))
-    return store.finish()
+        for _, piece in _pieces(array):
+            buffer.extend(turn(piece))
+    return buffer.finish()
 
 
 def _vectors(array: Array, name: str, notes: list[str]) -> Tensor | Array:
@@ -142,7 +142,7 @@ def _vectors(array: Array, name: str, notes: list[str]) -> Tensor | Array:
     _range(array, name)
     low = high = array[0].reshape(-1).astype(np.float64)
     coarse = np.zeros_like(low)
-    for _, piece in _walk(array):
+    for _, piece in _pieces(array):
         exact = piece.reshape(len(piece), -1).astype(np.float64)
         low, high = np.minimum(low, exact.min(axis=0)), np.maximum(high, exact.max(axis=0))
         if not narrow:
@@ -154,11 +154,11 @@ def _vectors(array: Array, name: str, notes: list[str]) -> Tensor | Array:
     spread = np.array(Normaliser.standard(_columns(array, suspect)).scale) if len(suspect) else np.zeros(0)
     if len(fine := suspect[coarse[suspect] > 0.01 * spread]):
         notes.append(f"Kept as float64: float32 would round these columns by over 1% of their spread: {fine.tolist()}.")
-    return _taken(array, lambda piece: piece.reshape(len(piece), -1), np.float64 if len(fine) else np.float32)
+    return _converted(array, lambda piece: piece.reshape(len(piece), -1), np.float64 if len(fine) else np.float32)
 
 
 def _columns(array: Array, which: NDArray[np.int64]) -> Tensor:
-    """Return some columns of vectors, float64, of at most some thousand rows at even distances."""
+    """Return these columns of vectors, float64, of at most 4096 rows at even distances."""
     rows = np.arange(min(len(array), 4096)) * len(array) // min(len(array), 4096)
     return torch.from_numpy(array[rows].reshape(len(rows), -1)[:, which].astype(np.float64))
 
@@ -171,7 +171,7 @@ def _signals(array: Array, name: str, asked: str) -> Tensor | Array:
     def turn(piece: Array) -> Array:
         return piece[:, None] if piece.ndim == 2 else piece.transpose(0, 2, 1) if swapped else piece
 
-    return _taken(array, turn, np.float32)
+    return _converted(array, turn, np.float32)
 
 
 def _images(array: Array, name: str, config: DataConfig, notes: list[str]) -> tuple[Tensor | Array, Normaliser]:
@@ -182,9 +182,8 @@ def _images(array: Array, name: str, config: DataConfig, notes: list[str]) -> tu
         fit = [(low, high) for low, high in RANGES if low <= least and most <= high]
         if not fit or (fit[0][1] == 255 and most < 2):  # a hair above 1 is a rounding, not a picture of 255 greys
             expected = "expected images in [0, 1], [-1, 1] or [0, 255]: rescale them"
-            raise ScorefieldError(
-                f"got values from {shown(least)} to {shown(most)} in {name!r}, {expected}, or set data.kind=signal"
-            )
+            got = f"got values from {format_number(least)} to {format_number(most)} in {name!r}"
+            raise ScorefieldError(f"{got}, {expected}, or set data.kind=signal")
         low, high = fit[0]
     elif least < 0 or most > 255:
         found = f"got values from {least:.0f} to {most:.0f} in {name!r}"
@@ -213,4 +212,4 @@ def _images(array: Array, name: str, config: DataConfig, notes: list[str]) -> tu
             planes = np.stack([fitted(image, config.size, config.fit) for image in planes]).clip(low, high).astype(dtype)
         return planes
 
-    return _taken(array, turn, dtype), Normaliser.between(low, high)
+    return _converted(array, turn, dtype), Normaliser.between(low, high)

@@ -33,16 +33,16 @@ __all__ = [
     "Examples",
     "Kind",
     "Normaliser",
-    "Unused",
+    "UnusedSetting",
     "build",
+    "format_number",
     "pieces",
-    "shown",
     "split",
 ]  # fmt: skip
 Kind = Literal["image", "signal", "vector", "table"]
 PIECE = 4096  # examples at a time, wherever all of them are walked through
 LEAST = 8  # fewer examples than this are a mistake, not a data set
-POINTS = 20000  # of a toy, when nobody says otherwise
+POINTS = 20000  # of a toy, by default
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class DataConfig:
         fit: images: how one of another shape is brought to the size: "crop" keeps the centre, "pad" keeps everything, both with
             the aspect ratio as it is; "stretch" gives it up.
         flip: images: show training every image mirrored left to right half of the time.
-        kind: arrays: what an example is; "auto" reads it off the shape.
+        kind: arrays: what an example is; "auto" decides by the shape.
         held_out: fraction of the examples that training never sees; None = the source's own: a third for digits, else 0.1.
         examples: how many points a toy generates.
         seed: seed of the split and of the toys.
@@ -69,10 +69,10 @@ class DataConfig:
     seed: Annotated[int, Bound(ge=0, lt=2**63)] = 0
 
 
-def shown(value: float) -> str:
-    """Return a person's own number as a person writes it: whole ones, such as codes, with all their digits.
+def format_number(value: float) -> str:
+    """Return a number of the data as a person writes it: whole ones, such as codes, with all their digits.
 
-    >>> shown(1234567.0), shown(1234567.8), shown(-1.5e-07), shown(1 / 3)
+    >>> format_number(1234567.0), format_number(1234567.8), format_number(-1.5e-07), format_number(1 / 3)
     ('1234567', '1234567.8', '-1.5e-07', '0.3333333333')
     """
     return str(int(value)) if math.isfinite(value) and value == int(value) and abs(value) < 1e16 else f"{value:.10g}"
@@ -91,12 +91,12 @@ class Dataset:
         labels: int64 `(n,)` in [0, number of classes), or None.
         held_out_labels: int64 `(m,)`, or None.
         classes: a name per label; empty without labels.
-        affine: the map between raw values and model space.
+        normaliser: the map between raw values and model space.
         coordinates_print: sha256 over shapes, types and bytes of both parts, and the labels; every byte counts.
         notes: sentences about what was found in the source.
-        problems: what in the source was left out, or should be looked at.
+        issues: what in the source was left out, or should be looked at.
         names: of the examples, the training part first, where they have any (files).
-        columns: what the coordinates of a table mean, as JSON values of `data/tables.py`; None for all else.
+        columns: what the coordinates of a table mean, as JSON values of `data/columns.py`; None for all else.
     """
 
     name: str
@@ -120,19 +120,19 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """What two data sets share only if they are the same: `coordinates_print`, and sha256 of what they mean besides.
+        """What two data sets share only if they are the same: sha256 over `coordinates_print`, class names and columns.
 
         Where the data came from, a path, a time or a kind of file, is no part of it.
         """
         if not self.classes and not self.columns:
             return self.coordinates_print
-        said = ("name", "type", "values", "constant", "utc")
-        columns = [{key: column[key] for key in said if key in column} for column in self.columns or ()]
+        parts = ("name", "type", "values", "constant", "utc")
+        columns = [{key: column[key] for key in parts if key in column} for column in self.columns or ()]
         meaning = json.dumps([self.coordinates_print, self.classes, columns], sort_keys=True)
         return hashlib.sha256(meaning.encode()).hexdigest()
 
     def is_what_made(self, fingerprint: str) -> bool:
-        """Whether a fingerprint is that of these data; runs of 0.4 hold `coordinates_print` as theirs."""
+        """Whether a fingerprint is that of these data; runs of 0.4 recorded `coordinates_print` as theirs."""
         return fingerprint in (self.fingerprint, self.coordinates_print)
 
     def x0(self, rows: Tensor | slice) -> Tensor:
@@ -186,6 +186,7 @@ def build(examples: Examples, config: DataConfig) -> Dataset:
     Raises:
         ScorefieldError: fewer than 8 examples, or a configuration that asks for what the kind does not have.
 
+    >>> import torch
     >>> rows = Examples("rows", "vector", torch.randn(20, 3), Normaliser.standard)
     >>> len(build(rows, DataConfig(held_out=0.25)).held_out)
     5
@@ -227,11 +228,11 @@ def _print_of(parts: Sequence[Tensor | ArrayView], labels: Tensor | None) -> str
     return digest.hexdigest()
 
 
-class Unused(ScorefieldError):
-    """A setting that the data have no use for."""
+class UnusedSetting(ScorefieldError):
+    """The refusal of a setting that does not apply to the data."""
 
     def __init__(self, message: str, setting: str) -> None:
-        """Say it, and remember which setting it is."""
+        """Hold the message and the name of the setting."""
         super().__init__(message)
         self.setting = setting
 
@@ -241,11 +242,11 @@ class Unused(ScorefieldError):
 
 
 def _refuse_unused(name: str, kind: Kind, config: DataConfig) -> None:
-    """Refuse what would be passed over without a word: settings of images for other data, a kind that the source has not."""
+    """Refuse settings that would do nothing: those of images for other data, or a kind that the source does not have."""
     what = f"the {kind}{'' if kind == 'table' else 's'} {name!r}"
     images = {"size": config.size is not None, "fit": config.fit != "crop", "flip": config.flip}
     if kind != "image" and (asked := [key for key, wanted in images.items() if wanted]):
-        raise Unused(f"got data.{asked[0]} for {what}, expected it for images only: leave it out", asked[0])
+        raise UnusedSetting(f"got data.{asked[0]} for {what}, expected it for images only: leave it out", asked[0])
     if config.kind not in ("auto", kind):
         expected = f"expected auto, or an array of {config.kind}s"
-        raise Unused(f"got data.kind={config.kind} for {what}, {expected}: leave it out", "kind")
+        raise UnusedSetting(f"got data.kind={config.kind} for {what}, {expected}: leave it out", "kind")

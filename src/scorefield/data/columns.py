@@ -87,7 +87,7 @@ def _numbers(type_: Type, seen: NDArray[np.float64], column: Column) -> Column:
 
 
 def _constant(column: Column, value: Any, where: str) -> tuple[Column, list[DataIssue]]:
-    """Return a column of one value, which is kept as a number or a text."""
+    """Return a column of one value, stored as a number or a text."""
     text = str(value) if isinstance(value, date) else value
     odd = DataIssue(where, f"is {text!r} in every row: it is given back, there is nothing to learn", used=True)
     match column["type"]:

@@ -61,7 +61,7 @@ def decode(rows: Tensor | NDArray[Any], columns: list[Column], *, exact: bool = 
         rows: coordinates in the data's own units (after `Normaliser.decode`), `(n, d)`.
         columns: what they mean: `Dataset.columns`.
         exact: rows of data: give back every value as it was. Otherwise values are put on the grid or the levels of their
-            column, numbers without one are rounded to a millionth of their spread, and all are kept in the range of the
+            column, numbers without one are rounded to a millionth of their spread, and all stay in the range of the
             training rows.
 
     Returns:

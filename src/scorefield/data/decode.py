@@ -1,6 +1,6 @@
 """Decoding: one image file to upright pixels of a wanted mode and size.
 
-    rotation        a camera's note of how it was held is obeyed
+    rotation        is undone as the camera's orientation says
     transparency    is put on white
     16 bits         become 8 by round(v/257), exact at both ends (of colours, Pillow itself keeps the upper byte)
     size            Lanczos on what is left after "crop", "pad" or "stretch"
@@ -30,7 +30,7 @@ LARGE = 4_000_000  # pixels, or bytes of a file: such are decoded one at a time
 STRIP = 2**20  # pixels that are converted at a time
 TURN: dict[
     int, Callable[[NDArray[Any]], NDArray[Any]]
-] = {  # from how a camera was held to upright, on (height, width, channels)
+] = {  # from the camera's orientation to upright, on (height, width, channels)
     2: lambda stored: stored[:, ::-1],
     3: lambda stored: stored[::-1, ::-1],
     4: lambda stored: stored[::-1],
@@ -43,7 +43,7 @@ one_at_a_time = threading.RLock()
 
 
 @plain(frozen=True)
-class Look:
+class Header:
     """What the header of an image says: its mode, its upright size, and whether it has several frames."""
 
     mode: str
@@ -122,7 +122,7 @@ def _open(entry: Entry) -> Iterator[Image.Image]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return how the camera was held, 1 (upright) to 8."""
+    """Return the camera's orientation, 1 (upright) to 8."""
     if image.format == "PNG" and "exif" not in image.info:
         return 1  # or Pillow would decode all of it, to look behind the pixels
     try:
@@ -131,7 +131,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def look(entry: Entry) -> Look:
+def header_of(entry: Entry) -> Header:
     """Return what the header of an image says."""
     with _open(entry) as image:
         height, width = image.height, image.width
@@ -143,7 +143,7 @@ def look(entry: Entry) -> Look:
             frames = True
         upright = width == height or image.format == "TIFF"  # of a TIFF, Pillow gives the upright size
         lying = not upright and _orientation(image) in (5, 6, 7, 8)
-        return Look(image.mode, (width, height) if lying else (height, width), frames)
+        return Header(image.mode, (width, height) if lying else (height, width), frames)
 
 
 def decode(entry: Entry, mode: str, size: Size, fit: str) -> NDArray[np.uint8]:
@@ -155,7 +155,7 @@ def decode(entry: Entry, mode: str, size: Size, fit: str) -> NDArray[np.uint8]:
             image.draft(None, (int(2 * scale * image.width) + 1, int(2 * scale * image.height) + 1))
         image.load()
         step = int(1 / (3 * _growth_of(image, size, fit))) if image.width * image.height > LARGE else 1
-        stored = _plain(image, mode, max(step, 1))
+        stored = pixels_of(image, mode, max(step, 1))
         turn = TURN.get(_orientation(image))
     upright = stored if turn is None else turn(stored)
     return np.ascontiguousarray(fitted(upright.transpose(2, 0, 1), size, fit))
@@ -167,7 +167,7 @@ def _growth_of(image: Image.Image, size: Size, fit: str) -> float:
     return growth((image.width, image.height) if lying else (image.height, image.width), size, fit)
 
 
-def _plain(image: Image.Image, mode: str, step: int) -> NDArray[np.uint8]:
+def pixels_of(image: Image.Image, mode: str, step: int) -> NDArray[np.uint8]:
     """Return pixels `(height, width, channels)` as they are stored, means of `step` by `step`; by strips: copies stay small."""
     height, width = -(-image.height // step), -(-image.width // step)
     out = np.empty((height, width, 1 if mode == "L" else 3), dtype=np.uint8)

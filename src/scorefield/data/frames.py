@@ -35,15 +35,15 @@ def of_native(frame: Any) -> tuple[list[Series], list[str], list[DataIssue]]:
         NotFinite: an infinite value.
     """
     try:
-        known = nw.from_native(frame, allow_series=True)
-        known = known.to_frame() if isinstance(known, nw.Series) else known
-        whole = known.collect() if isinstance(known, nw.LazyFrame) else known
+        wrapped = nw.from_native(frame, allow_series=True)
+        wrapped = wrapped.to_frame() if isinstance(wrapped, nw.Series) else wrapped
+        whole = wrapped.collect() if isinstance(wrapped, nw.LazyFrame) else wrapped
         columns = list(whole.iter_columns())
     except Exception as cause:  # the error of narwhals, or of the frame behind it
         found = f"got a {type(frame).__name__} that cannot be read as a table ({str(cause).strip().splitlines()[0]})"
         raise ScorefieldError(f"{found}, expected a data frame whose columns have different names: convert it") from cause
     issues: list[DataIssue] = []
-    titles = _apart([column.name for column in columns], issues)
+    titles = _distinct([column.name for column in columns], issues)
     read = [_series(title, column, issues) for title, column in zip(titles, columns, strict=True)]
     return [one for one in read if one is not None], [], issues
 
@@ -63,15 +63,15 @@ def of_mapping(values: Mapping[Any, Any], name: str) -> tuple[list[Series], list
         NotFinite: an infinite value.
     """
     issues: list[DataIssue] = []
-    titles = _apart(list(values), issues)
-    found = [_of_values(title, column, issues) for title, column in zip(titles, values.values(), strict=True)]
-    kept = [one for one in found if one is not None]
-    if len(lengths := {len(one.values) for one in kept}) > 1:
+    titles = _distinct(list(values), issues)
+    read = [_of_values(title, column, issues) for title, column in zip(titles, values.values(), strict=True)]
+    columns = [one for one in read if one is not None]
+    if len(lengths := {len(one.values) for one in columns}) > 1:
         raise ScorefieldError(f"got columns of {sorted(lengths)} values in {name!r}, expected one length: give whole columns")
-    return kept, [], issues
+    return columns, [], issues
 
 
-def _apart(titles: list[Any], issues: list[DataIssue]) -> list[str]:
+def _distinct(titles: list[Any], issues: list[DataIssue]) -> list[str]:
     """Return names of columns as texts, all different: 0 and "0" may both be there."""
     names: list[str] = []
     for title in map(str, titles):
@@ -85,27 +85,27 @@ def _apart(titles: list[Any], issues: list[DataIssue]) -> list[str]:
 
 
 def _series(name: str, column: nw.Series[Any], issues: list[DataIssue]) -> Series | None:
-    """Return one column of a frame, or None and a problem if nothing is known about values like these."""
-    kind, gone = column.dtype, np.asarray(column.is_null().to_numpy(), dtype=bool)
+    """Return one column of a frame, or None and an issue if values of this type have no coordinates."""
+    kind, missing = column.dtype, np.asarray(column.is_null().to_numpy(), dtype=bool)
     if kind.is_integer():
-        whole = np.asarray(column.fill_null(0).to_numpy()) if gone.any() else np.asarray(column.to_numpy())
-        return _of_integers(name, whole, gone)
+        whole = np.asarray(column.fill_null(0).to_numpy()) if missing.any() else np.asarray(column.to_numpy())
+        return _of_integers(name, whole, missing)
     if kind.is_numeric():
         return _of_floats(name, np.array(column.cast(nw.Float64).fill_null(math.nan).to_numpy(), dtype=np.float64))
     dense = np.asarray(column.to_numpy()) if isinstance(kind, nw.Unknown) else np.empty(0, dtype=object)
     if dense.dtype.kind in "fiub" and dense.ndim == 1:  # a sparse column of pandas
         return _of_values(name, dense, issues)
-    return _of_things(
-        name, [None if no else value for value, no in zip(column.to_list(), gone.tolist(), strict=True)], str(kind), issues
+    return _of_objects(
+        name, [None if no else value for value, no in zip(column.to_list(), missing.tolist(), strict=True)], str(kind), issues
     )
 
 
-def _of_integers(name: str, whole: NDArray[Any], gone: NDArray[np.bool_]) -> Series:
+def _of_integers(name: str, whole: NDArray[Any], missing: NDArray[np.bool_]) -> Series:
     """Return whole numbers, those too large to be exact as texts."""
     if len(whole) and max(abs(int(whole.min())), abs(int(whole.max()))) > 2**53:
-        texts = [None if no else str(value) for value, no in zip(whole, gone, strict=True)]
+        texts = [None if no else str(value) for value, no in zip(whole, missing, strict=True)]
         return Series(name, "category", np.array(texts, dtype=object))
-    return Series(name, "integer", np.where(gone, math.nan, whole.astype(np.float64)))
+    return Series(name, "integer", np.where(missing, math.nan, whole.astype(np.float64)))
 
 
 def _of_floats(name: str, numbers: NDArray[np.float64]) -> Series:
@@ -117,29 +117,29 @@ def _of_floats(name: str, numbers: NDArray[np.float64]) -> Series:
 
 
 def _of_values(name: str, values: Any, issues: list[DataIssue]) -> Series | None:
-    """Return a column of a dictionary or of a structured array, or None and a problem."""
+    """Return a column of a dictionary or of a structured array, or None and an issue."""
     mask = mask_of(values)
     if isinstance(values, list | tuple):
-        return _of_things(name, list(values if mask is None else masked_as_nan(values).tolist()), "list", issues)
+        return _of_objects(name, list(values if mask is None else masked_as_nan(values).tolist()), "list", issues)
     array = np.asarray(values if isinstance(values, np.ndarray) else array_of(values, name))
     if array.ndim != 1:
         issues.append(DataIssue(f"column {name!r}", f"holds values of shape {array.shape[1:]}, which have no coordinates"))
         return None
-    gone: Any = np.zeros(len(array), dtype=bool) if mask is None else mask.reshape(len(array), -1).any(axis=1)
+    missing: Any = np.zeros(len(array), dtype=bool) if mask is None else mask.reshape(len(array), -1).any(axis=1)
     if array.dtype.kind in "iu":
-        return _of_integers(name, np.where(gone, 0, array), gone)
+        return _of_integers(name, np.where(missing, 0, array), missing)
     if array.dtype.kind in "fb":
-        numbers = np.where(gone, math.nan, array.astype(np.float64))
+        numbers = np.where(missing, math.nan, array.astype(np.float64))
         return Series(name, "boolean", numbers) if array.dtype.kind == "b" else _of_floats(name, numbers)
     if array.dtype.kind == "M":
-        gone, array = gone | np.isnat(array), array.astype("M8[us]")
-    values, nothing = list(array.tolist()), list(gone.tolist())
-    things = [None if no else one for one, no in zip(values, nothing, strict=True)]
-    return _of_things(name, things, str(array.dtype), issues)
+        missing, array = missing | np.isnat(array), array.astype("M8[us]")
+    values, absent = list(array.tolist()), list(missing.tolist())
+    objects = [None if no else one for one, no in zip(values, absent, strict=True)]
+    return _of_objects(name, objects, str(array.dtype), issues)
 
 
-def _of_things(name: str, values: list[Any], kind: str, issues: list[DataIssue]) -> Series | None:
-    """Return a column of Python's own values, None where one is missing; or None and a problem."""
+def _of_objects(name: str, values: list[Any], kind: str, issues: list[DataIssue]) -> Series | None:
+    """Return a column of Python objects, None where one is missing; or None and an issue."""
     values = [
         value.item() if isinstance(value, np.generic) and not isinstance(value, np.datetime64) else value for value in values
     ]

@@ -1,8 +1,8 @@
 """Images: the files of a folder, a .zip or tar shards, of any size and mode, decoded into examples of one shape.
 
-Every file is looked at twice, by a few threads, in an order that does not depend on them:
+Every file is read twice, by a few threads, in an order that does not depend on them:
 
-    first pass      reads the headers: what cannot be opened or would not fit is set aside, size and channels are settled
+    first pass      reads the headers: what cannot be opened or is too large is left out, size and channels are chosen
     second pass     decodes: rotation is undone, transparency put on white, 16 bits become 8 by round(v/257), exact at both ends
 
 What is broken is left out and named with its cause; what is odd (a copy, one colour, several frames) is named and used. If all
@@ -29,15 +29,15 @@ from PIL import Image, UnidentifiedImageError
 
 from scorefield.data.archives import Entry, Listing, cause_of
 from scorefield.data.base import LEAST, DataConfig, DataIssue, Dataset, Examples, Normaliser, build
-from scorefield.data.decode import LARGE, MOST_PIXELS, Look, Size, decode, growth, is_grey, look, one_at_a_time
+from scorefield.data.decode import LARGE, MOST_PIXELS, Header, Size, decode, growth, header_of, is_grey, one_at_a_time
 from scorefield.data.spill import SpillBuffer
 from scorefield.errors import ScorefieldError
 
 T = TypeVar("T")
 AHEAD = 2**26  # bytes of files that may wait for their turn
-KEPT_SIDE = 256  # images of one size up to here stay as they are
-CHOSEN_SIDE = 64  # what is chosen otherwise, unless the images are smaller: small enough to train soon
-ODD = {  # what may be said of an image that is used all the same
+KEPT_SIDE = 256  # images of one size stay as they are up to this side
+CHOSEN_SIDE = 64  # what is chosen otherwise, unless the images are smaller: small enough to train quickly
+ODD = {  # issues of images that are used all the same
     "frames": "several frames, of which the first is used",
     "plain": "one colour all over",
     "copy": "the same pixels as",
@@ -51,11 +51,11 @@ class _Decoded:
     Attributes:
         pixels: of the images that could be decoded.
         used: of each of them its path, its label and what its header says.
-        odd: what may be said of them, by kind (ODD).
+        odd: issues of them, by kind (a key of ODD).
     """
 
     pixels: SpillBuffer
-    used: list[tuple[str, str | None, Look]]
+    used: list[tuple[str, str | None, Header]]
     odd: dict[str, list[DataIssue]]
 
 
@@ -77,14 +77,14 @@ def read(listing: Listing, config: DataConfig) -> Dataset:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        looks = _headers(listing, issues)
-        _enough(len(looks), listing, issues)
-        size, why = _size([seen.size for seen in looks.values()], config)
-        decoded = _decode_all(listing, looks, size, config.fit, issues)
-    _enough(len(decoded.used), listing, issues)
+        headers = _headers(listing, issues)
+        _refuse_few(len(headers), listing, issues)
+        size, why = _size([header.size for header in headers.values()], config)
+        decoded = _decode_all(listing, headers, size, config.fit, issues)
+    _refuse_few(len(decoded.used), listing, issues)
     left_out = sorted(issues, key=lambda issue: issue.where)
     notes = _left_out(left_out, listing) + [why] * bool(why)
-    notes += _about([seen for _, _, seen in decoded.used], size, config.fit)
+    notes += _about([header for _, _, header in decoded.used], size, config.fit)
     notes += [_summary(found) for found in decoded.odd.values() if found]
     classes, labels = _classes(decoded.used, listing.labelled, notes)
     normaliser = Normaliser.between(0.0, 255.0)
@@ -102,33 +102,33 @@ def read(listing: Listing, config: DataConfig) -> Dataset:
     return build(examples, config)
 
 
-def _headers(listing: Listing, issues: list[DataIssue]) -> dict[int, Look]:
+def _headers(listing: Listing, issues: list[DataIssue]) -> dict[int, Header]:
     """Return what the headers say, by place in the listing: two paths may look the same in print."""
-    looks: dict[int, Look] = {}
-    for place, (entry, seen) in enumerate(_each(look, listing.entries)):
-        if isinstance(seen, Look):
-            looks[place] = seen
+    headers: dict[int, Header] = {}
+    for place, (entry, header) in enumerate(_each(header_of, listing.entries)):
+        if isinstance(header, Header):
+            headers[place] = header
         else:
-            issues.append(DataIssue(entry.path, seen))
-    return looks
+            issues.append(DataIssue(entry.path, header))
+    return headers
 
 
-def _decode_all(listing: Listing, looks: dict[int, Look], size: Size, fit: str, issues: list[DataIssue]) -> _Decoded:
+def _decode_all(listing: Listing, headers: dict[int, Header], size: Size, fit: str, issues: list[DataIssue]) -> _Decoded:
     """Decode the images whose headers could be read; what cannot be decoded is added to the issues."""
-    grey = sum(is_grey(seen.mode) for seen in looks.values())
-    mode = "L" if grey == len(looks) else "RGB"
-    pixels_of_all = SpillBuffer(len(looks), (1 if mode == "L" else 3, *size), np.uint8)
+    grey = sum(is_grey(header.mode) for header in headers.values())
+    mode = "L" if grey == len(headers) else "RGB"
+    pixels_of_all = SpillBuffer(len(headers), (1 if mode == "L" else 3, *size), np.uint8)
     decoded = _Decoded(pixels_of_all, [], {kind: [] for kind in ODD})
     first: dict[bytes, str] = {}
-    entries = (entry for place, entry in enumerate(listing.entries) if place in looks)
+    entries = (entry for place, entry in enumerate(listing.entries) if place in headers)
     each = _each(lambda entry: decode(entry, mode, size, fit), entries)
-    for seen, (entry, pixels) in zip(looks.values(), each, strict=True):
+    for header, (entry, pixels) in zip(headers.values(), each, strict=True):
         if isinstance(pixels, str):
             issues.append(DataIssue(entry.path, pixels))
             continue
         decoded.pixels.append(pixels)
-        decoded.used.append((entry.path, entry.label, seen))
-        for kind, more in _oddities(entry.path, pixels, seen, first):
+        decoded.used.append((entry.path, entry.label, header))
+        for kind, more in _oddities(entry.path, pixels, header, first):
             decoded.odd[kind].append(DataIssue(entry.path, f"{ODD[kind]}{more}", used=True))
     return decoded
 
@@ -144,7 +144,7 @@ def _left_out(issues: list[DataIssue], listing: Listing) -> list[str]:
     return notes
 
 
-def _enough(count: int, listing: Listing, issues: list[DataIssue]) -> None:
+def _refuse_few(count: int, listing: Listing, issues: list[DataIssue]) -> None:
     """Raise `ScorefieldError` unless there are as many images as a data set needs."""
     if count >= LEAST:
         return
@@ -157,7 +157,7 @@ def _enough(count: int, listing: Listing, issues: list[DataIssue]) -> None:
 
 
 def _listed(issues: list[DataIssue], most: int = 5) -> str:
-    """Return the first few problems in words."""
+    """Return the first few issues in words."""
     first = ", ".join(f"{issue.where!r} ({issue.cause})" for issue in issues[:most])
     return first + (f" and {len(issues) - most} more" if len(issues) > most else "")
 
@@ -197,9 +197,9 @@ def _each(function: Callable[[Entry], T], entries: Iterable[Entry]) -> Iterator[
             yield entry, future.result()
 
 
-def _oddities(path: str, pixels: NDArray[np.uint8], seen: Look, first: dict[bytes, str]) -> Iterator[tuple[str, str]]:
-    """Yield what should be looked at in an image that is used: a kind of `ODD` and the rest of its sentence."""
-    if seen.frames:
+def _oddities(path: str, pixels: NDArray[np.uint8], header: Header, first: dict[bytes, str]) -> Iterator[tuple[str, str]]:
+    """Yield what is odd about an image that is used: a key of `ODD`, and the rest of its sentence."""
+    if header.frames:
         yield "frames", ""
     if (pixels == pixels[:, :1, :1]).all():
         yield "plain", ""
@@ -208,13 +208,13 @@ def _oddities(path: str, pixels: NDArray[np.uint8], seen: Look, first: dict[byte
         yield "copy", f" {twin!r}"
 
 
-def _shown(size: Size) -> str:
+def _as_typed(size: Size) -> str:
     """Return a size as it is typed: height x width."""
     return f"{size[0]}x{size[1]}"
 
 
 def _size(sizes: list[Size], config: DataConfig) -> tuple[Size, str]:
-    """Return the size of the examples, and why if nobody asked for it."""
+    """Return the size of the examples, and why, if it was chosen from the data."""
     if config.size is not None:
         return (config.size, config.size) if isinstance(config.size, int) else config.size, ""
     (size, count), *others = Counter(sizes).most_common()
@@ -230,42 +230,44 @@ def _size(sizes: list[Size], config: DataConfig) -> tuple[Size, str]:
         longer = max(round(side * max(ratio, 1 / ratio) / step), 1) * step
         chosen = (side, longer) if ratio > 1 else (longer, side)
     found = (
-        f"all images are {_shown(size)}"
+        f"all images are {_as_typed(size)}"
         if not others
         else (
-            f"there are {len(others) + 1} sizes, {_shown(min(sizes))} to {_shown(max(sizes))}, "
-            f"most often {_shown(size)} ({count} of {len(sizes)})"
+            f"there are {len(others) + 1} sizes, {_as_typed(min(sizes))} to {_as_typed(max(sizes))}, "
+            f"most often {_as_typed(size)} ({count} of {len(sizes)})"
         )
     )
     reason = "a size that trains soon" if side == CHOSEN_SIDE else "the power of two that half of the short sides have"
     shape = "the shape that nearly all have" if alike else "square, as their shapes differ"
     return chosen, (
-        f"Size {_shown(chosen)} (height x width) was chosen: {found}; {side} is {reason}, {shape}. Choose with --size."
+        f"Size {_as_typed(chosen)} (height x width) was chosen: {found}; {side} is {reason}, {shape}. Choose with --size."
     )
 
 
-def _about(looks: list[Look], size: Size, fit: str) -> list[str]:
+def _about(headers: list[Header], size: Size, fit: str) -> list[str]:
     """Return notes on what was done to the images."""
     notes = []
-    grey = sum(is_grey(look.mode) for look in looks)
-    if 0 < grey < len(looks):
-        notes.append(f"{grey} grey and {len(looks) - grey} colour images: all were read as RGB.")
-    other = sum(abs(look.size[1] * size[0] - look.size[0] * size[1]) > 0.05 * look.size[0] * size[1] for look in looks)
+    grey = sum(is_grey(header.mode) for header in headers)
+    if 0 < grey < len(headers):
+        notes.append(f"{grey} grey and {len(headers) - grey} colour images: all were read as RGB.")
+    other = sum(
+        abs(header.size[1] * size[0] - header.size[0] * size[1]) > 0.05 * header.size[0] * size[1] for header in headers
+    )
     if other:
         done = {
             "crop": "cut to their centre (--fit pad keeps everything)",
             "pad": "padded with the median colour of their own border",
             "stretch": "stretched",
         }[fit]
-        notes.append(f"{other} of {len(looks)} images have another shape than {_shown(size)} and were {done}.")
-    small = sum(growth(look.size, size, fit) > 1 for look in looks)
+        notes.append(f"{other} of {len(headers)} images have another shape than {_as_typed(size)} and were {done}.")
+    small = sum(growth(header.size, size, fit) > 1 for header in headers)
     if small:
-        notes.append(f"{small} of {len(looks)} images are smaller than {_shown(size)} pixels and were enlarged.")
+        notes.append(f"{small} of {len(headers)} images are smaller than {_as_typed(size)} pixels and were enlarged.")
     return notes
 
 
 def _classes(
-    used: list[tuple[str, str | None, Look]], labelled: bool, notes: list[str]
+    used: list[tuple[str, str | None, Header]], labelled: bool, notes: list[str]
 ) -> tuple[tuple[str, ...], torch.Tensor | None]:
     """Return class names and labels: those of the entries, or their first-level folders if every one lies in one."""
     if labelled:

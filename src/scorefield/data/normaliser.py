@@ -1,6 +1,6 @@
 """The affine map between raw values and model space.
 
-Models see standardised numbers, people see theirs. The map between the two is affine and known, so nothing is lost:
+Models see standardised numbers, people see the raw ones. The map between the two is affine and invertible:
 
     encode(raw) = (raw - shift)/scale          decode(x) = x·scale + shift, clipped to the legal range
 

@@ -88,38 +88,38 @@ def _open(loaded: NpzFile, key: str) -> tuple[Any, tuple[int, ...], bool, np.dty
     version = npy.read_magic(stream)
     header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, by_columns, dtype = header(stream)
-    claimed, there = math.prod(shape) * dtype.itemsize, archive.getinfo(member).file_size - stream.tell()
+    claimed, present = math.prod(shape) * dtype.itemsize, archive.getinfo(member).file_size - stream.tell()
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
-    if min(shape, default=0) < 0 or claimed > there:
-        raise ValueError(f"its header claims {claimed} bytes where there are {there}")
+    if min(shape, default=0) < 0 or claimed > present:
+        raise ValueError(f"its header claims {claimed} bytes where there are {present}")
     return stream, shape, by_columns, dtype
 
 
 def _unpack(loaded: NpzFile, key: str) -> Array:
-    """Return an array of an archive, piece by piece into a file if it is large."""
+    """Return an array of an archive, piece by piece into a spill buffer if it is large."""
     stream, shape, by_columns, dtype = _open(loaded, key)
     with stream:
         if math.prod(shape) * dtype.itemsize <= IN_MEMORY or by_columns or dtype.kind not in "fiub" or dtype.itemsize > 8:
             return loaded[key]
         native, row = dtype.newbyteorder("="), math.prod(shape[1:])
-        store, step = SpillBuffer(shape[0], shape[1:], native.type), max(1, NUMBERS // row)
+        buffer, step = SpillBuffer(shape[0], shape[1:], native.type), max(1, NUMBERS // row)
         for first in range(0, shape[0], step):
             count = min(step, shape[0] - first)
             values = np.frombuffer(stream.read(count * row * dtype.itemsize), dtype)
-            store.extend(values.reshape(count, *shape[1:]).astype(native))
-        return np.asanyarray(store.finish())
+            buffer.extend(values.reshape(count, *shape[1:]).astype(native))
+        return np.asanyarray(buffer.finish())
 
 
 def _only(loaded: NpzFile, name: str) -> str:
     """Return the key of the only array that can be data."""
-    found = {}
+    arrays = {}
     for key in loaded.files:
         stream, shape, _, dtype = _open(loaded, key)
         stream.close()
-        found[key] = shape, dtype
-    fit = [key for key, (shape, dtype) in found.items() if len(shape) >= 2 and (dtype.kind == "f" or dtype == np.uint8)]
+        arrays[key] = shape, dtype
+    fit = [key for key, (shape, dtype) in arrays.items() if len(shape) >= 2 and (dtype.kind == "f" or dtype == np.uint8)]
     if len(fit) != 1:
-        have = ", ".join(f"{key} {shape} {dtype}" for key, (shape, dtype) in found.items()) or "nothing"
+        have = ", ".join(f"{key} {shape} {dtype}" for key, (shape, dtype) in arrays.items()) or "nothing"
         raise ScorefieldError(f"got {name!r} with {have}, expected one array of data: call it 'images' or 'x'")
     return fit[0]

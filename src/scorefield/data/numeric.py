@@ -1,13 +1,13 @@
-"""Numbers in whatever people hold them, as a plain numpy array, or one sentence why not.
+"""Numbers in whatever holds them, as a plain numpy array, or one sentence why not.
 
     masked arrays        no array has missing values, so masked ones are refused; in a table, and in `impute`, they are missing
     subclasses of numpy  become plain arrays (`numpy.matrix` too); one that is not numpy's own may know more (units), which a
                          note says is left out
     tensors of torch     are detached, copied from their device, and made dense; bfloat16 and quantised ones become float32
-    sparse matrices      are made dense, where that has room
+    sparse matrices      are made dense, up to 8 GiB
 
-`numpy.asarray` and `Tensor.numpy` do only a part of this: the first drops a mask without a word and hands out what lies under
-it, often -9999 or 1e20; the second raises on anything that is not strided, dense and of one of numpy's types.
+`numpy.asarray` and `Tensor.numpy` do only a part of this: the first drops a mask silently and returns the values under it,
+often -9999 or 1e20; the second raises on anything that is not strided, dense and of one of numpy's types.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from scorefield.errors import ScorefieldError
 Array = NDArray[Any]
 MOST_DENSE = 2**33  # bytes of a sparse matrix made dense
 OWN = (np.ndarray, np.memmap, np.recarray, np.matrix, np.ma.MaskedArray)
-HALF = (torch.float16, torch.float32, torch.float64)  # the floats of torch that numpy has
+FLOATS = (torch.float16, torch.float32, torch.float64)  # the floats of torch that numpy has
 
 
 def array_of(thing: Any, name: str, notes: list[str] | None = None) -> Array:
@@ -45,7 +45,7 @@ def array_of(thing: Any, name: str, notes: list[str] | None = None) -> Array:
     if isinstance(thing, Tensor):
         return _of_tensor(thing, name)
     if is_sparse(thing):
-        _room(thing.shape, thing.dtype.itemsize, name)
+        _refuse_large(thing.shape, thing.dtype.itemsize, name)
         return np.asarray(thing.toarray())
     refuse_masked(thing, name)
     if isinstance(thing, np.ndarray) and type(thing) not in OWN and notes is not None:
@@ -104,11 +104,11 @@ def _of_tensor(tensor: Tensor, name: str) -> Array:
         if plain.is_nested:
             raise ValueError("its examples have several shapes")
         if plain.layout != torch.strided:
-            _room(tuple(plain.shape), plain.element_size(), name)
+            _refuse_large(tuple(plain.shape), plain.element_size(), name)
             plain = plain.to_dense()
         if plain.is_quantized:
             plain = plain.dequantize()
-        if plain.is_floating_point() and plain.dtype not in HALF:
+        if plain.is_floating_point() and plain.dtype not in FLOATS:
             plain = plain.float()
         return np.asarray(plain.cpu().resolve_conj().resolve_neg().numpy())
     except ScorefieldError:
@@ -120,8 +120,8 @@ def _of_tensor(tensor: Tensor, name: str) -> Array:
         ) from cause
 
 
-def _room(shape: tuple[int, ...], itemsize: int, name: str) -> None:
-    """Refuse to make something dense that has no room."""
+def _refuse_large(shape: tuple[int, ...], itemsize: int, name: str) -> None:
+    """Refuse to make a matrix dense that would be too large."""
     size = itemsize
     for length in shape:
         size *= int(length)

@@ -1,14 +1,14 @@
-"""Sequences: anything with a length and things by number, decoded once and then read as an array.
+"""Sequences: anything with a length and examples by number, decoded once and then read as an array.
 
-A thing is an image of Pillow, an array, a tensor, numbers, or one of them with a label, as data sets for torch give:
+An example is an image of Pillow, an array, a tensor, numbers, or one of them with a label, as data sets for torch give:
 
     tuples        (example, label); a tuple of one is the example alone; a tuple of numbers is a vector
     dictionaries  the label is called label, labels, y, target..., and the only other entry is the example
-    labels        whole numbers, texts, bytes, or one-hot rows; of a data set that gives none with its things, its own `targets`
+    labels        whole numbers, texts, bytes, or one-hot rows; the `targets` of a data set that gives none with its examples
 
 The kind of data follows from the type and shape by the rule of `arrays.py`; pictures become 8-bit arrays as files do. What
-is random in the sequence (an augmentation) is frozen as it came: data that change while one learns from them have no held-out
-part.
+is random in the sequence (an augmentation) is read once and stays so: data that change while one learns from them have no
+held-out part.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from scorefield.data.arrays import of_array
 from scorefield.data.base import LEAST, DataConfig, Dataset
-from scorefield.data.decode import _plain, fitted, is_grey
+from scorefield.data.decode import fitted, is_grey, pixels_of
 from scorefield.data.labels import EXAMPLES, LABELS, RawLabels, is_one_hot
 from scorefield.data.numeric import array_of, is_sparse
 from scorefield.data.spill import SpillBuffer
@@ -38,16 +38,16 @@ def of_sequence(things: Any, config: DataConfig, *, name: str = "data") -> Datas
     """Read a sequence of examples, such as a data set for torch, a list, an array or a tensor.
 
     Args:
-        things: images of Pillow, arrays, tensors or numbers' lists, all of one kind, or each with a label; or a pair (X, y) of
-            one array of all examples and one of all labels.
+        things: images of Pillow, arrays, tensors or lists of numbers, all of one kind, or each with a label; or a pair (X, y)
+            of one array of all examples and one of all labels.
         config: how they are read; images of several sizes need `size`.
         name: what messages call it.
 
     Returns:
-        The data set, in the order of the sequence, with labels when every thing has one.
+        The data set, in the order of the sequence, with labels when every example has one.
 
     Raises:
-        ScorefieldError: things that are no examples, of different shapes, masked values, or what `of_array` refuses.
+        ScorefieldError: no examples, examples of different shapes, masked values, or what `of_array` refuses.
 
     >>> rows = [([float(i), float(i * i)], i % 2) for i in range(20)]
     >>> of_sequence(rows, DataConfig()).classes
@@ -63,34 +63,45 @@ def of_sequence(things: Any, config: DataConfig, *, name: str = "data") -> Datas
     count = _length(things, name)
     if count < LEAST:
         raise ScorefieldError(f"got {count} examples in {name!r}, expected at least {LEAST}: add more data")
-    first, label = _parted(things[0], name, 0)
-    grey = None
-    if isinstance(first, Image.Image):  # one coloured picture makes all of them coloured, so all are looked at before
-        grey = all(
-            is_grey(thing.mode) for i in range(count) if isinstance(thing := _parted(things[i], name, i)[0], Image.Image)
-        )
+    grey = _are_grey(things, count, name)
+    array, own = _stacked(things, count, grey, config, name)
+    values = _targets(things, count) if own is None else np.array([_label(one, name) for one in own])
+    labels = RawLabels(values, _class_names(things), names_certain=False)
+    config = config if grey is None else replace(config, kind="image")
+    return of_array(array, name, config, labels=labels, notes=notes)
+
+
+def _are_grey(things: Any, count: int, name: str) -> bool | None:
+    """Return whether all examples are grey pictures, since one coloured picture makes all coloured; None for other data."""
+    if not isinstance(_separated(things[0], name, 0)[0], Image.Image):
+        return None
+    examples = (_separated(things[i], name, i)[0] for i in range(count))
+    return all(is_grey(example.mode) for example in examples if isinstance(example, Image.Image))
+
+
+def _stacked(things: Any, count: int, grey: bool | None, config: DataConfig, name: str) -> tuple[Array, list[Any] | None]:
+    """Return all examples as one array `(n, *shape)`, and the label of each, or None where there are none."""
+    labels = list[Any]()
     for i in range(count):
-        thing, own = _parted(things[i], name, i)
+        thing, label = _separated(things[i], name, i)
         try:
-            found = _array(thing, grey, config, f"{name}[{i}]")
+            example = _array(thing, grey, config, f"{name}[{i}]")
         except ScorefieldError:
             raise
         except (TypeError, ValueError, OSError) as cause:
             raise ScorefieldError(f"got example {i} in {name!r}, which cannot be read ({cause}), {WANTED}") from cause
         if i == 0:
-            example, labels = found, list[Any]()
-            store = SpillBuffer(count, example.shape, example.dtype.type)
-        if found.shape != example.shape or found.dtype != example.dtype or (own is None) != (label is None):
-            is_, was = (f"shape {one.shape} and type {one.dtype}" for one in (found, example))
+            first, labelled = example, label is not None
+            stored = SpillBuffer(count, first.shape, first.dtype.type)
+        if example.shape != first.shape or example.dtype != first.dtype or (label is not None) != labelled:
+            is_, was = (f"shape {one.shape} and type {one.dtype}" for one in (example, first))
             advice = "set data.size to resize them" if grey is not None else "give all of them one shape"
-            raise ScorefieldError(f"got example {i} in {name!r} of {is_} after some of {was}, expected them alike: {advice}")
-        store.append(found)
-        labels.append(own)
-    named = None if label is None else np.array([_label(own, name) for own in labels])
-    labels_ = RawLabels(_targets(things, count) if named is None else named, _titles(things), names_certain=False)
-    config = config if grey is None else replace(config, kind="image")
-    array = np.asanyarray(store.finish())
-    return of_array(array, name, config, labels=labels_, notes=notes)
+            raise ScorefieldError(
+                f"got example {i} in {name!r} of {is_} after examples of {was}, expected them alike: {advice}"
+            )
+        stored.append(example)
+        labels.append(label)
+    return np.asanyarray(stored.finish()), labels if labelled else None
 
 
 def _is_array(thing: Any) -> bool:
@@ -98,7 +109,7 @@ def _is_array(thing: Any) -> bool:
 
 
 def _length(things: Any, name: str) -> int:
-    """Return how many things there are; a sentence for what cannot be counted or had by number."""
+    """Return how many examples there are; refuse what has no length or gives no examples by number."""
     kind = type(things).__name__
     if hasattr(things, "dataset") and hasattr(things, "batch_size"):
         raise ScorefieldError(f"got a {kind}, which gives batches, expected the data set behind it: pass its .dataset")
@@ -112,8 +123,8 @@ def _length(things: Any, name: str) -> int:
     return int(count)
 
 
-def _parted(thing: Any, name: str, place: int) -> tuple[Any, Any]:
-    """Return a thing and its label, or None where there is none."""
+def _separated(thing: Any, name: str, place: int) -> tuple[Any, Any]:
+    """Return an example and its label, or None where there is none."""
     if isinstance(thing, Mapping):
         return _of_mapping(thing, name, place)
     if not isinstance(thing, tuple | list) or all(map(_is_number, thing)):
@@ -178,14 +189,14 @@ def _label(label: Any, name: str) -> Any:
 
 
 def _targets(things: Any, count: int) -> Array | None:
-    """Return the labels that a data set holds beside its things, as those of torchvision do, or None."""
+    """Return the labels that a data set holds beside its examples, as those of torchvision do, or None."""
     held = getattr(things, "targets", None)
     if held is None or not hasattr(held, "__len__") or len(held) != count:
         return None
     return array_of(held, "targets")
 
 
-def _titles(things: Any) -> Array | None:
+def _class_names(things: Any) -> Array | None:
     """Return the names of the classes that a data set holds, or None."""
     held = getattr(things, "classes", None)
     if not isinstance(held, list | tuple) or not all(isinstance(one, str) for one in held):
@@ -198,7 +209,7 @@ def _array(thing: Any, grey: bool | None, config: DataConfig, name: str) -> Arra
     if isinstance(thing, Image.Image):
         if grey is None:
             raise TypeError("an image among arrays")
-        pixels = _plain(ImageOps.exif_transpose(thing), "L" if grey else "RGB", 1)
+        pixels = pixels_of(ImageOps.exif_transpose(thing), "L" if grey else "RGB", 1)
         if config.size is not None:
             pixels = fitted(pixels.transpose(2, 0, 1), config.size, config.fit).transpose(1, 2, 0)
         return pixels[..., 0] if grey else pixels

@@ -11,7 +11,7 @@ import os
 from dataclasses import replace
 from typing import Any
 
-from scorefield.data.base import DataConfig, Dataset, Unused
+from scorefield.data.base import DataConfig, Dataset, UnusedSetting
 from scorefield.data.columns import Column
 from scorefield.data.formats import ReadSpec, known_formats, ordered
 from scorefield.errors import ScorefieldError
@@ -53,8 +53,8 @@ def open_data(source: Any, config: DataConfig, columns: list[Column] | None = No
 def open_again(source: Any, config: DataConfig, columns: list[Column] | None) -> Dataset:
     """Open the data of a run once more, in the coordinates that the run has.
 
-    What this version finds in a table, such as atoms, is not looked for in that of an older run; and settings that 0.4 passed
-    over without a word, such as `flip` for a table, are passed over.
+    Atoms and other properties that this version finds in a table are not looked for again. Settings that 0.4 ignored, such as
+    `flip` for a table, are ignored.
 
     Args:
         source: as of `open_data`.
@@ -66,7 +66,7 @@ def open_again(source: Any, config: DataConfig, columns: list[Column] | None) ->
     """
     try:
         return open_data(source, config, columns)
-    except Unused as setting:
+    except UnusedSetting as setting:
         return open_again(source, setting.without(config), columns)
 
 

@@ -1,8 +1,8 @@
-"""A store: examples of one shape, written one after another, kept in memory while they are few and on the disk beyond that.
+"""Spill buffers: examples of one shape, written one after another, in memory while they are few and on the disk beyond that.
 
-A data set may be larger than the memory. What would take more than 1 GiB goes into a temporary file that has no name any more
-when the first byte is written, so nothing is left behind, however the process ends. Its whole length is reserved before, so
-that a full disk is a sentence at the start and no fault in the middle.
+A data set may be larger than the memory. What would take more than 1 GiB goes into a temporary file that is unlinked before the
+first byte is written, so nothing is left behind, however the process ends. Its whole length is reserved first, so a full disk
+is reported at the start and not in the middle.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from scorefield.errors import ScorefieldError
 
-IN_MEMORY = 2**30  # bytes; beyond it, a store is a file
+IN_MEMORY = 2**30  # bytes; beyond it, a buffer is a file
 AS_TENSOR = 2**28  # bytes; below it, a copy more or less does not matter, and a tensor is the simpler thing
 SPARE = 2**28  # bytes of a disk that are left alone
 
@@ -28,14 +28,14 @@ SPARE = 2**28  # bytes of a disk that are left alone
 class SpillBuffer:
     """Room for at most `count` examples of one shape.
 
-    >>> store = SpillBuffer(3, (2,), np.uint8)
-    >>> store.append(np.array([1, 2], dtype=np.uint8))
-    >>> store.finish()
+    >>> buffer = SpillBuffer(3, (2,), np.uint8)
+    >>> buffer.append(np.array([1, 2], dtype=np.uint8))
+    >>> buffer.finish()
     tensor([[1, 2]], dtype=torch.uint8)
     """
 
     def __init__(self, count: int, shape: tuple[int, ...], dtype: type[np.generic]) -> None:
-        """Make the room.
+        """Reserve the room.
 
         Args:
             count: the most examples that may come.
@@ -51,11 +51,11 @@ class SpillBuffer:
         self.array: NDArray[Any] = np.empty((count if self.file is None else 0, *shape), dtype)
 
     def append(self, example: NDArray[Any]) -> None:
-        """Add an example `shape` of the store's type."""
+        """Add an example `shape` of the buffer's type."""
         self.extend(example[None])
 
     def extend(self, examples: NDArray[Any]) -> None:
-        """Add examples `(n, *shape)`, converted to the store's type."""
+        """Add examples `(n, *shape)`, converted to the buffer's type."""
         if self.file is None:
             self.array[self.count : self.count + len(examples)] = examples
         else:  # written, not mapped: pages of a map would count as this process's memory

@@ -34,8 +34,8 @@ def split(n: int, fraction: float, labels: Tensor | None, seed: int = 0) -> tupl
     (8, 2)
     """
     if n < 2 or not 0 < fraction < 1 or (labels is not None and len(labels) != n):
-        found = f"got {n} rows, {n if labels is None else len(labels)} labels and fraction {fraction}"
-        raise ScorefieldError(f"{found}, expected at least 2 rows, a label for each, and a fraction in (0, 1): correct them")
+        got = f"got {n} rows, {n if labels is None else len(labels)} labels and fraction {fraction}"
+        raise ScorefieldError(f"{got}, expected at least 2 rows, a label for each, and a fraction in (0, 1): correct them")
     order = SampleRng(range(n), stream=stream_of("split", seed)).uniform().argsort()
     if labels is not None:
         order = order[labels[order].argsort(stable=True)]
@@ -48,13 +48,13 @@ def split(n: int, fraction: float, labels: Tensor | None, seed: int = 0) -> tupl
 
 
 def _one_of_each(labels: Tensor, held: Tensor) -> Tensor:
-    """Return which rows, sorted by label, are held out once every label has kept a row; at least one is held out still."""
+    """Return which rows, sorted by label, are held out once every label has a training row; at least one still is."""
     values, places, sizes = torch.unique_consecutive(labels, return_inverse=True, return_counts=True)
-    kept = torch.zeros(len(values), dtype=torch.long).scatter_add_(0, places, (~held).long())
+    in_training = torch.zeros(len(values), dtype=torch.long).scatter_add_(0, places, (~held).long())
     first = sizes.cumsum(0) - sizes
-    spared = held.clone()
-    spared[first[kept == 0]] = False
-    if not bool(spared.any()):
-        most = int(sizes.argmax())
-        spared[first[most] + sizes[most] - 1] = True  # of labels of one row each, one has none left
-    return spared
+    still_held = held.clone()
+    still_held[first[in_training == 0]] = False
+    if not bool(still_held.any()):
+        largest = int(sizes.argmax())
+        still_held[first[largest] + sizes[largest] - 1] = True  # if every label has one row, one label has none left
+    return still_held

@@ -1,7 +1,7 @@
 """Tables: rows of numbers, integers, booleans, texts and dates, some of them missing.
 
 A .csv or .tsv file is read by the standard library (`delimited.py`). Parquet and Arrow files, and the data frames of pandas,
-polars and pyarrow, are read through narwhals, which knows them all. What the columns become is told in `columns.py`.
+polars and pyarrow, are read through narwhals, which knows them all. `columns.py` says what the columns become.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from scorefield.data.base import LEAST, DataConfig, DataIssue, Dataset, Examples, build, shown, split
+from scorefield.data.base import LEAST, DataConfig, DataIssue, Dataset, Examples, build, format_number, split
 from scorefield.data.columns import Column, describe, fits
 from scorefield.data.coordinates import Table, decode, encode, normaliser_of
 from scorefield.data.delimited import read_text
-from scorefield.data.formats.tables import TEXT
 from scorefield.data.frames import of_mapping, of_native
 from scorefield.data.granularity import no_data
 from scorefield.data.series import Series
 from scorefield.errors import ScorefieldError, unknown
 
+TEXT = (".csv", ".tsv")  # delimited text; Arrow reads the others
 EXTRA = "expected the extra: run pip install 'scorefield[tables]'"
 HELD_OUT = 0.1
 
@@ -36,7 +36,7 @@ def read(path: str, config: DataConfig, columns: list[Column] | None = None) -> 
     Args:
         path: of the file.
         config: how it is read.
-        columns: what its coordinates mean, as a run on the same table keeps it; None to find it out.
+        columns: what its coordinates mean, as a run on the same table recorded it; None to find it out.
 
     Returns:
         The data set, in the order of the file; `columns` says what the coordinates mean.
@@ -49,7 +49,7 @@ def read(path: str, config: DataConfig, columns: list[Column] | None = None) -> 
 
 
 def aligned(path: str, columns: list[Column]) -> torch.Tensor:
-    """Read a table as the coordinates of another one: somebody else's rows, to be compared with it.
+    """Read a table in the coordinates of another one, to be compared with it.
 
     Args:
         path: of a .csv, .tsv, .parquet, .feather or .arrow file with at least the columns of the other; the rest is left out.
@@ -62,28 +62,30 @@ def aligned(path: str, columns: list[Column]) -> torch.Tensor:
         ScorefieldError: a broken file, a column that is not there or is of another type, a text that the other table does not
             have, or a missing value where it has none.
     """
-    name, found = os.path.basename(path), {one.name: one for one in _with_data(_file(path)[0])[0]}
+    name = os.path.basename(path)
+    series = {one.name: one for one in _without_marks(_file(path)[0])[0]}
     parts = []
     for column in columns:
-        if "constant" in column:
-            continue
-        here = f"column {column['name']!r} of {name!r}"
-        if (one := found.get(column["name"])) is None:
-            raise unknown(f"column of {name!r}", column["name"], found)
-        if (one.type == "category") != (column["type"] == "category") and one.type not in ("integer", "boolean"):
-            raise ScorefieldError(f"got {here} as {one.type}, expected {column['type']}: write it as in the run's table")
-        if column["type"] == "category":
-            texts = one.values if one.type == "category" else [_text(v, one.type, column["values"]) for v in one.values]
-            if odd := sorted({str(text) for text in texts} - {str(text) for text in column["values"]}):
-                known = ", ".join(map(str, column["values"][:5]))
-                raise ScorefieldError(
-                    f"got {odd[0]!r} in {here}, expected the texts of the run's table ({known}): map it to one"
-                )
-            one = Series(one.name, "category", np.array(texts, dtype=object))
-        elif not column["missing"] and one.missing.any():
-            raise ScorefieldError(f"got missing values in {here}, expected none, as in the run's table: fill or drop them")
-        parts.append(encode(Series(one.name, column["type"], one.values, one.utc), column))
+        if "constant" not in column:
+            if (one := series.get(column["name"])) is None:
+                raise unknown(f"column of {name!r}", column["name"], series)
+            parts.append(encode(_as_column(one, column, f"column {column['name']!r} of {name!r}"), column))
     return torch.from_numpy(np.concatenate(parts, axis=1))
+
+
+def _as_column(one: Series, column: Column, here: str) -> Series:
+    """Return a series as one of the type of another table's column; `here` is what messages call it."""
+    if (one.type == "category") != (column["type"] == "category") and one.type not in ("integer", "boolean"):
+        raise ScorefieldError(f"got {here} as {one.type}, expected {column['type']}: write it as in the run's table")
+    if column["type"] != "category":
+        if not column["missing"] and one.missing.any():
+            raise ScorefieldError(f"got missing values in {here}, expected none, as in the run's table: fill or drop them")
+        return Series(one.name, column["type"], one.values, one.utc)
+    texts = one.values if one.type == "category" else [_text(v, one.type, column["values"]) for v in one.values]
+    if odd := sorted({str(text) for text in texts} - {str(text) for text in column["values"]}):
+        known = ", ".join(map(str, column["values"][:5]))
+        raise ScorefieldError(f"got {odd[0]!r} in {here}, expected the texts of the run's table ({known}): map it to one")
+    return Series(one.name, "category", np.array(texts, dtype=object), one.utc)
 
 
 def _text(value: float, type_: str, known: list[str | None]) -> str | None:
@@ -158,12 +160,12 @@ def _table(
     config: DataConfig,
     given: list[Column] | None = None,
 ) -> Dataset:
-    """Return the data set of some columns of one length, in the coordinates that are given or in its own."""
+    """Return the data set of columns of one length, in the coordinates that are given or in its own."""
     count = len(series[0].values) if series else 0
     if count < LEAST:
         raise ScorefieldError(f"got {count} rows in {name!r}, expected at least {LEAST}: add more data")
     train = split(count, config.held_out or HELD_OUT, None, config.seed)[0].numpy()
-    series, odd = _with_data(series)
+    series, odd = _without_marks(series)
     issues, columns, parts = issues + odd, list[Column](), []
     for one in series:
         column, odd = describe(one, train)
@@ -177,21 +179,12 @@ def _table(
     if not rows.shape[1]:
         causes = "; ".join(f"{issue.where}: {issue.cause}" for issue in issues[:5])
         raise ScorefieldError(f"got {name!r} without a column to learn ({causes}), expected one that varies: add some")
-    kinds = ", ".join(f"{column['name']} {'constant' if 'constant' in column else column['type']}" for column in columns[:20])
-    more = f" and {len(columns) - 20} more" if len(columns) > 20 else ""
-    notes = [*notes, f"{len(columns)} columns, {rows.shape[1]} coordinates: {kinds}{more}."]
-    heaps = [f"{column['name']} at {_listed(column)}" for column in columns if "atoms" in column]
-    if heaps:
-        notes.append(f"Values that hold a share of their own, which is learned as such: {'; '.join(heaps)}.")
-    gone = sum(int(one.missing.sum()) for one in series)
-    if gone:
-        notes.append(f"{gone:,} missing values: that one is missing is learned with the rest.")
     examples = Examples(
         name,
         "table",
         torch.from_numpy(rows),
         normaliser=lambda rows: normaliser_of(columns, rows),
-        notes=tuple(notes),
+        notes=(*notes, *_about(columns, rows.shape[1], missing=sum(int(one.missing.sum()) for one in series))),
         issues=tuple(issues),
         columns=columns,
         held_out=HELD_OUT,
@@ -199,23 +192,35 @@ def _table(
     return build(examples, config)
 
 
+def _about(columns: list[Column], coordinates: int, *, missing: int) -> list[str]:
+    """Return notes on the columns: their types, their atoms, and how many values are missing."""
+    types = ", ".join(f"{column['name']} {'constant' if 'constant' in column else column['type']}" for column in columns[:20])
+    more = f" and {len(columns) - 20} more" if len(columns) > 20 else ""
+    notes = [f"{len(columns)} columns, {coordinates} coordinates: {types}{more}."]
+    if atoms := [f"{column['name']} at {_listed(column)}" for column in columns if "atoms" in column]:
+        notes.append(f"Values that hold a share of their own, which is learned as such: {'; '.join(atoms)}.")
+    if missing:
+        notes.append(f"{missing:,} missing values: that one is missing is learned with the rest.")
+    return notes
+
+
 def _listed(column: Column) -> str:
     """Return a column's atoms in words."""
     values = decode(encode(Series(column["name"], column["type"], np.array(column["atoms"])), column), [column], exact=True)
-    return " and ".join(shown(value) if isinstance(value, float) else str(value) for value in values[column["name"]])
+    return " and ".join(format_number(value) if isinstance(value, float) else str(value) for value in values[column["name"]])
 
 
-def _with_data(series: list[Series]) -> tuple[list[Series], list[DataIssue]]:
-    """Return columns with the marks of no data that map makers leave among numbers as missing, and a word on each."""
+def _without_marks(series: list[Series]) -> tuple[list[Series], list[DataIssue]]:
+    """Return columns whose marks of no data, such as map makers write among numbers, are missing; and an issue on each."""
     found, issues = list[Series](), []
     for one in series:
-        gone = no_data(one.values) if one.type == "number" else np.zeros(0, dtype=bool)
-        if gone.any():
-            value = float(one.values[gone][0])
-            which = f"{int(gone.sum())} values of {value!r}, the end of the range of floats"
+        marked = no_data(one.values) if one.type == "number" else np.zeros(0, dtype=bool)
+        if marked.any():
+            value = float(one.values[marked][0])
+            which = f"{int(marked.sum())} values of {value!r}, the end of the range of floats"
             cause = f"{which}, which stands for no data: read as missing"
             issues.append(DataIssue(f"column {one.name!r}", cause, used=True))
-            one = Series(one.name, one.type, np.where(gone, math.nan, one.values), one.utc)
+            one = Series(one.name, one.type, np.where(marked, math.nan, one.values), one.utc)
         found.append(one)
     return found, issues
 

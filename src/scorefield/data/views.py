@@ -15,7 +15,7 @@ NUMBERS = 2**22  # of all examples at a time, wherever all of them are walked th
 
 
 def release(array: NDArray[Any]) -> None:
-    """Let go of the pages that were read of a mapped file, which would count as this process's memory otherwise."""
+    """Release the pages that were read of a mapped file, which would count as this process's memory otherwise."""
     owner: Any = array
     while isinstance(owner, np.ndarray):
         owner = owner.base
@@ -24,23 +24,23 @@ def release(array: NDArray[Any]) -> None:
 
 
 def pieces(rows: Tensor | ArrayView) -> Iterator[Tensor]:
-    """Return rows `(n, *shape)` in order, some millions of numbers at a time."""
+    """Return rows `(n, *shape)` in order, about four million numbers at a time."""
     step = max(1, NUMBERS // max(1, rows.shape[1:].numel()))
     for first in range(0, len(rows), step):
         yield rows[first : first + step]
 
 
 class ArrayView:
-    """Some rows of an array that stays where it is, in memory or mapped from a disk: indexing copies what was asked for.
+    """Rows of an array that stays where it is, in memory or mapped from a disk: indexing copies what was asked for.
 
-    It answers to what training needs of a tensor: `len`, `[rows]`, `[first:last]`, `shape`, `dtype`, `numel`.
+    It has what training needs of a tensor: `len`, `[rows]`, `[first:last]`, `shape`, `dtype`, `numel`.
 
     >>> ArrayView(np.arange(10.0).reshape(5, 2), torch.tensor([1, 3]))[torch.tensor([1])]
     tensor([[6., 7.]], dtype=torch.float64)
     """
 
     def __init__(self, array: NDArray[Any], rows: Tensor) -> None:
-        """Hold them: an array `(n, *shape)` and int64 row numbers `(m,)`."""
+        """Hold an array `(n, *shape)` and int64 row numbers `(m,)`."""
         self.array, self.rows = array, rows
         self.shape = torch.Size((len(rows), *array.shape[1:]))
         self.dtype = torch.from_numpy(np.zeros(0, array.dtype)).dtype

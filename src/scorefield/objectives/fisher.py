@@ -71,7 +71,7 @@ class ExplicitFisher(Matching):
 
     >>> from scorefield import VE, Gaussian, SampleRng
     >>> one, other = Gaussian([0.0], [[1.0]], VE(0.1, 10.0)), Gaussian([0.5], [[1.0]], VE(0.1, 10.0))
-    >>> x0, noise = one.sample(SampleRng(range(4))), SampleRng(range(4), stream=1)
+    >>> x0, rng = one.sample(SampleRng(range(4))), SampleRng(range(4), stream=1)
     >>> bool((ExplicitFisher(one)(other, x0, rng=rng) > 0).all()), float(ExplicitFisher(one)(one, x0, rng=rng).sum())
     (True, 0.0)
     """

@@ -19,7 +19,7 @@ from scorefield.data import Dataset, open_again, place_of
 from scorefield.data.base import DataIssue
 from scorefield.data.doctor import examine
 from scorefield.errors import ScorefieldError
-from scorefield.recipes import DataStats, measure, measured
+from scorefield.recipes import DataStats, data_stats, measured_settings
 from scorefield.runs import Run, manifest_of, open_run
 from scorefield.specs import TrainSpec
 from scorefield.training.distribution import World
@@ -125,7 +125,7 @@ def _follow(source: Any, values: dict[str, Any]) -> Begun:
             f"got data from {source_name(source)!r} that differ from those of the first process, expected the same everywhere: "
             "copy them"
         )
-    return Begun(config, data, measure(data), manifest, values["goes_on"])
+    return Begun(config, data, data_stats(data), manifest, values["goes_on"])
 
 
 def _refuse_other_files(folder: Path) -> None:
@@ -160,7 +160,7 @@ def _resume(folder: Path, source: Any, spec: TrainSpec) -> Begun:
     """Go on with the run in `folder`: a new budget replaces its own, and a few settings may change."""
     old, changes = open_run(folder), changes_of(spec)
     opened = functools.cache(lambda: _data_of(old, source))
-    known = measured(opened()[1]) if parts_of(changes) & set(FIXED) else {}
+    known = measured_settings(opened()[1]) if parts_of(changes) & set(FIXED) else {}
     config = override(old.config, [*budget_of(spec), *changes], measured=known)
     _refuse_change(old, config, spec)
     data, stats = opened()
@@ -194,7 +194,7 @@ def _data_of(old: Run, source: Any) -> tuple[Dataset, DataStats]:
             f"got data from {source_name(source)!r} that differ from those the run {old.path} was trained on, expected the "
             "same: restore them or start a new run"
         )
-    return data, measure(data)
+    return data, data_stats(data)
 
 
 def _moved(manifest: dict[str, Any], source: Any) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from scorefield.field import ScoreModel
 from scorefield.noise_label import check_noise_label
 from scorefield.prediction import Score
 from scorefield.progress import Progress, silent
-from scorefield.recipes import DataStats, measure, measured
+from scorefield.recipes import DataStats, data_stats, measured_settings
 from scorefield.runs import build_model, classes_of
 from scorefield.samplers import Langevin
 from scorefield.specs import TrainSpec
@@ -65,11 +65,11 @@ def resolve(source: Any, spec: TrainSpec, progress: Progress = silent) -> Resolv
     progress(0.0, "opening the data")
     data = open_data(source, data_config(changes))
     progress(0.5, "choosing noise levels")
-    stats = measure(data)
+    stats = data_stats(data)
     chosen = recipe(stats)
     seed = [] if spec.seed is None else [f"seed={spec.seed}"]
     wanted = [*seed, *budget_of(spec), *changes]
-    config = override(replace(chosen.config, source=source_name(source)), wanted, measured=measured(stats))
+    config = override(replace(chosen.config, source=source_name(source)), wanted, measured=measured_settings(stats))
     config, adapted = _without_noise(config, changes, stats.std)
     check_noise_label(config.parametrisation.noise_label, config.process)
     return Resolved(config, data, stats, (*chosen.why, *_by_hand(changes), *adapted))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import torch
@@ -61,6 +61,10 @@ class Score:
     weights: float
     variation: float
     mmd: float
+
+    def to_dict(self) -> dict[str, float]:
+        """Return it as plain values."""
+        return asdict(self)
 
 
 def within_evaluations(sampler: Sampler, budget: int) -> tuple[Sampler, int]:

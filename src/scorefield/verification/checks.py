@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -53,6 +53,10 @@ class Check:
     measured: str
     passed: bool | None
     values: dict[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return asdict(self)
 
 
 def _five(values: Tensor) -> tuple[float, bool]:

@@ -19,7 +19,7 @@ import torch
 from scorefield.data.base import DataIssue, Dataset
 from scorefield.data.doctor.copies import copy_issues, find_copies
 from scorefield.data.doctor.outliers import find_outliers, measure_distances
-from scorefield.data.doctor.survey import survey
+from scorefield.data.doctor.survey import survey_of
 from scorefield.data.doctor.warnings import warnings_of
 from scorefield.progress import Progress, portion, silent
 
@@ -77,7 +77,7 @@ def examine(data: Dataset, progress: Progress = silent) -> Findings:
     >>> examine(open_source("two-moons", DataConfig(examples=200))).leaks
     0
     """
-    seen = survey(data, portion(progress, 0.0, 0.5))
+    seen = survey_of(data, portion(progress, 0.0, 0.5))
     progress(0.5, "looking for copies")
     copies = find_copies(data, seen)
     progress(0.8, "measuring distances")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scorefield.data.base import DataIssue, Dataset, shown
+from scorefield.data.base import DataIssue, Dataset, format_number
 from scorefield.data.columns import width
 from scorefield.data.coordinates import decode
 from scorefield.data.doctor.survey import FEATURES, Survey, encoded, evenly, where
@@ -38,7 +38,7 @@ class Distances:
 
 
 def measure_distances(data: Dataset, seen: Survey) -> Distances:
-    """Return distances of at most some thousand examples, evenly spread."""
+    """Return distances of at most 4096 examples, evenly spread."""
     size = math.prod(data.shape)
     most = max(64, min(COMPARED, 2**23 // size))
     rows = seen.rows[: seen.training][evenly(seen.training, most)]
@@ -123,7 +123,7 @@ def _value(data: Dataset, index: int, coordinate: int) -> str:
     part, i = (data.train, index) if index < training else (data.held_out, index - training)
     row = part[torch.tensor([i])]
     if data.columns is None:
-        return shown(float(row.flatten()[coordinate]))
+        return format_number(float(row.flatten()[coordinate]))
     owners = [column["name"] for column in data.columns for _ in range(width(column))]
     value = decode(row, data.columns, exact=True)[owners[coordinate]][0]
-    return shown(value) if isinstance(value, float) else str(value)
+    return format_number(value) if isinstance(value, float) else str(value)

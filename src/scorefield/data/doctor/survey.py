@@ -15,7 +15,7 @@ from scorefield.progress import Progress
 
 MOST = 100_000  # examples looked at
 NUMBERS = 2**28  # numbers looked at
-FEATURES = 256  # numbers kept of each example for the search
+FEATURES = 256  # numbers of each example that the search compares
 
 
 @dataclass
@@ -76,8 +76,8 @@ class _Tally:
         self.squares += float(torch.linalg.vector_norm(flat, dtype=torch.float64)) ** 2
 
 
-def survey(data: Dataset, progress: Progress) -> Survey:
-    """Look at every example once, a few thousand at a time; of very many, at some that are evenly spread.
+def survey_of(data: Dataset, progress: Progress) -> Survey:
+    """Look at every example once, a few thousand at a time; of very many examples, at a part that is evenly spread.
 
     Args:
         data: the data set.

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from scorefield.data.base import Dataset, shown
+from scorefield.data.base import Dataset, format_number
 from scorefield.data.doctor.outliers import COMPARED
 from scorefield.data.doctor.survey import FEATURES, Survey, evenly
 
@@ -49,7 +49,8 @@ def _on_range(data: Dataset, seen: Survey) -> list[str]:
     low, high = data.normaliser.low, data.normaliser.high
     if low is None or high is None or seen.raw[1] - seen.raw[0] >= 0.3 * (high - low):
         return []
-    said = f"Values lie in {shown(seen.raw[0])} to {shown(seen.raw[1])} of the legal {shown(low)} to {shown(high)}"
+    least, most, lowest, highest = map(format_number, (*seen.raw, low, high))
+    said = f"Values lie in {least} to {most} of the legal {lowest} to {highest}"
     return [f"{said}: mis-scaled? Stretch them, or the model learns almost nothing but the mean."]
 
 

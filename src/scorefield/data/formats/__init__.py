@@ -106,7 +106,7 @@ def known_formats(takes: Takes = "path", *, plugins: bool = True) -> str:
 
     Args:
         takes: which formats: those that take paths, or those that take data.
-        plugins: whether those of other packages are among them; without, it costs some milliseconds, as `--help` needs.
+        plugins: whether those of other packages are among them; without them it takes a few milliseconds, as `--help` needs.
 
     >>> known_formats("data", plugins=False)
     'a data frame, a dictionary of columns, or an array, a tensor, a list of images or arrays'
@@ -117,7 +117,7 @@ def known_formats(takes: Takes = "path", *, plugins: bool = True) -> str:
 
 
 def known_sources() -> str:
-    """Return what a source may be, as a sentence for `--help`, in some milliseconds; plugins are left to `scorefield list`."""
+    """Return what a source may be, as a sentence for `--help`; plugins are not loaded for it."""
     names = ", ".join(written("source"))
     return f"A built-in name ({names}), {known_formats(plugins=False)}; `scorefield list format` lists plugins as well."
 

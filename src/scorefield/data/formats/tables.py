@@ -11,8 +11,7 @@ from scorefield.registry import register
 if TYPE_CHECKING:
     from scorefield.data.base import Dataset
 
-TEXT = (".csv", ".tsv")
-SUFFIXES = (*TEXT, ".parquet", ".feather", ".arrow")
+SUFFIXES = (".csv", ".tsv", ".parquet", ".feather", ".arrow")
 
 
 @register("format", "table")

@@ -1,0 +1,72 @@
+"""Outputs: where samples go, a batch at a time, so that many take no more memory than few.
+
+`FILE_TYPES` is the table of what can be written. A new file type is one line there and one file here with its `Writer`. The
+help of the command and the sentences that refuse an `--out` are printed from the table. This module imports nothing slow.
+
+The samples of a file are written beside its place as they come; at the end it takes its place, as a whole. If anything fails
+before, nothing is left of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class FileType:
+    """A type of file that samples can be written to.
+
+    Attributes:
+        ending: of its name; "/" for a folder.
+        home: where its `Writer` is: module and name, in this package.
+        only: the kind of data that it suits: image, signal, vector or table; None for all of them.
+        content: what is in it, in words.
+    """
+
+    ending: str
+    home: str
+    only: str | None = None
+    content: str = ""
+
+
+FILE_TYPES = (  # in the order in which they are named; the first that suits the data is the default
+    FileType(".csv", "text.CSV", only="table"),
+    FileType(".tsv", "text.TSV", only="table"),
+    FileType(".parquet", "parquet.WRITER", only="table"),
+    FileType(".npy", "arrays.NPY", only="table"),
+    FileType(".png", "picture.WRITER", content="a grid of images, or a plot"),
+    FileType(".npz", "arrays.NPZ", content="arrays, with the classes"),
+    FileType("/", "folder.WRITER", only="image", content="a picture each, and a list of them with their classes"),
+)
+
+
+def types_for(data: str) -> list[FileType]:
+    """Return the types of file that suit a kind of data.
+
+    >>> [one.ending for one in types_for("image")]
+    ['.png', '.npz', '/']
+    """
+    return [one for one in FILE_TYPES if one.only in (None, data)]
+
+
+def names_for(data: str) -> str:
+    """Return what an output may be called that suits a kind of data, in words.
+
+    >>> names_for("image"), names_for("vector")
+    ('a name ending in .png or .npz, or a folder', 'a name ending in .png or .npz')
+    """
+    endings = [one.ending for one in types_for(data)]
+    *first, last = [ending for ending in endings if ending != "/"]
+    return f"a name ending in {', '.join(first)} or {last}{', or a folder' * ('/' in endings)}"
+
+
+def help_text() -> str:
+    """Return what can be written, in words.
+
+    >>> help_text()[:45]
+    'a name ending in .png (a grid of images, or a'
+    """
+    general = [f"{one.ending} ({one.content})" for one in FILE_TYPES if one.only is None]
+    tables = [one.ending for one in FILE_TYPES if one.only == "table"]
+    folders = [f"a folder of {one.only}s ({one.content})" for one in FILE_TYPES if one.ending == "/"]
+    return f"a name ending in {' or '.join(general)}, or {folders[0]}; of tables also {', '.join(tables)}"
