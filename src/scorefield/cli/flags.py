@@ -22,7 +22,8 @@ def flags(spec: type[Spec], **shown: str | tuple[Any, ...]) -> Spec:
     """
     types = get_type_hints(spec)
     marks = {key: (tyro.conf.arg(metavar=how),) if isinstance(how, str) else how for key, how in shown.items()}
-    annotated = {key: Annotated.__class_getitem__((types[key], *mark)) for key, mark in marks.items()}
+    form: Any = Annotated
+    annotated = {key: form[(types[key], *mark)] for key, mark in marks.items()}
     kind: Any = type(spec.__name__, (spec,), {"__annotations__": annotated, "__module__": spec.__module__})
     default: Spec = dataclasses.dataclass(frozen=True)(kind)()
     return default
