@@ -119,9 +119,10 @@ def test_the_error_of_the_gaussian_prior_falls_with_the_square_of_the_top_level_
     assert 80 < gaps[0] / gaps[1] < 120
 
 
-def test_data_that_are_the_reference_gaussian_cost_next_to_nothing() -> None:
+@pytest.mark.parametrize("variance", [4.0, 0.0], ids=["a gaussian", "one point"])
+def test_data_that_are_the_reference_gaussian_cost_next_to_nothing(variance: float) -> None:
     """In whitened coordinates they stand still: the solver takes its longest steps from end to end."""
-    field = Gaussian([3.0, -1.0], 4.0 * torch.eye(2), VE(0.05, 1000.0))
+    field = Gaussian([3.0, -1.0], variance * torch.eye(2), VE(0.05, 1000.0))
     x, t = points(field, 4)
     found = log_prob(field, x, rng=SampleRng(range(4)), tolerance=1e-10, within=None)
     assert float((found.value - field.log_prob(x, t)).abs().max()) < 1e-9
@@ -160,6 +161,8 @@ def test_what_has_no_flow_to_the_prior_is_refused() -> None:
             log_prob(field, x, t, rng=rng)
     with pytest.raises(ScorefieldError, match=r"expected .2, 2.: one seed per point"):
         log_prob(field, x[:1], rng=rng)
+    with pytest.raises(TypeError, match="unexpected keyword argument 'tolerence'"):
+        log_prob(field, x, rng=rng, tolerence=1e-3)  # type: ignore[call-arg]
 
 
 # --- the trace --------------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ def raw_nats(log_prob: PerSample, normaliser: Normaliser, shape: tuple[int, ...]
 
     Args:
         log_prob: in model space, nats, `(batch,)`.
-        affine: the map from raw values to model space, with one scale for all coordinates, one per column, or one
+        normaliser: the map from raw values to model space, with one scale for all coordinates, one per column, or one
             per channel of a signal.
         shape: of one sample.
     """
@@ -60,9 +60,9 @@ def bits_per_dim(log_prob: PerSample, raw: Tensor, normaliser: Normaliser) -> Pe
     """Return -log p_raw/(d·ln 2) of dequantised 8-bit data, `(batch,)`.
 
     Args:
-        log_prob: log-density in model space at `affine.encode(dequantise(raw))`, nats, `(batch,)`.
+        log_prob: log-density in model space at `normaliser.encode(dequantise(raw))`, nats, `(batch,)`.
         raw: the 8-bit values, `(batch, *shape)`, uint8.
-        affine: the map from raw values to model space, with the legal range 0 to 255.
+        normaliser: the map from raw values to model space, with the legal range 0 to 255.
 
     Raises:
         ScorefieldError: data that are not 8-bit.

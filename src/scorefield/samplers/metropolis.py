@@ -171,10 +171,10 @@ class Chain:
 
     def counted(self, step: Step, probability: PerSample) -> tuple[tuple[float, ...], int]:
         """Return `acceptance` and `tests` with the probability of acceptance of one more step."""
-        known, rate = self.acceptance, float(probability.mean())
-        if len(known) <= step.index:
-            return (*known, rate), 1
-        return (*known[:-1], known[-1] + (rate - known[-1]) / (self.tests + 1)), self.tests + 1
+        before, rate = self.acceptance, float(probability.mean())
+        if len(before) <= step.index:
+            return (*before, rate), 1
+        return (*before[:-1], before[-1] + (rate - before[-1]) / (self.tests + 1)), self.tests + 1
 
 
 def metropolis_step(field: CountedField, x: Sample, step: Step, chain: Chain, rng: SampleRng) -> tuple[Sample, Chain, Info]:

@@ -61,8 +61,8 @@ class Check:
 
 def _five(values: Tensor) -> tuple[float, bool]:
     """Return how many standard errors a mean is from zero, and whether that is at most five."""
-    apart = float(values.mean() / (values.std() / math.sqrt(len(values))))
-    return apart, abs(apart) <= 5
+    deviation = float(values.mean() / (values.std() / math.sqrt(len(values))))
+    return deviation, abs(deviation) <= 5
 
 
 # --- processes and parametrisations -----------------------------------------------------------------------------------
@@ -153,10 +153,12 @@ def langevin(samples: int) -> Iterator[Check]:
     *_, last = simulate(
         field, Mala(tau=tau, steps=30), torch.tensor([0.0]), rng.normal((1,)) * math.sqrt(v), rng=rng, denoise=False
     )
-    apart, fits = _five(last.x[:, 0] ** 2 - v)
+    deviation, fits = _five(last.x[:, 0] ** 2 - v)
     found = float(last.x.var())
-    shown = f"variance {found:.4f} ({apart:+.1f} SE)"
-    yield Check("sampler: bias", "mala", "v exactly, tau = 0.9·v", shown, fits, {"variance": found, "standard_errors": apart})
+    shown = f"variance {found:.4f} ({deviation:+.1f} SE)"
+    yield Check(
+        "sampler: bias", "mala", "v exactly, tau = 0.9·v", shown, fits, {"variance": found, "standard_errors": deviation}
+    )
 
 
 def benches(samples: int, sets: int) -> tuple[Bench, Bench]:
@@ -247,12 +249,12 @@ def objectives(samples: int) -> Iterator[Check]:
         x = process.perturb(true.sample(other), t, other.normal((2,)))
         weighting = getattr(objective, "weighting", SigmaSquared())
         fisher = 0.5 * weighting(process, t) * _Wrong.h(x).square().sum(dim=1)
-        apart = float((excess.mean() - fisher.mean()) / ((excess.var() + fisher.var()) / samples).sqrt())
+        deviation = float((excess.mean() - fisher.mean()) / ((excess.var() + fisher.var()) / samples).sqrt())
         flat, at_truth = _five(slope)
         ratio = float(excess.mean() / fisher.mean())
-        shown = f"excess/Fisher {ratio:.3f} ({apart:+.1f} SE), slope at the truth {flat:+.1f} SE"
-        values = {"ratio": ratio, "standard_errors": apart, "slope_standard_errors": flat}
-        yield Check("objective", name, f"excess = {kind.divergence}", shown, abs(apart) <= 5 and at_truth, values)
+        shown = f"excess/Fisher {ratio:.3f} ({deviation:+.1f} SE), slope at the truth {flat:+.1f} SE"
+        values = {"ratio": ratio, "standard_errors": deviation, "slope_standard_errors": flat}
+        yield Check("objective", name, f"excess = {kind.divergence}", shown, abs(deviation) <= 5 and at_truth, values)
 
 
 # --- likelihood -------------------------------------------------------------------------------------------------------
