@@ -523,7 +523,7 @@ def test_close_noise_levels_have_close_features_and_the_ends_have_not(name: str,
     ids=repr,
 )
 def test_a_label_that_runs_faster_than_the_noise_is_refused_with_the_one_to_choose(label: str, process: Process) -> None:
-    with pytest.raises(ScorefieldError, match=r"moves by .* where the noise grows by one percent.*label=log-sigma"):
+    with pytest.raises(ScorefieldError, match=r"changes by .* where the noise grows by one percent.*label=log-sigma"):
         check_noise_label(label, process)
 
 
