@@ -142,6 +142,10 @@ class Twice(Sampler):
         return self.sampler.dwells
 
     @property
+    def steps_on_last_level(self) -> bool:
+        return self.sampler.steps_on_last_level
+
+    @property
     def steps_per_level(self) -> int:
         return self.sampler.steps_per_level
 
@@ -172,17 +176,29 @@ def test_a_step_is_a_function_of_what_it_is_given(sampler: Any) -> None:
 def test_on_the_last_level_the_loop_calls_a_sampler_that_dwells_and_none_that_jumps(sampler: Any) -> None:
     """It shows the last level in both cases, and after a jump to it x stays as it was."""
     short = sampler.within(8)[0]
-    for each in (short, *([] if sampler.remembers else [without(short, 3, (2,))])):
-        watched = Twice(each)
-        snapshots = list(simulate(FIELD, watched, ladder(), rng=SampleRng(range(3))))
-        hold, levels = each.steps_per_level, len(ladder())
-        assert [step.index for step in watched.taken] == [j for j in range(levels - (not each.dwells)) for _ in range(hold)]
-        assert (None in [step.s for step in watched.taken]) == each.dwells
-        assert len(snapshots) == levels * hold + 2
-        if not each.dwells:
-            arrived, shown = snapshots[-2 - hold], snapshots[-2]
-            assert torch.equal(shown.x, arrived.x)
-            assert (shown.t, shown.evaluations, shown.info) == (arrived.t, arrived.evaluations, arrived.info)
+    watched = Twice(short)
+    snapshots = list(simulate(FIELD, watched, ladder(), rng=SampleRng(range(3))))
+    hold, levels = short.steps_per_level, len(ladder())
+    assert [step.index for step in watched.taken] == [j for j in range(levels - (not short.dwells)) for _ in range(hold)]
+    assert (None in [step.s for step in watched.taken]) == short.dwells
+    assert len(snapshots) == levels * hold + 2
+    if not short.dwells:
+        arrived, shown = snapshots[-2 - hold], snapshots[-2]
+        assert torch.equal(shown.x, arrived.x)
+        assert (shown.t, shown.evaluations, shown.info) == (arrived.t, arrived.evaluations, arrived.info)
+
+
+@each_sampler
+def test_replacement_puts_the_observed_coordinates_in_on_the_last_level_too_and_jumps_from_it_with_no_sampler(sampler: Any) -> None:
+    if sampler.remembers:
+        return
+    inner = Twice(sampler.within(8)[0])
+    inner.remembers = False
+    observed = torch.tensor([[1.5, torch.nan]], dtype=torch.float64).expand(3, 2)
+    *_, before, _ = simulate(FIELD, Replacement(inner, observed), ladder()[:1], rng=SampleRng(range(3)))
+    level = FIELD.process.sigma(ladder()[:1]), FIELD.process.alpha(ladder()[:1])
+    assert bool(((before.x[:, 0] - level[1] * 1.5).abs() < 5 * level[0]).all())
+    assert bool(inner.taken) == sampler.dwells
 
 
 def test_a_step_that_changes_its_state_is_seen() -> None:

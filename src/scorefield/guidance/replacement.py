@@ -118,6 +118,11 @@ class Replacement(Sampler):
         return self.sampler.remembers
 
     @property
+    def steps_on_last_level(self) -> bool:
+        """True: the observed coordinates are put in there, too, whatever the sampler does."""
+        return True
+
+    @property
     def steps_per_level(self) -> int:
         return self.sampler.steps_per_level
 
@@ -138,7 +143,7 @@ class Replacement(Sampler):
                 f"got observed values of shape {tuple(self.observed.shape)} and samples of shape {tuple(x.shape)}, expected "
                 "one row per sample, NaN where a value is missing: give as many as there are seeds"
             )
-        jumps, info = not self.dwells, NOTHING
+        jumps, info = step.s is not None and not self.dwells, NOTHING
         observed, missing = self.observed.to(x), self.missing.to(x.device)
         alpha, sigma = (step.alpha_s, step.sigma_s) if jumps else (step.alpha, step.sigma)
         keep = step.alpha / alpha
@@ -146,7 +151,8 @@ class Replacement(Sampler):
         for again in range(self.repeats):
             if again and jumps:
                 x = keep * x + spread * rng.normal(x.shape[1:])
-            x, state, info = self.sampler.step(field, x, step, state, rng)
+            if step.s is not None or self.sampler.steps_on_last_level:
+                x, state, info = self.sampler.step(field, x, step, state, rng)
             x = torch.where(missing, x, alpha * observed + sigma * rng.normal(x.shape[1:]))
         return x, state, info
 

@@ -2,7 +2,7 @@
 
 A ladder t_0 > t_1 > ... > t_{L-1} is visited level by level. At level j a sampler may dwell at t = t_j (Langevin dynamics,
 which leaves p_t unchanged) or jump from t = t_j to s = t_{j+1} (differential equations). From the last level there is nowhere
-to jump: s is None, and the loop calls only samplers that dwell. It shows the last level all the same, with x as it was. Then it
+to jump: s is None, and the loop calls only samplers that dwell (`steps_on_last_level`). It shows the last level all the same, with x as it was. Then it
 ends with one denoising step, x <- E[x0 | x], because what is left in x is noise of level sigma(t_{L-1}) (Jolicoeur-Martineau et
 al. 2021, "Adversarial score matching and improved sampling for image generation", arXiv 2009.05475). Between levels it scales
 the x of a sampler that dwells by alpha_{j+1}/alpha_j, so that x/alpha, the data with noise of level sigma/alpha, is what passes
@@ -202,6 +202,11 @@ class Sampler(ABC):
         """Return the sampler with one step a level, to which its order refers: itself, unless it chooses its own steps."""
         return self
 
+    @property
+    def steps_on_last_level(self) -> bool:
+        """Whether it does something on the last level, from which there is nowhere to jump: a sampler that dwells does."""
+        return self.dwells
+
     def start(self, field: CountedField, steps: list[Step]) -> Any:
         """Return the state that is carried from step to step, with coefficients of the ladder; None where none is needed."""
         return None
@@ -210,8 +215,8 @@ class Sampler(ABC):
     def step(self, field: CountedField, x: Sample, step: Step, state: Any, rng: SampleRng) -> tuple[Sample, Any, Info]:
         """Return the next x, `(batch, *shape)`, the state to carry on, and what there is to report.
 
-        A step is a function of its arguments: it changes neither `x` nor `state` in place. A sampler that jumps is never called
-        on the last level, where `step.s` is None; one that dwells is called on every level.
+        A step is a function of its arguments: it changes neither `x` nor `state` in place. On the last level, where `step.s`
+        is None, only samplers with `steps_on_last_level` are called: those that dwell.
         """
 
 
@@ -313,7 +318,7 @@ def simulate(
         lives = step.t if step.s is None or sampler.dwells else step.s
         for held in range(hold):
             done = step.index * hold + held + 1
-            if sampler.dwells or step.s is not None:  # from the last level there is nowhere to jump
+            if step.s is not None or sampler.steps_on_last_level:
                 with torch.no_grad():
                     x, state, info = sampler.step(counted, x, step, state, rng)
                 _check(x, sampler, done, step.t)

@@ -36,6 +36,10 @@ class _Meddler(Sampler):
         return self.sampler.dwells
 
     @property
+    def steps_on_last_level(self) -> bool:
+        return self.sampler.steps_on_last_level
+
+    @property
     def steps_per_level(self) -> int:
         return self.sampler.steps_per_level
 
