@@ -4,6 +4,7 @@ Images of this file are real digits (1,797 of 8 x 8 pixels, on the machine alrea
 scikit-learn.
 """
 
+import functools
 import hashlib
 import importlib.util
 import io
@@ -61,15 +62,18 @@ def small() -> dict[str, Extractor]:
     return {"labelled": _brief(LABELS[:200]), "unlabelled": _brief(), "module": open_extractor(module)}
 
 
-def _random(network: nn.Module, seed: int = 0) -> dict[str, Tensor]:
+@functools.cache
+def _random(architecture: type[nn.Module], seed: int = 0) -> dict[str, Tensor]:
     """Random weights whose activations neither vanish nor grow."""
+    with torch.device("meta"):
+        network = architecture()
     weights, generator = {}, torch.Generator().manual_seed(seed)
     for name, value in network.state_dict().items():
         normal = torch.randn(value.shape, generator=generator)
         if value.ndim == 4:
             weights[name] = normal * (2 / value[0].numel()) ** 0.5
         elif not value.is_floating_point():
-            weights[name] = value
+            weights[name] = torch.zeros(value.shape, dtype=value.dtype)
         elif name.endswith("var") or (name.endswith("weight") and value.ndim == 1):
             weights[name] = 1 + 0.1 * normal.abs()
         else:
@@ -118,13 +122,13 @@ def test_no_figure_is_called_fid_but_those_on_inceptions_weights(
 ) -> None:
     assert {e.score_name for e in small.values()} == {"FD-data", "FD-module-Sequential"}
     assert open_extractor("identity").score_name == "FD-identity"
-    weights = _random(Lite0Network())
+    weights = _random(Lite0Network)
     for stem, called in (("mine", "FD-mine"), ("my_FID", "FD-own")):
         path = tmp_path / f"{stem}.safetensors"
         path.write_bytes(save_tensors(weights))
         assert open_extractor(path).score_name == called
     path = tmp_path / "inception.safetensors"
-    path.write_bytes(save_tensors(_random(InceptionNetwork())))
+    path.write_bytes(save_tensors(_random(InceptionNetwork)))
     assert open_extractor(path).score_name == "FD-own"
     monkeypatch.setattr(inception, "SHA256", hashlib.sha256(path.read_bytes()).hexdigest()[:8])
     assert open_extractor(path).score_name == "FID"
@@ -249,7 +253,7 @@ def distances() -> dict[str, dict[str, list[float]]]:
     rows = min(len(some) for kind in sets.values() for some in kind)  # of one size: fewer are biased further upwards
     found = {}
     for name, labels in (("labels", LABELS[:1198]), ("no labels", None)):
-        extractor = learn(TRAIN, labels, steps=200)
+        extractor = learn(TRAIN, labels, steps=80)
         real = extractor(TRAIN)
         found[name] = {kind: [Frechet()(extractor(some[:rows]), real).value for some in worse] for kind, worse in sets.items()}
     return found
@@ -396,7 +400,7 @@ def test_weights_that_do_not_fit_their_architecture_are_refused(
     change: dict[str, Tensor | None], sentence: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "tuned.safetensors"
-    path.write_bytes(save_tensors(_with(_random(Lite0Network()), **change)))
+    path.write_bytes(save_tensors(_with(_random(Lite0Network), **change)))
     with pytest.raises(ScorefieldError, match=sentence):
         open_extractor(path)
 
@@ -481,7 +485,7 @@ def test_lite0_without_its_package_says_what_to_install(monkeypatch: pytest.Monk
 
 
 def test_weights_of_lite0s_shapes_open_from_a_file_whatever_their_last_layer(tmp_path: Path) -> None:
-    weights, images = _random(Lite0Network()), _photographs()[:, :, ::4, ::4]
+    weights, images = _random(Lite0Network), _photographs()[:, :, ::4, ::4]
     direct = Lite0(weights, "direct")
     tuned = {**weights, "_fc.weight": torch.zeros(10, 1280), "_fc.bias": torch.zeros(10)}
     (tmp_path / "tuned.safetensors").write_bytes(save_tensors(tuned))
@@ -514,7 +518,7 @@ def test_inception_enlarges_linearly_from_the_first_pixel_on() -> None:
 
 
 def test_inception_sees_images_one_by_one_as_all_together() -> None:
-    extractor = Inception(_random(InceptionNetwork()), "inception")
+    extractor = Inception(_random(InceptionNetwork), "inception")
     images = _photographs()[:, :, ::8, ::8]
     features = extractor(images)
     alone = torch.cat([extractor(image[None]) for image in images])

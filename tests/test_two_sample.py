@@ -17,6 +17,7 @@ from torch import Tensor
 
 from scorefield import NotFinite, SampleRng, ScorefieldError
 from scorefield.metrics import frechet, kernel, marginals
+from scorefield.metrics.base import Estimate
 from scorefield.metrics.classifier import ClassifierTest
 from scorefield.metrics.frechet import Frechet, frechet_of_moments
 from scorefield.metrics.kernel import KernelDistance, cubic, discrepancy
@@ -167,21 +168,34 @@ def test_every_metric_says_how_many_rows_it_needs_and_is_content_with_that_many(
 UPPER_BOUNDS = {"recall": 5, "coverage": 3, "c2st": 4}
 
 
-def _covered(name: str, repeats: int, divisor: float) -> bool:
+REPEATS = {name: 24 if name == "c2st" else 120 for name in METRICS}
+
+
+@pytest.fixture(scope="module")
+def estimates() -> dict[str, list[Estimate]]:
+    """Every metric of as many sets of samples as it has repeats; the reference is fixed, as in an evaluation."""
+    reference, found = _normal(300, 3, 999), dict[str, list[Estimate]]()
+    for seed in range(max(REPEATS.values())):
+        samples = 1.2 * _normal(200, 3, seed) + 0.4
+        for name, metric in METRICS.items():  # set by set: precision, recall, density and coverage share their distances
+            if seed < REPEATS[name]:
+                found.setdefault(name, []).append(metric()(samples, reference))
+    return found
+
+
+def _covered(estimates: list[Estimate], divisor: float) -> bool:
     """Whether intervals hold the mean in 95 % of repeats within the binomial's five standard errors, or more."""
-    reference = _normal(300, 3, 999)
-    estimates = [METRICS[name]()(1.2 * _normal(200, 3, seed) + 0.4, reference) for seed in range(repeats)]
     mean = statistics.mean(e.value for e in estimates)
     held = [abs(e.value - mean) < 1.96 * e.standard_error / divisor for e in estimates]
-    return statistics.mean(held) > 0.95 - 5 * math.sqrt(0.95 * 0.05 / repeats)
+    return statistics.mean(held) > 0.95 - 5 * math.sqrt(0.95 * 0.05 / len(estimates))
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_intervals_cover_repeats_with_other_samples_and_narrower_ones_do_not(name: str) -> None:
-    """The reference is fixed, as in an evaluation."""
-    repeats = 24 if name == "c2st" else 120
-    assert _covered(name, repeats, 1)
-    assert not _covered(name, repeats, UPPER_BOUNDS.get(name, 2))
+def test_intervals_cover_repeats_with_other_samples_and_narrower_ones_do_not(
+    estimates: dict[str, list[Estimate]], name: str
+) -> None:
+    assert _covered(estimates[name], 1)
+    assert not _covered(estimates[name], UPPER_BOUNDS.get(name, 2))
 
 
 # --- classifier two-sample test -----------------------------------------------------------------------------------------
@@ -446,10 +460,10 @@ def test_the_memory_of_correlations_does_not_grow_with_the_square_of_the_columns
 def test_the_frechet_distance_of_more_features_than_examples_needs_no_matrix_of_them() -> None:
     """Equal to the distance by covariances, and to the closed form of two shifted and stretched copies of one set."""
     x, y = SampleRng(range(30)).normal((50,)), 1.5 * SampleRng(range(40), stream=1).normal((50,)) + 0.2
-    snapshots = [(some.mean(dim=0), some.mT.cov()) for some in (x, y)]
+    moments = [(rows.mean(dim=0), rows.mT.cov()) for rows in (x, y)]
     found = Frechet()(x, y)
-    assert found.value == pytest.approx(frechet_of_moments(*snapshots[0], *snapshots[1]), rel=1e-5)
-    phi = frechet._influence(x, *snapshots[0], *snapshots[1])
+    assert found.value == pytest.approx(frechet_of_moments(*moments[0], *moments[1]), rel=1e-5)
+    phi = frechet._influence(x, *moments[0], *moments[1])
     assert found.standard_error == pytest.approx(float(phi.std()) / math.sqrt(30), rel=1e-5)
     wide = SampleRng(range(12)).normal((100_000,))  # a matrix of its features would take 80 GB
     twin = Frechet()(wide, 3 * wide + 1)

@@ -62,6 +62,9 @@ MODULES = {
     "app.verification": "app.verify",
     "data.affine": "data.normaliser",
     "data.toy": "data.builtin.toys",
+    "data.natures": "data.granularity",
+    "data.store": "data.spill",
+    "data.rows": "data.views",
     "samplers.stochastic": "samplers.multistep",
 }
 MOVED = {  # (module, old name) -> module and name of now
