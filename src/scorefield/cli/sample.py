@@ -15,7 +15,7 @@ from scorefield.specs import ComputeSpec, SampleSpec
 
 OUT = f"Where they go: {outputs.help_text()}; default RUN/samples-seedN.png, or .csv of a table."
 HOW = flags(SampleSpec, sampler="NAME", steps="N", ladder="NAME", temperature="T", label="CLASS")
-WHERE = flags(ComputeSpec)
+WHERE = ComputeSpec()
 
 
 @dataclass
@@ -38,10 +38,12 @@ class Sample:
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 64
     """How many samples."""
     spec: Annotated[SampleSpec, tyro.conf.arg(name="")] = HOW
+    """How they are drawn."""
     out: Annotated[str | None, tyro.conf.arg(metavar="PATH", help=OUT)] = None
     gif: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Also write an animation of the sampling beside --out."""
     compute: Annotated[ComputeSpec, tyro.conf.arg(name="")] = WHERE
+    """Where, and how many at a time."""
     force: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Overwrite the file that is there, or in a folder the pictures of an earlier set that have not changed."""
 
