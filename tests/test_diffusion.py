@@ -88,8 +88,9 @@ def gap(field: Gaussian, **how: Any) -> float:
 @pytest.mark.parametrize("n", [2, 3, 6])
 def test_a_term_is_the_divergence_of_two_gaussians_found_by_conditioning(variance: str, n: int) -> None:
     """q by the textbook's conditional of (x_{n-1}, x_n) given x0, p by the same with the field's denoised for x0."""
-    field = remembers(Gaussian([0.3, -1.0], [[1.0, 0.2], [0.2, 0.5]], CHAIN), c=0.7)
-    x0 = field.true.sample(SampleRng(range(50)))
+    true = Gaussian([0.3, -1.0], [[1.0, 0.2], [0.2, 0.5]], CHAIN)
+    field = remembers(true, c=0.7)
+    x0 = true.sample(SampleRng(range(50)))
     got = bound_terms(field, x0, torch.full((50,), n), rng=SampleRng(range(50), stream=1), variance=variance)
     abar, sigma2 = chain_by_hand()
     k = math.sqrt(1 - BETAS[n - 1])
@@ -108,8 +109,9 @@ def test_a_term_is_the_divergence_of_two_gaussians_found_by_conditioning(varianc
 
 @each_variance
 def test_the_first_term_is_the_negative_log_density_of_the_decoder(variance: str) -> None:
-    field = remembers(Gaussian([0.3, -1.0], [[1.0, 0.2], [0.2, 0.5]], CHAIN), c=0.7)
-    x0 = field.true.sample(SampleRng(range(50)))
+    true = Gaussian([0.3, -1.0], [[1.0, 0.2], [0.2, 0.5]], CHAIN)
+    field = remembers(true, c=0.7)
+    x0 = true.sample(SampleRng(range(50)))
     got = bound_terms(field, x0, torch.ones(50, dtype=torch.long), rng=SampleRng(range(50), stream=1), variance=variance)
     decoder = Normal(field.said.denoised, math.sqrt(variances_by_hand(variance)[0]))
     numpy.testing.assert_allclose(got, -decoder.log_prob(x0).sum(1), rtol=1e-11)
@@ -213,8 +215,9 @@ def test_the_excess_of_a_wrong_score_is_its_fisher_divergence_weighted_by_beta_s
 
 
 def test_all_steps_and_one_step_drawn_have_the_same_expectation() -> None:
-    field = remembers(gaussian(), 0.5)
-    x0 = field.true.sample(SampleRng(range(N)))
+    true = gaussian()
+    field = remembers(true, 0.5)
+    x0 = true.sample(SampleRng(range(N)))
     one, all_ = (VariationalBound(every_step=every)(field, x0, rng=SampleRng(range(N), stream=1)) for every in (False, True))
     assert abs(float(one.mean() - all_.mean())) < 5 * math.sqrt(float(one.var() + all_.var()) / N)
     assert float(all_.var()) < float(one.var())
@@ -232,8 +235,9 @@ def test_the_times_of_the_losses_are_the_steps_of_the_chain_equally_often() -> N
 
 
 def test_the_simple_loss_is_the_squared_error_of_the_noise_at_a_step_drawn_uniformly() -> None:
-    field = remembers(gaussian(), 0.5)
-    x0 = field.true.sample(SampleRng(range(500)))
+    true = gaussian()
+    field = remembers(true, 0.5)
+    x0 = true.sample(SampleRng(range(500)))
     terms = Simple().terms(field, x0, rng=SampleRng(range(500), stream=1))
     abar, sigma2 = (torch.tensor(table)[field.t.long(), None] for table in chain_by_hand())
     noise = (field.x - abar.sqrt() * x0) / sigma2.sqrt()

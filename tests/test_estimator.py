@@ -151,7 +151,7 @@ def test_after_a_standard_scaler_one_number_is_enough() -> None:
 
 def test_what_is_missing_is_drawn_given_what_is_there(exact: ScoreDensity) -> None:
     """Column b given a: mean and variance of the conditional, in X's own units, and independent draws."""
-    n, a = 300, 12.0
+    n, a = 200, 12.0
     x = np.tile([a, np.nan, np.nan], (n, 1))
     slope, mean = COVARIANCE[1, 0] / COVARIANCE[0, 0], MEAN[1] + COVARIANCE[1, 0] / COVARIANCE[0, 0] * (a - MEAN[0])
     variance = COVARIANCE[1, 1] - slope * COVARIANCE[0, 1]

@@ -174,13 +174,12 @@ def test_the_measured_order_on_a_gaussian_is_the_declared_one(sampler: Any, proc
     field = Gaussian(MEAN, COVARIANCE, process)
     low, high = (process.t_min + share * (process.t_max - process.t_min) for share in (0.3, 0.7))
     errors = []
-    for steps in (40, 80, 160) if sampler.order <= 3 else (16, 32, 64):  # a higher order is exact to rounding soon
+    for steps in (80, 160) if sampler.order <= 3 else (32, 64):  # a higher order is exact to rounding soon
         ladder = torch.linspace(high, low, steps + 1, dtype=torch.float64)
         mean, covariance = push(*moments_at(process, high), affine_map(field, sampler.at_fixed_steps(), ladder))
         true_mean, true_covariance = moments_at(process, low)
         errors.append(numpy.abs(mean - true_mean).max() + numpy.abs(covariance - true_covariance).max())
-    orders = numpy.log2(numpy.divide(errors[:-1], errors[1:]))
-    assert errors[-1] < 1e-11 or orders[-1] >= sampler.order - 0.1, (errors, orders)
+    assert errors[1] < 1e-11 or math.log2(errors[0] / errors[1]) >= sampler.order - 0.1, errors
 
 
 @each_case(process={"ve": VE(0.05, 8.0), "vp": VP(), "rectified-flow": RectifiedFlow()})
@@ -199,12 +198,11 @@ def test_the_measured_order_on_a_mixture_is_the_declared_one(sampler: Any, proce
 
     exact = integrate.solve_ivp(slope, (high, low), start.flatten().numpy(), method="DOP853", rtol=5e-14, atol=5e-14).y[:, -1]
     errors = []
-    for steps in (80, 160, 320) if sampler.order <= 3 else (30, 60, 120):
+    for steps in (160, 320) if sampler.order <= 3 else (60, 120):
         ladder = torch.linspace(high, low, steps + 1, dtype=torch.float64)
         *_, last = simulate(field, sampler.at_fixed_steps(), ladder, start, rng=Scripted(4), denoise=False)
         errors.append(numpy.abs(last.x.flatten().numpy() - exact).max())
-    orders = numpy.log2(numpy.divide(errors[:-1], errors[1:]))
-    assert orders[-1] >= sampler.order - 0.1, (errors, orders)
+    assert math.log2(errors[0] / errors[1]) >= sampler.order - 0.1, errors
 
 
 @each_case(process=PROCESSES)
