@@ -189,7 +189,9 @@ def test_on_the_last_level_the_loop_calls_a_sampler_that_dwells_and_none_that_ju
 
 
 @each_sampler
-def test_replacement_puts_the_observed_coordinates_in_on_the_last_level_too_and_jumps_from_it_with_no_sampler(sampler: Any) -> None:
+def test_replacement_puts_the_observed_coordinates_in_on_the_last_level_too_and_jumps_from_it_with_no_sampler(
+    sampler: Any,
+) -> None:
     if sampler.remembers:
         return
     inner = Twice(sampler.within(8)[0])

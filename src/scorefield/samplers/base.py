@@ -2,11 +2,11 @@
 
 A ladder t_0 > t_1 > ... > t_{L-1} is visited level by level. At level j a sampler may dwell at t = t_j (Langevin dynamics,
 which leaves p_t unchanged) or jump from t = t_j to s = t_{j+1} (differential equations). From the last level there is nowhere
-to jump: s is None, and the loop calls only samplers that dwell (`steps_on_last_level`). It shows the last level all the same, with x as it was. Then it
-ends with one denoising step, x <- E[x0 | x], because what is left in x is noise of level sigma(t_{L-1}) (Jolicoeur-Martineau et
-al. 2021, "Adversarial score matching and improved sampling for image generation", arXiv 2009.05475). Between levels it scales
-the x of a sampler that dwells by alpha_{j+1}/alpha_j, so that x/alpha, the data with noise of level sigma/alpha, is what passes
-from level to level.
+to jump: s is None, and the loop calls only samplers that dwell (`steps_on_last_level`). It shows the last level all the same,
+with x as it was. Then it ends with one denoising step, x <- E[x0 | x], because what is left in x is noise of level
+sigma(t_{L-1}) (Jolicoeur-Martineau et al. 2021, "Adversarial score matching and improved sampling for image generation", arXiv
+2009.05475). Between levels it scales the x of a sampler that dwells by alpha_{j+1}/alpha_j, so that x/alpha, the data with
+noise of level sigma/alpha, is what passes from level to level.
 
 The state is float64, every number that depends only on the ladder is a Python float computed once, evaluations of the field
 are counted, and a NaN stops the loop and is named.
