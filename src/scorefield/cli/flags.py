@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Annotated, Any, TypeVar, cast, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import tyro
 
@@ -20,9 +20,10 @@ def flags(spec: type[Spec], **shown: str | tuple[Any, ...]) -> Spec:
         shown: field -> what its value is called in the help, where that is not the name of its type; or what tyro annotates the
             type with, as `(tyro.conf.Suppress,)` for a field that is no flag.
     """
-    types, annotate = get_type_hints(spec), cast(Any, Annotated)
+    types = get_type_hints(spec)
     marks = {key: (tyro.conf.arg(metavar=how),) if isinstance(how, str) else how for key, how in shown.items()}
-    annotated = {key: annotate[(types[key], *mark)] for key, mark in marks.items()}
+    form: Any = Annotated
+    annotated = {key: form[(types[key], *mark)] for key, mark in marks.items()}
     kind: Any = type(spec.__name__, (spec,), {"__annotations__": annotated, "__module__": spec.__module__})
     default: Spec = dataclasses.dataclass(frozen=True)(kind)()
     return default
