@@ -68,7 +68,7 @@ def run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 def test_a_field_that_was_never_trained_without_a_class_refuses_to_be_asked_without(trained: Path) -> None:
     field, x, t = load_field(trained), torch.zeros(3, 2), torch.ones(3)
     assert not field.unconditional
-    with pytest.raises(ScorefieldError, match=r"got no classes for a field that was told the class of every example"):
+    with pytest.raises(ScorefieldError, match=r"got no classes for a field that was trained with the class of every example"):
         field(x, t)
     assert field(x, t, torch.tensor([0, 1, 1])).score.isfinite().all()
 

@@ -372,7 +372,7 @@ def test_a_model_that_was_not_prepared_is_refused_and_an_exact_field_has_nothing
 
 
 def test_a_run_with_a_learned_weighting_trains_and_opens_again(tmp_path: Path) -> None:
-    from scorefield.config import Optimiser, RunConfig, Training, from_dict, plain
+    from scorefield.config import Optimiser, RunConfig, Training, from_dict, to_dict
     from scorefield.data import DataConfig, open_source
     from scorefield.files import write_json
     from scorefield.nets.mlp import MLPConfig
@@ -395,7 +395,7 @@ def test_a_run_with_a_learned_weighting_trains_and_opens_again(tmp_path: Path) -
         optimiser=Optimiser(lr=1e-2, warmup=0),
         training=Training(steps=2, seconds=None, batch=16, ema=0.9, precision="float32", pictures=0),
     )
-    assert from_dict(plain(config)) == config
+    assert from_dict(to_dict(config)) == config
     trainer = Trainer(config, data, build_model(config, data.shape, 1.0), tmp_path / "checkpoints", torch.device("cpu"))
     for _ in trainer.run():
         pass
@@ -403,7 +403,7 @@ def test_a_run_with_a_learned_weighting_trains_and_opens_again(tmp_path: Path) -
     assert learned.shape == (5,)
     assert bool((learned != 0).any())
     save_model(tmp_path, trainer.average, manifest_of(data, 1.0, (), 0))
-    write_json(tmp_path / "config.json", plain(config))
+    write_json(tmp_path / "config.json", to_dict(config))
     opened = open_run(tmp_path).field
     assert torch.equal(opened.learned.loss_by_level.values, learned)
     again = Trainer(config, data, build_model(config, data.shape, 1.0), tmp_path / "checkpoints", torch.device("cpu"))

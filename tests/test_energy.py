@@ -505,7 +505,7 @@ RUN = ("parametrisation=energy", "network.width=16", "network.depth=1", "trainin
 
 
 def trainer(folder: Path, *settings: str) -> Trainer:
-    source = open_source("two-moons", DataConfig())
+    source = open_source("two-moons", DataConfig(examples=300))
     stats = data_stats(source)
     config = override(registry.find("recipe", "auto")(stats).config, [*RUN, "training.batch=32", *settings])
     assert from_dict(to_dict(config)) == config
@@ -514,8 +514,10 @@ def trainer(folder: Path, *settings: str) -> Trainer:
     return Trainer(config, source, model, folder, torch.device("cpu"))
 
 
-@pytest.mark.parametrize("name", ["denoising", "contrastive", "persistent"])
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [("denoising", "float32"), ("contrastive", "bfloat16"), ("persistent", "float32"), ("persistent", "bfloat16")],
+)
 def test_a_run_of_an_energy_that_was_stopped_goes_on_bit_for_bit(name: str, precision: str, tmp_path: Path) -> None:
     settings = (f"objective={name}", f"training.precision={precision}", "training.steps=6")
     whole = trainer(tmp_path / "whole", *settings)

@@ -227,7 +227,7 @@ def test_a_spread_log_normal_mixes_the_truncated_law_with_an_even_one(mean: floa
 
 def test_a_log_normal_density_outside_the_range_is_refused() -> None:
     with pytest.raises(
-        ScorefieldError, match=r"ln\(sigma\) around 100 .* expected some in the range of the process, -4\.61 to 2\.3"
+        ScorefieldError, match=r"ln\(sigma\) around 100 .* expected levels in the range of the process, -4\.61 to 2\.3"
     ):
         LogNormal(100.0, 1.2).quantile(VE(0.01, 10.0), torch.tensor([0.5], dtype=torch.float64))
 

@@ -40,7 +40,7 @@ CHAIN = Tabulated.linear(10, 0.02, 0.4)  # for objectives that refuse a process 
 each_objective = pytest.mark.parametrize("kind", OBJECTIVES.values(), ids=OBJECTIVES)
 each_weighting = pytest.mark.parametrize("weighting", WEIGHTINGS.values(), ids=WEIGHTINGS)
 each_process = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
-N = 20_000
+N = 10_000
 C = 1.0
 
 # lambda on the score, in the words of the papers, of (alpha, sigma, sd).

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 import time
 from itertools import count
 from pathlib import Path
@@ -13,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import each_case
 from PIL import Image
 
-from scorefield import ScorefieldError, app, registry
+from scorefield import ScorefieldError, registry
 from scorefield.app import plan, train
 from scorefield.cli import main
 from scorefield.config import override, to_dict
@@ -248,35 +247,27 @@ def test_train_says_and_keeps_what_plan_warns_of(tmp_path: Path, capsys: pytest.
     assert len(enough.held_out) >= LEAST
 
 
-WRONG = """
-from scorefield import ScorefieldError, app
-for how in (
-    {"settings": "training.batch=16"}, {"settings": None}, {"settings": (5,)}, {"out": ""}, {"out": 5}, {"recipe": 5},
-    {"steps": True}, {"seed": True}, {"seed": "a"}, {"source": None}, {"source": 5}, {"seconds": "3m"},
-):
-    asked = {"source": "two-moons", "steps": 1, "settings": ("data.examples=100",)} | how
-    try:
-        app.train(asked.pop("source"), **asked)
-    except ScorefieldError as error:
-        print(len(str(error).splitlines()), len(str(error)) < 220)
-"""
-NUMBERS = """
-import numpy as np
-from scorefield import app
-small = ("data.examples=100", "training.batch=16", "network.width=8", "training.pictures=0")
-print(app.train("two-moons", out="run", steps=np.int64(2), seed=np.int32(3), settings=small).step)
-"""
+WRONG = [
+    *({"settings": "training.batch=16"}, {"settings": None}, {"settings": (5,)}, {"out": ""}, {"out": 5}, {"recipe": 5}),
+    *({"steps": True}, {"seed": True}, {"seed": "a"}, {"source": None}, {"source": 5}, {"seconds": "3m"}),
+]
 
 
-def test_wrong_arguments_in_python_are_a_sentence_and_leave_nothing(tmp_path: Path) -> None:
-    """In a process of its own, where no test hook checks the types before the function can."""
-    done = subprocess.run([sys.executable, "-c", WRONG], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["1 True"] * 12 and done.stderr == ""
+@each_case(wrong=WRONG)
+def test_wrong_arguments_in_python_are_a_sentence_and_leave_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    how = {"source": "two-moons", "steps": 1, "settings": ("data.examples=100",)} | wrong
+    with pytest.raises(ScorefieldError) as refusal:
+        train(how.pop("source"), **how)
+    assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 220
     assert not list(tmp_path.iterdir())
 
 
 def test_numbers_of_another_library_are_numbers_and_plan_takes_the_data_themselves(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", NUMBERS], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert done.stdout == "2\n" and open_run(tmp_path / "run").config.seed == 3
-    found = app.plan(np.random.default_rng(0).normal(size=(100, 2)), steps=1, settings=SMALL[1:], pilot_seconds=0.01)
+    settings = ("data.examples=100", *SMALL[1:])
+    report = train("two-moons", out=tmp_path / "run", steps=np.int64(2), seed=np.int32(3), settings=settings)  # type: ignore[arg-type]
+    assert report.step == 2 and open_run(tmp_path / "run").config.seed == 3
+    found = plan(np.random.default_rng(0).normal(size=(100, 2)), steps=1, settings=SMALL[1:], pilot_seconds=0.01)
     assert found.data.shape == (2,) and len(found.data.train) + len(found.data.held_out) == 100

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tyro
 
 from scorefield import ScorefieldError, app, registry
 from scorefield.cli.asked import Asked
@@ -85,12 +86,12 @@ def test_the_image_fields_are_settings_and_a_setting_wins_over_them() -> None:
     assert run.reasons[-3:] == ("data.size=6: set by hand", "data.fit=pad: set by hand", "data.flip=true: set by hand")
 
 
-def test_every_field_of_a_spec_has_a_flag() -> None:
-    named = {"seconds": "time", "settings": "set"}
-    fields = {named.get(field.name, field.name) for field in dataclasses.fields(TrainSpec)}
-    assert fields == {field.name for field in dataclasses.fields(Asked)} - {"source", "device"}
-    flags = Asked("digits", time="3m", steps=5, recipe="ncsn", size="6x8", fit="pad", flip=True, set=("levels=3",), seed=4)
-    assert flags.spec() == TrainSpec(180.0, 5, "ncsn", ("levels=3",), 4, (6, 8), "pad", True)
+def test_the_flags_make_the_spec() -> None:
+    words = "digits --time 3m --steps 5 --recipe ncsn --set levels=3 --set seed=1 --seed 4 --size 6x8 --fit pad --flip"
+    asked = tyro.cli(Asked, args=words.split()).asked()
+    wanted = TrainSpec(180.0, 5, "ncsn", ("levels=3", "seed=1"), 4, (6, 8), "pad", True)
+    assert dataclasses.asdict(asked) == dataclasses.asdict(wanted)
+    assert dataclasses.asdict(tyro.cli(Asked, args=["digits"]).asked()) == dataclasses.asdict(TrainSpec())
 
 
 def test_the_help_names_every_recipe_and_the_formats_without_loading_torch() -> None:

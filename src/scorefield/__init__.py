@@ -6,9 +6,8 @@ Names are loaded on first use, so `import scorefield` and `scorefield --help` co
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import Any
-
-from scorefield import renamed
 
 __version__ = "0.6.0"
 
@@ -16,16 +15,8 @@ _HOMES = {
     "scorefield.errors": ["NotFinite", "ScorefieldError"],
     "scorefield.randomness": ["SampleRng"],
     "scorefield.process": [
-        "VE",
-        "VP",
-        "Cosine",
-        "DDPMChain",
-        "RectifiedFlow",
-        "LinearVE",
-        "Process",
-        "Noiseless",
-        "SubVP",
-        "Tabulated",
+        *("VE", "VP", "Cosine", "DDPMChain", "LinearVE", "Noiseless"),
+        *("Process", "RectifiedFlow", "SubVP", "Tabulated"),
     ],
     "scorefield.levels": ["Level", "Levels", "LogNormal", "Steps", "Uniform", "log_cauchy", "geometric", "karras", "uniform"],
     "scorefield.prediction": [
@@ -38,12 +29,21 @@ _HOMES = {
 }
 _home_of = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = ["__version__", *_home_of]
-_renamed = renamed.attributes(__name__)
+
+
+class _Moved:
+    """Finds modules by the paths that they had; Python asks it last, for what is nowhere else."""
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        return importlib.import_module("scorefield.renamed").moved(name) if name.startswith("scorefield.") else None
+
+
+sys.meta_path.append(_Moved())
 
 
 def __getattr__(name: str) -> Any:
     if name not in _home_of:
-        return _renamed(name)
+        return importlib.import_module("scorefield.renamed").attributes(__name__)(name)
     return getattr(importlib.import_module(_home_of[name]), name)
 
 

@@ -3,7 +3,7 @@
 A chain visits the times t_1 < ... < t_T of a process, with t_0 standing for the data themselves (alpha = 1, sigma = 0). Write
 a, s for alpha and sigma at n and a', s' for those at n - 1. Forwards x_n = k·x_{n-1} + std·z with k = a/a', std² = s² - k²·s'²
 (std² = beta_n for DDPM's chain). Backwards both the truth given x0 and the model are Gaussians whose means differ only in
-what they take for x0:
+what they use as x0:
 
     q(x_{n-1} | x_n, x0) = N(c·x0 + b·x_n, v·I)             c = a'·std²/s²,  b = k·s'²/s²,  v = std²·s'²/s²  (beta~_n)
     p(x_{n-1} | x_n)     = N(c·denoised + b·x_n, w·I)
@@ -225,14 +225,14 @@ def bound_terms(
         field: any field.
         x0: clean samples, `(batch, *shape)`; for the decoder "pixels", 8-bit values scaled to [-1, 1].
         n: steps in 1..T, `(batch,)`, int64.
-        cond: what the field is told besides, or None.
+        cond: conditioning, one row per example, or None.
         rng: one seed per example; one draw of x_n is taken.
         variance: of the model's steps; "learned" are those of a trained model, and `StepVariances` any others.
         decoder: a density for real-valued data, or the mass on a bin for pixels.
         steps: T, see `Chain`.
 
     Raises:
-        ScorefieldError: n outside 1..T; a learned variance that the field has not.
+        ScorefieldError: n outside 1..T; a learned variance that the field does not have.
 
     >>> from scorefield import DDPMChain, Gaussian
     >>> field = Gaussian([0.0], [[1.0]], DDPMChain(100))

@@ -5,7 +5,7 @@ With x_t = alpha·x0 + sigma·noise and n(x_t) = -sigma·score(x_t), the field's
     loss            E‖sigma·score + noise‖²/d = E‖noise - n‖²/d, on training and on held-out examples, with the same noise.
                     1 is what knowing nothing gives. The least that is possible is not known, but on the training examples it
                     is: the loss of the memorising optimum, the exact field of the training set itself. A field whose training
-                    loss goes from the held-out loss towards it learns by heart.
+                    loss goes from the held-out loss towards it memorises.
     calibration     (E‖sigma·score + noise‖² + E‖sigma·score‖²)/d. The true n is the mean of the noise given x_t, so
                     E‖noise - n‖² = E‖noise‖² - E‖n‖² (Pythagoras), and this is 1, whatever the data. It needs no truth. A score
                     that is c times too long has 1 + 2·c·(c - 1)·E‖n‖²/d. Estimated as 1 + 2·E n·(n - noise)/d, whose mean
@@ -41,17 +41,17 @@ from scorefield.shapes import PerSample, Sample, check_rows, flat, total
 LEVELS = 12
 EXAMPLES = 512  # of each part
 CURLED = 64  # of them for the curl, which takes 16 evaluations
-AFFORDABLE = 50_000_000  # numbers in the training set, above which its memorising optimum is too slow to be worth the wait
+AFFORDABLE = 50_000_000  # numbers in the training set, above which its memorising optimum takes too long
 ENTRIES = 2**22  # of a table of distances at a time
 BATCH = 256
-CLEAR = 5.0  # standard errors that are no accident
-NEGLIGIBLE = 0.01  # share of the loss that is worth no word
-TURNED = 0.05  # curl from which it is worth a word
+CLEAR = 5.0  # standard errors that are not chance
+NEGLIGIBLE = 0.01  # share of the loss that is not reported
+TURNED = 0.05  # curl from which it is reported
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What is known of a field level by level, noisiest first; every list has one number a level, errors are standard errors.
+    """The measurements of a field, noisiest level first; every list has one number a level, errors are standard errors.
 
     Attributes:
         noise: sigma/alpha.
@@ -60,8 +60,8 @@ class Diagnosis:
         calibration, calibration_error: on held-out examples; 1 for a true score, above where it is too long.
         miscalibrated: what the right length would take from the held-out loss.
         curl, curl_error: on held-out examples, 0 for a gradient.
-        examples: how many training and held-out examples were looked at.
-        worst: index of the level where most is known to be wrong; None where nothing is.
+        examples: how many training and held-out examples were measured.
+        worst: index of the level of the largest error that is certain; None without one.
         sentence: that, in words.
         optimum: loss of the memorising optimum on the same training examples, the least possible; None where it costs too much.
         exact_error: E‖sigma·(score - exact score)‖²/d on held-out examples; None without an exact field.
@@ -99,16 +99,16 @@ def diagnose(
     examples: int = EXAMPLES,
     seed: int = 0,
 ) -> Diagnosis:
-    """Look at a field level by level.
+    """Measure a field level by level.
 
     Args:
         field: any field, on the device of the examples.
-        train: all training examples in model space, `(n, *shape)`; a few of them are looked at, the optimum needs all.
+        train: all training examples in model space, `(n, *shape)`; a few of them are measured, the optimum needs all.
         held_out: examples that training never saw, `(m, *shape)`.
-        labels: classes of the training and of the held-out examples, int64, for a field that is told them.
+        labels: classes of the training and of the held-out examples, int64, for a conditioned field.
         levels: how many, geometric in sigma/alpha over the whole process, or descending times.
         exact: the true field of the data under the same process, if it is known.
-        examples: at most so many of each part are looked at.
+        examples: at most so many of each part are measured.
         seed: of the noise and of the choice of examples.
 
     Raises:
@@ -123,8 +123,8 @@ def diagnose(
     """
     times = _times(field.process, levels)
     seen, unseen = (
-        _part(kind, some, told, field.shape, examples, seed)
-        for kind, some, told in zip(("training", "held-out"), (train, held_out), labels or (None, None), strict=True)
+        _part(kind, rows, cond, field.shape, examples, seed)
+        for kind, rows, cond in zip(("training", "held-out"), (train, held_out), labels or (None, None), strict=True)
     )
     best = _Optimum(train, labels[0] if labels else None, field.process) if train.numel() <= AFFORDABLE else None
     columns = [_level(field, seen, unseen, float(t), best, exact, stream_of("diagnosis", seed, j)) for j, t in enumerate(times)]
@@ -136,7 +136,7 @@ def diagnose(
 
 
 class _Part(NamedTuple):
-    """Examples that are looked at, and what the field is told of them."""
+    """Examples that are measured, and their conditioning."""
 
     x0: Sample
     cond: Tensor | None
@@ -148,16 +148,16 @@ class _Part(NamedTuple):
         return process.perturb(self.x0, times, eps), times, eps
 
 
-def _part(kind: str, some: Tensor, cond: Tensor | None, shape: tuple[int, ...], examples: int, seed: int) -> _Part:
-    """Choose the examples to look at."""
-    if len(some) < 2 or tuple(some.shape[1:]) != tuple(shape):
+def _part(kind: str, given: Tensor, cond: Tensor | None, shape: tuple[int, ...], examples: int, seed: int) -> _Part:
+    """Choose the examples to measure."""
+    if len(given) < 2 or tuple(given.shape[1:]) != tuple(shape):
         raise ScorefieldError(
-            f"got {len(some)} {kind} examples of shape {tuple(some.shape[1:])}, expected at least 2 of the field's own "
+            f"got {len(given)} {kind} examples of shape {tuple(given.shape[1:])}, expected at least 2 of the field's own "
             f"{tuple(shape)}: give more, in model space"
         )
-    check_rows(len(some), cond=cond)
-    rows = subsample(len(some), examples, seed).to(some.device)
-    return _Part(some[rows].double(), None if cond is None else cond[rows])
+    check_rows(len(given), cond=cond)
+    rows = subsample(len(given), examples, seed).to(given.device)
+    return _Part(given[rows].double(), None if cond is None else cond[rows])
 
 
 class _Optimum:
@@ -175,9 +175,11 @@ class _Optimum:
         for c, field in self.fields:
             rows = torch.arange(len(x), device=x.device)
             rows = rows if cond is None else rows[cond == c]
-            batches = torch.split(rows, max(1, ENTRIES // len(field.means))) if len(rows) else ()  # nobody here is of it
-            for some in batches:
-                guess[some] = field(x[some], t[some]).noise
+            batches = (
+                torch.split(rows, max(1, ENTRIES // len(field.means))) if len(rows) else ()
+            )  # the class has no example here
+            for batch in batches:
+                guess[batch] = field(x[batch], t[batch]).noise
         return guess
 
 

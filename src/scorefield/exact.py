@@ -1,4 +1,4 @@
-"""Exact fields: densities whose every noisy version is known in closed form. The truth that everything is measured against.
+"""Exact fields: densities whose every noisy version is known in closed form. Everything is measured against them.
 
 If x0 ~ sum_k w_k·N(m_k, S_k) then x_t = alpha·x0 + sigma·noise ~ sum_k w_k·N(alpha·m_k, alpha²·S_k + sigma²·I): a Gaussian
 mixture stays one. So log p_t, its score, the posterior mean and exact samples cost one line each. With S_k = 0 and one
@@ -31,7 +31,7 @@ class Gaussian:
     """
 
     def __init__(self, mean: Any, covariance: Any, process: Process) -> None:
-        """Hold the moments.
+        """Take the mean and the covariance.
 
         Args:
             mean: any shape, the shape of one sample.
@@ -92,7 +92,7 @@ class GaussianMixture:
     """
 
     def __init__(self, weights: Any, means: Any, stds: Any, process: Process) -> None:
-        """Hold the components.
+        """Take the components.
 
         Args:
             weights: positive, `(k,)`; they are normalised.
@@ -173,7 +173,7 @@ class Box:
     """
 
     def __init__(self, shape: tuple[int, ...], low: float, high: float, process: Process) -> None:
-        """Hold the edges; raises `ScorefieldError` unless low < high."""
+        """Take the edges; raises `ScorefieldError` unless low < high."""
         if not low < high:
             raise ScorefieldError(f"got a box from {low:g} to {high:g}, expected low < high: swap them")
         self.process, self.shape, self.low, self.high = process, shape, low, high

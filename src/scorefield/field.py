@@ -1,7 +1,7 @@
 """Fields: the neck of the hourglass. A field maps (x, t) to a `Prediction`; everything else knows only fields.
 
 Trained networks, energies, exact mixtures and guided models are all fields. Objectives, samplers, likelihoods, metrics and
-restoration take a field and never ask what is behind it, so replacing an exact field by a trained one changes no other line.
+restoration take any field and need nothing else of it, so replacing an exact field by a trained one changes no other line.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from scorefield import forks  # noqa: F401 - for what it does: whatever computes in a forked child has come by here
+from scorefield import forks  # noqa: F401 - imported for its effect: every forked child that computes imports this module
 from scorefield.errors import ScorefieldError
 from scorefield.noise_label import nearest_level, noise_label_of
 from scorefield.prediction import Energy, Parametrisation, Prediction
@@ -22,7 +22,7 @@ from scorefield.shapes import PerSample, Sample, over, total
 
 @runtime_checkable
 class Field(Protocol):
-    """A score field: what it was noised by, the shape of one sample, the data's first two moments, and (x, t) -> Prediction.
+    """A score field: its process, the shape of one sample, the data's first two moments, and (x, t) -> Prediction.
 
     `data_mean` has the shape of one sample; `data_std` is the root of the variance around it, averaged over coordinates.
     Samplers start from N(alpha·mean, alpha²·std² + sigma²).
@@ -66,8 +66,8 @@ def _load_as_own(model: nn.Module, state: dict[str, Tensor], prefix: str, *_: ob
 class ScoreModel(nn.Module):
     """A network as a field: (input scale, label) -> network -> parametrisation -> Prediction.
 
-    The state stays in the caller's dtype (float64 in samplers); the network sees its own, so a float32 network is not slowed
-    down and the sum over steps keeps its digits.
+    The state stays in the caller's dtype (float64 in samplers) and the network computes in its own, so a float32 network is not
+    slowed down and the sum over steps keeps its digits.
 
     Attributes:
         learned: what an objective learns beside the score (`Objective.prepare`), or None; it is trained, averaged and saved
@@ -100,8 +100,8 @@ class ScoreModel(nn.Module):
             shape: shape of one sample.
             data_mean: mean of the data, the shape of one sample; None for zero.
             data_std: root of the data's variance around it, averaged over coordinates.
-            unconditional: whether the network learns p(x) too; False where it is told the class of every example and so knows
-                only p(x | class): it is then refused to ask it without one.
+            unconditional: whether the network learns p(x) too; False where every example is given with its class, so that it
+                learns only p(x | class): a call without a class is then refused.
 
         Raises:
             ScorefieldError: a parametrisation that is ill-posed on the process, as every one but the score is without noise.
@@ -139,22 +139,22 @@ class ScoreModel(nn.Module):
         t, label = t.double(), self.parametrisation.noise_label
         if not isinstance(label, int) or self.process.t_max == self.process.t_min:
             return self._predict(x, t, cond)
-        # A network that is told the number of a level knows no level between two of them. It is asked at the nearer one, and
-        # what it takes for the clean data is kept: D(x/alpha) is nearly the same at both, the score changes with 1/sigma².
+        # A network that is conditioned on the index of a level knows no level between two of them. Evaluate it at the nearer
+        # one and keep its denoised image: D(x/alpha) is nearly the same at both, while the score changes with 1/sigma².
         step = nearest_level(label, self.process, t)[1]
         alpha, sigma, alpha_r, sigma_r = (scale(v) for v in (t, step) for scale in (self.process.alpha, self.process.sigma))
         near = self._predict(over(alpha_r / alpha, x) * x, step, cond).score
         return Prediction.of_score(self.process, x, t, over(alpha / alpha_r * (sigma_r / sigma) ** 2, x) * near)
 
     def _predict(self, x: Sample, t: PerSample, cond: Tensor | None) -> Prediction:
-        alpha, sigma, _, output = self._ask(x, t, cond)
+        alpha, sigma, _, output = self._evaluate(x, t, cond)
         return Prediction(self.process, x, t, output, *self.parametrisation.pair(alpha, sigma))
 
-    def _ask(self, x: Sample, t: PerSample, cond: Tensor | None) -> tuple[PerSample, PerSample, Sample, Tensor]:
-        """Return alpha, sigma, the scaled input and what the network says of it, in the dtype of x."""
+    def _evaluate(self, x: Sample, t: PerSample, cond: Tensor | None) -> tuple[PerSample, PerSample, Sample, Tensor]:
+        """Return alpha, sigma, the scaled input and the network's output, in the dtype of x."""
         if cond is None and not self.unconditional:
             raise ScorefieldError(
-                "got no classes for a field that was told the class of every example in training (training.labels=1) and knows "
+                "got no classes for a field that was trained with the class of every example (training.labels=1) and knows "
                 "nothing of data without one, expected a class for each: pass cond, or train with training.labels=0.9"
             )
         alpha, sigma = self.process.alpha(t), self.process.sigma(t)
@@ -166,10 +166,10 @@ class ScoreModel(nn.Module):
 
 
 class EnergyModel(ScoreModel):
-    """A scalar network as a field: an energy E(x, t), score = -grad E, which has no curl whatever the weights.
+    """A scalar network as a field: an energy E(x, t), score = -grad E, which has no curl for any weights.
 
     E = |x|²/(2·r²) + gain·phi(x/r, label) with r and gain of the parametrisation `Energy`; E = -log p_t + a constant that may
-    depend on t. An evaluation costs one backward pass more than a score network's, and training one more again.
+    depend on t. An evaluation costs one backward pass more than a score network's, and a training step two.
 
     >>> from scorefield import VE
     >>> from scorefield.nets.energy import Potential
@@ -198,7 +198,7 @@ class EnergyModel(ScoreModel):
 
     def energy(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> PerSample:
         """Return E(x, t) = -log p_t(x) + a constant of t, `(batch,)`, in the dtype of x."""
-        alpha, sigma, scaled, phi = self._ask(x, t.double(), cond)
+        alpha, sigma, scaled, phi = self._evaluate(x, t.double(), cond)
         return total(scaled**2) / 2 + self.parametrisation.gain(alpha, sigma).to(x.dtype) * phi
 
     def forward(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> Prediction:

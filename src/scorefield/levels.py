@@ -227,8 +227,8 @@ class LogNormal(NoiseDistribution):
         first, last = (float(torch.special.ndtr(torch.tensor(end, dtype=torch.float64))) for end in ends)
         if not last - first > 1e-300:
             raise ScorefieldError(
-                f"got noise levels of training with ln(sigma) around {self.mean:g} and a spread of {self.std:g}, expected some "
-                f"in the range of the process, {low:.3g} to {high:.3g}: change objective.noise_distribution.mean or the process"
+                f"got training levels with ln(sigma) around {self.mean:g} and a spread of {self.std:g}, expected levels in the "
+                f"range of the process, {low:.3g} to {high:.3g}: change objective.noise_distribution.mean or the process"
             )
         u = u.double()
         if self.spread == 0:

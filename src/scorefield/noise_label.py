@@ -25,18 +25,19 @@ from scorefield.process import Process
 from scorefield.shapes import PerSample
 
 Label = Literal["log-sigma", "t", "sigma", "none"] | Annotated[int, Bound(ge=2)]
-FINEST = 1 / 16  # the label may move by so much where the noise grows by one percent: half the shortest period of an embedding
-REACH = 0.2  # of a label, over which features of two levels have enough in common: DDPM's first two steps are 0.39 apart
+FINEST = (
+    1 / 16
+)  # the most that a label may change while the noise grows by one percent: half the shortest period of an embedding
+REACH = 0.2  # difference of labels up to which their features are similar enough: that of DDPM's first two steps is 0.39
 
 
 def noise_label_of(kind: Label, process: Process, t: PerSample) -> PerSample:
-    """Return what the network is told about the noise, `(batch,)`.
+    """Return the noise label of each sample, `(batch,)`.
 
     Args:
-        kind: "log-sigma" for ln(sigma/alpha), in which a percent more noise is the same step on every process; "sigma" for
-            sigma/alpha and "t" for the time, which a network follows only where they change slowly with the noise
-            (`check_noise_label`); "none" for 0 whatever the noise, or a number L for the index 0..L-1 of the nearest of the L
-            levels of the process's geometric ladder (0 is the noisiest).
+        kind: "log-sigma" for ln(sigma/alpha); "sigma" for sigma/alpha and "t" for the time, which must change slowly with the
+            noise (`check_noise_label`); "none" for 0; or a number L for the index 0..L-1 of the nearest of the L levels of the
+            process's geometric ladder (0 is the noisiest).
         process: how the data are noised.
         t: times, `(batch,)`.
     """
@@ -62,10 +63,10 @@ def nearest_level(levels: int, process: Process, t: PerSample) -> tuple[PerSampl
 
 
 def check_noise_label(kind: Label, process: Process) -> None:
-    """Refuse a label that runs through the periods of a network's features faster than the noise changes.
+    """Refuse a label that changes too fast with the noise for the features of a network.
 
-    DDPM's raw time t = 1..1000 is such a label: a percent more noise is one or two steps of it, so that neighbouring steps
-    share nothing and a time between two steps, which no training visits, has features of its own.
+    DDPM's raw time t = 1..1000 is such a label: one percent more noise changes it by one or two, so that neighbouring steps
+    have unrelated features, and so has a time between two steps, which training does not visit.
 
     Raises:
         ScorefieldError: one percent more noise moves the label by more than `FINEST`.
@@ -74,18 +75,18 @@ def check_noise_label(kind: Label, process: Process) -> None:
     >>> check_noise_label("log-sigma", DDPMChain())
     >>> check_noise_label("t", DDPMChain())  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    scorefield.errors.ScorefieldError: got the noise label 't', which moves by 2 where the noise grows by one percent, ...
+    scorefield.errors.ScorefieldError: got the noise label 't', which changes by 2 where the noise grows by one percent, ...
     """
     if not isinstance(kind, str) or process.t_max == process.t_min:
         return
     ends = torch.tensor([process.t_min, process.t_max], dtype=torch.float64)
     low, high = (-0.5 * process.log_snr(ends)).tolist()
     ratios = torch.linspace(low, high, 2 + math.ceil((high - low) / math.log(1.01)), dtype=torch.float64).exp()
-    moved = float(noise_label_of(kind, process, process.time_of_sigma(ratios)).diff().abs().max())
-    if moved > FINEST:
+    change = float(noise_label_of(kind, process, process.time_of_sigma(ratios)).diff().abs().max())
+    if change > FINEST:
         raise ScorefieldError(
-            f"got the noise label {kind!r}, which moves by {moved:.2g} where the noise grows by one percent, expected at most "
-            f"{FINEST:g}, which a network can follow: set parametrisation.noise_label=log-sigma"
+            f"got the noise label {kind!r}, which changes by {change:.2g} where the noise grows by one percent, expected at "
+            f"most {FINEST:g}, which a network can follow: set parametrisation.noise_label=log-sigma"
         )
 
 
@@ -98,7 +99,7 @@ def check_levels(levels: int | None, kind: Label, process: Process) -> None:
         process: how the data are noised.
 
     Raises:
-        ScorefieldError: some time of the process has a label without a row.
+        ScorefieldError: the label of some time of the process has no row.
 
     >>> from scorefield import VE
     >>> check_levels(10, 10, VE(0.01, 1.0))
@@ -120,10 +121,10 @@ def check_levels(levels: int | None, kind: Label, process: Process) -> None:
 
 
 def unvisited(kind: Label, process: Process, times: Tensor | None) -> float:
-    """Return by which factor a noise level of the process differs at most from the nearest that training visits.
+    """Return the largest factor between a noise level of the process and the nearest level that training visits.
 
-    1 where training visits a continuum (times is None), or so many levels that a network's features reach from one to the next,
-    and for labels that are the same in between: none at all, or the number of a level.
+    It is 1 where training visits a continuum (times is None), or so many levels that neighbouring ones have similar features,
+    and for labels that do not change between levels: "none", or the index of a level.
 
     >>> from scorefield import VE, geometric
     >>> round(unvisited("log-sigma", VE(0.01, 1.0), geometric(VE(0.01, 1.0), 3)), 1)  # levels 1, 0.1 and 0.01
@@ -136,5 +137,5 @@ def unvisited(kind: Label, process: Process, times: Tensor | None) -> float:
     levels = torch.linspace(low, high, 1000, dtype=torch.float64)
     visited = -0.5 * process.log_snr(times.double())
     labels = [noise_label_of(kind, process, process.time_of_sigma(level.exp())) for level in (levels, visited)]
-    apart = (labels[0][:, None] - labels[1]).abs().amin(dim=1) > REACH
-    return float((levels[:, None] - visited).abs().amin(dim=1)[apart].exp().max()) if bool(apart.any()) else 1.0
+    missed = (labels[0][:, None] - labels[1]).abs().amin(dim=1) > REACH
+    return float((levels[:, None] - visited).abs().amin(dim=1)[missed].exp().max()) if bool(missed.any()) else 1.0

@@ -7,9 +7,9 @@ noise = -sigma·score (in expectation, Tweedie's identity), the two unknowns may
     [ y ] = [  a       c   ] · [score]          y = a·x0 + c·score
 
 is solved by  denoised = (c·x_t + sigma²·y)/det,  score = (alpha·y - a·x_t)/det,  det = alpha·c + sigma²·a.  A
-`Parametrisation` is the pair (a, c), the scale of the network's input and the label it is told; all the usual ones are
-instances of a few lines. The pair is written on the score rather than on the noise because the score stays finite at
-sigma = 0, where the noise does not. Where det = 0 the output says nothing new about x0, and the pair is refused.
+`Parametrisation` is the pair (a, c), the scale of the network's input and its noise label; all the usual ones are instances of
+a few lines. The pair is written on the score rather than on the noise because the score stays finite at
+sigma = 0, where the noise does not. Where det = 0 the output has no information about x0 beyond x_t, and the pair is refused.
 
 References: Robbins (1956), who credits Tweedie; Miyasawa (1961); Efron (2011), "Tweedie's formula and selection bias".
 Salimans, Ho (2022), "Progressive distillation", arXiv 2202.00512. Karras et al. (2022), arXiv 2206.00364.
@@ -36,7 +36,7 @@ from scorefield.shapes import PerSample, Sample, over
 
 @plain_dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a field says at (x_t, t): `.score`, `.denoised`, `.noise` and `.velocity`, all views of one output.
+    """The output of a field at (x_t, t): `.score`, `.denoised`, `.noise` and `.velocity`, all views of one output.
 
     Attributes:
         process: the process that made x_t.
@@ -79,10 +79,10 @@ class Prediction:
         return self.alpha * self.c + self.sigma**2 * self.a
 
     def check(self) -> Prediction:
-        """Return itself; raises `ScorefieldError` where the output repeats x_t (det = 0), so that the views hold no number.
+        """Return itself; raises `ScorefieldError` where the output repeats x_t (det = 0), so that the views are not defined.
 
-        The views do not look: on a GPU each look would wait for all that is under way. `ScoreModel` looks once, at all times
-        of its process, and `simulate` at the first prediction of any other field.
+        The views do not check this: on a GPU every check would wait for all pending work. `ScoreModel` checks once, at all
+        times of its process, and `simulate` at the first prediction of any other field.
         """
         _determinant(self.alpha, self.sigma, self.a, self.c)
         return self
@@ -113,21 +113,21 @@ class Prediction:
 
 
 def _determinant(alpha: Tensor, sigma: Tensor, a: Tensor, c: Tensor) -> Tensor:
-    """Return alpha·c + sigma²·a, `(batch,)`; raises `ScorefieldError` where the two terms cancel, or neither is there."""
+    """Return alpha·c + sigma²·a, `(batch,)`; raises `ScorefieldError` where the two terms cancel, or both are 0."""
     one, other = alpha * c, sigma**2 * a
     det, size = one + other, one.abs() + other.abs()
     if not bool((det.abs() > 1e-12 * size).all()):
         worst = int((det.abs() - 1e-12 * size).argmin())
         raise ScorefieldError(
             f"got an output with a = {float(a[worst]):g}, c = {float(c[worst]):g} at alpha = {float(alpha[worst]):g}, sigma = "
-            f"{float(sigma[worst]):g}, which repeats x_t and so says nothing about the score; expected alpha·c + sigma²·a "
-            "!= 0: choose another parametrisation or keep t inside the range"
+            f"{float(sigma[worst]):g}, which repeats x_t and so says nothing about the score; expected "
+            "alpha·c + sigma²·a != 0: choose another parametrisation or keep t inside the range"
         )
     return det
 
 
 class Parametrisation(ABC):
-    """What a network's output means: y = a·x0 + c·score, from an input scaled by `input_scale` and told a label."""
+    """The meaning of a network's output, y = a·x0 + c·score, for an input scaled by `input_scale` and a noise label."""
 
     noise_label: Label
 
@@ -166,7 +166,7 @@ def _unit_input(alpha: Tensor, sigma: Tensor, data_std: float) -> Tensor:
 @register("parametrisation", "score")
 @dataclass(frozen=True)
 class Score(Parametrisation):
-    """y = score, as in NCSN (2019): the network must grow like 1/sigma by itself.
+    """y = score, as in NCSN (2019): the network's output must grow like 1/sigma.
 
     Reference: Song, Ermon (2019), "Generative modeling by estimating gradients of the data distribution", arXiv 1907.05600.
     """

@@ -94,10 +94,10 @@ def stream_of(*names: object) -> int:
     Raises:
         ScorefieldError: a name that is neither text nor a whole number, such as a seed of 1.5.
     """
-    told = tuple(str(name) if isinstance(name, str) else integer(name) for name in names)
-    if None in told:
-        raise ScorefieldError(f"got {names[told.index(None)]!r} as a seed, expected a whole number: 0, say")
-    return int.from_bytes(hashlib.sha256(repr(told).encode()).digest()[:8], "little")
+    parts = tuple(str(name) if isinstance(name, str) else integer(name) for name in names)
+    if None in parts:
+        raise ScorefieldError(f"got {names[parts.index(None)]!r} as a seed, expected a whole number: for example 0")
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "little")
 
 
 def _seeds(seeds: Any) -> Tensor:
@@ -158,7 +158,7 @@ class SampleRng:
         return len(self.seeds)
 
     def __getitem__(self, which: slice | Tensor) -> SampleRng:
-        """Return the same stream for some of the samples, at the same draw."""
+        """Return the same stream for part of the samples, at the same draw."""
         return SampleRng(self.seeds[which], stream=self.stream, draws=self.draws, device=self.seeds.device)
 
     def _words(self, blocks: int, draws: Tensor | int) -> tuple[Tensor, ...]:
@@ -168,9 +168,9 @@ class SampleRng:
         rows = max(1, _CHUNK // max(blocks, 1))
         words: list[tuple[Tensor, ...]] = []
         for first in range(0, max(len(seeds), 1), rows):
-            some = seeds[first : first + rows, None]
-            counter = (block.expand(len(some), -1), draws, self.stream & _LOW, self.stream >> 32 & _LOW)
-            words.append(philox(counter, (some & _LOW, some >> 32 & _LOW)))
+            chunk = seeds[first : first + rows, None]
+            counter = (block.expand(len(chunk), -1), draws, self.stream & _LOW, self.stream >> 32 & _LOW)
+            words.append(philox(counter, (chunk & _LOW, chunk >> 32 & _LOW)))
         if len(words) == 1:
             return words[0]
         return tuple(torch.cat(parts) for parts in zip(*words, strict=True))
@@ -198,7 +198,7 @@ class SampleRng:
         if self._meant != (size, self.stream, self.draws):
             self._ready, self._made = [], 0
         if not self._ready:
-            # Small draws cost calls, not arithmetic: whoever goes on drawing one shape gets 2, 4, ... of them made at once.
+            # Small draws cost calls, not arithmetic: of draws of one shape in a row, 2, 4, ... are made at once.
             room = _CHUNK // max(1, len(self) * ((size + 3) // 4))
             self._made = max(1, min(2 * self._made, 32, room))
             self._ready = list(self._normals(size, self._made).unbind())

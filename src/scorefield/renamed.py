@@ -11,7 +11,6 @@ import importlib
 import sys
 import warnings
 from collections.abc import Callable, Container, Mapping, Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, TypeVar
@@ -62,6 +61,9 @@ MODULES = {
     "app.verification": "app.verify",
     "data.affine": "data.normaliser",
     "data.toy": "data.builtin.toys",
+    "data.natures": "data.granularity",
+    "data.store": "data.spill",
+    "data.rows": "data.views",
     "samplers.stochastic": "samplers.multistep",
 }
 MOVED = {  # (module, old name) -> module and name of now
@@ -214,17 +216,21 @@ def flags(given: Sequence[str]) -> list[str]:
     return words
 
 
-class _Moved(MetaPathFinder, Loader):
-    """Finds a module by the path that it had."""
+class Moved:
+    """Loads a module by the path that it had."""
 
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        return ModuleSpec(name, self) if name.removeprefix("scorefield.") in MODULES else None
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Leave it to Python to make an empty module."""
 
     def exec_module(self, module: ModuleType) -> None:
+        """Let the module have what there is in the one of now."""
         new = f"scorefield.{MODULES[module.__name__.removeprefix('scorefield.')]}"
         _warn(module.__name__, new)
         now = importlib.import_module(new)
         module.__getattr__ = lambda name: getattr(now, name if hasattr(now, name) else CLASSES.get(name, name))  # type: ignore[method-assign]
 
 
-sys.meta_path.append(_Moved())
+def moved(module: str) -> ModuleSpec | None:
+    """Return how to load a module by the path that it had; None for one that never was."""
+    known = module.removeprefix("scorefield.") in MODULES
+    return ModuleSpec(module, Moved()) if known else None  # type: ignore[arg-type]  # it has what a loader needs

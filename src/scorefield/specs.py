@@ -59,16 +59,15 @@ class TrainSpec:
     ('data.size=48,64', 'data.flip=true', 'training.batch=64')
 
     Attributes:
-        seconds: of training, at most, but for one step; with neither this nor `steps`, 180.
-        steps: of the optimiser, at most. With this alone the result does not depend on the clock: the same seed and steps give
-            the same weights, to the last bit on the same machine with the same number of threads. Another number of threads
-            adds sums in another order, and the last digits differ. The run's manifest says how many there were.
-        recipe: name of the recipe that chooses everything else; None for auto, or the run's own when it goes on.
-        settings: `dotted.key=value` changes to the recipe's choices.
-        seed: of weights, data order and noise; None for 0, or the run's own when it goes on.
-        size: of images, in pixels: a side, or (height, width); None for theirs if all have one, else chosen from the data.
-        fit: how images of another shape are brought to it; None for crop.
-        flip: whether training sees each image mirrored left to right half of the time.
+        seconds: Train at most this long, but for one step; with neither this nor `steps`, 180.
+        steps: Train at most this many steps. With these alone no clock decides: the same seed and steps give the same weights,
+            to the last bit on the same machine with the same number of threads.
+        recipe: What chooses everything else.
+        settings: Change one setting of the run, as dotted.key=value; may be repeated. Keys are those of the run's config.json.
+        seed: Of weights, data order and noise; default 0, or the run's own when it goes on.
+        size: Images: side, or (height, width), in pixels; default: theirs if all have one, else chosen from the data.
+        fit: Images of another shape: keep the centre (crop, the default), keep everything (pad), or give up the aspect ratio.
+        flip: Images: show training each one mirrored left to right half of the time.
     """
 
     __flat__: ClassVar[bool] = True

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import tyro
 
 from scorefield import registry
+from scorefield.cli.flags import flags
 from scorefield.cli.show import seconds_of, size_of
 from scorefield.specs import TrainSpec
 
@@ -27,6 +28,18 @@ def _recipes(_default: str) -> str:
     return f"({', '.join(registry.written('recipe'))}; default auto, or the run's own when it goes on)"
 
 
+SPEC = flags(
+    TrainSpec,
+    seconds=(tyro.conf.Suppress,),  # it is --time
+    size=(tyro.conf.Suppress,),  # it is a text below
+    steps="N",
+    recipe=(tyro.conf.arg(metavar="NAME", help_behavior_hint=_recipes),),
+    settings=(tyro.conf.UseAppendAction, tyro.conf.arg(name="set", metavar="KEY=VALUE")),
+    seed="N",
+    flip=(tyro.conf.FlagCreatePairsOff,),
+)
+
+
 @dataclass
 class Asked:
     """The flags that `train` and `plan` share."""
@@ -34,32 +47,16 @@ class Asked:
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE", help=_Sources("What to learn from."))]
     time: Annotated[str | None, tyro.conf.arg(metavar="3m")] = None
     """Train at most this long: 90s, 3m, 1h30m. Default 3m when there is no --steps either."""
-    steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Train at most this many steps."""
-    recipe: Annotated[str | None, tyro.conf.arg(metavar="NAME", help_behavior_hint=_recipes)] = None
-    """What chooses everything else."""
     size: Annotated[str | None, tyro.conf.arg(metavar="32|48x64")] = None
     """Images: side, or height x width, in pixels; default: theirs if all have one, else chosen from the data."""
-    fit: Literal["crop", "pad", "stretch"] | None = None
-    """Images of another shape: keep the centre (crop, the default), keep everything (pad), or give up the aspect ratio."""
-    flip: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Images: show training each one mirrored left to right half of the time."""
-    set: Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="KEY=VALUE")] = field(default=())
-    """Change one setting of the run, as dotted.key=value; may be repeated. Keys are those of the run's config.json."""
-    seed: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """Of weights, data order and noise; default 0."""
+    spec: Annotated[TrainSpec, tyro.conf.arg(name="")] = SPEC
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to compute."""
 
-    def spec(self) -> TrainSpec:
-        """Return what is asked for."""
-        return TrainSpec(
+    def asked(self) -> TrainSpec:
+        """Return what is asked for, with time and size as numbers."""
+        return replace(
+            self.spec,
             seconds=seconds_of(self.time) if self.time is not None else None,
-            steps=self.steps,
-            recipe=self.recipe,
-            settings=tuple(self.set),
-            seed=self.seed,
             size=size_of(self.size) if self.size is not None else None,
-            fit=self.fit,
-            flip=self.flip,
         )

@@ -10,17 +10,20 @@ import tyro
 Spec = TypeVar("Spec")
 
 
-def flags(spec: type[Spec], **metavars: str) -> Spec:
-    """Return the default of a field that takes a spec, whose flags show their values under these names.
+def flags(spec: type[Spec], **shown: str | tuple[Any, ...]) -> Spec:
+    """Return the default of a field that takes a spec, whose flags are shown in the way that is said here.
 
     The field is annotated `Annotated[SampleSpec, tyro.conf.arg(name="")]`, so that its flags have no prefix.
 
     Args:
         spec: a frozen dataclass.
-        metavars: field -> what its value is called in the help, where that is not the name of its type.
+        shown: field -> what its value is called in the help, where that is not the name of its type; or what tyro annotates the
+            type with, as `(tyro.conf.Suppress,)` for a field that is no flag.
     """
     types = get_type_hints(spec)
-    annotated = {key: Annotated[types[key], tyro.conf.arg(metavar=name)] for key, name in metavars.items()}
+    marks = {key: (tyro.conf.arg(metavar=how),) if isinstance(how, str) else how for key, how in shown.items()}
+    form: Any = Annotated
+    annotated = {key: form[(types[key], *mark)] for key, mark in marks.items()}
     kind: Any = type(spec.__name__, (spec,), {"__annotations__": annotated, "__module__": spec.__module__})
     default: Spec = dataclasses.dataclass(frozen=True)(kind)()
     return default

@@ -37,7 +37,7 @@ class Plan(Asked):
 
     def run(self) -> None:
         """Plan, showing progress and the report."""
-        spec = self.spec()
+        spec = self.asked()
         with Bar("planning", keep=False) as bar:
             bar.at(0.0, "starting")
             from scorefield import app

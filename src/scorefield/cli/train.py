@@ -39,7 +39,7 @@ class Train(Asked):
 
     def run(self) -> None:
         """Train, showing reasons, progress and where things went."""
-        spec, signals = self.spec(), _signals()
+        spec, signals = self.asked(), _signals()
         from scorefield import app
 
         with Bar("training") as bar:

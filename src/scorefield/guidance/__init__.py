@@ -1,7 +1,7 @@
-"""Guidance: what bends a field or a sampler.
+"""Guidance: what changes a field or a sampler.
 
-Guidance that changes the score wraps the field, and guidance that changes the state wraps the sampler, so that each works with
-all of the other kind.
+Guidance that changes the score wraps the field, and guidance that changes the state wraps the sampler, so that each of one kind
+works with all of the other.
 """
 
 from scorefield.guidance.replacement import Filled, Replacement, fill_in

@@ -1,7 +1,7 @@
 """Temperature: fewer, likelier samples (T < 1) or more varied ones (T > 1), from a field as it is.
 
 What is wanted is p0^(1/T), normalised, whose score is score/T. Noised, it has a score of its own that a field of p does not
-know, and score/T at every t is not it: far out, where sigma is all there is, the score is -x/sigma² at any temperature. On
+know, and it is not score/T at every t: where sigma is far above the data, the score is -x/sigma² at any temperature. On
 N(m, v·I) the answer is known. p0^(1/T) = N(m, T·v·I) and
 
     tempered score = -(x - alpha·m)/(alpha²·T·v + sigma²) = k(t)·score,    k(t) = (alpha²·v + sigma²)/(alpha²·T·v + sigma²)
@@ -9,7 +9,7 @@ N(m, v·I) the answer is known. p0^(1/T) = N(m, T·v·I) and
 so k is 1 where noise drowns the data and 1/T where there is none. The same k with v = data_std² is used for every field
 (Ingraham et al. 2023, who give it for one family of processes).
 
-For other data k·score is not the score of any noised density, and what comes out depends on the sampler. Around a mode whose
+For other data k·score is not the score of any noised density, and the result depends on the sampler. Around a mode whose
 variance s² is far below v, k is 1/T at every level that matters, and in the limit of small steps and s²/v -> 0 samples have
 the variance
 
@@ -17,7 +17,7 @@ the variance
     T/(2 - T)·s²      the reverse SDE (ancestral and its like), 0 < T < 2: too narrow for T < 1
     -> 0              the probability flow, which from level L on shrinks them to s²·(s²/L²)^(1/T - 1), T < 1
 
-so temperature wants Langevin steps: `annealed` or `predictor-corrector`. The weights of separate modes move towards those of
+so temperature needs Langevin steps: `annealed` or `predictor-corrector`. The weights of separate modes move towards those of
 p0^(1/T), w^(1/T), but do not reach them. Measured on weights 0.8 and 0.2 at -5 and 5 with unit variance:
 
     T       wanted    flow     ancestral, 1000 levels    annealed, 200 levels of 20 steps

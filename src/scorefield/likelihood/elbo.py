@@ -13,7 +13,7 @@ The decoder is N(denoised, lambda²·I) with lambda = sigma/alpha of the last le
 Gaussian puts on the bin of each value, the first and last bins being open. The first gives a density of real data, the second
 a probability of integers. The model is the *chain*, not the density that the probability flow has at t_min, so the two figures
 are of two models with one network; neither bounds the other. For data that have a
-density p, no model beats the truth on average: E[bound] <= E[log p].
+density p, no model is better than the truth on average: E[bound] <= E[log p].
 
 `scorefield.bound` has the same bound on equally spaced times with the choices of DDPM: other variances, one term at a time.
 
@@ -92,7 +92,7 @@ def elbo(
         field: any field.
         x0: clean points, `(batch, *shape)`.
         ladder: times, descending, `(levels,)`; finer is tighter, by O(1/levels).
-        cond: what the field is told besides, or None.
+        cond: conditioning, one row per example, or None.
         rng: one seed per example.
         grid: None for real-valued data; for integers, the map (one scale, a legal range) that brought them to model space.
         cells: half the widths of the cells of separate values, in model space, `(batch, *shape)`, where some coordinates are
@@ -103,7 +103,7 @@ def elbo(
         The `Elbo`.
 
     Raises:
-        ScorefieldError: a ladder that does not fall or leaves the process's range; points of the wrong shape, seeds or
+        ScorefieldError: a ladder that does not descend or leaves the process's range; points of the wrong shape, seeds or
             conditioning that are not one per example.
 
     >>> from scorefield import VE, Gaussian, geometric

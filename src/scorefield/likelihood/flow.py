@@ -1,4 +1,4 @@
-"""The log-density by the probability flow: carry x to the prior, and keep count of how volumes change on the way.
+"""The log-density by the probability flow: take x to the prior, and integrate how volumes change on the way.
 
 With z = x/alpha, lambda = sigma/alpha and noise_hat = -sigma·score the flow of every process reads dz/dlambda = noise_hat.
 Measured from a Gaussian of the data's mean and std s, which has variance r² = s² + lambda² at level lambda, the point is w and
@@ -16,7 +16,7 @@ so the solver works only where the data differ from the Gaussian, in coordinates
 What is computed is the density of *noisy* data, log p_t(x) for x_t = alpha·x0 + sigma·noise, at t_min by default.
 The data's own density is its limit for sigma -> 0, and there is none where the data are points or lie on a surface.
 
-Three things are approximate, and each has a figure of its own. The solver: a second solve at a tenfold tolerance must agree.
+Three things are approximate, and each has its own check. The solver: a second solve at a tenfold tolerance must agree.
 The trace: exact (d backward passes), or Hutchinson's estimate v·J·v with E[v·vᵀ] = I, the probes v fixed along the solve, so
 that the solver sees a smooth equation, with a standard error over probes. The prior: N(mean, s² + lambda²) at t_max is the data
 convolved with noise only up to (data scale/lambda_max)²; for a field that knows better, pass `prior=field.log_prob`.
@@ -104,7 +104,7 @@ class Hutchinson(Divergence):
         return draw((self.count, *shape))
 
     def columns(self, output: Sample, x: Sample, probes: Tensor | None) -> Tensor:
-        assert probes is not None  # ours: the solve hands back what `probes` made
+        assert probes is not None  # what `probes` made
         last = self.count - 1
         found = [total(_pulled(output, x, v, i == last) * v) for i, v in enumerate(probes.to(x.dtype).unbind(1))]
         return torch.stack(found, dim=1)
@@ -112,7 +112,7 @@ class Hutchinson(Divergence):
 
 @plain_dataclass(frozen=True, eq=False)
 class LogProb:
-    """Log-densities in nats, one per example, with what is known about their errors.
+    """Log-densities in nats, one per example, with estimates of their errors.
 
     Attributes:
         value: log p_t(x), `(batch,)`, float64.
@@ -150,7 +150,7 @@ class _Solver:
 
 
 def _norm(d: int) -> Callable[[Tensor], Tensor]:
-    """Return the norm of an error in (w, one integral per probe): none of the integrals is drowned by many coordinates."""
+    """Return the norm of an error in (w, one integral per probe): it stays sensitive to each integral in many coordinates."""
     return lambda ratio: torch.maximum(root_mean_square(ratio[:, :d]), ratio[:, d:].abs().amax(dim=1))
 
 
@@ -291,5 +291,5 @@ def data_log_prob(field: Field, x0: Sample, t: float | None = None, cond: Tensor
     """
     start = field.process.t_min if t is None else t
     alpha = float(field.process.alpha(torch.tensor(start, dtype=torch.float64)))
-    found = log_prob(field, alpha * x0, t, cond, **how)  # type: ignore[arg-type]  # handed on as they came
+    found = log_prob(field, alpha * x0, t, cond, **how)  # type: ignore[arg-type]  # passed on as they are
     return replace(found, value=found.value + flat(x0).shape[1] * math.log(alpha))

@@ -1,7 +1,7 @@
-"""What has a density? Each coordinate by its values, not by the name of its type, and all of them together.
+"""What has a density? Each coordinate is judged by its values, not by the name of its type, and so are all of them together.
 
-    constant      one value in every row: says nothing and has no density; it is left out (`Section`)
-    separate      few values that repeat, farther apart than the noise through which data are seen: a probability, not a density
+    constant      one value in every row: it holds no information and has no density, and is left out (`Section`)
+    separate      few values that repeat, at distances above the noise level of the density: a probability, not a density
     continuous    all else: a density, in the coordinate's own unit
     neither       a value that repeats among others that vary continuously (zeros in a column of amounts): refused
 
@@ -12,12 +12,12 @@ cell bounds its logarithm from below (Jensen):
     log of the integral over the cell of p(k + u, rest) du >= E_u [log p(k + u, rest) - log r(u)],    u ~ r
 
 Noised at the level lambda, an atom is N(k, lambda²), so with r = N(0, lambda²) cut off at the edges of the cell the bound is
-exact for the true field of separate values; a learned field is blunter, and a wider r is better. For cells narrower than r's
-standard deviation, r is the uniform density of dequantisation. The cell of a number that is missing, whose coordinate
-then says nothing, is the whole line.
+exact for the true field of separate values; a learned field is smoother, and a wider r is better. For cells narrower than r's
+standard deviation, r is the uniform density of dequantisation. The cell of a missing number, whose coordinate then
+holds no information, is the whole line.
 
-Continuous coordinates of which one follows exactly from the others lie on a plane, which has no density either; nor have rows
-of which many are repetitions. Both are refused.
+Continuous coordinates of which one follows exactly from the others lie on a plane, which has no density. Rows of which many are
+repetitions have none either. Both are refused.
 
 Reference: Theis, van den Oord, Bethge (2016), "A note on the evaluation of generative models", arXiv 1511.01844, for the bound.
 """
@@ -39,17 +39,17 @@ from scorefield.prediction import Prediction
 from scorefield.randomness import SampleRng, stream_of, subsample
 from scorefield.shapes import PerSample, Sample, flat, over
 
-NUMBERS = 2**24  # that are looked at
+NUMBERS = 2**24  # that are examined
 LUMP = 0.01  # share of the rows from which repeated values count: below, the average moves by hundredths of a nat
 ALIKE = 1e-9  # of a coordinate's standard deviation: values nearer than this are one
 FLAT = 1e-3  # of the smoothing: the spread in some direction below which rows lie on a plane
-FEW = 100  # coordinates that are looked at for values that repeat only where whole rows do
-WIDE = 1024  # coordinates, above which exact dependence is looked for in pairs of them only
+FEW = 100  # coordinates that are examined for values that repeat only where whole rows do
+WIDE = 1024  # coordinates, above which exact dependence is tested in pairs of them only
 
 
 @dataclass(frozen=True, eq=False)
 class Support:
-    """What the coordinates of some data are, flattened, `(d,)`.
+    """What the coordinates of data are, flattened, `(d,)`.
 
     Attributes:
         names: of the coordinates.
@@ -66,14 +66,14 @@ class Support:
     void: tuple[tuple[int, int], ...] = ()
 
     def cells(self, rows: Tensor) -> Tensor:
-        """Return half the widths of the cells of rows `(n, d)`: 0 where there is a density, infinity where nothing is said."""
+        """Return half the widths of the cells of rows `(n, d)`: 0 where there is a density, infinity without a value."""
         half = self.half.expand(rows.shape).clone()
         for number, silent_one in self.void:
             half[rows[:, silent_one] > 0.5, number] = torch.inf
         return half
 
     def outside(self, rows: Tensor) -> str | None:
-        """Return the name of a constant coordinate that some row has another value of, if one does: it has probability 0."""
+        """Return the name of a constant coordinate of which a row has another value, and so probability 0; None without one."""
         off = ((rows.double() - self.values) != 0)[:, ~self.varies].any(dim=0).nonzero().flatten()
         return self.names[int((~self.varies).nonzero().flatten()[off[0]])] if len(off) else None
 
@@ -84,7 +84,7 @@ class Support:
 
 
 def coordinates_of(columns: Sequence[Column]) -> tuple[list[str], list[bool], list[tuple[int, int]]]:
-    """Return of a table's coordinates their names, which are 0 or 1 by their making, and the pairs (number, is it silent).
+    """Return the names of a table's coordinates, which of them are 0 or 1 by construction, and the pairs (number, is it void).
 
     >>> coordinates_of([{"name": "a", "type": "number", "missing": True}])
     (['a', 'a'], [False, True], [(0, 1)])
@@ -102,11 +102,11 @@ def coordinates_of(columns: Sequence[Column]) -> tuple[list[str], list[bool], li
 
 
 def support_of(rows: Any, smoothing: Tensor, columns: Sequence[Column] | None = None) -> Support:
-    """Look at training rows and say what each coordinate is.
+    """Examine training rows: what each coordinate is.
 
     Args:
-        rows: in the data's own unit, `(n, *shape)`, a tensor or `ArrayView`; some thousands are looked at.
-        smoothing: standard deviation of the noise through which they are seen, in the data's unit, `(d,)`.
+        rows: in the data's own unit, `(n, *shape)`, a tensor or `ArrayView`; a few thousand are examined.
+        smoothing: standard deviation of the noise of the density, in the data's unit, `(d,)`.
         columns: what the coordinates of a table mean.
 
     Returns:
@@ -122,7 +122,7 @@ def support_of(rows: Any, smoothing: Tensor, columns: Sequence[Column] | None = 
     d = rows.shape[1:].numel()
     count = min(len(rows), max(1000, NUMBERS // d))
     seen = flat(rows[subsample(len(rows), count)]).double()
-    size = (seen - seen[0]).abs().amax(dim=0)  # extremes of either kind are brought to 1 before anything is squared
+    size = (seen - seen[0]).abs().amax(dim=0)  # very large and very small values are scaled to 1 before anything is squared
     size = torch.where(size > 0, size, 1.0)
     z, level = (seen - seen[0]) / size, smoothing / size
     names, binary, void = ([f"{i}" for i in range(d)], [False] * d, []) if columns is None else coordinates_of(columns)
@@ -143,7 +143,7 @@ def support_of(rows: Any, smoothing: Tensor, columns: Sequence[Column] | None = 
     if bool((varies & (half == 0)).any()):
         _refuse_planes(z, support, level, what)
     if not bool(varies.any()):
-        raise ScorefieldError("got examples that are all the same, expected some that differ: there is nothing to measure")
+        raise ScorefieldError("got examples that are all the same, expected examples that differ: there is nothing to measure")
     return support
 
 
@@ -177,7 +177,7 @@ def _half(values: Tensor, smoothing: float, where: str, raw: Tensor) -> float:
 
 
 def _refuse_repeats(z: Tensor) -> None:
-    """Refuse rows of which many are the same, though their coordinates take so many values that none should be."""
+    """Refuse rows of which many are the same although their coordinates take so many values that none should repeat."""
     along = SampleRng([0], stream=stream_of("support", "rows")).normal(z.shape[1:])[0]
     counts = (z @ along).unique(return_counts=True)[1]  # type: ignore[no-untyped-call]
     many = max(len(column.unique()) for column in z.mT[:FEW])
@@ -245,9 +245,9 @@ def spread(cells: Tensor, level: float, rng: SampleRng) -> tuple[Tensor, PerSamp
 
 
 class Section:
-    """A field of some coordinates, the others held at the values that all data have there: as a vector, `(k,)`.
+    """A field of the coordinates that vary, as a vector, `(k,)`; the others have the value that all data have there.
 
-    A constant's noise is independent of everything, so this is the very score of the coordinates that vary.
+    A constant's noise is independent of everything, so this is the exact score of the coordinates that vary.
 
     >>> from scorefield import VE, Gaussian
     >>> whole = Gaussian([0.0, 5.0], [[1.0, 0.0], [0.0, 0.0]], VE(0.1, 10.0))
@@ -261,8 +261,8 @@ class Section:
 
         Args:
             field: of all coordinates.
-            varies: which are kept, `(d,)`, bool, over flattened coordinates.
-            values: clean values of all, in model space, `(d,)`; those of the kept are not looked at.
+            varies: which vary, `(d,)`, bool, over flattened coordinates.
+            values: clean values of all, in model space, `(d,)`; those that vary are not used.
         """
         self.field, self.process, self.whole = field, field.process, field.shape
         self.places, self.values = varies.nonzero().flatten(), values.double()

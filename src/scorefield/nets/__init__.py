@@ -1,4 +1,4 @@
 """Networks: `network(x, label, cond) -> y`, x and y `(batch, *shape)`, label `(batch,)`. One network, one file.
 
-Networks know nothing of processes or scores: the label is whatever number they are told about the noise.
+Networks use no process and no score: they are conditioned on a number, the noise label.
 """

@@ -1,8 +1,8 @@
-"""Embeddings: turning one number about the noise into a vector that a network can use.
+"""Embeddings: from the noise label, one number, to a vector that a network can use.
 
-Two ways. A *level index* j = 0..L-1 gets a learned row of a table (NCSN 2019): nothing is shared between levels. A *continuous*
-label u, such as ln(sigma), gets sines and cosines of u at geometrically spaced frequencies and two linear layers, so that
-neighbouring levels share what they learn and levels never seen in training are interpolated.
+There are two kinds. A *level index* j = 0..L-1 gets a learned row of a table (NCSN 2019): nothing is shared between levels. A
+*continuous* label u, such as ln(sigma), gets sines and cosines of u at geometrically spaced frequencies and two linear layers,
+so that neighbouring levels share what they learn and levels that training does not visit are interpolated.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from scorefield.errors import ScorefieldError
 
 
 class NoiseEmbedding(nn.Module):
-    """Label of the noise -> vector: a learned table of level indices, or Fourier features and an MLP.
+    """Noise label -> vector: a learned table of level indices, or Fourier features and an MLP.
 
     >>> NoiseEmbedding(32)(torch.tensor([0.1, 2.0])).shape
     torch.Size([2, 32])
@@ -72,23 +72,23 @@ def add_class(table: nn.Embedding | None, vector: Tensor, cond: Tensor | None) -
         if cond is not None:
             raise ScorefieldError("got class labels, expected none: this network was trained without classes")
         return vector
-    nobody = table.num_embeddings - 1
+    no_label = table.num_embeddings - 1
     if cond is None:
-        return vector + F.embedding(torch.full((len(vector),), nobody, device=vector.device), table.weight)
-    return vector + F.embedding(_labels(cond, nobody), table.weight)
+        return vector + F.embedding(torch.full((len(vector),), no_label, device=vector.device), table.weight)
+    return vector + F.embedding(_labels(cond, no_label), table.weight)
 
 
-def _labels(cond: Tensor, nobody: int) -> Tensor:
-    """Return class labels as int64; raises `ScorefieldError` for those that no row of the table stands for."""
+def _labels(cond: Tensor, no_label: int) -> Tensor:
+    """Return class labels as int64; raises `ScorefieldError` for those without a row in the table."""
     if cond.ndim != 1 or cond.is_floating_point() or cond.is_complex() or cond.dtype == torch.bool:
         raise ScorefieldError(
             f"got class labels of shape {tuple(cond.shape)} and type {cond.dtype}, expected one whole number per sample: "
-            f"0 to {nobody - 1}"
+            f"0 to {no_label - 1}"
         )
-    # On a CPU only: elsewhere looking would wait for the device at every evaluation, where the table's own check stops it.
-    if cond.device.type == "cpu" and bool(((cond < 0) | (cond > nobody)).any()):
+    # Only on a CPU: elsewhere the check would wait for the device at every evaluation, and the table's own check refuses it.
+    if cond.device.type == "cpu" and bool(((cond < 0) | (cond > no_label)).any()):
         raise ScorefieldError(
-            f"got class labels from {int(cond.min())} to {int(cond.max())}, expected 0 to {nobody - 1} (or {nobody} for any "
-            f"class): this network was trained with {nobody} classes"
+            f"got class labels from {int(cond.min())} to {int(cond.max())}, expected 0 to {no_label - 1} (or {no_label} for "
+            f"any class): this network was trained with {no_label} classes"
         )
     return cond.long()

@@ -1,13 +1,13 @@
-"""Scalar networks: a potential phi(u, label) made out of any network f that answers in the shape of its input.
+"""Scalar networks: a potential phi(u, label) made of any network f whose output has the shape of its input.
 
-A score is the gradient of something; a network that answers with a vector need not be. Differentiating a scalar makes it so,
-at the price of one backward pass an evaluation. Three ways from the vector f(u) to a scalar:
+A score is the gradient of a function; the output of a network need not be. The gradient of a scalar is, for one more backward
+pass per evaluation. There are three forms of the scalar:
 
     inner       phi = <u, f(u)>             grad phi = f + J'u: a score network plus what makes it a gradient
-    residual    phi = ½‖u - f(u)‖² - ½‖u‖²  the error of an autoencoder, less what it is for f = 0
+    residual    phi = ½‖u - f(u)‖² - ½‖u‖²  the error of an autoencoder, minus its value for f = 0
     plain       phi = sum of f(u)           the usual scalar head: an MLP, or a U-Net whose last convolution is summed
 
-At f = 0, where our networks start, all three are zero with a gradient by the weights that is not (½‖f‖² alone would be stuck
+At f = 0, where the networks here start, all three are zero with a gradient by the weights that is not (½‖f‖² alone would stay
 there). f must be smooth: a ReLU network's Hessian is zero almost everywhere.
 
 References: Salimans, Ho (2021), "Should EBMs model the energy or the score?", EBM workshop at ICLR. Du, Durkan, Strudel et al.
@@ -27,7 +27,7 @@ Form = Literal["inner", "residual", "plain"]
 
 
 class Potential(nn.Module):
-    """A scalar per sample out of a network that answers in the shape of its input.
+    """A scalar per sample, made of a network whose output has the shape of its input.
 
     >>> import torch
     >>> from scorefield.nets.mlp import MLP

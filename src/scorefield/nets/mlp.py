@@ -33,8 +33,8 @@ class MLP(nn.Module):
 
         Args:
             shape: shape of one sample.
-            width: hidden units a layer.
-            depth: hidden layers.
+            width: hidden units in a layer.
+            depth: number of hidden layers.
             classes: number of class labels, 0 for none.
         """
         super().__init__()

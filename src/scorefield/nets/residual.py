@@ -79,7 +79,7 @@ class ConditionedResNet(nn.Module):
         Args:
             shape: (image channels, height, width).
             width: feature channels.
-            blocks: how many.
+            blocks: number of blocks.
             levels: None for a continuous noise label such as ln(sigma); L for a level index 0..L-1.
             classes: number of class labels, 0 for none.
         """

@@ -27,7 +27,7 @@ from scorefield.registry import register
 
 
 def _convolution(axes: int, inward: int, outward: int, side: int, stride: int = 1) -> nn.Module:
-    """Return the convolution over that many axes that keeps the size but for its stride."""
+    """Return a convolution over that many axes, which keeps the size up to its stride."""
     kind = nn.Conv1d if axes == 1 else nn.Conv2d
     return kind(inward, outward, side, stride=stride, padding=side // 2)
 
@@ -87,8 +87,8 @@ class Block(nn.Module):
 class Attention(nn.Module):
     """Self-attention between positions, added to its input.
 
-    Written out, for torch's fused kernels have no second derivative, which energies and sliced matching need; at the coarsest
-    resolution there are few positions, and nothing to gain from them.
+    It is written out because torch's fused kernels have no second derivative, which energies and sliced matching need; at the
+    coarsest resolution there are few positions, so they would save little time.
     """
 
     def __init__(self, channels: int, heads: int, axes: int = 2) -> None:
@@ -130,7 +130,7 @@ class UNet(nn.Module):
         Args:
             shape: (channels, height, width) of an image or (channels, length) of a signal.
             channels: feature channels at each resolution, finest first; each is half the resolution of the one before.
-            blocks: residual blocks a resolution, down and up.
+            blocks: residual blocks per resolution, down and up.
             attention: self-attention at the coarsest resolution.
             patch: fold patch x patch pixels, or patch steps of a signal, into channels first.
             dropout: probability, in [0, 1).
@@ -180,14 +180,14 @@ class UNet(nn.Module):
         if any(extra):
             x = F.pad(x, extra, mode="replicate")
         h = self.first(fold(x, self.patch))
-        kept = [h]
+        skips = [h]
         for layer in self.down:
             h = layer(h, condition) if isinstance(layer, Block) else layer(h)
-            kept.append(h)
+            skips.append(h)
         for layer in self.middle:
             h = layer(h, condition) if isinstance(layer, Block) else layer(h)
         for layer in self.up:
-            h = layer(torch.cat([h, kept.pop()], dim=1), condition) if isinstance(layer, Block) else layer(h)
+            h = layer(torch.cat([h, skips.pop()], dim=1), condition) if isinstance(layer, Block) else layer(h)
         y = unfold(self.last(F.silu(self.norm(h))), self.patch)
         for axis, places in enumerate(size, start=2):
             y = y.narrow(axis, 0, places)

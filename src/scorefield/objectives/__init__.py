@@ -1,4 +1,4 @@
-"""Objectives: `objective(field, x0, cond, noise=...) -> one loss per example`. They know fields, never networks."""
+"""Objectives: `objective(field, x0, cond, rng=...) -> one loss per example`. They use fields, never networks."""
 
 from scorefield.objectives.base import Objective, Terms
 from scorefield.objectives.contrastive import Contrastive, Persistent

@@ -1,7 +1,7 @@
 """The objective protocol.
 
 An objective returns one loss per example, never a mean, so that the caller can average over noise levels, examples or
-devices as it likes.
+devices.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Objective(ABC):
     Attributes:
         divergence: a declared fact that the contract tests measure, what E loss(s) - E loss(true score) is. "fisher": exactly
             the weighted Fisher divergence E_t E_{x_t} 1/2·lambda(t)·‖s - grad log p_t‖², for t drawn from the attribute
-            `density` and lambda the attribute `weighting`, or the objective's nature; "fisher + O(step^2)": that, up to an
-            error that falls with the square of the attribute `step`; "none": no such law is claimed.
-        one_process: another such fact: taking terms changes what is learned (persistent chains move, say), so that processes
-            which divide a batch would each end with a state of their own.
+            `noise_distribution` and lambda the attribute `weighting`, or the objective's own; "fisher + O(step^2)": that, up to
+            an error proportional to the square of the attribute `step`; "none": no such law is claimed.
+        one_process: another declared fact: taking terms changes what is learned (persistent chains move, say), so that
+            processes which divide a batch would each end with a state of their own.
     """
 
     divergence: ClassVar[Literal["fisher", "fisher + O(step^2)", "none"]] = "fisher"
@@ -53,7 +53,7 @@ class Objective(ABC):
         """
 
     def visited(self, process: Process) -> Tensor | None:
-        """Return the few times at which the loss is taken, `(k,)`; None where they are a continuum."""
+        """Return the times at which the loss is taken, `(k,)`, where they are a few; None where they are a continuum."""
         return None
 
     def prepare(self, field: Field) -> nn.Module | None:

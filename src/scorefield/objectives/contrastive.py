@@ -4,18 +4,19 @@ For p = exp(-E)/Z the gradient of the negative log-likelihood by the weights is 
 
     d/dw E_data[-log p(x)]  =  E_data[dE(x)/dw] - E_model[dE(x)/dw],
 
-because d log Z/dw = -E_model[dE/dw]. The loss of an example is E(x_t) - E(negative), whose *gradient* is meant; its value is no
-measure of fit. A negative that is a draw from the model would make this maximum likelihood. Markov chains come near to one:
+because d log Z/dw = -E_model[dE/dw]. The loss of an example is E(x_t) - E(negative). Only its *gradient* matters; its value is
+no measure of fit. With negatives drawn from the model this would be maximum likelihood. Markov chains approximate such draws:
 
     contrastive   k Langevin steps from x_t itself: short chains, close to the data, biased
-    persistent    the chain of the last visit goes on for k steps, whatever the data are: it follows the model as it learns
+    persistent    the chain of the last visit continues for k steps, independent of the data: it follows the model as it learns
 
-with steps x <- x + tau·score + sqrt(2·tau)·z, score = -grad E, the weights held. Unadjusted, a chain has the fixed point of the
-step and not of the model: on E = x²/(2v) both methods settle where v/(1 - tau/(2v)) is the variance of the data. With a
-Metropolis test the model is its fixed point.
+with steps x <- x + tau·score + sqrt(2·tau)·z, score = -grad E, at fixed weights. Unadjusted, a chain converges to the
+stationary distribution of the step and not to the model: on E = x²/(2v) both methods settle where v/(1 - tau/(2v)) is the
+variance of the data. With a Metropolis test it converges to the model.
 
-Noise levels: t is drawn from a density and the energy of p_t is learned from x_t = alpha·x0 + sigma·noise; the process `still`
-is the classical case of the data themselves. No divergence is minimised by CD (Sutskever, Tieleman 2010), so none is declared.
+Noise levels: t is drawn at random and the energy of p_t is learned from x_t = alpha·x0 + sigma·noise; with the process
+`noiseless` it is the classical case of the data themselves. No divergence is minimised by CD (Sutskever, Tieleman 2010), so
+none is declared.
 
 References: Hinton (2002), "Training products of experts by minimizing contrastive divergence". Tieleman (2008), "Training
 restricted Boltzmann machines using approximations to the likelihood gradient". Du, Mordatch (2019), "Implicit generation and
@@ -45,7 +46,7 @@ from scorefield.shapes import PerSample, Sample, flat, over, total
 
 Steps = Annotated[int, Bound(ge=1)]
 Share = Annotated[float, Bound(ge=0, le=1)]
-GOLDEN = 0.6180339887498949  # multiples of it, modulo 1, fill (0, 1) evenly however many are taken
+GOLDEN = 0.6180339887498949  # any number of its multiples, modulo 1, fill (0, 1) evenly
 _ANY = ConfigDict(arbitrary_types_allowed=True)
 
 
@@ -73,20 +74,21 @@ def walk(
 
     Args:
         field: the energy.
-        x, t, cond: where the chains are, their noise levels and conditioning.
-        steps: how many, k.
+        x, t, cond: positions of the chains, their noise levels and conditions.
+        steps: number of steps, k.
         tau: step size of each sample, `(batch,)`.
         adjusted: accept x' with probability min(1, p(x')·q(x|x') / (p(x)·q(x'|x))), q(x'|x) = N(x', x + tau·s(x), 2·tau·I), so
             that the steps leave exp(-E) exactly as it is.
         rng: one seed per sample.
     """
-    wide = over(tau, x)
-    with torch.autocast(x.device.type, enabled=False) if adjusted else nullcontext():  # three digits of E would be no test
+    step = over(tau, x)
+    # A Metropolis test needs more than three digits of E.
+    with torch.autocast(x.device.type, enabled=False) if adjusted else nullcontext():
         for _ in range(steps):
-            drift = wide * field(x, t, cond).score
-            there = x + drift + (2 * wide).sqrt() * rng.normal(x.shape[1:]).to(x)
+            drift = step * field(x, t, cond).score
+            there = x + drift + (2 * step).sqrt() * rng.normal(x.shape[1:]).to(x)
             if adjusted:
-                back = there + wide * field(there, t, cond).score
+                back = there + step * field(there, t, cond).score
                 log_q = (total((there - x - drift) ** 2) - total((x - back) ** 2)) / (4 * tau)
                 log_ratio = field.energy(x, t, cond) - field.energy(there, t, cond) + log_q
                 accepted = rng.uniform(()).to(tau).log() < log_ratio
@@ -116,7 +118,7 @@ def energy_of(field: Field) -> EnergyField:
 
 
 class Chains(nn.Module):
-    """Persistent chains, `(chains, *shape)`: a buffer, so that a checkpoint holds them and a resumed run goes on with them."""
+    """Persistent chains, `(chains, *shape)`: a buffer, so that a checkpoint holds them and a resumed run continues them."""
 
     def __init__(self, x: Sample) -> None:
         """Hold the samples where the chains begin."""
@@ -126,11 +128,11 @@ class Chains(nn.Module):
 
     @torch.no_grad()
     def move(self, slots: Tensor, x: Sample) -> None:
-        """Write where some chains have come to, but for a NaN: the loss will name it, and the last good state is kept."""
+        """Move the chains of these slots to x; those with a NaN, which the loss will report, stay where they are."""
         if len(torch.unique(slots)) < len(slots):
             raise _too_few(len(slots), len(self.chains))
-        good = flat(x).isfinite().all(dim=1)
-        self.chains[slots[good]] = x[good].to(self.chains)
+        finite = flat(x).isfinite().all(dim=1)
+        self.chains[slots[finite]] = x[finite].to(self.chains)
 
 
 def _too_few(batch: int, chains: int) -> ScorefieldError:
@@ -146,7 +148,7 @@ class Contrastive(Objective):
     """Contrastive divergence, CD-k: the negatives are k Langevin steps away from the data.
 
     Attributes:
-        density: where t is drawn.
+        noise_distribution: where t is drawn.
         steps: k.
         tau: step size, in units of x²; None takes sigma²/10, or a hundredth of the data's variance where sigma = 0.
         adjusted: make the steps exact by a Metropolis test, at three times the cost.
@@ -185,22 +187,22 @@ class Contrastive(Objective):
 @register("objective", "persistent")
 @dataclass(frozen=True, config=_ANY)
 class Persistent(Objective):
-    """Persistent contrastive divergence: chains that live as long as the training, some of them born again.
+    """Persistent contrastive divergence: chains that continue through the whole training, with random restarts.
 
-    The chains are what `prepare` returns: checkpoints hold them and a resumed run goes on with them.
-    Chain i stays at its own noise level, and the example with seed s meets chain s modulo their number. They move only when the
-    model is in training mode and gradients are on: the held-out loss leaves them where they are.
+    The chains are what `prepare` returns: checkpoints hold them and a resumed run continues them. Chain i stays at its own
+    noise level, and the example with seed s is paired with chain s modulo their number. They move only when the model is in
+    training mode and gradients are on: the held-out loss leaves them where they are.
 
     Attributes:
-        density: where t is drawn.
-        steps: k, a visit.
+        noise_distribution: where t is drawn.
+        steps: k, at each visit of a chain.
         tau: step size, in units of x²; None takes sigma²/10, or a hundredth of the data's variance where sigma = 0.
         adjusted: make the steps exact by a Metropolis test, at three times the cost.
-        chains: how many; at least the batch.
-        restart: chance that a chain begins anew at a visit (Du, Mordatch 2019: 0.05); 0 is Tieleman's method.
-        born: where it begins: "data" (at the example's x_t; `restart` = 1 is CD-k then) or "noise" (N(alpha·mean, alpha²·std² +
-            sigma²), as in Du, Mordatch; for steps that can cross the data, since with little noise and steps to match a chain
-            from afar never arrives).
+        chains: number of chains; at least the batch.
+        restart: probability that a chain restarts at a visit (Du, Mordatch 2019: 0.05); 0 is Tieleman's method.
+        born: where it restarts: "data" (at the example's x_t; `restart` = 1 is CD-k then) or "noise" (N(alpha·mean, alpha²·std²
+            + sigma²), as in Du, Mordatch; only for steps large enough to cross the data: with little noise and small steps a
+            chain from far away never arrives).
 
     References: Tieleman (2008), "Training restricted Boltzmann machines using approximations to the likelihood gradient". Du,
     Mordatch (2019), arXiv 1903.08689.
@@ -250,7 +252,9 @@ class Persistent(Objective):
                 "got no persistent chains, expected those of the model: pass learned=, which objective.prepare(model) returns"
             )
         if cond is not None:
-            raise ScorefieldError("got class labels for persistent chains, which have none, expected none: use contrastive")
+            raise ScorefieldError(
+                "got class labels for persistent chains, which have none, expected none: set objective=contrastive"
+            )
         chains = learned.chains
         slots = rng.seeds.to(chains.device) % len(chains)
         t = self.times(field, slots)

@@ -3,12 +3,12 @@
     x_t = alpha·x0 + sigma·noise,    grad log p(x_t | x0) = -(x_t - alpha·x0)/sigma² = -noise/sigma    (mind the minus)
     loss = 1/2·lambda(t)·‖s(x_t, t) + noise/sigma‖²
 
-The target is an unbiased guess of the score of the *smoothed* density at any sigma, so the minimum is grad log p_t, and
+The target is an unbiased estimate of the score of the *smoothed* density at any sigma, so the minimum is grad log p_t, and
 loss(s) - loss(grad log p_t) is lambda/2 times the Fisher divergence between them. With lambda = sigma² it equals
-1/2·‖noise_hat - noise‖²: weighting that by sigma² once more would weigh the score by sigma⁴.
+1/2·‖noise_hat - noise‖²: weighting that by sigma² once more would weight the score by sigma⁴.
 
 The loss multiplied out is 1/2·‖s‖² + noise·s/sigma + ‖noise‖²/(2·sigma²). As sigma -> 0 the standard deviations of the last two
-terms diverge like 1/sigma and 1/sigma², although of the second only the noise's part in s matters and of the third nothing. The
+terms diverge like 1/sigma and 1/sigma², although the second matters only through the noise in s, and the third not at all. The
 control variate c = noise·s(alpha·x0, t)/sigma + (‖noise‖² - d)/(2·sigma²) has mean zero for any s, and
 
     loss - lambda·c = lambda·[1/2·‖s(x_t, t)‖² + noise·(s(x_t, t) - s(alpha·x0, t))/sigma + d/(2·sigma²)]
@@ -52,7 +52,7 @@ from scorefield.shapes import PerSample, Sample, flat, over, total
 def check_denoiser(field: Field) -> None:
     """Refuse what cannot learn to denoise: a process that adds no noise, and an energy whose score jumps.
 
-    Where a score jumps the mean loss also changes as the jump moves, which autograd does not see.
+    Where a score jumps, the mean loss also changes as the jump moves, and autograd misses that part of the gradient.
 
     Raises:
         ScorefieldError: sigma = 0 at the largest time; an energy made of activations with a kink.
@@ -62,10 +62,10 @@ def check_denoiser(field: Field) -> None:
             "got a process without noise for denoising, expected noise to remove: set process=ve, or choose an objective that "
             "needs none (sliced or contrastive)"
         )
-    found = kinks(field) if isinstance(field, EnergyField) else []
-    if found:
+    kinked = kinks(field) if isinstance(field, EnergyField) else []
+    if kinked:
         raise ScorefieldError(
-            f"got an energy made with {', '.join(found)}, whose score jumps and whose learning autograd therefore misses, "
+            f"got an energy made with {', '.join(kinked)}, whose score jumps, so that autograd misses a part of the gradient, "
             "expected a smooth network: use SiLU or softplus, as the networks mlp and unet do"
         )
 
@@ -73,14 +73,14 @@ def check_denoiser(field: Field) -> None:
 @register("objective", "denoising")
 @dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
 class Denoising(Objective):
-    """Denoising score matching, one random noise level per example, or one from each of L equal parts of the density.
+    """Denoising score matching: one random noise level per example, or one from each of L equal parts of the distribution.
 
     Attributes:
-        density: where t is drawn.
+        noise_distribution: where t is drawn.
         weighting: lambda, on the score.
         every_level: average over L times, one drawn from each of the L parts of equal probability, instead of drawing one: the
-            same expectation, less variance, L times the cost. With the density `levels` these are its levels themselves.
-        levels: L; None takes as many as the density has, 10 for one without levels.
+            same expectation, less variance, L times the cost. With the noise distribution `levels` these are its levels.
+        levels: L; None for as many as the noise distribution has, 10 for one without levels.
         control_variate: subtract a term of mean zero that keeps the variance bounded as sigma -> 0, for twice the cost.
 
     >>> from scorefield import VE, Gaussian, SampleRng
@@ -111,7 +111,7 @@ class Denoising(Objective):
             return self.noise_distribution.quantile(field.process, u).to(x0.device)
 
         if not self.every_level:
-            t = times(rng.even())  # a batch then holds every level in its share, which steadies its mean
+            t = times(rng.even())  # a batch then holds every level in proportion, so that its mean varies less
             return Terms(self.at(field, x0, t, cond, rng=rng, learned=learned), t)
         parts = self.levels or self.noise_distribution.parts(field.process)
         drawn = (times((part + rng.uniform(())) / parts) for part in range(parts))
@@ -149,13 +149,13 @@ class Denoising(Objective):
 class DenoisingMatrix(Objective):
     """Denoising score matching with noise of covariance S = sigma²·C; the field learns the score of data so noised.
 
-    The process says how much noise, C of which shape: sensors of different accuracy (a diagonal), or neighbours that err
-    together (a matrix). The score is that of x_t = alpha·x0 + sigma·L·noise, so a prediction's `.score` means what it says but
-    its other views, which take C = 1, do not: use `denoised` here. For a known S choose a density of one `level`.
+    The process sets the size of the noise, C its shape: sensors of different accuracy (a diagonal), or neighbours with
+    correlated errors (a matrix). The score is that of x_t = alpha·x0 + sigma·L·noise, so a prediction's `.score` is right, but
+    its other views assume C = 1: use `denoised` here. For a known S choose a noise distribution of one `level`.
 
     Attributes:
         covariance: C, over the coordinates in the order of `flat`: one number, a variance per coordinate, or a `(d, d)` matrix.
-        density: where t is drawn.
+        noise_distribution: where t is drawn.
         weighting: lambda, on the score.
         norm: of the error of the score: "noise" for 1/2·lambda·‖Lᵀ·error‖², "identity" for 1/2·lambda·‖error‖².
 

@@ -1,4 +1,4 @@
-"""DDPM's two objectives on a discrete chain n = 1..T (`DDPMChain`): the variational bound, and the simple loss that is none.
+"""DDPM's two objectives on a discrete chain n = 1..T (`DDPMChain`): the variational bound, and the simple loss.
 
     simple   1/2·‖noise_hat - noise‖² at a uniform n: weight sigma² on the score, any constant factor aside
     bound    KL(q(x_T|x0) ‖ prior) + sum_n KL(q(x_{n-1}|x_n, x0) ‖ p(x_{n-1}|x_n)) - log p(x0|x_1), in nats, from `bound.py`:
@@ -37,7 +37,7 @@ Count = Annotated[int, Bound(ge=1)]
 
 
 def _check_chain(field: Field, steps: int | None) -> None:
-    """Refuse a continuous process when nobody said into how many steps it falls: steps of length 1 would be all but none."""
+    """Refuse a continuous process without a number of steps: steps of length 1 would be nearly none."""
     check_denoiser(field)
     low, high = field.process.t_min, field.process.t_max
     if steps is None and not field.process.discrete:
@@ -52,10 +52,10 @@ def _check_chain(field: Field, steps: int | None) -> None:
 class Simple(Objective):
     """L_simple of DDPM: 1/2·‖noise_hat - noise‖² at one of the T steps, drawn uniformly. It is no bound on the likelihood.
 
-    This is denoising score matching, told to refuse a process that is no chain.
+    This is denoising score matching that refuses a process that is no chain.
 
     Attributes:
-        density: uniform over the steps n = 1..T.
+        noise_distribution: uniform over the steps n = 1..T.
         weighting: lambda, on the score; sigma² is the plain L_simple, `min-snr` its best-known variant.
 
     >>> from scorefield import DDPMChain, Gaussian
@@ -94,7 +94,7 @@ class VariationalBound(Objective):
 
     Attributes:
         variance: w_n of the model's steps: "posterior" (beta~_n, best for data that are one point), "transition" (beta_n, best
-            for N(0, I)) or "learned". A field predicts no variance, so what is learned is one number per step:
+            for N(0, I)) or "learned". A field predicts no variance, so one number per step is learned:
             the mix of log beta_n and log beta~_n. Nichol and Dhariwal's network predicts one per coordinate, given x_n.
         decoder: "gaussian" for real-valued data; "pixels" for 8-bit values scaled to [-1, 1], a probability of 256 values.
         every_step: sum over all T steps instead of drawing one: less variance, T times the cost.

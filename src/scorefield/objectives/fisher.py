@@ -2,9 +2,9 @@
 
     x_t = alpha·x0 + sigma·noise,    loss = 1/2·lambda(t)·‖s(x_t, t) - grad log p_t(x_t)‖²
 
-Its mean is the weighted Fisher divergence, which every other way of score matching finds up to a constant without knowing the
+Its mean is the weighted Fisher divergence. Every other form of score matching has the same mean up to a constant, without the
 truth: denoising matching through the noising density, implicit and sliced matching through integration by parts. All of them
-but denoising matching take x_t as what it is, a draw of p_t, and may therefore be used without noise (sigma = 0).
+but denoising matching use x_t only as a draw of p_t, and may therefore be used without noise (sigma = 0).
 
 Reference: Hyvarinen (2005), "Estimation of non-normalized statistical models by score matching", JMLR 6, equation 2.
 """
@@ -29,7 +29,7 @@ from scorefield.shapes import PerSample, Sample, total
 
 
 class Matching(Objective):
-    """An objective that takes x_t as a draw of p_t: draw t and x_t, then weigh what `at` says there."""
+    """An objective that uses x_t only as a draw of p_t: draw t and x_t, then weight the loss `at` that point."""
 
     noise_distribution: NoiseDistribution
     weighting: Weighting
@@ -54,19 +54,19 @@ class Matching(Objective):
             field: what is trained.
             x: draws of p_t, `(batch, *shape)`.
             t: their times, `(batch,)`.
-            cond: what the field is told besides, or None.
+            cond: class or other condition of each example, or None.
             rng: one seed per example, for random directions.
         """
 
 
-# Not registered: its truth is a field, which no JSON file, flag or default can hold. It is for studies in Python.
+# Not registered: its truth is a field, which no JSON file, flag or default can hold. It is for use in Python.
 @dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
 class ExplicitFisher(Matching):
     """The Fisher divergence from a known truth: 1/2·lambda·‖s - true score‖², zero at the truth for every example.
 
     Attributes:
         truth: an exact field under the process of the trained one.
-        density: where t is drawn.
+        noise_distribution: where t is drawn.
         weighting: lambda, on the score.
 
     >>> from scorefield import VE, Gaussian, SampleRng

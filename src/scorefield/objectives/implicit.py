@@ -8,13 +8,13 @@ divergence, although the loss itself may be negative. Three things break it, and
 
     bounded data    without noise p·s does not vanish at a hard bound or at an atom, such as the values of 8-bit pixels; the
                     loss is unbounded below: ever steeper scores at the data points pay ever more
-    kinks           where s jumps (the energy of a ReLU network) tr grad s lacks the jumps' share; where s only bends (a ReLU
-                    score network) the loss is right, but its derivative by the weights, taken by autograd, does not see that
-                    the bends move, and descends something else
+    kinks           where s jumps (the energy of a ReLU network) tr grad s lacks the part of the jumps; where s only bends (a
+                    ReLU score network) the loss is right, but autograd's derivative by the weights misses that the bends move,
+                    and descends something else
     dropout         s at two evaluations is then not one function
 
 The exact trace takes d backward passes, e_i·grad(e_i·s) for every coordinate i. They run `together` at a time, as one batched
-pass; what a group computed is thrown away and computed again for the weights' gradient, so memory does not grow with d.
+pass; the intermediate results of a group are computed again for the weights' gradient, so memory does not grow with d.
 
 Reference: Hyvarinen (2005), "Estimation of non-normalized statistical models by score matching", JMLR 6, theorem 1.
 """
@@ -47,7 +47,7 @@ KINKED |= {"threshold", "selu"}
 
 
 class _Calls(TorchFunctionMode):
-    """Note the names of all torch functions that are called, by modules or in plain code."""
+    """Record the names of all torch functions that are called, by modules or in plain code."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,9 +73,9 @@ def kinks(field: Field) -> list[str]:
 
 
 class ByParts(Matching):
-    """Score matching by integration by parts: what it cannot learn from, whichever way the trace is estimated."""
+    """Score matching by integration by parts: it refuses what that cannot learn from, for every estimate of the trace."""
 
-    bends: ClassVar[bool] = False  # whether a score with bends, but no jumps, is learned rightly
+    bends: ClassVar[bool] = False  # whether a score with bends, but no jumps, is learned correctly
 
     def check(self, field: Field, *, bounded: bool = False, batch: int = 1) -> None:
         ends = torch.tensor([field.process.t_min, field.process.t_max], dtype=torch.float64)
@@ -101,11 +101,11 @@ class ByParts(Matching):
                 "got a network with dropout in training mode, whose random masks enter the estimate of the trace, "
                 "expected none: set network.dropout=0"
             )
-        found = kinks(field) if isinstance(field, EnergyField) or not self.bends else []
-        if found:
+        kinked = kinks(field) if isinstance(field, EnergyField) or not self.bends else []
+        if kinked:
             raise ScorefieldError(
-                f"got a network with {', '.join(found)}, whose second derivative is zero almost everywhere, so that autograd "
-                "cannot see the trace change, expected a smooth network: use SiLU or softplus, or denoising matching"
+                f"got a network with {', '.join(kinked)}, whose second derivative is zero almost everywhere, so that autograd "
+                "misses changes of the trace, expected a smooth network: use SiLU or softplus, or denoising matching"
             )
 
 
@@ -121,9 +121,9 @@ class Implicit(ByParts):
     """Implicit score matching with the exact trace, by d backward passes; for few dimensions.
 
     Attributes:
-        density: where t is drawn.
+        noise_distribution: where t is drawn.
         weighting: lambda, on the score.
-        together: coordinates a batched backward pass; memory grows with it and not with d.
+        together: coordinates in a batched backward pass; memory grows with it and not with d.
 
     Raises:
         ScorefieldError: by `check`, data or a network for which integration by parts fails.
@@ -147,8 +147,8 @@ class Implicit(ByParts):
         def diagonal(first: int) -> PerSample:
             """The sum of `together` entries of the diagonal of grad s, from the first on."""
             score = flat(field(x, t, cond).score)
-            some = torch.eye(size, dtype=x.dtype, device=x.device)[first : first + self.together]
-            rows = some.unsqueeze(1).expand(-1, len(x), -1)
+            units = torch.eye(size, dtype=x.dtype, device=x.device)[first : first + self.together]
+            rows = units.unsqueeze(1).expand(-1, len(x), -1)
             if batched:
                 (product,) = torch.autograd.grad(score, x, rows, is_grads_batched=True, create_graph=keep)
             else:

@@ -7,14 +7,14 @@
 
 E[vᵀAv] = tr(A·E[vvᵀ]) = tr A, so all have the mean of the implicit loss. Along one v, integration by parts makes the excess of
 the plain form 1/2·E(vᵀe)² with e = s - grad log p, whose mean over v is 1/2·‖e‖² again: the Fisher divergence, exactly, for
-all directions with E[vvᵀ] = I, whatever their lengths. Directions of unit length have E[vvᵀ] = I/d. The plain form is then the
+all directions with E[vvᵀ] = I, of any lengths. Directions of unit length have E[vvᵀ] = I/d. The plain form is then the
 same problem divided by d; the reduced form would weigh the trace by 1/d and the norm by 1, whose minimum is s/d, so it refuses.
 
-A projection costs one backward pass by x and its own derivative, whatever d; its variance falls like 1/projections. Rademacher
-directions have the least variance of those with independent entries: the diagonal of grad s then adds none.
+A projection costs one backward pass by x and its own derivative, for any d; the variance is proportional to 1/projections.
+Rademacher directions have the least variance of those with independent entries: the diagonal of grad s then adds none.
 
 Finite differences need no derivative by x. Their error is O(step²), since odd terms cancel: an energy takes three evaluations
-(two along the direction), a score two. The centre of s₊ and s₋ stands for s, so its norm is the reduced form's.
+(two along the direction), a score two. The mean of s₊ and s₋ takes the place of s, and its norm that of the reduced form's.
 
 References: Song, Garg, Shi, Ermon (2019), "Sliced score matching: a scalable approach to density and score estimation",
 arXiv 1905.07088. Pang, Xu, Li, Song, Ermon, Zhu (2020), "Efficient learning of generative models via finite-difference score
@@ -52,7 +52,7 @@ def directions(x: Sample, projection: Projection, projections: int, rng: SampleR
     Args:
         x: samples, `(batch, *shape)`.
         projection: "rademacher" (entries ±1), "gaussian", "sphere" (length sqrt(d)) or "unit" (length 1).
-        projections: how many, >= 1.
+        projections: number of directions, >= 1.
         rng: one seed per example.
     """
     for _ in range(projections):
@@ -72,7 +72,7 @@ class Sliced(ByParts):
     """Sliced score matching, variance-reduced or plain, with automatic derivatives.
 
     Attributes:
-        density: where t is drawn.
+        noise_distribution: where t is drawn.
         weighting: lambda, on the score.
         projection: law of the directions; "unit" for the plain form only, whose loss is then divided by d.
         projections: directions an example.
@@ -125,7 +125,7 @@ class FiniteDifference(ByParts):
     """Finite-difference sliced score matching: no derivative by x at all, for an error of O(step²).
 
     Attributes:
-        density: where t is drawn.
+        noise_distribution: where t is drawn.
         weighting: lambda, on the score.
         step: distance of the evaluations along v; far below the finest structure of p_t over sqrt(d), the length of v, and
             large enough for the network's digits, of which an energy loses those of step² and a score those of step.
@@ -144,7 +144,7 @@ class FiniteDifference(ByParts):
     """
 
     divergence: ClassVar[Literal["fisher", "fisher + O(step^2)", "none"]] = "fisher + O(step^2)"
-    bends: ClassVar[bool] = True  # differences over a finite step see bends, also those that move
+    bends: ClassVar[bool] = True  # differences over a finite step include bends, also as they move
 
     noise_distribution: NoiseDistribution = default(default_factory=Uniform)
     weighting: Weighting = default(default_factory=Unweighted)

@@ -4,7 +4,7 @@ A weighting lambda belongs to the objective and is written **on the score**,
 
     loss = 1/2·lambda(t)·‖s(x_t, t) - target‖²,
 
-whatever the network predicts. Errors of the other views are multiples of the score's, error_noise = -sigma·error_score and
+for every parametrisation. Errors of the other views are multiples of the score's, error_noise = -sigma·error_score and
 error_x0 = (sigma²/alpha)·error_score, so a weight that a paper puts on its own prediction becomes, with SNR = alpha²/sigma²,
 
     weight w on the noise (DDPM)             lambda = w·sigma²
@@ -59,7 +59,7 @@ class Weighting(ABC):
 @register("weighting", "sigma2")
 @dataclass(frozen=True)
 class SigmaSquared(Weighting):
-    """lambda = sigma²: every level weighs the same, since sigma·score has unit size (Song, Ermon 2019)."""
+    """lambda = sigma²: every level has the same weight, since sigma·score has unit size (Song, Ermon 2019)."""
 
     def __call__(self, process: Process, t: Tensor) -> Tensor:
         return process.sigma(t) ** 2
@@ -106,7 +106,7 @@ class Power(Weighting):
 class MinSNR(Weighting):
     """lambda = sigma²·min(SNR, gamma)/SNR: weight min(SNR, gamma) on the denoised image, min(1, gamma/SNR) on the noise.
 
-    Low noise, where the noise is easy to ignore but its weight in 1/2·‖noise_hat - noise‖² is full, counts less.
+    It gives less weight to low noise than 1/2·‖noise_hat - noise‖² does.
 
     Attributes:
         gamma: signal-to-noise ratio above which the weight on the denoised image stops growing.
@@ -127,8 +127,8 @@ class Likelihood(Weighting):
     """lambda = g²: with t uniform, the loss bounds the Kullback-Leibler divergence of the reverse SDE's samples from the data.
 
     KL(data ‖ samples) <= integral of 1/2·g²(t)·E‖s - grad log p_t‖² dt + KL at t_max, so that (t_max - t_min) times the excess
-    loss under the density `uniform` is the integral. Reference: Song, Durkan, Murray, Ermon (2021), "Maximum likelihood
-    training of score-based diffusion models", arXiv 2101.09258, theorem 1.
+    loss under the noise distribution `uniform` is the integral. Reference: Song, Durkan, Murray, Ermon (2021), "Maximum
+    likelihood training of score-based diffusion models", arXiv 2101.09258, theorem 1.
     """
 
     def __call__(self, process: Process, t: Tensor) -> Tensor:
@@ -158,8 +158,8 @@ class LevelTable(nn.Module):
 class Learned(Weighting):
     """Another weighting, balanced by what is learned of each level: loss/e^u + d/2·u with u a function of the level.
 
-    For a given network the best u has e^u = 2·E loss/d, the mean squared error a coordinate at that level, so every level
-    comes to weigh the same. In a run u is a `LevelTable`, trained with the network; for a field that learns nothing, such as an
+    For a given network the best u has e^u = 2·E loss/d, the mean squared error per coordinate at that level, so every level
+    gets the same weight. In a run u is a `LevelTable`, trained with the network; for a field that learns nothing, such as an
     exact one, u = 0. This is half of the loss of Karras et al., whose u is a small network of sigma.
 
     Attributes:

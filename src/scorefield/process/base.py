@@ -1,4 +1,4 @@
-"""Processes: how noise is added. Two functions say everything:  x_t = alpha(t)·x0 + sigma(t)·noise.
+"""Processes: how noise is added. Two functions determine everything:  x_t = alpha(t)·x0 + sigma(t)·noise.
 
 A process is a pair (alpha, sigma) of functions of the time t, with noise ~ N(0, I) and sigma a *standard deviation*. The rest
 is derived here, once, from those two and never restated:
@@ -101,7 +101,7 @@ class Process(ABC):
 
     @final
     def log_snr(self, t: Tensor) -> Tensor:
-        """Return 2·log(alpha/sigma), the shape of `t`; it falls as t grows."""
+        """Return 2·log(alpha/sigma), the shape of `t`; it decreases as t grows."""
         return 2 * (self.alpha(t).log() - self.sigma(t).log())
 
     @final
@@ -150,7 +150,7 @@ class Process(ABC):
         """Return (k, std) of x_t given x_s = N(k·x_s, std²·I) for s <= t.
 
         Raises:
-            ScorefieldError: some s > t, which is a step back in time and needs the score.
+            ScorefieldError: an s > t, which is a step back in time and needs the score.
         """
         if bool((s > t).any()):
             raise ScorefieldError(f"got s = {float(s.max()):g} > t = {float(t.min()):g}, expected s <= t: swap them")

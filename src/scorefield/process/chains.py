@@ -1,4 +1,4 @@
-"""Discrete chains: alpha² falls by the factor 1 - beta_n with the n-th step, sigma² = 1 - alpha², n = 1..T.
+"""Discrete chains: the n-th step multiplies alpha² by 1 - beta_n, sigma² = 1 - alpha², n = 1..T.
 
 Between whole numbers log alpha² is linear in t. That is the SDE with a constant beta in each step, and the two agree at t = n.
 

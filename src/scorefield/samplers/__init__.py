@@ -1,4 +1,4 @@
-"""Samplers: how a sample walks down a ladder. `simulate` in `base` is the only loop; a sampler is one step."""
+"""Samplers: how a sample goes down a ladder. `simulate` in `base` is the only loop; a sampler is one step."""
 
 from scorefield import renamed
 from scorefield.samplers.adaptive import Adaptive

@@ -1,4 +1,4 @@
-"""Adaptive probability flow: steps as long as a tolerance allows, for every sample its own.
+"""Adaptive probability flow: every sample takes its own steps, as long as a tolerance allows.
 
 Measured from a Gaussian of the data's mean m and standard deviation s, which has variance s² + lambda² at level lambda =
 sigma/alpha,
@@ -6,8 +6,8 @@ sigma/alpha,
     w = (x/alpha - m)/r    lambda = s·sinh u    r = s·cosh u    dw/du = noise_hat - tanh(u)·w
 
 which is zero for data that are that Gaussian: the solver works only where the data differ from it, in coordinates of unit size.
-It is `runge_kutta.solve`: Dormand and Prince's pair of orders 5 and 4, whose steps belong to one sample, so that batch mates
-never matter.
+It is `runge_kutta.solve`, Dormand and Prince's method of orders 5 and 4. Every sample has its own steps, so the rest of the
+batch never matters.
 
 References: Song et al. (2021), arXiv 2011.13456, section 4.3 (black-box solvers). Dormand, Prince (1980).
 """

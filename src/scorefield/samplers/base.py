@@ -290,7 +290,7 @@ def simulate(
     """
     steps = steps_of(field.process, ladder)
     if not len(rng):
-        raise ScorefieldError("got an rng without seeds, expected one for each sample: SampleRng(range(64)), say")
+        raise ScorefieldError("got an rng without seeds, expected one for each sample: for example SampleRng(range(64))")
     check_rows(len(rng), cond=cond)
     counted, device = CountedField(field, cond), rng.seeds.device
     if x is None:

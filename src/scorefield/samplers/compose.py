@@ -1,13 +1,13 @@
-"""Predictor-corrector sampling: after every step of any sampler, Langevin steps at the new noise level.
+"""Predictor-corrector sampling: after every step of a sampler that jumps, Langevin steps at the new noise level.
 
-The predictor leaves x near p_s, the corrector, for which p_s is stationary, pulls it nearer. Its step is
+The predictor leaves x near p_s. The corrector, which leaves p_s unchanged, brings x nearer to it. Its step is
 
     tau = strength·h·sigma_s²,    h = log(lambda/lambda_s), the length of the predictor's step, at most sigma_s²/2,
 
-so that the Langevin time spent in a stretch of noise levels does not depend on how finely it is cut and the corrector's own
-bias, tau/(2·sigma²), falls with the steps. The published corrector has tau = 2·(0.16·sigma)² however fine the ladder: a bias
-that more levels do not mend. On its 1,000 levels of VE that is a strength of 6. It takes sigma from the norms ‖z‖/‖score‖
-averaged over the batch, which would tie a sample to its batch mates; here it is sigma itself.
+so that the Langevin time in a range of noise levels does not depend on the number of levels there, and the corrector's own
+bias, tau/(2·sigma²), decreases with the steps. The published corrector has tau = 2·(0.16·sigma)² on any ladder: a bias
+that more levels do not reduce. On its 1,000 levels of VE that is a strength of 6. It computes sigma from the norms ‖z‖/‖score‖
+averaged over the batch, which would make a sample depend on the rest of its batch; here it is sigma itself.
 
 Reference: Song et al. (2021), "Score-based generative modeling through stochastic differential equations", arXiv 2011.13456,
 algorithms 4 and 5.

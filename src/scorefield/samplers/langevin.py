@@ -1,4 +1,4 @@
-"""Langevin dynamics: walk along the score, shaken by noise, and stay in the density.
+"""Langevin dynamics: steps along the score, with noise, that leave the density unchanged.
 
     x <- x + tau·score(x) + sqrt(2·tau)·z,    z ~ N(0, I)
 
@@ -6,9 +6,8 @@ leaves p unchanged in the limit tau -> 0. For a finite step it does not: on N(0,
 v/(1 - tau/(2v)) exactly. (Two conventions are in print, (tau, sqrt(2·tau)) and (eps/2, sqrt(eps)) with eps = 2·tau; this is
 the first, which NCSN's code uses too. If a network predicts noise, the drift is -(tau/sigma)·noise_hat.)
 
-Between modes that are far apart plain Langevin does not mix in any time one can wait, and its samples get the weights of the
-modes from the start, not from the density. Annealing it through levels of decreasing noise lets samples choose their mode
-where the modes still touch.
+Between distant modes plain Langevin does not mix in any practical time, and its samples have the weights of the modes from the
+start, not from the density. Annealed through levels of decreasing noise, samples choose a mode while the modes still overlap.
 
 References: Song, Ermon (2019), "Generative modeling by estimating gradients of the data distribution", arXiv 1907.05600,
 algorithm 1. Jolicoeur-Martineau, Piche-Taillefer, Tachet des Combes, Mitliagkas (2021), "Adversarial score matching and
@@ -82,8 +81,8 @@ class Annealed(Sampler):
     """Annealed Langevin dynamics: k steps on every level with tau_j = eps·sigma_j²/sigma_min².
 
     The signal-to-noise ratio of a step is then the same at every level. (For alpha != 1 this holds with eps in units of
-    (x/alpha)² and sigma_min the last level's sigma/alpha.) The samples lag behind the levels: at 1,000 evaluations the 0.8 of
-    an 0.8/0.2 mixture comes out as 0.78, at 4,000 as 0.79.
+    (x/alpha)² and sigma_min the last level's sigma/alpha.) The samples lag behind the levels: of a mixture of 0.8 and 0.2, the
+    0.8 becomes 0.78 in 1,000 evaluations, and 0.79 in 4,000.
 
     Attributes:
         steps_per_level: k.

@@ -16,9 +16,9 @@ integral, which does not depend on the path if the score is a gradient; on the s
 at one more evaluation a step, exact where the score is a cubic of u, hence for every Gaussian. A learned score is not quite a
 gradient; `curl` measures by how much.
 
-The test and everything it uses belong to one sample, so batch mates never matter. A proposal of density zero (energy +inf)
-is refused, as it should be. A NaN anywhere in the ratio, or an infinite score where the density is not zero, is a broken
-field: the sample becomes NaN, and the loop stops and names it.
+The test and everything it uses belong to one sample, so the rest of the batch never matters. A proposal of density zero (energy
++inf) is refused. A NaN anywhere in the ratio, or an infinite score where the density is not zero, is a broken field: the sample
+becomes NaN, and the loop stops and names it.
 
 References: Besag (1994), in the discussion of Grenander and Miller, "Representations of knowledge in complex systems". Roberts,
 Tweedie (1996), "Exponential convergence of Langevin distributions and their discrete approximations", Bernoulli 2(4). Sjöberg,
@@ -76,7 +76,7 @@ def curl(
         sum of (a - b)²/4 over sum of (a² + b²)/2
 
     A gradient's Jacobian is symmetric, so this is 0, and a line integral does not depend on its path; a rotation has 1.
-    Where it is not small no density has this score, and what the test with a line integral samples has no name.
+    Where it is not small no density has this score, and the test with a line integral samples from no known density.
 
     Args:
         field: any field.
@@ -139,10 +139,10 @@ class Chain:
 
     Attributes:
         taus: the step size on every level.
-        exact: whether log p is had from energies; else from the line integral of the score.
+        exact: whether log p is computed from energies; else from the line integral of the score.
         acceptance: the mean probability of acceptance on every level visited so far, over steps and samples.
         tests: how many steps the last of those means is of.
-        level, x, score, log_p: where the last step ended, with the score and, if known, log p (plus a constant) there.
+        step, x, score, log_p: where the last step ended, with the score and, if known, log p (plus a constant) there.
         slope: of the score along the last proposal, (s(x') - s(x))·(x' - x)/|x' - x|², `(batch,)`.
     """
 
@@ -181,9 +181,9 @@ def metropolis_step(field: CountedField, x: Sample, step: Step, chain: Chain, rn
     """Return the next state of Metropolis-adjusted Langevin: the proposal where it is accepted, x where it is not.
 
     Args:
-        field: the density, p_t at t = level.t.
+        field: the density, p_t at t = step.t.
         x: the state, `(batch, *shape)`.
-        level: the level.
+        step: the level.
         chain: gives the step size, and the score and log p of x if the last step ended there.
         rng: gives z, then the uniform number of the test.
     """
@@ -206,7 +206,7 @@ def metropolis_step(field: CountedField, x: Sample, step: Step, chain: Chain, rn
     slope = total((score_there - score) * (there - x)) / total((there - x) ** 2)
     accepted = rng.uniform() < probability
     moved, whole = (over(which.double(), x) > 0 for which in (accepted, sound))
-    # neither accepted nor refused where the ratio is not a number: the loop stops there and names it
+    # neither accepted nor refused where the ratio is not a number: the loop stops at the NaN and names it
     x = torch.where(whole, torch.where(moved, there, x), math.nan)
     score = torch.where(moved, score_there, score)
     log_p = None if log_p is None or log_p_there is None else torch.where(accepted, log_p_there, log_p)
@@ -261,14 +261,14 @@ class AnnealedMala(Sampler):
         z <- z + eta·(denoised - z) + lambda·sqrt(eta·(gamma² + eta·c))·noise,   c = Cov[x0 | x]/lambda² = 1 + sigma²·grad score
 
     has the mean and, if c is the same in all directions, the covariance of p(z_s | z) = ∫ p(z_s | z, x0)·p(x0 | z) dx0. It
-    costs no evaluation: the last test knows the score at x, and c, kept in [0, 1], from the slope of the score along its
-    proposal. On N(m, v·I), c = v/(v + lambda²) and every level is met exactly, however far it lies from the last one. What is
-    left elsewhere the MALA steps mend, with tau_j = eps·sigma_j², on every level including the last.
+    costs no evaluation: the last test has the score at x, and c, clamped to [0, 1], comes from the slope of the score along its
+    proposal. On N(m, v·I), c = v/(v + lambda²) and every level is reached exactly, however far it is from the last one. For
+    other data the MALA steps, with tau_j = eps·sigma_j², remove the remaining error on every level including the last.
 
     The variance is that of Bao, Li, Zhu, Zhang (2022), "Analytic-DPM: an analytic estimate of the optimal reverse variance in
     diffusion probabilistic models", arXiv 2201.06503, who average it over the data; here it is each sample's own.
 
-    At a fixed number of evaluations more levels beat more steps a level, and a Karras ladder a geometric one.
+    At a fixed number of evaluations more levels are better than more steps a level, and a Karras ladder than a geometric one.
 
     Attributes:
         steps_per_level: k.

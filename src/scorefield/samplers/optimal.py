@@ -1,22 +1,22 @@
 """Ladders optimised for one field: which `levels` of `fine` noise levels a multistep sampler should visit.
 
 In the angle u = arctan(lambda/sd) the probability flow is dy/du = -F with y = (x/alpha - m)/r and F the unit output (see
-`multistep.py`). A pilot run on a fine ladder gives y_j and F_j of some samples at every fine angle. A coarse step from i to j
-that remembers h, taken along the pilot's path, would err by
+`multistep.py`). A pilot run on a fine ladder gives y_j and F_j of a batch at every fine angle. A coarse step from i to j that
+remembers h, taken along the pilot's path, has the error
 
     e(h, i, j) = y_j - y_i + sum_k w_k·F_k,     sum_k w_k·F_k = integral from u_i to u_j of the polynomial through F_k
 
-where k = i, h in the prediction (Adams and Bashforth) and k = j, i, h in its correction (Adams and Moulton), which sees F where
-the prediction went; F and y are of unit size and so, nearly, is the slope of F, so that a step is charged with
+where k = i, h in the prediction (Adams and Bashforth) and k = j, i, h in its correction (Adams and Moulton), which evaluates F
+where the prediction ends. F and y are of unit size and so, nearly, is the slope of F, so the cost of a step is
 
     |e corrected| + |u_j - u_i|/2·|e predicted|
 
-(the first has no h; the last, after which nothing is evaluated, only its prediction). Each |e|², a mean square over samples, is
-a quadratic form in (1, -1, w): one Gram matrix of all y and F holds it for every triple, at no further evaluation. The ladder
-of `levels` levels from t_max to t_min with the smallest sum is then found exactly, by dynamic programming over pairs (h, i).
+(The first step has no h; the last, with no evaluation after it, only its prediction.) Each |e|², a mean square over samples,
+is a quadratic form in (1, -1, w): one Gram matrix of all y and F gives it for every triple, at no further evaluation. Dynamic
+programming over pairs (h, i) then finds the exact minimum of the sum, over all ladders of `levels` levels from t_max to t_min.
 
 Chen, Zhou, Wang, Shen, Lyu (2024), "On the trajectory regularity of ODE-based diffusion sampling", arXiv 2405.11326, choose
-the levels of Euler's method so, from one-step errors; here the steps have a memory.
+the levels of Euler's method in this way, from one-step errors; here a step depends on the one before.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from scorefield.shapes import PerSample, Sample, flat
 
 
 class _Witness:
-    """A field that writes down y and F, one row of `batch·d` numbers each, wherever it is asked."""
+    """A field that records y and F at every evaluation, one row of `batch·d` numbers each."""
 
     def __init__(self, field: Field) -> None:
         self.field, self.process, self.shape = field, field.process, field.shape
@@ -65,7 +65,7 @@ def _size(gram: Tensor, *parts: tuple[Tensor, Tensor | float]) -> Tensor:
 def _errors(places: Tensor, slopes: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the errors of first steps (0, j), `(n,)`, of steps (h, i, j), `(n, n, n)`, and of last steps (h, i), `(n, n)`.
 
-    Steps that do not descend are infinitely wrong.
+    Steps that do not descend have an infinite error.
     """
     n = len(u)
     rows = torch.cat([places, slopes])
@@ -93,7 +93,7 @@ def _shortest(first: Tensor, steps: Tensor, last: Tensor, levels: int) -> list[i
     """Return the indices of the levels of the ladder of least total error, levels >= 3."""
     n = len(first)
     cost = torch.full_like(last, torch.inf)
-    cost[0] = first  # of the best way to a pair of neighbours (h, i)
+    cost[0] = first  # of the best path to a pair of neighbours (h, i)
     origins = list[Tensor]()
     for _ in range(levels - 3):
         cost, origin = (cost[:, :, None] + steps).min(dim=0)
@@ -110,19 +110,19 @@ def _shortest(first: Tensor, steps: Tensor, last: Tensor, levels: int) -> list[i
 def optimised(field: Field, levels: int, *, rng: SampleRng, fine: int = 64, cond: Tensor | None = None) -> Tensor:
     """Return the ladder of least local error for `ABM()` on this field, (levels,), float64, descending from t_max to t_min.
 
-    It minimises the sum of the steps' errors among all ladders with levels on a fine Cauchy ladder. The cost is
-    `fine` evaluations of a batch of len(noise), once; about 128 samples are enough, and the pilot keeps 2·fine copies of them.
+    It minimises the sum of the steps' errors among all ladders whose levels are on a fine log-Cauchy ladder. The cost is `fine`
+    evaluations of a batch of len(rng), once. About 128 samples are enough; the pilot keeps 2·fine copies of them.
 
     On 8 modes, 8192 equal starts and 8, 10, 15 and 20 levels the final root-mean-square error is measured to be
-    0.96, 0.89, 0.75 and 0.78 of the plain Cauchy ladder's on the ring, 0.83, 0.62, 0.52 and 0.49 in 32 dimensions
-    (`LinearVE`; on the variance preserving ring the two are level at 10).
+    0.96, 0.89, 0.75 and 0.78 of the log-Cauchy ladder's on the ring, 0.83, 0.62, 0.52 and 0.49 in 32 dimensions
+    (`LinearVE`; on the variance preserving ring the two are equal at 10).
 
     Args:
         field: any field.
         levels: of the ladder, from 2 to `fine`.
-        rng: one seed per sample of the pilot; draw them from a stream that the samples do not use.
+        rng: one seed per sample of the pilot, of a stream that the samples do not use.
         fine: levels to choose from.
-        cond: what the field is told of each sample of the pilot, as often as it will be in sampling, or None.
+        cond: conditioning of each sample of the pilot, in the proportions of sampling, or None.
 
     Raises:
         ScorefieldError: fewer levels than 2, or more than `fine`.

@@ -2,10 +2,10 @@
 
     dx = (f·x - g²·score) dt + g dw,    t from t_max down
 
-has the marginals p_t of the forward process. Its discretisations differ in what they hold fixed within a step:
+has the marginals p_t of the forward process. Its discretisations differ in what they keep constant within a step:
 
     Euler-Maruyama      f, g and the score, in time
-    reverse diffusion   the forward step x_t = k·x_s + std·z, turned round: the score's weight is that step's own variance
+    reverse diffusion   the forward step x_t = k·x_s + std·z, reversed: the score's weight is that step's own variance
     ancestral           the denoised sample: x_s is drawn from q(x_s | x_t, x0 = denoised), DDPM's step
     DDIM                the denoised sample too, with eta times the ancestral noise and the rest kept from x_t
 
@@ -61,7 +61,7 @@ class EulerMaruyama(Sampler):
 @register("sampler", "reverse-diffusion")
 @dataclass(frozen=True)
 class ReverseDiffusion(Sampler):
-    """The forward step turned round: x_s = (2 - k)·x + std²·score + std·z where x_t = k·x_s + std·z is the noising.
+    """The forward step reversed: x_s = (2 - k)·x + std²·score + std·z where x_t = k·x_s + std·z is the noising.
 
     Reference: Song et al. (2021), equation 46; for VE it is their predictor, for VP (k = sqrt(1 - beta)) as well.
     """

@@ -4,8 +4,8 @@
     spread    8 components in 32 dimensions, means N(0, 3²), standard deviations 0.3 to 1.5, weights 1 to 8
 
 A sampler is judged by the sliced Wasserstein-2 distance of its samples to exact ones, in units of the *floor*: the same
-distance between two exact sets, averaged over pairs. Most of the floor is luck in the weights, so a single figure means little
-and several sets are averaged. The weights themselves are judged in standard errors of their binomial.
+distance between two exact sets, averaged over pairs. Most of the floor is chance in the weights, so a single figure says
+little and several sets are averaged. The weights themselves are judged in standard errors of their binomial.
 """
 
 from __future__ import annotations

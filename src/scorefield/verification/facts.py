@@ -1,7 +1,7 @@
-"""Facts that a sampler declares, measured from outside by what it does.
+"""Facts that a sampler declares, measured by what it does.
 
 remembers    x is moved between steps; if the run with the state that was carried differs from the run with a fresh state at
-             every step, the state had to do with the x that was there before
+             every step, the state depends on the x before
 dwells       exact samples of a Gaussian at the upper of two levels, v = 1 + sigma²; after the steps on its level their
              variance is that of the upper level if the sampler dwells, and that of the lower one if it jumps
 """
@@ -50,7 +50,7 @@ class _Meddler(Sampler):
 
 
 def remembers(sampler: Sampler) -> bool:
-    """Return whether a sampler's state couples successive x: whether it matters to it that x is changed between steps."""
+    """Return whether a sampler's state couples successive x, so that a change of x between steps matters."""
     field = GaussianMixture([0.7, 0.3], [[-1.0, 0.5], [1.5, 0.0]], [0.5, 0.8], VE(0.1, 5.0))
     short, ladder = sampler.within(4)[0], geometric(field.process, 5)
     ends = []
