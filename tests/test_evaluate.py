@@ -454,5 +454,5 @@ def test_a_page_that_is_there_is_not_overwritten_unasked(digits: Path, tmp_path:
 def test_a_run_with_too_few_held_out_examples_says_how_many_it_needs(tmp_path: Path) -> None:
     run: Any = tmp_path / "run"
     app.train("two-moons", out=run, steps=2, settings=("data.examples=100",))
-    with pytest.raises(ScorefieldError, match=r"got 10 held-out examples, expected at least 20 .*data.held_out"):
+    with pytest.raises(ScorefieldError, match=r"got 10 held-out examples, expected at least 20: .*data.held_out"):
         app.evaluate(run, n=50)

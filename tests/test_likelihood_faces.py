@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import command
 
 from scorefield import GaussianMixture, SampleRng, ScorefieldError, app
-from scorefield.cli import main
 from scorefield.data import open_source
 from scorefield.evaluation.likelihood import bound_gap
 from scorefield.likelihood import Exact, data_log_prob
@@ -31,14 +31,6 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = ("network.channels=8,16", "network.blocks=1", "training.precision=float32", "training.pictures=2")
     app.train("digits", out=folder, steps=8, settings=settings)
     return folder
-
-
-def command(*words: object) -> int:
-    try:
-        main([str(word) for word in words])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
 
 
 def test_points_are_reported_in_nats_of_the_datas_own_unit_and_python_and_the_command_agree(

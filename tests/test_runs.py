@@ -20,8 +20,10 @@ from PIL import Image
 
 from scorefield import DDPMChain, ScorefieldError, app, files, registry, runs
 from scorefield.drawing import SampleSpec, choose_sampler
+from scorefield.evaluation import parts
 from scorefield.noise_label import noise_label_of
 from scorefield.runs import Run, load_field, open_run, save_model
+from scorefield.tuning import measure
 
 TINY = ("network.width=16", "network.depth=2", "training.precision=float32", "training.pictures=0", "training.batch=32")
 FEW: dict[str, Any] = {"n": 64, "evaluations": (2,), "samplers": ("heun",)}
@@ -60,8 +62,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> Any:
         raise ScorefieldError("not here")
 
-    for name in ("measured", "_diagnosis", "_memorisation", "_pictures"):
-        monkeypatch.setattr(sys.modules["scorefield.app.evaluate"], name, refuse if name != "_pictures" else lambda *_: {})
+    for name in ("measure_likelihood", "diagnosis_of", "memorisation_of"):
+        monkeypatch.setattr(parts, name, refuse)
+    monkeypatch.setattr(sys.modules["scorefield.app.evaluate"], "pictures_of", lambda *_: {})
     monkeypatch.setattr("scorefield.evaluation.reference.FLOORS", 1)
     metrics = registry.every("metric")
     some = {name: metrics[name] for name in ("frechet", "energy")}
@@ -69,7 +72,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def likelihood(run: Path, **named: Any) -> app.LikelihoodReport:
-    return app.likelihood(run, n=3, steps=4, tolerance=1e-3, **named)
+    return app.likelihood(run, n=3, levels=4, tolerance=1e-3, **named)
 
 
 def examples(run: Path, **named: Any) -> list[Any]:
@@ -288,13 +291,13 @@ def test_every_file_of_results_says_of_which_weights_and_data_it_is(place: Path)
 def test_a_choice_for_weights_that_training_has_left_meanwhile_is_not_called_the_default(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    race = app.tuning.race
+    halving = measure.successive_halving
 
     def slow(*arguments: Any) -> Any:
         app.train("x.npy", out="typed", steps=3, resume=True)
-        return race(*arguments)
+        return halving(*arguments)
 
-    monkeypatch.setattr(sys.modules["scorefield.app.tune"], "race", slow)
+    monkeypatch.setattr(measure, "successive_halving", slow)
     report = app.tune(place / "typed", **FEW)
     assert not report.holds
     assert "default is now" not in app.tuning_table(report)

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import command, contents
 from PIL import Image
 
 from scorefield import NotFinite, ScorefieldError, app, registry
-from scorefield.cli import main
 from scorefield.drawing import Drawing, choose_sampler, tuned_of
 from scorefield.metrics.base import Estimate
 from scorefield.metrics.two_sample import EnergyDistance
@@ -55,18 +55,6 @@ def run(trained: Path, tmp_path: Path) -> Path:
 def tuned_run(tuned: tuple[Path, Any], tmp_path: Path) -> Path:
     """A copy of the tuned run that may be written into."""
     return Path(shutil.copytree(tuned[0], tmp_path / "moons"))
-
-
-def command(*words: object) -> int:
-    try:
-        main([str(word) for word in words])
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
 def average(monkeypatch: pytest.MonkeyPatch) -> None:
