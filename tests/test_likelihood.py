@@ -113,7 +113,7 @@ def test_the_error_of_the_gaussian_prior_falls_with_the_square_of_the_top_level_
     for top in (10.0, 100.0):
         field = Gaussian([0.0, 0.0], [[4.0, 0.0], [0.0, 0.25]], VE(0.05, top))
         x, t = points(field, 4)
-        how: dict[str, Any] = {"noise": SampleRng(range(4)), "tolerance": 1e-7, "within": None}
+        how: dict[str, Any] = {"rng": SampleRng(range(4)), "tolerance": 1e-7, "within": None}
         gaps.append(float((log_prob(field, x, **how).value - field.log_prob(x, t)).abs().mean()))
         assert float((log_prob(field, x, prior=field.log_prob, **how).value - field.log_prob(x, t)).abs().max()) < 1e-5
     assert 80 < gaps[0] / gaps[1] < 120

@@ -253,7 +253,7 @@ def test_a_quality_of_another_way_of_sampling_than_the_default_is_not_shown_as_t
     app.evaluate(typed, n=30)
     app.tune(typed, **FEW)  # the default is heun in two evaluations now
     assert app.inspect(typed).quality_stale == (
-        "it is of samples by Adams(past=3, corrector=True) on 20 levels, not by the run's default now"
+        "it is of samples by ABM(past=3, corrector=True) on 20 levels, not by the run's default now"
     )
     app.evaluate(typed, n=30)
     assert app.inspect(typed).quality_stale is None
@@ -508,7 +508,7 @@ def test_a_run_that_was_trained_on_raw_times_opens_and_says_that_it_knows_no_oth
     chain = {"name": "tabulated", "betas": DDPMChain(20, 0.01, 0.3).betas.tolist()}
     config |= {"process": chain, "parametrisation": {"name": "noise", "label": "t"}, "sampler": {"name": "ancestral"}}
     (place / "typed" / "config.json").write_text(json.dumps(config | {"levels": 20, "ladder": "uniform"}))
-    with pytest.warns(UserWarning, match="knows those of its training alone: sample with its recipe's own sampler"):
+    with pytest.warns(UserWarning, match="knows only those of its training: sample with its recipe's own sampler"):
         field = load_field(place / "typed")
     t = torch.tensor([7.0])
     assert noise_label_of(field.parametrisation.noise_label, field.process, t).tolist() == [7.0]

@@ -194,7 +194,7 @@ def test_the_bound_of_the_chain_counts_cells_as_probabilities() -> None:
     field = Mixed([0.2, 0.8], [[0.0], [1.0]], [[0.0], [0.0]], VE(LOW, 100.0))
     x = torch.tensor([[0.0], [1.0]], dtype=torch.float64).repeat_interleave(400, dim=0)
     ladder = torch.linspace(1, 0, 60, dtype=torch.float64)
-    how: dict[str, Any] = {"noise": SampleRng(range(len(x))), "continuous": True}
+    how: dict[str, Any] = {"rng": SampleRng(range(len(x))), "continuous": True}
     found = elbo(field, x, ladder, cells=torch.full_like(x, 0.5), **how)
     for k, share in enumerate((0.2, 0.8)):
         mine = found.value[400 * k : 400 * (k + 1)]

@@ -73,7 +73,7 @@ def ladder_of(field: Any, name: str, levels: int) -> Tensor:
     """Return a registered ladder for a field, `(levels,)`, descending; one that takes the data's standard deviation gets it.
 
     >>> from scorefield import VE, Gaussian
-    >>> ladder_of(Gaussian([0.0], [[4.0]], VE(0.01, 100.0)), "log_cauchy", 5).shape
+    >>> ladder_of(Gaussian([0.0], [[4.0]], VE(0.01, 100.0)), "log-cauchy", 5).shape
     torch.Size([5])
     """
     ladder = find("ladder", name)
