@@ -22,7 +22,7 @@ from scorefield import Process, registry
 HOUSE = Path(scorefield.__file__).parent
 FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right under src/scorefield
     {"errors", "renamed"},
-    {"shapes", "registry", "files", "progress", "durations", "pictures", "forks", "specs"},
+    {"shapes", "registry", "files", "progress", "durations", "devices", "pictures", "forks", "specs"},
     {"randomness", "process", "nets", "operators", "runge_kutta"},
     {"levels", "ncsnv2", "noise_label", "data", "metrics"},
     {"prediction"},

@@ -109,5 +109,5 @@ def test_what_cannot_be_followed_stops_with_a_sentence(monkeypatch: pytest.Monke
     with pytest.raises(ScorefieldError, match="expected rtol >= 0 and atol > 0"):
         solve(swing, one, 0.0, 1.0, atol=0.0)
     monkeypatch.setattr(runge_kutta, "ATTEMPTS", 5)
-    with pytest.raises(ScorefieldError, match="still on their way after 5 steps"):
+    with pytest.raises(ScorefieldError, match="unfinished after 5 steps"):
         solve(swing, one * 0.9, 0.0, 1.4, rtol=1e-12, atol=1e-12)

@@ -23,6 +23,7 @@ from scorefield import files, pictures, registry, renamed
 from scorefield.config import to_dict
 from scorefield.data import Dataset, Normaliser
 from scorefield.data.coordinates import decode
+from scorefield.devices import CPU
 from scorefield.errors import ScorefieldError, unknown
 from scorefield.field import Field
 from scorefield.guidance import Tempered
@@ -34,17 +35,7 @@ from scorefield.samplers import Sampler, Snapshot, curl, simulate
 from scorefield.samplers.optimal import optimised
 from scorefield.specs import SampleSpec as SampleSpec
 
-CPU = torch.device("cpu")
 OPTIMISED = "optimised"  # a ladder that is made for a field, not for a process alone: the registry cannot hold it
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device called auto, cpu or cuda; raises `ScorefieldError` for one that is not there."""
-    if name not in ("auto", "cpu", "cuda"):
-        raise ScorefieldError(f"got device {name!r}, expected auto, cpu or cuda: name one of them")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ScorefieldError("got device cuda on a machine where torch sees none, expected a CUDA device: use cpu or auto")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def picture_of(kind: str, raw: Tensor, normaliser: Normaliser, columns: list[dict[str, Any]] | None = None) -> Image:

@@ -39,6 +39,7 @@ from scorefield.config import from_dict, override, to_dict
 from scorefield.data import DataConfig, Normaliser
 from scorefield.data.base import LEAST, Examples, build
 from scorefield.data.numeric import masked_as_nan, refuse_masked
+from scorefield.devices import pick_device
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
 from scorefield.guidance.replacement import fill_in
@@ -138,7 +139,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=LEAST, copy=True)
         size = _size(X)  # powers of two: dividing by them rounds nothing, and squares of the quotients do not overflow
         rows = torch.from_numpy(X / size)
-        device, seed = _device(self.device), _seed(self.random_state)
+        device, seed = pick_device(self.device), _seed(self.random_state)
         normaliser = Normaliser.standard(rows)
         data = build(Examples("X", "vector", rows, lambda train: normaliser), DataConfig(seed=seed))
         stats = data_stats(data)
@@ -379,11 +380,3 @@ def _pieces(count: int, size: int = PIECE) -> list[slice]:
 def _seed(random_state: Any) -> int:
     """Return an integer drawn from a random state, the same for the same integer."""
     return int(check_random_state(random_state).randint(2**31 - 1))
-
-
-def _device(name: str) -> torch.device:
-    if name not in ("auto", "cpu", "cuda"):
-        raise ScorefieldError(f"got device {name!r}, expected auto, cpu or cuda: name one of them")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ScorefieldError("got device cuda on a machine where torch sees none, expected a CUDA device: use cpu or auto")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -45,10 +45,12 @@ class Gaussian:
         matrix = torch.as_tensor(covariance, dtype=torch.float64)
         d = centre.numel()
         if matrix.shape != (d, d):
-            raise ScorefieldError(f"got a covariance of shape {tuple(matrix.shape)}, expected ({d}, {d}) for {d} coordinates")
+            raise ScorefieldError(f"got a covariance of shape {tuple(matrix.shape)}, expected ({d}, {d}): as many as the mean")
         values, vectors = torch.linalg.eigh(matrix)
         if not torch.allclose(matrix, matrix.mT) or float(values.min()) < -1e-9 * float(values.max().clamp(min=1)):
-            raise ScorefieldError("got a matrix that is not symmetric positive semi-definite, expected a covariance: check it")
+            raise ScorefieldError(
+                "got a matrix that is not symmetric positive semi-definite, expected a covariance: correct it"
+            )
         self.process, self.shape = process, tuple(centre.shape)
         self.mean, self.covariance = centre.reshape(-1), matrix
         self._values, self._vectors = values.clamp(min=0), vectors
@@ -106,11 +108,12 @@ class GaussianMixture:
         w, m, s = (torch.as_tensor(v, dtype=torch.float64) for v in (weights, means, stds))
         if not (w.ndim == s.ndim == 1 and m.ndim >= 2 and len(w) == len(m) == len(s)):
             raise ScorefieldError(
-                f"got weights {tuple(w.shape)}, means {tuple(m.shape)}, stds {tuple(s.shape)}, expected (k,), (k, *shape), (k,)"
+                f"got weights {tuple(w.shape)}, means {tuple(m.shape)}, stds {tuple(s.shape)}, expected (k,), (k, *shape), "
+                "(k,): give each component one weight, one mean and one std"
             )
         if not bool((w > 0).all() and (s >= 0).all() and w.isfinite().all() and m.isfinite().all() and s.isfinite().all()):
             raise ScorefieldError(
-                "got a weight <= 0, a std < 0 or a NaN, expected positive weights, finite means and stds >= 0"
+                "got a weight <= 0, a std < 0 or a NaN, expected positive weights, finite means and stds >= 0: leave such out"
             )
         self.process, self.shape = process, tuple(m.shape[1:])
         self.weights, self.means, self.stds = w / w.sum(), m.flatten(1), s

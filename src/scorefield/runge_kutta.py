@@ -154,7 +154,7 @@ def solve(
     while len(rows):
         if tried == ATTEMPTS:
             raise ScorefieldError(
-                f"got {len(rows)} of {len(y)} examples still on their way after {ATTEMPTS} steps, expected them to arrive: "
+                f"got {len(rows)} of {len(y)} examples unfinished after {ATTEMPTS} steps, expected all to reach the end: "
                 "raise rtol and atol, which a rough or float32 network cannot meet below about 1e-5"
             )
         tried += 1

@@ -204,7 +204,8 @@ class Run:
             model.load_state_dict(load_tensors(self.weights))
         except (SafetensorError, RuntimeError) as error:
             raise ScorefieldError(
-                f"got weights in {path} that do not fit config.json ({str(error).splitlines()[0]}), expected the run's own"
+                f"got weights in {path} that do not fit config.json ({str(error).splitlines()[0]}), expected the run's own: "
+                "restore both files"
             ) from None
         if self.has_raw_times:
             warnings.warn(

@@ -13,7 +13,8 @@ from typing import Any
 from torch import Tensor
 
 from scorefield import files, registry
-from scorefield.drawing import Drawing, NotWritten, pick_device, trained
+from scorefield.devices import pick_device
+from scorefield.drawing import Drawing, NotWritten, trained
 from scorefield.errors import ScorefieldError
 from scorefield.evaluation.baseline import baseline_of
 from scorefield.evaluation.html import page, pictures_of

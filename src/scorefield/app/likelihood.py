@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from scorefield import files
-from scorefield.drawing import NotWritten, pick_device, trained
+from scorefield.devices import pick_device
+from scorefield.drawing import NotWritten, trained
 from scorefield.evaluation.likelihood import PARTS, LikelihoodSpec, measure_likelihood
 from scorefield.evaluation.likelihood_report import LikelihoodReport, likelihood_table
 from scorefield.progress import Progress, silent

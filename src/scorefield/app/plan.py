@@ -14,7 +14,7 @@ from typing import Any
 
 from scorefield import files
 from scorefield.data.doctor import examine
-from scorefield.drawing import pick_device
+from scorefield.devices import pick_device
 from scorefield.errors import ScorefieldError
 from scorefield.progress import Progress, portion, silent
 from scorefield.specs import TrainSpec

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from scorefield import config
-from scorefield.drawing import Batch, Drawing, acceptance_by_level, class_of, field_of, pick_device, stale_tuning, trained
+from scorefield.devices import pick_device
+from scorefield.drawing import Batch, Drawing, acceptance_by_level, class_of, field_of, stale_tuning, trained
 from scorefield.outputs import animation
 from scorefield.outputs.base import Output
 from scorefield.progress import Viewer, silent

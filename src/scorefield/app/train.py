@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scorefield.drawing import pick_device
+from scorefield.devices import pick_device
 from scorefield.progress import Viewer, silent
 from scorefield.specs import TrainSpec
 from scorefield.training.begin import begin, folder_of, trainer_of

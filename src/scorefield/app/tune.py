@@ -11,7 +11,8 @@ from typing import Any
 
 from scorefield import files, pictures
 from scorefield.config import to_dict
-from scorefield.drawing import NotWritten, Tuned, pick_device, trained
+from scorefield.devices import pick_device
+from scorefield.drawing import NotWritten, Tuned, trained
 from scorefield.progress import Progress, silent
 from scorefield.runs import Run, open_run
 from scorefield.tuning.measure import TuneSpec, compare

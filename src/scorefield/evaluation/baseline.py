@@ -129,7 +129,8 @@ def baseline_of(path: str | Path, own: Run, *, seed: int, device: torch.device) 
         )
     if own.data.columns is not None:
         if not place.is_file() or place.suffix.lower() not in SUFFIXES:
-            raise ScorefieldError(f"got --against {place} for a run on a table, expected a run or a {', '.join(SUFFIXES)} file")
+            kinds = ", ".join(SUFFIXES)
+            raise ScorefieldError(f"got --against {place} for a run on a table, expected a run or a {kinds} file: give one")
         rows = aligned(str(place), own.data.columns)
         _refuse_few(place, len(rows))
         return Baseline(str(place), f"the {len(rows):,} rows that are there", lambda n, view: rows[subsample(len(rows), n)])

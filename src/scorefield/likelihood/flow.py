@@ -164,7 +164,7 @@ class _Flow:
         if not (process.t_min <= start < process.t_max and float(sigmas[0]) > 0):
             raise ScorefieldError(
                 f"got t = {start:g} of {process}, expected a time in [{process.t_min:g}, {process.t_max:g}) with noise: "
-                "the flow to the prior must have somewhere to go"
+                "choose one below t_max, from which the flow goes to the prior"
             )
         self.field, self.cond, self.trace = field, cond, trace
         self.smoothing = float(sigmas[0] / alphas[0])

@@ -59,5 +59,5 @@ def check(samples: Tensor, reference: Tensor, least: int) -> tuple[Tensor, Tenso
         )
     for name, features in (("samples", samples), ("real examples", reference)):
         if not bool(features.isfinite().all()):
-            raise NotFinite(f"got NaN or infinity in the features of the {name}, expected finite numbers")
+            raise NotFinite(f"got NaN or infinity in the features of the {name}, expected finite numbers: leave them out")
     return samples.double(), reference.double()

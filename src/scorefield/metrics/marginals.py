@@ -138,7 +138,7 @@ def _numbers(values: Sequence[Any], name: str) -> Numbers:
 
     present = np.array([number(value) for value in values if value is not None], dtype=np.float64)
     if not np.isfinite(present).all():
-        raise NotFinite(f"got NaN or infinity in column {name!r}, expected finite numbers, and None for what is missing")
+        raise NotFinite(f"got NaN or infinity in column {name!r}, expected finite numbers: put None for what is missing")
     whole = np.full(len(values), math.nan)
     whole[[value is not None for value in values]] = present
     return whole

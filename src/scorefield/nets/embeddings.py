@@ -83,7 +83,7 @@ def _labels(cond: Tensor, no_label: int) -> Tensor:
     if cond.ndim != 1 or cond.is_floating_point() or cond.is_complex() or cond.dtype == torch.bool:
         raise ScorefieldError(
             f"got class labels of shape {tuple(cond.shape)} and type {cond.dtype}, expected one whole number per sample: "
-            f"0 to {no_label - 1}"
+            f"0 to {no_label - 1}: make them with torch.tensor([...])"
         )
     # Only on a CPU: elsewhere the check would wait for the device at every evaluation, and the table's own check refuses it.
     if cond.device.type == "cpu" and bool(((cond < 0) | (cond > no_label)).any()):

@@ -179,12 +179,12 @@ class DenoisingMatrix(Objective):
     def _check(self) -> DenoisingMatrix:
         rows = [row for row in self.covariance if isinstance(row, tuple)]
         if not self.covariance:
-            raise ValueError("got an empty covariance, expected at least one number")
+            raise ValueError("got an empty covariance, expected at least one number: give a variance for each coordinate")
         if any(len(row) != len(self.covariance) for row in rows):
             raise ValueError("got rows of another length than their number, expected a square covariance: one number per pair")
         matrix = torch.tensor(self.covariance, dtype=torch.float64)
         if rows and (not torch.allclose(matrix, matrix.mT) or int(torch.linalg.cholesky_ex(matrix).info) != 0):
-            raise ValueError("got a matrix that is not symmetric positive definite, expected a covariance: check it")
+            raise ValueError("got a matrix that is not symmetric positive definite, expected a covariance: give one that is")
         return self
 
     @cached_property

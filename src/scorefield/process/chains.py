@@ -143,7 +143,7 @@ class Tabulated(Process):
     @model_validator(mode="after")
     def _check(self) -> Tabulated:
         if len(self.betas) < 2:
-            raise ValueError(f"got {len(self.betas)} betas, expected at least 2")
+            raise ValueError(f"got {len(self.betas)} betas, expected at least 2: give one for each step")
         _Signal.of(torch.tensor(self.betas, dtype=torch.float64))
         return self
 

@@ -166,7 +166,9 @@ class Chain:
         if energy == "exact" and not field.has_energy:
             raise ScorefieldError("got energy = 'exact' and a field without one, expected an energy: use energy = 'line'")
         if min(taus) == 0:
-            raise ScorefieldError("got sigma = 0 on a level, where a step in units of sigma² vanishes: set tau of 'mala'")
+            raise ScorefieldError(
+                "got sigma = 0 on a level, where a step in units of sigma² vanishes, expected a stated one: set tau of 'mala'"
+            )
         return cls(tuple(taus), field.has_energy and energy != "line")
 
     def counted(self, step: Step, probability: PerSample) -> tuple[tuple[float, ...], int]:
