@@ -16,8 +16,12 @@ import scorefield
 from scorefield import VE, Gaussian, SampleRng, ScorefieldError, app, geometric, registry, renamed
 from scorefield.cli import main
 from scorefield.config import from_dict, override, to_dict
+from scorefield.drawing import SampleSpec, choose_sampler
+from scorefield.progress import silent
 from scorefield.recipes import DataStats
+from scorefield.runs import open_run
 from scorefield.samplers import ABM, sample, simulate
+from scorefield.tuning.candidates import candidates_of
 
 
 @pytest.fixture(autouse=True)
@@ -172,3 +176,19 @@ def test_reports_and_files_of_results_answer_to_their_old_keys() -> None:
         "measurements": [{"sampler": "abm", "ladder": "log-cauchy", "recipe": True, "beaten_by": None}],
         "dropped": [],
     }
+
+
+def test_old_names_draw_and_tune_as_the_new_ones_do_with_the_runs_own_settings(tmp_path: Path) -> None:
+    """A run's own sampler keeps its settings when it is named, by its old name as by its new one."""
+    small = ("network.width=8", "network.depth=1", "training.pictures=0", "data.examples=300", "sampler.corrector=false")
+    run = app.train("mixture", out=tmp_path / "run", steps=2, settings=small).folder
+    assert open_run(run).config.sampler != ABM()
+    new = choose_sampler(open_run(run), SampleSpec("abm", 5, "log-cauchy"))
+    with pytest.warns(FutureWarning, match="the old name works until 0.7"):
+        old = choose_sampler(open_run(run), SampleSpec("adams", 5, "cauchy"))
+    assert old[0] == new[0] == open_run(run).config.sampler and torch.equal(old[1], new[1])
+    renamed._warn.cache_clear()
+    left_out: dict[str, str] = {}
+    with pytest.warns(FutureWarning, match="'adams' is called 'abm'"):
+        named = candidates_of(open_run(run), ["adams"], [5], torch.device("cpu"), left_out, silent)
+    assert {candidate.name for candidate in named} == {"abm"} and not left_out

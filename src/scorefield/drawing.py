@@ -111,6 +111,7 @@ def choose_sampler(run: Run, spec: SampleSpec, device: torch.device = CPU) -> tu
         if tuned is not None and holds:
             name, steps, ladder = tuned.sampler, tuned.steps, tuned.ladder
             times = tuned.times if spec.temperature == 1 and spec.label is None else ()  # one made for a field suits no other
+    name, ladder = name and renamed.component("sampler", name)[1], ladder and renamed.component("ladder", ladder)[1]
     own = run.config.sampler
     sampler: Sampler = own if name in (None, registry.name_of("sampler", own)) else registry.find("sampler", str(name))()
     levels = run.config.levels if sampler is own else sampler.levels

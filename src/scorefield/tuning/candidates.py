@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scorefield import registry
+from scorefield import registry, renamed
 from scorefield.drawing import OPTIMISED, Drawing, choose_sampler
 from scorefield.errors import ScorefieldError
 from scorefield.progress import Progress
@@ -77,7 +77,8 @@ def candidates_of(
         progress: called with the fraction done and words.
     """
     recipe, kinds = registry.name_of("sampler", run.config.sampler), registry.every("sampler")
-    samplers = {name: run.config.sampler if name == recipe else kinds[name]() for name in names or kinds}
+    tried = kinds if names is None else [renamed.component("sampler", name)[1] for name in names]
+    samplers = {name: run.config.sampler if name == recipe else kinds[name]() for name in tried}
     if not names:
         samplers = {name: sampler for name, sampler in samplers.items() if _suits(sampler)}
         samplers = {name: samplers[name] for name in _different(run, samplers, min(budgets), device, left_out)}
