@@ -58,7 +58,7 @@ def check_rows(batch: int, *, cond: Tensor | None = None, seeds: int | None = No
 
     Args:
         batch: how many samples.
-        cond: what the field is told besides, or None.
+        cond: what the field is conditioned on, or None.
         seeds: how many seeds, where they were not counted before.
 
     Raises:
