@@ -8,28 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import operator
 import os
 import signal
 import sys
 import warnings
+from dataclasses import dataclass
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import tyro
 
-from scorefield import __version__, renamed
-from scorefield.cli.evaluate import Evaluate
-from scorefield.cli.inspect import Inspect
-from scorefield.cli.likelihood import Likelihood
-from scorefield.cli.list import List
+from scorefield import __version__
 from scorefield.cli.plain import plain_where_needed
-from scorefield.cli.plan import Plan
-from scorefield.cli.sample import Sample
 from scorefield.cli.show import tell
-from scorefield.cli.train import Train
-from scorefield.cli.tune import Tune
-from scorefield.cli.verify import Verify
 from scorefield.errors import ScorefieldError
 
 DESCRIPTION = """Learn the gradient of a log-density from your own data, and sample from it.
@@ -46,16 +39,16 @@ examples:
   scorefield list sampler                        what can be named
 """
 
-VERBS = {
-    "plan": (Plan, "Check your data, and show what training would do with them on this machine."),
-    "train": (Train, "Learn the score of your data and leave a run folder."),
-    "sample": (Sample, "Draw new samples from a trained run."),
-    "inspect": (Inspect, "Show what a run's folder holds, and why."),
-    "evaluate": (Evaluate, "Measure how good the samples of a run are."),
-    "tune": (Tune, "Find the cheapest sampler and ladder of a run that lose no quality, and make them the default."),
-    "likelihood": (Likelihood, "Measure how probable data are under a run."),
-    "verify": (Verify, "Measure every method against closed-form truth, on this machine."),
-    "list": (List, "List what can be named: samplers, recipes, sources, ..."),
+VERBS = {  # each is the class of its name in the module of its name, imported when it is called
+    "plan": "Check your data, and show what training would do with them on this machine.",
+    "train": "Learn the score of your data and leave a run folder.",
+    "sample": "Draw new samples from a trained run.",
+    "inspect": "Show what a run's folder holds, and why.",
+    "evaluate": "Measure how good the samples of a run are.",
+    "tune": "Find the cheapest sampler and ladder of a run that lose no quality, and make them the default.",
+    "likelihood": "Measure how probable data are under a run.",
+    "verify": "Measure every method against closed-form truth, on this machine.",
+    "list": "List what can be named: samplers, recipes, sources, ...",
 }
 
 
@@ -106,18 +99,21 @@ def _open_output() -> None:
 
 def _run(arguments: list[str]) -> None:
     """Parse, and run a verb."""
-    arguments = renamed.flags(arguments)
     if arguments in (["--version"], ["-V"]):
         print(f"scorefield {__version__}")
-        return
-    if arguments[:1] and arguments[0] in VERBS:  # a verb's own page shows its examples; the list of verbs a line each
-        name, *rest = arguments
-        verb: Any = tyro.cli(VERBS[name][0], prog=f"scorefield {name}", args=rest)
-    else:
-        each = [Annotated[kind, tyro.conf.subcommand(name, description=line)] for name, (kind, line) in VERBS.items()]
+    elif arguments[:1] and arguments[0] in VERBS:  # a verb's own page shows its examples; the list of verbs a line each
+        from scorefield import renamed
+
+        name, *rest = renamed.flags(arguments)
+        kind = getattr(importlib.import_module(f"scorefield.cli.{name}"), name.capitalize())
+        tyro.cli(kind, prog=f"scorefield {name}", args=rest).run()
+    else:  # the list, or a word that is no verb: what their flags are is not asked
+        each = [
+            Annotated[dataclass(type(name, (), {})), tyro.conf.subcommand(name, description=line)]
+            for name, line in VERBS.items()
+        ]
         one_of: Any = functools.reduce(operator.or_, each)
-        verb = tyro.cli(one_of, prog="scorefield", description=DESCRIPTION, args=arguments or ["--help"])
-    verb.run()
+        tyro.cli(one_of, prog="scorefield", description=DESCRIPTION, args=arguments or ["--help"])
 
 
 def _flush() -> None:
