@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from helpers import each_case
+from pydantic import ValidationError
 
 from scorefield import ScorefieldError, registry
+from scorefield.data import DataConfig
 from scorefield.errors import unknown
 from scorefield.samplers import Sampler
 
@@ -177,3 +179,16 @@ def test_every_component_of_a_run_is_a_frozen_dataclass_and_so_its_own_configura
     for name, component in registry.every(kind).items():
         assert dataclasses.is_dataclass(component), name
         assert component.__dataclass_params__.frozen, name
+
+
+def test_a_component_refuses_a_setting_that_it_does_not_have() -> None:
+    """In Python as in JSON: one that is misspelt, or of another version, must not be passed over in silence."""
+    kinds = ("process", "parametrisation", "noise_distribution", "network", "objective", "weighting", "sampler")
+    components = {name: kind for of in kinds for name, kind in registry.every(of).items()}
+    assert len(components) > 40
+    for name, kind in components.items():
+        with pytest.raises(ValidationError, match=r"nonsense\n.*Unexpected keyword argument"):
+            kind(nonsense=1)
+        assert kind.__pydantic_config__["extra"] == "forbid", name
+    with pytest.raises(ValidationError, match=r"sise\n.*Unexpected keyword argument"):
+        DataConfig(sise=3)

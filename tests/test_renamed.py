@@ -17,6 +17,8 @@ from scorefield import VE, Gaussian, SampleRng, ScorefieldError, app, geometric,
 from scorefield.cli import main
 from scorefield.config import from_dict, override, to_dict
 from scorefield.drawing import SampleSpec, choose_sampler
+from scorefield.levels import Levels
+from scorefield.objectives.denoising import Denoising
 from scorefield.progress import silent
 from scorefield.recipes import DataStats
 from scorefield.runs import open_run
@@ -67,6 +69,21 @@ def test_an_old_name_of_a_class_is_the_new_class(module: str, old: str) -> None:
     with says(f"scorefield{module}.{old}", f"scorefield{module}.{new}"):
         assert getattr(home, old) is getattr(home, new)
     assert getattr(home, old) is getattr(home, new)
+
+
+def test_a_component_is_made_with_the_old_names_of_its_settings_too() -> None:
+    for (kind, old), new in renamed.KEYS.items():
+        for cls in registry.every(kind).values() if kind else ():
+            if new in cls.__dataclass_fields__:
+                value = getattr(cls(), new)
+                renamed._warn.cache_clear()
+                with says(f"the setting '{old}'", f"'{new}'"):
+                    assert cls(**{old: value}) == cls(**{new: value}) == cls()
+    renamed._warn.cache_clear()
+    with says("the setting 'density'", "'noise_distribution'"):
+        assert Denoising(density=Levels(7)).noise_distribution == Levels(7)
+    with pytest.raises(Exception, match="densty"):
+        Denoising(densty=Levels(7))
 
 
 def test_a_name_that_no_module_had_is_an_attribute_error() -> None:

@@ -22,7 +22,7 @@ from torch import Tensor
 from scorefield import renamed
 from scorefield.errors import ScorefieldError
 from scorefield.process import Positive, Process
-from scorefield.registry import find, register
+from scorefield.registry import COMPONENT, find, register
 
 Ladder = Callable[[Process, int], Tensor]  # and `data_std`, where the ladder asks for it
 
@@ -148,7 +148,7 @@ class NoiseDistribution(ABC):
 
 
 @register("noise_distribution", "levels")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class Levels(NoiseDistribution):
     """Uniform over the levels of a geometric ladder, as NCSN trains: each of `levels` noise levels equally often.
 
@@ -169,7 +169,7 @@ class Levels(NoiseDistribution):
 
 
 @register("noise_distribution", "level")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class Level(NoiseDistribution):
     """The one level sigma/alpha = ratio, always: a single noise level, as in denoising autoencoders (Vincent 2011).
 
@@ -196,7 +196,7 @@ class Level(NoiseDistribution):
 
 
 @register("noise_distribution", "uniform")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class Uniform(NoiseDistribution):
     """Uniform over [t_min, t_max]: for VE, uniform in log sigma."""
 
@@ -205,7 +205,7 @@ class Uniform(NoiseDistribution):
 
 
 @register("noise_distribution", "log-normal")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class LogNormal(NoiseDistribution):
     """ln(sigma/alpha) ~ N(mean, std²), given that it lies in the range of the process (Karras et al. 2022: mean -1.2, std 1.2).
 
@@ -262,7 +262,7 @@ def chain_times(process: Process, steps: int | None = None) -> Tensor:
 
 
 @register("noise_distribution", "steps")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class Steps(NoiseDistribution):
     """Uniform over the steps of a discrete chain, as DDPM trains: times one apart, or `steps` equally spaced ones.
 

@@ -30,7 +30,7 @@ from scorefield import renamed
 from scorefield.errors import ScorefieldError
 from scorefield.noise_label import Label
 from scorefield.process import Positive, Process
-from scorefield.registry import register
+from scorefield.registry import COMPONENT, register
 from scorefield.shapes import PerSample, Sample, over
 
 
@@ -164,7 +164,7 @@ def _unit_input(alpha: Tensor, sigma: Tensor, data_std: float) -> Tensor:
 
 
 @register("parametrisation", "score")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class Score(Parametrisation):
     """y = score, as in NCSN (2019): the network's output must grow like 1/sigma.
 
@@ -181,7 +181,7 @@ class Score(Parametrisation):
 
 
 @register("parametrisation", "scaled-score")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class ScaledScore(Parametrisation):
     """y = sigma·score, as in NCSNv2: s(x, sigma) = y(x)/sigma, so that the output has unit size at every level.
 
@@ -198,7 +198,7 @@ class ScaledScore(Parametrisation):
 
 
 @register("parametrisation", "noise")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class NoisePrediction(Parametrisation):
     """y = noise, as in DDPM: score = -y/sigma (Ho, Jain, Abbeel 2020, arXiv 2006.11239)."""
 
@@ -212,7 +212,7 @@ class NoisePrediction(Parametrisation):
 
 
 @register("parametrisation", "denoised")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class Denoiser(Parametrisation):
     """y = x0, the posterior mean itself, from an input of unit variance; ill-posed only at sigma = 0.
 
@@ -231,7 +231,7 @@ class Denoiser(Parametrisation):
 
 
 @register("parametrisation", "v")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class V(Parametrisation):
     """y = alpha·noise - sigma·x0 (Salimans, Ho 2022, arXiv 2202.00512); made for alpha² + sigma² = 1."""
 
@@ -245,7 +245,7 @@ class V(Parametrisation):
 
 
 @register("parametrisation", "velocity")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class Velocity(Parametrisation):
     """y = noise - x0, the target of flow matching; the probability-flow velocity itself when the process is `RectifiedFlow`.
 
@@ -262,7 +262,7 @@ class Velocity(Parametrisation):
 
 
 @register("parametrisation", "edm")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class EDM(Parametrisation):
     """EDM preconditioning: y = (sigma·x0/sd - alpha·sd·noise)/r with r = sqrt(alpha²·sd² + sigma²).
 
@@ -288,7 +288,7 @@ class EDM(Parametrisation):
 
 
 @register("parametrisation", "energy")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class Energy(Parametrisation):
     """score = -grad E of E = |x_t|²/(2·r²) + alpha·sd/sigma·phi(x_t/r), r² = alpha²·sd² + sigma²: EDM for a scalar network phi.
 

@@ -15,12 +15,17 @@ import pkgutil
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from scorefield import renamed
 from scorefield.errors import ScorefieldError, unknown
 
+if TYPE_CHECKING:
+    from pydantic import ConfigDict
+
 T = TypeVar("T")
+# A component is a pydantic dataclass with this configuration: it refuses a setting that it does not have.
+COMPONENT: ConfigDict = {"extra": "forbid", "arbitrary_types_allowed": True}
 
 HOMES = {
     "process": "scorefield.process",
@@ -46,13 +51,13 @@ def in_words(kind: str) -> str:
 
 
 def register(kind: str, name: str) -> Callable[[T], T]:
-    """Return a decorator that adds a class or function to the table of `kind` under `name`, and returns it unchanged."""
+    """Return a decorator that adds a class or function to the table of `kind` under `name`, and returns it."""
 
     def enter(thing: T) -> T:
         table = _tables[kind]
         if name in table and table[name] is not thing:
             raise TypeError(f"the {in_words(kind)} name {name!r} is taken by {table[name]!r}: choose another name")
-        table[name] = thing
+        table[name] = renamed.fields(kind, thing)
         return thing
 
     return enter

@@ -205,6 +205,23 @@ def arguments(function: Function) -> Function:
     return call  # type: ignore[return-value]  # it has the signature of what it wraps
 
 
+def fields(kind: str, cls: Any) -> Any:
+    """Let a component be made with the old names of its settings, too; returns it."""
+    old = {old: new for (of, old), new in KEYS.items() if of == kind and new in getattr(cls, "__dataclass_fields__", {})}
+    if not old:
+        return cls
+    make = cls.__init__
+
+    @functools.wraps(make)
+    def call(self: object, *given: Any, **named: Any) -> None:
+        for name in old.keys() & named.keys():
+            named[key(kind, name)] = named.pop(name)
+        make(self, *given, **named)
+
+    cls.__init__ = call
+    return cls
+
+
 def flags(given: Sequence[str]) -> list[str]:
     """Return the words of a command with its flags as they are called now."""
     words = list(given)

@@ -22,6 +22,7 @@ from scorefield.data.normaliser import Normaliser
 from scorefield.data.split import split
 from scorefield.data.views import ArrayView, pieces
 from scorefield.errors import ScorefieldError
+from scorefield.registry import COMPONENT
 
 __all__ = [
     "LEAST",
@@ -45,7 +46,7 @@ LEAST = 8  # fewer examples than this are a mistake, not a data set
 POINTS = 20000  # of a toy, by default
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class DataConfig:
     """How a source is read.
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from scorefield import renamed
 from scorefield.nets.base import NetworkConfig
 from scorefield.nets.embeddings import NoiseEmbedding, add_class, class_embedding
-from scorefield.registry import register
+from scorefield.registry import COMPONENT, register
 
 
 class MLP(nn.Module):
@@ -59,7 +59,7 @@ class MLP(nn.Module):
 
 
 @register("network", "mlp")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class MLPConfig(NetworkConfig):
     """Settings of the `MLP`."""
 

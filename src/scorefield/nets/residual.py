@@ -27,7 +27,7 @@ from scorefield import renamed
 from scorefield.errors import ScorefieldError
 from scorefield.nets.base import NetworkConfig
 from scorefield.nets.embeddings import NoiseEmbedding, add_class, class_embedding
-from scorefield.registry import register
+from scorefield.registry import COMPONENT, register
 
 
 class NoiseConditionedBlock(nn.Module):
@@ -102,7 +102,7 @@ class ConditionedResNet(nn.Module):
 
 
 @register("network", "residual")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class ResidualConfig(NetworkConfig):
     """Settings of the `ConditionedResNet`; `levels` goes with a parametrisation whose label is that number."""
 

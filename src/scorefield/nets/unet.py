@@ -23,7 +23,7 @@ from scorefield import renamed
 from scorefield.errors import ScorefieldError
 from scorefield.nets.base import NetworkConfig
 from scorefield.nets.embeddings import NoiseEmbedding, add_class, class_embedding
-from scorefield.registry import register
+from scorefield.registry import COMPONENT, register
 
 
 def _convolution(axes: int, inward: int, outward: int, side: int, stride: int = 1) -> nn.Module:
@@ -195,7 +195,7 @@ class UNet(nn.Module):
 
 
 @register("network", "unet")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class UNetConfig(NetworkConfig):
     """Settings of the `UNet`; `levels` goes with a parametrisation whose label is that number."""
 

@@ -30,7 +30,6 @@ from dataclasses import field as default
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import ConfigDict
 from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
@@ -41,13 +40,12 @@ from scorefield.levels import Levels, NoiseDistribution
 from scorefield.objectives.base import Objective, Terms
 from scorefield.process import Positive, Process
 from scorefield.randomness import SampleRng, stream_of
-from scorefield.registry import register
+from scorefield.registry import COMPONENT, register
 from scorefield.shapes import PerSample, Sample, flat, over, total
 
 Steps = Annotated[int, Bound(ge=1)]
 Share = Annotated[float, Bound(ge=0, le=1)]
 GOLDEN = 0.6180339887498949  # any number of its multiples, modulo 1, fill (0, 1) evenly
-_ANY = ConfigDict(arbitrary_types_allowed=True)
 
 
 def step_sizes(field: Field, t: PerSample, tau: float | None) -> PerSample:
@@ -143,7 +141,7 @@ def _too_few(batch: int, chains: int) -> ScorefieldError:
 
 
 @register("objective", "contrastive")
-@dataclass(frozen=True, config=_ANY)
+@dataclass(frozen=True, config=COMPONENT)
 class Contrastive(Objective):
     """Contrastive divergence, CD-k: the negatives are k Langevin steps away from the data.
 
@@ -185,7 +183,7 @@ class Contrastive(Objective):
 
 
 @register("objective", "persistent")
-@dataclass(frozen=True, config=_ANY)
+@dataclass(frozen=True, config=COMPONENT)
 class Persistent(Objective):
     """Persistent contrastive divergence: chains that continue through the whole training, with random restarts.
 

@@ -32,8 +32,8 @@ from functools import cached_property
 from typing import Annotated, Literal
 
 import torch
-from pydantic import ConfigDict, model_validator
 from pydantic import Field as Bound
+from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
@@ -45,7 +45,7 @@ from scorefield.objectives.implicit import kinks
 from scorefield.objectives.weightings import SigmaSquared, Weighting
 from scorefield.process import Positive, Process
 from scorefield.randomness import SampleRng
-from scorefield.registry import register
+from scorefield.registry import COMPONENT, register
 from scorefield.shapes import PerSample, Sample, flat, over, total
 
 
@@ -71,7 +71,7 @@ def check_denoiser(field: Field) -> None:
 
 
 @register("objective", "denoising")
-@dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
+@dataclass(frozen=True, config=COMPONENT)
 class Denoising(Objective):
     """Denoising score matching: one random noise level per example, or one from each of L equal parts of the distribution.
 
@@ -145,7 +145,7 @@ class Denoising(Objective):
 
 
 @register("objective", "denoising-matrix")
-@dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
+@dataclass(frozen=True, config=COMPONENT)
 class DenoisingMatrix(Objective):
     """Denoising score matching with noise of covariance S = sigma²·C; the field learns the score of data so noised.
 

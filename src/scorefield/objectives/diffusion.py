@@ -16,7 +16,6 @@ from __future__ import annotations
 from dataclasses import field as default
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict
 from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
@@ -30,7 +29,7 @@ from scorefield.objectives.denoising import Denoising, check_denoiser
 from scorefield.objectives.weightings import SigmaSquared, Weighting
 from scorefield.process import Process
 from scorefield.randomness import SampleRng
-from scorefield.registry import register
+from scorefield.registry import COMPONENT, register
 from scorefield.shapes import Sample
 
 Count = Annotated[int, Bound(ge=1)]
@@ -48,7 +47,7 @@ def _check_chain(field: Field, steps: int | None) -> None:
 
 
 @register("objective", "simple")
-@dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
+@dataclass(frozen=True, config=COMPONENT)
 class Simple(Objective):
     """L_simple of DDPM: 1/2·‖noise_hat - noise‖² at one of the T steps, drawn uniformly. It is no bound on the likelihood.
 
@@ -88,7 +87,7 @@ class Simple(Objective):
 
 
 @register("objective", "bound")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class VariationalBound(Objective):
     """The variational bound on -log p(x0), nats per example: one step n drawn uniformly and its term times T, or all steps.
 

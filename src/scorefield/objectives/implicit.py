@@ -25,7 +25,6 @@ from dataclasses import field as default
 from typing import Annotated, Any, ClassVar
 
 import torch
-from pydantic import ConfigDict
 from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
@@ -39,7 +38,7 @@ from scorefield.levels import NoiseDistribution, Uniform
 from scorefield.objectives.fisher import Matching
 from scorefield.objectives.weightings import Unweighted, Weighting
 from scorefield.randomness import SampleRng
-from scorefield.registry import register
+from scorefield.registry import COMPONENT, register
 from scorefield.shapes import PerSample, Sample, flat, total
 
 KINKED = {"relu", "relu6", "leaky_relu", "prelu", "rrelu", "hardtanh", "hardsigmoid", "hardswish", "hardshrink", "softshrink"}
@@ -116,7 +115,7 @@ def pull(vector: Tensor, score: Sample, x: Sample, *, keep: bool) -> Sample:
 
 
 @register("objective", "implicit")
-@dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
+@dataclass(frozen=True, config=COMPONENT)
 class Implicit(ByParts):
     """Implicit score matching with the exact trace, by d backward passes; for few dimensions.
 

@@ -28,8 +28,8 @@ from dataclasses import field as default
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import ConfigDict, model_validator
 from pydantic import Field as Bound
+from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -40,7 +40,7 @@ from scorefield.objectives.implicit import ByParts, pull
 from scorefield.objectives.weightings import Unweighted, Weighting
 from scorefield.process import Positive
 from scorefield.randomness import SampleRng
-from scorefield.registry import register
+from scorefield.registry import COMPONENT, register
 from scorefield.shapes import PerSample, Sample, flat, over, total
 
 Projection = Literal["rademacher", "gaussian", "sphere", "unit"]
@@ -67,7 +67,7 @@ def directions(x: Sample, projection: Projection, projections: int, rng: SampleR
 
 
 @register("objective", "sliced")
-@dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
+@dataclass(frozen=True, config=COMPONENT)
 class Sliced(ByParts):
     """Sliced score matching, variance-reduced or plain, with automatic derivatives.
 
@@ -120,7 +120,7 @@ class Sliced(ByParts):
 
 
 @register("objective", "finite-difference")
-@dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
+@dataclass(frozen=True, config=COMPONENT)
 class FiniteDifference(ByParts):
     """Finite-difference sliced score matching: no derivative by x at all, for an error of O(step²).
 

@@ -20,7 +20,6 @@ from dataclasses import field as default
 from typing import Annotated
 
 import torch
-from pydantic import ConfigDict
 from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
@@ -28,7 +27,7 @@ from torch import Tensor, nn
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
 from scorefield.process import Positive, Process
-from scorefield.registry import register
+from scorefield.registry import COMPONENT, register
 from scorefield.shapes import PerSample
 
 
@@ -57,7 +56,7 @@ class Weighting(ABC):
 
 
 @register("weighting", "sigma2")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class SigmaSquared(Weighting):
     """lambda = sigma²: every level has the same weight, since sigma·score has unit size (Song, Ermon 2019)."""
 
@@ -66,7 +65,7 @@ class SigmaSquared(Weighting):
 
 
 @register("weighting", "uniform")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class Unweighted(Weighting):
     """lambda = 1: the plain Fisher divergence, which low noise dominates by 1/sigma²."""
 
@@ -75,7 +74,7 @@ class Unweighted(Weighting):
 
 
 @register("weighting", "edm")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class EDMWeight(Weighting):
     """lambda = sigma²·(sigma² + alpha²·sd²)/(alpha·sd)²: unit weight on the unit-variance EDM output (Karras et al. 2022).
 
@@ -91,7 +90,7 @@ class EDMWeight(Weighting):
 
 
 @register("weighting", "power")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class Power(Weighting):
     """lambda = sigma^exponent, any positive weight of that family; 2 is `sigma2`, 0 is `uniform`."""
 
@@ -102,7 +101,7 @@ class Power(Weighting):
 
 
 @register("weighting", "min-snr")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class MinSNR(Weighting):
     """lambda = sigma²·min(SNR, gamma)/SNR: weight min(SNR, gamma) on the denoised image, min(1, gamma/SNR) on the noise.
 
@@ -122,7 +121,7 @@ class MinSNR(Weighting):
 
 
 @register("weighting", "likelihood")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class Likelihood(Weighting):
     """lambda = g²: with t uniform, the loss bounds the Kullback-Leibler divergence of the reverse SDE's samples from the data.
 
@@ -154,7 +153,7 @@ class LevelTable(nn.Module):
 
 
 @register("weighting", "learned")
-@dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
+@dataclass(frozen=True, config=COMPONENT)
 class Learned(Weighting):
     """Another weighting, balanced by what is learned of each level: loss/e^u + d/2·u with u a function of the level.
 

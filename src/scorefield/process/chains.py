@@ -21,7 +21,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from scorefield.process.base import Process
-from scorefield.registry import register
+from scorefield.registry import COMPONENT, register
 
 
 @plain_dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ class _Signal:
 
 
 @register("process", "ddpm-chain")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class DDPMChain(Process):
     """DDPM's discrete chain: alpha²(n) = (1 - beta_1)···(1 - beta_n), sigma² = 1 - alpha², n = 1..steps.
 
@@ -124,7 +124,7 @@ class DDPMChain(Process):
 
 
 @register("process", "tabulated")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class Tabulated(Process):
     """A discrete chain with any betas: alpha²(n) = (1 - beta_1)···(1 - beta_n), sigma² = 1 - alpha², n = 1..T.
 

@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from scorefield.process.base import Positive, Process
-from scorefield.registry import register
+from scorefield.registry import COMPONENT, register
 
 
 def _ordered(low: float, high: float, name: str) -> None:
@@ -24,7 +24,7 @@ def _ordered(low: float, high: float, name: str) -> None:
 
 
 @register("process", "ve")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class VE(Process):
     """Variance exploding: alpha = 1, sigma(t) = sigma_min·(sigma_max/sigma_min)^t for t in [0, 1].
 
@@ -52,7 +52,7 @@ class VE(Process):
 
 
 @register("process", "linear-ve")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class LinearVE(Process):
     """EDM's choice: alpha = 1 and sigma(t) = t, so that time *is* the noise level; t in [sigma_min, sigma_max].
 
@@ -96,7 +96,7 @@ def _time_of_beta(integral: Tensor, low: float, high: float) -> Tensor:
 
 
 @register("process", "vp")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class VP(Process):
     """Variance preserving: alpha = exp(-B/2), sigma² = 1 - alpha², B = integral of beta_min + t·(beta_max - beta_min).
 
@@ -124,7 +124,7 @@ class VP(Process):
 
 
 @register("process", "sub-vp")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class SubVP(Process):
     """Sub-VP: alpha as in VP, sigma = 1 - alpha² (a standard deviation: no root), so g² = beta·(1 - alpha⁴).
 
@@ -152,7 +152,7 @@ class SubVP(Process):
 
 
 @register("process", "cosine")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class Cosine(Process):
     """Cosine: alpha² = cos²(angle(t))/cos²(angle(0)) with angle(t) = (t + s)/(1 + s)·pi/2, sigma² = 1 - alpha².
 
@@ -188,7 +188,7 @@ class Cosine(Process):
 
 
 @register("process", "rectified-flow")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class RectifiedFlow(Process):
     """Linear flow (rectified flow, flow matching): alpha = 1 - t, sigma = t, for t in [t_min, t_max] inside (0, 1).
 
@@ -215,7 +215,7 @@ class RectifiedFlow(Process):
 
 
 @register("process", "noiseless")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class Noiseless(Process):
     """No noise at all: alpha = 1, sigma = 0 at the only time t = 0; for scores of the data itself (implicit matching)."""
 

@@ -27,13 +27,13 @@ from scorefield import runge_kutta
 from scorefield.errors import ScorefieldError
 from scorefield.levels import data_scale
 from scorefield.randomness import SampleRng
-from scorefield.registry import register
+from scorefield.registry import COMPONENT, register
 from scorefield.samplers.base import NOTHING, CountedField, Info, Sampler, Step
 from scorefield.shapes import Sample, over
 
 
 @register("sampler", "adaptive")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class Adaptive(Sampler):
     """Adaptive Runge-Kutta of order 5 on the probability flow; evaluations are those of the slowest sample.
 

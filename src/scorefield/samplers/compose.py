@@ -20,14 +20,13 @@ from dataclasses import field as default
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar
 
-from pydantic import ConfigDict
 from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
 
 from scorefield.errors import ScorefieldError
 from scorefield.process import Positive
 from scorefield.randomness import SampleRng
-from scorefield.registry import register
+from scorefield.registry import COMPONENT, register
 from scorefield.samplers.base import CountedField, Info, Sampler, Step
 from scorefield.samplers.langevin import langevin_step
 from scorefield.samplers.sde import ReverseDiffusion
@@ -35,7 +34,7 @@ from scorefield.shapes import Sample
 
 
 @register("sampler", "predictor-corrector")
-@dataclass(frozen=True, config=ConfigDict(arbitrary_types_allowed=True))
+@dataclass(frozen=True, config=COMPONENT)
 class PredictorCorrector(Sampler):
     """A predictor followed by Langevin corrections at the level it reached.
 

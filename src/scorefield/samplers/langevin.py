@@ -27,7 +27,7 @@ from scorefield.errors import ScorefieldError
 from scorefield.ncsnv2 import step_size
 from scorefield.process import Positive
 from scorefield.randomness import SampleRng
-from scorefield.registry import register
+from scorefield.registry import COMPONENT, register
 from scorefield.samplers.base import NOTHING, CountedField, Info, Sampler, Step
 from scorefield.shapes import Sample
 
@@ -40,7 +40,7 @@ def langevin_step(field: CountedField, x: Sample, t: float, tau: float, rng: Sam
 
 
 @register("sampler", "langevin")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class Langevin(Sampler):
     """Unadjusted Langevin at every level with one fixed step tau: biased by v/(1 - tau/(2v)), and slow between modes.
 
@@ -76,7 +76,7 @@ class Langevin(Sampler):
 
 
 @register("sampler", "annealed")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class Annealed(Sampler):
     """Annealed Langevin dynamics: k steps on every level with tau_j = eps·sigma_j²/sigma_min².
 
@@ -123,7 +123,7 @@ class Annealed(Sampler):
 
 
 @register("sampler", "consistent")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class Consistent(Sampler):
     """Consistent annealed sampling: each step adds just the noise that puts x on the next level exactly.
 

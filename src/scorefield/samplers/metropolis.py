@@ -43,7 +43,7 @@ from scorefield.errors import ScorefieldError
 from scorefield.field import Field
 from scorefield.process import Positive
 from scorefield.randomness import SampleRng
-from scorefield.registry import register
+from scorefield.registry import COMPONENT, register
 from scorefield.samplers.base import CountedField, Info, Sampler, Step
 from scorefield.shapes import PerSample, Sample, check_rows, flat, over, total
 
@@ -217,7 +217,7 @@ def metropolis_step(field: CountedField, x: Sample, step: Step, chain: Chain, rn
 
 
 @register("sampler", "mala")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class Mala(Sampler):
     """Metropolis-adjusted Langevin at every level, with one step size on each: no bias at any step, still slow between modes.
 
@@ -254,7 +254,7 @@ class Mala(Sampler):
 
 
 @register("sampler", "annealed-mala")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class AnnealedMala(Sampler):
     """Metropolis-adjusted annealed Langevin: each level is entered by a posterior step, then held by k unbiased MALA steps.
 

@@ -53,7 +53,7 @@ from pydantic.dataclasses import dataclass
 
 from scorefield.levels import data_scale
 from scorefield.randomness import SampleRng
-from scorefield.registry import register
+from scorefield.registry import COMPONENT, register
 from scorefield.samplers.base import CountedField, Info, Sampler, Step
 from scorefield.samplers.quadrature import Angle, Denoised, Noise, NoisyAngle, Past, advance, planned
 from scorefield.shapes import Sample
@@ -65,7 +65,7 @@ def _scale(field: CountedField, steps: list[Step]) -> float:
 
 
 @register("sampler", "abm")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class ABM(Sampler):
     """Adams' method on the unit-variance output, in the angle arctan(lambda/sd): the best in few evaluations.
 
@@ -99,7 +99,7 @@ class ABM(Sampler):
 
 
 @register("sampler", "stochastic-abm")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class StochasticABM(Sampler):
     """Adams' method with noise on the way: order 2 in law, one evaluation a step, exact on N(m, sd²) in one step.
 
@@ -133,7 +133,7 @@ class StochasticABM(Sampler):
 
 
 @register("sampler", "dpm-solver++")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class DPMSolver(Sampler):
     """DPM-Solver++ in its multistep form: exponential integration with the denoised sample extrapolated in log lambda.
 
@@ -168,7 +168,7 @@ class DPMSolver(Sampler):
 
 
 @register("sampler", "unipc")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class UniPC(Sampler):
     """UniPC: the prediction of DPM-Solver++ corrected with the value found at the end of the step.
 
@@ -198,7 +198,7 @@ class UniPC(Sampler):
 
 
 @register("sampler", "deis")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class DEIS(Sampler):
     """DEIS: the predicted noise extrapolated in lambda (Adams-Bashforth in rho).
 

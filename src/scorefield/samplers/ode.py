@@ -21,13 +21,13 @@ from pydantic.dataclasses import dataclass
 
 from scorefield.process import Positive
 from scorefield.randomness import SampleRng
-from scorefield.registry import register
+from scorefield.registry import COMPONENT, register
 from scorefield.samplers.base import NOTHING, CountedField, Info, Sampler, Step
 from scorefield.shapes import Sample
 
 
 @register("sampler", "euler")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class Euler(Sampler):
     """Euler's method on the probability flow, order 1; the same update as DDIM with eta = 0."""
 
@@ -45,7 +45,7 @@ class Euler(Sampler):
 
 
 @register("sampler", "heun")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class Heun(Sampler):
     """Heun's method on the probability flow, order 2, two evaluations a step; EDM's sampler, with its churn.
 

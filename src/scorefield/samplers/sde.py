@@ -27,13 +27,13 @@ from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
 
 from scorefield.randomness import SampleRng
-from scorefield.registry import register
+from scorefield.registry import COMPONENT, register
 from scorefield.samplers.base import NOTHING, CountedField, Info, Sampler, Step
 from scorefield.shapes import Sample
 
 
 @register("sampler", "euler-maruyama")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class EulerMaruyama(Sampler):
     """Euler and Maruyama's method on the reverse SDE: x_s = x - (f·x - g²·score)·h + g·sqrt(h)·z with h = t - s."""
 
@@ -59,7 +59,7 @@ class EulerMaruyama(Sampler):
 
 
 @register("sampler", "reverse-diffusion")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class ReverseDiffusion(Sampler):
     """The forward step reversed: x_s = (2 - k)·x + std²·score + std·z where x_t = k·x_s + std·z is the noising.
 
@@ -81,7 +81,7 @@ class ReverseDiffusion(Sampler):
 
 
 @register("sampler", "ancestral")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class Ancestral(Sampler):
     """DDPM's ancestral sampling: x_s from q(x_s | x_t, x0 = denoised), on any process.
 
@@ -108,7 +108,7 @@ class Ancestral(Sampler):
 
 
 @register("sampler", "ddim")
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=COMPONENT)
 class DDIM(Sampler):
     """DDIM: x_s = alpha_s·denoised + sqrt(sigma_s² - std²)·noise_hat + std·z with std = eta times the ancestral one.
 
