@@ -5,7 +5,7 @@ point; Stokes' theorem gives the line integral around a triangle.
 """
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy
@@ -370,7 +370,7 @@ def test_what_is_carried_is_what_would_be_evaluated(sampler: Any, process: Proce
             known = state if state.step is not step else replace(state, x=None)  # on entering a level the last score is needed
             return super().step(field, x, step, known, noise)
 
-    forgetful = Forgets(**{name: getattr(sampler, name) for name in sampler.__dataclass_fields__})
+    forgetful = Forgets(**{each.name: getattr(sampler, each.name) for each in fields(sampler)})
     run, again = (list(simulate(field, one, ladder, rng=SampleRng(range(20)), denoise=False)) for one in (sampler, forgetful))
     assert torch.equal(run[-1].x, again[-1].x)
     assert again[-1].evaluations > run[-1].evaluations  # it has forgotten
