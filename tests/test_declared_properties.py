@@ -188,19 +188,16 @@ def test_on_the_last_level_the_loop_calls_a_sampler_that_dwells_and_none_that_ju
         assert (shown.t, shown.evaluations, shown.info) == (arrived.t, arrived.evaluations, arrived.info)
 
 
-@each_sampler
-def test_replacement_puts_the_observed_coordinates_in_on_the_last_level_too_and_jumps_from_it_with_no_sampler(
-    sampler: Any,
-) -> None:
-    if sampler.remembers:
-        return
-    inner = Twice(sampler.within(8)[0])
+@pytest.mark.parametrize("name", [name for name, sampler in REGISTERED.items() if not sampler.remembers])
+def test_replacement_puts_the_observed_coordinates_in_on_the_last_level_and_jumps_no_further(name: str) -> None:
+    """Even where it is the only level: a start a thousand of its deviations away is not what is left."""
+    inner = Twice(REGISTERED[name].within(8)[0])
     inner.remembers = False
-    observed = torch.tensor([[1.5, torch.nan]], dtype=torch.float64).expand(3, 2)
-    *_, before, _ = simulate(FIELD, Replacement(inner, observed), ladder()[:1], rng=SampleRng(range(3)))
-    level = FIELD.process.sigma(ladder()[:1]), FIELD.process.alpha(ladder()[:1])
-    assert bool(((before.x[:, 0] - level[1] * 1.5).abs() < 5 * level[0]).all())
-    assert bool(inner.taken) == sampler.dwells
+    observed, lowest = torch.tensor([[1.5, torch.nan]], dtype=torch.float64).expand(3, 2), ladder()[-1:]
+    far = torch.full((3, 2), 100.0, dtype=torch.float64)
+    *_, before, _ = simulate(FIELD, Replacement(inner, observed), lowest, far, rng=SampleRng(range(3)))
+    assert bool(((before.x[:, 0] - 1.5).abs() < 5 * float(FIELD.process.sigma(lowest))).all())
+    assert bool(inner.taken) == inner.dwells
 
 
 def test_a_step_that_changes_its_state_is_seen() -> None:

@@ -103,6 +103,17 @@ def test_an_old_module_gives_what_is_in_the_new_one(old: str) -> None:
     sys.modules.pop(name, None)
 
 
+def test_an_old_module_gives_what_moved_on_and_what_was_renamed_in_it() -> None:
+    for (module, old), (home, new) in renamed.MOVED.items():
+        renamed._warn.cache_clear()
+        with says(f"{module}.{old}", f"{home}.{new}"):
+            assert renamed.attributes(module)(old) is getattr(importlib.import_module(home), new)
+    sys.modules.pop("scorefield.app.common", None)
+    with pytest.warns(FutureWarning, match="works until 0.7"):
+        from scorefield.app.common import pick_device  # type: ignore[import-not-found]
+    assert pick_device("cpu") == torch.device("cpu")
+
+
 def test_old_keywords_are_taken_and_the_numbers_are_the_same() -> None:
     field = Gaussian([0.0], [[1.0]], VE())
     with says("the argument 'noise' of sample", "'rng'"):
@@ -111,6 +122,20 @@ def test_old_keywords_are_taken_and_the_numbers_are_the_same() -> None:
     with says("the argument 'noise' of simulate", "'rng'"):
         *_, last = simulate(field, ABM(), geometric(field.process, 4), noise=SampleRng(range(3)))
     assert torch.equal(old, last.x)
+
+
+def test_a_warning_points_at_the_line_that_uses_the_old_name() -> None:
+    for use in (
+        lambda: scorefield.Noise,
+        lambda: registry.find("sampler", "adams"),
+        lambda: override(registry.find("recipe", "edm")(STATS).config, ["rungs=geometric"]),
+        lambda: Denoising(density=Levels(3)),
+        lambda: sample(Gaussian([0.0], [[1.0]], VE()), noise=SampleRng([0])),
+    ):
+        renamed._warn.cache_clear()
+        with pytest.warns(FutureWarning) as warned:
+            use()
+        assert [each.filename for each in warned] == [__file__]
 
 
 def test_a_verb_takes_its_old_keyword() -> None:

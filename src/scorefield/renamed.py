@@ -73,6 +73,9 @@ MOVED = {  # (module, old name) -> module and name of now
     ("scorefield.prediction", "unvisited"): ("scorefield.noise_label", "unvisited"),
     ("scorefield.recipes", "measure"): ("scorefield.recipes", "data_stats"),
     ("scorefield.recipes", "measured"): ("scorefield.recipes", "measured_settings"),
+    ("scorefield.drawing", "pick_device"): ("scorefield.devices", "pick_device"),
+    ("scorefield.drawing", "told_of"): ("scorefield.drawing", "conditions_of"),
+    ("scorefield.drawing", "way_of"): ("scorefield.drawing", "sampling_id"),
     ("scorefield.levels", "thin"): ("scorefield.randomness", "subsample"),
     **{
         ("scorefield.levels", name): ("scorefield.ncsnv2", name)
@@ -96,7 +99,11 @@ FLAGS = {("likelihood", "--rungs"): "--levels"}
 
 @functools.cache
 def _warn(old: str, new: str) -> None:
-    warnings.warn(f"{old} is called {new} since scorefield 0.6; the old name works until 0.7", FutureWarning, stacklevel=3)
+    message = f"{old} is called {new} since scorefield 0.6; the old name works until 0.7"
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "scorefield":
+        frame, level = frame.f_back, level + 1  # the line that is to be changed is outside this package
+    warnings.warn(message, FutureWarning, stacklevel=level)
 
 
 def component(kind: str, name: str) -> tuple[str, str]:
@@ -243,8 +250,8 @@ class Moved:
         """Let the module have what there is in the one of now."""
         new = f"scorefield.{MODULES[module.__name__.removeprefix('scorefield.')]}"
         _warn(module.__name__, new)
-        now = importlib.import_module(new)
-        module.__getattr__ = lambda name: getattr(now, name if hasattr(now, name) else CLASSES.get(name, name))  # type: ignore[method-assign]
+        now, old = importlib.import_module(new), attributes(new)
+        module.__getattr__ = lambda name: getattr(now, name) if name in vars(now) else old(name)  # type: ignore[method-assign]
 
 
 def moved(module: str) -> ModuleSpec | None:

@@ -3,11 +3,11 @@
 The chain draws x at t_0 from the prior, walks down with the posterior's own variance, and decodes at t_{L-1}:
 
     log p(x0) >= - KL(q(x_{t_0} | x0) ‖ N(alpha·mean, alpha²·std² + sigma²))
-                 - sum over levels t -> s of 1/2·(SNR_s - SNR_t)·E‖x0 - denoised(x_t, t)‖²          SNR = alpha²/sigma²
+                 - sum over steps t -> s of 1/2·(SNR_s - SNR_t)·E‖x0 - denoised(x_t, t)‖²          SNR = alpha²/sigma²
                  + E log p(x0 | x_{t_{L-1}})
 
-With ever more levels the sum becomes 1/2·integral of SNR·E‖x0 - denoised‖² dlog SNR: the bound of the stochastic differential
-equation. It needs no fine ladder, since one random level drawn uniformly in log SNR on each level estimates it without bias.
+With ever more steps the sum becomes 1/2·integral of SNR·E‖x0 - denoised‖² dlog SNR: the bound of the stochastic differential
+equation. It needs no fine ladder, since one random level in each step, drawn uniformly in log SNR, estimates it unbiased.
 
 The decoder is N(denoised, lambda²·I) with lambda = sigma/alpha of the last level, or, for data on a grid, the mass that this
 Gaussian puts on the bin of each value, the first and last bins being open. The first gives a density of real data, the second
@@ -46,7 +46,7 @@ class Elbo:
     Attributes:
         value: decoder - diffusion - prior, `(batch,)`, nats, float64.
         prior: KL of the top of the chain from its prior, `(batch,)`.
-        diffusion: sum of the KLs between levels, `(batch,)`.
+        diffusion: sum of the KLs of the steps, `(batch,)`.
         decoder: log p(x0 | x at the last level), `(batch,)`.
         evaluations: of the field, for each example.
     """
@@ -86,7 +86,7 @@ def elbo(
     cells: Tensor | None = None,
     continuous: bool = False,
 ) -> Elbo:
-    """Estimate the evidence lower bound of x0 with one draw on every level of a ladder.
+    """Estimate the evidence lower bound of x0 with one draw for every step of a ladder.
 
     Args:
         field: any field.
@@ -97,7 +97,7 @@ def elbo(
         grid: None for real-valued data; for integers, the map (one scale, a legal range) that brought them to model space.
         cells: half the widths of the cells of separate values, in model space, `(batch, *shape)`, where some coordinates are
             continuous (0: a density) and some are not (a probability; of infinity, 1), as `Support.cells` gives them.
-        continuous: bound the chain of infinitely many steps, with one random level on each level.
+        continuous: bound the chain of infinitely many steps, with one random level inside each step.
 
     Returns:
         The `Elbo`.

@@ -65,7 +65,7 @@ def remembers(sampler: Sampler) -> bool:
 
 
 def dwells(sampler: Sampler) -> bool:
-    """Return whether a sampler leaves the law of its samples at the level of their level, instead of that of the next."""
+    """Return whether a sampler leaves its samples with the law of the level they are on, instead of that of the next level."""
     process = VE(0.7, 1.0)
     field, rng = Gaussian([0.0], [[1.0]], process), SampleRng(range(SAMPLES))
     high, low = 2.0, 1.49
