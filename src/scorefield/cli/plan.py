@@ -85,12 +85,11 @@ def _data(plan: DataPlan) -> Iterator[tuple[str, str]]:
         named = ", ".join(f"{name} {count:,}" for name, count in list(found.counts.items())[:10])
         more = f", and {len(found.counts) - 10} more" if len(found.counts) > 10 else ""
         yield "labels", f"{len(found.counts)} classes of {counts} training examples: {named}{more}"
-    legal = data.normaliser
-    mapped = (
-        f"[{format_number(legal.low)}, {format_number(legal.high)}] becomes [-1, 1]"
-        if legal.low is not None and legal.high is not None
-        else "each column gets mean 0, variance 1"
-    )
+    one = data.normaliser
+    mapped = f"each {'channel' if one.per_channel else 'column'} gets mean 0, variance 1"
+    if data.kind in ("image", "volume"):
+        first, last = (format_number(one.shift[0] + sign * one.scale[0]) for sign in (-1, 1))
+        mapped = "the range of each channel becomes [-1, 1]" if one.per_channel else f"[{first}, {last}] becomes [-1, 1]"
     values = f"{format_number(found.low)} to {format_number(found.high)}"
     yield "values", f"{values}; {mapped}, where their standard deviation (sigma_data) is {plan.std:.4g}"
     if found.constant:

@@ -122,6 +122,11 @@ class Normaliser:
             return shift, scale
         return shift.reshape(-1, *(1,) * self.axes), scale.reshape(-1, *(1,) * self.axes)
 
+    def scales(self, shape: tuple[int, ...]) -> Tensor:
+        """Return the scale of every coordinate of an example of this shape, float64."""
+        scale: Tensor = self._numbers(torch.empty(0))[1].expand(shape)
+        return scale
+
     def encode(self, raw: Tensor) -> Tensor:
         """Return raw values `(..., d)`, signals or images in model space, float32."""
         shift, scale = self._numbers(raw)

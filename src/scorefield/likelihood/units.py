@@ -51,9 +51,7 @@ def raw_nats(log_prob: PerSample, normaliser: Normaliser, shape: tuple[int, ...]
             per channel of a signal.
         shape: of one sample.
     """
-    scale = torch.tensor(normaliser.scale, dtype=torch.float64)
-    scale = scale.unsqueeze(-1) if normaliser.per_channel else scale
-    return log_prob - float(scale.log().expand(shape).sum())
+    return log_prob - float(normaliser.scales(shape).log().sum())
 
 
 def bits_per_dim(log_prob: PerSample, raw: Tensor, normaliser: Normaliser) -> PerSample:
