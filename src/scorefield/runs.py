@@ -248,6 +248,7 @@ def manifest_of(data: Dataset, std: float, why: tuple[str, ...], parameters: int
             "fingerprint": data.fingerprint,
             "notes": list(data.notes),
             "columns": data.columns,
+            "style": data.style,
         },
         "why": list(why),
         "parameters": parameters,

@@ -98,6 +98,7 @@ class Dataset:
         issues: what in the source was left out, or should be looked at.
         names: of the examples, the training part first, where they have any (files).
         columns: what the coordinates of a table mean, as JSON values of `data/columns.py`; None for all else.
+        style: how a file of text is laid out, as JSON values of `data/delimited.py`; None for all else.
     """
 
     name: str
@@ -112,6 +113,7 @@ class Dataset:
     notes: tuple[str, ...]
     issues: tuple[DataIssue, ...] = ()
     columns: list[dict[str, Any]] | None = None
+    style: dict[str, Any] | None = None
     names: tuple[str, ...] = field(default=(), repr=False)
 
     @property
@@ -155,6 +157,7 @@ class Examples:
         notes: sentences about what was found.
         issues: what was left out, or should be looked at.
         columns: of a table.
+        style: of a file of text.
         names: of the examples, if they have any.
         held_out: the source's own held-out fraction, used when the configuration leaves it open.
         generated: whether the configuration says how many examples there are.
@@ -169,6 +172,7 @@ class Examples:
     notes: tuple[str, ...] = ()
     issues: tuple[DataIssue, ...] = ()
     columns: list[dict[str, Any]] | None = None
+    style: dict[str, Any] | None = None
     names: Sequence[str] = ()
     held_out: float = 0.1
     generated: bool = False
@@ -213,6 +217,7 @@ def build(examples: Examples, config: DataConfig) -> Dataset:
         notes=notes,
         issues=examples.issues,
         columns=examples.columns,
+        style=examples.style,
         names=tuple(examples.names[i] for part in (rows, held) for i in part.tolist()) if examples.names else (),
     )
 

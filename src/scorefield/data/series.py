@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 
@@ -23,12 +24,14 @@ class Series:
         type: number, integer, boolean, date, datetime or category.
         values: float64 `(n,)` with NaN where it is missing, days or seconds since 1970 for dates; or texts, with None.
         utc: whether a datetime has a time zone.
+        text: how the values are written in a file of text, as JSON values of `data/cells.py`.
     """
 
     name: str
     type: Type
     values: NDArray[Any]
     utc: bool = False
+    text: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def missing(self) -> NDArray[np.bool_]:
