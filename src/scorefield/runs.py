@@ -265,6 +265,7 @@ def manifest_of(data: Dataset, std: float, why: tuple[str, ...], parameters: int
             "notes": list(data.notes),
             "columns": data.columns,
             "layout": data.layout.to_dict(),
+            "style": data.style,
         },
         "why": list(why),
         "parameters": parameters,
