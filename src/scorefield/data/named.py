@@ -13,9 +13,10 @@ coordinates are matrices looks like two data sets, so it is asked about; the nam
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -46,21 +47,27 @@ class NamedArray:
         name: in the file, with / between groups.
         shape: of all of it.
         dtype: of its numbers.
-        open: gives its rows: an array, or anything with a shape, a type and slices along the first axis.
+        open: gives its rows, along the axis of the argument: an array, or what has a shape, a type and slices of its rows.
         dims: names of its axes; () where the file has none.
         coordinate: whether the file says that it is a coordinate of others.
         unreadable: why it cannot be read as numbers, in a few words; "" if it can.
         ends: its examples may lie along the last axis as well as along the first.
+        header: what of it still holds for a sample, as JSON values.
+        missing: what stands for an unknown cell of whole numbers, which are read as floats with NaN.
+        stored: numpy's name of its type in the file, where that is not the type of what is read.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    open: Callable[[], Any]
+    open: Callable[[int], Any]
     dims: tuple[str, ...] = ()
     coordinate: bool = False
     unreadable: str = ""
     ends: bool = False
+    header: dict[str, Any] = field(default_factory=dict)
+    missing: float | None = None
+    stored: str | None = None
 
     def __str__(self) -> str:
         sizes = [f"{d} {n}" for d, n in zip(self.dims, self.shape, strict=True)] if self.dims else map(str, self.shape)
@@ -74,8 +81,11 @@ class NamedArray:
     @property
     def could_be_data(self) -> bool:
         """Whether it has the type of numbers and the shape of examples."""
-        many = max(self.shape[0], self.shape[-1] if self.ends else 0) >= LEAST if len(self.shape) > 1 else False
-        return not self.unreadable and not self.coordinate and self.dtype.kind in "fiubc" and many and 0 not in self.shape
+        if self.unreadable or self.coordinate or not self.shape or 0 in self.shape:
+            return False
+        many = max(self.shape[0], self.shape[-1] if self.ends else 0) >= LEAST
+        is_table = self.dtype.names is not None and len(self.shape) == 1
+        return many and (is_table or (self.dtype.kind in "fiubc" and len(self.shape) > 1))
 
 
 @dataclass(frozen=True)
@@ -128,7 +138,7 @@ def choose(arrays: Sequence[NamedArray], name: str, config: DataConfig) -> Choic
         titles = next((one for one in arrays if one.last_name in CLASSES), None)
         used = (data, labels, titles)
         return Choice(data, labels, titles, None, None, tuple(_left_out(arrays, used, name)))
-    titles = next((one for one in arrays if one.last_name in CLASSES and _part_of(one.name) is None), None)
+    titles = next((one for one in arrays if one.last_name in CLASSES and part_of(one.name) is None), None)
     label_base = next((key for key, one in in_parts.items() if one is labels), "")
     held, notes = None, list[str]()
     for part in ("val", "test"):
@@ -155,10 +165,12 @@ def listed(arrays: Sequence[NamedArray]) -> str:
 
 def refuse(arrays: Sequence[NamedArray], name: str, expected: str, like: str = "") -> ScorefieldError:
     """Return the error that lists the arrays of a file and says how to name one."""
-    fit = sorted((one for one in arrays if one.could_be_data), key=lambda one: -np.prod(one.shape, dtype=float))
+    fit = sorted((one for one in arrays if one.could_be_data), key=lambda one: -math.prod(one.shape))
     ordered = [*fit, *(one for one in arrays if not one.could_be_data)] if len(arrays) > NAMED else arrays
     close = difflib.get_close_matches(like, [one.name for one in arrays], n=1, cutoff=0.6) if like else []
-    advice = f"say which to learn, such as --set data.key={close[0] if close else fit[0].name}" if fit else "save it as an array"
+    advice = (
+        f"say which to learn, such as --set data.key={close[0] if close else fit[0].name}" if fit else "save it as an array"
+    )
     return ScorefieldError(f"got {name!r} with {listed(ordered)}, expected {expected}: {advice}")
 
 
@@ -181,7 +193,7 @@ def _only(fit: Sequence[NamedArray], arrays: Sequence[NamedArray], name: str) ->
     """Return the only one of the arrays that can be data."""
     able = [one for one in fit if one.could_be_data]
     shapes = [one.shape for one in able]
-    able = [one for one in able if not _is_label(one, shapes)]
+    able = [one for one in able if not _is_label(one, shapes) and not _is_aside(one, shapes)]
     if not able:  # too few examples, or numbers without an axis for each: whoever reads it says so
         numbers = [one for one in fit if not one.unreadable and one.dtype.kind in "fiubc" and one.shape and not one.coordinate]
         able = [one for one in numbers if len(one.shape) > 1] or numbers
@@ -198,8 +210,15 @@ def _is_label(array: NamedArray, shapes: list[tuple[int, ...]]) -> bool:
     if array.last_name not in LABELS or len(array.shape) != 2:
         return False
     n, width = array.shape
-    others = [shape for shape in shapes if shape[0] == n and shape != array.shape]
-    return bool(others) and (width == 1 or min(np.prod(s[1:]) for s in others) > width or is_one_hot(_whole(array)))
+    others = [math.prod(shape[1:]) for shape in shapes if shape[0] == n]
+    others.remove(width)  # its own
+    return bool(others) and (width == 1 or min(others) > width or is_one_hot(_whole(array)))
+
+
+def _is_aside(array: NamedArray, shapes: list[tuple[int, ...]]) -> bool:
+    """Whether an array has a few whole numbers for each example of another one: places, corners of boxes."""
+    whole, n = array.dtype.kind in "iub" and array.dtype != np.uint8 and len(array.shape) == 2, array.shape[0]
+    return whole and any(shape[0] == n and math.prod(shape[1:]) > array.shape[1] for shape in shapes)
 
 
 def _labels_of(data: NamedArray, inside: dict[str, NamedArray]) -> NamedArray | None:
@@ -234,16 +253,16 @@ def _left_out(arrays: Sequence[NamedArray], used: Sequence[NamedArray | None], n
 
 def _whole(array: NamedArray) -> Array:
     """Return a small array as a whole."""
-    if np.prod(array.shape, dtype=float) > MOST_LABELS:
+    if math.prod(array.shape) > MOST_LABELS:
         raise ScorefieldError(f"got {array} as labels, expected at most {MOST_LABELS:,} numbers: choose another array")
-    opened = array.open()
+    opened = array.open(0)
     return np.asarray(opened[: array.shape[0]] if array.shape else opened)
 
 
-def _part_of(name: str) -> tuple[str, str] | None:
+def part_of(name: str) -> tuple[str, str] | None:
     """Return the part that an array's name says it belongs to, and the rest of the name.
 
-    >>> _part_of("train_images"), _part_of("x_test"), _part_of("cohort/val/scan"), _part_of("strain")
+    >>> part_of("train_images"), part_of("x_test"), part_of("cohort/val/scan"), part_of("strain")
     (('train', 'images'), ('test', 'x'), ('val', 'cohort/scan'), None)
     """
     if found := FIRST.fullmatch(name):
@@ -257,24 +276,6 @@ def _families(arrays: Sequence[NamedArray]) -> dict[str, dict[str, NamedArray]]:
     """Return the arrays of each part by the rest of their names."""
     families = dict[str, dict[str, NamedArray]]()
     for one in arrays:
-        if found := _part_of(one.name):
+        if found := part_of(one.name):
             families.setdefault(found[0], {})[found[1]] = one
     return families
-
-
-def examples_axis(config: DataConfig, ndim: int) -> tuple[int | None, DataConfig]:
-    """Return along which axis the examples lie, if `data.axes` says so by an n, and the configuration without it.
-
-    Args:
-        config: how the source is read.
-        ndim: axes of the whole array.
-
-    >>> examples_axis(DataConfig(axes="yxn"), 3)[0], examples_axis(DataConfig(axes="yx"), 3)[0]
-    (2, None)
-    """
-    axes = config.axes or ""
-    if "n" not in axes:
-        return None, config
-    if len(axes) != ndim or axes.count("n") != 1:
-        raise ScorefieldError(f"got data.axes={axes} for an array of {ndim} axes, expected a letter for each: correct it")
-    return axes.index("n"), replace(config, axes=axes.replace("n", "") or None)

@@ -1,8 +1,8 @@
 """Rows of an array that lies in a file, read as they are asked for, in order.
 
-A compressed array is stored in chunks, and a chunk is unpacked whole, however little of it is asked for. Rows are therefore read
-in blocks that end where a chunk ends, and the last block is kept: a walk through all rows unpacks each chunk once. Reading the
-same rows at random would unpack a chunk for every row of it.
+A compressed array is stored in chunks, and a chunk is unpacked whole, however little of it is asked for. Rows are therefore
+read in blocks that end where a chunk ends, and the last block is kept: a walk through all rows unpacks each chunk once. Reading
+the same rows at random would unpack a chunk for every row of it.
 
     file        (..., n, ...)      examples lie along one axis, the first in most files
     block       rows first:last of it, with that axis brought to the front, and decoded
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,6 +94,18 @@ class Rows:
         return found
 
 
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Return the rows of several arrays of one shape, one after another."""
+    starts = np.cumsum([0, *map(len, parts)]).tolist()
+
+    def read(first: int, last: int) -> Array:
+        inside = zip(parts, starts, strict=False)
+        return np.concatenate([part[max(first - start, 0) : max(last - start, 0)] for part, start in inside])
+
+    one = parts[0]
+    return Rows((starts[-1], *one.shape[1:]), np.result_type(*(part.dtype for part in parts)), read, one.what)
+
+
 def refuse_bomb(what: str, size: int, stored: int, chunk: int = 0) -> None:
     """Refuse an array that is far larger than the file which holds it, before any of it is read.
 
@@ -132,11 +145,13 @@ class Gathered:
     issues: list[DataIssue]
 
 
-def gathered(parts: Sequence[tuple[str, Callable[[], Rows]]], count: int, shape: tuple[int, ...], dtype: Any) -> Gathered:
+def gathered(
+    parts: Sequence[tuple[str, Callable[[], AbstractContextManager[Any]]]], count: int, shape: tuple[int, ...], dtype: Any
+) -> Gathered:
     """Read the rows of several files into one buffer, each file once; what comes before a fault in a file is used.
 
     Args:
-        parts: of each file its path, and what opens its rows; only one is open at a time.
+        parts: of each file its path, and what opens its rows, `Rows` or an array; one is open at a time.
         count: of all rows.
         shape: of one row.
         dtype: of all.
@@ -148,10 +163,11 @@ def gathered(parts: Sequence[tuple[str, Callable[[], Rows]]], count: int, shape:
     for path, opened in parts:
         before, first = buffer.count, 0
         try:
-            rows = opened()
-            while first < len(rows):
-                buffer.extend(rows[first : first + rows.block])
-                first += rows.block
+            with opened() as rows:
+                step = getattr(rows, "block", len(rows))
+                while first < len(rows):
+                    buffer.extend(rows[first : first + step])
+                    first += step
         except ScorefieldError as error:
             issues.append(DataIssue(path, str(error)[:300], used=buffer.count > before))
         counts.append(buffer.count - before)
