@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -157,3 +158,21 @@ def _choices(shape: tuple[int, ...], asked: str) -> str:
     meaning = {"c": "channels", "z": "planes of a volume", "y": "rows", "x": "columns"}
     explained = " or ".join(f"{one} ({', '.join(meaning[letter] for letter in one)})" for one in letters)
     return f"expected to be told what its axes are: say --set data.axes={explained}"
+
+
+def examples_axis(config: DataConfig, ndim: int) -> tuple[int | None, DataConfig]:
+    """Return along which axis the examples lie, if `data.axes` says so by an n, and the configuration without it.
+
+    Args:
+        config: how the source is read.
+        ndim: axes of the whole array.
+
+    >>> examples_axis(DataConfig(axes="yxn"), 3)[0], examples_axis(DataConfig(axes="yx"), 3)[0]
+    (2, None)
+    """
+    axes = config.axes or ""
+    if "n" not in axes:
+        return None, config
+    if len(axes) != ndim or axes.count("n") != 1:
+        raise ScorefieldError(f"got data.axes={axes} for an array of {ndim} axes, expected a letter for each: correct it")
+    return axes.index("n"), replace(config, axes=axes.replace("n", "") or None)
