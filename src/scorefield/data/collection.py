@@ -25,7 +25,7 @@ from torch import Tensor
 
 from scorefield.data.archives import Entry, Listing, cause_of, file_entry, folder, printable
 from scorefield.data.issues import DataIssue
-from scorefield.data.labels import of_folders
+from scorefield.data.labels import RawLabels, of_folders
 from scorefield.data.spill import SpillBuffer
 from scorefield.errors import ScorefieldError
 from scorefield.registry import built_in
@@ -63,6 +63,11 @@ class Stack:
     classes: tuple[str, ...]
     issues: tuple[DataIssue, ...]
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def raw_labels(self) -> RawLabels | None:
+        """The labels as `of_array` takes them."""
+        return None if self.labels is None else RawLabels(self.labels.numpy(), np.array(self.classes))
 
 
 def is_of(source: str, suffixes: tuple[str, ...]) -> bool:
