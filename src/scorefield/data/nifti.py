@@ -23,16 +23,17 @@ from scorefield.data.archives import Entry, cause_of
 from scorefield.data.arrays import ArraySource, of_array
 from scorefield.data.base import DataConfig, Dataset
 from scorefield.data.collection import Read, listing_of, stack
-from scorefield.data.extras import require
+from scorefield.data.extras import quiet, require
 from scorefield.data.layout import Layout
 from scorefield.errors import ScorefieldError
 
 Array = NDArray[Any]
+LETTERS = "xyz"
 SUFFIXES = (".nii", ".nii.gz")
 CHANNELS = 4  # on a fourth axis of at most this length, in a folder
-LETTERS = "xyz"
 
 
+@quiet
 def read(source: str, config: DataConfig) -> Dataset:
     """Read volumes, or slices of them, from a NIfTI file or a folder of them.
 
@@ -178,12 +179,14 @@ def _bytes(header: Any) -> int:
 
 def _values(proxy: Any) -> Array:
     """Return the values of an image: the stored ones if nothing scales them."""
-    stored: Array = np.asanyarray(proxy.get_unscaled())
+    stored = np.asanyarray(proxy.get_unscaled())
     slope, intercept = float(proxy.slope), float(proxy.inter)
     if (slope, intercept) == (1.0, 0.0) or stored.dtype.names or stored.dtype.kind == "c":
-        return stored.astype(stored.dtype.newbyteorder("="), copy=False)
+        native: Array = stored.astype(stored.dtype.newbyteorder("="), copy=False)
+        return native
     wide: Any = np.float32 if stored.dtype.itemsize <= 2 or stored.dtype == np.float32 else np.float64
-    return stored.astype(wide) * wide(slope) + wide(intercept)
+    scaled: Array = stored.astype(wide) * wide(slope) + wide(intercept)
+    return scaled
 
 
 def _kept(image: Any) -> dict[str, Any]:
@@ -208,7 +211,7 @@ def write(path: str, sample: Array, layout: Layout) -> None:
         ScorefieldError: nibabel is missing.
     """
     nibabel = require("nibabel", "nifti", path)
-    header = layout.header if layout.format == "nifti" else {}
+    header = layout.header if layout.format == "nifti" and not layout.header.get("resized") else {}
     order = [layout.axes.index(letter) for letter in "xyzc" if letter in layout.axes]
     values = np.transpose(sample, order)
     if "z" not in layout.axes:

@@ -33,7 +33,7 @@ def opened(entry: Entry, stack: ExitStack) -> IO[bytes]:
     content = stack.enter_context(entry.open())
     if content.read(2) != GZIP:
         content.seek(0)
-        return content
+        return cast("IO[bytes]", content)
     content.seek(0)
     return cast("IO[bytes]", stack.enter_context(gzip.GzipFile(fileobj=content)))
 
