@@ -10,7 +10,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from scorefield.errors import ScorefieldError
 
-P, R = ParamSpec("P"), TypeVar("R")
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def require(module: str, extra: str, source: str) -> Any:
