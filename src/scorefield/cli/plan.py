@@ -94,7 +94,7 @@ def _data(plan: DataPlan) -> Iterator[tuple[str, str]]:
     values = f"{format_number(found.low)} to {format_number(found.high)}"
     yield "values", f"{values}; {mapped}, where their standard deviation (sigma_data) is {plan.std:.4g}"
     if found.constant:
-        what = {"image": "pixel values", "vector": "columns"}.get(data.kind, "coordinates")
+        what = {"image": "pixel values", "volume": "voxel values", "vector": "columns"}.get(data.kind, "coordinates")
         which = (
             f" (number {', '.join(map(str, found.constant[:8]))})" if len(found.constant) <= 8 and data.kind == "vector" else ""
         )
@@ -119,6 +119,9 @@ def _kind(data: Any) -> str:
     shape = data.shape
     if data.kind == "image":
         return f"images of {shape[1]} x {shape[2]} pixels, {shape[0]} channel{'s' if shape[0] > 1 else ''}"
+    if data.kind == "volume":
+        size = " x ".join(map(str, shape[1:]))
+        return f"volumes of {size} voxels, {shape[0]} channel{'s' if shape[0] > 1 else ''}"
     if data.kind == "signal":
         return f"signals of {shape[1]} samples, {shape[0]} channel{'s' if shape[0] > 1 else ''}"
     return f"rows of {_size(shape)} numbers"
