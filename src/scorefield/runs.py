@@ -18,7 +18,7 @@ import platform
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import field as default
 from functools import cached_property
 from pathlib import Path
@@ -147,8 +147,12 @@ class Run:
     @cached_property
     def layout(self) -> Layout:
         """What an example was in its source, so that samples go back as the same thing."""
-        recorded = self.manifest["data"].get("layout")  # runs of 0.6 have none
-        return Layout.plain(self.kind, self.shape) if recorded is None else Layout.from_dict(recorded)
+        recorded = self.manifest["data"].get("layout")
+        if recorded is not None:
+            return Layout.from_dict(recorded)
+        plain = Layout.plain(self.kind, self.shape)  # of a run of 0.6
+        floats = self.kind == "image" and self.normaliser.high != 255
+        return replace(plain, dtype="float32") if floats else plain
 
     def to_source(self, raw: Tensor) -> NDArray[Any]:
         """Return samples in the data's own units as their source would hold them: its axes and its type, `(n, ...)`."""
