@@ -40,7 +40,7 @@ from scorefield.samplers import ABM, Ancestral, Annealed, Heun
 
 PRINCIPAL = 1024  # examples from which the principal directions are computed
 COARSE = 1.3  # how far above ln(std) the centre of the noise levels of pictures may lie
-VOXELS = 2**19  # in a training step on volumes, about as many as in 64 images of 90 x 90 pixels
+VOXELS = 2**18  # in a training step on volumes, as many as in 64 images of 64 x 64 pixels
 KEPT = 2**27  # numbers of volumes from which the largest distance is measured
 ATTENDED = 1024  # places at the coarsest resolution of volumes, above which attention between all pairs costs too much
 
