@@ -106,7 +106,7 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """ "image", "signal", "vector" or "table"."""
+        """ "image", "signal", "volume", "vector" or "table"."""
         return str(self.manifest["data"]["kind"])
 
     @property

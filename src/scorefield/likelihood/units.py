@@ -48,7 +48,7 @@ def raw_nats(log_prob: PerSample, normaliser: Normaliser, shape: tuple[int, ...]
     Args:
         log_prob: in model space, nats, `(batch,)`.
         normaliser: the map from raw values to model space, with one scale for all coordinates, one per column, or one
-            per channel of a signal.
+            per channel.
         shape: of one sample.
     """
     return log_prob - float(normaliser.scales(shape).log().sum())
