@@ -58,8 +58,8 @@ class Output:
     @property
     def type(self) -> FileType | None:
         """The type of the file; None for an unknown one."""
-        ending = "/" if self.folder else self.path.suffix.lower()
-        return next((one for one in FILE_TYPES if one.ending == ending), None)
+        name = "/" if self.folder else self.path.name
+        return next((one for one in FILE_TYPES if one.fits(name)), None)
 
     @property
     def writer(self) -> Writer:
@@ -77,7 +77,7 @@ class Output:
     def check(self) -> None:
         """Refuse, before anything is drawn, an output that could not be written at the end, or whose place is taken."""
         path, data = self.path, self.run.kind
-        if path.name.lower() in [one.ending for one in FILE_TYPES]:
+        if path.name.lower().removesuffix(".gz") in [one.ending for one in FILE_TYPES]:
             raise ScorefieldError(f"got --out {path}, an ending alone, expected a name before it: write samples{path.name}")
         suits = self.type in types_for(data)
         if not suits and self.folder:
