@@ -18,9 +18,10 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,9 @@ from scorefield.data.series import Series, Type, series_of_dates
 from scorefield.errors import NotFinite
 
 MISSING = {"", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "NAN", "NULL", "null", "None", "<NA>", "?"}
+MOST_WORDS = 50  # 48 texts are true or false, in large and small letters
 EXACT = 2**53  # float64 has all whole numbers up to it
-ZEROS = re.compile(r"[+-]?0\d+")
+ZEROS = re.compile(r"^[+-]?0\d+$", re.MULTILINE)
 PHONE = re.compile(r"\+\d{7,15}")
 POWER = re.compile(r"\d+[eE]\d+")  # without a point and without a sign: seldom a number
 MIXED = re.compile(r"(?=\w*\d)(?=\w*[^\W\d_])\w+")  # letters and digits
@@ -110,41 +112,42 @@ def series_of(column: Column, issues: list[DataIssue]) -> Series:
         NotFinite: an infinite value.
     """
     cells, where = column.cells, f"column {column.name!r}"
-    missing, said = _missing(column)
-    distinct = {text: None for text in cells}  # in the order of the file, so that messages do not depend on a hash
+    distinct = dict.fromkeys(cells)  # in the order of the file, so that messages do not depend on a hash
+    missing, said = _missing(distinct, column.known)
     texts = [text for text in distinct if text not in missing]
     found = _reading(texts, column)
     for cause in (*said, *found.said):
         issues.append(DataIssue(where, cause, used=True))
-    marks = Counter(cell for cell in cells if cell in missing)
     style = dict(found.text)
-    if marks and (mark := marks.most_common(1)[0][0]):
-        style["missing"] = mark
+    if len(texts) < len(distinct):
+        mark = Counter(cell for cell in cells if cell in missing).most_common(1)[0][0]
+        style |= {"missing": mark} if mark else {}
     if found.type == "category":
         values = np.array([None if cell in missing else cell for cell in cells], dtype=object)
         return Series(column.name, "category", values, text=style)
-    if wrong := [text for text in texts if text not in found.meaning]:
-        odd, line = set(wrong), column.lines[cells.index(wrong[0])]
+    if len(found.meaning) < len(texts):
+        wrong = {text: None for text in texts if text not in found.meaning}
+        odd = next(iter(wrong))
         noun = "dates" if "form" in style or found.type in ("date", "datetime") else "numbers"
-        count = sum(cell in odd for cell in cells)
-        cause = f"{count} values among {noun} that are none (such as {wrong[0]!r} in line {line}): read as missing"
+        count, line = sum(cell in wrong for cell in cells), column.lines[cells.index(odd)]
+        cause = f"{count} values among {noun} that are none (such as {odd!r} in line {line}): read as missing"
         issues.append(DataIssue(where, cause, used=True))
     if found.type in ("date", "datetime"):
-        dates = series_of_dates(column.name, [found.meaning.get(cell) for cell in cells])
-        return replace(dates, text=style)
-    if endless := next((text for text in texts if math.isinf(found.meaning.get(text, 0.0))), None):
-        at = f"got {endless!r} in {where}, line {column.lines[cells.index(endless)]}"
+        return replace(series_of_dates(column.name, [found.meaning.get(cell) for cell in cells]), text=style)
+    numbers = np.fromiter(map(found.meaning.get, cells, repeat(math.nan)), np.float64, len(cells))
+    if np.isinf(numbers).any():
+        row = int(np.isinf(numbers).argmax())
+        at = f"got {cells[row]!r} in {where}, line {column.lines[row]}"
         raise NotFinite(f"{at}, expected finite numbers: remove or fill it")
-    return Series(column.name, found.type, np.array([found.meaning.get(cell, math.nan) for cell in cells]), text=style)
+    return Series(column.name, found.type, numbers, text=style)
 
 
-def _missing(column: Column) -> tuple[set[str], tuple[str, ...]]:
+def _missing(distinct: Mapping[str, None], known: Mapping[str, Any] | None) -> tuple[set[str], tuple[str, ...]]:
     """Return the texts that stand for no value in a column, and what to say of them: NA is also a country, and a continent."""
-    known = None if column.known is None or column.known["type"] != "category" else column.known
-    if "NA" not in column.cells or (known is not None and None in known.get("values", [None])):
+    values = known.get("values", [None]) if known is not None and known["type"] == "category" else []
+    if "NA" not in distinct or None in values:
         return MISSING, ()
-    others = set(column.cells) - MISSING
-    listed = known is not None and "NA" in known.get("values", [])
+    others, listed = set(distinct) - MISSING, "NA" in values
     if listed or (len(others) >= FEWEST_CODES and others <= CODES):
         return MISSING - {"NA"}, ("NA stands beside codes of two letters: read as one of them, not as missing",)
     return MISSING, ()
@@ -155,10 +158,10 @@ def _reading(texts: list[str], column: Column) -> Reading:
     known = column.known
     if not texts or (known is not None and known["type"] == "category"):
         return Reading("category")
-    if {text.lower() for text in texts} <= {"true", "false"}:
+    if len(texts) < MOST_WORDS and {text.lower() for text in texts} <= {"true", "false"}:
         return _booleans(texts, column)
-    if (code := _code(texts)) is not None:
-        return Reading("category", said=(code,) if code else ())
+    if "." not in texts[0] and (code := _code(texts)):
+        return Reading("category", said=(code,))
     plainly = known is not None and known["type"] in ("number", "integer") and "form" not in known.get("text", {})
     if not plainly and (dates := _dates(texts, column)) is not None:
         return dates
@@ -187,26 +190,30 @@ def _booleans(texts: list[str], column: Column) -> Reading:
     return Reading("boolean", meaning, {} if style == {"true": "True", "false": "False"} else style)
 
 
-def _code(texts: Collection[str]) -> str | None:
-    """Return why texts that look like numbers are codes, "" if that needs no word; None if they are none."""
-    if zeros := next((text for text in texts if ZEROS.fullmatch(text)), None):
+def _code(texts: Sequence[str]) -> str:
+    """Return why texts that look like numbers are codes, or "" if they are none."""
+    joined = "\n".join(texts)
+    if zeros := ZEROS.search(joined):
         mostly = sum(bool(numerals.NUMBER.fullmatch(text)) for text in texts) >= numerals.MOSTLY * len(texts)
-        return f"codes with leading zeros (such as {zeros}): read as text" if mostly else None
-    if all(map(PHONE.fullmatch, texts)):
+        return f"codes with leading zeros (such as {zeros[0]}): read as text" if mostly else ""
+    if texts[0][0] == "+" and all(map(PHONE.fullmatch, texts)):
         return f"phone numbers (such as {min(texts)}): read as text"
+    if not joined.isalnum() and not joined.replace("\n", "").isalnum():
+        return ""  # a point, a sign or a blank
     powers = [text for text in texts if POWER.fullmatch(text)]
     others = [text for text in texts if MIXED.fullmatch(text) and not POWER.fullmatch(text)]
-    plain = all(text.isdigit() for text in texts if not MIXED.fullmatch(text))
-    if not plain or not (powers or others):
-        return None
-    such = min(powers) if powers else min(others)
-    if others and len(powers) + len(others) < len(texts):  # digits, beside letters and digits
-        codes = len({len(text) for text in texts}) == 1 or len(others) >= FEWEST_MIXED
-        return f"codes of digits and letters (such as {min(others)}): read as text" if codes else None
+    mixed = len(powers) + len(others)
+    if not all(text.isdigit() for text in texts if not MIXED.fullmatch(text)):
+        return ""
     if others and powers:
-        return f"codes of digits and letters (such as {such} beside {min(others)}): read as text"
-    sure = any(re.search("[eE]0", text) for text in powers) or len(powers) < len(texts)
-    return f"codes of digits and letters (such as {such}): read as text" if powers and sure else None
+        such = f"{min(powers)} beside {min(others)}"
+    elif others and mixed < len(texts) and (len(set(map(len, texts))) == 1 or len(others) >= FEWEST_MIXED):
+        such = min(others)
+    elif powers and (mixed < len(texts) or any(re.search("[eE]0", text) for text in powers)):
+        such = min(powers)
+    else:
+        return ""
+    return f"codes of digits and letters (such as {such}): read as text"
 
 
 def _dates(texts: list[str], column: Column) -> Reading | None:
@@ -264,9 +271,11 @@ def _in_order(dates: Sequence[date]) -> bool:
 
 def _iso(texts: list[str]) -> Reading | None:
     """Return dates of ISO 8601, some with and some without a time, a fraction or a time zone."""
-    meaning = {text: value for text in texts if (value := _date(text)) is not None}
-    if len(meaning) < len(texts):
-        return None
+    meaning = dict[str, Any]()
+    for text in texts:
+        if (value := _date(text)) is None:
+            return None
+        meaning[text] = value
     days = not any(isinstance(value, datetime) for value in meaning.values())
     return Reading("date" if days else "datetime", meaning)
 

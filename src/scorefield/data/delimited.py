@@ -114,7 +114,7 @@ def read_text(path: str, name: str, known: Sequence[Mapping[str, Any]] | None = 
     lines, quoted = [line for line, _ in rows], _quoted(layout, len(titles))
     style |= {"quoted": quoted[0] if headed else False}
     few = max(CELLS // len(cells), 10)
-    decimal = decimal_of({cell for cell in column[:few] if cell not in MISSING} for column in cells)
+    decimal = decimal_of(set(column[:few]) - MISSING for column in cells)
     given = {column["name"]: column for column in known or ()}
     series = []
     for i, (title, column) in enumerate(zip(titles, cells, strict=True)):
@@ -227,7 +227,10 @@ def _rows(text: str, lines: Sequence[str], delimiter: str) -> list[Row]:
     if delimiter == BLANKS:
         return [(number, row) for number, line in enumerate(lines, 1) if (row := _words(line))]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
-    rows = [(reader.line_num, list(map(str.strip, row))) for row in reader]
+    if text.isascii() and " " not in text and (delimiter == "\t" or "\t" not in text):
+        rows = [(reader.line_num, row) for row in reader]  # nothing to strip, which takes half of the time
+    else:
+        rows = [(reader.line_num, list(map(str.strip, row))) for row in reader]
     return [(line, row) for line, row in rows if any(row)]
 
 

@@ -12,7 +12,9 @@ A single letter stands for a number without a leading zero. A form reads and wri
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from datetime import UTC, date, datetime, timedelta, timezone
 from functools import lru_cache
@@ -22,6 +24,8 @@ Kind = Literal["date", "datetime", "month", "time"]
 YEARS = range(1900, 2101)  # of dates that are written without any mark between the digits
 FEWEST_MONTHS = 5  # different ones, from which on six digits are months: one number in eight would do
 MOST_SHAPES = 64
+LOOKED_AT = 100  # texts, before all are
+MOSTLY = 0.9  # of the different texts have the form: the others are mistakes
 TOKEN = re.compile("YYYY|MM?|DD?|hh?|mm|ss|f+")
 ZONE = re.compile(r"(?:Z|[+-]\d\d:?\d\d)$")
 ZEROS = str.maketrans("123456789", "000000000")
@@ -52,14 +56,11 @@ def forms_of(texts: Collection[str]) -> list[str]:
     shapes = _shapes(texts)
     if len(shapes) == 1 and len(first := next(iter(shapes))) in DIGITS and set(first) == {"0"}:
         return [DIGITS[len(first)]]
-    found = [SHAPE.fullmatch(shape) for shape in shapes]
-    matches = [one for one in found if one is not None]
-    if not shapes or len(matches) < len(found):
-        return []
+    matches = [match for shape in shapes if (match := SHAPE.fullmatch(shape))]
     kinds = {(one["year"], one["a"], one["b"], one["between"], one["zone"]) for one in matches}
     times = {time.count(":") if (time := one["time"]) else 0 for one in matches}
     fractions = {len(time.partition(".")[2]) if (time := one["time"]) else 0 for one in matches}
-    if len(kinds) > 1 or len(times) > 1 or len(fractions) > 1:
+    if not len(kinds) == len(times) == len(fractions) == 1:
         return []
     (year, a, b, between, zone), colons, digits = kinds.pop(), times.pop(), fractions.pop()
     clock = ["", "{}:mm", "{}:mm:ss"][colons] + f".{'f' * digits}" * bool(digits)
@@ -72,14 +73,16 @@ def forms_of(texts: Collection[str]) -> list[str]:
     return [f"{day}{between or ''}{clock}{min(zones)}" for day in days if "D" in day or not (day and clock)]
 
 
-def _shapes(texts: Iterable[str]) -> set[str]:
-    """Return the texts with 0 for every digit: few, if they have one form; none, if they are many."""
-    shapes = set[str]()
-    for text in texts:
-        shapes.add(text.translate(ZEROS))
-        if len(shapes) > MOST_SHAPES:
+def _shapes(texts: Collection[str]) -> set[str]:
+    """Return the texts that look like dates or times, nine in ten at least, with 0 for every digit; none if they do not."""
+    shapes = Counter(text.translate(ZEROS) for text in itertools.islice(texts, LOOKED_AT))
+    for count in (len(texts) > LOOKED_AT, False):
+        like = {shape for shape in shapes if shape and (SHAPE.fullmatch(shape) or (set(shape) == {"0"} and len(shape) in DIGITS))}
+        if len(like) > MOST_SHAPES or sum(shapes[shape] for shape in like) < MOSTLY * shapes.total():
             return set()
-    return shapes
+        if count:
+            shapes = Counter(text.translate(ZEROS) for text in texts)
+    return like
 
 
 def _days(shapes: set[str], year: str | None, mark: str) -> list[str]:

@@ -22,6 +22,7 @@ from typing import Any
 MOSTLY = 0.9  # of the different texts are numbers: the others are mistakes
 INTEGER = re.compile(r"[+-]?(0|[1-9]\d*)")
 NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|inf|infinity)", re.IGNORECASE)
+POINTS = re.compile(r"[+-]?\d+\.\d+(?:[eE][+-]?\d+)?(?:\n[+-]?\d+\.\d+(?:[eE][+-]?\d+)?)*")  # many, one in a line
 POWER = re.compile(r"([+-]?)\d(?:\.(\d+))?([eE])[+-]\d\d\d?")
 AFFIX = re.compile(r"(?P<before>[$€£¥] ?)?(?P<digits>[^$€£¥%‰°]*[^$€£¥%‰° ])(?P<after> ?(?:[%‰$€£¥]|°[CF]?))?")
 GROUPS = ("", ",", ".", " ", "'", "\u00a0", "\u202f", "\u2019")
@@ -55,13 +56,18 @@ class Numbers:
 
 
 def decimal_of(columns: Iterable[Collection[str]]) -> str:
-    """Return what must be the decimal mark in some columns, "." or ",", and is nowhere the other; "" if that is open.
+    """Return what must be the decimal mark in some columns, "." or ",", and is nowhere the other; "" if it is open.
+
+    Without a comma in any cell there is nothing to decide.
 
     >>> decimal_of([{"1.234", "5.678"}, {"0,5", "1,25"}]), decimal_of([{"1.5"}, {"1,5"}])
     (',', '')
     """
     certain = set[str]()
-    for texts in columns:
+    sets = list(columns)
+    if not any("," in "".join(texts) for texts in sets):
+        return ""
+    for texts in sets:
         for mark, pattern in CERTAIN.items():
             if mark not in certain and texts and all(map(NEAR.fullmatch, texts)) and any(map(pattern.fullmatch, texts)):
                 certain.add(mark)
@@ -91,7 +97,7 @@ def numbers_of(texts: Collection[str], *, decimal: str = "", delimiter: str = ",
     >>> numbers_of({"1,234", "5,678"}, decimal=",").meaning["1,234"]
     1.234
     """
-    if any(text.startswith(MINUS) for text in texts):
+    if MINUS in "".join(texts):
         own = {text.replace(MINUS, "-"): text for text in texts}
         found = numbers_of(list(own), decimal=decimal, delimiter=delimiter)
         return found and replace(
@@ -125,8 +131,11 @@ def _read(texts: Collection[str], decimal: str, delimiter: str) -> Numbers | Non
     return best
 
 
-def _plain(texts: Iterable[str]) -> dict[str, float]:
+def _plain(texts: Collection[str]) -> dict[str, float]:
     """Return what texts mean that float64 itself would read."""
+    meant = dict(zip(texts, map(float, texts), strict=True)) if POINTS.fullmatch("\n".join(texts)) else {}
+    if meant and not math.isinf(max(meant.values())) and not math.isinf(min(meant.values())):
+        return meant
     meant = {text: float(text) for text in texts if NUMBER.fullmatch(text)}
     # Digits beyond the range of floats, such as -1.8e308, are a mark of no data; "inf" is what it says.
     endless = {t: math.copysign(sys.float_info.max, v) for t, v in meant.items() if math.isinf(v) and t[-1].isdigit()}
@@ -192,12 +201,12 @@ def _comma(best: Numbers, bare: dict[str, str], affixes: dict[str, str], decimal
 
 def _style(texts: Collection[str], mark: str = ".") -> dict[str, Any]:
     """Return how many decimals numbers have, whether they have a power of ten, and whether whole ones have no mark."""
-    powers = [match for text in texts if (match := POWER.fullmatch(text))]
-    if texts and len(powers) == len(texts) and len({(len(one[2] or ""), one[3]) for one in powers}) == 1:
-        return {"places": len(powers[0][2] or ""), "exponent": powers[0][3]}
-    if not texts or any("e" in text or "E" in text for text in texts):
-        return {}
-    places = {len(text.partition(mark)[2]) if mark in text else -1 for text in texts}
+    letters = "".join(texts).lower()
+    if not texts or "e" in letters or "n" in letters:
+        powers = [match for text in texts if (match := POWER.fullmatch(text))] if all(map(POWER.fullmatch, texts)) else []
+        alike = len({(len(one[2] or ""), one[3]) for one in powers}) == 1
+        return {"places": len(powers[0][2] or ""), "exponent": powers[0][3]} if alike else {}
+    places = {len(text) - place - 1 if (place := text.find(mark)) >= 0 else -1 for text in texts}
     if places == {-1}:
         return {}
     if len(places) == 1 and 0 not in places:

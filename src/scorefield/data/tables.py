@@ -6,7 +6,6 @@ polars and pyarrow, are read through narwhals, which knows them all. `columns.py
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 import os
@@ -24,6 +23,7 @@ from scorefield.data.delimited import read_text
 from scorefield.data.evidence import interpreted
 from scorefield.data.frames import of_mapping, of_native
 from scorefield.data.series import Series
+from scorefield.data.written import text_of
 from scorefield.errors import ScorefieldError, unknown
 
 TEXT = (".csv", ".tsv", ".txt", ".dat", ".csv.gz", ".tsv.gz", ".txt.gz", ".dat.gz")  # delimited; Arrow reads the others
@@ -222,12 +222,8 @@ def csv_of(table: Table, delimiter: str = ",", *, header: bool = True) -> bytes:
     >>> csv_of({"a": [1, None], "b": ["x, y", "z"]})
     b'a,b\\n1,"x, y"\\n,z\\n'
     """
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
-    if header:
-        writer.writerow(table)
-    writer.writerows(zip(*table.values(), strict=True))
-    return text.getvalue().encode()
+    head, rows = text_of([{"name": name} for name in table], {"delimiter": delimiter, "ending": ".csv", "header": header})
+    return head + rows(table)
 
 
 def parquet_of(table: Table) -> bytes:

@@ -27,6 +27,7 @@ from scorefield.runs import Run, classes_of
 from scorefield.samplers import Heun, simulate
 from scorefield.training.loop import Trainer
 
+PREVIEWED = {"image": 25, "volume": 9}  # samples in a preview; of other kinds more, for they are dots and bars
 CURVE_LEVELS = 24
 CURVE_EXAMPLES = 32, 512  # of each part, at least and at most
 CURVE_NUMBERS = 50_000  # of each part, on which the model is evaluated at every level
@@ -65,12 +66,12 @@ def preview(trainer: Trainer, folder: Path, data: Dataset) -> Path:
     drawn, ladder = [], karras(trainer.model.process, 12)
     for model in (trainer.model, trainer.average):
         model.eval()  # every training step turns training on again
-        rng = SampleRng(range(25 if data.kind == "image" else 1000), stream=stream_of("preview"), device=trainer.device)
+        rng = SampleRng(range(PREVIEWED.get(data.kind, 1000)), stream=stream_of("preview"), device=trainer.device)
         classes = classes_of(trainer.config, data.classes)
         labels = torch.arange(len(rng), device=trainer.device) % classes if classes else None
         *_, last = simulate(model, Heun(), ladder, rng=rng, cond=labels)
         drawn.append(last.x.cpu())
-    views = [picture_of(data.kind, data.normaliser.decode(x), data.normaliser, columns=data.columns) for x in drawn]
+    views = [picture_of(data, data.normaliser.decode(x)) for x in drawn]
     (folder / "previews").mkdir(exist_ok=True)
     path = folder / "previews" / f"step-{trainer.clock.step:08d}-raw-and-average.png"
     files.write(path, pictures.png(pictures.beside(views[0], views[1])))
