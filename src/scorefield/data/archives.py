@@ -100,6 +100,8 @@ def printable(path: str) -> str:
 
 def cause_of(error: BaseException) -> str:
     """Return what went wrong, in a few words of one line."""
+    if isinstance(error, EOFError):
+        return "truncated: it ends before its packed data do"
     text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     return " ".join(text.split()).rstrip(".")[:120]
 

@@ -114,6 +114,7 @@ class Dataset:
         names: of the examples, the training part first, where they have any (files).
         columns: what the coordinates of a table mean, as JSON values of `data/columns.py`; None for all else.
         layout: what an example was in its source, so that samples go back as the same thing.
+        style: how a file of text is laid out, as JSON values of `data/delimited.py`; None for all else.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Dataset:
     notes: tuple[str, ...]
     issues: tuple[DataIssue, ...] = ()
     columns: list[dict[str, Any]] | None = None
+    style: dict[str, Any] | None = None
     names: tuple[str, ...] = field(default=(), repr=False)
     layout: Layout = field(default=None, repr=False)  # type: ignore[assignment]  # that of the kind, `Layout.plain`
 
@@ -177,6 +179,7 @@ class Examples:
         notes: sentences about what was found.
         issues: what was left out, or should be looked at.
         columns: of a table.
+        style: of a file of text.
         names: of the examples, if they have any.
         held_out: the source's own held-out fraction, used when the configuration leaves it open.
         generated: whether the configuration says how many examples there are.
@@ -193,6 +196,7 @@ class Examples:
     notes: tuple[str, ...] = ()
     issues: tuple[DataIssue, ...] = ()
     columns: list[dict[str, Any]] | None = None
+    style: dict[str, Any] | None = None
     names: Sequence[str] = ()
     held_out: float = 0.1
     generated: bool = False
@@ -244,6 +248,7 @@ def build(examples: Examples, config: DataConfig) -> Dataset:
         issues=examples.issues,
         columns=examples.columns,
         layout=examples.layout,  # type: ignore[arg-type]
+        style=examples.style,
         names=tuple(examples.names[i] for part in (rows, held) for i in part.tolist()) if examples.names else (),
     )
 

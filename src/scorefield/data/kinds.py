@@ -1,8 +1,8 @@
 """Kinds: what an example of an array is, from its type, its shape and what a person or a format says of its axes.
 
     (n, d)                           vectors
-    (n, a, b), one side at most 4    signals: the short side is the channels
-    (n, a, b), 8-bit or bool         images; and of other types where neither side is over twice the other
+    (n, a, b)                        images of 8 bits or bool, or where neither side is over twice the other
+    (n, a, b), one side at most 4    signals otherwise: the short side is the channels
     (n, h, w, c), (n, c, h, w)       images with c = 1 to 4 channels
     (n, z, y, x, c), (n, c, z, y, x) volumes with c = 1 to 4 channels
 
@@ -112,13 +112,12 @@ def _by_lengths(shape: tuple[int, ...], dtype: np.dtype[Any], asked: str) -> tup
     """Return the kind and the letters by the lengths of the axes, and whether they are sure; None for what cannot be known."""
     sizes = shape[1:]
     if len(sizes) == 2:
-        short, long = sorted(sizes)
+        (short, long), pixels = sorted(sizes), dtype in (np.uint8, np.bool_)
+        like = long <= LIKE * short and (pixels or short > FEW or long == short)
         if asked == "signal":
             return "signal", "ct", True
-        if asked == "image" or (asked == "auto" and short > FEW and (long <= LIKE * short or dtype in (np.uint8, np.bool_))):
-            return "image", "yx", asked == "image" or dtype in (np.uint8, np.bool_)
-        if asked == "auto" and long == short:
-            return "image", "yx", False
+        if asked == "image" or (asked == "auto" and (like or (pixels and short > FEW))):
+            return "image", "yx", asked == "image" or pixels
         return (
             ("signal", "tc" if sizes[1] == short else "ct", False) if asked == "auto" and short <= FEW else (None, None, False)
         )
