@@ -86,8 +86,7 @@ def _broken(name: str, cause: BaseException) -> Broken:
 
 def _arrays(file: Any, name: str, matlab: bool) -> Iterator[NamedArray]:
     """Yield the arrays of all groups, in the order of their names; links out of the file are listed, and not followed."""
-    import h5py
-
+    h5py = require("h5py", "hdf5", name)
     waiting, seen, count = [("", file)], {h5py.h5o.get_info(file.id).addr}, 0
     shared = kept_attributes(file.attrs)
     while waiting:
@@ -117,39 +116,40 @@ def _arrays(file: Any, name: str, matlab: bool) -> Iterator[NamedArray]:
 
 def _array_of(found: Any, where: str, name: str, matlab: bool, shared: dict[str, Any]) -> NamedArray:
     """Return a data set of HDF5, not read yet."""
-    import h5py
-
     shape = tuple(found.shape or ())
     dims = tuple(str(dim.label) for dim in found.dims) if shape else ()
-    why, dtype = _why_not(found), np.dtype("f8")
-    if not why:
-        dtype, names = found.dtype, found.dtype.names
-        if names in (("real", "imag"), ("r", "i"), ("re", "im")):
-            dtype = np.dtype(f"c{max(8, found.dtype.itemsize)}")
-        made_by = found.attrs.get("MATLAB_class", b"") if matlab else b""
-        label = made_by.decode() if isinstance(made_by, bytes) else str(made_by)
-        if label in ("char", "cell", "struct", "function_handle") or (matlab and "MATLAB_empty" in found.attrs):
-            why = {"char": "text"}.get(label, label or "empty")
-        elif label == "logical":
-            dtype = np.dtype("bool")
-        dtype = np.dtype("S1") if dtype.kind == "O" else dtype  # texts, which may be labels
+    dtype, why = _type_of(found, matlab)
     header = {"attributes": kept_attributes(found.attrs), "file": shared}
     if found.compression in ("gzip", "lzf"):
         header["compression"] = found.compression
-    rows = partial(_rows, found, where, name, matlab, dtype)
-    shape = shape[::-1] if matlab else shape
-    if matlab and is_column(shape):
-        shape, rows = (max(shape),), lambda axis: np.asarray(_rows(found, where, name, matlab, dtype, 0)[:]).reshape(-1)
-    return NamedArray(
-        where,
-        shape,
-        dtype,
-        rows,
-        dims if all(dims) and not matlab else (),
-        unreadable=why,
-        ends=matlab,
-        header=header,
-    )
+    if not matlab:
+        rows = partial(_rows, found, f"{where} of {name!r}", False, dtype)
+        return NamedArray(where, shape, dtype, rows, dims if all(dims) else (), unreadable=why, header=header)
+    rows, shape = partial(_rows, found, f"{where} of {name!r}", True, dtype), shape[::-1]
+    if is_column(shape):
+        whole = lambda axis: np.asarray(rows(0)[:]).reshape(-1)  # noqa: E731
+        return NamedArray(where, (max(shape),), dtype, whole, unreadable=why, ends=True, header=header)
+    return NamedArray(where, shape, dtype, rows, unreadable=why, ends=True, header=header)
+
+
+def _type_of(found: Any, matlab: bool) -> tuple[np.dtype[Any], str]:
+    """Return the type of a data set's numbers, and why it cannot be read as numbers, in a few words."""
+    if why := _why_not(found):
+        return np.dtype("f8"), why
+    dtype: np.dtype[Any] = found.dtype
+    if dtype.names in (("real", "imag"), ("r", "i"), ("re", "im")):
+        dtype = np.dtype(f"c{max(8, dtype.itemsize)}")
+    if dtype.kind == "O":
+        dtype = np.dtype("S1")  # texts, which may be labels
+    if not matlab:
+        return dtype, ""
+    made_by = found.attrs.get("MATLAB_class", b"")
+    label = made_by.decode() if isinstance(made_by, bytes) else str(made_by)
+    if "MATLAB_empty" in found.attrs:
+        return dtype, "empty"
+    if label in ("char", "cell", "struct", "function_handle"):
+        return dtype, {"char": "text", "cell": "cells"}.get(label, label)
+    return np.dtype("bool") if label == "logical" else dtype, ""
 
 
 def is_column(shape: tuple[int, ...]) -> bool:
@@ -159,8 +159,7 @@ def is_column(shape: tuple[int, ...]) -> bool:
 
 def _why_not(found: Any) -> str:
     """Return why a data set cannot be read as numbers, in a few words."""
-    import h5py
-
+    h5py = require("h5py", "hdf5", "a .h5 file")
     if found.shape is None:
         return "empty"
     if h5py.check_ref_dtype(found.dtype) is not None:
@@ -178,9 +177,8 @@ def _why_not(found: Any) -> str:
     return ""
 
 
-def _rows(found: Any, where: str, name: str, matlab: bool, dtype: np.dtype[Any], axis: int) -> Any:
+def _rows(found: Any, what: str, matlab: bool, dtype: np.dtype[Any], axis: int) -> Any:
     """Return the rows of a data set along an axis, after what can be known before reading has been checked."""
-    what = f"{where} of {name!r}"
     _refuse_filters(found, what)
     if found.dtype.kind == "O":
         return np.array(found.asstr()[:])
@@ -199,16 +197,15 @@ def _rows(found: Any, where: str, name: str, matlab: bool, dtype: np.dtype[Any],
         if dtype.kind == "c" and block.dtype.names:
             real, imaginary = block.dtype.names
             block = (block[real] + 1j * block[imaginary]).astype(dtype)
-        block = np.moveaxis(block.T if matlab else block, axis, 0)
-        return block.astype(dtype) if dtype.kind == "b" else block
+        turned: Array = np.moveaxis(block.T if matlab else block, axis, 0)
+        return turned.astype(dtype) if dtype.kind == "b" else turned
 
     return Rows((n, *rest[:axis], *rest[axis + 1 :]), dtype, part, what, found.chunks[along] if found.chunks else 1)
 
 
 def _refuse_filters(found: Any, what: str) -> None:
     """Refuse an array that was packed by a filter which is not installed."""
-    import h5py
-
+    h5py = require("h5py", "hdf5", what)
     listed = found.id.get_create_plist()
     for index in range(listed.get_nfilters()):
         number, _, _, label = listed.get_filter(index)

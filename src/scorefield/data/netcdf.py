@@ -1,4 +1,4 @@
-"""NetCDF: the variables of a .nc file, or of a folder of them, read by xarray (its dimensions and coordinates), and written back.
+"""NetCDF: the variables of a .nc file, or of a folder of them, whose structure xarray reads; and written back.
 
 NetCDF 4    HDF5 inside: structure by h5netcdf, numbers by `data/hdf5.py`, in chunks; groups are looked into
 NetCDF 3    structure and numbers by scipy

@@ -37,8 +37,8 @@ Array = NDArray[Any]
 MOST_MEMBERS = 5_000_000
 DIMENSIONS = "_ARRAY_DIMENSIONS"
 CODECS = {
-    "blosc", "zlib", "gzip", "bz2", "lzma", "zstd", "lz4", "lzf", "delta", "fixedscaleoffset", "shuffle", "packbits", "quantize",
-    "astype", "bitround", "crc32", "crc32c", "adler32", "fletcher32", "jenkins_lookup3", "bytes", "transpose",
+    "blosc", "zlib", "gzip", "bz2", "lzma", "zstd", "lz4", "lzf", "delta", "fixedscaleoffset", "shuffle", "packbits",
+    "quantize", "astype", "bitround", "crc32", "crc32c", "adler32", "fletcher32", "jenkins_lookup3", "bytes", "transpose",
     "sharding_indexed", "pcodec", "zfpy",
 }  # fmt: skip
 
@@ -164,8 +164,8 @@ def _rows(array: Any, key: str, name: str, axis: int) -> Rows:
         raise Broken(f"got {what}, {shape} {array.dtype} of which no chunk is there, expected numbers: copy the store again")
     if there < all_:
         notes.append(
-            f"{all_ - there:,} of the {all_:,} chunks of {key} are not in the store: zarr reads them as {array.fill_value}. Copy "
-            "the store again if that is not meant."
+            f"{all_ - there:,} of the {all_:,} chunks of {key} are not in the store: zarr reads them as {array.fill_value}. "
+            "Copy the store again if that is not meant."
         )
 
     def part(first: int, last: int) -> Array:
@@ -197,7 +197,7 @@ def write(path: str, samples: Array, layout: Layout) -> None:
     """
     zarr = require("zarr", "zarr", path)
     header = layout.header if layout.format in ("netcdf", "zarr") else {}
-    packed, dims, attributes = packed_again(samples, header)
+    packed, dims, _ = packed_again(samples, header)
     version = header.get("version", 3) if layout.format == "zarr" else 3
     key = str(header.get("key", "samples")).rpartition("/")[2]
     alone = layout.format == "zarr" and header.get("alone", False)
