@@ -300,7 +300,7 @@ def test_the_data_of_an_older_run_are_opened_in_its_own_coordinates() -> None:
     n: list[Any] = [None if i % 5 == 0 else i % 10 for i in range(100)]
     frame = {"x": x, "n": n}
     assert open_data(frame, CONFIG).shape == (1 + 2 + 2,)
-    again = open_again(frame, CONFIG, OLD)
+    again = open_again(frame, CONFIG, {"columns": OLD, "fingerprint": "of an older version"})
     assert again.columns == OLD
     assert again.shape == (3,)
     rows = torch.cat([again.train[:], again.held_out[:]])

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
@@ -59,7 +60,8 @@ class DataConfig:
         flip: images: show training every image mirrored left to right half of the time.
         kind: arrays: what an example is; "auto" decides by the shape, or says that it cannot.
         axes: arrays: the axes of one example in order, by letter: c channels, t time, z y x space; "yxc" is (height, width,
-            channels). None to find it out.
+            channels). None to find it out. With an n it has the axes of the whole array: "yxn" has an example at each place
+            of the last axis.
         shape: arrays of flat rows: the shape of one example, in the order of `axes`; None keeps the rows as they are.
         key: files of several arrays, or tables of several in one: the name of the one to learn.
         range: images, signals and volumes: the (smallest, largest) value that there can be, in the data's own units; samples
@@ -73,7 +75,7 @@ class DataConfig:
     fit: Literal["crop", "pad", "stretch"] = "crop"
     flip: bool = False
     kind: Literal["auto", "image", "signal", "volume", "vector"] = "auto"
-    axes: Annotated[str, Bound(pattern="^[ctzyx]+$")] | None = None
+    axes: Annotated[str, Bound(pattern="^[nctzyx]+$")] | None = None
     shape: tuple[Annotated[int, Bound(ge=1)], ...] | None = None
     key: str | None = None
     range: tuple[float, float] | None = None
@@ -112,6 +114,7 @@ class Dataset:
         names: of the examples, the training part first, where they have any (files).
         columns: what the coordinates of a table mean, as JSON values of `data/columns.py`; None for all else.
         layout: what an example was in its source, so that samples go back as the same thing.
+        style: how a file of text is laid out, as JSON values of `data/delimited.py`; None for all else.
     """
 
     name: str
@@ -126,6 +129,7 @@ class Dataset:
     notes: tuple[str, ...]
     issues: tuple[DataIssue, ...] = ()
     columns: list[dict[str, Any]] | None = None
+    style: dict[str, Any] | None = None
     names: tuple[str, ...] = field(default=(), repr=False)
     layout: Layout = field(default=None, repr=False)  # type: ignore[assignment]  # that of the kind, `Layout.plain`
 
@@ -175,10 +179,12 @@ class Examples:
         notes: sentences about what was found.
         issues: what was left out, or should be looked at.
         columns: of a table.
+        style: of a file of text.
         names: of the examples, if they have any.
         held_out: the source's own held-out fraction, used when the configuration leaves it open.
         generated: whether the configuration says how many examples there are.
         layout: what an example was in its source; None for the layout of the kind, `Layout.plain`.
+        held_rows: how many of the last rows the source itself holds out; 0 where it has no division of its own.
     """
 
     name: str
@@ -190,10 +196,12 @@ class Examples:
     notes: tuple[str, ...] = ()
     issues: tuple[DataIssue, ...] = ()
     columns: list[dict[str, Any]] | None = None
+    style: dict[str, Any] | None = None
     names: Sequence[str] = ()
     held_out: float = 0.1
     generated: bool = False
     layout: Layout | None = None
+    held_rows: int = 0
 
 
 def build(examples: Examples, config: DataConfig) -> Dataset:
@@ -220,7 +228,11 @@ def build(examples: Examples, config: DataConfig) -> Dataset:
         notes = (*notes, f"data.examples = {config.examples:,} was passed over: only toys draw as many points as that.")
     if len(raw) < LEAST:
         raise ScorefieldError(f"got {len(raw)} examples in {name!r}, expected at least {LEAST}: add more data")
-    rows, held = split(len(raw), config.held_out or examples.held_out, labels, config.seed)
+    if examples.held_rows and config.held_out is None:
+        order = torch.arange(len(raw))
+        rows, held = order[: -examples.held_rows], order[-examples.held_rows :]
+    else:
+        rows, held = split(len(raw), config.held_out or examples.held_out, labels, config.seed)
     train, unseen = (ArrayView(raw, part) if isinstance(raw, np.ndarray) else raw[part] for part in (rows, held))
     return Dataset(
         name,
@@ -236,6 +248,7 @@ def build(examples: Examples, config: DataConfig) -> Dataset:
         issues=examples.issues,
         columns=examples.columns,
         layout=examples.layout,  # type: ignore[arg-type]
+        style=examples.style,
         names=tuple(examples.names[i] for part in (rows, held) for i in part.tolist()) if examples.names else (),
     )
 

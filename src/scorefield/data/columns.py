@@ -44,6 +44,7 @@ def describe(series: Series, train: NDArray[np.int64]) -> tuple[Column | None, l
     """
     where, missing = f"column {series.name!r}", series.missing
     column: Column = {"name": series.name, "type": series.type, "missing": bool(missing.any())}
+    column |= {"text": dict(series.text)} if series.text else {}
     if missing.all():
         return None, [DataIssue(where, "no values at all")]
     if series.type == "category":

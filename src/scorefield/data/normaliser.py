@@ -122,6 +122,15 @@ class Normaliser:
             return shift, scale
         return shift.reshape(-1, *(1,) * self.axes), scale.reshape(-1, *(1,) * self.axes)
 
+    def scales(self, shape: tuple[int, ...]) -> Tensor:
+        """Return the scale of every coordinate of an example of this shape, `shape`, float64.
+
+        >>> Normaliser(shift=(0.0, 0.0), scale=(1.0, 2.0), per_channel=True, axes=2).scales((2, 1, 2)).tolist()
+        [[[1.0, 1.0]], [[2.0, 2.0]]]
+        """
+        scale: Tensor = self._numbers(torch.zeros(()))[1].expand(shape)
+        return scale
+
     def encode(self, raw: Tensor) -> Tensor:
         """Return raw values `(..., d)`, signals or images in model space, float32."""
         shift, scale = self._numbers(raw)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Literal
 
@@ -23,12 +24,24 @@ class Series:
         type: number, integer, boolean, date, datetime or category.
         values: float64 `(n,)` with NaN where it is missing, days or seconds since 1970 for dates; or texts, with None.
         utc: whether a datetime has a time zone.
+        stored: how a file or a frame holds the values, as JSON values that the column keeps, so that samples are
+            written likewise; empty for what is usual. Keys and what they say:
+
+            as           "yyyymmdd": dates are whole numbers such as 20230131; "time", "duration": numbers are seconds of a day,
+                         or of a span of time
+            storage      the type in the file or the frame: "int8", "float32", "decimal(10, 2)", ...
+            unit, zone   of dates and times: "ns", "ms", "s"; a name such as "Europe/Berlin"
+            categories   all texts in their own order, also those that no row has; `ordered`: whether the order means something
+            marks        numbers that stand for a missing value
+        text: how the values are written in a file of text, as JSON values of `data/cells.py`.
     """
 
     name: str
     type: Type
     values: NDArray[Any]
     utc: bool = False
+    stored: Mapping[str, Any] = field(default_factory=dict)
+    text: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def missing(self) -> NDArray[np.bool_]:

@@ -1,16 +1,16 @@
 """Tables: rows of numbers, integers, booleans, texts and dates, some of them missing.
 
-A .csv or .tsv file is read by the standard library (`delimited.py`). Parquet and Arrow files, and the data frames of pandas,
+A file of delimited text is read by the standard library (`delimited.py`). Parquet and Arrow files, and the data frames of pandas,
 polars and pyarrow, are read through narwhals, which knows them all. `columns.py` says what the columns become.
 """
 
 from __future__ import annotations
 
-import csv
 import io
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,15 +23,16 @@ from scorefield.data.delimited import read_text
 from scorefield.data.frames import of_mapping, of_native
 from scorefield.data.granularity import no_data
 from scorefield.data.series import Series
+from scorefield.data.written import text_of
 from scorefield.errors import ScorefieldError, unknown
 
-TEXT = (".csv", ".tsv")  # delimited text; Arrow reads the others
+TEXT = (".csv", ".tsv", ".txt", ".dat", ".csv.gz", ".tsv.gz", ".txt.gz", ".dat.gz")  # delimited; Arrow reads the others
 EXTRA = "expected the extra: run pip install 'scorefield[tables]'"
 HELD_OUT = 0.1
 
 
 def read(path: str, config: DataConfig, columns: list[Column] | None = None) -> Dataset:
-    """Read a table from a .csv, .tsv, .parquet, .feather or .arrow file.
+    """Read a table from a file of delimited text, or from a .parquet, .feather or .arrow file.
 
     Args:
         path: of the file.
@@ -45,14 +46,15 @@ def read(path: str, config: DataConfig, columns: list[Column] | None = None) -> 
         ScorefieldError: a broken file, one that is not what its ending says, no column to learn, or fewer than 8 rows.
         NotFinite: an infinite value.
     """
-    return _table(os.path.basename(path), *_file(path), config, columns)
+    series, notes, issues, style = _file(path, columns)
+    return _table(os.path.basename(path), series, notes, issues, config, columns, style)
 
 
 def aligned(path: str, columns: list[Column]) -> torch.Tensor:
     """Read a table in the coordinates of another one, to be compared with it.
 
     Args:
-        path: of a .csv, .tsv, .parquet, .feather or .arrow file with at least the columns of the other; the rest is left out.
+        path: of a file that `read` takes, with at least the columns of the other; the rest is left out.
         columns: `Dataset.columns` of the other.
 
     Returns:
@@ -63,7 +65,7 @@ def aligned(path: str, columns: list[Column]) -> torch.Tensor:
             have, or a missing value where it has none.
     """
     name = os.path.basename(path)
-    series = {one.name: one for one in _without_marks(_file(path)[0])[0]}
+    series = {one.name: one for one in _without_marks(_file(path, columns)[0])[0]}
     parts = []
     for column in columns:
         if "constant" not in column:
@@ -98,11 +100,14 @@ def _text(value: float, type_: str, known: list[str | None]) -> str | None:
     return next((text for text in known if text is not None and text.lower() == wanted), wanted)
 
 
-def _file(path: str) -> tuple[list[Series], list[str], list[DataIssue]]:
-    """Return the columns of a file, notes about them, and what was left out."""
+def _file(
+    path: str, known: list[Column] | None
+) -> tuple[list[Series], list[str], list[DataIssue], dict[str, Any] | None]:
+    """Return the columns of a file, notes about them, what was left out, and the style of a text."""
     name = os.path.basename(path)
     if path.lower().endswith(TEXT):
-        return read_text(path, name)
+        text = read_text(path, name, known)
+        return text.columns, text.notes, text.issues, text.style
     try:
         from pyarrow import feather, parquet
     except ImportError:
@@ -112,7 +117,7 @@ def _file(path: str) -> tuple[list[Series], list[str], list[DataIssue]]:
     except Exception as cause:  # an OSError, or one of Arrow's own
         found = f"got {name!r}, which cannot be read ({str(cause).splitlines()[0]})"
         raise ScorefieldError(f"{found}, expected a whole {os.path.splitext(name)[1]} file: write it again") from cause
-    return of_native(frame)
+    return *of_native(frame), None
 
 
 def of_frame(frame: Any, config: DataConfig, *, name: str = "table", columns: list[Column] | None = None) -> Dataset:
@@ -159,6 +164,7 @@ def _table(
     issues: list[DataIssue],
     config: DataConfig,
     given: list[Column] | None = None,
+    style: dict[str, Any] | None = None,
 ) -> Dataset:
     """Return the data set of columns of one length, in the coordinates that are given or in its own."""
     count = len(series[0].values) if series else 0
@@ -187,6 +193,7 @@ def _table(
         notes=(*notes, *_about(columns, rows.shape[1], missing=sum(int(one.missing.sum()) for one in series))),
         issues=tuple(issues),
         columns=columns,
+        style=style,
         held_out=HELD_OUT,
     )
     return build(examples, config)
@@ -220,7 +227,7 @@ def _without_marks(series: list[Series]) -> tuple[list[Series], list[DataIssue]]
             which = f"{int(marked.sum())} values of {value!r}, the end of the range of floats"
             cause = f"{which}, which stands for no data: read as missing"
             issues.append(DataIssue(f"column {one.name!r}", cause, used=True))
-            one = Series(one.name, one.type, np.where(marked, math.nan, one.values), one.utc)
+            one = replace(one, values=np.where(marked, math.nan, one.values))
         found.append(one)
     return found, issues
 
@@ -231,12 +238,8 @@ def csv_of(table: Table, delimiter: str = ",", *, header: bool = True) -> bytes:
     >>> csv_of({"a": [1, None], "b": ["x, y", "z"]})
     b'a,b\\n1,"x, y"\\n,z\\n'
     """
-    text = io.StringIO()
-    writer = csv.writer(text, delimiter=delimiter, lineterminator="\n")
-    if header:
-        writer.writerow(table)
-    writer.writerows(zip(*table.values(), strict=True))
-    return text.getvalue().encode()
+    head, rows = text_of([{"name": name} for name in table], {"delimiter": delimiter, "ending": ".csv", "header": header})
+    return head + rows(table)
 
 
 def parquet_of(table: Table) -> bytes:
