@@ -50,7 +50,9 @@ def names_of(rows: Rows, issues: list[DataIssue]) -> tuple[list[str], bool, str]
     below = [[cell for cell in column if cell not in MISSING] for column in zip(*looked, strict=True)] or [[] for _ in first]
     numbers = _names_are_numbers(first, below, looked)
     if numbers is None:
-        issues.append(DataIssue("the first row", "may name the columns: read as data; write names over them if it does", used=True))
+        issues.append(
+            DataIssue("the first row", "may name the columns: read as data; write names over them if it does", used=True)
+        )
     if not numbers and not _is_header(first, below):
         return [f"column {i + 1}" for i in range(len(first))], False, ""
     note = f"The first row ({', '.join(first[:4])}{', ...' * (len(first) > 4)}) was read as names: its numbers are in line, and"
