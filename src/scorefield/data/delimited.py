@@ -29,7 +29,7 @@ from typing import Any
 
 from scorefield.data.cells import MISSING, Column, series_of
 from scorefield.data.gunzip import unpacked
-from scorefield.data.header import CELLS, LOOKED_AT, names_of, unit_rows
+from scorefield.data.header import CELLS, LOOKED_AT, names_of, over_and_like, unit_rows
 from scorefield.data.issues import DataIssue
 from scorefield.data.numerals import decimal_of, is_number
 from scorefield.data.series import Series
@@ -277,9 +277,9 @@ def _rectangle(layout: Layout, name: str, issues: list[DataIssue]) -> list[Row]:
     rows = layout.rows
     cells = Counter(len(row) for _, row in rows).most_common(1)[0][0]
     start = next(i for i, (_, row) in enumerate(rows) if len(row) == cells)
-    if start and len(rows[start - 1][1]) == cells - 1 and _names_rows(rows[start - 1][1], rows[start][1]):
+    if start and len(rows[start - 1][1]) == cells - 1 and _names_columns(rows[start - 1][1], [row for _, row in rows[start:]]):
         start -= 1
-        rows[start][1].insert(0, "")  # the names of the rows have no name, as R writes it
+        rows[start] = (rows[start][0], ["", *rows[start][1]])  # the names of the rows have no name, as R writes it
     while start + 2 < len(rows) and cells > 2 and sum(map(bool, rows[start][1])) == 1 and all(rows[start + 1][1]):
         start += 1  # a title above the table, in a spreadsheet
     above, rows = rows[:start], rows[start:]
@@ -295,9 +295,11 @@ def _rectangle(layout: Layout, name: str, issues: list[DataIssue]) -> list[Row]:
     return whole
 
 
-def _names_rows(names: list[str], row: list[str]) -> bool:
-    """Whether a row with one cell less than the next one names its columns, all but the first."""
-    return len(names) > 1 and not any(map(is_number, names)) or not is_number(row[0])
+def _names_columns(names: list[str], rows: list[list[str]]) -> bool:
+    """Whether a row with a cell less than those below it names their columns, all but the first; else it is a title."""
+    below = [list(column) for column in zip(*(row for row in rows[1:LOOKED_AT] if len(row) == len(rows[0])), strict=True)]
+    over, like = over_and_like(rows[0], below) if below else (False, True)
+    return not over and (like or len(names) > 1) and not all(map(is_number, names))
 
 
 def _quoted(layout: Layout, cells: int) -> tuple[bool, list[bool]]:

@@ -77,7 +77,9 @@ def _shapes(texts: Collection[str]) -> set[str]:
     """Return the texts that look like dates or times, nine in ten at least, with 0 for every digit; none if they do not."""
     shapes = Counter(text.translate(ZEROS) for text in itertools.islice(texts, LOOKED_AT))
     for count in (len(texts) > LOOKED_AT, False):
-        like = {shape for shape in shapes if shape and (SHAPE.fullmatch(shape) or (set(shape) == {"0"} and len(shape) in DIGITS))}
+        like = {
+            shape for shape in shapes if shape and (SHAPE.fullmatch(shape) or (set(shape) == {"0"} and len(shape) in DIGITS))
+        }
         if len(like) > MOST_SHAPES or sum(shapes[shape] for shape in like) < MOSTLY * shapes.total():
             return set()
         if count:

@@ -100,9 +100,7 @@ def _text(value: float, type_: str, known: list[str | None]) -> str | None:
     return next((text for text in known if text is not None and text.lower() == wanted), wanted)
 
 
-def _file(
-    path: str, known: list[Column] | None
-) -> tuple[list[Series], list[str], list[DataIssue], dict[str, Any] | None]:
+def _file(path: str, known: list[Column] | None) -> tuple[list[Series], list[str], list[DataIssue], dict[str, Any] | None]:
     """Return the columns of a file, notes about them, what was left out, and the style of a text."""
     name = os.path.basename(path)
     if path.lower().endswith(TEXT):
