@@ -146,6 +146,7 @@ def test_the_descriptions_cost_no_torch() -> None:
     assert (
         phrase
         == known_formats()
-        == ("tar shards, a folder or .zip of images, a .npy or .npz file, or a table (.csv, .tsv, .txt, .dat, also .gz, .parquet, .feather, .arrow)")
+        == "tar shards, a folder or .zip of images, a .npy or .npz file, or a table (.csv, .tsv, .txt, .dat, also .gz, "
+        ".parquet, .feather, .arrow)"
     )
     assert loaded == ""

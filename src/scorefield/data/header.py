@@ -30,12 +30,13 @@ MOST_UNIT_ROWS = 3
 LONGEST_UNIT = 24
 WHOLE = re.compile(r"[+-]?\d+")
 BRACKETED = re.compile(r"[\[(<{].*[\])>}]")
-UNITS = set(
-    "m cm mm km um µm nm mi ft in s ms us µs ns min h hr d day days yr year g kg mg ug µg t lb K C F °C °F degC degF deg ° rad sr "
-    "Pa hPa kPa MPa bar mbar psi atm N kN J kJ MJ kWh Wh cal W kW MW V mV kV A mA uA µA ohm Ω kΩ F H T mT G Hz kHz MHz GHz l L mL "
-    "ml mol mmol M mM uM µM nM ppm ppb pct % ‰ m/s km/h mph kn knots m/s2 m2 m3 m^2 m^3 m² m³ kg/m3 g/cm3 W/m2 W/m^2 W/m² lx lm cd "
-    "px count counts cts 1/s rpm dB dBm eV keV MeV GeV mag arcsec AU pc Mpc USD EUR GBP CHF JPY".split()
+KNOWN_UNITS = (
+    "m cm mm km um µm nm mi ft in s ms us µs ns min h hr d day days yr year g kg mg ug µg t lb K C F °C °F degC degF deg ° "
+    "rad sr Pa hPa kPa MPa bar mbar psi atm N kN J kJ MJ kWh Wh cal W kW MW V mV kV A mA uA µA ohm Ω kΩ F H T mT G Hz kHz "
+    "MHz GHz l L mL ml mol mmol M mM uM µM nM ppm ppb pct % ‰ m/s km/h mph kn knots m/s2 m2 m3 m^2 m^3 m² m³ kg/m3 g/cm3 "
+    "W/m2 W/m^2 W/m² lx lm cd px count counts cts 1/s rpm dB dBm eV keV MeV GeV mag arcsec AU pc Mpc USD EUR GBP CHF JPY"
 )
+UNITS = frozenset(KNOWN_UNITS.split())
 
 
 def names_of(rows: Rows, issues: list[DataIssue]) -> tuple[list[str], bool, str]:

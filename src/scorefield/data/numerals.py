@@ -15,7 +15,7 @@ import math
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -217,7 +217,7 @@ def _style(texts: Collection[str], mark: str = ".") -> dict[str, Any]:
     )
 
 
-def writer(style: dict[str, Any], digits: int | None = None) -> Callable[[float], str]:
+def writer(style: Mapping[str, Any], digits: int | None = None) -> Callable[[float], str]:
     """Return what writes numbers in a style, the inverse of `numbers_of`.
 
     Args:
@@ -230,7 +230,8 @@ def writer(style: dict[str, Any], digits: int | None = None) -> Callable[[float]
     ('3', '3.0', '1.23E-03')
     """
     places, exponent, group, mark = (style.get(key, "") for key in ("places", "exponent", "group", "decimal"))
-    before, after, minus, trim = (style.get(key, "") for key in ("before", "after", "minus", "trim"))
+    before, after, minus = (str(style.get(key, "")) for key in ("before", "after", "minus"))
+    trim = bool(style.get("trim"))
     fixed = isinstance(places, int) and (digits is None or digits >= places or bool(exponent))
     swap = str.maketrans({",": group, ".": mark or "."})
 
