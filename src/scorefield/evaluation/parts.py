@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from scorefield.data.coordinates import decode
+from scorefield.data.planes import PICTURED
 from scorefield.diagnosis import LEVELS, Diagnosis, diagnose
 from scorefield.drawing import conditions_of
 from scorefield.evaluation.likelihood import SMALL, LikelihoodSpec, bound_gap, measure_likelihood
 from scorefield.evaluation.likelihood_report import LikelihoodReport
-from scorefield.evaluation.reference import Reference, Sets, reason, to_bytes
+from scorefield.evaluation.reference import Reference, Sets, bytes_of, reason
 from scorefield.levels import geometric
 from scorefield.metrics.base import Estimate
 from scorefield.metrics.features import Learned
@@ -127,9 +128,7 @@ def classes_of(reference: Reference, raw: Tensor) -> Classes:
     data, extractor = reference.data, reference.extractor
     if not isinstance(extractor, Learned) or not extractor.classes or data.held_out_labels is None:
         return Classes()
-    found, real = (
-        extractor.classify(to_bytes(data.normaliser.visible(x))) for x in (raw, data.held_out[reference.held_out_rows])
-    )
+    found, real = (extractor.classify(bytes_of(data, x)) for x in (raw, data.held_out[reference.held_out_rows]))
     shares = [classes.bincount(minlength=len(data.classes)).double() / len(classes) for classes in (found, real)]
     errors = (shares[0] * (1 - shares[0]) / len(found)).sqrt()
     samples = {name: Estimate(float(p), float(e)) for name, p, e in zip(data.classes, shares[0], errors, strict=True)}
@@ -166,11 +165,11 @@ def gaps_of(diagnosis: Diagnosis | None, nats: Estimate | None) -> dict[str, Est
 
 
 def memorisation_of(run: Run, reference: Reference, samples: Sets, gaps: dict[str, Estimate]) -> Memorisation:
-    """Say whether samples are copies of training examples, in model space and, for images, in features."""
+    """Say whether samples are copies of training examples, in model space and, for images and volumes, in features."""
     sets = (samples, reference.known, reference.held_out)
     drawn, train, held_out = (rows["data"].reshape(-1, *run.shape) for rows in sets)
     features = (sets[0]["features"], sets[1]["features"], sets[2]["features"])
-    spaces = {reference.extractor.name: features} if run.kind == "image" else None
+    spaces = {reference.extractor.name: features} if run.kind in PICTURED else None
     return memorisation(drawn, train, held_out, features=spaces, gaps=gaps)
 
 

@@ -43,8 +43,7 @@ class Subject:
     def of(cls, run: Run, source: Dataset, device: torch.device) -> Subject:
         """Classify coordinates by the training examples; raises `ScorefieldError` for neither densities nor probabilities."""
         field, normaliser = run.field.to(device), run.normaliser
-        scale = torch.tensor(normaliser.scale, dtype=torch.float64)
-        scale = (scale.unsqueeze(-1) if normaliser.per_channel else scale).expand(run.shape).flatten()
+        scale = normaliser.scales(run.shape).flatten()
         if grey_levels(source.train[:1], normaliser) is not None:
             return cls(run, source, field, None, scale)
         support = support_of(source.train, _lowest(field.process) * scale, source.columns)
