@@ -1,7 +1,7 @@
 """Tables: rows of numbers, integers, booleans, texts and dates, some of them missing.
 
-A file of delimited text is read by the standard library (`delimited.py`). Parquet and Arrow files, and the data frames of pandas,
-polars and pyarrow, are read through narwhals, which knows them all. `columns.py` says what the columns become.
+Delimited text is read by the standard library (`delimited.py`). Parquet and Arrow files, and the data frames of pandas, polars
+and pyarrow, are read through narwhals, which knows them all. `columns.py` says what the columns become.
 """
 
 from __future__ import annotations
