@@ -71,7 +71,7 @@ def sample(
         spec: how they are drawn. Its fields are keywords, too: sampler, steps, ladder, temperature, label and seed.
         compute: where, and how many at a time; batch and device are keywords, too.
         n: how many.
-        out: `.png` (a grid or a plot), `.npz` or `.npy` (an array in the type, axes and units of the data; and the classes), the
+        out: `.png` (a grid or a plot), `.npz` or `.npy` (an array in the type, axes and units of the data), the
             kind of file that the data came in, or a folder (a file each, and `samples.jsonl`, a list of them with their
             classes). Of a table `.csv`, `.tsv` or `.parquet` (its own columns and types), `.npy` or `.npz` (its coordinates, a
             category as one for each text). None for a picture, or a .csv, in the run.
