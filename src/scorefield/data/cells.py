@@ -41,15 +41,16 @@ MIXED = re.compile(r"(?=\w*\d)(?=\w*[^\W\d_])\w+")  # letters and digits
 KEYS = re.compile(r"(^|[\W_])(id|uid|key|isbn|zip|plz|postcode|phone|tel|telephone)($|[\W_])|[a-z](Id|ID)$", re.IGNORECASE)
 FEWEST_MIXED = 3  # different texts of digits and letters, beside which those of digits alone are codes, whatever their length
 FEWEST_CODES = 5  # of two letters, beside which NA is one of them
-CODES = set(  # of countries by ISO 3166, and those in use beside it; of continents
-    "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ CA CC CD CF "
-    "CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO FR GA GB GD GE GF GG GH "
-    "GI GL GM GN GP GQ GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE JM JO JP KE KG KH KI KM KN KP KR KW "
-    "KY KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO MP MQ MR MS MT MU MV MW MX MY MZ NA NC NE NF NG "
-    "NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW PY QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN "
-    "SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS YE YT "
-    "ZA ZM ZW EL EU UK XK OC".split()
+COUNTRIES = (  # by ISO 3166, and codes in use beside it; and of continents
+    "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ CA CC "
+    "CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO FR GA GB GD "
+    "GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE JM JO JP KE KG KH "
+    "KI KM KN KP KR KW KY KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO MP MQ MR MS MT MU MV MW "
+    "MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW PY QA RE RO RS RU RW SA SB SC "
+    "SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO TR TT TV TW TZ UA UG UM US UY "
+    "UZ VA VC VE VG VI VN VU WF WS YE YT ZA ZM ZW EL EU UK XK OC"
 )
+CODES = frozenset(COUNTRIES.split())
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ def _reading(texts: list[str], column: Column) -> Reading:
     numbers = numerals.numbers_of(texts, decimal=decimal, delimiter=column.delimiter)
     if numbers is None or numbers.open:
         return Reading("category", said=(numbers.said,) if numbers else ())
-    said = (numbers.said,) if numbers.said else ()
+    said: tuple[str, ...] = (numbers.said,) if numbers.said else ()
     if numbers.whole and (large := [text for text, value in numbers.meaning.items() if abs(value) > EXACT]):
         return Reading("category", said=(f"whole numbers that float64 does not have (such as {large[0]}): read as text",))
     if numbers.whole and KEYS.search(column.name) and 2 * len(texts) > len(column.cells):

@@ -80,8 +80,8 @@ def _without_marks(one: Series, own: Column | None, declared: tuple[float, ...] 
     issues.append(DataIssue(f"column {one.name!r}", cause, used=True))
     stored = {**one.stored, "marks": seen}
     text = one.text
-    if not one.missing.any():  # then a file of text has no other sign of a missing value
-        text = {**text, "missing": _written(seen[0])}
+    if not one.missing.any():  # then the file has no other sign of a missing value
+        stored["mark"], text = seen[0], {**text, "missing": _written(seen[0])}
     return replace(one, values=np.where(marked, math.nan, one.values), stored=stored, text=text)
 
 

@@ -15,7 +15,7 @@ import math
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -147,9 +147,7 @@ def _spelled(bare: dict[str, str], mark: str, group: str) -> dict[str, float]:
     between = rf"|[1-9]\d{{0,2}}({re.escape(group)}\d{{3}})+" if group else ""
     pattern = re.compile(rf"[+-]?(\d+{between})({re.escape(mark)}\d+)?([eE][+-]?\d+)?")
     drop = str.maketrans({group: ""} if group else {})
-    return {
-        text: float(one.translate(drop).replace(mark, ".")) for text, one in bare.items() if pattern.fullmatch(one)
-    }
+    return {text: float(one.translate(drop).replace(mark, ".")) for text, one in bare.items() if pattern.fullmatch(one)}
 
 
 def _without_affixes(texts: Collection[str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -168,7 +166,9 @@ def _without_affixes(texts: Collection[str]) -> tuple[dict[str, str], dict[str, 
 def _all_grouped(texts: Collection[str], mark: str) -> bool:
     """Whether all texts with a mark may be whole numbers in groups of three digits, and there are some."""
     marked = [text for text in texts if mark in text]
-    return bool(marked) and all(map(GROUPED[mark].fullmatch, marked)) and all(INTEGER.fullmatch(t) for t in texts if mark not in t)
+    return (
+        bool(marked) and all(map(GROUPED[mark].fullmatch, marked)) and all(INTEGER.fullmatch(t) for t in texts if mark not in t)
+    )
 
 
 def _comma(best: Numbers, bare: dict[str, str], affixes: dict[str, str], decimal: str, delimiter: str) -> Numbers:
@@ -176,7 +176,7 @@ def _comma(best: Numbers, bare: dict[str, str], affixes: dict[str, str], decimal
     texts = [bare[text] for text in best.meaning if text in bare]
     commas = [text for text in texts if "," in text]
     such = f"such as {min(text for text in best.meaning if ',' in text)}"
-    if any(text.count(",") > 1 for text in commas):
+    if any(text.count(",") > 1 for text in commas) or best.style.get("group", ",") != ",":
         return best
     why, wholes = "", [text for text in texts if "," not in text]
     if any(map(CERTAIN[","].fullmatch, commas)):
@@ -209,13 +209,15 @@ def _style(texts: Collection[str], mark: str = ".") -> dict[str, Any]:
     places = {len(text) - place - 1 if (place := text.find(mark)) >= 0 else -1 for text in texts}
     if places == {-1}:
         return {}
-    if len(places) == 1 and 0 not in places:
-        return {"places": places.pop()}
-    whole = any(mark not in text for text in texts)
-    return {"trim": True} if whole and not any(text.partition(mark)[2].strip("0") == "" for text in texts if mark in text) else {}
+    whole, decimals = -1 in places, places - {-1}
+    if len(decimals) == 1 and 0 not in decimals:
+        return {"places": decimals.pop()} | ({"trim": True} if whole else {})
+    return (
+        {"trim": True} if whole and not any(text.partition(mark)[2].strip("0") == "" for text in texts if mark in text) else {}
+    )
 
 
-def writer(style: dict[str, Any], digits: int | None = None) -> Callable[[float], str]:
+def writer(style: Mapping[str, Any], digits: int | None = None) -> Callable[[float], str]:
     """Return what writes numbers in a style, the inverse of `numbers_of`.
 
     Args:
@@ -228,18 +230,20 @@ def writer(style: dict[str, Any], digits: int | None = None) -> Callable[[float]
     ('3', '3.0', '1.23E-03')
     """
     places, exponent, group, mark = (style.get(key, "") for key in ("places", "exponent", "group", "decimal"))
-    before, after, minus, trim = (style.get(key, "") for key in ("before", "after", "minus", "trim"))
+    before, after, minus = (str(style.get(key, "")) for key in ("before", "after", "minus"))
+    trim = bool(style.get("trim"))
     fixed = isinstance(places, int) and (digits is None or digits >= places or bool(exponent))
     swap = str.maketrans({",": group, ".": mark or "."})
 
     def write(value: float) -> str:
         if isinstance(value, int):
             text = f"{value:,}" if group else str(value)
+        elif trim and value == int(value) and abs(value) < 1e16:
+            text = f"{int(value):,}" if group else str(int(value))
         elif fixed:
             text = f"{value:{',' if group else ''}.{places}{exponent or 'f'}}"
         else:
             text = f"{value:,}" if group and abs(value) < 1e16 else str(value)
-            text = text.removesuffix(".0") if trim else text
         if mark or group:
             text = text.translate(swap)
         if minus:

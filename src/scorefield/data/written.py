@@ -1,6 +1,6 @@
 """Writing text: a table as delimited text in the style of the file that it was read from.
 
-The style of the file (`delimited.py`) gives delimiter, header, rows of units, quotes, encoding and line ends; the "text" of each
+The style of the file (`delimited.py`) gives delimiter, header, rows of units, quotes, encoding and line ends; "text" of each
 column (`cells.py`) gives decimal commas, dates, percent signs and the mark of no value. A file of another ending gets the
 delimiter that is usual there: .tsv a tab, .txt and .dat a blank, .csv a comma, or a semicolon beside decimal commas.
 """
@@ -64,7 +64,7 @@ def text_of(
 def _cell(column: Column, text: Mapping[str, Any], delimiter: str) -> Callable[[Any], str]:
     """Return what writes the values of a column."""
     write, quote = spelling(column), bool(text.get("quoted"))
-    nothing = text.get("missing", "")
+    nothing: str = text.get("missing", "")
     if not nothing and delimiter == " ":
         nothing = '""' if column.get("type") == "category" else "nan"
     plain = column.get("type") in ("number", "integer", "boolean") and not text
