@@ -123,7 +123,7 @@ def _stored(kind: Any) -> dict[str, Any]:
         return {"type": f"decimal128({kind.precision}, {kind.scale})"}
     if kind.is_numeric() and kind not in (nw.Int64, nw.Float64):
         return {"type": str(kind).lower()}
-    stored = {}
+    stored: dict[str, Any] = {}
     if isinstance(kind, nw.Datetime | nw.Duration) and kind.time_unit != "us":
         stored["unit"] = kind.time_unit
     if isinstance(kind, nw.Datetime) and kind.time_zone not in (None, "UTC"):
