@@ -119,6 +119,11 @@ FILES = {
     ),
     "units": ("t.csv", "p,T,t\nhPa,°C,\n" + lines(PLAIN, X, ["a", "b"] * (N // 2))),
     "years over numbers": ("t.csv", lines(X, PLAIN, X[::-1], head="2019,2020,2021")),
+    "units beside the numbers": ("t.csv", lines([f"{x} kg" for x in X], [f"{p}mm" for p in PLAIN], head="mass,length")),
+    "signs": ("t.csv", lines([f"{x:+.3f}" for x in X], PLAIN, head="x,y")),
+    "a word for spreadsheets": ("t.csv", "sep=;\n" + lines(X, PLAIN, head="x;y", delimiter=";")),
+    "a delimiter at the end": ("t.csv", "x;y;\n" + "".join(f"{x};{p};\n" for x, p in zip(X, PLAIN, strict=True))),
+    "another mark of nothing": ("t.csv", lines(["-", *X[1:20], "-", *X[21:]], PLAIN, head="x,y")),
     "numpy.savetxt": ("t.txt", "# x y\n" + lines([f"{v:.18e}" for v in X], X, delimiter=" ")),
 }  # fmt: skip
 
@@ -140,7 +145,7 @@ def test_a_file_is_written_in_its_own_encoding(tmp_path: Path, encoding: str) ->
 
 @pytest.mark.parametrize("kind", ["semicolons and decimal commas", "units", "months before days", "numpy.savetxt"])
 def test_samples_are_written_in_the_style_of_the_file_by_every_command(tmp_path: Path, kind: str) -> None:
-    """A few steps of training: the samples are anything, but read back they are columns of the same types, in the same style."""
+    """A few steps of training: the samples may be anything, but read back they are columns of the same types and style."""
     name, content = FILES[kind]
     source = write(tmp_path, content, name)
     app.train(source, out=tmp_path / "run", steps=2, settings=SHORT)
@@ -441,6 +446,39 @@ def test_months_are_counted_and_come_back_as_months(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cells", [["20230131", "20231301"], ["18991231", "20230131"], ["20000003", "20000004"]])
 def test_eight_digits_are_dates_only_if_all_of_them_are(tmp_path: Path, cells: list[str]) -> None:
     assert types(read(tmp_path, lines(cells * (N // 2), X, head="n,x"))) == ["integer", "number"]
+
+
+def test_moments_of_summer_and_winter_are_written_in_universal_time_and_said(tmp_path: Path) -> None:
+    cells = [f"{day}T01:30:00+0{1 + (3 < day.month < 10)}:00" for day in DAYS]
+    data = read(tmp_path, lines(cells, X, head="at,x"))
+    moments = [datetime.datetime.fromisoformat(cell) for cell in cells]
+    assert back(data)["at"] == moments
+    assert causes(data)["column 'at'"].startswith(
+        f"moments of several time zones (such as {cells[0]}): read, and written, in univ"
+    )
+    utc = [f"{moment.astimezone(datetime.UTC):%Y-%m-%dT%H:%M:%S}+00:00" for moment in moments]
+    assert written(data) == lines(utc, X, head="at,x")
+
+
+@pytest.mark.parametrize("form", ["%d.%m.%y", "%d-%b-%Y", "%b %d, %Y", "%d %B %Y %H:%M", "%I:%M %p"])
+def test_forms_of_dates_that_are_not_read_are_said_with_one_that_is(tmp_path: Path, form: str) -> None:
+    cells = [f"{datetime.datetime(2023, 1 + i % 12, 1 + i % 28, i % 24, i):{form}}" for i in range(N)]
+    data = read(tmp_path, lines([f'"{cell}"' for cell in cells], X, head="when,x"))
+    said = [issue.cause for issue in data.issues if issue.where == "column 'when'"]
+    assert said[0] == f"look like dates or times (such as {cells[0]}): read as text; write them as 2023-12-31 or 23:59:59"
+
+
+def test_texts_with_digits_stay_texts_without_a_word(tmp_path: Path) -> None:
+    for cells in (
+        ["3 rooms", "4 rooms"],
+        ["10.0.11.12", "10.0.11.13"],
+        ["1A", "2A"],
+        ["0-9", "10-19"],
+        ["2:1", "3:1"],
+    ):
+        data = read(tmp_path, lines(cells * (N // 2), X, head="t,x"))
+        assert back(data)["t"] == cells * (N // 2)
+        assert not data.issues
 
 
 def test_a_wrong_date_among_dates_is_missing_and_named(tmp_path: Path) -> None:

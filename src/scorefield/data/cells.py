@@ -38,6 +38,11 @@ ZEROS = re.compile(r"^[+-]?0\d+$", re.MULTILINE)
 PHONE = re.compile(r"\+\d{7,15}")
 POWER = re.compile(r"\d+[eE]\d+")  # without a point and without a sign: seldom a number
 MIXED = re.compile(r"(?=\w*\d)(?=\w*[^\W\d_])\w+")  # letters and digits
+NAMED = "(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+DATELIKE = re.compile(  # days with short years or names of months, and hours of half a day
+    rf"(\d\d?([./-])\d\d?\2\d\d|\d\d?[ .-]*{NAMED}[ .,-]*\d+|{NAMED} \d\d?,? \d+)([ T].*)?|.*\d:\d\d(:\d\d)? ?[ap]\.?m\.?",
+    re.IGNORECASE,
+)
 KEYS = re.compile(r"(^|[\W_])(id|uid|key|isbn|zip|plz|postcode|phone|tel|telephone)($|[\W_])|[a-z](Id|ID)$", re.IGNORECASE)
 FEWEST_MIXED = 3  # different texts of digits and letters, beside which those of digits alone are codes, whatever their length
 FEWEST_CODES = 5  # of two letters, beside which NA is one of them
@@ -133,6 +138,8 @@ def series_of(column: Column, issues: list[DataIssue]) -> Series:
         count, line = sum(cell in wrong for cell in cells), column.lines[cells.index(odd)]
         cause = f"{count} values among {noun} that are none (such as {odd!r} in line {line}): read as missing"
         issues.append(DataIssue(where, cause, used=True))
+        if count > 1 and len(texts) == len(distinct):  # a mark of no value that is not listed here
+            style["missing"] = Counter(cell for cell in cells if cell in wrong).most_common(1)[0][0]
     if found.type in ("date", "datetime"):
         return replace(series_of_dates(column.name, [found.meaning.get(cell) for cell in cells]), text=style)
     numbers = np.fromiter(map(found.meaning.get, cells, repeat(math.nan)), np.float64, len(cells))
@@ -169,7 +176,8 @@ def _reading(texts: list[str], column: Column) -> Reading:
     decimal = column.decimal if known is None else known.get("text", {}).get("decimal", ".")
     numbers = numerals.numbers_of(texts, decimal=decimal, delimiter=column.delimiter)
     if numbers is None or numbers.open:
-        return Reading("category", said=(numbers.said,) if numbers else ())
+        like = f"look like dates or times (such as {texts[0]}): read as text; write them as 2023-12-31 or 23:59:59"
+        return Reading("category", said=(numbers.said,) if numbers else (like,) if all(map(DATELIKE.fullmatch, texts)) else ())
     said: tuple[str, ...] = (numbers.said,) if numbers.said else ()
     if numbers.whole and (large := [text for text, value in numbers.meaning.items() if abs(value) > EXACT]):
         return Reading("category", said=(f"whole numbers that float64 does not have (such as {large[0]}): read as text",))
@@ -277,8 +285,13 @@ def _iso(texts: list[str]) -> Reading | None:
         if (value := _date(text)) is None:
             return None
         meaning[text] = value
-    days = not any(isinstance(value, datetime) for value in meaning.values())
-    return Reading("date" if days else "datetime", meaning)
+    moments = [value for value in meaning.values() if isinstance(value, datetime)]
+    if len({value.utcoffset() for value in moments}) < 2 or any(value.tzinfo is None for value in moments):
+        return Reading("datetime" if moments else "date", meaning)
+    first = texts[0]  # such as those of summer and of winter
+    form = f"YYYY-MM-DD{first[10]}hh:mm:ss+00:00"
+    said = f"moments of several time zones (such as {first}): read, and written, in universal time"
+    return Reading("datetime", meaning, {"form": form} if all(value.microsecond == 0 for value in moments) else {}, (said,))
 
 
 def _date(text: str) -> date | datetime | None:

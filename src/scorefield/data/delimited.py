@@ -14,6 +14,7 @@ is laid out goes into the run as its style, as JSON values, so that samples can 
     header, comment                                 whether the names of the columns stand above them, and what before them
     units                                           how many rows of units follow
     quoted                                          whether the names stand in quotes
+    said, ended                                     whether a first line says the delimiter, as sep=; and one ends each line
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ LOOSE = (".txt", ".dat")  # endings of files in which blanks stand between cells
 COMMENTS = ("#", "%", "!", "//")
 BINARY = {b"PAR1": ".parquet", b"PK\x03\x04": ".xlsx or .zip", b"\x1f\x8b": ".gz", b"ARROW1": ".feather", b"\x89PNG": ".png"}
 WORD = re.compile(r'"((?:[^"]|"")*)"(?!\S)|(\S+)')
+SAID = re.compile(r'"?sep=([\t;|,])"?')  # a first line for spreadsheets
 STYLED = 50  # rows whose quotes are looked at
 
 Row = tuple[int, list[str]]  # the number of its last line, and its cells
@@ -111,6 +113,10 @@ def read_text(path: str, name: str, known: Sequence[Mapping[str, Any]] | None = 
     if not rows:
         raise ScorefieldError(f"got {name!r} with a header and no rows, expected rows of values: add some")
     cells = list(map(list, zip(*(row for _, row in rows), strict=True)))
+    if len(cells) > 1 and titles[-1] == f"column {len(cells)}" and not any(cells[-1]):
+        cells.pop()
+        titles.pop()
+        style["ended"] = True
     lines, quoted = [line for line, _ in rows], _quoted(layout, len(titles))
     style |= {"quoted": quoted[0] if headed else False}
     few = max(CELLS // len(cells), 10)
@@ -137,8 +143,12 @@ def _layout(path: str, name: str) -> Layout:
     newline = "\r\n" if "\r\n" in text else "\n" if "\n" in text or "\r" not in text else "\r"
     style = {"ending": ending, "newline": newline, "encoding": encoding, "packed": packed}
     lines = text.splitlines() if newline == "\r" else text.split("\n")
+    said = SAID.fullmatch(lines[0].strip())
+    if said:
+        text, lines, style["said"] = text.replace(lines[0], "", 1), ["", *lines[1:]], True
     mark = _comment_mark(lines)
-    delimiter = _delimiter([line for line in lines[: 2 * LOOKED_AT] if not (mark and line.startswith(mark))], ending)
+    looked = [line for line in lines[: 2 * LOOKED_AT] if not (mark and line.startswith(mark))]
+    delimiter = said[1] if said else _delimiter(looked, ending)
     try:
         rows = _rows(text, lines, delimiter)
     except csv.Error as cause:
