@@ -111,7 +111,7 @@ def _series(name: str, column: nw.Series[Any], issues: list[DataIssue]) -> Serie
         return _of_values(name, dense, issues)
     listed = isinstance(kind, nw.List | nw.Array)
     values = [None if no else value for value, no in zip(column.to_list(), missing.tolist(), strict=True)]
-    found = _of_objects(name, values, f"{kind}" + f", which --set data.key={name} learns as arrays" * listed, issues)
+    found = of_objects(name, values, f"{kind}" + f", which --set data.key={name} learns as arrays" * listed, issues)
     if found is None or found.type not in ("category", "date", "datetime", "number"):
         return found
     return replace(found, stored={**found.stored, **stored, **(_categories(kind, column) if found.type == "category" else {})})
@@ -168,7 +168,7 @@ def _of_values(name: str, values: Any, issues: list[DataIssue]) -> Series | None
     """Return a column of a dictionary or of a structured array, or None and an issue."""
     mask = mask_of(values)
     if isinstance(values, list | tuple):
-        return _of_objects(name, list(values if mask is None else masked_as_nan(values).tolist()), "list", issues)
+        return of_objects(name, list(values if mask is None else masked_as_nan(values).tolist()), "list", issues)
     array = np.asarray(values if isinstance(values, np.ndarray) else array_of(values, name))
     if array.ndim != 1:
         issues.append(DataIssue(f"column {name!r}", f"holds values of shape {array.shape[1:]}, which have no coordinates"))
@@ -186,10 +186,10 @@ def _of_values(name: str, values: Any, issues: list[DataIssue]) -> Series | None
         missing, array = missing | np.isnat(array), array.astype(f"{array.dtype.kind}8[us]")
     values, absent = list(array.tolist()), list(missing.tolist())
     objects = [None if no else one for one, no in zip(values, absent, strict=True)]
-    return _of_objects(name, objects, str(array.dtype), issues)
+    return of_objects(name, objects, str(array.dtype), issues)
 
 
-def _of_objects(name: str, values: list[Any], kind: str, issues: list[DataIssue]) -> Series | None:
+def of_objects(name: str, values: list[Any], kind: str, issues: list[DataIssue]) -> Series | None:
     """Return a column of Python objects, None where one is missing; or None and an issue."""
     values = [
         value.item() if isinstance(value, np.generic) and not isinstance(value, np.datetime64) else value for value in values

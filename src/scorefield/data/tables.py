@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from scorefield.data import arrow
+from scorefield.data import arrow, labelled
 from scorefield.data.base import LEAST, DataConfig, DataIssue, Dataset, Examples, build, format_number, split
 from scorefield.data.columns import Column, describe, fits
 from scorefield.data.coordinates import Table, decode, encode, normaliser_of
@@ -106,6 +106,8 @@ def _file(path: str, known: list[Column] | None) -> tuple[list[Series], list[str
     if path.lower().endswith(TEXT):
         text = read_text(path, name, known)
         return text.columns, text.notes, text.issues, text.style
+    if path.lower().endswith(tuple(labelled.READERS)):
+        return *labelled.read(path), None
     return *of_native(arrow.read(path)), None
 
 
