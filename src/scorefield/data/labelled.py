@@ -54,7 +54,8 @@ def read(path: str) -> tuple[list[Series], list[str], list[DataIssue]]:
     library = require("pyreadstat", EXTRA, name)
     reader = getattr(library, READERS[ending])
     try:
-        declared = reader(path, metadataonly=True, output_format="dict")[1]
+        spss = {"user_missing": True} if ending in (".sav", ".zsav") else {}  # otherwise its ranges are not said
+        declared = reader(path, metadataonly=True, output_format="dict", **spss)[1]
         columns, rows = len(declared.column_names), declared.number_rows
         if 8 * columns * (rows or 0) > MOST_BYTES:
             found = f"got {name!r}, which declares {rows:,} rows of {columns:,} columns"
@@ -69,6 +70,7 @@ def read(path: str) -> tuple[list[Series], list[str], list[DataIssue]]:
             f"got {name!r}, which cannot be read ({first}), expected a whole {ending} file: write it again, or save it as .csv"
         ) from cause
     issues = list[DataIssue]()
+    about.missing_ranges = declared.missing_ranges
     found = [_series(title, list(column), about, issues) for title, column in values.items()]
     return [one for one in found if one is not None], [], issues
 

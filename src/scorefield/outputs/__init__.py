@@ -70,7 +70,7 @@ def names_for(data: str) -> str:
     """Return what an output may be called that suits a kind of data, in words.
 
     >>> names_for("table")
-    'a name ending in .csv, .tsv, .parquet, .dta, .sav, .png, .npz or .npy'
+    'a name ending in .csv, .tsv, .txt, .dat, .parquet, .dta, .sav, .png, .npz or .npy'
     """
     endings = [one.ending for one in types_for(data)]
     *first, last = [ending for ending in endings if ending != "/"]

@@ -49,14 +49,12 @@ class _Labelled(Writer):
 
     def put(self, path: str, table: Mapping[str, list[Any]], columns: Sequence[Mapping[str, Any]]) -> None:
         """Write columns with what the source said of them."""
-        import pandas
-        import pyreadstat
-
+        pandas, pyreadstat = (require(module, EXTRA, path) for module in ("pandas", "pyreadstat"))
         stored = {one["name"]: one.get("stored", {}) for one in columns}
         labels = {
             name: {number: text for text, number in said["labels"].items()} for name, said in stored.items() if "labels" in said
         }
-        frame = pandas.DataFrame({one["name"]: _values(table[one["name"]], one) for one in columns})
+        frame = pandas.DataFrame({one["name"]: _values(pandas, table[one["name"]], one) for one in columns})
         getattr(pyreadstat, self.write)(
             frame,
             path,
@@ -68,10 +66,8 @@ class _Labelled(Writer):
         )
 
 
-def _values(values: Sequence[Any], column: Mapping[str, Any]) -> Any:
+def _values(pandas: Any, values: Sequence[Any], column: Mapping[str, Any]) -> Any:
     """Return the values of a column as pyreadstat writes them."""
-    import pandas
-
     stored, gaps = column.get("stored", {}), any(value is None for value in values)
     if column["type"] == "category":
         if "labels" not in stored:
