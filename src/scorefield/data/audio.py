@@ -127,7 +127,10 @@ def _about(entry: Entry) -> Any:
     promised = int.from_bytes(head[4:8], "little" if head[:4] == b"RIFF" else "big") + 8
     if head[:4] in (b"RIFF", b"FORM") and promised < 2**32 - 2**16:  # a stream promises the most that there can be
         promises.check(promised, entry.size)
-    about = soundfile.info(entry.place)
+    try:
+        about = soundfile.info(entry.place)
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"no whole sound file: {error.error_string.rstrip('.')}") from None
     if about.frames < 1:
         raise ValueError("without a sound")
     promises.check(about.frames * about.channels * 4, promises.MOST_BYTES)
@@ -144,7 +147,7 @@ def _example(entry: Entry, length: int, windows: bool) -> Read:
     values, _ = soundfile.read(entry.place, count, dtype="float64" if about.subtype in FINE else "float32")
     if len(values) < count:
         raise ValueError(f"truncated: its header promises {about.frames:,} samples, there are {len(values):,}")
-    header = {"rate": int(about.samplerate), "depth": str(about.subtype), "format": str(about.format)}
+    header = {"rate": int(about.samplerate), "depth": str(about.subtype)}
     return values.reshape(-1, length, *values.shape[1:]) if windows else values, header
 
 
