@@ -165,6 +165,9 @@ def _folder(source: str, config: DataConfig, container: Container) -> Dataset:
         if part not in used
     ]
 
+    if used[0].data.ends:  # the directory of a MATLAB file does not say which numbers are complex
+        with _opened_rows(used[0], container, where) as rows:
+            dtype = np.result_type(dtype, rows.dtype)
     total = sum(where.shape(part.data)[0] for part in used)
     found = gathered([(part.entry.path, partial(_opened_rows, part, container, where)) for part in used], total, shape, dtype)
     issues = sorted([*issues, *found.issues], key=lambda issue: issue.where)
@@ -237,8 +240,7 @@ def _one_each(arrays: Sequence[NamedArray], paths: Sequence[str], config: DataCo
         return False
     if ndim > 3 and min(arrays[0].shape[0], arrays[0].shape[-1]) > FEW:
         return False
-    channels = ndim == 3 and min(arrays[0].shape[0], arrays[0].shape[-1]) <= FEW
-    return ndim == 2 or channels or not container.slices
+    return ndim == 2 or not container.slices
 
 
 def _said(key: str, files: int, counts: list[int], one_each: bool) -> str:
