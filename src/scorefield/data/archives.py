@@ -30,6 +30,7 @@ SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".pbm",
 )  # fmt: skip
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
+PACKED = (".nii.gz", ".fits.gz", ".csv.gz", "-ubyte.gz")  # one file of another format, packed: no archive
 MOST_BYTES = 2**28  # of one file: 50 million pixels of 32 bits, and a third more
 MOST_MEMBERS = 5_000_000
 MOST_UNPACKED = 2**40  # of all members together
@@ -85,7 +86,7 @@ class Listing:
         """Return whether a file is wanted by its name; otherwise record it: archives as issues, all else by suffix."""
         if path.lower().endswith(self.suffixes):
             return True
-        suffix = os.path.splitext(path)[1].lower()
+        suffix = next((end for end in PACKED if path.lower().endswith(end)), os.path.splitext(path)[1].lower())
         if suffix in ARCHIVES:
             self.issues.append(DataIssue(path, "an archive within the source, which is not opened"))
         else:
