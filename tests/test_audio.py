@@ -124,8 +124,9 @@ def test_folders_are_labels(tmp_path: Path) -> None:
 
 def test_each_broken_file_is_named_with_its_cause_and_the_others_are_used(tmp_path: Path) -> None:
     place = folder(tmp_path / "in", clips(*[640] * 9))
-    soundfile.write(place / "cut.flac", clips(6400)[0], RATE)
-    (place / "cut.flac").write_bytes((place / "cut.flac").read_bytes()[:2000])
+    soundfile.write(place / "long.flac", clips(6400)[0], RATE)
+    soundfile.write(place / "cut.flac", clips(640)[0], RATE)
+    (place / "cut.flac").write_bytes((place / "cut.flac").read_bytes()[:1000])
     whole = (place / "c00.wav").read_bytes()
     (place / "cut.wav").write_bytes(whole[:700])
     (place / "empty.wav").write_bytes(b"")
@@ -133,6 +134,7 @@ def test_each_broken_file_is_named_with_its_cause_and_the_others_are_used(tmp_pa
     soundfile.write(place / "silent.wav", np.zeros(0), RATE)
     found = {issue.where: issue.cause for issue in opened(place).issues}
     causes = {
+        "long.flac": "of 6,400 samples, most files have 640",
         "cut.flac": "",
         "cut.wav": "truncated: its header promises 1,324 bytes, there are 700",
         "empty.wav": "empty",

@@ -42,6 +42,11 @@ NAMED = 3  # files that a sentence names
 class Broken(ScorefieldError):
     """The error of a file that cannot be read: in a folder, the others are used."""
 
+    def __init__(self, message: str, cause: str | None = None) -> None:
+        """Hold the sentence, and the cause in a few words."""
+        super().__init__(message)
+        self.cause = cause or message
+
 
 @dataclass(frozen=True)
 class Container:
@@ -83,18 +88,35 @@ def read(source: str, config: DataConfig, container: Container) -> Dataset:
             return of_array(np.asarray(data.open(0)[:]), name, config, notes=choice.notes)
         where = place(data, config, choice.labels.shape if choice.labels else None, name)
         rows = where.rows(data)
+        if data.ends and len(rows.shape) == 1:  # a column
+            rows = np.asarray(rows[:])[:, None]
         if held is not None:
             more = where.rows(held)
             rows = np.concatenate([rows, more]) if isinstance(rows, np.ndarray) else joined([rows, more])
         found = ArraySource(
             where.axes,
             container.format,
-            {**data.header, "key": data.name if held is None else _base(choice), **where.header},
+            _header(data.header, where, data.name if held is None else _base(choice)),
             missing=data.missing,
             dtype=data.stored,
             held_rows=len(more) if held is not None else 0,
         )
-        return of_array(rows, name, where.config, labels=choice.raw_labels(), notes=[*choice.notes, *where.notes], source=found)
+        return of_array(
+            rows,
+            name,
+            where.config,
+            labels=choice.raw_labels(),
+            notes=[*choice.notes, *where.notes, *getattr(rows, "notes", ())],
+            source=found,
+        )
+
+
+def _header(header: dict[str, Any], where: Place, key: str) -> dict[str, Any]:
+    """Return what is written back with samples: what the file has, the names of the axes, and that of the array."""
+    found = {**header, **where.header, **({"key": key} if key else {})}
+    if "coordinates" in found:  # those of the examples do not hold for samples
+        found["coordinates"] = {dim: one for dim, one in found["coordinates"].items() if dim in where.header.get("dims", ())}
+    return found
 
 
 def _base(choice: Choice) -> str:
@@ -160,7 +182,7 @@ def _folder(source: str, config: DataConfig, container: Container) -> Dataset:
         for i in range(count)
     ]
     labels = _labels(used, found.counts, notes)
-    header = {**_shared([part.data.header for part in used]), **where.header, **({"key": key} if container.named else {})}
+    header = _header(_shared([part.data.header for part in used]), where, key if container.named else "")
     about = ArraySource(where.axes, container.format, header, names, tuple(issues), used[0].data.missing, used[0].data.stored)
     return of_array(found.array, listing.name, where.config, labels=labels, notes=notes, source=about)
 
@@ -175,14 +197,14 @@ def _parts(
             with container.opened(entry.place) as arrays:
                 if container.named:
                     asked = replace(config, key=parts[0].data.name) if parts else config
-                    choice = choose(arrays, entry.path, asked)
+                    choice = choose(arrays, entry.path, asked, 1)
                     data, labels = choice.data, choice.raw_labels() if choice.held is None else None
                     notes = notes or [note for note in choice.notes if choice.held is None]
                 else:
                     data, labels = arrays[0], None
                 parts.append(_Part(entry, data, labels))
         except Broken as error:
-            issues.append(DataIssue(entry.path, error.args[0]))
+            issues.append(DataIssue(entry.path, error.cause))
         except ScorefieldError as error:
             if not parts:
                 raise

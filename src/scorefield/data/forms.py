@@ -214,4 +214,5 @@ def writer(form: str) -> Callable[[Any], str]:
         seconds = whole * unit
         return text.format(h=seconds // 3600, m=seconds // 60 % 60, s=seconds % 60, f=fraction)
 
-    return {"date": of_day, "datetime": of_moment, "month": of_month, "time": of_time}[kind]
+    writers: dict[Kind, Callable[[Any], str]] = {"date": of_day, "datetime": of_moment, "month": of_month, "time": of_time}
+    return writers[kind]

@@ -71,19 +71,18 @@ class NamedArray:
 
     def __str__(self) -> str:
         sizes = [f"{d} {n}" for d, n in zip(self.dims, self.shape, strict=True)] if self.dims else map(str, self.shape)
-        return f"{self.name} ({', '.join(sizes)}{',' * (len(self.shape) == 1)}) {self.unreadable or self.dtype}"
+        return f"{self.name} ({', '.join(sizes)}{',' * (len(self.shape) == 1)}) {self.unreadable or self.stored or self.dtype}"
 
     @property
     def last_name(self) -> str:
         """The last part of its name."""
         return self.name.rpartition("/")[2]
 
-    @property
-    def could_be_data(self) -> bool:
-        """Whether it has the type of numbers and the shape of examples."""
+    def could_be_data(self, least: int = LEAST) -> bool:
+        """Whether it has the type of numbers and the shape of at least so many examples."""
         if self.unreadable or self.coordinate or not self.shape or 0 in self.shape:
             return False
-        many = max(self.shape[0], self.shape[-1] if self.ends else 0) >= LEAST
+        many = max(self.shape[0], self.shape[-1] if self.ends else 0) >= least
         is_table = self.dtype.names is not None and len(self.shape) == 1
         return many and (is_table or (self.dtype.kind in "fiubc" and len(self.shape) > 1))
 
@@ -117,20 +116,21 @@ class Choice:
         return RawLabels(np.concatenate(values) if len(values) > 1 else values[0], _whole(self.names) if self.names else None)
 
 
-def choose(arrays: Sequence[NamedArray], name: str, config: DataConfig) -> Choice:
+def choose(arrays: Sequence[NamedArray], name: str, config: DataConfig, least: int = LEAST) -> Choice:
     """Choose the array to learn.
 
     Args:
         arrays: all of the file, in its order.
         name: of the file, for messages.
         config: how it is read: `key`, and `held_out`, which divides the rows anew where the file has a division of its own.
+        least: how many examples data have; fewer in a file of a folder.
 
     Raises:
         ScorefieldError: no array of that name, or not one choice; the sentence lists the arrays.
     """
     families = _families(arrays)
     in_parts = families.get("train", {}) if len(families) > 1 else {}
-    data = _asked(arrays, in_parts, name, config.key) if config.key else _only(list(in_parts.values()) or arrays, arrays, name)
+    data = _asked(arrays, in_parts, name, config.key) if config.key else _only(list(in_parts.values()), arrays, name, least)
     base = next((base for base, one in in_parts.items() if one is data), None)
     inside = in_parts if base is not None else {one.name: one for one in arrays}
     labels = _labels_of(data, inside)
@@ -163,10 +163,10 @@ def listed(arrays: Sequence[NamedArray]) -> str:
     return ", ".join(map(str, arrays[:NAMED])) + more or "nothing"
 
 
-def refuse(arrays: Sequence[NamedArray], name: str, expected: str, like: str = "") -> ScorefieldError:
+def refuse(arrays: Sequence[NamedArray], name: str, expected: str, like: str = "", least: int = LEAST) -> ScorefieldError:
     """Return the error that lists the arrays of a file and says how to name one."""
-    fit = sorted((one for one in arrays if one.could_be_data), key=lambda one: -math.prod(one.shape))
-    ordered = [*fit, *(one for one in arrays if not one.could_be_data)] if len(arrays) > NAMED else arrays
+    fit = sorted((one for one in arrays if one.could_be_data(least)), key=lambda one: -math.prod(one.shape))
+    ordered = [*fit, *(one for one in arrays if not one.could_be_data(least))] if len(arrays) > NAMED else arrays
     close = difflib.get_close_matches(like, [one.name for one in arrays], n=1, cutoff=0.6) if like else []
     advice = (
         f"say which to learn, such as --set data.key={close[0] if close else fit[0].name}" if fit else "save it as an array"
@@ -189,9 +189,10 @@ def _asked(arrays: Sequence[NamedArray], parts: dict[str, NamedArray], name: str
     raise refuse(arrays, name, f"one array called {key!r}", key)
 
 
-def _only(fit: Sequence[NamedArray], arrays: Sequence[NamedArray], name: str) -> NamedArray:
-    """Return the only one of the arrays that can be data."""
-    able = [one for one in fit if one.could_be_data]
+def _only(fit: Sequence[NamedArray], arrays: Sequence[NamedArray], name: str, least: int) -> NamedArray:
+    """Return the only one of the arrays, of a part of them if there is one, that can be data."""
+    fit = fit or arrays
+    able = [one for one in fit if one.could_be_data(least)]
     shapes = [one.shape for one in able]
     able = [one for one in able if not _is_label(one, shapes) and not _is_aside(one, shapes)]
     if not able:  # too few examples, or numbers without an axis for each: whoever reads it says so
@@ -199,9 +200,9 @@ def _only(fit: Sequence[NamedArray], arrays: Sequence[NamedArray], name: str) ->
         able = [one for one in numbers if len(one.shape) > 1] or numbers
         able = [one for one in able if one.last_name not in LABELS] or able
         if len(able) == 1 and able[0].shape[0] == 0:
-            raise refuse(arrays, name, "examples in it")
+            raise refuse(arrays, name, "examples in it", least=least)
     if len(able) != 1:
-        raise refuse(arrays, name, "one array of data")
+        raise refuse(arrays, name, "one array of data", least=least)
     return able[0]
 
 
@@ -238,7 +239,8 @@ def _left_out(arrays: Sequence[NamedArray], used: Sequence[NamedArray | None], n
     """Return notes on what was not taken as data, and may have been meant as something."""
     data, labels = used[0], used[1]
     assert data is not None, "something is learned"
-    notes, others, n = list[str](), [one for one in arrays if one not in used], data.shape[0]
+    n = data.shape[-1] if data.ends and len(data.shape) > 2 and data.shape[0] != data.shape[-1] else data.shape[0]
+    notes, others = list[str](), [one for one in arrays if one not in used]
     if meant := [one for one in others if one.shape in ((n,), (n, 1)) and one.dtype.kind in "iubUS" and not one.coordinate]:
         why = f"{labels.name!r} holds the labels" if labels else f"call it {LABELS[0]!r} if it holds labels"
         names = ", ".join(repr(one.name) for one in meant)

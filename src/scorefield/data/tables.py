@@ -1,7 +1,7 @@
 """Tables: rows of numbers, integers, booleans, texts and dates, some of them missing.
 
-A file of delimited text is read by the standard library (`delimited.py`). Parquet and Arrow files, and the data frames of pandas,
-polars and pyarrow, are read through narwhals, which knows them all. `columns.py` says what the columns become.
+Delimited text is read by the standard library (`delimited.py`). Parquet and Arrow files, and the data frames of pandas, polars
+and pyarrow, are read through narwhals, which knows them all. `columns.py` says what the columns become.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from scorefield.data.base import LEAST, DataConfig, DataIssue, Dataset, Examples
 from scorefield.data.columns import Column, describe, fits
 from scorefield.data.coordinates import Table, decode, encode, normaliser_of
 from scorefield.data.delimited import read_text
+from scorefield.data.evidence import interpreted
 from scorefield.data.frames import of_mapping, of_native
-from scorefield.data.granularity import no_data
 from scorefield.data.series import Series
 from scorefield.data.written import text_of
 from scorefield.errors import ScorefieldError, unknown
@@ -65,7 +65,7 @@ def aligned(path: str, columns: list[Column]) -> torch.Tensor:
             have, or a missing value where it has none.
     """
     name = os.path.basename(path)
-    series = {one.name: one for one in _without_marks(_file(path, columns)[0])[0]}
+    series = {one.name: one for one in interpreted(_file(path, columns)[0], columns, None)[0]}
     parts = []
     for column in columns:
         if "constant" not in column:
@@ -82,12 +82,12 @@ def _as_column(one: Series, column: Column, here: str) -> Series:
     if column["type"] != "category":
         if not column["missing"] and one.missing.any():
             raise ScorefieldError(f"got missing values in {here}, expected none, as in the run's table: fill or drop them")
-        return Series(one.name, column["type"], one.values, one.utc)
+        return replace(one, type=column["type"])
     texts = one.values if one.type == "category" else [_text(v, one.type, column["values"]) for v in one.values]
     if odd := sorted({str(text) for text in texts} - {str(text) for text in column["values"]}):
         known = ", ".join(map(str, column["values"][:5]))
         raise ScorefieldError(f"got {odd[0]!r} in {here}, expected the texts of the run's table ({known}): map it to one")
-    return Series(one.name, "category", np.array(texts, dtype=object), one.utc)
+    return replace(one, type="category", values=np.array(texts, dtype=object))
 
 
 def _text(value: float, type_: str, known: list[str | None]) -> str | None:
@@ -169,8 +169,8 @@ def _table(
     if count < LEAST:
         raise ScorefieldError(f"got {count} rows in {name!r}, expected at least {LEAST}: add more data")
     train = split(count, config.held_out or HELD_OUT, None, config.seed)[0].numpy()
-    series, odd = _without_marks(series)
-    issues, columns, parts = issues + odd, list[Column](), []
+    series, odd = interpreted(series, given, config.missing)
+    issues, columns, parts, missing = issues + odd, list[Column](), [], 0
     for one in series:
         column, odd = describe(one, train)
         issues = issues + odd
@@ -179,6 +179,7 @@ def _table(
         if column is not None:
             columns.append(column)
             parts.append(encode(one, column))
+            missing += int(one.missing.sum())
     rows = np.concatenate(parts, axis=1) if parts else np.empty((count, 0))
     if not rows.shape[1]:
         causes = "; ".join(f"{issue.where}: {issue.cause}" for issue in issues[:5])
@@ -188,7 +189,7 @@ def _table(
         "table",
         torch.from_numpy(rows),
         normaliser=lambda rows: normaliser_of(columns, rows),
-        notes=(*notes, *_about(columns, rows.shape[1], missing=sum(int(one.missing.sum()) for one in series))),
+        notes=(*notes, *_about(columns, rows.shape[1], missing=missing)),
         issues=tuple(issues),
         columns=columns,
         style=style,
@@ -213,21 +214,6 @@ def _listed(column: Column) -> str:
     """Return a column's atoms in words."""
     values = decode(encode(Series(column["name"], column["type"], np.array(column["atoms"])), column), [column], exact=True)
     return " and ".join(format_number(value) if isinstance(value, float) else str(value) for value in values[column["name"]])
-
-
-def _without_marks(series: list[Series]) -> tuple[list[Series], list[DataIssue]]:
-    """Return columns whose marks of no data, such as map makers write among numbers, are missing; and an issue on each."""
-    found, issues = list[Series](), []
-    for one in series:
-        marked = no_data(one.values) if one.type == "number" else np.zeros(0, dtype=bool)
-        if marked.any():
-            value = float(one.values[marked][0])
-            which = f"{int(marked.sum())} values of {value!r}, the end of the range of floats"
-            cause = f"{which}, which stands for no data: read as missing"
-            issues.append(DataIssue(f"column {one.name!r}", cause, used=True))
-            one = replace(one, values=np.where(marked, math.nan, one.values))
-        found.append(one)
-    return found, issues
 
 
 def csv_of(table: Table, delimiter: str = ",", *, header: bool = True) -> bytes:
