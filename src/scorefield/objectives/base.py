@@ -40,6 +40,11 @@ class Objective(ABC):
     divergence: ClassVar[Literal["fisher", "fisher + O(step^2)", "none"]] = "fisher"
     one_process: ClassVar[bool] = False
 
+    @property
+    def counts_known_cells(self) -> bool:
+        """Whether its loss is a sum over cells, 0 in those where x0, noise and prediction are 0: see `known_cells.py`."""
+        return True
+
     def check(self, field: Field, *, bounded: bool = False, batch: int = 1) -> None:  # noqa: B027  # most objectives refuse nothing
         """Refuse a field or data that the objective cannot learn from; called once, before training.
 
