@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -68,6 +69,28 @@ def writing(path: Path) -> Iterator[BinaryIO]:
         _name(error, path)
         raise
     _place(temporary, path)
+
+
+@contextlib.contextmanager
+def placing(path: Path) -> Iterator[Path]:
+    """Give a free path with the name of a file, for a library that opens it itself; what is there at the end takes its place.
+
+    A folder may be written there, too, if nothing is at its place yet.
+    """
+    folder = _beside(path)
+    folder.mkdir()
+    try:
+        yield folder / path.name
+        for made in [folder / path.name, *(folder / path.name).rglob("*")]:
+            if made.is_file():
+                with open(made, "rb") as stream:
+                    os.fsync(stream.fileno())
+        rename([(folder / path.name, path)])
+    except BaseException as error:
+        _name(error, path)
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def write(path: Path, content: bytes, *, first: bool = False) -> None:

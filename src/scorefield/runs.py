@@ -18,7 +18,7 @@ import platform
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import field as default
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
@@ -36,6 +37,7 @@ import scorefield
 from scorefield import files
 from scorefield.config import RunConfig, from_dict, to_dict
 from scorefield.data import Dataset, Normaliser, open_again, place_of
+from scorefield.data.layout import Layout
 from scorefield.errors import ScorefieldError
 from scorefield.field import EnergyModel, ScoreModel
 from scorefield.nets.energy import Potential
@@ -143,6 +145,20 @@ class Run:
         return None if made.get("data") == now["data"] else "it is of other data than the run's"
 
     @cached_property
+    def layout(self) -> Layout:
+        """What an example was in its source, so that samples go back as the same thing."""
+        recorded = self.manifest["data"].get("layout")
+        if recorded is not None:
+            return Layout.from_dict(recorded)
+        plain = Layout.plain(self.kind, self.shape)  # of a run of 0.6
+        floats = self.kind == "image" and self.normaliser.high != 255
+        return replace(plain, dtype="float32") if floats else plain
+
+    def to_source(self, raw: Tensor) -> NDArray[Any]:
+        """Return samples in the data's own units as their source would hold them: its axes and its type, `(n, ...)`."""
+        return self.layout.to_source(raw.cpu().numpy())
+
+    @cached_property
     def data(self) -> Dataset:
         """The data that the run was trained on, opened again: those that were given, else those where the manifest says.
 
@@ -248,6 +264,7 @@ def manifest_of(data: Dataset, std: float, why: tuple[str, ...], parameters: int
             "fingerprint": data.fingerprint,
             "notes": list(data.notes),
             "columns": data.columns,
+            "layout": data.layout.to_dict(),
         },
         "why": list(why),
         "parameters": parameters,

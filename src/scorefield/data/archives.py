@@ -49,12 +49,14 @@ class Entry:
         size: its length in bytes, for the bookkeeping of memory.
         open: gives its content; raises anything if it cannot be read.
         label: what the source says it shows, or None.
+        place: where the file lies, for libraries that take a path; None for a member of an archive.
     """
 
     path: str
     size: int
     open: Callable[[], Content] = field(repr=False)
     label: str | None = None
+    place: str | None = None
 
 
 @plain
@@ -67,6 +69,8 @@ class Listing:
         issues: what was left out, and why.
         others: how many files of each suffix are not images.
         labelled: whether labels come with the entries; otherwise first-level folders become labels.
+        suffixes: of the files that are wanted.
+        most_bytes: of one file.
     """
 
     name: str
@@ -74,15 +78,19 @@ class Listing:
     issues: list[DataIssue] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
     labelled: bool = False
+    suffixes: tuple[str, ...] = SUFFIXES
+    most_bytes: int = MOST_BYTES
 
     def sort_out(self, path: str) -> bool:
-        """Return whether a file is an image by its name; otherwise record it: archives as issues, all else by suffix."""
+        """Return whether a file is wanted by its name; otherwise record it: archives as issues, all else by suffix."""
+        if path.lower().endswith(self.suffixes):
+            return True
         suffix = os.path.splitext(path)[1].lower()
         if suffix in ARCHIVES:
             self.issues.append(DataIssue(path, "an archive within the source, which is not opened"))
-        elif suffix not in SUFFIXES:
+        else:
             self.others[suffix or "no suffix"] += 1
-        return suffix in SUFFIXES
+        return False
 
 
 def printable(path: str) -> str:
@@ -96,11 +104,13 @@ def cause_of(error: BaseException) -> str:
     return " ".join(text.split()).rstrip(".")[:120]
 
 
-def folder(path: str) -> Listing:
+def folder(path: str, suffixes: tuple[str, ...] = SUFFIXES, most_bytes: int = MOST_BYTES) -> Listing:
     """List the images of a folder and of all its sub-folders, sorted by path; each real folder is entered once.
 
     Args:
         path: of the folder.
+        suffixes: endings of the files to list, with their dot and in small letters: those of images, or of another format.
+        most_bytes: of one file.
 
     Returns:
         The listing. Hidden files, and folders of runs, are left out without an issue.
@@ -109,7 +119,7 @@ def folder(path: str) -> Listing:
         ScorefieldError: the folder itself cannot be read.
     """
     entries: list[Entry] = []
-    listing = Listing(os.path.basename(os.path.abspath(path)), entries)
+    listing = Listing(os.path.basename(os.path.abspath(path)), entries, suffixes=suffixes, most_bytes=most_bytes)
 
     def relative(place: str) -> str:
         return printable(os.path.relpath(place, path))
@@ -134,32 +144,32 @@ def folder(path: str) -> Listing:
         for place in (os.path.join(here, name) for name in files if not name.startswith(".")):
             if listing.sort_out(relative(place)):
                 try:
-                    entries.append(_of_file(place, relative(place)))
+                    entries.append(file_entry(place, relative(place), most_bytes))
                 except (OSError, ValueError) as error:
                     listing.issues.append(DataIssue(relative(place), cause_of(error)))
     entries.sort(key=lambda entry: entry.path)
     return listing
 
 
-def _of_file(place: str, path: str) -> Entry:
-    """Return the entry of an ordinary file of a sensible length."""
+def file_entry(place: str, path: str, most_bytes: int = MOST_BYTES) -> Entry:
+    """Return the entry of an ordinary file of a sensible length; raises `ValueError` for another."""
     status = os.stat(place)
     if not stat.S_ISREG(status.st_mode):
         raise ValueError("not a file")  # opening a pipe would wait forever
-    sensible(status.st_size)
-    return Entry(path, status.st_size, partial(_content, place))
+    sensible(status.st_size, most_bytes)
+    return Entry(path, status.st_size, partial(_content, place), place=place)
 
 
 def _content(place: str) -> Content:
     return open(place, "rb")
 
 
-def sensible(size: int) -> None:
-    """Raise `ValueError` for a length that no image file has."""
+def sensible(size: int, most_bytes: int = MOST_BYTES) -> None:
+    """Raise `ValueError` for a length that no image file has, or no file of another format."""
     if size == 0:
         raise ValueError("empty")
-    if size > MOST_BYTES:
-        raise ValueError(f"{size / 2**20:,.0f} MiB, more than the {MOST_BYTES >> 20} MiB that are read of one file")
+    if size > most_bytes:
+        raise ValueError(f"{size / 2**20:,.0f} MiB, more than the {most_bytes >> 20} MiB that are read of one file")
 
 
 @contextmanager

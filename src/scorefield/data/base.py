@@ -19,6 +19,7 @@ from torch import Tensor
 
 from scorefield.data.holes import holes_of, with_one_nan
 from scorefield.data.issues import DataIssue
+from scorefield.data.layout import Layout
 from scorefield.data.normaliser import Normaliser
 from scorefield.data.split import split
 from scorefield.data.views import ArrayView, pieces
@@ -34,6 +35,7 @@ __all__ = [
     "Dataset",
     "Examples",
     "Kind",
+    "Layout",
     "Normaliser",
     "UnusedSetting",
     "build",
@@ -41,7 +43,7 @@ __all__ = [
     "pieces",
     "split",
 ]  # fmt: skip
-Kind = Literal["image", "signal", "vector", "table"]
+Kind = Literal["image", "signal", "volume", "vector", "table"]
 PIECE = 4096  # examples at a time, wherever all of them are walked through
 LEAST = 8  # fewer examples than this are a mistake, not a data set
 POINTS = 20000  # of a toy, by default
@@ -56,7 +58,13 @@ class DataConfig:
         fit: images: how one of another shape is brought to the size: "crop" keeps the centre, "pad" keeps everything, both with
             the aspect ratio as it is; "stretch" gives it up.
         flip: images: show training every image mirrored left to right half of the time.
-        kind: arrays: what an example is; "auto" decides by the shape.
+        kind: arrays: what an example is; "auto" decides by the shape, or says that it cannot.
+        axes: arrays: the axes of one example in order, by letter: c channels, t time, z y x space; "yxc" is (height, width,
+            channels). None to find it out.
+        shape: arrays of flat rows: the shape of one example, in the order of `axes`; None keeps the rows as they are.
+        key: files of several arrays, or tables of several in one: the name of the one to learn.
+        range: images, signals and volumes: the (smallest, largest) value that there can be, in the data's own units; samples
+            are clipped to it. None maps the values that there are, and clips only where the type or the values show an end.
         held_out: fraction of the examples that training never sees; None = the source's own: a third for digits, else 0.1.
         examples: how many points a toy generates.
         seed: seed of the split and of the toys.
@@ -65,7 +73,11 @@ class DataConfig:
     size: Annotated[int, Bound(ge=1)] | tuple[Annotated[int, Bound(ge=1)], Annotated[int, Bound(ge=1)]] | None = None
     fit: Literal["crop", "pad", "stretch"] = "crop"
     flip: bool = False
-    kind: Literal["auto", "image", "signal", "vector"] = "auto"
+    kind: Literal["auto", "image", "signal", "volume", "vector"] = "auto"
+    axes: Annotated[str, Bound(pattern="^[ctzyx]+$")] | None = None
+    shape: tuple[Annotated[int, Bound(ge=1)], ...] | None = None
+    key: str | None = None
+    range: tuple[float, float] | None = None
     held_out: Annotated[float, Bound(gt=0, lt=1)] | None = None
     examples: Annotated[int, Bound(ge=LEAST, le=10_000_000)] = POINTS
     seed: Annotated[int, Bound(ge=0, lt=2**63)] = 0
@@ -86,7 +98,8 @@ class Dataset:
 
     Attributes:
         name: name of the source.
-        kind: image `(channels, height, width)`, signal `(channels, length)`, vector `(d,)` or table `(d,)`.
+        kind: image `(channels, height, width)`, volume `(channels, depth, height, width)`, signal `(channels, length)`, vector
+            `(d,)` or table `(d,)`.
         train: raw examples `(n, *shape)`: uint8 for 8-bit images, float64 for tables, float32 for the rest; a tensor, or
             `ArrayView` of what is large; NaN in unknown cells (`data/holes.py`). Use only what both have.
         held_out: raw examples `(m, *shape)`, likewise.
@@ -100,6 +113,7 @@ class Dataset:
         issues: what in the source was left out, or should be looked at.
         names: of the examples, the training part first, where they have any (files).
         columns: what the coordinates of a table mean, as JSON values of `data/columns.py`; None for all else.
+        layout: what an example was in its source, so that samples go back as the same thing.
     """
 
     name: str
@@ -115,6 +129,12 @@ class Dataset:
     issues: tuple[DataIssue, ...] = ()
     columns: list[dict[str, Any]] | None = None
     names: tuple[str, ...] = field(default=(), repr=False)
+    layout: Layout = field(default=None, repr=False)  # type: ignore[assignment]  # that of the kind, `Layout.plain`
+
+    def __post_init__(self) -> None:
+        """Give it the layout of its kind, if it has none of its own."""
+        if self.layout is None:
+            object.__setattr__(self, "layout", Layout.plain(self.kind, self.shape))
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -166,6 +186,7 @@ class Examples:
         names: of the examples, if they have any.
         held_out: the source's own held-out fraction, used when the configuration leaves it open.
         generated: whether the configuration says how many examples there are.
+        layout: what an example was in its source; None for the layout of the kind, `Layout.plain`.
     """
 
     name: str
@@ -180,6 +201,7 @@ class Examples:
     names: Sequence[str] = ()
     held_out: float = 0.1
     generated: bool = False
+    layout: Layout | None = None
 
 
 def build(examples: Examples, config: DataConfig) -> Dataset:
@@ -228,6 +250,7 @@ def build(examples: Examples, config: DataConfig) -> Dataset:
         notes=notes,
         issues=examples.issues,
         columns=examples.columns,
+        layout=examples.layout,  # type: ignore[arg-type]
         names=tuple(examples.names[i] for part in (rows, held) for i in part.tolist()) if examples.names else (),
     )
 
@@ -263,6 +286,11 @@ def _refuse_unused(name: str, kind: Kind, config: DataConfig) -> None:
     images = {"size": config.size is not None, "fit": config.fit != "crop", "flip": config.flip}
     if kind != "image" and (asked := [key for key, wanted in images.items() if wanted]):
         raise UnusedSetting(f"got data.{asked[0]} for {what}, expected it for images only: leave it out", asked[0])
+    arrays = {"axes": config.axes is not None, "shape": config.shape is not None}
+    if kind == "table" and (asked := [key for key, wanted in arrays.items() if wanted]):
+        raise UnusedSetting(f"got data.{asked[0]} for {what}, expected it for arrays only: leave it out", asked[0])
+    if kind in ("table", "vector") and config.range is not None:
+        raise UnusedSetting(f"got data.range for {what}, expected it for images, signals and volumes: leave it out", "range")
     if config.kind not in ("auto", kind):
         expected = f"expected auto, or an array of {config.kind}s"
         raise UnusedSetting(f"got data.kind={config.kind} for {what}, {expected}: leave it out", "kind")

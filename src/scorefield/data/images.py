@@ -23,13 +23,13 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from scorefield.data.archives import Entry, Listing, cause_of
 from scorefield.data.base import LEAST, DataConfig, DataIssue, Dataset, Examples, Normaliser, build
 from scorefield.data.decode import LARGE, MOST_PIXELS, Header, Size, decode, growth, header_of, is_grey, one_at_a_time
+from scorefield.data.labels import of_folders
 from scorefield.data.spill import SpillBuffer
 from scorefield.errors import ScorefieldError
 
@@ -86,7 +86,8 @@ def read(listing: Listing, config: DataConfig) -> Dataset:
     notes = _left_out(left_out, listing) + [why] * bool(why)
     notes += _about([header for _, _, header in decoded.used], size, config.fit)
     notes += [_summary(found) for found in decoded.odd.values() if found]
-    classes, labels = _classes(decoded.used, listing.labelled, notes)
+    paths = [path for path, _, _ in decoded.used]
+    classes, labels = of_folders(paths, [label for _, label, _ in decoded.used] if listing.labelled else None, notes)
     normaliser = Normaliser.between(0.0, 255.0)
     examples = Examples(
         listing.name,
@@ -97,7 +98,7 @@ def read(listing: Listing, config: DataConfig) -> Dataset:
         classes=classes,
         notes=tuple(notes),
         issues=(*left_out, *(issue for found in decoded.odd.values() for issue in found)),
-        names=[path for path, _, _ in decoded.used],
+        names=paths,
     )
     return build(examples, config)
 
@@ -264,25 +265,3 @@ def _about(headers: list[Header], size: Size, fit: str) -> list[str]:
     if small:
         notes.append(f"{small} of {len(headers)} images are smaller than {_as_typed(size)} pixels and were enlarged.")
     return notes
-
-
-def _classes(
-    used: list[tuple[str, str | None, Header]], labelled: bool, notes: list[str]
-) -> tuple[tuple[str, ...], torch.Tensor | None]:
-    """Return class names and labels: those of the entries, or their first-level folders if every one lies in one."""
-    if labelled:
-        found = [label for _, label, _ in used]
-        without = sum(label is None for label in found)
-        if 0 < without < len(found):
-            notes.append(f"Labels were left out: {without} of {len(found)} images have none.")
-    else:
-        parts = [path.split("/")[:-1] for path, _, _ in used]
-        shared = len(os.path.commonprefix([min(parts), max(parts)]))  # noqa: RUF071 - of lists: one folder around everything
-        found = [folders[shared] if len(folders) > shared else None for folders in parts]
-    names = {label for label in found if label is not None}
-    if None in found or len(names) < 2:
-        return (), None
-    whole = all(name.lstrip("-").isdecimal() for name in names)
-    classes = tuple(sorted(names, key=lambda name: (int(name), name) if whole else (0, name)))
-    number = {name: i for i, name in enumerate(classes)}
-    return classes, torch.tensor([number[label] for label in found if label is not None])

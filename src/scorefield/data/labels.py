@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,3 +91,35 @@ def is_one_hot(rows: Array) -> bool:
     if rows.dtype.kind not in "fiub" or rows.shape[1] < 2:
         return False
     return bool(((rows == 0) | (rows == 1)).all() and (rows.astype(bool).sum(axis=1) == 1).all())
+
+
+def of_folders(paths: list[str], given: list[str | None] | None, notes: list[str]) -> tuple[tuple[str, ...], Tensor | None]:
+    """Return class names and labels of files: those that are given, or their first-level folders if every one lies in one.
+
+    Args:
+        paths: of the files, with / between folders; at least one.
+        given: what the source says that each shows; None if it says nothing of any.
+        notes: what was left out is added to them.
+
+    Returns:
+        A name per class, and int64 `(n,)`; nothing and None where there are no labels, or only one.
+
+    >>> of_folders(["cat/1.png", "dog/1.png", "cat/2.png"], None, [])
+    (('cat', 'dog'), tensor([0, 1, 0]))
+    """
+    if given is not None:
+        found = given
+        without = sum(label is None for label in found)
+        if 0 < without < len(found):
+            notes.append(f"Labels were left out: {without} of {len(found)} images have none.")
+    else:
+        parts = [path.split("/")[:-1] for path in paths]
+        shared = len(os.path.commonprefix([min(parts), max(parts)]))  # noqa: RUF071 - of lists: one folder around everything
+        found = [folders[shared] if len(folders) > shared else None for folders in parts]
+    names = {label for label in found if label is not None}
+    if None in found or len(names) < 2:
+        return (), None
+    whole = all(name.lstrip("-").isdecimal() for name in names)
+    classes = tuple(sorted(names, key=lambda name: (int(name), name) if whole else (0, name)))
+    number = {name: i for i, name in enumerate(classes)}
+    return classes, torch.tensor([number[label] for label in found if label is not None])

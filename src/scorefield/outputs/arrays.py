@@ -19,20 +19,16 @@ def _header(shape: tuple[int, ...], dtype: Any) -> dict[str, Any]:
     return {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
 
 
-def float_bytes(raw: Tensor) -> bytes:
-    """Return numbers as the bytes of float32."""
-    return raw.numpy().astype(np.float32).tobytes()
-
-
 class _Npy(Writer):
     @contextlib.contextmanager
     def writing(self, output: Output, about: Mapping[str, Any]) -> Iterator[Add]:
-        """One array, float32 in the data's own units."""
+        """One array, as the source of the data would hold it: its axes, its type, its units."""
+        run = output.run
         with files.together(), files.writing(output.path) as stream:
-            np.lib.format.write_array_header_1_0(stream, _header((output.n, *output.run.shape), np.float32))
+            np.lib.format.write_array_header_1_0(stream, _header((output.n, *run.layout.shape), run.layout.dtype))
 
             def add(raw: Tensor, labels: Tensor | None) -> None:
-                stream.write(float_bytes(raw))
+                stream.write(run.to_source(raw).tobytes())
 
             yield add
 
@@ -40,11 +36,9 @@ class _Npy(Writer):
 class _Npz(Writer):
     @contextlib.contextmanager
     def writing(self, output: Output, about: Mapping[str, Any]) -> Iterator[Add]:
-        """`images`, 8-bit, or `x`, float32 in the data's own units; and, of labelled data, `labels` and the names `classes`."""
-        run, is_image, classes = output.run, output.run.kind == "image", list[Tensor]()
-        name, shape = "x", run.shape
-        if is_image:
-            name, shape = "images", (*run.shape[1:], *(3,) * (run.shape[0] > 1))
+        """`images`, or `x` of other kinds, as the source would hold them; of labelled data `labels` and the names `classes`."""
+        run, classes = output.run, list[Tensor]()
+        name = "images" if run.kind == "image" else "x"
         with files.together(), files.writing(output.path) as stream, zipfile.ZipFile(stream, "w") as archive:
 
             def put(name: str, array: Any) -> None:
@@ -52,10 +46,10 @@ class _Npz(Writer):
                     np.lib.format.write_array(member, array)
 
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                np.lib.format.write_array_header_1_0(member, _header((output.n, *shape), np.uint8 if is_image else np.float32))
+                np.lib.format.write_array_header_1_0(member, _header((output.n, *run.layout.shape), run.layout.dtype))
 
                 def add(raw: Tensor, labels: Tensor | None) -> None:
-                    member.write(output.pixels(raw).tobytes() if is_image else float_bytes(raw))
+                    member.write(run.to_source(raw).tobytes())
                     classes.extend([] if labels is None else [labels])
 
                 yield add

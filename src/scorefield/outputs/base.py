@@ -14,8 +14,10 @@ from typing import Any
 from torch import Tensor
 
 from scorefield import files, pictures
+from scorefield.data.formats import Format, writers
 from scorefield.errors import ScorefieldError
-from scorefield.outputs import FILE_TYPES, FileType, names_for, types_for
+from scorefield.outputs import FileType, names_for, types_for
+from scorefield.registry import every
 from scorefield.runs import Run
 
 Add = Callable[[Tensor, Tensor | None], None]
@@ -57,9 +59,21 @@ class Output:
 
     @property
     def type(self) -> FileType | None:
-        """The type of the file; None for an unknown one."""
-        ending = "/" if self.folder else self.path.suffix.lower()
-        return next((one for one in FILE_TYPES if one.ending == ending), None)
+        """The type of the file; None for an unknown one, or a folder where samples of this kind cannot go to one."""
+        if self.folder:
+            return FileType("/", "folder.WRITER") if self.run.kind == "image" or self.form else None
+        name = self.path.name.lower()
+        fit = [one for one in types_for(self.run.kind) if name.endswith(one.ending)]
+        return max(fit, key=lambda one: len(one.ending), default=None)
+
+    @property
+    def form(self) -> Format | None:
+        """The format that writes it: of a file the one of its ending, of a folder the data's own, if it has a file for each."""
+        formats = writers(self.run.kind)
+        if self.folder:
+            own = every("format").get(self.run.layout.format)
+            return next((form for form in formats.values() if type(form) is own and form.one_a_file), None)
+        return formats.get(self.type.ending) if self.type else None
 
     @property
     def writer(self) -> Writer:
@@ -77,12 +91,12 @@ class Output:
     def check(self) -> None:
         """Refuse, before anything is drawn, an output that could not be written at the end, or whose place is taken."""
         path, data = self.path, self.run.kind
-        if path.name.lower() in [one.ending for one in FILE_TYPES]:
+        if path.name.lower() in [one.ending for one in types_for(data)]:
             raise ScorefieldError(f"got --out {path}, an ending alone, expected a name before it: write samples{path.name}")
-        suits = self.type in types_for(data)
+        suits = self.type is not None
         if not suits and self.folder:
             raise ScorefieldError(
-                f"got --out {path}, a folder, for samples that are no images, expected {names_for(data)}: change it"
+                f"got --out {path}, a folder, for samples that have no file each, expected {names_for(data)}: change it"
             )
         if not suits:
             raise ScorefieldError(f"got --out {path}, expected {names_for(data)}: change the ending")

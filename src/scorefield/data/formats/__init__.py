@@ -4,6 +4,9 @@ A format says which sources are its own (`claims`) and makes a `Dataset` of one 
 formats in the order of their `priority`, and reads by the first that claims the source. Formats share the readers of arrays,
 of image files and of columns: `data/arrays.py`, `data/images.py` and `data/tables.py`.
 
+A format that can be written has `writes` and `write`: samples then go back as the same kind of file, with what of its header
+still holds (`Layout.header`).
+
 To add a format, add a file here, or a module of your own package (`registry.load_plugins`). Nothing else changes:
 
     @register("format", "hdf5")
@@ -20,7 +23,7 @@ To add a format, add a file here, or a module of your own package (`registry.loa
             from scorefield.data.arrays import of_array
 
             with h5py.File(source) as file:
-                return of_array(file["x"][:], source, spec.config)
+                return of_array(file["x"], source, spec.config)
 
 The top of such a file imports only the standard library and what is as light, because `--help` lists the descriptions.
 """
@@ -35,10 +38,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from scorefield.registry import built_in, every, written
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from scorefield.data.base import DataConfig, Dataset
     from scorefield.data.columns import Column
+    from scorefield.data.layout import Layout
 
-__all__ = ["Format", "ReadSpec", "known_formats", "known_sources", "ordered"]
+__all__ = ["Format", "ReadSpec", "known_formats", "known_sources", "ordered", "writers"]
 Takes = Literal["path", "data"]
 
 
@@ -64,11 +70,20 @@ class Format(ABC):
         description: what it reads, as a phrase that follows "expected": "a folder or .zip of images".
         takes: "path" for a file, a folder or a pattern of them; "data" for objects of Python.
         priority: its place in the order in which formats are asked, the smallest first; equal ones are asked by name.
+        suffixes: endings of the files that it reads, with their dot and in small letters; a folder is of the format whose
+            files it mostly holds (`data/collection.py`).
+        writes: endings of the files that `write` makes, the usual one first; () if samples cannot be written so.
+        kinds: kinds of data that `write` takes.
+        one_a_file: `write` takes one sample, and a set of them is a folder; otherwise it takes all of them.
     """
 
     description: ClassVar[str]
     takes: ClassVar[Takes]
     priority: ClassVar[int] = 50
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    writes: ClassVar[tuple[str, ...]] = ()
+    kinds: ClassVar[tuple[str, ...]] = ("image", "signal", "volume", "vector")
+    one_a_file: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         """Refuse a format that does not declare what it reads."""
@@ -94,6 +109,36 @@ class Format(ABC):
         Raises:
             ScorefieldError: the source is broken or cannot be used; the sentence says got, expected, what to do.
         """
+
+    def check(self, path: str) -> None:  # noqa: B027  # most need no library
+        """Refuse a file that could not be written, before anything is drawn: `extras.require` of the library it needs.
+
+        Args:
+            path: of the file, which ends in one of `writes`.
+
+        Raises:
+            ScorefieldError: the library is not installed.
+        """
+
+    def write(self, path: str, samples: NDArray[Any], layout: Layout) -> None:
+        """Write samples to a new file.
+
+        Args:
+            path: of the file, which ends in one of `writes` and does not exist yet.
+            samples: what `layout.to_source` returns, `(n, *layout.shape)`; of `one_a_file`, one of them, `layout.shape`.
+            layout: of the data that the run was trained on; its header is this format's own where `layout.format` is its name.
+
+        Raises:
+            ScorefieldError: the library is not installed, or the samples cannot be written so.
+        """
+        raise NotImplementedError(f"{type(self).__name__} declares `writes`, and has no `write`")
+
+
+def writers(kind: str) -> dict[str, Format]:
+    """Return the built-in formats that can write samples of a kind of data: ending -> format."""
+    return {
+        ending: form for form in _ordered(built_in("format").values(), "path") if kind in form.kinds for ending in form.writes
+    }
 
 
 def ordered(takes: Takes) -> list[Format]:
