@@ -81,7 +81,9 @@ def holes_of(train: Tensor | ArrayView, held_out: Tensor | ArrayView, name: str)
     Raises:
         ScorefieldError: no training example knows any cell.
     """
-    if not train.is_floating_point() or not any(bool(piece.isnan().any()) for part in (train, held_out) for piece in pieces(part)):
+    if not train.is_floating_point() or not any(
+        bool(piece.isnan().any()) for part in (train, held_out) for piece in pieces(part)
+    ):
         return None
     size = train.shape[1:].numel()
     count, whole, ever = 0, 0, torch.zeros(size, dtype=torch.bool)

@@ -20,6 +20,7 @@ from scorefield.exact import GaussianMixture
 from scorefield.field import Field
 from scorefield.levels import geometric, karras
 from scorefield.objectives.denoising import Denoising
+from scorefield.objectives.known_cells import on_known
 from scorefield.objectives.weightings import SigmaSquared
 from scorefield.progress import Progress
 from scorefield.randomness import SampleRng, stream_of, subsample
@@ -113,15 +114,16 @@ def losses_by_level(run: Run, data: Dataset, progress: Progress) -> tuple[list[f
     fields: list[tuple[str, Field, Tensor, Tensor | None]] = [
         ("training examples", run.field, seen, seen_labels),
         ("held-out examples", run.field, unseen, unseen_labels),
-        (optimum, GaussianMixture.empirical(data.x0(within), process), seen, None),
     ]
+    if data.normaliser.holes is None:  # examples with unknown cells are no points
+        fields.append((optimum, GaussianMixture.empirical(data.x0(within), process), seen, None))
     curves: dict[str, list[float]] = {name: [] for name, *_ in fields}
     for index, (name, field, examples, given) in enumerate(fields):
-        rng = SampleRng(range(len(examples)), stream=stream_of("curve"))
+        asked, x0, rng = on_known(field, examples, SampleRng(range(len(examples)), stream=stream_of("curve")))
         for level, t in enumerate(times):
             progress((index + level / len(times)) / len(fields), "measuring the error by noise level")
-            loss = objective.at(field, examples, t.expand(len(examples)), given, rng=rng).mean()
-            curves[name].append(2 * float(loss) / size)
+            loss = objective.at(asked, x0, t.expand(len(x0)), given, rng=rng).mean()
+            curves[name].append(2 * float(loss) / data.cells)
     return process.sigma(times).tolist(), curves
 
 
