@@ -234,7 +234,7 @@ def build(examples: Examples, config: DataConfig) -> Dataset:
     holes = holes_of(train, unseen, name) if examples.kind != "table" else None
     if holes is not None:
         if config.flip and holes.absent_cells:
-            absent = f"data.flip for {name!r}, of which {holes.absent_cells:,} cells are unknown in every example"
+            absent = f"data.flip for {name!r} with cells that are unknown in every example ({holes.absent_cells:,})"
             raise ScorefieldError(f"got {absent}, expected none, for it would mirror them with the rest: leave it out")
         normaliser, notes = replace(normaliser, holes=holes), (*notes, holes.note(len(train)))
     return Dataset(
