@@ -109,25 +109,23 @@ def _stats_of_known(data: Dataset) -> DataStats:
     sums may have a few negative eigenvalues, which count as 0. The largest distance is that of examples filled with the mean,
     times the root of d over the mean number of known cells: the mean square distance is right then.
     """
-    n, encode, cells = len(data.train), data.normaliser.encode, math.prod(data.shape)
-    zero = torch.zeros(data.shape, dtype=torch.float64)
-    there = sum(((~encode(piece).isnan()).double().sum(dim=0) for piece in pieces(data.train)), zero)
-    mean = sum((encode(piece).double().nansum(dim=0) for piece in pieces(data.train)), zero)
-    mean = mean / there.clamp(min=1)  # 0 where no example knows the cell
+    n, encode, mean = len(data.train), data.normaliser.encode, data.cell_means
+    assert data.normaliser.holes is not None
+    d = math.prod(data.shape) - data.normaliser.holes.absent_cells
     square = sum(float((encode(piece).double() - mean).square().nansum()) for piece in pieces(data.train))
-    std, d = math.sqrt(square / float(there.sum())), int((there > 0).sum())
+    std = math.sqrt(square / (n * data.cells))
     for_distance, for_directions = (
         (encode(data.train[subsample(n, count)]).double() - mean).flatten(1) for count in (4096, PRINCIPAL)
     )
     known = (~for_directions.isnan()).double()
     centred = for_directions.nan_to_num(nan=0.0)
-    if cells < len(centred):
+    if centred.shape[1] < len(centred):
         gram = centred.mT @ centred / (known.mT @ known).clamp(min=1)
     else:
         gram = centred @ centred.mT / (known @ known.mT).clamp(min=1) * (d / len(centred))
     variances = torch.linalg.eigvalsh(gram).clamp(min=1e-12)
     detail = float((variances * variances.log()).sum() / variances.sum()) / 2
-    distance = largest_distance(for_distance.nan_to_num(nan=0.0)) * math.sqrt(n * d / float(there.sum()))
+    distance = largest_distance(for_distance.nan_to_num(nan=0.0)) * math.sqrt(d / data.cells)
     return DataStats(data.name, data.kind, data.shape, n, mean, std, distance, detail, len(data.classes))
 
 

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
@@ -146,6 +147,21 @@ class Dataset:
         """How many known numbers a training example holds on average: all of them, where none is NaN."""
         holes = self.normaliser.holes
         return math.prod(self.shape) * (1 if holes is None else holes.known)
+
+    @cached_property
+    def cell_means(self) -> Tensor:
+        """Mean of each cell in model space over the training examples that know it, float64; 0 where none does."""
+        count = total = torch.zeros(self.shape, dtype=torch.float64)
+        for piece in pieces(self.train):
+            x = self.normaliser.encode(piece).double()
+            count, total = count + (~x.isnan()).sum(dim=0), total + x.nansum(dim=0)
+        return total / count.clamp(min=1)
+
+    def filled(self, x: Tensor) -> Tensor:
+        """Return examples in model space with the mean of the cell where one is unknown, to compare them with each other."""
+        if self.normaliser.holes is None:
+            return x
+        return torch.where(x.isnan(), self.cell_means.to(x), x)
 
     @cached_property
     def fingerprint(self) -> str:

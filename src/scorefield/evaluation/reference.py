@@ -3,7 +3,8 @@
 A set of examples is compared in two spaces. "features" is the output of the extractor for 8-bit images, and the coordinates for
 vectors, signals and tables. "data" is the coordinates in model space. Samples are first rounded to the values that data can
 have (grey levels of 8-bit images, whole numbers and texts of tables): a classifier would otherwise recognise samples by their
-digits after the decimal point, which are rounded away before a person sees them.
+digits after the decimal point, which are rounded away before a person sees them. Where examples have unknown cells, samples are
+given the holes of some of them, and in both an unknown cell has the mean of the known ones.
 
 The floor is the figure of real training examples in place of samples: without it no figure means anything. "Different" takes a
 subset. Where that is most of the training set, it varies less than any sampler's output can. "Independent" draws with
@@ -54,8 +55,8 @@ FLOORS = 5  # subsets of 1,000 examples whose figures are averaged; fewer of lar
 
 
 def to_bytes(visible: Tensor) -> Tensor:
-    """Return images with values from 0, black, to 1, white, as 8-bit pixels, uint8."""
-    return (visible.double().clamp(0, 1) * 255).round().to(torch.uint8)
+    """Return images with values from 0, black, to 1, white, as 8-bit pixels, uint8; NaN is grey."""
+    return (visible.double().nan_to_num(nan=0.5).clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +106,8 @@ class Reference:
         return raw.round() if whole else raw
 
     def sets(self, raw: Tensor, progress: Progress = silent) -> Sets:
-        """Return examples in the data's units, `(n, *shape)`, in both spaces."""
-        return _sets(self.data, self.extractor, raw, progress)
+        """Return samples in the data's units, `(n, *shape)`, in both spaces, with the holes of real examples, if any."""
+        return _sets(self.data, self.extractor, holed(self.data, raw), progress)
 
     def figures(self, samples: Sets, progress: Progress = silent) -> dict[str, Estimate]:
         """Return every metric between samples and held-out examples, by name; one that fails goes to `failed` instead."""
@@ -196,13 +197,29 @@ def _read(path: Path) -> object:
         return None
 
 
-def _bytes_of(data: Dataset, raw: Tensor) -> Tensor:
+def bytes_of(data: Dataset, raw: Tensor) -> Tensor:
+    """Return examples in the data's units as 8-bit pixels, with the mean of the known ones in an unknown cell."""
+    if data.normaliser.holes is not None:
+        raw = data.normaliser.decode(data.filled(data.normaliser.encode(raw)))
     return to_bytes(data.normaliser.visible(raw))
+
+
+def holed(data: Dataset, raw: Tensor) -> Tensor:
+    """Return samples in the data's units with the holes of training examples drawn at random: only so are both alike.
+
+    What the cells are that an example does not know says nothing of their values, so samples with such holes have the law of
+    real examples if, and as far as can be known only if, the samples have.
+    """
+    if data.normaliser.holes is None:
+        return raw
+    rows = SampleRng(range(len(raw)), stream=stream_of("holes")).choose(torch.ones(len(data.train)))
+    parts = zip(torch.split(raw, 4096), torch.split(rows, 4096), strict=True)
+    return torch.cat([part.masked_fill(data.train[which].isnan(), torch.nan) for part, which in parts])
 
 
 def _coordinates(data: Dataset, raw: Tensor) -> Tensor:
     """Return examples in model space, flat, float32; in batches, since the map is in float64."""
-    return torch.cat([flat(data.normaliser.encode(batch)) for batch in torch.split(raw, 4096)])
+    return torch.cat([flat(data.filled(data.normaliser.encode(batch))) for batch in torch.split(raw, 4096)])
 
 
 def _sets(data: Dataset, extractor: Extractor, raw: Tensor, progress: Progress = silent) -> Sets:
@@ -213,7 +230,7 @@ def _sets(data: Dataset, extractor: Extractor, raw: Tensor, progress: Progress =
     features = list[Tensor]()
     for batch in torch.split(raw, 256):
         progress(len(features) * 256 / len(raw), f"extracting features of example {len(features) * 256:,} of {len(raw):,}")
-        features.append(extractor(_bytes_of(data, batch)))
+        features.append(extractor(bytes_of(data, batch)))
     return {"data": coordinates, "features": torch.cat(features)}
 
 
@@ -234,7 +251,7 @@ def learned(run: Run, folder: Path, progress: Progress = silent) -> Learned:
     data = run.data
     rows, raw = _of_part(data.train, max(2, min(LEARNING, extractors.MOST_NUMBERS // data.train.shape[1:].numel())))
     labels = data.labels[rows] if data.labels is not None and len(data.classes) > 1 else None
-    found = extractors.learn(_bytes_of(data, raw), labels, progress=progress)
+    found = extractors.learn(bytes_of(data, raw), labels, progress=progress)
     with _if_possible():
         extractors.save(found, path)
     return found
