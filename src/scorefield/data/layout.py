@@ -18,7 +18,7 @@ of channels has one channel.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -90,11 +90,11 @@ class Layout:
         Returns:
             `(n, *shape)`: a view, but of complex numbers.
         """
-        if not self.axes:
-            return source.reshape(len(source), -1)
         axes, parts = self.axes, source
         if self.is_complex:
             parts, axes = np.stack([source.real, source.imag], axis=-1), axes + "p"
+        if not self.axes:
+            return parts.reshape(len(source), -1)
         if "c" not in axes:
             parts, axes = parts[..., None], axes + "c"
         order = "c" + "p" * self.is_complex + "".join(sorted(set(axes) - set("cp"), key="tzyx".index))
@@ -123,7 +123,7 @@ class Layout:
         """Return raw values in the type of the source, complex ones joined."""
         kind = self.type.kind
         if kind == "c":
-            paired = raw.reshape(len(raw), -1, 2, *raw.shape[2:])
+            paired = raw.reshape(len(raw), -1, 2, *raw.shape[2:])  # of a vector, too: (re, im) of each number
             return (paired[:, :, 0] + 1j * paired[:, :, 1]).astype(self.type)
         if self.legal:
             levels = np.array(self.legal)
@@ -142,6 +142,11 @@ class Layout:
         if self.missing is not None:
             values = np.where(np.isnan(raw), self.missing, values)
         return values.astype(self.type)
+
+    def resized(self, size: tuple[int, int]) -> Layout:
+        """Return the layout of images of another size, (height, width)."""
+        lengths = dict(zip("yx", size, strict=True))
+        return replace(self, shape=tuple(lengths.get(axis, n) for axis, n in zip(self.axes, self.shape, strict=True)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""

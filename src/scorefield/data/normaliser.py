@@ -4,8 +4,9 @@ Models see standardised numbers, people see the raw ones. The map between the tw
 
     encode(raw) = (raw - shift)/scale          decode(x) = x·scale + shift, clipped to the legal range
 
-Images map their legal range to [-1, 1]. Vectors map to mean 0 and variance 1, measured on the training rows alone. A density
-changes by the constant |det| = prod(scale) under this map, which is what likelihoods need to report nats of the raw data.
+Images and volumes map a range to [-1, 1]: the legal one, or the one of the training rows. Vectors map to mean 0 and variance 1,
+measured on the training rows alone. A density changes by the constant |det| = prod(scale) under this map, which is what
+likelihoods need to report nats of the raw data. What never varies comes back exactly: a column, or a channel, of one value.
 
 Numbers may be of any size that a float64 can have. Squares are taken of numbers divided by a power of two near the largest,
 which is exact: 1e-200 and 1e200 have a variance only then.
@@ -38,9 +39,11 @@ class Normaliser:
     Attributes:
         shift: what is subtracted: one number for all coordinates, or one per column of a vector.
         scale: what it is then divided by, likewise.
+        low: smallest legal raw value; None for no bound.
+        high: largest legal raw value; None for no bound.
         per_channel: whether there is one number per channel of a signal `(..., channels, length)` instead.
-        low: smallest legal raw value (images), None for vectors.
-        high: largest legal raw value (images), None for vectors.
+        axes: how many axes follow that of the channels, where there is one number per channel.
+        fixed: columns or channels that had one value in all training rows, `shift` there: decoding gives exactly that.
         holes: which cells are unknown, NaN in both spaces; None where all are known.
 
     >>> pixels = Normaliser.between(0.0, 255.0)
@@ -55,19 +58,39 @@ class Normaliser:
     low: Finite | None = None
     high: Finite | None = None
     per_channel: bool = False
+    axes: Annotated[int, Bound(ge=1)] = 1
+    fixed: tuple[Annotated[int, Bound(ge=0)], ...] = ()
     holes: Holes | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Normaliser:
-        neither = self.low is None and self.high is None
-        if not neither and (self.low is None or self.high is None or self.low >= self.high):
-            raise ScorefieldError(f"got low {self.low} and high {self.high}, expected low < high: give both or neither")
+        if self.low is not None and self.high is not None and self.low >= self.high:
+            raise ScorefieldError(f"got low {self.low} and high {self.high}, expected low < high: exchange them")
         return self
 
     @classmethod
     def between(cls, low: float, high: float) -> Normaliser:
         """Return the map of the legal range [low, high] to [-1, 1]."""
         return cls(shift=((low + high) / 2,), scale=((high - low) / 2,), low=low, high=high)
+
+    @classmethod
+    def spanning(cls, rows: Tensor | ArrayView, *, per_channel: bool = False) -> Normaliser:
+        """Return the map of the range of these rows to [-1, 1], without bounds.
+
+        Args:
+            rows: raw images or volumes `(n, channels, ...)`.
+            per_channel: one range for each channel, for channels of different units; a channel of one value gets scale 1.
+
+        >>> Normaliser.spanning(torch.tensor([[[2.0]], [[6.0]]])).shift
+        (4.0,)
+        """
+        low, high = ends(rows)
+        if not per_channel:
+            low, high = low.amin(0, keepdim=True), high.amax(0, keepdim=True)
+        scale = torch.where(high > low, high / 2 - low / 2, 1.0)
+        fixed = tuple((high == low).nonzero().flatten().tolist())
+        shift = torch.where(high > low, low / 2 + high / 2, torch.where(high == low, low, 0.0))  # 0: no number at all
+        return cls(tuple(shift.tolist()), tuple(scale.tolist()), per_channel=per_channel, axes=rows.ndim - 2, fixed=fixed)
 
     @classmethod
     def standard(cls, rows: Tensor | ArrayView, *, common: bool = False, per_channel: bool = False) -> Normaliser:
@@ -79,7 +102,7 @@ class Normaliser:
             per_channel: signals: one mean and one scale for all times of a channel.
 
         Returns:
-            The map; a constant column gets scale 1, one without a number also mean 0.
+            The map; a constant column gets scale 1, and is decoded as that constant; one without a number is 0.
         """
         axes = (0, 2) if per_channel else (0,)
         unit = torch.ones(rows.shape[1], dtype=torch.float64)
@@ -92,12 +115,15 @@ class Normaliser:
         if common:
             variance, unit = variance.mean(dim=0, keepdim=True), unit[:1]
         scale = torch.where(variance > 0, (variance.sqrt() * unit).clamp(min=LEAST), 1.0)
-        return cls(shift=tuple(mean.tolist()), scale=tuple(scale.tolist()), per_channel=per_channel)
+        fixed = () if common else tuple((variance == 0).nonzero().flatten().tolist())
+        return cls(shift=tuple(mean.tolist()), scale=tuple(scale.tolist()), per_channel=per_channel, fixed=fixed)
 
     def _numbers(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return shift and scale with the axes that they need beside x."""
         shift, scale = (torch.tensor(v, dtype=torch.float64, device=x.device) for v in (self.shift, self.scale))
-        return (shift.unsqueeze(-1), scale.unsqueeze(-1)) if self.per_channel else (shift, scale)
+        if not self.per_channel:
+            return shift, scale
+        return shift.reshape(-1, *(1,) * self.axes), scale.reshape(-1, *(1,) * self.axes)
 
     def encode(self, raw: Tensor) -> Tensor:
         """Return raw values `(..., d)`, signals or images in model space, float32."""
@@ -112,18 +138,29 @@ class Normaliser:
         """Return model values as raw values, float64, clipped to the legal range when there is one; NaN in absent cells."""
         shift, scale = self._numbers(x)
         raw = x * scale + shift
-        raw = raw if self.low is None else raw.clamp(self.low, self.high)
+        if self.fixed:
+            varies = torch.ones(shift.numel(), dtype=torch.bool, device=x.device)
+            varies[list(self.fixed)] = False
+            raw = torch.where(varies.reshape(shift.shape), raw, shift)
+        if not (self.low is None and self.high is None):
+            raw = raw.clamp(self.low, self.high)
         return raw if self.holes is None else self.holes.hide(raw)
 
     def visible(self, raw: Tensor) -> Tensor:
-        """Return raw values of images on the scale from black, 0, to white, 1.
+        """Return raw values of images or volumes from black, 0, to white, 1: the ends of the range that was mapped."""
+        shift, scale = self._numbers(raw)
+        return (raw - (shift - scale)) / (2 * scale)
 
-        Raises:
-            ScorefieldError: values without a legal range, which are no images.
-        """
-        if self.low is None or self.high is None:
-            raise ScorefieldError("got values without a legal range, expected those of images: plot them instead")
-        return (raw - self.low) / (self.high - self.low)
+
+def ends(rows: Tensor | ArrayView) -> tuple[Tensor, Tensor]:
+    """Return the smallest and the largest value of each channel of rows `(n, channels, ...)`, float64, over known cells."""
+    low = torch.full((rows.shape[1],), torch.inf, dtype=torch.float64)
+    high = -low
+    for piece in pieces(rows):
+        x = piece.double().transpose(0, 1).flatten(1)
+        low = torch.minimum(low, torch.where(x.isnan(), torch.inf, x).amin(1))
+        high = torch.maximum(high, torch.where(x.isnan(), -torch.inf, x).amax(1))
+    return low, high
 
 
 def _power(size: Tensor) -> Tensor:

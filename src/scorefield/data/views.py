@@ -43,6 +43,7 @@ class ArrayView:
         """Hold an array `(n, *shape)` and int64 row numbers `(m,)`."""
         self.array, self.rows = array, rows
         self.shape = torch.Size((len(rows), *array.shape[1:]))
+        self.ndim = array.ndim
         self.dtype = torch.from_numpy(np.zeros(0, array.dtype)).dtype
 
     def __len__(self) -> int:
