@@ -75,8 +75,9 @@ def of_array(
     """Read vectors, signals, images or volumes from an array.
 
     Args:
-        array: the examples, first axis n, NaN where a cell is unknown; one that is mapped from a file may be larger than the memory. Anything with a
-            shape, a dtype and slices of the first axis, such as a data set of HDF5, is read once, in order.
+        array: the examples, first axis n, NaN where a cell is unknown. One that is mapped from a file may be larger than the
+            memory; anything with a shape, a dtype and slices of the first axis, such as a data set of HDF5, is read once, in
+            order.
         name: what messages call it.
         config: how it is read.
         labels: of the examples, with the names of their classes; those that do not fit are left out, and a note says so.

@@ -60,9 +60,9 @@ class Holes:
 
     def note(self, examples: int) -> str:
         """Return what a person should know of the holes of so many training examples."""
-        size, absent = sum(self.runs), self.absent_cells
-        said = f"{1 - self.known:.2g} of all cells" if self.known > 0.9995 else f"{1 - self.known:.1%} of all cells"
-        said += " are unknown (NaN): training goes around them."
+        size, absent, share = sum(self.runs), self.absent_cells, 100 * (1 - self.known)
+        shown = f"{share:.1f}" if share >= 0.05 else f"{share:.1g}"
+        said = f"{shown}% of the training examples' cells are unknown (NaN): training goes around them."
         if absent:
             one = absent == 1
             said += f" {absent:,} of {size:,} cells {'is' if one else 'are'} unknown in every training example and "
