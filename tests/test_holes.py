@@ -19,7 +19,8 @@ from scorefield.data import DataConfig, Dataset, Normaliser
 from scorefield.data.base import Examples, build
 from scorefield.data.holes import Holes, holes_of
 from scorefield.field import ScoreModel
-from scorefield.levels import Levels
+from scorefield.levels import Levels, karras
+from scorefield.likelihood import Exact, Hutchinson, data_log_prob
 from scorefield.nets.known_cells import KnownCells
 from scorefield.nets.mlp import MLP, MLPConfig
 from scorefield.objectives import Denoising
@@ -29,6 +30,7 @@ from scorefield.randomness import SampleRng
 from scorefield.recipes import data_stats
 from scorefield.runs import build_model
 from scorefield.samplers import Heun
+from scorefield.samplers.base import sample
 from scorefield.shapes import over
 from scorefield.training.loop import Trainer
 
@@ -325,3 +327,49 @@ def test_what_the_holes_are_is_said_in_words() -> None:
     )
     with pytest.raises(ScorefieldError, match="got 'rows' with NaN alone"):
         data_of(torch.full((20, 2), NAN))
+
+
+# --- what a field of known cells is good for --------------------------------------------------------------------------
+
+
+class TrueMarginals(nn.Module):
+    """The score of the known cells of N(0, COVARIANCE) with noise, for every set of them."""
+
+    def forward(self, x: Tensor, label: Tensor, cond: Tensor | None = None) -> Tensor:
+        seen, known = x[:, :3], x[:, 3:]
+        cov = COVARIANCE * known.unsqueeze(1) * known.unsqueeze(2) + torch.diag_embed(1 - known)
+        noise = torch.diag_embed(known * label.exp().unsqueeze(1) ** 2)
+        y = -torch.linalg.solve(cov + noise, seen.unsqueeze(2))[..., 0]
+        return torch.cat([y, torch.full_like(y, 9.0)], dim=1)
+
+
+def true_marginals(process: Process, absent: Tensor = NOWHERE[:3]) -> ScoreModel:
+    std = math.sqrt(float(COVARIANCE.diagonal().mean()))
+    network = KnownCells(TrueMarginals(), absent)
+    return ScoreModel(network, Score(), process, (3,), data_std=std, takes_unknown=True).double()
+
+
+def test_the_log_density_of_a_point_with_holes_is_that_of_its_known_cells() -> None:
+    field = true_marginals(VE(0.1, 300.0))
+    rows = double([[0.5, -1.0, 0.3], [0.5, NAN, 0.3], [NAN, 1.2, NAN], [NAN, NAN, -0.7], [NAN, NAN, NAN]])
+    for divergence, within in ((Exact(), 1e-4), (Hutchinson(16), None)):
+        found = data_log_prob(field, rows, rng=SampleRng(range(5)), divergence=divergence, tolerance=1e-6, within=None)
+        for row, value, error in zip(rows, found.value, found.standard_error, strict=True):
+            cells = ~row.isnan()
+            cov = COVARIANCE[cells][:, cells] + 0.1**2 * torch.eye(int(cells.sum())).double()
+            there = torch.distributions.MultivariateNormal(torch.zeros(len(cov)).double(), cov) if len(cov) else None
+            wanted = float(there.log_prob(row[cells])) if there else 0.0
+            assert abs(float(value) - wanted) < (within or 5 * float(error) + 1e-4), row
+
+
+def test_samples_of_the_true_field_have_the_covariance_of_whole_examples_and_absent_cells_are_left_out() -> None:
+    """A linear field makes every step affine, so that moments of the samples are those of the prior pushed through."""
+    process, none = VE(0.01, 200.0), torch.tensor([False, True, False])
+    for absent in (NOWHERE[:3], none):
+        x = sample(true_marginals(process, absent), Heun(), karras(process, 40), rng=SampleRng(range(4000)))
+        there = ~absent
+        found, wanted = x[:, there].T.cov(), COVARIANCE[there][:, there]
+        for i, j in itertools.product(range(int(there.sum())), repeat=2):
+            products = x[:, there][:, i] * x[:, there][:, j]
+            assert abs(float(found[i, j] - wanted[i, j])) < 5 * float(products.std()) / math.sqrt(4000)
+        assert bool(x.isfinite().all())
