@@ -41,7 +41,7 @@ FAR = {
     "vp": VP(beta_max=30.0),
     "flow": RectifiedFlow(),
 }  # so far up that the Gaussian prior is exact to 1e-5
-SHAPES = [(2,), (8,), (32,), (1, 4, 4), (3, 2, 2)]
+SHAPES = [(2,), (8,), (32,), (1, 4, 4), (3, 2, 2), (1, 2, 4, 2)]
 
 
 def mixture(shape: tuple[int, ...], process: Process, seed: int = 0) -> GaussianMixture:

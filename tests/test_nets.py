@@ -41,6 +41,8 @@ NETWORKS = every("network")
 NEEDS_SETTINGS = {"tabulated": Tabulated.linear(1000)}
 TABLED = {name: config for name, config in NETWORKS.items() if "levels" in config.__dataclass_fields__}
 SHAPE = (2, 6, 5)
+VOLUME = (2, 3, 6, 5)
+SHAPES = {"signal": (2, 7), "image": SHAPE, "volume": VOLUME}
 EPS = torch.finfo(torch.float64).eps
 
 
@@ -48,15 +50,16 @@ def _numbers(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def _all(name: str, classes: int = 0) -> nn.Module:
-    return shaken(NETWORKS[name]().build(SHAPE, classes))
+def _all(name: str, classes: int = 0, shape: tuple[int, ...] = SHAPE) -> nn.Module:
+    return shaken(NETWORKS[name]().build(shape, classes))
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_output_for_a_sample_does_not_depend_on_its_batch_mates(name: str) -> None:
-    network = _all(name, classes=3)
-    x, label, cond = _numbers(8, *SHAPE), torch.linspace(-4, 2, 8, dtype=torch.float64), torch.arange(8) % 3
+def test_the_output_for_a_sample_does_not_depend_on_its_batch_mates(name: str, shape: tuple[int, ...]) -> None:
+    network = _all(name, classes=3, shape=shape)
+    x, label, cond = _numbers(8, *shape), torch.linspace(-4, 2, 8, dtype=torch.float64), torch.arange(8) % 3
     together = network(x, label, cond)
     alone = torch.cat([network(x[i : i + 1], label[i : i + 1], cond[i : i + 1]) for i in range(8)])
     loud = torch.cat([x[:1], 1e3 * x[1:]])  # other mates
@@ -68,9 +71,10 @@ def test_the_output_for_a_sample_does_not_depend_on_its_batch_mates(name: str) -
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_network_listens_to_its_label_and_answers_in_the_shape_of_x(name: str) -> None:
-    network, x = _all(name), _numbers(1, *SHAPE).expand(5, -1, -1, -1)
+def test_every_network_listens_to_its_label_and_answers_in_the_shape_of_x(name: str, shape: tuple[int, ...]) -> None:
+    network, x = _all(name, shape=shape), _numbers(1, *shape).expand(5, *shape)
     y = network(x, torch.tensor([-5.0, -2.0, 0.0, 1.0, 3.0], dtype=torch.float64))
     assert y.shape == x.shape
     size = float(y.abs().max())
@@ -78,11 +82,12 @@ def test_every_network_listens_to_its_label_and_answers_in_the_shape_of_x(name: 
         assert float((y[i] - y[j]).abs().max()) > 1e-3 * size, (i, j)
 
 
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("name", ["mlp", "unet"])
-def test_training_starts_from_y_equal_to_zero(name: str) -> None:
-    network = NETWORKS[name]().build(SHAPE)
-    y = network(_numbers(4, *SHAPE).float(), torch.linspace(-4, 4, 4))
-    assert torch.equal(y, torch.zeros(4, *SHAPE))
+def test_training_starts_from_y_equal_to_zero(name: str, shape: tuple[int, ...]) -> None:
+    network = NETWORKS[name]().build(shape)
+    y = network(_numbers(4, *shape).float(), torch.linspace(-4, 4, 4))
+    assert torch.equal(y, torch.zeros(4, *shape))
     y.sum().backward()
     grads = [float(p.grad.abs().max()) for p in network.last.parameters()]
     assert min(grads) > 0  # zero, but not stuck there
@@ -243,16 +248,32 @@ def test_no_class_label_means_the_row_after_the_last_class(name: str) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("height", "width"), [(13, 9), (8, 16), (5, 24), (1, 1)])
-def test_sizes_that_do_not_divide_are_padded_with_their_edge_and_cut_back(height: int, width: int) -> None:
-    shape = (2, height, width)
-    network = shaken(UNet(shape, channels=(8, 16, 24), blocks=1, patch=2))  # works on multiples of 2·2·2 = 8
+@pytest.mark.parametrize("patch", [1, 2])
+@pytest.mark.parametrize(
+    "size", [(40,), (37,), (1,), (13, 9), (8, 16), (5, 24), (1, 1), (5, 9, 8), (8, 8, 16), (1, 1, 1), (1, 12, 3)], ids=str
+)
+def test_sizes_that_do_not_divide_are_padded_with_their_edge_and_cut_back(size: tuple[int, ...], patch: int) -> None:
+    shape, inside = (2, *size), (..., *(slice(places) for places in size))
+    network = shaken(UNet(shape, channels=(8, 16, 24), blocks=1, patch=patch))  # works on multiples of 2·2·patch
     x, label = _numbers(3, *shape), torch.tensor([-1.0, 0.0, 2.0], dtype=torch.float64)
-    below, right = (8 - height % 8) % 8, (8 - width % 8) % 8
-    padded = torch.from_numpy(numpy.pad(x.numpy(), ((0, 0), (0, 0), (0, below), (0, right)), mode="edge"))
+    missing = [(0, 0), (0, 0), *((0, -places % (4 * patch)) for places in size)]
+    padded = torch.from_numpy(numpy.pad(x.numpy(), missing, mode="edge"))
     y = network(x, label)
     assert y.shape == x.shape
-    assert float((y - network(padded, label)[..., :height, :width]).abs().max()) < 100 * EPS * float(y.abs().max())
+    assert float((y - network(padded, label)[inside]).abs().max()) < 100 * EPS * float(y.abs().max())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("axes", [1, 2, 3])
+@pytest.mark.parametrize("patch", [1, 2, 3])
+def test_folding_puts_the_place_within_a_patch_into_the_channel_and_unfolding_is_its_inverse(patch: int, axes: int) -> None:
+    """Channel (c, i, j, k) of the folded array holds at (z, y, x) what channel c holds at patch·(z, y, x) + (i, j, k)."""
+    x = _numbers(2, 3, *(2 * patch, 3 * patch, patch)[:axes])
+    folded = fold(x, patch)
+    for inside in itertools.product(range(patch), repeat=axes):
+        first = sum(i * patch ** (axes - 1 - axis) for axis, i in enumerate(inside))
+        assert torch.equal(folded[:, first :: patch**axes], x[(..., *(slice(i, None, patch) for i in inside))])
+    assert torch.equal(unfold(folded, patch), x)
 
 
 @torch.no_grad()
@@ -271,49 +292,103 @@ def test_folding_pixels_into_channels_puts_every_pixel_back_in_its_place() -> No
     assert float((network(x, torch.zeros(2)) - x).abs().max()) < 10 * EPS * 110
 
 
-# Signals
+# Signals, images and volumes
+
+
+def _without_means(network: nn.Module) -> nn.Module:
+    """Leave convolutions and their nonlinearities alone: zeros stay zeros, and no mean is taken off them."""
+    for layer in network.modules():
+        if isinstance(layer, nn.GroupNorm | nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear):
+            nn.init.zeros_(layer.bias)
+        if isinstance(layer, nn.GroupNorm):
+            layer.register_forward_hook(lambda _layer, inputs, _output: inputs[0])
+    for block in (layer for layer in network.modules() if hasattr(layer, "condition")):
+        nn.init.zeros_(block.condition.weight)
+    return network
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(("length", "patch"), [(40, 1), (37, 1), (37, 4), (1, 2)])
-def test_a_signal_of_any_length_is_padded_with_its_end_and_cut_back(length: int, patch: int) -> None:
-    network = shaken(UNet((2, length), channels=(8, 16, 24), blocks=1, patch=patch))
-    x, label = _numbers(3, 2, length), torch.tensor([-1.0, 0.0, 2.0], dtype=torch.float64)
-    missing = -length % (4 * patch)
-    padded = torch.cat([x, x[..., -1:].expand(-1, -1, missing)], dim=2)
-    y = network(x, label)
-    assert y.shape == x.shape
-    assert float((y - network(padded, label)[..., :length]).abs().max()) < 100 * EPS * float(y.abs().max())
+@pytest.mark.parametrize(("size", "axis"), [((128,), 0), ((128, 8), 0), ((8, 128), 1), ((128, 4, 8), 0), ((4, 8, 128), 2)])
+@pytest.mark.parametrize("patch", [1, 2])
+def test_what_moves_by_the_total_stride_moves_the_output_and_by_less_does_not(
+    patch: int, size: tuple[int, ...], axis: int
+) -> None:
+    """Away from the borders; a bump surrounded by zeros."""
+    stride, shape = 2 * patch, (1, *size)
+    network = _without_means(shaken(UNet(shape, channels=(8, 16), blocks=1, patch=patch, attention=False), by=0.05))
+    bump, label, places = torch.zeros(1, *shape, dtype=torch.float64), torch.zeros(1), size[axis]
+    bump.narrow(axis + 2, places // 2 - 2, 4).copy_(_numbers(1, 1, *size).narrow(axis + 2, 0, 4))
+    y = network(bump, label)
+    assert float(y.abs().max()) > 0
+    for shift, follows in ((stride, True), (-stride, True), (1, False)):
+        moved = network(bump.roll(shift, axis + 2), label)
+        error = float((moved - y.roll(shift, axis + 2)).abs().max()) / float(y.abs().max())
+        assert (error < 100 * EPS) == follows, (shift, error)
+
+
+def _lifted(flat: nn.Module, lifted: nn.Module, patch: int) -> nn.Module:
+    """Give a network of one axis more the weights of another, in the middle of its kernels along the new first axis."""
+    old = flat.state_dict()
+    for name, weight in lifted.state_dict().items():
+        given = old[name]
+        if weight.ndim == given.ndim + 1:  # a kernel
+            weight.zero_()
+            if patch > 1 and name in ("first.weight", "last.weight", "last.bias"):
+                channels = 1 if name == "first.weight" else 0
+                axes = weight.ndim - 2
+                split = given.shape[channels] // patch ** (axes - 1)
+                given = given.unflatten(channels, (split, 1, -1)).expand(
+                    *given.shape[:channels], split, patch, -1, *given.shape[channels + 1 :]
+                )
+                given = given.flatten(channels, channels + 2) / (patch if name == "first.weight" else 1)
+            weight.select(2, weight.shape[2] // 2).copy_(given)
+        elif weight.shape != given.shape:  # the last bias, one number a place of the patch
+            split = given.shape[0] // patch ** (len(flat.first.weight.shape) - 2)
+            weight.copy_(given.reshape(split, 1, -1).expand(split, patch, -1).flatten())
+        else:
+            weight.copy_(given)
+    return lifted
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("patch", [1, 2])
-def test_a_signal_moved_by_the_total_stride_moves_the_output_and_by_less_does_not(patch: int) -> None:
-    """Away from the borders; a bump surrounded by zeros has the same mean and variance wherever it is."""
-    stride = 2 * patch
-    network = shaken(UNet((1, 128), channels=(8, 16), blocks=1, patch=patch, attention=False), by=0.05)
-    for layer in network.modules():
-        if isinstance(layer, nn.GroupNorm | nn.Conv1d | nn.Linear):
-            nn.init.zeros_(layer.bias)  # zeros stay zeros, so that the borders are like everything else ...
-        if isinstance(layer, nn.GroupNorm):
-            layer.register_forward_hook(lambda _layer, inputs, _output: inputs[0])  # ... and no mean is taken off them
-    for block in (layer for layer in network.modules() if hasattr(layer, "condition")):
-        nn.init.zeros_(block.condition.weight)
-    bump, label = torch.zeros(1, 1, 128, dtype=torch.float64), torch.zeros(1)
-    bump[..., 60:68] = _numbers(8)
-    y = network(bump, label)
-    assert float(y.abs().max()) > 0
-    for shift, follows in ((3 * stride, True), (-stride, True), (1, False)):
-        error = float((network(bump.roll(shift, -1), label) - y.roll(shift, -1)).abs().max()) / float(y.abs().max())
-        assert (error < 100 * EPS) == follows, (shift, error)
+@pytest.mark.parametrize("size", [(11,), (6, 7)], ids=["a signal", "an image"])
+def test_a_stack_of_one_image_is_to_the_network_of_volumes_what_the_image_is_to_that_of_images(
+    size: tuple[int, ...], patch: int
+) -> None:
+    """Where its kernels have nothing but their middle plane; and one of signals likewise stands to that of images."""
+    shape, deep, label = (2, *size), (2, 5, *size), torch.tensor([-1.0, 0.0, 2.0], dtype=torch.float64)
+    settings: dict[str, Any] = {"channels": (8, 16, 24), "blocks": 1, "patch": patch, "classes": 3}
+    flat = shaken(UNet(shape, **settings))
+    lifted = _lifted(flat, UNet(deep, **settings).double().eval(), patch)
+    x, cond = _numbers(3, *shape), torch.tensor([0, 2, 1])
+    y = flat(x, label, cond)
+    stacked = lifted(x.unsqueeze(2).expand(3, *deep), label, cond)
+    assert stacked.shape == (3, *deep)
+    assert float((stacked - y.unsqueeze(2)).abs().max()) < 1e3 * EPS * float(y.abs().max())
 
 
 @torch.no_grad()
-def test_folding_a_signal_by_two_puts_even_and_odd_steps_into_two_channels_and_back() -> None:
-    x = _numbers(2, 3, 8)
-    folded = fold(x, 2)
-    assert torch.equal(folded[:, 0::2], x[..., 0::2]) and torch.equal(folded[:, 1::2], x[..., 1::2])
-    assert torch.equal(unfold(folded, 2), x)
+@pytest.mark.parametrize("size", [(11,), (6, 7)], ids=["a signal", "an image"])
+def test_the_residual_network_acts_on_a_stack_plane_by_plane_where_its_kernels_have_one_plane(size: tuple[int, ...]) -> None:
+    shape, deep, label = (2, *size), (2, 5, *size), torch.tensor([-1.0, 0.0, 2.0], dtype=torch.float64)
+    flat = shaken(ConditionedResNet(shape, width=8, blocks=3))
+    lifted = _lifted(flat, ConditionedResNet(deep, width=8, blocks=3).double().eval(), 1)
+    y, x = flat(_numbers(3, *shape), label), _numbers(3, *shape).unsqueeze(2).expand(3, *deep)
+    assert float((lifted(x, label) - y.unsqueeze(2)).abs().max()) < 1e3 * EPS * float(y.abs().max())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("turn", [(2, 0, 1), (1, 0, 2), (0, 2, 1)], ids=str)
+def test_no_axis_of_a_volume_is_before_the_others(turn: tuple[int, ...]) -> None:
+    """Turned kernels see in a turned volume what they saw before."""
+    size, axes = (4, 6, 8), [0, 1, *(2 + axis for axis in turn)]
+    network = shaken(UNet((1, *size), channels=(8, 16), blocks=1))
+    turned = UNet((1, *(size[axis] for axis in turn)), channels=(8, 16), blocks=1).double().eval()
+    turned.load_state_dict({k: v.permute(axes) if v.ndim == 5 else v for k, v in network.state_dict().items()})
+    x, label = _numbers(2, 1, *size), torch.tensor([0.0, 1.0], dtype=torch.float64)
+    y = network(x, label).permute(axes)
+    assert float((turned(x.permute(axes), label) - y).abs().max()) < 1e3 * EPS * float(y.abs().max())
 
 
 @pytest.mark.parametrize("coarsest", [16, 96, 128, 160, 200, 224, 320])
@@ -324,9 +399,10 @@ def test_attention_takes_any_number_of_channels(coarsest: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["residual", "unet"])
-def test_image_networks_refuse_vectors_with_a_sentence(name: str) -> None:
-    with pytest.raises(ScorefieldError, match=r"\(channels, height, width\): use the mlp for vectors"):
-        NETWORKS[name]().build((7,))
+def test_convolutions_refuse_vectors_and_what_has_four_axes_with_a_sentence(name: str) -> None:
+    for shape in ((7,), (1, 2, 2, 2, 2)):
+        with pytest.raises(ScorefieldError, match=r"or \(channels, depth, height, width\): use the mlp for vectors"):
+            NETWORKS[name]().build(shape)
 
 
 def test_dropout_is_off_in_eval_and_on_in_training() -> None:
@@ -357,7 +433,7 @@ def _by_differences(network: nn.Module, x: Tensor, v: Tensor, h: float) -> Tenso
     return (up - 2 * here + down) / h**2
 
 
-@pytest.mark.parametrize(("name", "shape"), [("mlp", (3,)), ("unet", (1, 6, 5)), ("unet", (2, 7))])
+@pytest.mark.parametrize(("name", "shape"), [("mlp", (3,)), ("unet", (1, 6, 5)), ("unet", (2, 7)), ("unet", (1, 3, 4, 3))])
 def test_smooth_networks_have_the_second_derivative_that_differences_of_their_values_show(name: str, shape) -> None:
     network = shaken(NETWORKS[name]().build(shape))
     x, v = _numbers(4, *shape), _numbers(4, *shape, seed=1)
@@ -392,10 +468,11 @@ def test_a_unet_with_attention_can_be_learned_through_its_derivative_by_the_inpu
     assert float(attention.abs().max()) > 0
 
 
-def test_the_exact_trace_of_a_unet_has_the_same_gradient_however_many_coordinates_go_together() -> None:
+@pytest.mark.parametrize("shape", [(1, 4, 4), (1, 2, 2, 4)], ids=str)
+def test_the_exact_trace_of_a_unet_has_the_same_gradient_however_many_coordinates_go_together(shape: tuple[int, ...]) -> None:
     """Torch has no batched second derivative of group normalisation."""
-    model = ScoreModel(shaken(UNet((1, 4, 4), channels=(8, 8), blocks=1)), EDM(), VE(0.1, 5.0), (1, 4, 4)).double()
-    x, gradients = _numbers(2, 1, 4, 4), []
+    model = ScoreModel(shaken(UNet(shape, channels=(8, 8), blocks=1)), EDM(), VE(0.1, 5.0), shape).double()
+    x, gradients = _numbers(2, *shape), []
     for together in (1, 16):
         loss = Implicit(together=together)(model, x, rng=SampleRng(range(2))).sum()
         gradients.append(torch.autograd.grad(loss, model.network.first.weight)[0])

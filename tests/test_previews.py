@@ -171,7 +171,7 @@ def test_the_optimum_of_a_part_is_that_of_the_part_on_its_own_examples_and_says_
     run = open_run(moons[0])
     data, examples = run.data, 40
     monkeypatch.setattr(previews, "CURVE_EXAMPLES", (10, examples))
-    monkeypatch.setattr(previews, "OPTIMUM_PRODUCTS", part * examples * 2)
+    monkeypatch.setattr(previews, "OPTIMUM_PRODUCTS", part * examples * (2 + previews.PAIR_PRODUCTS))
     sigmas, curves = previews.losses_by_level(run, data, silent)
     name = f"memorising optimum of {part} training examples"
     assert list(curves) == ["training examples", "held-out examples", name]
@@ -183,6 +183,29 @@ def test_the_optimum_of_a_part_is_that_of_the_part_on_its_own_examples_and_says_
         weights = torch.softmax(-((x[:, None] - points) ** 2).sum(dim=2) / (2 * sigma**2), dim=1)
         expected = float((((weights @ points - seen) / sigma) ** 2).mean())
         assert abs(found - expected) < 1e-4 * max(expected, 1e-2)  # float32 examples; at small sigma both are nearly 0
+
+
+def test_the_optimum_of_a_table_of_100000_rows_is_that_of_all_of_them_on_fewer_examples_with_the_noise_of_those(
+    moons: tuple[Path, list[float]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = open_run(moons[0])
+    n = len(run.data.train)
+    monkeypatch.setattr(previews, "OPTIMUM_EXAMPLES", 5)
+    whole = previews.losses_by_level(run, run.data, silent)[1]["memorising optimum, on training examples"]
+    monkeypatch.setattr(previews, "OPTIMUM_PRODUCTS", 10 * n * (2 + previews.PAIR_PRODUCTS))
+    part = previews.losses_by_level(run, run.data, silent)[1]["memorising optimum, on 10 training examples"]
+    data, examples = run.data, subsample(n, min(n, previews.CURVE_EXAMPLES[1]))
+    points, rng = data.x0(slice(None)).double(), SampleRng(range(len(examples)), stream=stream_of("curve"))
+    losses, mine = [], torch.isin(examples, subsample(n, 10))
+    assert int(mine.sum()) == 10
+    for t in geometric(run.config.process, len(whole)):
+        sigma, x0 = float(run.config.process.sigma(t)), points[examples]
+        x = x0 + sigma * rng.normal((2,)).float().double()
+        weights = torch.softmax(-((x[:, None] - points) ** 2).sum(dim=2) / (2 * sigma**2), dim=1)
+        losses.append((((weights @ points - x0) / sigma) ** 2).mean(dim=1))
+    for all_, few, expected in zip(whole, part, losses, strict=True):
+        assert abs(all_ - float(expected.mean())) < 1e-4 * max(all_, 1e-2)
+        assert abs(few - float(expected[mine].mean())) < 1e-4 * max(few, 1e-2)
 
 
 def test_the_whole_training_set_is_taken_where_it_is_affordable(moons: tuple[Path, list[float]]) -> None:
@@ -200,8 +223,8 @@ def test_the_curve_of_a_large_image_set_costs_a_bounded_number_of_products() -> 
     """54,000 images of 28 x 28: 24 levels of at most 2·10^9 operations in the mixture, and as few examples for the model."""
     size, n = 784, 54_000
     few = max(previews.CURVE_EXAMPLES[0], min(previews.CURVE_EXAMPLES[1], previews.CURVE_NUMBERS // size))
-    within = min(n, max(few, previews.OPTIMUM_PRODUCTS // (few * size)))
-    assert 4 * few * within * size * previews.CURVE_LEVELS <= 5e10 and few >= 32
+    on, within = previews.optimum_sizes(n, few, size)
+    assert 4 * on * within * size * previews.CURVE_LEVELS <= 5e10 and few >= 32
     assert within >= 5_000
 
 

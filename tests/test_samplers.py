@@ -472,15 +472,16 @@ def test_the_same_seeds_give_the_same_samples_and_others_others(sampler: Any) ->
     assert bool((first != other).all())
 
 
+@pytest.mark.parametrize("shape", [(1, 2, 3), (1, 2, 2, 2)], ids=["an image", "a volume"])
 @each_sampler
-def test_samples_of_an_image_are_those_of_its_pixels_as_a_vector(sampler: Any) -> None:
-    means = torch.randn(2, 1, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+def test_samples_of_an_image_or_a_volume_are_those_of_its_numbers_as_a_vector(sampler: Any, shape: tuple[int, ...]) -> None:
+    means = torch.randn(2, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     short_sampler, levels = short(sampler)
     ends = []
     for shaped in (means, means.flatten(1)):
         field = GaussianMixture([1, 1], shaped, [0.5, 0.3], VE(0.1, 5.0))
         ends.append(sample(field, short_sampler, ladder_for(sampler, field.process, levels), rng=SampleRng(range(4))))
-    assert ends[0].shape == (4, 1, 2, 3)
+    assert ends[0].shape == (4, *shape)
     numpy.testing.assert_allclose(ends[0].flatten(1), ends[1], rtol=0, atol=1e-12)
 
 

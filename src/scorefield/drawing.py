@@ -21,8 +21,9 @@ from torch import Tensor
 
 from scorefield import files, pictures, registry, renamed
 from scorefield.config import to_dict
-from scorefield.data import Dataset, Normaliser
+from scorefield.data import Dataset
 from scorefield.data.coordinates import decode
+from scorefield.data.planes import PICTURED, planes
 from scorefield.devices import CPU
 from scorefield.errors import ScorefieldError, unknown
 from scorefield.field import Field
@@ -35,24 +36,26 @@ from scorefield.samplers import Sampler, Snapshot, curl, simulate
 from scorefield.samplers.optimal import optimised
 from scorefield.specs import SampleSpec as SampleSpec
 
+VOXELS = 2**24  # of volumes at a time, of which a network holds dozens of channels in memory
 OPTIMISED = "optimised"  # a ladder that is made for a field, not for a process alone: the registry cannot hold it
 
 
-def picture_of(kind: str, raw: Tensor, normaliser: Normaliser, columns: list[dict[str, Any]] | None = None) -> Image:
+def picture_of(data: Dataset, raw: Tensor) -> Image:
     """Return samples in the data's own units as a picture.
 
+    Images and volumes are a grid (`planes`), signals are lines, a table is a histogram of each column, and of vectors two
+    columns are plotted.
+
     Args:
-        kind: "image" for a grid, "signal" for lines, "table" for a histogram of each column, else a plot of two columns.
+        data: what they are of.
         raw: the samples, `(n, *shape)`.
-        normaliser: of the data.
-        columns: of a table: `Dataset.columns`.
     """
-    if kind == "image":
-        return pictures.grid(normaliser.visible(raw))
-    if kind == "signal":
+    if data.kind in PICTURED:
+        return pictures.grid(planes(raw, data))
+    if data.kind == "signal":
         return pictures.lines(raw.cpu())
-    if columns:
-        return pictures.histograms(decode(raw.cpu(), columns))
+    if data.columns:
+        return pictures.histograms(decode(raw.cpu(), data.columns))
     return pictures.scatter(raw.flatten(1).cpu())
 
 
@@ -293,7 +296,7 @@ class Drawing:
         Args:
             n: how many.
             start: number of the first of them in the set.
-            batch: how many at a time.
+            batch: how many at a time; of large volumes fewer, which changes no sample.
             view: called after every step with the share done, words, and a `Batch`.
 
         Raises:
@@ -305,6 +308,8 @@ class Drawing:
         if batch < 1:
             raise ScorefieldError(f"got a batch of {batch}, expected at least 1: ask for more")
         field = self.field
+        if self.run.kind == "volume":
+            batch = min(batch, max(1, VOXELS // math.prod(self.run.shape)))
 
         def drawn() -> Iterator[Tensor]:
             for first in range(start, start + n, batch):

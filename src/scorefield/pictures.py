@@ -162,11 +162,11 @@ def _figure(width: float | int, height: float | int) -> Any:
 
 
 def _render(figure: Any) -> Image.Image:
-    buffer = io.BytesIO()
+    figure.set_dpi(110)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # letters that the font lacks, equal limits: no person can act on them
-        figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
-    return Image.open(io.BytesIO(buffer.getvalue())).convert("RGB")
+        figure.canvas.draw()
+    return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
 
 
 def _literal(text: str) -> str:

@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -39,7 +39,10 @@ from scorefield.registry import register
 from scorefield.samplers import ABM, Ancestral, Annealed, Heun
 
 PRINCIPAL = 1024  # examples from which the principal directions are computed
-COARSE = 1.3  # how far above ln(std) the centre of an image's noise levels may lie
+COARSE = 1.3  # how far above ln(std) the centre of the noise levels of pictures may lie
+VOXELS = 2**18  # in a training step on volumes, as many as in 64 images of 64 x 64 pixels
+KEPT = 2**27  # numbers of volumes from which the largest distance is measured
+ATTENDED = 1024  # places at the coarsest resolution of volumes, above which attention between all pairs costs too much
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class DataStats:
 
     Attributes:
         source: name of the data set.
-        kind: "image", "signal", "vector" or "table".
+        kind: "image", "signal", "volume", "vector" or "table".
         shape: of one example.
         examples: how many there are.
         mean: of the examples, `shape`, float64.
@@ -74,6 +77,11 @@ class DataStats:
         """Number of coordinates."""
         return math.prod(self.shape)
 
+    @property
+    def pictures(self) -> bool:
+        """Whether examples are pictures, of two axes or of three: model space is the range [-1, 1], and noise hides shapes."""
+        return self.kind in ("image", "volume")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -91,7 +99,8 @@ def data_stats(data: Dataset) -> DataStats:
     zero = torch.zeros(data.shape, dtype=torch.float64)
     mean = sum((encode(piece).double().sum(dim=0) for piece in pieces(data.train)), zero) / n
     square = sum(float((encode(piece).double() - mean).square().sum()) for piece in pieces(data.train))
-    for_distance, for_directions = (encode(data.train[subsample(n, count)]) for count in (4096, PRINCIPAL))
+    most = max(256, KEPT // math.prod(data.shape)) if data.kind == "volume" else n
+    for_distance, for_directions = (encode(data.train[subsample(n, min(count, most))]) for count in (4096, PRINCIPAL))
     std = math.sqrt(square / (n * math.prod(data.shape)))
     centred = (for_directions.double() - for_directions.double().mean(dim=0)).flatten(1)
     # Both products have the same non-zero eigenvalues: take the smaller one.
@@ -152,7 +161,7 @@ def measured_settings(stats: DataStats) -> dict[str, dict[str, Any]]:
 
 def lowest_noise(stats: DataStats) -> float:
     """Return the smallest noise level that NCSNv2's choices begin with: 1 % of the range of a pixel, or of a column's std."""
-    return 0.02 if stats.kind == "image" else 0.01
+    return 0.02 if stats.pictures else 0.01
 
 
 def _levels_from_data(stats: DataStats, steps: int, reachable: bool) -> tuple[VE, int, Annealed, tuple[str, ...]]:
@@ -172,7 +181,7 @@ def _levels_from_data(stats: DataStats, steps: int, reachable: bool) -> tuple[VE
     levels = number_of_levels(process.sigma_min, process.sigma_max, gamma)
     real = (process.sigma_max / process.sigma_min) ** (1 / (levels - 1))
     eps = step_size(real, steps, low)
-    unit = "1 % of the range of a pixel, [-1, 1]" if stats.kind == "image" else "1 % of the data's standard deviation"
+    unit = "1 % of the range of a pixel, [-1, 1]" if stats.pictures else "1 % of the data's standard deviation"
     why = (
         f"sigma_max = {process.sigma_max:.4g}: the largest distance between two examples (NCSNv2, technique 1)",
         f"sigma_min = {low:g}: {unit}",
@@ -185,7 +194,9 @@ def _levels_from_data(stats: DataStats, steps: int, reachable: bool) -> tuple[VE
 
 
 def _network(stats: DataStats) -> UNetConfig | MLPConfig:
-    """Return a U-Net for images and signals, an MLP for vectors and tables."""
+    """Return a U-Net for images, signals and volumes, an MLP for vectors and tables."""
+    if stats.kind == "volume":
+        return _volume_unet(stats)
     return _unet(stats) if stats.kind in ("image", "signal") else MLPConfig()
 
 
@@ -199,18 +210,51 @@ def _unet(stats: DataStats) -> UNetConfig:
     return UNetConfig(channels=channels, blocks=2 if patch == 1 else 1, patch=patch, dropout=dropout)
 
 
+def _volume_unet(stats: DataStats) -> UNetConfig:
+    """Return a U-Net of three axes: as many voxels cost as much as pixels do, so they are folded from a smaller side on.
+
+    A side here is that of a cube of as many voxels. They are folded 2x2x2 above 16, 4x4x4 above 64.
+    """
+    sizes = stats.shape[1:]
+    side = math.prod(sizes) ** (1 / 3)
+    patch = 1 if side <= 16 else 2 if side <= 64 else 4
+    depth = 2 if side / patch <= 12 else 3
+    channels = ((64, 96, 128) if patch == 4 else (32, 64, 128) if patch == 1 else (32, 96, 128))[:depth]
+    places = math.prod(-(-size // (patch * 2 ** (depth - 1))) for size in sizes)
+    dropout = 0.1 if stats.examples < 20_000 else 0.0
+    return UNetConfig(channels=channels, blocks=1, attention=places <= ATTENDED, patch=patch, dropout=dropout)
+
+
+def _batch(stats: DataStats) -> int:
+    """Return the examples of a training step: 64 images, fewer volumes of many voxels, 512 of everything else."""
+    if stats.kind == "volume":
+        return max(4, min(64, VOXELS // math.prod(stats.shape[1:])))
+    return 64 if stats.kind == "image" else 512
+
+
+def _published(stats: DataStats, config: RunConfig, why: tuple[str, ...]) -> Recipe:
+    """Return a paper's recipe; its batch is of small images, so that of volumes is another, and the last reason says so."""
+    if stats.kind != "volume":
+        return Recipe(config, why)
+    training = replace(config.training, batch=_batch(stats))
+    return Recipe(
+        replace(config, training=training),
+        (*why, f"batch {training.batch}, for volumes of this size: the paper's is for images"),
+    )
+
+
 @register("recipe", "auto")
 def auto(stats: DataStats) -> Recipe:
     """The default: a range of noise from the data, EDM's preconditioning and weight, levels where there is most to learn."""
     process, _, _, why = _levels_from_data(stats, steps=10, reachable=True)
-    image = stats.kind == "image"
+    pictures = stats.pictures
     network = _network(stats)
     # Train where there is something to learn: with noise far above the data's spread the denoised image is just the mean, far
     # below it the input. For vectors use EDM's distribution for std 0.5, shifted to the data's own std, and a little wider.
-    # An image's shape is decided at the noise levels where its coarse directions become visible, far above the std of a pixel.
+    # The shape of a picture is decided at the noise levels where its coarse directions become visible, far above a pixel's std.
     # A training of minutes is judged by shapes, not by texture: train there, but at most COARSE above ln(std).
-    centre = min(stats.detail, math.log(stats.std) + COARSE) if image else math.log(stats.std) - 0.5
-    where = LogNormal(mean=round(centre, 3), std=0.8, spread=0.05) if image else LogNormal(mean=round(centre, 3), std=1.4)
+    centre = min(stats.detail, math.log(stats.std) + COARSE) if pictures else math.log(stats.std) - 0.5
+    where = LogNormal(mean=round(centre, 3), std=0.8, spread=0.05) if pictures else LogNormal(mean=round(centre, 3), std=1.4)
     config = RunConfig(
         source=stats.source,
         recipe="auto",
@@ -220,14 +264,14 @@ def auto(stats: DataStats) -> Recipe:
         objective=Denoising(noise_distribution=where, weighting=EDMWeight(data_std=stats.std)),
         sampler=ABM(),
         levels=ABM.levels,
-        optimiser=Optimiser(method="muon", warmup=100, decay=0.6) if image else Optimiser(),
-        training=Training(batch=64 if image else 512, labels=0.9 if stats.classes > 1 else 0.0),
+        optimiser=Optimiser(method="muon", warmup=100, decay=0.6) if pictures else Optimiser(),
+        training=Training(batch=_batch(stats), labels=0.9 if stats.classes > 1 else 0.0),
     )
     why = (
         *why[:2],
         f"data_std = {stats.std:.4g}: measured; it sets EDM's preconditioning",
         f"noise levels of the training around sigma = {math.exp(centre):.3g}: "
-        + ("where the principal directions become visible" if image else "the data's std, and a little below"),
+        + ("where the principal directions become visible" if pictures else "the data's std, and a little below"),
     )
     why += (f"sampler = abm on {ABM.levels} levels: on a field like this it has converged by then",)
     if stats.classes > 1:
@@ -252,7 +296,8 @@ def ncsnv2(stats: DataStats) -> Recipe:
         optimiser=Optimiser(lr=1e-4, betas=(0.9, 0.999), clip=0.0, warmup=0, decay=0.0),
         training=Training(ema=0.999),
     )
-    return Recipe(
+    return _published(
+        stats,
         config,
         (
             *why,
@@ -265,9 +310,9 @@ def ncsnv2(stats: DataStats) -> Recipe:
 @register("recipe", "ncsn")
 def ncsn(stats: DataStats) -> Recipe:
     """NCSN (2019): ten levels from 1 to 0.01 of the pixel range, eps 2e-5 of it squared, 100 steps a level, Adam 1e-3."""
-    unit = 2.0 if stats.kind == "image" else 1.0
-    process = VE(0.01 * unit, 1.0 * unit) if stats.kind == "image" else VE(0.01, max(1.0, round(stats.distance, 4)))
-    network = ResidualConfig(levels=10) if stats.kind == "image" else MLPConfig()
+    unit = 2.0 if stats.pictures else 1.0
+    process = VE(0.01 * unit, 1.0 * unit) if stats.pictures else VE(0.01, max(1.0, round(stats.distance, 4)))
+    network = ResidualConfig(levels=10) if stats.pictures else MLPConfig()
     config = RunConfig(
         source=stats.source,
         recipe="ncsn",
@@ -282,13 +327,13 @@ def ncsn(stats: DataStats) -> Recipe:
     )
     why = (
         f"ten geometric levels from {process.sigma_max:g} to {process.sigma_min:g}: the paper's 1 to 0.01, for pixels in [0, 1]"
-        if stats.kind == "image"
+        if stats.pictures
         else f"ten geometric levels from {process.sigma_max:g} (the spread of the data) to {process.sigma_min:g}",
         f"eps = {2e-5 * unit**2:g}, 100 steps a level; weight sigma²; Adam at 1e-3, batch 128, no EMA: the paper's numbers",
         "network: a stack of noise-conditioned residual blocks; the paper's is a RefineNet",
         "final denoising step: not in the paper; most of its FID gap was the missing step (arXiv 2009.05475)",
     )
-    return Recipe(config, why)
+    return _published(stats, config, why)
 
 
 @register("recipe", "ddpm")
@@ -312,7 +357,7 @@ def ddpm(stats: DataStats) -> Recipe:
         "Adam at 2e-4, batch 128, gradient clipped at 1, EMA 0.9999: the paper's numbers; warm-up 500 steps, not 5,000",
         "samples: ancestral, through all 1,000 steps; --sampler abm --steps 20 is fifty times faster",
     )
-    return Recipe(config, why)
+    return _published(stats, config, why)
 
 
 @register("recipe", "edm")
@@ -341,7 +386,7 @@ def edm(stats: DataStats) -> Recipe:
         "Adam at 1e-3, EMA 0.9999; samples by Heun's method on 18 levels, 35 evaluations",
         "network: ours, of a size for this machine; the paper's has 56 million parameters",
     )
-    return Recipe(config, why)
+    return _published(stats, config, why)
 
 
 __getattr__ = renamed.attributes(__name__)

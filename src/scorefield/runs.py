@@ -125,7 +125,7 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """ "image", "signal", "vector" or "table"."""
+        """ "image", "signal", "volume", "vector" or "table"."""
         return str(self.manifest["data"]["kind"])
 
     @property
@@ -185,7 +185,7 @@ class Run:
             ScorefieldError: they are not there any more, or are not the same.
         """
         if self.given is not None:
-            data = open_again(self.given, self.config.data, self.manifest["data"].get("columns"))
+            data = open_again(self.given, self.config.data, self.manifest["data"])
             if self._is_own(data):
                 return data
             raise ScorefieldError(
@@ -195,7 +195,7 @@ class Run:
         reasons = list[str]()
         for place in self._places:
             try:
-                data = open_again(place, self.config.data, self.manifest["data"].get("columns"))
+                data = open_again(place, self.config.data, self.manifest["data"])
             except ScorefieldError as error:
                 reasons.append(str(error) if os.path.exists(place) else f"nothing at {place}")
                 continue
@@ -285,6 +285,7 @@ def manifest_of(data: Dataset, std: float, why: tuple[str, ...], parameters: int
             "notes": list(data.notes),
             "columns": data.columns,
             "layout": data.layout.to_dict(),
+            "style": data.style,
         },
         "why": list(why),
         "parameters": parameters,

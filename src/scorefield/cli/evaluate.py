@@ -35,7 +35,8 @@ class Evaluate:
     """How many samples."""
     features: Annotated[str | None, tyro.conf.arg(metavar="NAME|PATH")] = None
     """Which features of images: data (learned from the run's own training images), lite0 (EfficientNet-Lite0, ImageNet), or
-    a file with weights (.safetensors, .pth); default data, and identity for everything but images."""
+    a file with weights (.safetensors, .pth); default data, and identity for everything but
+    images and volumes."""
     against: Annotated[Path | None, tyro.conf.arg(metavar="RUN2|FOLDER")] = None
     """Another run, or a folder of samples, to compare with."""
     html: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None

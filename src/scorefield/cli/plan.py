@@ -85,16 +85,10 @@ def _data(plan: DataPlan) -> Iterator[tuple[str, str]]:
         named = ", ".join(f"{name} {count:,}" for name, count in list(found.counts.items())[:10])
         more = f", and {len(found.counts) - 10} more" if len(found.counts) > 10 else ""
         yield "labels", f"{len(found.counts)} classes of {counts} training examples: {named}{more}"
-    legal = data.normaliser
-    mapped = (
-        f"[{format_number(legal.low)}, {format_number(legal.high)}] becomes [-1, 1]"
-        if legal.low is not None and legal.high is not None
-        else "each column gets mean 0, variance 1"
-    )
     values = f"{format_number(found.low)} to {format_number(found.high)}"
-    yield "values", f"{values}; {mapped}, where their standard deviation (sigma_data) is {plan.std:.4g}"
+    yield "values", f"{values}; {_mapped(data)}, where their standard deviation (sigma_data) is {plan.std:.4g}"
     if found.constant:
-        what = {"image": "pixel values", "vector": "columns"}.get(data.kind, "coordinates")
+        what = {"image": "pixel values", "volume": "voxel values", "vector": "columns"}.get(data.kind, "coordinates")
         which = (
             f" (number {', '.join(map(str, found.constant[:8]))})" if len(found.constant) <= 8 and data.kind == "vector" else ""
         )
@@ -115,10 +109,26 @@ def _data(plan: DataPlan) -> Iterator[tuple[str, str]]:
         yield "problem", line
 
 
+def _mapped(data: Any) -> str:
+    """Return how raw values become those of model space."""
+    from scorefield.data.base import format_number
+    from scorefield.data.planes import PICTURED
+
+    if data.kind not in PICTURED:
+        return f"each {'channel' if data.kind == 'signal' else 'column'} gets mean 0, variance 1"
+    (shift, *more), (scale, *_) = data.normaliser.shift, data.normaliser.scale
+    if more:
+        return "the range of each channel becomes [-1, 1]"
+    return f"[{format_number(shift - scale)}, {format_number(shift + scale)}] becomes [-1, 1]"
+
+
 def _kind(data: Any) -> str:
     shape = data.shape
     if data.kind == "image":
         return f"images of {shape[1]} x {shape[2]} pixels, {shape[0]} channel{'s' if shape[0] > 1 else ''}"
+    if data.kind == "volume":
+        size = " x ".join(map(str, shape[1:]))
+        return f"volumes of {size} voxels, {shape[0]} channel{'s' if shape[0] > 1 else ''}"
     if data.kind == "signal":
         return f"signals of {shape[1]} samples, {shape[0]} channel{'s' if shape[0] > 1 else ''}"
     return f"rows of {_size(shape)} numbers"

@@ -35,7 +35,8 @@ class Tune:
     evaluations: Annotated[str | None, tyro.conf.arg(metavar="N,N,N")] = None
     """Of the network for one sample, at most; default 5,8,12,18,27,40, on the sampler's own ladder and an optimised one."""
     n: Annotated[int | None, tyro.conf.arg(aliases=["-n"], metavar="N")] = None
-    """Samples from each candidate that is not dropped; default 512 images, 2048 of others, or fewer to stay within --time."""
+    """Samples from each candidate that is not dropped; default 512 images or volumes, 2048 of others, or fewer to stay within
+    --time."""
     within: Annotated[str, tyro.conf.arg(metavar="5%")] = "5%"
     """How much of the best figure may be lost; a loss that chance explains is always allowed."""
     time: Annotated[str, tyro.conf.arg(metavar="3m")] = "3m"

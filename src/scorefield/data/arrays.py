@@ -27,7 +27,7 @@ from torch import Tensor
 from scorefield.data import tables
 from scorefield.data.base import DataConfig, DataIssue, Dataset, Examples, Kind, Layout, Normaliser, build
 from scorefield.data.decode import fitted
-from scorefield.data.kinds import meaning_of
+from scorefield.data.kinds import examples_axis, meaning_of
 from scorefield.data.labels import RawLabels
 from scorefield.data.ranges import Fit, legal_values, range_of
 from scorefield.data.scan import Scan, pieces_of, scan
@@ -52,6 +52,7 @@ class ArraySource:
         issues: what was left out.
         missing: what stood for an unknown cell in a source of whole numbers; the array then has NaN.
         dtype: numpy's name of the type of the source, where the array was converted.
+        held_rows: how many of the last examples the source itself holds out.
     """
 
     axes: str | None = None
@@ -61,6 +62,7 @@ class ArraySource:
     issues: tuple[DataIssue, ...] = ()
     missing: float | None = None
     dtype: str | None = None
+    held_rows: int = 0
 
 
 def of_array(
@@ -98,6 +100,8 @@ def of_array(
     if array.dtype.names is not None:
         return tables.of_columns({field: array[field] for field in array.dtype.names}, config, name=name)
     notes = list(notes)
+    axis, config = examples_axis(config, len(array.shape))
+    array = np.moveaxis(np.asarray(array[:]), axis, 0) if axis else array
     array = _folded(array, name, config)
     kind, axes, guessed = meaning_of(tuple(array.shape), array.dtype, name, config, source.axes)
     notes += guessed
@@ -129,6 +133,7 @@ def of_array(
         issues=source.issues,
         names=source.names,
         layout=layout,
+        held_rows=source.held_rows,
     )
     return build(examples, config)
 

@@ -61,11 +61,14 @@ class DataConfig:
         flip: images: show training every image mirrored left to right half of the time.
         kind: arrays: what an example is; "auto" decides by the shape, or says that it cannot.
         axes: arrays: the axes of one example in order, by letter: c channels, t time, z y x space; "yxc" is (height, width,
-            channels). None to find it out.
+            channels). None to find it out. With an n it has the axes of the whole array: "yxn" has an example at each place
+            of the last axis.
         shape: arrays of flat rows: the shape of one example, in the order of `axes`; None keeps the rows as they are.
         key: files of several arrays, or tables of several in one: the name of the one to learn.
         range: images, signals and volumes: the (smallest, largest) value that there can be, in the data's own units; samples
             are clipped to it. None maps the values that there are, and clips only where the type or the values show an end.
+        missing: tables: the numbers that stand for a missing value, such as -9999; () for none. None finds known ones that are
+            repeated and far from all other values.
         held_out: fraction of the examples that training never sees; None = the source's own: a third for digits, else 0.1.
         examples: how many points a toy generates.
         seed: seed of the split and of the toys.
@@ -75,10 +78,11 @@ class DataConfig:
     fit: Literal["crop", "pad", "stretch"] = "crop"
     flip: bool = False
     kind: Literal["auto", "image", "signal", "volume", "vector"] = "auto"
-    axes: Annotated[str, Bound(pattern="^[ctzyx]+$")] | None = None
+    axes: Annotated[str, Bound(pattern="^[nctzyx]+$")] | None = None
     shape: tuple[Annotated[int, Bound(ge=1)], ...] | None = None
     key: str | None = None
     range: tuple[float, float] | None = None
+    missing: tuple[Annotated[float, Bound(allow_inf_nan=False)], ...] | None = None
     held_out: Annotated[float, Bound(gt=0, lt=1)] | None = None
     examples: Annotated[int, Bound(ge=LEAST, le=10_000_000)] = POINTS
     seed: Annotated[int, Bound(ge=0, lt=2**63)] = 0
@@ -115,6 +119,7 @@ class Dataset:
         names: of the examples, the training part first, where they have any (files).
         columns: what the coordinates of a table mean, as JSON values of `data/columns.py`; None for all else.
         layout: what an example was in its source, so that samples go back as the same thing.
+        style: how a file of text is laid out, as JSON values of `data/delimited.py`; None for all else.
     """
 
     name: str
@@ -129,6 +134,7 @@ class Dataset:
     notes: tuple[str, ...]
     issues: tuple[DataIssue, ...] = ()
     columns: list[dict[str, Any]] | None = None
+    style: dict[str, Any] | None = None
     names: tuple[str, ...] = field(default=(), repr=False)
     layout: Layout = field(default=None, repr=False)  # type: ignore[assignment]  # that of the kind, `Layout.plain`
 
@@ -199,10 +205,12 @@ class Examples:
         notes: sentences about what was found.
         issues: what was left out, or should be looked at.
         columns: of a table.
+        style: of a file of text.
         names: of the examples, if they have any.
         held_out: the source's own held-out fraction, used when the configuration leaves it open.
         generated: whether the configuration says how many examples there are.
         layout: what an example was in its source; None for the layout of the kind, `Layout.plain`.
+        held_rows: how many of the last rows the source itself holds out; 0 where it has no division of its own.
     """
 
     name: str
@@ -214,10 +222,12 @@ class Examples:
     notes: tuple[str, ...] = ()
     issues: tuple[DataIssue, ...] = ()
     columns: list[dict[str, Any]] | None = None
+    style: dict[str, Any] | None = None
     names: Sequence[str] = ()
     held_out: float = 0.1
     generated: bool = False
     layout: Layout | None = None
+    held_rows: int = 0
 
 
 def build(examples: Examples, config: DataConfig) -> Dataset:
@@ -244,7 +254,11 @@ def build(examples: Examples, config: DataConfig) -> Dataset:
         notes = (*notes, f"data.examples = {config.examples:,} was passed over: only toys draw as many points as that.")
     if len(raw) < LEAST:
         raise ScorefieldError(f"got {len(raw)} examples in {name!r}, expected at least {LEAST}: add more data")
-    rows, held = split(len(raw), config.held_out or examples.held_out, labels, config.seed)
+    if examples.held_rows and config.held_out is None:
+        order = torch.arange(len(raw))
+        rows, held = order[: -examples.held_rows], order[-examples.held_rows :]
+    else:
+        rows, held = split(len(raw), config.held_out or examples.held_out, labels, config.seed)
     train, unseen = (ArrayView(raw, part) if isinstance(raw, np.ndarray) else raw[part] for part in (rows, held))
     normaliser = examples.normaliser(train)
     holes = holes_of(train, unseen, name) if examples.kind != "table" else None
@@ -267,6 +281,7 @@ def build(examples: Examples, config: DataConfig) -> Dataset:
         issues=examples.issues,
         columns=examples.columns,
         layout=examples.layout,  # type: ignore[arg-type]
+        style=examples.style,
         names=tuple(examples.names[i] for part in (rows, held) for i in part.tolist()) if examples.names else (),
     )
 
@@ -307,6 +322,8 @@ def _refuse_unused(name: str, kind: Kind, config: DataConfig) -> None:
         raise UnusedSetting(f"got data.{asked[0]} for {what}, expected it for arrays only: leave it out", asked[0])
     if kind in ("table", "vector") and config.range is not None:
         raise UnusedSetting(f"got data.range for {what}, expected it for images, signals and volumes: leave it out", "range")
+    if kind != "table" and config.missing is not None:
+        raise UnusedSetting(f"got data.missing for {what}, expected it for tables only: leave it out", "missing")
     if config.kind not in ("auto", kind):
         expected = f"expected auto, or an array of {config.kind}s"
         raise UnusedSetting(f"got data.kind={config.kind} for {what}, {expected}: leave it out", "kind")

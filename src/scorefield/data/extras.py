@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
-from typing import Any
+import warnings
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 from scorefield.errors import ScorefieldError
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def require(module: str, extra: str, source: str) -> Any:
@@ -31,3 +37,15 @@ def require(module: str, extra: str, source: str) -> Any:
         raise ScorefieldError(
             f'got {source!r} without the library {library}, expected it: run pip install "scorefield[{extra}]"'
         ) from None
+
+
+def quiet(function: Callable[P, R]) -> Callable[P, R]:
+    """Return a function during which libraries print no warnings: what they warn of is checked, and said in our own words."""
+
+    @functools.wraps(function)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return function(*args, **kwargs)
+
+    return called

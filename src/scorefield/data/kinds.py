@@ -1,8 +1,8 @@
 """Kinds: what an example of an array is, from its type, its shape and what a person or a format says of its axes.
 
     (n, d)                           vectors
-    (n, a, b), one side at most 4    signals: the short side is the channels
-    (n, a, b), 8-bit or bool         images; and of other types where neither side is over twice the other
+    (n, a, b)                        images of 8 bits or bool, or where neither side is over twice the other
+    (n, a, b), one side at most 4    signals otherwise: the short side is the channels
     (n, h, w, c), (n, c, h, w)       images with c = 1 to 4 channels
     (n, z, y, x, c), (n, c, z, y, x) volumes with c = 1 to 4 channels
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -111,13 +112,12 @@ def _by_lengths(shape: tuple[int, ...], dtype: np.dtype[Any], asked: str) -> tup
     """Return the kind and the letters by the lengths of the axes, and whether they are sure; None for what cannot be known."""
     sizes = shape[1:]
     if len(sizes) == 2:
-        short, long = sorted(sizes)
+        (short, long), pixels = sorted(sizes), dtype in (np.uint8, np.bool_)
+        like = long <= LIKE * short and (pixels or short > FEW or long == short)
         if asked == "signal":
             return "signal", "ct", True
-        if asked == "image" or (asked == "auto" and short > FEW and (long <= LIKE * short or dtype in (np.uint8, np.bool_))):
-            return "image", "yx", asked == "image" or dtype in (np.uint8, np.bool_)
-        if asked == "auto" and long == short:
-            return "image", "yx", False
+        if asked == "image" or (asked == "auto" and (like or (pixels and short > FEW))):
+            return "image", "yx", asked == "image" or pixels
         return (
             ("signal", "tc" if sizes[1] == short else "ct", False) if asked == "auto" and short <= FEW else (None, None, False)
         )
@@ -158,3 +158,21 @@ def _choices(shape: tuple[int, ...], asked: str) -> str:
     meaning = {"c": "channels", "z": "planes of a volume", "y": "rows", "x": "columns"}
     explained = " or ".join(f"{one} ({', '.join(meaning[letter] for letter in one)})" for one in letters)
     return f"expected to be told what its axes are: say --set data.axes={explained}"
+
+
+def examples_axis(config: DataConfig, ndim: int) -> tuple[int | None, DataConfig]:
+    """Return along which axis the examples lie, if `data.axes` says so by an n, and the configuration without it.
+
+    Args:
+        config: how the source is read.
+        ndim: axes of the whole array.
+
+    >>> examples_axis(DataConfig(axes="yxn"), 3)[0], examples_axis(DataConfig(axes="yx"), 3)[0]
+    (2, None)
+    """
+    axes = config.axes or ""
+    if "n" not in axes:
+        return None, config
+    if len(axes) != ndim or axes.count("n") != 1:
+        raise ScorefieldError(f"got data.axes={axes} for an array of {ndim} axes, expected a letter for each: correct it")
+    return axes.index("n"), replace(config, axes=axes.replace("n", "") or None)

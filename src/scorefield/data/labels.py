@@ -107,6 +107,9 @@ def of_folders(paths: list[str], given: list[str | None] | None, notes: list[str
     >>> of_folders(["cat/1.png", "dog/1.png", "cat/2.png"], None, [])
     (('cat', 'dog'), tensor([0, 1, 0]))
     """
+    found: list[str | None]
+    if given is None and not all("/" in path for path in paths):
+        return (), None
     if given is not None:
         found = given
         without = sum(label is None for label in found)

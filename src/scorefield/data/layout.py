@@ -144,9 +144,10 @@ class Layout:
         return values.astype(self.type)
 
     def resized(self, size: tuple[int, int]) -> Layout:
-        """Return the layout of images of another size, (height, width)."""
+        """Return the layout of images of another size, (height, width); its header says so, as their place in space is lost."""
         lengths = dict(zip("yx", size, strict=True))
-        return replace(self, shape=tuple(lengths.get(axis, n) for axis, n in zip(self.axes, self.shape, strict=True)))
+        shape = tuple(lengths.get(axis, n) for axis, n in zip(self.axes, self.shape, strict=True))
+        return replace(self, shape=shape, header=self.header | {"resized": True} if self.header else self.header)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""

@@ -1,13 +1,15 @@
-"""Array files: the arrays of a .npy or .npz file, without unpickling anything.
+"""Array files: the arrays of a .npy or .npz file, or of a folder of them, without unpickling anything.
 
-A .npy file is mapped, not read. Of a .npz, the array called `images`, `x` or another of EXAMPLES is taken, or the only one that
-can be data; a large one is unpacked piece by piece. The size that its header claims is first compared with what is there.
+A .npy file is mapped, not read. Of a .npz, the array that is plainly the data is taken, or the one that `data.key` names
+(`data/named.py`); a large one is unpacked piece by piece. The size that its header claims is first compared with what is there.
 """
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -15,9 +17,11 @@ from numpy.lib import format as npy
 from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
+from scorefield.data import containers
 from scorefield.data.arrays import of_array
-from scorefield.data.base import DataConfig, Dataset
-from scorefield.data.labels import EXAMPLES, LABELS, RawLabels
+from scorefield.data.base import DataConfig, Dataset, UnusedSetting
+from scorefield.data.containers import Broken, Container
+from scorefield.data.named import NamedArray
 from scorefield.data.spill import IN_MEMORY, SpillBuffer
 from scorefield.data.views import NUMBERS
 from scorefield.errors import ScorefieldError
@@ -26,61 +30,85 @@ Array = NDArray[Any]
 MOST_BYTES = 8 * 2**30
 
 
-def read(file: str, config: DataConfig) -> Dataset:
-    """Read vectors, images or signals from a .npy or .npz file.
+def read(source: str, config: DataConfig) -> Dataset:
+    """Read vectors, images, signals or volumes from a .npy or .npz file, or from a folder of them.
 
     Args:
-        file: path of the file; a .npz may hold `labels` (or label, y, targets, target: whole numbers, texts or one-hot rows)
-            and their names, `classes`.
+        source: path of the file; a .npz may hold `labels` (or label, y, targets, target: whole numbers, texts or one-hot rows)
+            and their names, `classes`. In a folder, a file holds one example, or several along its first axis.
         config: how it is read.
 
     Returns:
-        The data set, in the order of the file.
+        The data set, in the order of the file, or of the paths.
 
     Raises:
         ScorefieldError: a broken file, Python objects, more than 8 GiB unpacked, an unclear choice of array, an unsupported
-            shape or type, NaN or infinity, values outside every known range of images, or fewer than 8 examples.
+            shape or type, or fewer than 8 examples.
     """
-    name = os.path.basename(file)
+    if os.path.isdir(source):
+        from scorefield.data.collection import is_of
+
+        kind = ".npz" if is_of(source, (".npz",)) else ".npy"
+        return containers.read(source, config, Container("array-folder", (kind,), _opened, named=kind == ".npz"))
+    if source.lower().endswith(".npz"):
+        return containers.read(source, config, Container("arrays", (), _opened))
+    name = os.path.basename(source)
+    with _opened(source) as (array,):
+        if config.key is not None:
+            raise UnusedSetting(f"got data.key for {name!r}, expected it for files of several arrays: leave it out", "key")
+        return of_array(array.open(0), name, config)
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[list[NamedArray]]:
+    """Give the arrays of a file: those of a .npz by their names, that of a .npy without one."""
+    name = os.path.basename(path)
+
+    def broken(cause: object) -> Broken:
+        expected = "expected a whole .npy or .npz file of plain numbers, without Python objects: save it again with numpy.save"
+        return Broken(f"got {name!r}, which cannot be read ({cause}), {expected}")
+
     try:
-        notes = list[str]()
-        array, labels = _load(file, name, notes)
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(loaded, NpzFile):
+            arrays = [NamedArray("", loaded.shape, loaded.dtype, lambda axis: np.moveaxis(loaded, axis, 0) if axis else loaded)]
+        else:
+            size = sum(member.file_size for member in loaded.zip.infolist()) if loaded.zip else 0
+            if size > MOST_BYTES:
+                found = f"got {size / 2**30:.0f} GiB in {name!r}"
+                raise Broken(f"{found}, expected at most 8 GiB unpacked: use a .npy file")
+            arrays = [_array_of(loaded, key, broken) for key in loaded.files]
+            if arrays and all(one.unreadable for one in arrays):
+                raise ValueError("it holds Python objects alone")
     except ScorefieldError:
         raise
     except Exception as cause:  # numpy, zipfile and zlib raise anything on broken files
-        expected = "expected a whole .npy or .npz file of plain numbers, without Python objects: save it again with numpy.save"
-        raise ScorefieldError(f"got {name!r}, which cannot be read ({cause}), {expected}") from cause
-    return of_array(array, name, config, labels=labels, notes=notes)
+        raise broken(cause) from cause
+    try:
+        yield arrays
+    finally:
+        if isinstance(loaded, NpzFile):
+            loaded.close()
 
 
-def _load(file: str, name: str, notes: list[str]) -> tuple[Array, RawLabels | None]:
-    """Return the examples, and their labels if there are any; a note names arrays that may have been meant as labels."""
-    loaded = np.load(file, mmap_mode="r", allow_pickle=False)
-    if not isinstance(loaded, NpzFile):
-        return loaded, None
-    with loaded:
-        size = sum(member.file_size for member in loaded.zip.infolist()) if loaded.zip else 0
-        if size > MOST_BYTES:
-            raise ScorefieldError(f"got {size / 2**30:.0f} GiB in {name!r}, expected at most 8 GiB unpacked: use a .npy file")
-        key = next((key for key in EXAMPLES if key in loaded.files), None) or _only(loaded, name)
-        label = next((other for other in LABELS if other in loaded.files and other != key), None)
-        titles = loaded["classes"] if "classes" in loaded.files else None
-        array = _unpack(loaded, key)
-        others = [other for other in loaded.files if other not in (key, label, "classes")]
-        if len(array) and (meant := [other for other in others if _like_labels(loaded, other, len(array))]):
-            why = f"{label!r} holds the labels" if label else f"call it {LABELS[0]!r} if it holds labels"
-            notes.append(f"Left out of {name!r}: {', '.join(map(repr, meant))}, {len(array)} whole numbers or texts; {why}.")
-        return array, RawLabels(loaded[label], titles) if label else None
-
-
-def _like_labels(loaded: NpzFile, key: str, n: int) -> bool:
-    """Whether an array of an archive has the shape and type of labels of n examples."""
-    stream, shape, _, dtype = _open(loaded, key)
+def _array_of(loaded: NpzFile, key: str, broken: Any) -> NamedArray:
+    """Return an array of an archive that was not read yet."""
+    stream, shape, _, dtype = _header(loaded, key)
     stream.close()
-    return shape in ((n,), (n, 1)) and dtype.kind in "iubUS"
+
+    def opened(axis: int) -> Array:
+        try:
+            return np.moveaxis(_unpacked(loaded, key), axis, 0) if axis else _unpacked(loaded, key)
+        except ScorefieldError:
+            raise
+        except Exception as cause:
+            raise broken(f"{key}: {cause}") from cause
+
+    words = "Python objects, which are never opened" if dtype.hasobject else ""
+    return NamedArray(key, shape, dtype, opened, unreadable=words)
 
 
-def _open(loaded: NpzFile, key: str) -> tuple[Any, tuple[int, ...], bool, np.dtype[Any]]:
+def _header(loaded: NpzFile, key: str) -> tuple[Any, tuple[int, ...], bool, np.dtype[Any]]:
     """Return the stream of an array behind its header, its shape, whether columns come first, and its type."""
     archive: Any = loaded.zip
     member = f"{key}.npy" if f"{key}.npy" in archive.namelist() else key
@@ -89,16 +117,14 @@ def _open(loaded: NpzFile, key: str) -> tuple[Any, tuple[int, ...], bool, np.dty
     header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, by_columns, dtype = header(stream)
     claimed, present = math.prod(shape) * dtype.itemsize, archive.getinfo(member).file_size - stream.tell()
-    if dtype.hasobject:
-        raise ValueError("it holds Python objects")
-    if min(shape, default=0) < 0 or claimed > present:
+    if min(shape, default=0) < 0 or (claimed > present and not dtype.hasobject):
         raise ValueError(f"its header claims {claimed} bytes where there are {present}")
     return stream, shape, by_columns, dtype
 
 
-def _unpack(loaded: NpzFile, key: str) -> Array:
+def _unpacked(loaded: NpzFile, key: str) -> Array:
     """Return an array of an archive, piece by piece into a spill buffer if it is large."""
-    stream, shape, by_columns, dtype = _open(loaded, key)
+    stream, shape, by_columns, dtype = _header(loaded, key)
     with stream:
         if math.prod(shape) * dtype.itemsize <= IN_MEMORY or by_columns or dtype.kind not in "fiub" or dtype.itemsize > 8:
             return loaded[key]
@@ -109,17 +135,3 @@ def _unpack(loaded: NpzFile, key: str) -> Array:
             values = np.frombuffer(stream.read(count * row * dtype.itemsize), dtype)
             buffer.extend(values.reshape(count, *shape[1:]).astype(native))
         return np.asanyarray(buffer.finish())
-
-
-def _only(loaded: NpzFile, name: str) -> str:
-    """Return the key of the only array that can be data."""
-    arrays = {}
-    for key in loaded.files:
-        stream, shape, _, dtype = _open(loaded, key)
-        stream.close()
-        arrays[key] = shape, dtype
-    fit = [key for key, (shape, dtype) in arrays.items() if len(shape) >= 2 and (dtype.kind == "f" or dtype == np.uint8)]
-    if len(fit) != 1:
-        have = ", ".join(f"{key} {shape} {dtype}" for key, (shape, dtype) in arrays.items()) or "nothing"
-        raise ScorefieldError(f"got {name!r} with {have}, expected one array of data: call it 'images' or 'x'")
-    return fit[0]

@@ -72,6 +72,7 @@ class Scan:
 
     def add(self, piece: Array) -> None:
         """Add numbers that are finite or NaN."""
+        piece = piece.view(np.uint8) if piece.dtype == np.bool_ else piece
         if piece.dtype.kind == "f" and (holes := np.isnan(piece)).any():
             self.unknown += int(holes.sum())
             piece = piece[~holes]

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from scorefield.data.base import DataConfig, Dataset, UnusedSetting
+from scorefield.data.base import DataConfig, Dataset, Layout, Normaliser, UnusedSetting
 from scorefield.data.columns import Column
 from scorefield.data.formats import ReadSpec, known_formats, ordered
 from scorefield.errors import ScorefieldError
@@ -50,24 +51,48 @@ def open_data(source: Any, config: DataConfig, columns: list[Column] | None = No
     raise ScorefieldError(f"got {type(source).__name__} for 'data', expected {known_formats('data')}: convert it")
 
 
-def open_again(source: Any, config: DataConfig, columns: list[Column] | None) -> Dataset:
+def open_again(source: Any, config: DataConfig, described: Mapping[str, Any]) -> Dataset:
     """Open the data of a run once more, in the coordinates that the run has.
 
-    Atoms and other properties that this version finds in a table are not looked for again. Settings that 0.4 ignored, such as
-    `flip` for a table, are ignored.
+    Atoms and other properties that this version finds in a table are not looked for again. An array whose axes this version
+    asks for is read as the run read it. Settings that 0.4 ignored, such as `flip` for a table, are ignored.
 
     Args:
         source: as of `open_data`.
         config: of the run.
-        columns: of the run's manifest, None but of tables.
+        described: what the run's manifest says of its data.
+
+    Returns:
+        The data, with the run's own map to model space and layout where they are those of the run.
 
     Raises:
         ScorefieldError: as `open_data`.
     """
     try:
-        return open_data(source, config, columns)
+        data = open_data(source, config, described.get("columns"))
     except UnusedSetting as setting:
-        return open_again(source, setting.without(config), columns)
+        return open_again(source, setting.without(config), described)
+    except ScorefieldError:
+        found = _as_before(source, config, described) if config.axes is None and "layout" not in described else None
+        if found is None:
+            raise
+        data = found
+    if not data.is_what_made(described["fingerprint"]):
+        return data
+    layout = Layout.from_dict(described["layout"]) if "layout" in described else data.layout
+    return replace(data, normaliser=Normaliser(**described["normaliser"]), layout=layout)
+
+
+def _as_before(source: Any, config: DataConfig, described: Mapping[str, Any]) -> Dataset | None:
+    """Return an array read in the axes that make it the data of a run of an older version; None if none do."""
+    for axes in {"signal": ("ct", "tc"), "image": ("yx", "yxc", "cyx")}.get(described["kind"], ()):
+        try:
+            data = open_data(source, replace(config, axes=axes))
+        except ScorefieldError:
+            continue
+        if data.is_what_made(described["fingerprint"]):
+            return data
+    return None
 
 
 def place_of(source: Any) -> str | None:

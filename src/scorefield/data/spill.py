@@ -26,7 +26,7 @@ SPARE = 2**28  # bytes of a disk that are left alone
 
 
 class SpillBuffer:
-    """Room for at most `count` examples of one shape.
+    """Room for `count` examples of one shape, which grows when more come.
 
     >>> buffer = SpillBuffer(3, (2,), np.uint8)
     >>> buffer.append(np.array([1, 2], dtype=np.uint8))
@@ -38,7 +38,7 @@ class SpillBuffer:
         """Reserve the room.
 
         Args:
-            count: the most examples that may come.
+            count: how many examples may come; more make it grow.
             shape: of one example.
             dtype: of its values.
 
@@ -56,11 +56,19 @@ class SpillBuffer:
 
     def extend(self, examples: NDArray[Any]) -> None:
         """Add examples `(n, *shape)`, converted to the buffer's type."""
+        if self.file is None and self.count + len(examples) > len(self.array):
+            self._grow(2 * (self.count + len(examples)))
         if self.file is None:
             self.array[self.count : self.count + len(examples)] = examples
         else:  # written, not mapped: pages of a map would count as this process's memory
             self.file.write(np.ascontiguousarray(examples, dtype=self.dtype).data)
         self.count += len(examples)
+
+    def _grow(self, count: int) -> None:
+        """Move what is there to a place with room for `count` examples."""
+        larger = SpillBuffer(count, self.shape, self.dtype.type)
+        larger.extend(self.array[: self.count])
+        self.file, self.array = larger.file, larger.array
 
     def finish(self) -> Tensor | NDArray[Any]:
         """Return all examples `(n, *shape)` that were added: a tensor of few, else an array, mapped from the disk of many."""

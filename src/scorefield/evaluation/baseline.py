@@ -135,7 +135,8 @@ def baseline_of(path: str | Path, own: Run, *, seed: int, device: torch.device) 
         _refuse_few(place, len(rows))
         return Baseline(str(place), f"the {len(rows):,} rows that are there", lambda n, view: rows[subsample(len(rows), n)])
     size = (own.shape[1], own.shape[2]) if own.kind == "image" else None
-    found = open_source(str(place), DataConfig(size=size, held_out=0.5))
+    kind: Any = own.kind if own.kind == "volume" else "auto"  # the axes of an array alone may be those of images
+    found = open_source(str(place), DataConfig(size=size, kind=kind, held_out=0.5))
     if found.kind != own.kind or found.shape != own.shape:
         raise ScorefieldError(
             f"got --against {place} with {found.kind}s of shape {found.shape}, expected {own.kind}s of shape {own.shape}: "

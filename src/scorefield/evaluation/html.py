@@ -13,6 +13,7 @@ from torch import Tensor
 
 import scorefield
 from scorefield import pictures
+from scorefield.data.planes import PICTURED, planes
 from scorefield.diagnosis import Diagnosis
 from scorefield.drawing import picture_of
 from scorefield.evaluation.reference import Reference
@@ -61,18 +62,18 @@ def pictures_of(report: QualityReport, reference: Reference, raw: Tensor) -> dic
         raw: the samples in the data's units, `(n, *shape)`.
     """
     shown, data = dict[str, Image](), reference.data
-    count, found, diagnosis = IMAGES if data.kind == "image" else POINTS, report.memorisation, report.diagnosis
+    count, found, diagnosis = IMAGES if data.kind in PICTURED else POINTS, report.memorisation, report.diagnosis
 
     def add(name: str, make: Callable[[], Image]) -> None:
         with contextlib.suppress(Exception):  # a page without a picture is better than no page
             shown[name] = make()
 
     def examples(rows: Tensor) -> Image:
-        return picture_of(data.kind, rows.double(), data.normaliser, data.columns)
+        return picture_of(data, rows.double())
 
     add("samples", lambda: examples(raw[:count]))
     add("real", lambda: examples(data.held_out[subsample(len(data.held_out), count)]))
-    if data.kind == "image" and found is not None:
+    if data.kind in PICTURED and found is not None:
         add("pairs", lambda: _pairs(reference, raw, found.spaces[MODEL_SPACE].closest))
     if diagnosis is not None:
         add("levels", lambda: _levels(diagnosis))
@@ -84,7 +85,7 @@ def _pairs(reference: Reference, raw: Tensor, closest: Sequence[Pair]) -> Image:
     data = reference.data
     train = data.train[reference.known_rows[[pair.training for pair in closest]]]
     both = torch.cat([raw[[pair.sample for pair in closest]].double(), train.double()])
-    return pictures.grid(data.normaliser.visible(both), columns=len(closest))
+    return pictures.grid(planes(both, data), columns=len(closest))
 
 
 def _levels(found: Diagnosis) -> Image:

@@ -26,7 +26,8 @@ class EvaluateSpec:
     Attributes:
         n: number of samples, at least 20.
         features: a registered extractor (data, lite0, identity), a file with weights, or a module. None means `data` for
-            images, learned from the run's own training images once and stored in the run, and `identity` for everything else.
+            images and volumes, learned from the run's own training examples once and stored in the run, and `identity` for
+            everything else.
         sampler, steps, seed: as in `SampleSpec`.
         batch: samples drawn at a time; changes memory, not samples.
     """

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from scorefield.data.coordinates import decode
+from scorefield.data.planes import PICTURED
 from scorefield.diagnosis import LEVELS, Diagnosis, diagnose
 from scorefield.drawing import conditions_of
 from scorefield.errors import ScorefieldError
@@ -167,11 +168,11 @@ def gaps_of(diagnosis: Diagnosis | None, nats: Estimate | None) -> dict[str, Est
 
 
 def memorisation_of(run: Run, reference: Reference, samples: Sets, gaps: dict[str, Estimate]) -> Memorisation:
-    """Say whether samples are copies of training examples, in model space and, for images, in features."""
+    """Say whether samples are copies of training examples, in model space and, for images and volumes, in features."""
     sets = (samples, reference.known, reference.held_out)
     drawn, train, held_out = (rows["data"].reshape(-1, *run.shape) for rows in sets)
     features = (sets[0]["features"], sets[1]["features"], sets[2]["features"])
-    spaces = {reference.extractor.name: features} if run.kind == "image" else None
+    spaces = {reference.extractor.name: features} if run.kind in PICTURED else None
     return memorisation(drawn, train, held_out, features=spaces, gaps=gaps)
 
 

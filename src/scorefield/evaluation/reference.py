@@ -1,10 +1,11 @@
 """Reference sets: the real examples that samples are compared with, and the figures of real data themselves.
 
-A set of examples is compared in two spaces. "features" is the output of the extractor for 8-bit images, and the coordinates for
-vectors, signals and tables. "data" is the coordinates in model space. Samples are first rounded to the values that data can
-have (grey levels of 8-bit images, whole numbers and texts of tables): a classifier would otherwise recognise samples by their
-digits after the decimal point, which are rounded away before a person sees them. Where examples have unknown cells, samples are
-given the holes of some of them, and in both an unknown cell has the mean of the known ones.
+A set of examples is compared in two spaces. "features" is the output of the extractor for images, of 8 bits a channel, and the
+coordinates for vectors, signals and tables. The extractor sees a volume as an image whose channels are its planes. "data" is
+the coordinates in model space. Samples are first rounded to the values that data can have (grey levels of 8-bit images, whole
+numbers and texts of tables): a classifier would otherwise recognise samples by their digits after the decimal point, which are
+rounded away before a person sees them. Where examples have unknown cells, samples are given the holes of some of them, and in
+both an unknown cell has the mean of the known ones.
 
 The floor is the figure of real training examples in place of samples: without it no figure means anything. "Different" takes a
 subset. Where that is most of the training set, it varies less than any sampler's output can. "Independent" draws with
@@ -34,11 +35,13 @@ from scorefield import files, registry
 from scorefield.data import Dataset
 from scorefield.data.base import ArrayView
 from scorefield.data.coordinates import snapped
+from scorefield.data.planes import PICTURED
 from scorefield.errors import ScorefieldError
 from scorefield.likelihood import grey_levels
 from scorefield.metrics import features as extractors
 from scorefield.metrics.base import Estimate, Metric
 from scorefield.metrics.features import Extractor, Learned
+from scorefield.metrics.pretrained import Pretrained
 from scorefield.progress import Progress, Stages, silent
 from scorefield.randomness import SampleRng, stream_of, subsample
 from scorefield.runs import LEAST_HELD_OUT, Run
@@ -95,7 +98,8 @@ class Reference:
         """Return the name under which a metric is reported: only the weights that define FID may use that word."""
         score = self.extractor.score_name
         kernel = score.replace("FID", "KID").replace("FD-", "KID-")
-        space = ", pixels" if self.metrics[metric].space == "data" and self.data.kind == "image" else ""
+        own = {"image": ", pixels", "volume": ", voxels"}.get(self.data.kind, "")
+        space = own if self.metrics[metric].space == "data" else ""
         return {"frechet": score, "kernel": kernel}.get(metric, f"{metric}{space}")
 
     def on_grid(self, raw: Tensor) -> Tensor:
@@ -198,10 +202,13 @@ def _read(path: Path) -> object:
 
 
 def bytes_of(data: Dataset, raw: Tensor) -> Tensor:
-    """Return examples in the data's units as 8-bit pixels, with the mean of the known ones in an unknown cell."""
+    """Return images or volumes in the data's units as an extractor sees them: uint8 `(n, channels·depth, height, width)`.
+
+    An unknown cell has the mean of the known ones.
+    """
     if data.normaliser.holes is not None:
         raw = data.normaliser.decode(data.filled(data.normaliser.encode(raw)))
-    return to_bytes(data.normaliser.visible(raw))
+    return to_bytes(data.normaliser.visible(raw).flatten(1, -3))
 
 
 def holed(data: Dataset, raw: Tensor) -> Tensor:
@@ -225,7 +232,7 @@ def _coordinates(data: Dataset, raw: Tensor) -> Tensor:
 def _sets(data: Dataset, extractor: Extractor, raw: Tensor, progress: Progress = silent) -> Sets:
     """Return examples in the data's units in both spaces; features in batches of 256 images, with progress."""
     coordinates = _coordinates(data, raw)
-    if data.kind != "image":
+    if data.kind not in PICTURED:
         return {"data": coordinates, "features": extractor(coordinates)}
     features = list[Tensor]()
     for batch in torch.split(raw, 256):
@@ -267,7 +274,8 @@ def reference_of(
 
     Args:
         run: an opened run; its data must still be there, unchanged.
-        features: a registered extractor, a file with weights, or a module; None for `data` of images, else `identity`.
+        features: a registered extractor, a file with weights, or a module; None for `data` of images and volumes, else
+            `identity`.
         progress: called with the fraction done and words.
 
     Raises:
@@ -278,29 +286,38 @@ def reference_of(
         raise ScorefieldError(
             f"got {len(data.held_out)} held-out examples, expected at least {LEAST_HELD_OUT}: train with a larger data.held_out"
         )
-    own = "data" if data.kind == "image" else "identity"
+    pictured = data.kind in PICTURED
+    own = "data" if pictured else "identity"
     chosen = own if features is None else features
-    if data.kind != "image" and chosen != "identity":
+    if not pictured and chosen != "identity":
         raise ScorefieldError(
             f"got --features {chosen} for a run on a {data.kind}, expected identity: extractors are for images"
         )
-    if data.kind == "image" and chosen == "identity":
-        raise ScorefieldError("got --features identity for a run on images, expected an extractor of images: use data or lite0")
+    if pictured and chosen == "identity":
+        raise ScorefieldError(
+            f"got --features identity for a run on {data.kind}s, expected an extractor of images: use data or lite0"
+        )
     folder = run.path / "evaluation"
     stages = Stages(progress, learn=20.0 if chosen == "data" else 0.0, held_out=1.0, known=4.0)
     given = None if chosen == "data" else extractors.open_extractor(chosen)  # refused before anything is written
+    if isinstance(given, Pretrained) and (data.kind == "volume" or data.shape[0] not in (1, 3)):
+        shape = "x".join(map(str, data.shape))
+        raise ScorefieldError(
+            f"got --features {chosen} for {data.kind}s of {shape}, expected data: published networks know images of one "
+            "channel or of three"
+        )
     with _if_possible():
         folder.mkdir(exist_ok=True)
     extractor = given or learned(run, folder, stages("learn"))
     most = max(HELD_OUT, min(KNOWN, NUMBERS // data.train.shape[1:].numel(), SEEN // max(1, extractor.dim)))
     parts = {"held_out": _of_part(data.held_out, HELD_OUT), "known": _of_part(data.train, most)}
     path = folder / f"reference-{_key(run)}-{extractor.version_hash[:16]}.safetensors"
-    stored = _load(path) if data.kind == "image" else {}
+    stored = _load(path) if pictured else {}
     if all(len(stored.get(name, ())) == len(rows) for name, (rows, _) in parts.items()):
         sets = {name: {"data": _coordinates(data, raw), "features": stored[name]} for name, (_, raw) in parts.items()}
     else:
         sets = {name: _sets(data, extractor, raw, stages(name)) for name, (_, raw) in parts.items()}
-        if data.kind == "image":
+        if pictured:
             with _if_possible():
                 files.write(path, save_tensors({name: spaces["features"] for name, spaces in sets.items()}))
     rows = {name: part for name, (part, _) in parts.items()}

@@ -48,8 +48,7 @@ class Subject:
                 "got examples with unknown cells (NaN), which have densities of different cells, expected whole ones: take "
                 "likelihood.data_log_prob in Python, which gives that of the known cells of each, or fill them"
             )
-        scale = torch.tensor(normaliser.scale, dtype=torch.float64)
-        scale = (scale.unsqueeze(-1) if normaliser.per_channel else scale).expand(run.shape).flatten()
+        scale = normaliser.scales(run.shape).flatten()
         if grey_levels(source.train[:1], normaliser) is not None:
             return cls(run, source, field, None, scale)
         support = support_of(source.train, _lowest(field.process) * scale, source.columns)

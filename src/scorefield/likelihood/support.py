@@ -40,6 +40,7 @@ from scorefield.randomness import SampleRng, stream_of, subsample
 from scorefield.shapes import PerSample, Sample, flat, over
 
 NUMBERS = 2**24  # that are examined
+FEWEST = 64  # rows, of however many coordinates
 LUMP = 0.01  # share of the rows from which repeated values count: below, the average moves by hundredths of a nat
 ALIKE = 1e-9  # of a coordinate's standard deviation: values nearer than this are one
 FLAT = 1e-3  # of the smoothing: the spread in some direction below which rows lie on a plane
@@ -120,7 +121,7 @@ def support_of(rows: Any, smoothing: Tensor, columns: Sequence[Column] | None = 
     [0.5, 0.0, 0.0]
     """
     d = rows.shape[1:].numel()
-    count = min(len(rows), max(1000, NUMBERS // d))
+    count = min(len(rows), max(1000, NUMBERS // d), max(FEWEST, 4 * NUMBERS // d))
     seen = flat(rows[subsample(len(rows), count)]).double()
     size = (seen - seen[0]).abs().amax(dim=0)  # very large and very small values are scaled to 1 before anything is squared
     size = torch.where(size > 0, size, 1.0)

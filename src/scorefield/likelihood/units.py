@@ -48,12 +48,10 @@ def raw_nats(log_prob: PerSample, normaliser: Normaliser, shape: tuple[int, ...]
     Args:
         log_prob: in model space, nats, `(batch,)`.
         normaliser: the map from raw values to model space, with one scale for all coordinates, one per column, or one
-            per channel of a signal.
+            per channel.
         shape: of one sample.
     """
-    scale = torch.tensor(normaliser.scale, dtype=torch.float64)
-    scale = scale.unsqueeze(-1) if normaliser.per_channel else scale
-    return log_prob - float(scale.log().expand(shape).sum())
+    return log_prob - float(normaliser.scales(shape).log().sum())
 
 
 def bits_per_dim(log_prob: PerSample, raw: Tensor, normaliser: Normaliser) -> PerSample:

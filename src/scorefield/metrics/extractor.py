@@ -89,16 +89,19 @@ class Network(ABC):
     """An extractor with a network, which takes images in batches."""
 
     batch: ClassVar[int] = 256
+    most_channels: ClassVar[int | None] = None  # what it can make sense of; None for any number
 
     @abstractmethod
     def see(self, images: Tensor) -> Tensor:
         """Return features `(n, dim)` of uint8 images `(n, channels, height, width)` that fit into memory."""
 
     def _each(self, images: Tensor) -> list[Tensor]:
-        if images.dtype != torch.uint8 or images.ndim != 4 or 0 in images.shape or images.shape[1] > 4:
+        most = self.most_channels
+        if images.dtype != torch.uint8 or images.ndim != 4 or 0 in images.shape or (most and images.shape[1] > most):
+            channels = f"1 to {most} channels" if most else "channels"
             raise ScorefieldError(
-                f"got {images.dtype} of shape {tuple(images.shape)}, expected uint8 images (n, 1 to 4 channels, height, "
-                "width): convert them, or take the features 'identity'"
+                f"got {images.dtype} of shape {tuple(images.shape)}, expected uint8 images (n, {channels}, height, width): "
+                "convert them, or take the features 'identity'"
             )
         return list(torch.split(images.cpu(), self.batch))
 

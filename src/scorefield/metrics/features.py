@@ -111,10 +111,10 @@ def learn(
     Raises:
         ScorefieldError: what is not such images, or labels that do not fit them.
     """
-    if images.dtype != torch.uint8 or images.ndim != 4 or len(images) < LEAST or 0 in images.shape or images.shape[1] > 4:
+    if images.dtype != torch.uint8 or images.ndim != 4 or len(images) < LEAST or 0 in images.shape:
         raise ScorefieldError(
-            f"got {images.dtype} of shape {tuple(images.shape)}, expected {LEAST} or more uint8 images (n, 1 to 4 channels, "
-            "height, width): give more images"
+            f"got {images.dtype} of shape {tuple(images.shape)}, expected {LEAST} or more uint8 images (n, channels, height, "
+            "width): give more images"
         )
     if labels is not None and (labels.shape != (len(images),) or labels.dtype != torch.int64 or int(labels.min()) < 0):
         raise ScorefieldError(

@@ -8,6 +8,7 @@ so the figures of two runs on the same data agree.
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
 
 import torch
@@ -19,6 +20,7 @@ from scorefield.progress import Progress, silent
 from scorefield.randomness import SampleRng, stream_of
 
 CLUSTERED = 10_000  # images that the clusters are found in
+SHRUNK, NUMBERS = 8, 1024  # pixels a side, and numbers of an image, in which the clusters are found
 WIDTH = 64  # features: few enough for a covariance from a few hundred examples
 
 
@@ -124,8 +126,9 @@ def train_without_labels(
 ) -> Judge:
     """Train a judge on images without labels: to predict the cluster of similar images that each one is in.
 
-    The images, shrunk to 8 x 8 pixels, are whitened: their first 32 principal components, each brought to variance 1, so that
-    fine detail counts as much as brightness. k-means divides them into clusters, which serve as classes.
+    The images, shrunk to 8 x 8 pixels, or to fewer where they have more than 16 channels, are whitened: their first 32
+    principal components, each brought to variance 1, so that fine detail counts as much as brightness. k-means divides them
+    into clusters, which serve as classes.
 
     It was chosen by measurement, on digits, MNIST and CIFAR-10: the Frechet distance must grow with noise, with blur and with
     every dropped class, and rank 18 spoiled sets as the labelled judge does. It does on all three (but for noise of 6 % of the
@@ -147,7 +150,8 @@ def train_without_labels(
     from sklearn.cluster import KMeans  # slow to import, so only when asked for
 
     progress(0.0, "sorting images into clusters")
-    small = F.interpolate(images.float(), (8, 8), mode="bicubic", antialias=True).flatten(1).double()
+    side = max(1, min(SHRUNK, math.isqrt(NUMBERS // images.shape[1])))
+    small = F.interpolate(images.float(), (side, side), mode="bicubic", antialias=True).flatten(1).double()
     small = small - small.mean(dim=0)
     values, axes = torch.linalg.eigh(small.mT @ small / len(small))
     varied = values > max(1e-6 * float(values[-1]), 1e-12)

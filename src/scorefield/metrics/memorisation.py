@@ -32,10 +32,10 @@ The statistic of Meehan, Chaudhuri and Dasgupta (2020), "A non-parametric test t
 arXiv 2004.05675, z of the Mann-Whitney test that samples are as far from the training set as held-out examples are, is reported
 beside them. No verdict rests on it, because it takes every blurred set for a copy and overlooks copies among worse samples.
 
-Limits: a distance depends on its space. In pixels a copy that is mirrored or moved is far from its original, so images are
-compared in these disguises too. Features are the same under everything that they ignore. Features that were learned from the
-training examples depend on them, so `drawn` counts in model space only. Blurred copies are not found, nor are fewer than about
-15 copies.
+Limits: a distance depends on its space. In pixels a copy that is mirrored or moved is far from its original, so images and
+volumes are compared in these disguises too. Features are the same under everything that they ignore. Features that were learned
+from the training examples depend on them, so `drawn` counts in model space only. Blurred copies are not found, nor are fewer
+than about 15 copies.
 """
 
 from __future__ import annotations
@@ -111,7 +111,8 @@ class Memorisation:
         sentence: why, in words.
         samples, training, held_out: number of each.
         spaces: name of the space -> how the samples lie there.
-        disguised: "mirrored", "moved one pixel left", ... -> share of the samples that are copies in disguise; images only.
+        disguised: "mirrored", "moved one pixel left", ... -> share of the samples that are copies in disguise; of images and
+            volumes.
         gaps: name -> by how much held-out examples are worse than training examples.
     """
 
@@ -161,7 +162,7 @@ def memorisation(
         raise ScorefieldError(
             f"got sets of sizes {sizes}, expected the same rows in every space: extract features of all of them"
         )
-    views = _disguises(samples[:: math.ceil(len(samples) / DISGUISED)]) if samples.ndim == 4 else {}
+    views = _disguises(samples[:: math.ceil(len(samples) / DISGUISED)]) if samples.ndim in (4, 5) else {}
     level = ALPHA / (len(rows) + len(views))
     usual = {name: neighbours(held, known, CROWD)[0] for name, (_, known, held) in rows.items()}
     others = {name: _left_out(known) for name, (_, known, _) in rows.items()}
@@ -310,13 +311,17 @@ def _duplicates(samples: Tensor, held_out: Tensor) -> tuple[Estimate, float]:
 
 
 def _disguises(images: Tensor) -> dict[str, Tensor]:
-    """Return images `(n, channels, height, width)` as they would look if they were mirrored and moved, undone."""
-    padded = F.pad(images.float(), (1, 1, 1, 1), mode="replicate")
-    height, width = images.shape[-2:]
-    moved = {"left": (1, 0), "right": (1, 2), "up": (0, 1), "down": (2, 1)}
-    return {"mirrored": images.flip(-1)} | {
-        f"moved one pixel {way}": padded[..., top : top + height, left : left + width] for way, (top, left) in moved.items()
-    }
+    """Return images or volumes `(n, channels, ..., height, width)` as they look mirrored and moved, undone."""
+    axes = images.ndim - 2
+    padded = F.pad(images.float(), (1, 1) * axes, mode="replicate")
+    views = {"mirrored": images.flip(-1)}
+    for axis, ways in zip((-1, -2, -3)[:axes], (("left", "right"), ("up", "down"), ("forward", "back")), strict=False):
+        for way, first in zip(ways, (0, 2), strict=True):
+            view = padded
+            for other in range(-axes, 0):
+                view = view.narrow(other, first if other == axis else 1, images.shape[other])
+            views[f"moved one pixel {way}"] = view
+    return views
 
 
 def _verdict(

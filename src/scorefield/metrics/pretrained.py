@@ -79,6 +79,7 @@ class Pretrained(Network):
     """An extractor of a known architecture with weights from a file."""
 
     dim: ClassVar[int]
+    most_channels: ClassVar[int | None] = 4  # colour and opacity
     network_class: ClassVar[type[nn.Module]]
     spare: ClassVar[frozenset[str]] = frozenset()  # weights of the file that features do not need
 

@@ -6,7 +6,8 @@
 
 Three small convolutions (bottleneck) keep a deep stack cheap; the 3x3 convolutions are dilated in turn (1, 2, 4), so that a
 few blocks see the whole of a small image without losing resolution. With `levels` every noise level has its own embedding, as
-in NCSN (2019); without, levels share one embedding of ln(sigma).
+in NCSN (2019); without, levels share one embedding of ln(sigma). The equations are those of images; signals are convolved along
+their one axis and volumes along their three.
 
 A block's second derivative is zero almost everywhere (ReLU), so an energy made of such blocks has a degenerate Hessian and a
 score that jumps: train this network as a score, by denoising score matching.
@@ -24,8 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scorefield import renamed
-from scorefield.errors import ScorefieldError
-from scorefield.nets.base import NetworkConfig
+from scorefield.nets.base import NetworkConfig, axes_of, convolution
 from scorefield.nets.embeddings import NoiseEmbedding, add_class, class_embedding
 from scorefield.registry import COMPONENT, register
 
@@ -39,26 +39,27 @@ class NoiseConditionedBlock(nn.Module):
     torch.Size([2, 16, 8, 8])
     """
 
-    def __init__(self, channels: int, condition: int, *, dilation: int = 1) -> None:
+    def __init__(self, channels: int, condition: int, *, dilation: int = 1, axes: int = 2) -> None:
         """Build it.
 
         Args:
             channels: of input and output; the 3x3 convolution works on half of them.
             condition: size of the vector that embeds the noise level.
             dilation: of the 3x3 convolution.
+            axes: that are convolved, 1 to 3.
         """
         super().__init__()
         inner = max(channels // 2, 1)
         self.condition = nn.Linear(condition, channels)
-        self.conv1, self.conv3 = nn.Conv2d(channels, inner, 1), nn.Conv2d(inner, channels, 1)
-        self.conv2 = nn.Conv2d(inner, inner, 3, padding=dilation, dilation=dilation)
+        self.conv1, self.conv3 = convolution(axes, channels, inner, 1), convolution(axes, inner, channels, 1)
+        self.conv2 = convolution(axes, inner, inner, 3, dilation=dilation)
         # A stack of residual sums grows with its depth unless each block starts small.
-        nn.init.normal_(self.conv3.weight, std=1e-2)
+        nn.init.normal_(self.conv3.weight, std=1e-2)  # type: ignore[arg-type]
         self.register_load_state_dict_pre_hook(renamed.parts)  # type: ignore[no-untyped-call]
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """Return `(batch, channels, height, width)` from x of that shape and the level's vector, `(batch, size)`."""
-        h = x + self.condition(condition)[:, :, None, None]
+        """Return `(batch, channels, ...)` from x of that shape and the level's vector, `(batch, size)`."""
+        h = x + self.condition(condition).reshape(*x.shape[:2], *(1,) * (x.ndim - 2))
         out: Tensor = x + self.conv3(F.relu(self.conv2(F.relu(self.conv1(h)))))
         return out
 
@@ -77,22 +78,24 @@ class ConditionedResNet(nn.Module):
         """Build it.
 
         Args:
-            shape: (image channels, height, width).
+            shape: (channels, length) of a signal, (channels, height, width) of an image or (channels, depth, height, width)
+                of a volume.
             width: feature channels.
             blocks: number of blocks.
             levels: None for a continuous noise label such as ln(sigma); L for a level index 0..L-1.
             classes: number of class labels, 0 for none.
         """
         super().__init__()
-        if len(shape) != 3:
-            raise ScorefieldError(f"got samples of shape {shape}, expected (channels, height, width): use the mlp for vectors")
+        axes = axes_of(shape)
         self.embed, self.classes = NoiseEmbedding(width, levels=levels), class_embedding(classes, width)
-        self.first, self.last = nn.Conv2d(shape[0], width, 3, padding=1), nn.Conv2d(width, shape[0], 3, padding=1)
-        self.blocks = nn.ModuleList(NoiseConditionedBlock(width, width, dilation=2 ** (i % 3)) for i in range(blocks))
+        self.first, self.last = convolution(axes, shape[0], width, 3), convolution(axes, width, shape[0], 3)
+        self.blocks = nn.ModuleList(
+            NoiseConditionedBlock(width, width, dilation=2 ** (i % 3), axes=axes) for i in range(blocks)
+        )
         self.norm = nn.GroupNorm(1, width)
 
     def forward(self, x: Tensor, label: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Return y in the shape of x, `(batch, channels, height, width)`, from labels `(batch,)`."""
+        """Return y in the shape of x, `(batch, *shape)`, from labels `(batch,)`."""
         condition = add_class(self.classes, self.embed(label), cond)
         h = self.first(x)
         for block in self.blocks:

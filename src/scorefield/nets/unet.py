@@ -1,9 +1,9 @@
-"""A noise-conditioned U-Net for images and signals of any size: residual blocks, down, attention, up, with skips.
+"""A noise-conditioned U-Net for signals, images and volumes of any size: residual blocks, down, attention, up, with skips.
 
 The input may be folded first (`patch`: space to depth), which moves work from many small convolutions to few large ones; sizes
-that do not divide are padded with their edge and cut back. A signal gets the same network, convolved along its one axis. Every
-block is conditioned on the noise (and the class) by a scale and shift after its second normalisation. The last convolution
-starts at 0, so the network starts at y = 0.
+that do not divide are padded with their edge and cut back. The same code convolves along the one axis of a signal, the two of
+an image and the three of a volume. Every block is conditioned on the noise (and the class) by a scale and shift after its
+second normalisation. The last convolution starts at 0, so the network starts at y = 0.
 
 References: Ronneberger, Fischer, Brox (2015), "U-Net", arXiv 1505.04597. Ho, Jain, Abbeel (2020), arXiv 2006.11239.
 Dhariwal, Nichol (2021), "Diffusion models beat GANs on image synthesis", arXiv 2105.05233.
@@ -20,16 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scorefield import renamed
-from scorefield.errors import ScorefieldError
-from scorefield.nets.base import NetworkConfig
+from scorefield.nets.base import NetworkConfig, axes_of, convolution
 from scorefield.nets.embeddings import NoiseEmbedding, add_class, class_embedding
 from scorefield.registry import COMPONENT, register
-
-
-def _convolution(axes: int, inward: int, outward: int, side: int, stride: int = 1) -> nn.Module:
-    """Return a convolution over that many axes, which keeps the size up to its stride."""
-    kind = nn.Conv1d if axes == 1 else nn.Conv2d
-    return kind(inward, outward, side, stride=stride, padding=side // 2)
 
 
 def fold(x: Tensor, patch: int) -> Tensor:
@@ -41,20 +34,22 @@ def fold(x: Tensor, patch: int) -> Tensor:
     """
     if patch == 1:
         return x
-    if x.ndim == 4:
-        return F.pixel_unshuffle(x, patch)
-    batch, channels, length = x.shape
-    return x.reshape(batch, channels, length // patch, patch).transpose(2, 3).reshape(batch, channels * patch, -1)
+    batch, channels, *size = x.shape
+    axes, coarse = len(size), [places // patch for places in size]
+    cut = x.reshape(batch, channels, *(length for places in coarse for length in (places, patch)))
+    inside, outside = range(3, 3 + 2 * axes, 2), range(2, 2 + 2 * axes, 2)
+    return cut.permute(0, 1, *inside, *outside).reshape(batch, channels * patch**axes, *coarse)
 
 
 def unfold(x: Tensor, patch: int) -> Tensor:
     """Undo `fold`."""
     if patch == 1:
         return x
-    if x.ndim == 4:
-        return F.pixel_shuffle(x, patch)
-    batch, channels, length = x.shape
-    return x.reshape(batch, channels // patch, patch, length).transpose(2, 3).reshape(batch, channels // patch, -1)
+    batch, channels, *coarse = x.shape
+    axes, channels = len(coarse), channels // patch ** len(coarse)
+    cut = x.reshape(batch, channels, *(patch,) * axes, *coarse)
+    pairs = (axis for first in range(2, 2 + axes) for axis in (first + axes, first))
+    return cut.permute(0, 1, *pairs).reshape(batch, channels, *(places * patch for places in coarse))
 
 
 def _groups(channels: int) -> nn.GroupNorm:
@@ -69,10 +64,10 @@ class Block(nn.Module):
     def __init__(self, inward: int, outward: int, condition: int, dropout: float, axes: int = 2) -> None:
         super().__init__()
         self.norm1, self.norm2 = _groups(inward), _groups(outward)
-        self.conv1, self.conv2 = _convolution(axes, inward, outward, 3), _convolution(axes, outward, outward, 3)
+        self.conv1, self.conv2 = convolution(axes, inward, outward, 3), convolution(axes, outward, outward, 3)
         self.condition = nn.Linear(condition, 2 * outward)
         self.drop = nn.Dropout(dropout)
-        self.skip = _convolution(axes, inward, outward, 1) if inward != outward else nn.Identity()
+        self.skip = convolution(axes, inward, outward, 1) if inward != outward else nn.Identity()
         nn.init.zeros_(self.conv2.weight)  # type: ignore[arg-type]  # every block starts as the identity
         self.register_load_state_dict_pre_hook(renamed.parts)  # type: ignore[no-untyped-call]
 
@@ -94,7 +89,7 @@ class Attention(nn.Module):
     def __init__(self, channels: int, heads: int, axes: int = 2) -> None:
         super().__init__()
         self.heads, self.norm = heads, _groups(channels)
-        self.qkv, self.out = _convolution(axes, channels, 3 * channels, 1), _convolution(axes, channels, channels, 1)
+        self.qkv, self.out = convolution(axes, channels, 3 * channels, 1), convolution(axes, channels, channels, 1)
         nn.init.zeros_(self.out.weight)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
@@ -111,6 +106,8 @@ class UNet(nn.Module):
 
     >>> UNet((1, 8, 8), channels=(16, 32))(torch.zeros(2, 1, 8, 8), torch.zeros(2)).shape
     torch.Size([2, 1, 8, 8])
+    >>> UNet((2, 3, 8, 7), channels=(8, 16))(torch.zeros(1, 2, 3, 8, 7), torch.zeros(1)).shape
+    torch.Size([1, 2, 3, 8, 7])
     """
 
     def __init__(
@@ -128,31 +125,27 @@ class UNet(nn.Module):
         """Build it.
 
         Args:
-            shape: (channels, height, width) of an image or (channels, length) of a signal.
+            shape: (channels, length) of a signal, (channels, height, width) of an image or (channels, depth, height, width)
+                of a volume.
             channels: feature channels at each resolution, finest first; each is half the resolution of the one before.
             blocks: residual blocks per resolution, down and up.
             attention: self-attention at the coarsest resolution.
-            patch: fold patch x patch pixels, or patch steps of a signal, into channels first.
+            patch: fold patch steps of a signal, patch x patch pixels or patch x patch x patch voxels into channels first.
             dropout: probability, in [0, 1).
             levels: None for a continuous noise label such as ln(sigma); L for a level index 0..L-1.
             classes: number of class labels, 0 for none.
         """
         super().__init__()
-        if len(shape) not in (2, 3):
-            raise ScorefieldError(
-                f"got samples of shape {shape}, expected (channels, length) or (channels, height, width): "
-                "use the mlp for vectors"
-            )
-        axes = len(shape) - 1
+        axes = axes_of(shape)
         condition, inward = 4 * channels[0], shape[0] * patch**axes
         self.patch, self.multiple = patch, patch * 2 ** (len(channels) - 1)
         self.embed, self.classes = NoiseEmbedding(condition, levels=levels), class_embedding(classes, condition)
-        self.first = _convolution(axes, inward, channels[0], 3)
+        self.first = convolution(axes, inward, channels[0], 3)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         stack, here = [channels[0]], channels[0]
         for level, width in enumerate(channels):
             if level:
-                self.down.append(_convolution(axes, here, here, 3, stride=2))
+                self.down.append(convolution(axes, here, here, 3, stride=2))
                 stack.append(here)
             for _ in range(blocks):
                 self.down.append(Block(here, width, condition, dropout, axes))
@@ -168,7 +161,7 @@ class UNet(nn.Module):
                 here = width
             if level:
                 self.up.append(nn.Upsample(scale_factor=2, mode="nearest"))
-        self.norm, self.last = _groups(here), _convolution(axes, here, inward, 3)
+        self.norm, self.last = _groups(here), convolution(axes, here, inward, 3)
         nn.init.zeros_(self.last.weight)  # type: ignore[arg-type]
         nn.init.zeros_(self.last.bias)  # type: ignore[arg-type]
 

@@ -26,17 +26,26 @@ class FileType:
         home: where its `Writer` is: module and name, in this package.
         only: the kind of data that it suits: image, signal, vector or table; None for all of them.
         content: what is in it, in words.
+        packs: whether ".gz" may follow the ending.
     """
 
     ending: str
     home: str
     only: str | None = None
     content: str = ""
+    packs: bool = False
+
+    def fits(self, name: str) -> bool:
+        """Whether a file of this name is of this type."""
+        name = name.lower()
+        return (name.removesuffix(".gz") if self.packs else name).endswith(self.ending)
 
 
 FILE_TYPES = (  # in the order in which they are named; the first that suits the data is the default
-    FileType(".csv", "text.CSV", only="table"),
-    FileType(".tsv", "text.TSV", only="table"),
+    FileType(".csv", "text.WRITER", only="table", packs=True),
+    FileType(".tsv", "text.WRITER", only="table", packs=True),
+    FileType(".txt", "text.WRITER", only="table", packs=True),
+    FileType(".dat", "text.WRITER", only="table", packs=True),
     FileType(".parquet", "parquet.WRITER", only="table"),
     FileType(".png", "picture.WRITER", content="a grid of images, or a plot"),
     FileType(".npz", "arrays.NPZ", content="arrays, with the classes"),

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from scorefield import files, pictures
+from scorefield.data.planes import PICTURED, plane_size, planes
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
 from scorefield.outputs.base import TOOL, Output
@@ -29,9 +30,9 @@ class Animation:
 
     def __init__(self, output: Output, field: Field) -> None:
         self.run, self.field, self.path = output.run, field, path_of(output)
-        self.shown = min(output.n, {"image": 64, "signal": pictures.SIGNALS}.get(self.run.kind, 2000))
-        if self.run.kind == "image":  # of large ones fewer: all frames are in memory at once
-            self.shown = max(1, min(self.shown, PIXELS // math.prod(self.run.shape[1:])))
+        self.shown = min(output.n, {"image": 64, "volume": 64, "signal": pictures.SIGNALS}.get(self.run.kind, 2000))
+        if self.run.kind in PICTURED:  # of large ones fewer: all frames are in memory at once
+            self.shown = max(1, min(self.shown, PIXELS // math.prod(plane_size(self.run))))
         self.grids, self.parts = dict[int, pictures.Grid](), dict[int, list[Tensor]]()  # by step, from every batch
 
     def add(self, first: int, snapshot: Snapshot) -> None:
@@ -47,10 +48,9 @@ class Animation:
             mean = alpha * field.data_mean.cpu()
             x = mean + field.data_std * (x - mean) / spread
         raw = self.run.decode(x)
-        if self.run.kind == "image":
-            _, height, width = self.run.shape
-            grid = pictures.Grid(self.shown, height, width, across=360)  # noise does not compress: small frames
-            self.grids.setdefault(snapshot.step, grid).place(first, self.run.normaliser.visible(raw))
+        if self.run.kind in PICTURED:
+            grid = pictures.Grid(self.shown, *plane_size(self.run), across=360)  # noise does not compress: small frames
+            self.grids.setdefault(snapshot.step, grid).place(first, planes(raw, self.run))
         else:
             part = raw if self.run.kind == "signal" else raw.flatten(1)[:, :2].clone()
             self.parts.setdefault(snapshot.step, []).append(part)
@@ -60,7 +60,7 @@ class Animation:
         files.write(self.path, self._gif())
 
     def _gif(self) -> bytes:
-        if self.run.kind == "image":
+        if self.run.kind in PICTURED:
             return pictures.gif([grid.image() for grid in self.grids.values()], comment=COMMENT)
         frames = [torch.cat(parts) for parts in self.parts.values()]
         ends = frames[-1].reshape(-1, 1) if self.run.kind == "signal" else frames[-1]
@@ -93,5 +93,5 @@ def check(output: Output) -> None:
             f"got --gif, which goes to {path}, a file that {TOOL} did not write, expected a free name or one of its own "
             "animations: move it away, or choose another --out"
         )
-    if output.run.kind != "image":
+    if output.run.kind not in PICTURED:
         pictures.require_plots()

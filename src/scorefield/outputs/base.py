@@ -62,8 +62,7 @@ class Output:
         """The type of the file; None for an unknown one, or a folder where samples of this kind cannot go to one."""
         if self.folder:
             return FileType("/", "folder.WRITER") if self.run.kind == "image" or self.form else None
-        name = self.path.name.lower()
-        fit = [one for one in types_for(self.run.kind) if name.endswith(one.ending)]
+        fit = [one for one in types_for(self.run.kind) if one.fits(self.path.name)]
         return max(fit, key=lambda one: len(one.ending), default=None)
 
     @property
@@ -91,7 +90,7 @@ class Output:
     def check(self) -> None:
         """Refuse, before anything is drawn, an output that could not be written at the end, or whose place is taken."""
         path, data = self.path, self.run.kind
-        if path.name.lower() in [one.ending for one in types_for(data)]:
+        if path.name.lower().removesuffix(".gz") in [one.ending for one in types_for(data)]:
             raise ScorefieldError(f"got --out {path}, an ending alone, expected a name before it: write samples{path.name}")
         suits = self.type is not None
         if not suits and self.folder:

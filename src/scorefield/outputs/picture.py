@@ -1,4 +1,4 @@
-"""A picture of samples, `.png`: a grid of images, or a plot of everything else."""
+"""A picture of samples, `.png`: a grid of images or of planes of volumes, or a plot of everything else."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from scorefield import files, pictures
 from scorefield.data.columns import width
 from scorefield.data.coordinates import decode
+from scorefield.data.planes import PICTURED, plane_size, planes, what_is_shown
 from scorefield.errors import ScorefieldError
 from scorefield.outputs.base import Add, Output, Writer
 from scorefield.runs import Run
@@ -25,17 +26,20 @@ PIXELS = 2**26  # of the largest grid: twice as many, and other programs take th
 class _Picture(Writer):
     def check(self, output: Output) -> None:
         run = output.run
-        if run.kind != "image":
+        if run.kind not in PICTURED:
             pictures.require_plots()
-        elif math.prod(pictures.Grid(output.n, *run.shape[1:]).size) > PIXELS:
+        elif math.prod(pictures.Grid(output.n, *plane_size(run)).size) > PIXELS:
             raise ScorefieldError(
-                f"got {output.n:,} images of {run.shape[1]}x{run.shape[2]} for one picture, expected at most "
+                f"got {output.n:,} {run.kind}s of {'x'.join(map(str, run.shape[1:]))} for one picture, expected at most "
                 f"{PIXELS // 10**6} million pixels in all: lower -n, or choose an .npz or a folder for --out"
             )
 
     def left_out(self, output: Output) -> str | None:
-        shown = pictures.SIGNALS if output.run.kind == "signal" else PLOTTED
-        if output.run.kind == "image" or output.n <= shown:
+        run, shown = output.run, pictures.SIGNALS if output.run.kind == "signal" else PLOTTED
+        if run.kind in PICTURED:
+            part = what_is_shown(run)
+            return part and f"the picture shows {part}: choose an .npz for all"
+        if output.n <= shown:
             return None
         return f"the picture shows the first {shown:,} of {output.n:,} samples: choose an .npz for all of them"
 
@@ -51,11 +55,11 @@ WRITER = _Picture()
 
 
 class _Shown:
-    """What a picture of samples shows of them, and no more: all images, 16 signals, two columns, or a table's first nine."""
+    """What a picture shows of samples, and no more: images, planes of volumes, 16 signals, two columns, or nine of a table."""
 
     def __init__(self, run: Run, n: int) -> None:
         self.run, self.count = run, 0
-        self.grid = pictures.Grid(n, *run.shape[1:]) if run.kind == "image" else None
+        self.grid = pictures.Grid(n, *plane_size(run)) if run.kind in PICTURED else None
         columns = run.manifest["data"].get("columns") or []
         self.columns, self.table = columns[: pictures.HISTOGRAMS], dict[str, list[Any]]()
         self.parts = list[Tensor]()
@@ -63,7 +67,7 @@ class _Shown:
     def add(self, raw: Tensor, labels: Tensor | None) -> None:
         first, self.count = self.count, self.count + len(raw)
         if self.grid:
-            self.grid.place(first, self.run.normaliser.visible(raw))
+            self.grid.place(first, planes(raw, self.run))
         elif self.run.kind == "signal":
             self.parts.append(raw[: max(0, pictures.SIGNALS - first)])
         elif self.columns:

@@ -1,33 +1,38 @@
-"""Tables as delimited text: `.csv` and `.tsv`, in their own columns and types."""
+"""Tables as delimited text, packed by gzip or not, in their own columns and types, in the style of the file they came from."""
 
 from __future__ import annotations
 
 import contextlib
+import gzip
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from torch import Tensor
 
 from scorefield import files
 from scorefield.data.coordinates import decode
-from scorefield.data.tables import csv_of
+from scorefield.data.written import text_of
 from scorefield.outputs.base import Add, Output, Writer
 
 
-@dataclass(frozen=True)
 class _Text(Writer):
-    delimiter: str
-
     @contextlib.contextmanager
     def writing(self, output: Output, about: Mapping[str, Any]) -> Iterator[Add]:
-        columns = output.run.manifest["data"]["columns"]
-        with files.together(), files.writing(output.path) as stream:
+        data = output.run.manifest["data"]
+        columns, name = data["columns"], output.path.name.lower()
+        ending = f".{name.removesuffix('.gz').rpartition('.')[2]}"
+        head, rows = text_of(columns, data.get("style"), ending)
+        with files.together(), files.writing(output.path) as file, contextlib.ExitStack() as stack:
+            stream = file
+            if name.endswith(".gz"):  # without a name and a time, so that the same samples are the same bytes
+                packed = gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0)
+                stream = cast(BinaryIO, stack.enter_context(packed))
+            stream.write(head)
 
             def add(raw: Tensor, labels: Tensor | None) -> None:
-                stream.write(csv_of(decode(raw, columns), self.delimiter, header=stream.tell() == 0))
+                stream.write(rows(decode(raw, columns)))
 
             yield add
 
 
-CSV, TSV = _Text(","), _Text("\t")
+WRITER = _Text()

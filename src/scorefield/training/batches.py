@@ -1,4 +1,4 @@
-"""What is random in a training step: its examples, whether they are mirrored and named, and the masks of dropout."""
+"""What is random in a training step: its examples, whether images are mirrored, what is named, and the masks of dropout."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def _begin(source: Any, spec: TrainSpec, folder: Path, resume: bool) -> Begun:
 def _follow(source: Any, values: dict[str, Any]) -> Begun:
     """Begin as the first process does, with the data that this one sees."""
     config, manifest = from_dict(values["config"]), values["manifest"]
-    data = open_again(source, config.data, manifest["data"].get("columns"))
+    data = open_again(source, config.data, manifest["data"])
     if data.fingerprint != values["fingerprint"]:
         raise ScorefieldError(
             f"got data from {source_name(source)!r} that differ from those of the first process, expected the same everywhere: "
@@ -188,7 +188,7 @@ def _refuse_change(old: Run, config: RunConfig, spec: TrainSpec) -> None:
 
 def _data_of(old: Run, source: Any) -> tuple[Dataset, DataStats]:
     """Open the data of a run again, as the run reads them, and measure them."""
-    data = open_again(source, old.config.data, old.manifest["data"].get("columns"))
+    data = open_again(source, old.config.data, old.manifest["data"])
     if not data.is_what_made(old.manifest["data"]["fingerprint"]):
         raise ScorefieldError(
             f"got data from {source_name(source)!r} that differ from those the run {old.path} was trained on, expected the "

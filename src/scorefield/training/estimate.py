@@ -16,6 +16,7 @@ from torch import Tensor
 from scorefield.config import RunConfig, Training, to_dict
 from scorefield.data import Dataset
 from scorefield.data.doctor import Findings
+from scorefield.data.planes import PICTURED
 from scorefield.exact import Gaussian
 from scorefield.levels import ladder_of
 from scorefield.prediction import Energy
@@ -42,7 +43,7 @@ class DataPlan:
         std: of the data in model space, around their mean.
         sigmas: noise levels of the run's own ladder, noisiest first.
         parameters: of the network, and of what the objective learns besides.
-        reach: how far an output of an image network sees, along each axis; empty for vectors.
+        reach: how far an output of a U-Net sees, along each axis; empty for vectors.
         pilot: what a few steps have shown.
         seconds: the budget, or None where only steps are given.
         steps, images: that the budget allows.
@@ -74,7 +75,7 @@ class DataPlan:
     def expectations(self) -> tuple[str, ...]:
         """What to expect, the gravest first, each with what to do about it."""
         return (
-            *expect.memory(self.pilot),
+            *expect.memory(self.data, self.pilot),
             *expect.too_few(self.data),
             *expect.unvisited_levels(self.config),
             *expect.repetition(self.data, self.findings),
@@ -145,7 +146,7 @@ def estimate(
     config, data = run.config, run.data
     model = model_of(config, data, run.stats, device)
     ladder = ladder_of(model, config.ladder or config.sampler.ladder, config.levels)
-    spatial = data.kind in ("image", "signal") and not isinstance(config.parametrisation, Energy)  # an energy is one number
+    spatial = data.kind in (*PICTURED, "signal") and not isinstance(config.parametrisation, Energy)  # an energy is one number
     seen = reach(model.network, data.shape) if spatial else ()
     tried = pilot(config, data, model, device, seconds=seconds, progress=progress)
     steps, evaluations = _steps(config.training, tried.chosen.seconds), _evaluations(config, ladder)

@@ -53,13 +53,14 @@ def unvisited_levels(config: RunConfig) -> list[str]:
     ]
 
 
-def memory(pilot: Pilot) -> list[str]:
+def memory(data: Dataset, pilot: Pilot) -> list[str]:
     """Say that the training needs more memory than is free."""
     if (needed := pilot.memory).fits:
         return []
     need, have = needed.total / 2**20, needed.available / 2**20
     batch = f"--set training.batch={max(1, pilot.chosen.batch // 4)}"
-    return [f"It will not fit: it needs {need:,.0f} MiB and {have:,.0f} MiB are free; add {batch}, or a smaller --size."]
+    smaller = {"image": ", or a smaller --size", "volume": ", or give smaller volumes"}.get(data.kind, "")
+    return [f"It will not fit: it needs {need:,.0f} MiB and {have:,.0f} MiB are free; add {batch}{smaller}."]
 
 
 def repetition(data: Dataset, findings: Findings) -> list[str]:

@@ -28,6 +28,7 @@ from scorefield.process import Process
 from scorefield.randomness import SampleRng, stream_of, subsample
 
 HELD_OUT = 512  # examples, each with the same noise every time
+FEW, NUMBERS = 32, 2**23  # of volumes fewer, for the network sees all at once: so many numbers, but at least so many volumes
 PLAIN = 256  # examples of each part in the check of what is memorised
 AFFORDABLE = 5_000_000  # numbers in the training set, above which the memorising optimum costs too much
 CLEAR = 5.0  # standard errors that are not by chance
@@ -40,8 +41,10 @@ class HeldOut:
         self, data: Dataset, objective: Objective, process: Process, seed: int, device: torch.device, labelled: bool = False
     ) -> None:
         """Choose the examples at random, since images in class folders come sorted by class; `labelled`: with their labels."""
+        self._mirror = "data.flip, " if data.kind == "image" else ""
         self.data, self.objective, self.process, self.seed, self.device = data, objective, process, seed, device
-        rows = subsample(len(data.held_out), HELD_OUT)
+        most = max(FEW, NUMBERS // math.prod(data.shape)) if data.kind == "volume" else HELD_OUT
+        rows = subsample(len(data.held_out), min(HELD_OUT, most))
         self.examples = data.normaliser.encode(data.held_out[rows]).to(device)
         self.labels = data.held_out_labels[rows].to(device) if labelled and data.held_out_labels is not None else None
         self.best, self.best_step, self.best_training = torch.zeros(0, dtype=torch.float64), 0, math.nan
@@ -96,12 +99,12 @@ class HeldOut:
             warnings.append(
                 f"over-fitting: the held-out loss rose from {float(self.best.mean()):.4g} at step {self.best_step} to "
                 f"{float(now.mean()):.4g} ({errors:.0f} standard errors) while the training loss fell; more examples, "
-                "data.flip, dropout, a smaller network or fewer steps help"
+                f"{self._mirror}dropout, a smaller network or fewer steps help"
             )
         if memorised is not None and memorised > 0.5:
             warnings.append(
                 f"memorising: the model has gone {memorised:.0%} of the way to reproducing its {len(self.data.train)} training "
-                "examples; more examples, data.flip, dropout, a smaller network or fewer steps help"
+                f"examples; more examples, {self._mirror}dropout, a smaller network or fewer steps help"
             )
         new = [sentence for sentence in warnings if sentence.partition(":")[0] not in self.said]
         self.said += [sentence.partition(":")[0] for sentence in new]

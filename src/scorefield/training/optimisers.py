@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from scorefield.config import Optimiser
+from scorefield.nets.base import CONVOLUTIONS
 
 _A, _B, _C = 3.4445, -4.7750, 2.0315  # Jordan et al.: the steepest slope at 0 whose image of [0, 1] stays near 1
 ROUNDS = 5
@@ -51,7 +52,7 @@ def orthogonal(stack: Tensor) -> Tensor:
 
 def matrices_of(network: nn.Module) -> list[nn.Parameter]:
     """Return the weights that Muon should have: of linear maps and convolutions, but neither tables nor single rows."""
-    layers = [layer for layer in network.modules() if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d))]
+    layers = [layer for layer in network.modules() if isinstance(layer, (nn.Linear, *CONVOLUTIONS.values()))]
     weights = [weight for layer in layers if isinstance(weight := layer.weight, nn.Parameter) and weight.requires_grad]
     return [weight for weight in weights if min(weight.flatten(1).shape) > 1]
 

@@ -24,6 +24,7 @@ from scorefield.config import RunConfig
 from scorefield.data import Dataset
 from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.field import ScoreModel
+from scorefield.nets.base import CONVOLUTIONS
 from scorefield.progress import Progress, silent
 from scorefield.randomness import SampleRng, stream_of
 from scorefield.training.loop import Trainer
@@ -249,7 +250,7 @@ def reach(network: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
     normalisations, whose averages depend on everything, are taken out.
 
     Args:
-        network: an image or signal network; it stays as it is.
+        network: of signals, images or volumes; it stays as it is.
         shape: (channels, *size).
 
     Returns:
@@ -267,7 +268,7 @@ def reach(network: nn.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
         for weight in bare.parameters():
             weight.fill_(1 / max(1, weight[0].numel()))
     x = torch.ones(1, *shape, requires_grad=True)
-    labels = () if isinstance(bare, (nn.Conv1d, nn.Conv2d)) else (torch.zeros(1),)  # noise labels
+    labels = () if isinstance(bare, tuple(CONVOLUTIONS.values())) else (torch.zeros(1),)  # noise labels
     y = bare(x, *labels)
     middle = (0, 0, *(size // 2 for size in shape[1:]))
     (gradient,) = torch.autograd.grad(y[middle], x)

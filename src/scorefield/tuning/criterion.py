@@ -1,8 +1,8 @@
 """The figure by which candidates are compared: lower is better.
 
-Images are compared by the Frechet distance on the features that `evaluate` uses, everything else by the energy distance of its
-coordinates. The Frechet distance of few samples is mostly its own bias. So images are compared by the kernel distance, which
-has no bias, until all samples are drawn.
+Images and volumes are compared by the Frechet distance on the features that `evaluate` uses, everything else by the energy
+distance of its coordinates. The Frechet distance of few samples is mostly its own bias. So images and volumes are compared by
+the kernel distance, which has no bias, until all samples are drawn.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorefield.data.planes import PICTURED
 from scorefield.evaluation.reference import Reference, reference_of
 from scorefield.metrics.base import Estimate, Metric
 from scorefield.progress import Progress
@@ -47,10 +48,10 @@ class Criterion:
     def of(run: Run, progress: Progress) -> Criterion:
         """Return the figure that suits the run's data; raises `ScorefieldError` if these are gone or have changed."""
         reference = reference_of(run, progress=progress)
-        name, early = ("frechet", "kernel") if run.kind == "image" else ("energy", "energy")
+        name, early = ("frechet", "kernel") if run.kind in PICTURED else ("energy", "energy")
         metric, first = reference.metrics[name], reference.metrics[early]
         real = reference.held_out[metric.space]
-        rows = torch.arange(len(real)) if run.kind == "image" else subsample(len(real), REAL)
+        rows = torch.arange(len(real)) if run.kind in PICTURED else subsample(len(real), REAL)
         return Criterion(run, reference, metric, reference.label(name), first, reference.label(early), real[rows])
 
     def rows(self, x: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from scorefield.tuning.halving import Halved, Sampled, affordable, successive_ha
 from scorefield.tuning.report import Measurement, TuningReport, sentence_of
 
 EVALUATIONS = (5, 8, 12, 18, 27, 40)
-SAMPLES = {"image": 512}  # of other kinds OTHERS: their figure needs more samples, and their samples cost less
+SAMPLES = {"image": 512, "volume": 512}  # of other kinds OTHERS: their figure needs more samples, and their samples cost less
 OTHERS = 2048
 LEAST = 64  # samples: the first round has an eighth of them
 
@@ -37,8 +37,8 @@ class TuneSpec:
     Attributes:
         samplers: registered names; None for all that jump from level to level in a declared number of evaluations.
         evaluations: numbers of evaluations of the network for one sample, at most; each at least 2.
-        n: samples from each candidate that is measured to the end, at least 64; None for 512 images or 2,048 of anything else,
-            or a half, a quarter or an eighth of that where it would take longer than `seconds`.
+        n: samples from each candidate that is measured to the end, at least 64; None for 512 images or volumes, or 2,048 of
+            anything else, or a half, a quarter or an eighth of that where it would take longer than `seconds`.
         within: how much worse than the best figure the chosen one may be, as a share of it, at least 0; what chance explains is
             always allowed.
         seconds: see n.

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from scorefield.data.base import PIECE, ArrayView, Dataset
+from scorefield.data.planes import PICTURED
 from scorefield.progress import Progress
 
 MOST = 100_000  # examples looked at
@@ -27,7 +29,7 @@ class Survey:
         training: how many of them are of the training part.
         digests: of the raw bytes of each.
         features: at most about 256 numbers of each, `(n, f)`.
-        blank: rows of images and signals whose values are all equal.
+        blank: rows of images, volumes and signals whose values are all equal.
         unknown: rows of examples without a single known cell.
         low, high: of each coordinate over the training examples, in model space.
         raw: smallest and largest raw value.
@@ -93,7 +95,7 @@ def survey_of(data: Dataset, progress: Progress) -> Survey:
     total, size = len(data.train) + len(data.held_out), math.prod(data.shape)
     share = min(1.0, min(MOST, NUMBERS // size) / total)
     parts = [evenly(len(part), math.ceil(len(part) * share)) for part in (data.train, data.held_out)]
-    grey = data.kind == "image" and data.shape[0] == 3
+    grey = data.kind in PICTURED and data.shape[0] == 3
     whole = data.normaliser.holes is None
     tally = _Tally(torch.full((size,), math.inf), torch.full((size,), -math.inf), grey, whole)
     step, done = max(1, min(PIECE, 2**24 // size)), 0
@@ -106,7 +108,7 @@ def survey_of(data: Dataset, progress: Progress) -> Survey:
                 x = data.filled(x)
             flat = x.flatten(1)
             tally.add(raw, x)
-            if data.kind in ("image", "signal"):
+            if data.kind in (*PICTURED, "signal"):
                 tally.blank += (batch + first)[flat.amin(1) == flat.amax(1)].tolist()
             if not first:
                 tally.add_training(flat)
@@ -136,11 +138,12 @@ def evenly(n: int, most: int) -> Tensor:
 
 def _features(x: Tensor) -> Tensor:
     """Return at most about 256 numbers of each example `(n, *shape)`: averages over tiles of it."""
-    channels = x.shape[1]
-    if x.ndim == 4:
-        side = max(1, math.isqrt(FEATURES // min(channels, FEATURES)))
+    channels, axes = x.shape[1], x.ndim - 2
+    if axes > 1:
+        side = max(1, int((FEATURES // min(channels, FEATURES)) ** (1 / axes) + 1e-9))
         if max(x.shape[2:]) > side:
-            x = F.adaptive_avg_pool2d(x, (min(side, x.shape[2]), min(side, x.shape[3])))
+            size: Any = tuple(min(side, places) for places in x.shape[2:])
+            x = F.adaptive_avg_pool2d(x, size) if axes == 2 else F.adaptive_avg_pool3d(x, size)
     elif x.flatten(1).shape[1] > FEATURES:
         x = F.adaptive_avg_pool1d(x.flatten(1).unsqueeze(1), FEATURES)
     return x.flatten(1)

@@ -28,7 +28,8 @@ def warnings_of(data: Dataset, seen: Survey, counts: dict[str, int]) -> list[str
             said += _on_few_values(seen)
     if seen.grey:
         said.append(
-            "All three channels are equal: grey images saved as colour; one channel would be three times as cheap to read."
+            f"All three channels are equal: grey {data.kind}s saved as colour; one channel would be three times as cheap to "
+            "read."
         )
     return said
 

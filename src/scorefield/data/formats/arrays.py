@@ -14,16 +14,16 @@ if TYPE_CHECKING:
 
 @register("format", "arrays")
 class ArrayFile(Format):
-    """Arrays in a .npy or .npz file: vectors, images or signals by their shape."""
+    """Arrays in a .npy or .npz file: vectors, images, signals or volumes by their shape."""
 
-    description, takes, priority = "a .npy or .npz file", "path", 30
+    description, takes, priority, suffixes = "a .npy or .npz file", "path", 30, (".npy", ".npz")
 
     def claims(self, source: str) -> bool:
         """Whether it is a .npy or .npz file."""
-        return source.lower().endswith((".npy", ".npz")) and os.path.isfile(source)
+        return source.lower().endswith(self.suffixes) and os.path.isfile(source)
 
     def read(self, source: str, spec: ReadSpec) -> Dataset:
-        """Read its vectors, images or signals, with the labels of a .npz."""
+        """Read its vectors, images, signals or volumes, with the labels of a .npz."""
         from scorefield.data.npz import read
 
         return read(source, spec.config)

@@ -11,14 +11,15 @@ from scorefield.registry import register
 if TYPE_CHECKING:
     from scorefield.data.base import Dataset
 
-SUFFIXES = (".csv", ".tsv", ".parquet", ".feather", ".arrow")
+TEXT = (".csv", ".tsv", ".txt", ".dat")
+SUFFIXES = (*TEXT, *(f"{ending}.gz" for ending in TEXT), ".parquet", ".feather", ".arrow")
 
 
 @register("format", "table")
 class TableFile(Format):
     """A table in a file: numbers, booleans, texts and dates, some of them missing."""
 
-    description, takes, priority = f"a table ({', '.join(SUFFIXES)})", "path", 40
+    description, takes, priority = f"a table ({', '.join(TEXT)}, also .gz, .parquet, .feather, .arrow)", "path", 40
 
     def claims(self, source: str) -> bool:
         """Whether it is a file with the suffix of a table."""

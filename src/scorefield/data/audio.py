@@ -1,0 +1,176 @@
+"""Audio: clips of one rate and one length, in [-1, 1].
+
+    stored      8, 16, 24 or 32 bits, or floats; times first, then channels
+    value       stored / 2^(bits - 1): float32, or float64 where the file has more than 24 bits
+
+Clips whose lengths differ by at most a tenth are cut to the shortest. `data.shape=[16000]` cuts every file into windows of
+that length instead: a long recording is many examples. Samples are written with the rate and the depth of the files; what does
+not fit into [-1, 1] is clipped, unless the files hold floats.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from scorefield.data import promises
+from scorefield.data.archives import Entry, cause_of
+from scorefield.data.arrays import ArraySource, of_array
+from scorefield.data.base import LEAST, DataConfig, Dataset
+from scorefield.data.collection import Read, listing_of, stack
+from scorefield.data.extras import require
+from scorefield.data.layout import Layout
+from scorefield.errors import ScorefieldError
+
+Array = NDArray[Any]
+SUFFIXES = (".wav", ".flac", ".ogg", ".aiff", ".aif")
+ALIKE = 0.1  # of the longest clip: up to here all are cut to the shortest
+FINE = ("PCM_32", "DOUBLE")  # depths beyond those of float32
+FLOATS = ("FLOAT", "DOUBLE")
+WINDOWS = 10  # that an advice cuts a recording into, at least
+RATE = 44_100  # Hz, of data that have none
+
+
+def read(source: str, config: DataConfig) -> Dataset:
+    """Read signals from a folder of sound files, or from one recording.
+
+    Args:
+        source: path of the file or folder.
+        config: how it is read: `shape` is the length of a window, in samples.
+
+    Returns:
+        The data set, in the order of the paths; the layout's header has the `rate` and the `depth` (subtype).
+
+    Raises:
+        ScorefieldError: soundfile is missing, lengths that differ or a single recording without `data.shape`, files without a
+            common rate, fewer than 8 clips that can be read, or what `of_array` refuses.
+    """
+    name = os.path.basename(os.path.abspath(source))
+    require("soundfile", "audio", name)
+    listing, alone = listing_of(source, SUFFIXES), not os.path.isdir(source)
+    lengths = _lengths(listing.entries, name)
+    notes = list[str]()
+    if config.shape is not None:
+        if len(config.shape) != 1:
+            raise ScorefieldError(
+                f"got data.shape={list(config.shape)} for the sounds {name!r}, expected the length of a window in samples: "
+                f"give one number, such as --set data.shape=[{lengths[0][1]}] for a second"
+            )
+        length = config.shape[0]
+        notes.append(
+            f"The recordings of {name!r} were cut into windows of {length:,} samples; what is left at an end is not used."
+        )
+    else:
+        length = _one_length(lengths, name, alone, notes)
+    one = partial(_example, length=length, windows=config.shape is not None)
+    found = stack(listing, one, "clips", several=config.shape is not None, alike=("rate",))
+    header = {"depth": "PCM_16"} | found.header
+    axes = "tc" if found.array.ndim == 3 else "t"
+    return of_array(
+        found.array,
+        name,
+        replace(config, shape=None),
+        labels=found.raw_labels,
+        notes=(*found.notes, *notes),
+        source=ArraySource(axes, "audio", header, found.names, found.issues),
+    )
+
+
+def _lengths(entries: Iterable[Entry], name: str) -> list[tuple[int, int]]:
+    """Return length and rate of each file that has them."""
+    found, causes = list[tuple[int, int]](), list[str]()
+    for entry in entries:
+        try:
+            about = _about(entry)
+            found.append((int(about.frames), int(about.samplerate)))
+        except Exception as error:  # soundfile raises anything on broken files
+            causes.append(f"{entry.path!r} ({cause_of(error)})")
+    if not found:
+        more = f" and {len(causes) - 3} more" if len(causes) > 3 else ""
+        raise ScorefieldError(
+            f"got {name!r}, where no file can be read: {', '.join(causes[:3])}{more}, expected sounds: check them"
+        )
+    return found
+
+
+def _one_length(lengths: list[tuple[int, int]], name: str, alone: bool, notes: list[str]) -> int:
+    """Return the length that all clips are cut to; refuse those that are too unlike, and a single recording."""
+    short, long, rate = min(lengths)[0], max(lengths)[0], lengths[0][1]
+    middle = sorted(length for length, _ in lengths)[len(lengths) // 2]
+    window = max(1, min(rate, long // WINDOWS if alone else middle))
+    cut = f"--set data.shape=[{window}] cuts {'it' if alone else 'each'} into windows of {window / rate:.3g} s"
+    if alone:
+        raise ScorefieldError(
+            f"got one recording of {long:,} samples at {rate:,} Hz in {name!r}, expected at least {LEAST} clips: {cut}"
+        )
+    if long - short > ALIKE * long:
+        raise ScorefieldError(
+            f"got clips of {short:,} to {long:,} samples at {rate:,} Hz in {name!r}, expected one length: {cut}, or cut them "
+            "to one length"
+        )
+    if long > short:
+        notes.append(f"Clips of {short:,} to {long:,} samples were cut to the shortest; data.shape=[{window}] cuts windows.")
+    return short
+
+
+def _about(entry: Entry) -> Any:
+    """Return what the header of a file says, if the file is as long as it promises."""
+    soundfile = require("soundfile", "audio", entry.path)
+    with entry.open() as content:
+        head = content.read(12)
+    promised = int.from_bytes(head[4:8], "little" if head[:4] == b"RIFF" else "big") + 8
+    if head[:4] in (b"RIFF", b"FORM") and promised < 2**32 - 2**16:  # a stream promises the most that there can be
+        promises.check(promised, entry.size)
+    try:
+        about = soundfile.info(entry.place)
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"no whole sound file: {error.error_string.rstrip('.')}") from None
+    if about.frames < 1:
+        raise ValueError("without a sound")
+    promises.check(about.frames * about.channels * 4, promises.MOST_BYTES)
+    return about
+
+
+def _example(entry: Entry, length: int, windows: bool) -> Read:
+    """Return the first samples of a clip, or all windows of it; and its rate and depth."""
+    soundfile = require("soundfile", "audio", entry.path)
+    about = _about(entry)
+    if about.frames < length:
+        raise ValueError(f"of {about.frames:,} samples, shorter than a window")
+    count = about.frames // length * length if windows else length
+    values, _ = soundfile.read(entry.place, count, dtype="float64" if about.subtype in FINE else "float32")
+    if len(values) < count:
+        raise ValueError(f"truncated: its header promises {about.frames:,} samples, there are {len(values):,}")
+    header = {"rate": int(about.samplerate), "depth": str(about.subtype)}
+    return values.reshape(-1, length, *values.shape[1:]) if windows else values, header
+
+
+def write(path: str, sample: Array, layout: Layout) -> None:
+    """Write a sample as a sound file.
+
+    Args:
+        path: of the file, .wav or .flac.
+        sample: `layout.shape`, in [-1, 1]; integers are divided by the size of their type.
+        layout: of the data; those of other formats are written at 44,100 Hz as floats, or as 24 bits in .flac.
+
+    Raises:
+        ScorefieldError: soundfile is missing.
+    """
+    soundfile = require("soundfile", "audio", path)
+    header = layout.header if layout.format == "audio" else {"depth": "FLOAT"}
+    values = np.transpose(sample, [layout.axes.index(letter) for letter in "tc" if letter in layout.axes])
+    if values.dtype.kind in "iu":
+        values = values / float(np.iinfo(values.dtype).max + 1)
+    kind = os.path.splitext(path)[1][1:].upper()
+    depth = header["depth"]
+    if not soundfile.check_format(kind, depth):
+        depth = "PCM_24" if kind == "FLAC" else "PCM_16"
+    if depth not in FLOATS:
+        values = values.clip(-1.0, 1.0)
+    soundfile.write(path, values, header.get("rate", RATE), subtype=depth, format=kind)
