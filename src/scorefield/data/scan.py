@@ -88,9 +88,8 @@ class Scan:
         if not self.whole:
             self.values = None
         elif self.values is not None and high - low < 2**16:  # counted without sorting
-            flat = piece.reshape(-1)
-            flat = flat.astype(np.int64) if flat.dtype.kind == "i" else flat  # of int8, 98 - (-99) would not fit
-            present = np.bincount((flat - flat.dtype.type(low)).astype(np.int64)).nonzero()[0] + low
+            counted = piece.reshape(-1).astype(np.int64) - int(low)  # int16 less int16 may leave int16
+            present = np.bincount(counted).nonzero()[0] + low
             self.values |= set(present[: FEW + 1].tolist())
             self.values = self.values if len(self.values) <= FEW else None
         else:
