@@ -321,3 +321,31 @@ def test_bytes_of_npz_hold_the_units_of_the_data(tmp_path: Path) -> None:
     np.savez(buffer, x=QUANTITIES["kelvin"])
     (tmp_path / "t.npz").write_bytes(buffer.getvalue())
     assert open_source(str(tmp_path / "t.npz"), DataConfig()).layout.dtype == "float32"
+
+
+def test_the_same_digits_in_four_units_train_to_the_same_loss_and_draw_the_same_samples(tmp_path: Path) -> None:
+    """From the reader to the file of samples: what differs is the rounding of float32 alone."""
+    from scorefield.app import sample, train
+    from scorefield.data.builtin.digits import digits
+
+    grey = (digits(DataConfig()).train[:300].numpy()[:, 0].astype("f8") / 16 * 255).round()
+    forms = {
+        "uint8": (grey.astype("u1"), 1.0, 0.0),
+        "uint16": ((grey * 257).astype("u2"), 257.0, 0.0),
+        "unit": ((grey / 255).astype("f4"), 1 / 255, 0.0),
+        "kelvin": ((230 + 70 * grey / 255).astype("f4"), 70 / 255, 230.0),
+    }
+    losses, drawn = {}, {}
+    for name, (array, scale, shift) in forms.items():
+        np.save(tmp_path / f"{name}.npy", array)
+        report = train(
+            str(tmp_path / f"{name}.npy"), steps=12, out=tmp_path / name, settings=("network.channels=8,8", "training.batch=16")
+        )
+        losses[name] = report.held_out
+        sample(tmp_path / name, n=6, steps=6, out=tmp_path / f"{name}-samples.npy")
+        samples = np.load(tmp_path / f"{name}-samples.npy")
+        assert samples.dtype == array.dtype
+        drawn[name] = (samples - shift) / scale
+    for name in forms:
+        assert losses[name] == pytest.approx(losses["uint8"], rel=1e-3), name
+        assert np.abs(drawn[name] - drawn["uint8"]).max() < 0.51 + 0.1, name  # half a grey of rounding, and float32

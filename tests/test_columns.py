@@ -117,7 +117,7 @@ def test_the_end_of_the_range_of_floats_stands_for_no_data_unless_others_are_nea
     ("values", "value"),
     [
         (some(AMOUNTS, 0.9, 0), 0),
-        (some(20 + 3 * NORMAL, 0.3, -9999), -9999),
+        (some(20 + 3 * NORMAL, 0.3, -8888), -8888),
         (some(COUNTS.astype(int), 0.4, 0), 0),
         (NORMAL.clip(-1, 1), 1),
     ],
@@ -221,7 +221,7 @@ def test_a_sampler_that_goes_astray_stays_in_the_range() -> None:
 
 
 def test_snapping_twice_is_snapping_once_with_atoms_too() -> None:
-    data = table(x=some(AMOUNTS.round(2), 0.5, 0), y=some(STARS, 0.3, -9999))
+    data = table(x=some(AMOUNTS.round(2), 0.5, 0), y=some(STARS, 0.3, -8888))
     rows = data.train[:] + 0.1 * torch.from_numpy(R.normal(size=tuple(data.train.shape)))
     kept = snapped(rows, data.columns or [])
     assert torch.equal(snapped(kept, data.columns or []), kept)
@@ -266,9 +266,9 @@ def test_atoms_are_said_as_a_person_wrote_them() -> None:
     first, last = datetime.date(2020, 1, 1), datetime.date(9999, 12, 31)
     days = [last if i % 3 else first + datetime.timedelta(i * i % 997) for i in range(N)]
     codes = some(COUNTS.astype(int), 0.3, -1234567)
-    notes = table(amount=some(some(AMOUNTS, 0.8, 0), 0.3, -9999), day=days, code=codes).notes
+    notes = table(amount=some(some(AMOUNTS, 0.8, 0), 0.3, -8888), day=days, code=codes).notes
     assert notes[1] == (
-        "Values that hold a share of their own, which is learned as such: amount at -9999 and 0; day at 9999-12-31; code at "
+        "Values that hold a share of their own, which is learned as such: amount at -8888 and 0; day at 9999-12-31; code at "
         "-1234567."
     )
 

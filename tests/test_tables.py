@@ -299,12 +299,12 @@ def test_columns_of_one_name_get_different_ones(tmp_path: Path) -> None:
         of_frame(pandas.DataFrame([[1, 2]] * 9, columns=["a", "a"]), CONFIG)
 
 
-def test_decimal_commas_are_read_and_named_and_thousands_are_not_guessed(tmp_path: Path) -> None:
+def test_decimal_commas_are_read_and_named(tmp_path: Path) -> None:
     data = read(tmp_path, "a;b\n" + "".join(f"{i},5;{i % 7},250\n" for i in range(N)))
     assert back(data)["a"] == [i + 0.5 for i in range(N)]
     assert causes(data)["column 'a'"] == "decimal commas (such as 0,5): read as numbers"
-    assert "thousands or for decimals" in causes(data)["column 'b'"]
-    assert column_of(data, "b")["type"] == "category"
+    assert back(data)["b"] == [i % 7 + 0.25 for i in range(N)]
+    assert causes(data)["column 'b'"] == "decimal commas (such as 0,250): read as numbers"
 
 
 def test_a_few_texts_among_numbers_are_read_as_missing_and_named_by_line(tmp_path: Path) -> None:

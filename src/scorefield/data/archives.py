@@ -17,11 +17,12 @@ import os
 import stat
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass as plain
 from dataclasses import field
 from functools import partial
+from typing import Any
 
 from scorefield.data.issues import DataIssue
 from scorefield.errors import ScorefieldError
@@ -30,6 +31,7 @@ SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".pbm",
 )  # fmt: skip
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
+PACKED = (".gz", ".bz2", ".xz")
 MOST_BYTES = 2**28  # of one file: 50 million pixels of 32 bits, and a third more
 MOST_MEMBERS = 5_000_000
 MOST_UNPACKED = 2**40  # of all members together
@@ -50,6 +52,7 @@ class Entry:
         open: gives its content; raises anything if it cannot be read.
         label: what the source says it shows, or None.
         place: where the file lies, for libraries that take a path; None for a member of an archive.
+        stamp: what changes when the file does; () for a member of an archive.
     """
 
     path: str
@@ -57,6 +60,7 @@ class Entry:
     open: Callable[[], Content] = field(repr=False)
     label: str | None = None
     place: str | None = None
+    stamp: tuple[int, ...] = ()
 
 
 @plain
@@ -71,22 +75,42 @@ class Listing:
         labelled: whether labels come with the entries; otherwise first-level folders become labels.
         suffixes: of the files that are wanted.
         most_bytes: of one file.
+        archives: paths of the archives that hold the entries.
+        notes: on how it was listed.
     """
 
     name: str
-    entries: Iterable[Entry]
+    entries: Collection[Entry]
     issues: list[DataIssue] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
     labelled: bool = False
     suffixes: tuple[str, ...] = SUFFIXES
     most_bytes: int = MOST_BYTES
+    archives: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+    def amount(self) -> tuple[int, int]:
+        """Return how many files there are, and their length in bytes; about, of archives that are read in order."""
+        if isinstance(self.entries, list):
+            return len(self.entries), sum(entry.size for entry in self.entries)
+        return len(self.entries), sum(os.path.getsize(place) for place in self.archives if os.path.exists(place))
+
+    def stamps(self) -> list[tuple[Any, ...]]:
+        """Return what changes when a file does, for each file or archive; raises `OSError` for an archive that is gone."""
+        if self.archives:
+            return [(place, *stamp_of(os.stat(place))) for place in self.archives]
+        here = os.getcwd()
+        return [(os.path.join(here, str(entry.place)), entry.label, *entry.stamp) for entry in self.entries]
 
     def sort_out(self, path: str) -> bool:
         """Return whether a file is wanted by its name; otherwise record it: archives as issues, all else by suffix."""
         if path.lower().endswith(self.suffixes):
             return True
-        suffix = os.path.splitext(path)[1].lower()
-        if suffix in ARCHIVES:
+        stem, suffix = os.path.splitext(path.lower())
+        inner = os.path.splitext(stem)[1]
+        if suffix in PACKED and inner not in ("", ".tar"):  # one packed file, such as a volume's .nii.gz
+            self.others[inner + suffix] += 1
+        elif suffix in ARCHIVES:
             self.issues.append(DataIssue(path, "an archive within the source, which is not opened"))
         else:
             self.others[suffix or "no suffix"] += 1
@@ -123,13 +147,11 @@ def folder(path: str, suffixes: tuple[str, ...] = SUFFIXES, most_bytes: int = MO
     entries: list[Entry] = []
     listing = Listing(os.path.basename(os.path.abspath(path)), entries, suffixes=suffixes, most_bytes=most_bytes)
 
-    def relative(place: str) -> str:
-        return printable(os.path.relpath(place, path))
-
     def unread(error: OSError) -> None:
         if error.filename == path:
             raise ScorefieldError(f"got {path!r}, expected a folder that can be read: {error.strerror}") from error
-        listing.issues.append(DataIssue(relative(error.filename), f"a folder that cannot be read: {cause_of(error)}"))
+        where = printable(os.path.relpath(error.filename, path))
+        listing.issues.append(DataIssue(where, f"a folder that cannot be read: {cause_of(error)}"))
 
     seen = {os.path.realpath(path)}
     for here, folders, files in os.walk(path, onerror=unread, followlinks=True):
@@ -143,12 +165,14 @@ def folder(path: str, suffixes: tuple[str, ...] = SUFFIXES, most_bytes: int = MO
         if here != path and {"config.json", "manifest.json"} <= set(files):
             folders[:] = []  # a run's folder among the images: its samples and plots are no data
             continue
-        for place in (os.path.join(here, name) for name in files if not name.startswith(".")):
-            if listing.sort_out(relative(place)):
+        around = "" if here == path else printable(os.path.relpath(here, path)) + "/"
+        for name in (name for name in files if not name.startswith(".")):
+            relative = around + printable(name)
+            if listing.sort_out(relative):
                 try:
-                    entries.append(file_entry(place, relative(place), most_bytes))
+                    entries.append(file_entry(os.path.join(here, name), relative, most_bytes))
                 except (OSError, ValueError) as error:
-                    listing.issues.append(DataIssue(relative(place), cause_of(error)))
+                    listing.issues.append(DataIssue(relative, cause_of(error)))
     entries.sort(key=lambda entry: entry.path)
     return listing
 
@@ -159,7 +183,12 @@ def file_entry(place: str, path: str, most_bytes: int = MOST_BYTES) -> Entry:
     if not stat.S_ISREG(status.st_mode):
         raise ValueError("not a file")  # opening a pipe would wait forever
     sensible(status.st_size, most_bytes)
-    return Entry(path, status.st_size, partial(_content, place), place=place)
+    return Entry(path, status.st_size, partial(_content, place), place=place, stamp=stamp_of(status))
+
+
+def stamp_of(status: os.stat_result) -> tuple[int, ...]:
+    """Return what changes when a file does: its length, number, and the times of its content and of what is said of it."""
+    return status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _content(place: str) -> Content:
@@ -200,7 +229,7 @@ def zipped(path: str) -> Iterator[Listing]:
             most = f"expected at most {MOST_MEMBERS:,} and {MOST_UNPACKED >> 30:,} GiB"
             raise ScorefieldError(f"{found}, {most}: unpack what you trust, and give the folder")
         entries: list[Entry] = []
-        listing = Listing(os.path.splitext(name)[0], entries)
+        listing = Listing(os.path.splitext(name)[0], entries, archives=(os.path.abspath(path),))
         seen: set[str] = set()
         for info in infos:
             member_path = printable(info.filename)

@@ -38,18 +38,24 @@ ZEROS = re.compile(r"^[+-]?0\d+$", re.MULTILINE)
 PHONE = re.compile(r"\+\d{7,15}")
 POWER = re.compile(r"\d+[eE]\d+")  # without a point and without a sign: seldom a number
 MIXED = re.compile(r"(?=\w*\d)(?=\w*[^\W\d_])\w+")  # letters and digits
+NAMED = "(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
+DATELIKE = re.compile(  # days with short years or names of months, and hours of half a day
+    rf"(\d\d?([./-])\d\d?\2\d\d|\d\d?[ .-]*{NAMED}[ .,-]*\d+|{NAMED} \d\d?,? \d+)([ T].*)?|.*\d:\d\d(:\d\d)? ?[ap]\.?m\.?",
+    re.IGNORECASE,
+)
 KEYS = re.compile(r"(^|[\W_])(id|uid|key|isbn|zip|plz|postcode|phone|tel|telephone)($|[\W_])|[a-z](Id|ID)$", re.IGNORECASE)
 FEWEST_MIXED = 3  # different texts of digits and letters, beside which those of digits alone are codes, whatever their length
 FEWEST_CODES = 5  # of two letters, beside which NA is one of them
-CODES = set(  # of countries by ISO 3166, and those in use beside it; of continents
-    "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ CA CC CD CF "
-    "CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO FR GA GB GD GE GF GG GH "
-    "GI GL GM GN GP GQ GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE JM JO JP KE KG KH KI KM KN KP KR KW "
-    "KY KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO MP MQ MR MS MT MU MV MW MX MY MZ NA NC NE NF NG "
-    "NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW PY QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN "
-    "SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF WS YE YT "
-    "ZA ZM ZW EL EU UK XK OC".split()
+COUNTRIES = (  # by ISO 3166, and codes in use beside it; and of continents
+    "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY BZ CA CC "
+    "CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK FM FO FR GA GB GD "
+    "GE GF GG GH GI GL GM GN GP GQ GR GS GT GU GW GY HK HM HN HR HT HU ID IE IL IM IN IO IQ IR IS IT JE JM JO JP KE KG KH "
+    "KI KM KN KP KR KW KY KZ LA LB LC LI LK LR LS LT LU LV LY MA MC MD ME MF MG MH MK ML MM MN MO MP MQ MR MS MT MU MV MW "
+    "MX MY MZ NA NC NE NF NG NI NL NO NP NR NU NZ OM PA PE PF PG PH PK PL PM PN PR PS PT PW PY QA RE RO RS RU RW SA SB SC "
+    "SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO TR TT TV TW TZ UA UG UM US UY "
+    "UZ VA VC VE VG VI VN VU WF WS YE YT ZA ZM ZW EL EU UK XK OC"
 )
+CODES = frozenset(COUNTRIES.split())
 
 
 @dataclass(frozen=True)
@@ -132,6 +138,8 @@ def series_of(column: Column, issues: list[DataIssue]) -> Series:
         count, line = sum(cell in wrong for cell in cells), column.lines[cells.index(odd)]
         cause = f"{count} values among {noun} that are none (such as {odd!r} in line {line}): read as missing"
         issues.append(DataIssue(where, cause, used=True))
+        if count > 1 and len(texts) == len(distinct):  # a mark of no value that is not listed here
+            style["missing"] = Counter(cell for cell in cells if cell in wrong).most_common(1)[0][0]
     if found.type in ("date", "datetime"):
         return replace(series_of_dates(column.name, [found.meaning.get(cell) for cell in cells]), text=style)
     numbers = np.fromiter(map(found.meaning.get, cells, repeat(math.nan)), np.float64, len(cells))
@@ -168,8 +176,9 @@ def _reading(texts: list[str], column: Column) -> Reading:
     decimal = column.decimal if known is None else known.get("text", {}).get("decimal", ".")
     numbers = numerals.numbers_of(texts, decimal=decimal, delimiter=column.delimiter)
     if numbers is None or numbers.open:
-        return Reading("category", said=(numbers.said,) if numbers else ())
-    said = (numbers.said,) if numbers.said else ()
+        like = f"look like dates or times (such as {texts[0]}): read as text; write them as 2023-12-31 or 23:59:59"
+        return Reading("category", said=(numbers.said,) if numbers else (like,) if all(map(DATELIKE.fullmatch, texts)) else ())
+    said: tuple[str, ...] = (numbers.said,) if numbers.said else ()
     if numbers.whole and (large := [text for text, value in numbers.meaning.items() if abs(value) > EXACT]):
         return Reading("category", said=(f"whole numbers that float64 does not have (such as {large[0]}): read as text",))
     if numbers.whole and KEYS.search(column.name) and 2 * len(texts) > len(column.cells):
@@ -276,8 +285,13 @@ def _iso(texts: list[str]) -> Reading | None:
         if (value := _date(text)) is None:
             return None
         meaning[text] = value
-    days = not any(isinstance(value, datetime) for value in meaning.values())
-    return Reading("date" if days else "datetime", meaning)
+    moments = [value for value in meaning.values() if isinstance(value, datetime)]
+    if len({value.utcoffset() for value in moments}) < 2 or any(value.tzinfo is None for value in moments):
+        return Reading("datetime" if moments else "date", meaning)
+    first = texts[0]  # such as those of summer and of winter
+    form = f"YYYY-MM-DD{first[10]}hh:mm:ss+00:00"
+    said = f"moments of several time zones (such as {first}): read, and written, in universal time"
+    return Reading("datetime", meaning, {"form": form} if all(value.microsecond == 0 for value in moments) else {}, (said,))
 
 
 def _date(text: str) -> date | datetime | None:

@@ -104,6 +104,34 @@ def _mostly(path: str, changed: int) -> str | None:
     return count.most_common(1)[0][0] if count else None
 
 
+def is_marked(source: str, mark: bytes, at: int) -> bool:
+    """Whether a file without a known suffix has a mark inside; of a folder without known suffixes, one of its first files.
+
+    Args:
+        source: a path, which need not exist.
+        mark: the bytes.
+        at: where they stand in the file.
+    """
+    if os.path.isfile(source):
+        places = [source]
+    elif os.path.isdir(source) and _mostly(source, os.stat(source).st_mtime_ns) is None:
+        names = ((here, name) for here, _, names in os.walk(source) for name in sorted(names) if not name.startswith("."))
+        places = [os.path.join(*one) for one in itertools.islice(names, LOOKED_AT)]
+    else:
+        return False
+    return any(_has(place, mark, at) for place in places)
+
+
+def _has(place: str, mark: bytes, at: int) -> bool:
+    """Whether an ordinary file has these bytes at a place."""
+    try:
+        with file_entry(place, place).open() as content:
+            content.seek(at)
+            return content.read(len(mark)) == mark
+    except (OSError, ValueError):
+        return False
+
+
 def listing_of(source: str, suffixes: tuple[str, ...], most_bytes: int = MOST_BYTES) -> Listing:
     """Return the files of a folder that have these suffixes, or the one file that a path names.
 

@@ -19,15 +19,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from datetime import UTC, date, timedelta
+from datetime import UTC, date, time, timedelta
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from scorefield.data.codes import code_of
 from scorefield.data.granularity import granularity_of, mean_and_spread
 from scorefield.data.issues import DataIssue
-from scorefield.data.series import EPOCH, Series, Type, days_of, seconds_of
+from scorefield.data.series import EPOCH, Series, Type, seconds_of, zone_of
 
 Column = dict[str, Any]
 MOST_TEXTS = 100
@@ -44,7 +45,8 @@ def describe(series: Series, train: NDArray[np.int64]) -> tuple[Column | None, l
     """
     where, missing = f"column {series.name!r}", series.missing
     column: Column = {"name": series.name, "type": series.type, "missing": bool(missing.any())}
-    column |= {"text": dict(series.text)} if series.text else {}
+    for name, said in (("stored", series.stored), ("text", series.text)):
+        column |= {name: dict(said)} if said else {}
     if missing.all():
         return None, [DataIssue(where, "no values at all")]
     if series.type == "category":
@@ -53,12 +55,10 @@ def describe(series: Series, train: NDArray[np.int64]) -> tuple[Column | None, l
     if series.type == "datetime":
         column |= {"utc": series.utc, "whole": bool((present == np.round(present)).all())}
     if (present == present[0]).all() and not missing.any():
-        return _constant(column, typed(present[0], column), where)
+        return _constant(column, float(present[0]), where)
     seen = series.values[train][~missing[train]]
     if not len(seen):
         return None, [DataIssue(where, "no values in the training part")]
-    if series.type == "integer" and not missing.any() and (np.diff(series.values) == 1).all() and len(present) > 2:
-        return None, [DataIssue(where, "counts the rows")]
     column = column | _numbers(series.type, seen, column)
     seen = seen[~np.isin(seen, column.get("atoms", []))]
     issues = []
@@ -89,13 +89,18 @@ def _numbers(type_: Type, seen: NDArray[np.float64], column: Column) -> Column:
 
 def _constant(column: Column, value: Any, where: str) -> tuple[Column, list[DataIssue]]:
     """Return a column of one value, stored as a number or a text."""
-    text = str(value) if isinstance(value, date) else value
+    shown = typed(value, column)
+    text = str(shown) if isinstance(shown, date | time | timedelta) else shown
     odd = DataIssue(where, f"is {text!r} in every row: it is given back, there is nothing to learn", used=True)
     match column["type"]:
         case "datetime":
-            value = seconds_of(value)
+            value = seconds_of(shown)
         case "date":
-            value = days_of(value)
+            value = round(value)
+        case "integer":
+            value = round(value)
+        case "boolean":
+            value = shown
     return {**column, "constant": value}, [odd]
 
 
@@ -131,7 +136,7 @@ def width(column: Column) -> int:
         return 0
     if column["type"] == "category":
         return len(column["values"])
-    return 1 + len(choices(column)) if "atoms" in column else 1 + column["missing"]
+    return 1 + (len(choices(column)) if "atoms" in column else column["missing"])
 
 
 def choices(column: Column) -> list[float | None]:
@@ -152,7 +157,11 @@ def indicators(column: Column) -> range:
 
 def typed(value: Any, column: Column) -> Any:
     """Return a number as a value of the column's type."""
+    stored = column.get("stored", {})
     match column["type"]:
+        case "number" | "integer" if "as" in stored:
+            since = EPOCH + timedelta(seconds=round(value, 6))
+            return since.time() if stored["as"] == "time" else since - EPOCH
         case "integer":
             return round(value)
         case "boolean":
@@ -160,8 +169,14 @@ def typed(value: Any, column: Column) -> Any:
         case "number":
             return float(value)
         case "date":
-            return EPOCH.date() + timedelta(days=round(value))
+            day = EPOCH.date() + timedelta(days=round(value))
+            return code_of(day) if stored.get("as") == "yyyymmdd" else day
         case "datetime":
             when = EPOCH + timedelta(seconds=round(value, 0 if column["whole"] else 6))
-            return when.replace(tzinfo=UTC) if column["utc"] else when
+            if not column["utc"]:
+                return when
+            aware = when.replace(tzinfo=UTC)
+            return aware.astimezone(zone_of(stored["zone"])) if "zone" in stored else aware
+        case "category" if stored.get("as") == "integer":
+            return int(value)
     return value

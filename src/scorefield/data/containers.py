@@ -4,8 +4,9 @@
     a folder      the array of that name in every file; a file holds several examples along an axis, or is one example
     axes          by the names that the file gives them (`time`, `lat`, `lon`), else by `data.axes`, else by their lengths
 
-What a file holds is decided for all files at once: files that differ in their first axis only hold several examples each, and
-so do fewer than eight of them. Otherwise a file is one example. A format may say that its files hold slices. A note says which.
+What a file holds is decided for all files at once: files of many lengths, or of one but for a shorter last file, hold several
+examples each, and so do fewer than eight files. Otherwise a file is one example. A format may say that its files hold slices. A
+note says which.
 """
 
 from __future__ import annotations
@@ -36,11 +37,17 @@ from scorefield.errors import ScorefieldError
 Array = NDArray[Any]
 SHARD = re.compile(r"(?:^|[^a-z])(?:shard|part|batch|chunk)s?(?:[^a-z]|$)", re.IGNORECASE)
 FEW = 4  # channels
+ODD = 0.1  # of the files: as many of another length have a mistake in them; more hold as many examples as there are
 NAMED = 3  # files that a sentence names
 
 
 class Broken(ScorefieldError):
     """The error of a file that cannot be read: in a folder, the others are used."""
+
+    def __init__(self, message: str, cause: str | None = None) -> None:
+        """Hold the sentence, and the cause in a few words."""
+        super().__init__(message)
+        self.cause = cause or message
 
 
 @dataclass(frozen=True)
@@ -83,18 +90,35 @@ def read(source: str, config: DataConfig, container: Container) -> Dataset:
             return of_array(np.asarray(data.open(0)[:]), name, config, notes=choice.notes)
         where = place(data, config, choice.labels.shape if choice.labels else None, name)
         rows = where.rows(data)
+        if data.ends and len(rows.shape) == 1:  # a column
+            rows = np.asarray(rows[:])[:, None]
         if held is not None:
             more = where.rows(held)
             rows = np.concatenate([rows, more]) if isinstance(rows, np.ndarray) else joined([rows, more])
         found = ArraySource(
             where.axes,
             container.format,
-            {**data.header, "key": data.name if held is None else _base(choice), **where.header},
+            _header(data.header, where, data.name if held is None else _base(choice)),
             missing=data.missing,
             dtype=data.stored,
             held_rows=len(more) if held is not None else 0,
         )
-        return of_array(rows, name, where.config, labels=choice.raw_labels(), notes=[*choice.notes, *where.notes], source=found)
+        return of_array(
+            rows,
+            name,
+            where.config,
+            labels=choice.raw_labels(),
+            notes=[*choice.notes, *where.notes, *getattr(rows, "notes", ())],
+            source=found,
+        )
+
+
+def _header(header: dict[str, Any], where: Place, key: str) -> dict[str, Any]:
+    """Return what is written back with samples: what the file has, the names of the axes, and that of the array."""
+    found = {**header, **where.header, **({"key": key} if key else {})}
+    if "coordinates" in found:  # those of the examples do not hold for samples
+        found["coordinates"] = {dim: one for dim, one in found["coordinates"].items() if dim in where.header.get("dims", ())}
+    return found
 
 
 def _base(choice: Choice) -> str:
@@ -141,6 +165,9 @@ def _folder(source: str, config: DataConfig, container: Container) -> Dataset:
         if part not in used
     ]
 
+    if used[0].data.ends:  # the directory of a MATLAB file does not say which numbers are complex
+        with _opened_rows(used[0], container, where) as rows:
+            dtype = np.result_type(dtype, rows.dtype)
     total = sum(where.shape(part.data)[0] for part in used)
     found = gathered([(part.entry.path, partial(_opened_rows, part, container, where)) for part in used], total, shape, dtype)
     issues = sorted([*issues, *found.issues], key=lambda issue: issue.where)
@@ -160,7 +187,7 @@ def _folder(source: str, config: DataConfig, container: Container) -> Dataset:
         for i in range(count)
     ]
     labels = _labels(used, found.counts, notes)
-    header = {**_shared([part.data.header for part in used]), **where.header, **({"key": key} if container.named else {})}
+    header = _header(_shared([part.data.header for part in used]), where, key if container.named else "")
     about = ArraySource(where.axes, container.format, header, names, tuple(issues), used[0].data.missing, used[0].data.stored)
     return of_array(found.array, listing.name, where.config, labels=labels, notes=notes, source=about)
 
@@ -175,14 +202,14 @@ def _parts(
             with container.opened(entry.place) as arrays:
                 if container.named:
                     asked = replace(config, key=parts[0].data.name) if parts else config
-                    choice = choose(arrays, entry.path, asked)
+                    choice = choose(arrays, entry.path, asked, 1)
                     data, labels = choice.data, choice.raw_labels() if choice.held is None else None
                     notes = notes or [note for note in choice.notes if choice.held is None]
                 else:
                     data, labels = arrays[0], None
                 parts.append(_Part(entry, data, labels))
         except Broken as error:
-            issues.append(DataIssue(entry.path, error.args[0]))
+            issues.append(DataIssue(entry.path, error.cause))
         except ScorefieldError as error:
             if not parts:
                 raise
@@ -200,19 +227,20 @@ def _opened_rows(part: _Part, container: Container, where: Place) -> Iterator[An
 
 def _one_each(arrays: Sequence[NamedArray], paths: Sequence[str], config: DataConfig, container: Container) -> bool:
     """Whether a file is one example, rather than several along an axis."""
-    ndim, shapes = len(arrays[0].shape), {one.shape for one in arrays}
+    ndim, shapes = len(arrays[0].shape), [one.shape for one in arrays]
     if config.axes is not None:
         return "n" not in config.axes and len(config.axes) == ndim
     if ndim < 2 or (config.kind == "vector" and ndim == 2):
         return ndim < 2
     if len(arrays) < LEAST or any(SHARD.search(os.path.basename(path)) for path in paths[:2]):
         return False
-    if len(shapes) > 1 and len({shape[1:] for shape in shapes}) == 1:
+    usual = Counter(shapes).most_common(1)[0][0]
+    odd = [i for i, shape in enumerate(shapes) if shape != usual and shape[1:] == usual[1:]]
+    if len(odd) > ODD * len(shapes) or (odd == [len(shapes) - 1] and shapes[-1][0] < usual[0]):
         return False
     if ndim > 3 and min(arrays[0].shape[0], arrays[0].shape[-1]) > FEW:
         return False
-    channels = ndim == 3 and min(arrays[0].shape[0], arrays[0].shape[-1]) <= FEW
-    return ndim == 2 or channels or not container.slices
+    return ndim == 2 or not container.slices
 
 
 def _said(key: str, files: int, counts: list[int], one_each: bool) -> str:

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from scorefield.data.columns import Column, choices, typed, width
 from scorefield.data.normaliser import Normaliser
-from scorefield.data.series import Series, series_of_dates
+from scorefield.data.series import Series
 from scorefield.data.views import ArrayView
 
 Table = dict[str, list[Any]]
@@ -65,7 +65,7 @@ def decode(rows: Tensor | NDArray[Any], columns: list[Column], *, exact: bool = 
             training rows.
 
     Returns:
-        Name -> n values: float, int, bool, str, date or datetime; None where one is missing.
+        Name -> n values: float, int, bool, str, date, datetime, time or timedelta; None where one is missing.
 
     >>> colour = {"name": "colour", "type": "category", "missing": True, "values": ["blue", "red", None]}
     >>> decode(np.array([[0.1, 0.9, 0.2], [0.3, 0.2, 0.8]]), [colour])
@@ -83,18 +83,24 @@ def decode(rows: Tensor | NDArray[Any], columns: list[Column], *, exact: bool = 
 
 def _decode_column(part: Numbers, column: Column, exact: bool) -> list[Any]:
     """Return the values of one column from its coordinates `(n, width)`."""
-    if not part.shape[1]:
+    if "constant" in column:
         return [typed(column["constant"], column)] * len(part)
     if column["type"] == "category":
-        return [column["values"][i] for i in part.argmax(axis=1)]
+        texts = [None if text is None else typed(text, column) for text in column["values"]]
+        return [texts[i] for i in part.argmax(axis=1)]
+    values = _numbers(part, column, exact)
+    return [
+        None if missing else typed(value, column)
+        for value, missing in zip(values.tolist(), np.isnan(values).tolist(), strict=True)
+    ]
+
+
+def _numbers(part: Numbers, column: Column, exact: bool) -> Numbers:
+    """Return the numbers of one column from its coordinates `(n, width)`: NaN where one is missing."""
     values = part[:, 0] if exact or column["type"] == "boolean" else _admissible(part[:, 0], column)
-    missing = np.zeros(len(part), dtype=bool)
     if "atoms" in column:
-        values = _with_atoms(values, part[:, 1:].argmax(axis=1), column)
-        missing = np.isnan(values)
-    elif part.shape[1] > 1:
-        missing = part[:, 1] > 0.5
-    return [None if no else typed(value, column) for value, no in zip(values.tolist(), missing.tolist(), strict=True)]
+        return _with_atoms(values, part[:, 1:].argmax(axis=1), column)
+    return np.where(part[:, 1] > 0.5, math.nan, values) if part.shape[1] > 1 else values
 
 
 def _with_atoms(values: Numbers, which: NDArray[np.int64], column: Column) -> Numbers:
@@ -132,18 +138,29 @@ def snapped(rows: Tensor, columns: list[Column]) -> Tensor:
     >>> snapped(torch.tensor([[0.1, 0.9, 0.2]]), [colour])
     tensor([[0., 1., 0.]], dtype=torch.float64)
     """
-    table, parts = decode(rows, columns), list[Numbers]()
+    x = np.asarray(rows, dtype=np.float64)
+    parts, first = list[Numbers](), 0
     for column in columns:
-        values = table[column["name"]]
-        if column["type"] in ("date", "datetime"):
-            series = series_of_dates(column["name"], values)
-            numbers = series.values if series.type == column["type"] else np.full(len(values), math.nan)  # all are missing
-        elif column["type"] == "category":
-            numbers = np.array(values, dtype=object)
+        part = x[:, first : first + width(column)]
+        first += part.shape[1]
+        if column["type"] == "category" or "constant" in column:
+            values = np.array(column.get("values", []), dtype=object)[part.argmax(axis=1)] if part.shape[1] else part
         else:
-            numbers = np.array([math.nan if value is None else float(value) for value in values])
-        parts.append(encode(Series(column["name"], column["type"], numbers), column))
+            values = _whole(_numbers(part, column, False), column)
+        parts.append(encode(Series(column["name"], column["type"], values), column))
     return torch.from_numpy(np.concatenate(parts, axis=1))
+
+
+def _whole(values: Numbers, column: Column) -> Numbers:
+    """Return numbers as what `typed` makes of them stands for: whole ones, 0 and 1, and microseconds."""
+    match column["type"]:
+        case "boolean":
+            return np.where(np.isnan(values), math.nan, values > 0.5)
+        case "datetime" if not column["whole"]:
+            return np.round(values * 1e6) / 1e6
+        case "integer" | "date" | "datetime":
+            return np.round(values)
+    return values
 
 
 def normaliser_of(columns: list[Column], train: Tensor | ArrayView) -> Normaliser:

@@ -14,6 +14,7 @@ is laid out goes into the run as its style, as JSON values, so that samples can 
     header, comment                                 whether the names of the columns stand above them, and what before them
     units                                           how many rows of units follow
     quoted                                          whether the names stand in quotes
+    said, ended                                     whether a first line says the delimiter, as sep=; and one ends each line
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from typing import Any
 
 from scorefield.data.cells import MISSING, Column, series_of
 from scorefield.data.gunzip import unpacked
-from scorefield.data.header import CELLS, LOOKED_AT, names_of, unit_rows
+from scorefield.data.header import CELLS, LOOKED_AT, names_of, over_and_like, unit_rows
 from scorefield.data.issues import DataIssue
 from scorefield.data.numerals import decimal_of, is_number
 from scorefield.data.series import Series
@@ -42,6 +43,7 @@ LOOSE = (".txt", ".dat")  # endings of files in which blanks stand between cells
 COMMENTS = ("#", "%", "!", "//")
 BINARY = {b"PAR1": ".parquet", b"PK\x03\x04": ".xlsx or .zip", b"\x1f\x8b": ".gz", b"ARROW1": ".feather", b"\x89PNG": ".png"}
 WORD = re.compile(r'"((?:[^"]|"")*)"(?!\S)|(\S+)')
+SAID = re.compile(r'"?sep=([\t;|,])"?')  # a first line for spreadsheets
 STYLED = 50  # rows whose quotes are looked at
 
 Row = tuple[int, list[str]]  # the number of its last line, and its cells
@@ -111,6 +113,10 @@ def read_text(path: str, name: str, known: Sequence[Mapping[str, Any]] | None = 
     if not rows:
         raise ScorefieldError(f"got {name!r} with a header and no rows, expected rows of values: add some")
     cells = list(map(list, zip(*(row for _, row in rows), strict=True)))
+    if len(cells) > 1 and titles[-1] == f"column {len(cells)}" and not any(cells[-1]):
+        cells.pop()
+        titles.pop()
+        style["ended"] = True
     lines, quoted = [line for line, _ in rows], _quoted(layout, len(titles))
     style |= {"quoted": quoted[0] if headed else False}
     few = max(CELLS // len(cells), 10)
@@ -119,8 +125,8 @@ def read_text(path: str, name: str, known: Sequence[Mapping[str, Any]] | None = 
     series = []
     for i, (title, column) in enumerate(zip(titles, cells, strict=True)):
         one = series_of(Column(title, column, lines, decimal, style["delimiter"][0], given.get(title)), issues)
-        marks = {"units": [row[i] for row in unit_cells]} if units else {}
-        series.append(replace(one, text=one.text | marks | ({"quoted": True} if quoted[1][i] else {})))
+        marks: dict[str, Any] = {"units": [row[i] for row in unit_cells]} if units else {}
+        series.append(replace(one, text=dict(one.text) | marks | ({"quoted": True} if quoted[1][i] else {})))
     return Text(series, layout.notes, issues, style)
 
 
@@ -137,8 +143,12 @@ def _layout(path: str, name: str) -> Layout:
     newline = "\r\n" if "\r\n" in text else "\n" if "\n" in text or "\r" not in text else "\r"
     style = {"ending": ending, "newline": newline, "encoding": encoding, "packed": packed}
     lines = text.splitlines() if newline == "\r" else text.split("\n")
+    said = SAID.fullmatch(lines[0].strip())
+    if said:
+        text, lines, style["said"] = text.replace(lines[0], "", 1), ["", *lines[1:]], True
     mark = _comment_mark(lines)
-    delimiter = _delimiter([line for line in lines[: 2 * LOOKED_AT] if not (mark and line.startswith(mark))], ending)
+    looked = [line for line in lines[: 2 * LOOKED_AT] if not (mark and line.startswith(mark))]
+    delimiter = said[1] if said else _delimiter(looked, ending)
     try:
         rows = _rows(text, lines, delimiter)
     except csv.Error as cause:
@@ -180,7 +190,7 @@ def _decoded(content: bytes, name: str) -> tuple[str, str, list[str]]:
 
 
 def _comment_mark(lines: list[str]) -> str:
-    """Return what lines of comments begin with, or "" if there are none: lines of data are more than they are, or begin alike."""
+    """Return what lines of comments begin with, or "" if there are none: most lines are data, or all begin alike."""
     first = next((line for line in lines if line.strip()), "")
     looked = [line for line in lines[:LOOKED_AT] if line.strip()]
     for mark in COMMENTS:
@@ -208,7 +218,7 @@ def _drop_comments(layout: Layout, mark: str, delimiter: str) -> None:
         else:
             dropped += 1
     if above and rest and any(map(is_number, rest[0][1])):
-        number, last = above[-1]
+        number = above[-1][0]
         text = next((one for one in reversed(layout.lines[:number]) if one.strip()), "")
         bare = text[len(mark) :].lstrip(mark[0]) if mark != "//" else text[2:]
         names = _rows(bare.strip(), [bare.strip()], delimiter)
@@ -217,7 +227,7 @@ def _drop_comments(layout: Layout, mark: str, delimiter: str) -> None:
             rest.insert(0, (number, names[0][1]))
             above.pop()
     if count := len(above) + dropped:
-        first = f" (such as {' '.join((above[0][1] if above else [mark]))[:60]!r})" if above else ""
+        first = f" (such as {' '.join(above[0][1])[:60]!r})" if above else ""
         layout.notes.append(f"{count} line{'s' * (count > 1)} of comments, after {mark}, left out{first}.")
     layout.rows = rest
 
@@ -262,7 +272,7 @@ def _delimiter(lines: list[str], ending: str) -> str:
     share = count / max(wide.total(), 1)
     if length < 2 or (best and best >= share and not (chosen == "," and _all_numbers(rows, length))):
         return chosen
-    return BLANKS if ending in LOOSE or best < 0.5 < share and _all_numbers(rows, length) else chosen
+    return BLANKS if ending in LOOSE or (best < 0.5 < share and _all_numbers(rows, length)) else chosen
 
 
 def _all_numbers(rows: list[list[str]], length: int) -> bool:
@@ -277,9 +287,9 @@ def _rectangle(layout: Layout, name: str, issues: list[DataIssue]) -> list[Row]:
     rows = layout.rows
     cells = Counter(len(row) for _, row in rows).most_common(1)[0][0]
     start = next(i for i, (_, row) in enumerate(rows) if len(row) == cells)
-    if start and len(rows[start - 1][1]) == cells - 1 and _names_rows(rows[start - 1][1], rows[start][1]):
+    if start and len(rows[start - 1][1]) == cells - 1 and _names_columns(rows[start - 1][1], [row for _, row in rows[start:]]):
         start -= 1
-        rows[start][1].insert(0, "")  # the names of the rows have no name, as R writes it
+        rows[start] = (rows[start][0], ["", *rows[start][1]])  # the names of the rows have no name, as R writes it
     while start + 2 < len(rows) and cells > 2 and sum(map(bool, rows[start][1])) == 1 and all(rows[start + 1][1]):
         start += 1  # a title above the table, in a spreadsheet
     above, rows = rows[:start], rows[start:]
@@ -295,13 +305,15 @@ def _rectangle(layout: Layout, name: str, issues: list[DataIssue]) -> list[Row]:
     return whole
 
 
-def _names_rows(names: list[str], row: list[str]) -> bool:
-    """Whether a row with one cell less than the next one names its columns, all but the first."""
-    return len(names) > 1 and not any(map(is_number, names)) or not is_number(row[0])
+def _names_columns(names: list[str], rows: list[list[str]]) -> bool:
+    """Whether a row with a cell less than those below it names their columns, all but the first; else it is a title."""
+    below = [list(column) for column in zip(*(row for row in rows[1:LOOKED_AT] if len(row) == len(rows[0])), strict=True)]
+    over, like = over_and_like(rows[0], below) if below else (False, True)
+    return not over and (like or len(names) > 1) and not all(map(is_number, names))
 
 
 def _quoted(layout: Layout, cells: int) -> tuple[bool, list[bool]]:
-    """Return whether the names of the columns stand in quotes that they do not need, and for each column whether its cells do."""
+    """Return whether the names of the columns stand in quotes that they do not need, and whether the cells of each do."""
     delimiter, wanted = layout.style["delimiter"][0], {line for line, _ in layout.rows[: STYLED + 10]}
     gap, other = (r"\s+", r"\s") if delimiter == BLANKS else (re.escape(delimiter), re.escape(delimiter))
     cell = re.compile(rf'\s*("(?:[^"]|"")*"|[^"{other}]*)\s*(?:{gap}|$)')

@@ -17,7 +17,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -89,6 +89,11 @@ def read(source: str, spec: ReadSpec) -> Dataset:
     parts = _first_parts(listing.entries, name, config.key)
     if not parts[0].is_image:
         return _table(next(iter(listing.entries)), name, parts[0].index, alone, spec)
+    if config.axes and "n" in config.axes[1:]:
+        raise ScorefieldError(
+            f"got data.axes={config.axes} for {name!r}, expected n at its start: a cube counts on its first axis"
+        )
+    config = replace(config, axes=(config.axes or "").lstrip("n") or None)
     several, axes, note = _axes(parts[0], name, alone, config)
     holes = any(_blank(part.header) is not None for part in parts)
     one = partial(_example, key=config.key, axes=len(_squeezed(parts[0].shape)), several=several, holes=holes)
@@ -218,7 +223,7 @@ def _axes(part: _Part, name: str, alone: bool, config: DataConfig) -> tuple[bool
         return False, "cyx", f"The first axis{meant} of the files ({size}) was read as channels; data.axes says otherwise."
     raise ScorefieldError(
         f"got files of shape {size}{meant} in {name!r}, expected word of what their first axis is: set data.axes=cyx for "
-        "channels, data.axes=zyx for the planes of a volume, or data.axes=yx if each plane is an example"
+        "channels, data.axes=zyx for the planes of a volume, or data.axes=nyx if each plane is an example"
     )
 
 

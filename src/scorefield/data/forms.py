@@ -77,7 +77,9 @@ def _shapes(texts: Collection[str]) -> set[str]:
     """Return the texts that look like dates or times, nine in ten at least, with 0 for every digit; none if they do not."""
     shapes = Counter(text.translate(ZEROS) for text in itertools.islice(texts, LOOKED_AT))
     for count in (len(texts) > LOOKED_AT, False):
-        like = {shape for shape in shapes if shape and (SHAPE.fullmatch(shape) or (set(shape) == {"0"} and len(shape) in DIGITS))}
+        like = {
+            shape for shape in shapes if shape and (SHAPE.fullmatch(shape) or (set(shape) == {"0"} and len(shape) in DIGITS))
+        }
         if len(like) > MOST_SHAPES or sum(shapes[shape] for shape in like) < MOSTLY * shapes.total():
             return set()
         if count:
@@ -212,4 +214,5 @@ def writer(form: str) -> Callable[[Any], str]:
         seconds = whole * unit
         return text.format(h=seconds // 3600, m=seconds // 60 % 60, s=seconds % 60, f=fraction)
 
-    return {"date": of_day, "datetime": of_moment, "month": of_month, "time": of_time}[kind]
+    writers: dict[Kind, Callable[[Any], str]] = {"date": of_day, "datetime": of_moment, "month": of_month, "time": of_time}
+    return writers[kind]

@@ -21,6 +21,7 @@ import numpy as np
 
 from scorefield.data.cells import MISSING, kind_of
 from scorefield.data.issues import DataIssue
+from scorefield.data.numerals import UNITS
 
 Rows = Sequence[Sequence[str]]
 LOOKED_AT = 1000  # rows that are compared with the first
@@ -30,12 +31,6 @@ MOST_UNIT_ROWS = 3
 LONGEST_UNIT = 24
 WHOLE = re.compile(r"[+-]?\d+")
 BRACKETED = re.compile(r"[\[(<{].*[\])>}]")
-UNITS = set(
-    "m cm mm km um µm nm mi ft in s ms us µs ns min h hr d day days yr year g kg mg ug µg t lb K C F °C °F degC degF deg ° rad sr "
-    "Pa hPa kPa MPa bar mbar psi atm N kN J kJ MJ kWh Wh cal W kW MW V mV kV A mA uA µA ohm Ω kΩ F H T mT G Hz kHz MHz GHz l L mL "
-    "ml mol mmol M mM uM µM nM ppm ppb pct % ‰ m/s km/h mph kn knots m/s2 m2 m3 m^2 m^3 m² m³ kg/m3 g/cm3 W/m2 W/m^2 W/m² lx lm cd "
-    "px count counts cts 1/s rpm dB dBm eV keV MeV GeV mag arcsec AU pc Mpc USD EUR GBP CHF JPY".split()
-)
 
 
 def names_of(rows: Rows, issues: list[DataIssue]) -> tuple[list[str], bool, str]:
@@ -50,7 +45,9 @@ def names_of(rows: Rows, issues: list[DataIssue]) -> tuple[list[str], bool, str]
     below = [[cell for cell in column if cell not in MISSING] for column in zip(*looked, strict=True)] or [[] for _ in first]
     numbers = _names_are_numbers(first, below, looked)
     if numbers is None:
-        issues.append(DataIssue("the first row", "may name the columns: read as data; write names over them if it does", used=True))
+        issues.append(
+            DataIssue("the first row", "may name the columns: read as data; write names over them if it does", used=True)
+        )
     if not numbers and not _is_header(first, below):
         return [f"column {i + 1}" for i in range(len(first))], False, ""
     note = f"The first row ({', '.join(first[:4])}{', ...' * (len(first) > 4)}) was read as names: its numbers are in line, and"
@@ -62,13 +59,19 @@ def _is_header(first: Sequence[str], below: list[list[str]]) -> bool:
     # An empty cell over a column of numbers beside names 0, 1, 2...: the index of a data frame.
     if first[0] == "" and list(first[1:]) == [str(i) for i in range(len(first) - 1)]:
         return True
+    over, like = over_and_like(first, below)
+    return over or not like
+
+
+def over_and_like(first: Sequence[str], below: Sequence[list[str]]) -> tuple[bool, bool]:
+    """Return whether a cell of a row is another thing than those below it, and whether one is a number or a date like them."""
     over = like = False
     for cell, column in zip(first, below, strict=True):
         if cell not in MISSING:
             own, kinds = kind_of(cell), set(map(kind_of, column)) if len(column) < 20 else _first_kinds(column)
             like |= own in kinds - {""}
             over |= own not in kinds - {""} and kinds != {""} and bool(kinds)
-    return over or not like
+    return over, like
 
 
 def _first_kinds(column: list[str]) -> set[str]:
@@ -91,8 +94,12 @@ def _names_are_numbers(first: Sequence[str], below: list[list[str]], looked: Row
     outside = [not columns[i].min() <= value <= columns[i].max() for i, value in zip(places, values, strict=True)]
     decimal = [w and not any(map(WHOLE.fullmatch, below[i])) for i, w in zip(places, whole, strict=True)]
     foreign = sum(a or b for a, b in zip(outside, decimal, strict=True)) / len(places)
-    if not new or foreign < 0.5 or any(_in_line(row, places, len(places) > 4) for row in looked[:20]):
+    counted = values in ([*range(len(values))], [*range(1, len(values) + 1)])
+    others = [_in_line(row, places, len(places) > 4) for row in looked[:20]]
+    if not new or 4 * sum(others) > len(others):
         return False
+    if foreign < 0.5:  # 0, 1, 2... among numbers that are as small
+        return (True if len(values) > 4 else None) if counted and len(values) > 2 else False
     steps = np.diff(values)
     up = len(values) > 1 and bool((steps > 0).all())
     years = all(whole) and all(YEARS[0] <= value <= YEARS[1] for value in values)

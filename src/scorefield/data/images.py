@@ -1,42 +1,43 @@
-"""Images: the files of a folder, a .zip or tar shards, of any size and mode, decoded into examples of one shape.
+"""Images: the files of a folder, a .zip or tar shards, of any size and type, decoded into examples of one shape.
 
-Every file is read twice, by a few threads, in an order that does not depend on them:
+    one pass        where all files are of one size, type and number of channels, each is opened once
+    two passes      otherwise: the headers of all, from which size, type and channels are chosen; then each is decoded to them
 
-    first pass      reads the headers: what cannot be opened or is too large is left out, size and channels are chosen
-    second pass     decodes: rotation is undone, transparency put on white, 16 bits become 8 by round(v/257), exact at both ends
+Files are read ahead, in an order that does not depend on who reads them: processes of our own where there are many, threads
+otherwise (`data/workers.py`). What was decoded is remembered on the disk (`data/cache.py`).
 
 What is broken is left out and named with its cause; what is odd (a copy, one colour, several frames) is named and used. If all
-files are grey there is one channel, otherwise three. First-level folders become labels when every image lies in one.
+files are grey there is one channel, otherwise three. 8-bit images are raw values of 0 to 255; deep ones keep their own numbers.
+First-level folders become labels when every image lies in one.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import statistics
 import warnings
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import TypeVar
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from scorefield.data.archives import Entry, Listing, cause_of
+from scorefield.data import cache, tiff
+from scorefield.data.archives import Listing
+from scorefield.data.arrays import ArraySource, of_array
 from scorefield.data.base import LEAST, DataConfig, DataIssue, Dataset, Examples, Normaliser, build
-from scorefield.data.decode import LARGE, MOST_PIXELS, Header, Size, decode, growth, header_of, is_grey, one_at_a_time
-from scorefield.data.labels import of_folders
-from scorefield.data.spill import SpillBuffer
+from scorefield.data.decode import Header, Strict, Wanted, see
+from scorefield.data.labels import RawLabels, of_folders
+from scorefield.data.sizes import KEPT_SIDE, about, size_of
+from scorefield.data.spill import AS_TENSOR, SpillBuffer
+from scorefield.data.workers import Readers
 from scorefield.errors import ScorefieldError
+from scorefield.registry import built_in
 
-T = TypeVar("T")
-AHEAD = 2**26  # bytes of files that may wait for their turn
-KEPT_SIDE = 256  # images of one size stay as they are up to this side
-CHOSEN_SIDE = 64  # what is chosen otherwise, unless the images are smaller: small enough to train quickly
+Array = NDArray[Any]
+PROBED = 32  # files, of which the first that can be read says what all may be
 ODD = {  # issues of images that are used all the same
     "frames": "several frames, of which the first is used",
     "plain": "one colour all over",
@@ -45,18 +46,24 @@ ODD = {  # issues of images that are used all the same
 
 
 @dataclass
-class _Decoded:
-    """What the second pass leaves.
+class Decoded:
+    """What is left when all files are read.
 
     Attributes:
-        pixels: of the images that could be decoded.
-        used: of each of them its path, its label and what its header says.
-        odd: issues of them, by kind (a key of ODD).
+        pixels: `(n, channels, height, width)`.
+        paths: of the images.
+        labels: of each, as the source gives them.
+        notes: on what was done to them.
+        issues: of files that were left out.
+        odd: of files that are used.
     """
 
-    pixels: SpillBuffer
-    used: list[tuple[str, str | None, Header]]
-    odd: dict[str, list[DataIssue]]
+    pixels: Any
+    paths: list[str] = field(default_factory=list)
+    labels: list[str | None] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    issues: list[DataIssue] = field(default_factory=list)
+    odd: list[DataIssue] = field(default_factory=list)
 
 
 def read(listing: Listing, config: DataConfig) -> Dataset:
@@ -67,71 +74,178 @@ def read(listing: Listing, config: DataConfig) -> Dataset:
         config: how they are read.
 
     Returns:
-        The data set, raw values 0 to 255, in the order of the listing; its issues name every file that was left out, and
-        those that were used but are odd.
+        The data set, in the order of the listing: raw values 0 to 255 of 8-bit images, those of the files of deep ones. Its
+        issues name every file that was left out, and those that were used but are odd.
 
     Raises:
-        ScorefieldError: no images, fewer than 8 that can be read, or no room for the pixels.
+        ScorefieldError: no images, fewer than 8 that can be read, no room for the pixels, or a library that is missing.
     """
-    issues = list(listing.issues)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        headers = _headers(listing, issues)
-        _refuse_few(len(headers), listing, issues)
-        size, why = _size([header.size for header in headers.values()], config)
-        decoded = _decode_all(listing, headers, size, config.fit, issues)
-    _refuse_few(len(decoded.used), listing, issues)
-    left_out = sorted(issues, key=lambda issue: issue.where)
-    notes = _left_out(left_out, listing) + [why] * bool(why)
-    notes += _about([header for _, _, header in decoded.used], size, config.fit)
-    notes += [_summary(found) for found in decoded.odd.values() if found]
-    paths = [path for path, _, _ in decoded.used]
-    classes, labels = of_folders(paths, [label for _, label, _ in decoded.used] if listing.labelled else None, notes)
+    key = cache.key_of(listing, [config.size, config.fit])
+    held = cache.load(key)
+    if held is None:
+        decoded = _decode(listing, config)
+        cache.save(key, decoded.pixels, _to_dict(decoded))
+    else:
+        decoded = _from_dict(*held)
+    left_out = sorted([*listing.issues, *decoded.issues], key=lambda issue: issue.where)
+    notes = [*_left_out(left_out, listing), *listing.notes, *decoded.notes]
+    paths, issues = decoded.paths, (*left_out, *decoded.odd)
+    classes, labels = of_folders(paths, decoded.labels if listing.labelled else None, notes)
+    if decoded.pixels.shape[1] not in (1, 3) or str(decoded.pixels.dtype).rpartition(".")[2] != "uint8":
+        named = RawLabels() if labels is None else RawLabels(labels.numpy(), np.array(classes))
+        return _deep(decoded, config, listing.name, named, notes, issues)
     normaliser = Normaliser.between(0.0, 255.0)
     examples = Examples(
         listing.name,
         "image",
-        decoded.pixels.finish(),
+        decoded.pixels,
         normaliser=lambda train: normaliser,
         labels=labels,
         classes=classes,
         notes=tuple(notes),
-        issues=(*left_out, *(issue for found in decoded.odd.values() for issue in found)),
+        issues=issues,
         names=paths,
     )
     return build(examples, config)
 
 
-def _headers(listing: Listing, issues: list[DataIssue]) -> dict[int, Header]:
-    """Return what the headers say, by place in the listing: two paths may look the same in print."""
-    headers: dict[int, Header] = {}
-    for place, (entry, header) in enumerate(_each(header_of, listing.entries)):
-        if isinstance(header, Header):
-            headers[place] = header
-        else:
-            issues.append(DataIssue(entry.path, header))
-    return headers
+def _deep(
+    decoded: Decoded, config: DataConfig, name: str, labels: RawLabels, notes: list[str], issues: tuple[DataIssue, ...]
+) -> Dataset:
+    """Return the data set of images that are not 8-bit grey or colour, as one of arrays."""
+    pixels = np.asanyarray(decoded.pixels)
+    stored = pixels[:, 0] if pixels.shape[1] == 1 else pixels.transpose(0, 2, 3, 1)
+    tiffs = sum(path.lower().endswith(tiff.SUFFIXES) for path in decoded.paths) * 2 > len(decoded.paths)
+    as_png = pixels.dtype == np.uint16 and pixels.shape[1] == 1 and not tiffs
+    axes = "yx" if pixels.shape[1] == 1 else "yxc"
+    source = ArraySource(axes, "" if as_png else "tiff", names=decoded.paths, issues=issues)
+    return of_array(stored, name, config, labels=labels, notes=notes, source=source)
 
 
-def _decode_all(listing: Listing, headers: dict[int, Header], size: Size, fit: str, issues: list[DataIssue]) -> _Decoded:
-    """Decode the images whose headers could be read; what cannot be decoded is added to the issues."""
-    grey = sum(is_grey(header.mode) for header in headers.values())
-    mode = "L" if grey == len(headers) else "RGB"
-    pixels_of_all = SpillBuffer(len(headers), (1 if mode == "L" else 3, *size), np.uint8)
-    decoded = _Decoded(pixels_of_all, [], {kind: [] for kind in ODD})
-    first: dict[bytes, str] = {}
-    entries = (entry for place, entry in enumerate(listing.entries) if place in headers)
-    each = _each(lambda entry: decode(entry, mode, size, fit), entries)
-    for header, (entry, pixels) in zip(headers.values(), each, strict=True):
-        if isinstance(pixels, str):
-            issues.append(DataIssue(entry.path, pixels))
-            continue
-        decoded.pixels.append(pixels)
-        decoded.used.append((entry.path, entry.label, header))
-        for kind, more in _oddities(entry.path, pixels, header, first):
-            decoded.odd[kind].append(DataIssue(entry.path, f"{ODD[kind]}{more}", used=True))
-    return decoded
+def _decode(listing: Listing, config: DataConfig) -> Decoded:
+    """Decode all files, in one pass if they are alike."""
+    issues = list[DataIssue]()
+    fixed = (config.size, config.size) if isinstance(config.size, int) else config.size
+    with warnings.catch_warnings(), Readers(listing) as readers:
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        guess = _guess(listing, fixed, config.fit)
+        collected = _Collected(listing, guess)
+        headers = dict[int, Header]()
+        strict: Strict = "form" if fixed else "all"
+        seen = readers.each(listing.entries, lambda: collected.wanted, strict)
+        for place, (entry, (header, pixels, cause)) in enumerate(seen):
+            if header is not None:
+                headers[place] = header
+            if cause:
+                issues.append(DataIssue(entry.path, cause))
+            elif header is not None:
+                collected.add(entry.path, entry.label, header, pixels)
+        if collected.wanted is not None:
+            _refuse_few(len(collected.headers), listing, issues)
+            return collected.finish(collected.wanted, "", issues)
+        _refuse_few(len(headers), listing, issues)
+        wanted, why = _choose(list(headers.values()), config)
+        collected = _Collected(listing, wanted, len(headers))
+        entries = (entry for place, entry in enumerate(listing.entries) if place in headers)
+        for header, (entry, (_, pixels, cause)) in zip(
+            headers.values(), readers.each(entries, lambda: wanted, ""), strict=True
+        ):
+            if cause:
+                if DataIssue(entry.path, cause) not in issues:
+                    issues.append(DataIssue(entry.path, cause))
+            else:
+                collected.add(entry.path, entry.label, header, pixels)
+    _refuse_few(len(collected.headers), listing, issues)
+    return collected.finish(wanted, why, issues)
+
+
+class _Collected:
+    """Images that are read one after another, of one form."""
+
+    def __init__(self, listing: Listing, wanted: Wanted | None, most: int | None = None) -> None:
+        """Make room, once the first comes.
+
+        Args:
+            listing: the files.
+            wanted: the form; None where it is not known yet. It becomes None when an image of another form comes.
+            most: how many may come; None for all files.
+        """
+        self.wanted, self.most, self.listing = wanted, most, listing
+        self.headers, self.paths, self.labels = list[Header](), list[str](), list[str | None]()
+        self.odd: dict[str, list[DataIssue]] = {kind: [] for kind in ODD}
+        self.first: dict[int, str] = {}
+        self.buffer: SpillBuffer | None = None
+
+    def add(self, path: str, label: str | None, header: Header, pixels: Array | None) -> None:
+        """Add an image; one without pixels is of another form."""
+        if pixels is None or self.wanted is None:
+            self.wanted = self.buffer = None
+            return
+        if self.buffer is None:
+            most = self.listing.amount()[0] if self.most is None else self.most
+            self.buffer = SpillBuffer(most, pixels.shape, pixels.dtype.type)
+        self.buffer.append(pixels)
+        self.headers.append(header)
+        self.paths.append(path)
+        self.labels.append(label)
+        for kind, more in self._oddities(path, pixels, header):
+            self.odd[kind].append(DataIssue(path, f"{ODD[kind]}{more}", used=True))
+
+    def _oddities(self, path: str, pixels: Array, header: Header) -> Iterator[tuple[str, str]]:
+        """Yield what is odd about an image that is used: a key of `ODD`, and the rest of its sentence."""
+        if header.frames:
+            yield "frames", ""
+        if (pixels == pixels[:, :1, :1]).all():
+            yield "plain", ""
+        twin = self.first.setdefault(hash(pixels.tobytes()), path)
+        if twin != path:
+            yield "copy", f" {twin!r}"
+
+    def finish(self, wanted: Wanted, why: str, issues: list[DataIssue]) -> Decoded:
+        """Return all of them, with notes on what was done."""
+        assert self.buffer, "there are as many images as a data set needs"
+        notes = [why] * bool(why) + about(self.headers, wanted.size, wanted.fit)
+        notes += [_summary(found) for found in self.odd.values() if found]
+        odd = [issue for found in self.odd.values() for issue in found]
+        return Decoded(self.buffer.finish(), self.paths, self.labels, notes, issues, odd)
+
+
+def _guess(listing: Listing, size: tuple[int, int] | None, fit: str) -> Wanted | None:
+    """Return what all images may be, by the first that can be read; None where only all of them say it."""
+    for _, entry in zip(range(PROBED), listing.entries, strict=False):
+        header, _, _ = see(entry, None)
+        if header is not None:
+            kept = max(header.size) <= KEPT_SIDE
+            return Wanted(size or header.size, header.channels, header.dtype, fit) if size or kept else None
+    return None
+
+
+def _choose(headers: list[Header], config: DataConfig) -> tuple[Wanted, str]:
+    """Return what images of several forms are decoded to, and why, if its size was chosen from them."""
+    types = Counter(header.dtype for header in headers)
+    if "uint16" in types:
+        types["uint16"] += types.pop("uint8", 0)  # 8 bits become 16
+    dtype = types.most_common(1)[0][0]
+    alike = [header for header in headers if header.dtype == dtype or (header.dtype, dtype) == ("uint8", "uint16")]
+    bands = Counter(header.channels for header in alike)
+    if 3 in bands:
+        bands[3] += bands.pop(1, 0)  # grey becomes colour
+    size, why = size_of([header.size for header in alike], config)
+    return Wanted(size, bands.most_common(1)[0][0], dtype, config.fit), why
+
+
+def _to_dict(decoded: Decoded) -> dict[str, Any]:
+    """Return all but the pixels, as JSON values."""
+    lists = {name: [[one.where, one.cause, one.used] for one in getattr(decoded, name)] for name in ("issues", "odd")}
+    return {"paths": decoded.paths, "labels": decoded.labels, "notes": decoded.notes, **lists}
+
+
+def _from_dict(pixels: Array, about_it: dict[str, Any]) -> Decoded:
+    """Return what `_to_dict` gave, with the pixels."""
+    lists = {name: [DataIssue(*one) for one in about_it[name]] for name in ("issues", "odd")}
+    raw = torch.from_numpy(pixels) if pixels.nbytes <= AS_TENSOR else pixels
+    return Decoded(raw, about_it["paths"], about_it["labels"], about_it["notes"], **lists)
 
 
 def _left_out(issues: list[DataIssue], listing: Listing) -> list[str]:
@@ -149,12 +263,21 @@ def _refuse_few(count: int, listing: Listing, issues: list[DataIssue]) -> None:
     """Raise `ScorefieldError` unless there are as many images as a data set needs."""
     if count >= LEAST:
         return
-    if not issues:
-        found = f"got {count or 'no'} image{'s' * (count != 1)} in {listing.name!r}"
-        raise ScorefieldError(f"{found}, expected at least {LEAST} image files: check the path, or add more")
-    left = _listed(sorted(issues, key=lambda issue: issue.where))
-    found = f"got {count} images that can be read in {listing.name!r}, and {len(issues)} that cannot: {left}"
-    raise ScorefieldError(f"{found}, expected at least {LEAST}: repair them, or add more")
+    issues = sorted([*listing.issues, *issues], key=lambda issue: issue.where)
+    if issues:
+        found = f"got {count} images that can be read in {listing.name!r}, and {len(issues)} that cannot: {_listed(issues)}"
+        raise ScorefieldError(f"{found}, expected at least {LEAST}: repair them, or add more")
+    found = f"got {count or 'no'} image{'s' * (count != 1)} in {listing.name!r}"
+    advice = "check the path, or add more"
+    if listing.others:
+        found += f", which holds {', '.join(f'{number} {suffix}' for suffix, number in listing.others.most_common(4))}"
+        most = listing.others.most_common(1)[0][0]
+        readers = sorted(name for name, form in built_in("format").items() if most in form.suffixes)
+        if readers:
+            advice = (
+                f"the format {readers[0]} reads {most}, where there are {LEAST} or more of them: add more, or check the path"
+            )
+    raise ScorefieldError(f"{found}, expected at least {LEAST} image files: {advice}")
 
 
 def _listed(issues: list[DataIssue], most: int = 5) -> str:
@@ -167,101 +290,3 @@ def _summary(found: list[DataIssue]) -> str:
     """Return a note on odd images of one kind."""
     more = f"; {len(found) - 1} more like it" if len(found) > 1 else ""
     return f"{found[0].where!r}: {found[0].cause}{more}."
-
-
-def _each(function: Callable[[Entry], T], entries: Iterable[Entry]) -> Iterator[tuple[Entry, T | str]]:
-    """Yield each entry, in order, with its result or the cause why there is none; a few threads work ahead."""
-    threads = min(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1, 8)
-
-    def attempt(entry: Entry) -> T | str:
-        try:
-            with one_at_a_time if entry.size > LARGE else nullcontext():
-                return function(entry)
-        except UnidentifiedImageError:
-            return "not an image"
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-            return f"more than {MOST_PIXELS // 10**6} million pixels"
-        except Exception as error:  # decoders raise anything on broken files: SyntaxError, struct.error, zlib.error...
-            return cause_of(error)
-
-    waiting: deque[tuple[Entry, Future[T | str]]] = deque()
-    with ThreadPoolExecutor(threads) as pool:
-        ahead = 0
-        for entry in entries:
-            waiting.append((entry, pool.submit(attempt, entry)))
-            ahead += entry.size
-            while len(waiting) > 8 * threads or ahead > AHEAD:
-                entry, future = waiting.popleft()
-                ahead -= entry.size
-                yield entry, future.result()
-        for entry, future in waiting:
-            yield entry, future.result()
-
-
-def _oddities(path: str, pixels: NDArray[np.uint8], header: Header, first: dict[bytes, str]) -> Iterator[tuple[str, str]]:
-    """Yield what is odd about an image that is used: a key of `ODD`, and the rest of its sentence."""
-    if header.frames:
-        yield "frames", ""
-    if (pixels == pixels[:, :1, :1]).all():
-        yield "plain", ""
-    twin = first.setdefault(hashlib.blake2b(pixels.data, digest_size=16).digest(), path)
-    if twin != path:
-        yield "copy", f" {twin!r}"
-
-
-def _as_typed(size: Size) -> str:
-    """Return a size as it is typed: height x width."""
-    return f"{size[0]}x{size[1]}"
-
-
-def _size(sizes: list[Size], config: DataConfig) -> tuple[Size, str]:
-    """Return the size of the examples, and why, if it was chosen from the data."""
-    if config.size is not None:
-        return (config.size, config.size) if isinstance(config.size, int) else config.size, ""
-    (size, count), *others = Counter(sizes).most_common()
-    if not others and max(size) <= KEPT_SIDE:
-        return size, ""
-    shorter = int(statistics.median_low(min(size) for size in sizes))
-    side = CHOSEN_SIDE if shorter >= CHOSEN_SIDE else 1 << (shorter.bit_length() - 1)
-    ratio = statistics.median(width / height for height, width in sizes)
-    alike = sum(0.95 < width / height / ratio < 1.05 for height, width in sizes) > 0.9 * len(sizes)
-    chosen = (side, side)
-    if alike:  # one shape, such as a camera's: keep it, in steps that halve well
-        step = max(side // 8, 1)
-        longer = max(round(side * max(ratio, 1 / ratio) / step), 1) * step
-        chosen = (side, longer) if ratio > 1 else (longer, side)
-    found = (
-        f"all images are {_as_typed(size)}"
-        if not others
-        else (
-            f"there are {len(others) + 1} sizes, {_as_typed(min(sizes))} to {_as_typed(max(sizes))}, "
-            f"most often {_as_typed(size)} ({count} of {len(sizes)})"
-        )
-    )
-    reason = "a size that trains soon" if side == CHOSEN_SIDE else "the power of two that half of the short sides have"
-    shape = "the shape that nearly all have" if alike else "square, as their shapes differ"
-    return chosen, (
-        f"Size {_as_typed(chosen)} (height x width) was chosen: {found}; {side} is {reason}, {shape}. Choose with --size."
-    )
-
-
-def _about(headers: list[Header], size: Size, fit: str) -> list[str]:
-    """Return notes on what was done to the images."""
-    notes = []
-    grey = sum(is_grey(header.mode) for header in headers)
-    if 0 < grey < len(headers):
-        notes.append(f"{grey} grey and {len(headers) - grey} colour images: all were read as RGB.")
-    other = sum(
-        abs(header.size[1] * size[0] - header.size[0] * size[1]) > 0.05 * header.size[0] * size[1] for header in headers
-    )
-    if other:
-        done = {
-            "crop": "cut to their centre (--fit pad keeps everything)",
-            "pad": "padded with the median colour of their own border",
-            "stretch": "stretched",
-        }[fit]
-        notes.append(f"{other} of {len(headers)} images have another shape than {_as_typed(size)} and were {done}.")
-    small = sum(growth(header.size, size, fit) > 1 for header in headers)
-    if small:
-        notes.append(f"{small} of {len(headers)} images are smaller than {_as_typed(size)} pixels and were enlarged.")
-    return notes

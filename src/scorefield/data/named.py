@@ -35,8 +35,7 @@ PARTS = {
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
-FIRST = re.compile(rf"(?P<before>.*[/._-])?(?P<part>{'|'.join(PARTS)})(?:[/._-](?P<after>.+))?", re.IGNORECASE)
-LAST = re.compile(rf"(?P<before>.+)[/._-](?P<part>{'|'.join(PARTS)})", re.IGNORECASE)
+PART = re.compile(rf"(?P<before>.*[/._-])?(?P<part>{'|'.join(PARTS)})(?:[/._-](?P<after>.+))?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,19 +70,18 @@ class NamedArray:
 
     def __str__(self) -> str:
         sizes = [f"{d} {n}" for d, n in zip(self.dims, self.shape, strict=True)] if self.dims else map(str, self.shape)
-        return f"{self.name} ({', '.join(sizes)}{',' * (len(self.shape) == 1)}) {self.unreadable or self.dtype}"
+        return f"{self.name} ({', '.join(sizes)}{',' * (len(self.shape) == 1)}) {self.unreadable or self.stored or self.dtype}"
 
     @property
     def last_name(self) -> str:
         """The last part of its name."""
         return self.name.rpartition("/")[2]
 
-    @property
-    def could_be_data(self) -> bool:
-        """Whether it has the type of numbers and the shape of examples."""
+    def could_be_data(self, least: int = LEAST) -> bool:
+        """Whether it has the type of numbers and the shape of at least so many examples."""
         if self.unreadable or self.coordinate or not self.shape or 0 in self.shape:
             return False
-        many = max(self.shape[0], self.shape[-1] if self.ends else 0) >= LEAST
+        many = max(self.shape[0], self.shape[-1] if self.ends else 0) >= least
         is_table = self.dtype.names is not None and len(self.shape) == 1
         return many and (is_table or (self.dtype.kind in "fiubc" and len(self.shape) > 1))
 
@@ -117,20 +115,21 @@ class Choice:
         return RawLabels(np.concatenate(values) if len(values) > 1 else values[0], _whole(self.names) if self.names else None)
 
 
-def choose(arrays: Sequence[NamedArray], name: str, config: DataConfig) -> Choice:
+def choose(arrays: Sequence[NamedArray], name: str, config: DataConfig, least: int = LEAST) -> Choice:
     """Choose the array to learn.
 
     Args:
         arrays: all of the file, in its order.
         name: of the file, for messages.
         config: how it is read: `key`, and `held_out`, which divides the rows anew where the file has a division of its own.
+        least: how many examples data have; fewer in a file of a folder.
 
     Raises:
         ScorefieldError: no array of that name, or not one choice; the sentence lists the arrays.
     """
     families = _families(arrays)
     in_parts = families.get("train", {}) if len(families) > 1 else {}
-    data = _asked(arrays, in_parts, name, config.key) if config.key else _only(list(in_parts.values()) or arrays, arrays, name)
+    data = _asked(arrays, in_parts, name, config.key) if config.key else _only(list(in_parts.values()), arrays, name, least)
     base = next((base for base, one in in_parts.items() if one is data), None)
     inside = in_parts if base is not None else {one.name: one for one in arrays}
     labels = _labels_of(data, inside)
@@ -163,10 +162,10 @@ def listed(arrays: Sequence[NamedArray]) -> str:
     return ", ".join(map(str, arrays[:NAMED])) + more or "nothing"
 
 
-def refuse(arrays: Sequence[NamedArray], name: str, expected: str, like: str = "") -> ScorefieldError:
+def refuse(arrays: Sequence[NamedArray], name: str, expected: str, like: str = "", least: int = LEAST) -> ScorefieldError:
     """Return the error that lists the arrays of a file and says how to name one."""
-    fit = sorted((one for one in arrays if one.could_be_data), key=lambda one: -math.prod(one.shape))
-    ordered = [*fit, *(one for one in arrays if not one.could_be_data)] if len(arrays) > NAMED else arrays
+    fit = sorted((one for one in arrays if one.could_be_data(least)), key=lambda one: -math.prod(one.shape))
+    ordered = [*fit, *(one for one in arrays if not one.could_be_data(least))] if len(arrays) > NAMED else arrays
     close = difflib.get_close_matches(like, [one.name for one in arrays], n=1, cutoff=0.6) if like else []
     advice = (
         f"say which to learn, such as --set data.key={close[0] if close else fit[0].name}" if fit else "save it as an array"
@@ -189,9 +188,10 @@ def _asked(arrays: Sequence[NamedArray], parts: dict[str, NamedArray], name: str
     raise refuse(arrays, name, f"one array called {key!r}", key)
 
 
-def _only(fit: Sequence[NamedArray], arrays: Sequence[NamedArray], name: str) -> NamedArray:
-    """Return the only one of the arrays that can be data."""
-    able = [one for one in fit if one.could_be_data]
+def _only(fit: Sequence[NamedArray], arrays: Sequence[NamedArray], name: str, least: int) -> NamedArray:
+    """Return the only one of the arrays, of a part of them if there is one, that can be data."""
+    fit = fit or arrays
+    able = [one for one in fit if one.could_be_data(least)]
     shapes = [one.shape for one in able]
     able = [one for one in able if not _is_label(one, shapes) and not _is_aside(one, shapes)]
     if not able:  # too few examples, or numbers without an axis for each: whoever reads it says so
@@ -199,9 +199,9 @@ def _only(fit: Sequence[NamedArray], arrays: Sequence[NamedArray], name: str) ->
         able = [one for one in numbers if len(one.shape) > 1] or numbers
         able = [one for one in able if one.last_name not in LABELS] or able
         if len(able) == 1 and able[0].shape[0] == 0:
-            raise refuse(arrays, name, "examples in it")
+            raise refuse(arrays, name, "examples in it", least=least)
     if len(able) != 1:
-        raise refuse(arrays, name, "one array of data")
+        raise refuse(arrays, name, "one array of data", least=least)
     return able[0]
 
 
@@ -230,7 +230,8 @@ def _labels_of(data: NamedArray, inside: dict[str, NamedArray]) -> NamedArray | 
         if (last := base.rpartition("/")[2]) in LABELS and one is not data and not one.unreadable
     ]
     ends = {data.shape[0], data.shape[-1]} if data.ends else {data.shape[0]}
-    fit = [one for one in fit if ends & set(one[2].shape)] or fit[: not data.ends]
+    away = [one for one in fit if not data.ends and not set(one[2].shape) <= set(data.shape[1:])]  # its reader says that
+    fit = [one for one in fit if ends & set(one[2].shape)] or away
     return min(fit, key=lambda one: one[:2])[2] if fit else None
 
 
@@ -238,12 +239,13 @@ def _left_out(arrays: Sequence[NamedArray], used: Sequence[NamedArray | None], n
     """Return notes on what was not taken as data, and may have been meant as something."""
     data, labels = used[0], used[1]
     assert data is not None, "something is learned"
-    notes, others, n = list[str](), [one for one in arrays if one not in used], data.shape[0]
+    n = data.shape[-1] if data.ends and len(data.shape) > 2 and data.shape[0] != data.shape[-1] else data.shape[0]
+    notes, others = list[str](), [one for one in arrays if one not in used]
     if meant := [one for one in others if one.shape in ((n,), (n, 1)) and one.dtype.kind in "iubUS" and not one.coordinate]:
         why = f"{labels.name!r} holds the labels" if labels else f"call it {LABELS[0]!r} if it holds labels"
         names = ", ".join(repr(one.name) for one in meant)
         notes.append(f"Left out of {name!r}: {names}, {n} whole numbers or texts; {why}.")
-    axes = [one for one in others if one.coordinate or (one.shape[1:] == () and one.shape != (n,) and one.shape[:1])]
+    axes = [one for one in others if len(one.shape) == 1 and one.shape != (n,) and not one.coordinate]
     if axes := [one for one in axes if one not in meant and set(one.shape) <= set(data.shape) and not one.unreadable]:
         notes.append(f"Left out of {name!r}: {listed(axes)}, taken as coordinates of {data.name}.")
     if odd := [one for one in others if one.unreadable]:
@@ -265,10 +267,9 @@ def part_of(name: str) -> tuple[str, str] | None:
     >>> part_of("train_images"), part_of("x_test"), part_of("cohort/val/scan"), part_of("strain")
     (('train', 'images'), ('test', 'x'), ('val', 'cohort/scan'), None)
     """
-    if found := FIRST.fullmatch(name):
-        return PARTS[found["part"].lower()], (found["before"] or "") + (found["after"] or "")
-    if found := LAST.fullmatch(name):
-        return PARTS[found["part"].lower()], found["before"]
+    if found := PART.fullmatch(name):
+        rest = (found["before"] or "") + (found["after"] or "")
+        return PARTS[found["part"].lower()], rest if found["after"] else rest.rstrip("/._-")
     return None
 
 

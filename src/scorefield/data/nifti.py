@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import os
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ def read(source: str, config: DataConfig) -> Dataset:
 
     Args:
         source: path of the file or folder.
-        config: how it is read: `kind` "image" takes the slices; `axes` "xyzc" or "xyz" says what a fourth axis is.
+        config: how it is read: `kind` "image" takes the slices; `axes` "xyzc" or "xyzn" says what a fourth axis is.
 
     Returns:
         The data set, in the order of the paths.
@@ -52,6 +53,11 @@ def read(source: str, config: DataConfig) -> Dataset:
     require("nibabel", "nifti", name)
     listing, alone = listing_of(source, SUFFIXES), not os.path.isdir(source)
     shape = _first_shape(listing.entries, name)
+    if config.axes and "n" in config.axes[:-1]:
+        raise ScorefieldError(
+            f"got data.axes={config.axes} for {name!r}, expected n at its end: such a file counts on its last axis"
+        )
+    config = replace(config, axes=(config.axes or "").rstrip("n") or None)
     how, axes, note = _axes(shape, name, alone, config)
     found = stack(
         listing, lambda entry: _example(entry, len(shape), how), "volumes" if how != "slices" else "slices",
@@ -89,7 +95,7 @@ def _axes(shape: tuple[int, ...], name: str, alone: bool, config: DataConfig) ->
     if len(shape) == 4 and config.axes is None and not alone and shape[3] > CHANNELS:
         raise ScorefieldError(
             f"got files of shape {size} in {name!r}, whose fourth axis may be times or channels, expected word of it: set "
-            "data.axes=xyz if each time is an example, data.axes=xyzc if they are channels"
+            "data.axes=xyzn if each time is an example, data.axes=xyzc if they are channels"
         )
     if len(shape) == 4 and ((config.axes is None and alone) or "c" not in (config.axes or "c")):
         return (
@@ -102,7 +108,11 @@ def _axes(shape: tuple[int, ...], name: str, alone: bool, config: DataConfig) ->
         advice = f"give a folder with a file for each{slices}"
         raise ScorefieldError(f"got one example of shape {size} in {name!r}, expected at least 8: {advice}")
     if len(shape) == 4:
-        return "one", "xyzc", f"The fourth axis of the files ({size}) was read as channels; data.axes=xyz reads it as examples."
+        return (
+            "one",
+            "xyzc",
+            f"The fourth axis of the files ({size}) was read as channels; data.axes=xyzn reads it as examples.",
+        )
     return "one", "xyzc" if len(shape) == 5 else LETTERS[: len(shape)], None
 
 

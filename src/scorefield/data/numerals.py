@@ -1,8 +1,9 @@
 """Numerals: how numbers are written: 1234.5, 52,000.12, 1.234,50, 61%, $5 or 1.50e-03; read, and written back in the same way.
 
     decimal, group     what stands before the decimals, and between groups of three digits
-    before, after      a sign of money or of a share, the same for all
+    before, after      a sign of money or of a share, or a unit, the same for all
     places, exponent   how many decimals, where all have equally many; e or E, where all have a power of ten
+    plus               a sign before all numbers
     trim               whole numbers stand without a point beside others with one
 
 A comma before three digits, as in 1,234, may stand for thousands or for decimals. It is decided by what can only be one of
@@ -15,7 +16,7 @@ import math
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,13 +25,21 @@ INTEGER = re.compile(r"[+-]?(0|[1-9]\d*)")
 NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|inf|infinity)", re.IGNORECASE)
 POINTS = re.compile(r"[+-]?\d+\.\d+(?:[eE][+-]?\d+)?(?:\n[+-]?\d+\.\d+(?:[eE][+-]?\d+)?)*")  # many, one in a line
 POWER = re.compile(r"([+-]?)\d(?:\.(\d+))?([eE])[+-]\d\d\d?")
-AFFIX = re.compile(r"(?P<before>[$€£¥] ?)?(?P<digits>[^$€£¥%‰°]*[^$€£¥%‰° ])(?P<after> ?(?:[%‰$€£¥]|°[CF]?))?")
+DIGITS = r"[+-]?[\d., '\u00a0\u202f\u2019]*\d(?:[eE][+-]?\d+)?"
+AFFIX = re.compile(rf"(?P<before>[$€£¥] ?)?(?P<digits>{DIGITS})(?P<after> ?(?:[%‰$€£¥]|°[CF]?)| ?[^\W\d_][^ ,;]*)?")
 GROUPS = ("", ",", ".", " ", "'", "\u00a0", "\u202f", "\u2019")
 CERTAIN = {  # what only one reading of a mark before digits has: no group of three, a leading zero, or the other mark before it
     mark: re.compile(rf"[+-]?(\d*{m}(\d{{1,2}}|\d{{4,}})|(\d{{4,}}|0|){m}\d+|\d{{1,3}}({o}\d{{3}})+{m}\d+)([eE][+-]?\d+)?")
     for mark, m, o in ((".", r"\.", ","), (",", ",", r"[. '\u00a0\u202f]"))
 }  # fmt: skip
 GROUPED = {mark: re.compile(rf"[+-]?[1-9]\d{{0,2}}({re.escape(mark)}\d{{3}})+") for mark in ",."}
+KNOWN_UNITS = (
+    "m cm mm km um µm nm mi ft in s ms us µs ns min h hr d day days yr year g kg mg ug µg t lb K C F °C °F degC degF deg ° "
+    "rad sr Pa hPa kPa MPa bar mbar psi atm N kN J kJ MJ kWh Wh cal W kW MW V mV kV A mA uA µA ohm Ω kΩ F H T mT G Hz kHz "
+    "MHz GHz l L mL ml mol mmol M mM uM µM nM ppm ppb pct % ‰ m/s km/h mph kn knots m/s2 m2 m3 m^2 m^3 m² m³ kg/m3 g/cm3 "
+    "W/m2 W/m^2 W/m² lx lm cd px count counts cts 1/s rpm dB dBm eV keV MeV GeV mag arcsec AU pc Mpc USD EUR GBP CHF JPY"
+)
+UNITS = frozenset(KNOWN_UNITS.split())
 MINUS = "\u2212"
 NAMES = {",": "comma", ".": "point"}
 WHERE = {";": "semicolons stand", ",": "commas stand", " ": "blanks stand", "\t": "tabs stand", "|": "bars stand"}
@@ -74,7 +83,9 @@ def decimal_of(columns: Iterable[Collection[str]]) -> str:
     return certain.pop() if len(certain) == 1 else ""
 
 
-NEAR = re.compile(r"[+-]?[$€£¥ ]*[\d., '\u00a0\u202f]+([eE][+-]?\d+)?[ %‰$€£¥°CF]*")  # what looks like a number in some style
+NEAR = re.compile(
+    r"[+-]?[$€£¥ ]*[\d., '\u00a0\u202f]+([eE][+-]?\d+)?( ?[%‰$€£¥°CF]*|[ ]?[^\W\d_]\S*)"
+)  # what looks like a number in some style
 
 
 def is_number(text: str) -> bool:
@@ -114,15 +125,17 @@ def _read(texts: Collection[str], decimal: str, delimiter: str) -> Numbers | Non
     if best and len(plain) == len(texts):
         return best
     bare, affixes = _without_affixes(texts)
-    for mark in (",", ".") if decimal == "," else (".", ","):
-        for group in GROUPS:
-            if group == mark:
-                continue
-            meaning = _spelled(bare, mark, group)
-            if meaning and (best is None or len(meaning) > len(best.meaning)):
-                style = affixes | ({"decimal": mark} if mark != "." else {}) | ({"group": group} if group else {})
-                written = [bare[text] for text in meaning]
-                best = Numbers(meaning, style | _style(written, mark), not any(mark in one for one in written))
+    seen = set("".join(bare.values()))
+    order = (",", ".") if decimal == "," else (".", ",")
+    pairs = [(mark, group) for mark in order for group in GROUPS if mark != group and {group or mark} - {"."} <= seen]
+    for mark, group in pairs:
+        if best is not None and len(best.meaning) == len(texts):
+            break
+        meaning = _spelled(bare, mark, group)
+        if meaning and (best is None or len(meaning) > len(best.meaning)):
+            style = affixes | ({"decimal": mark} if mark != "." else {}) | ({"group": group} if group else {})
+            written = [bare[text] for text in meaning]
+            best = Numbers(meaning, style | _style(written, mark), not any(mark in one for one in written))
     if best is not None and thousands:
         such = f"points between thousands (such as {min(text for text in texts if '.' in text)})"
         return replace(best, said=f"{such}: read as numbers, as the other columns have decimal commas")
@@ -147,9 +160,7 @@ def _spelled(bare: dict[str, str], mark: str, group: str) -> dict[str, float]:
     between = rf"|[1-9]\d{{0,2}}({re.escape(group)}\d{{3}})+" if group else ""
     pattern = re.compile(rf"[+-]?(\d+{between})({re.escape(mark)}\d+)?([eE][+-]?\d+)?")
     drop = str.maketrans({group: ""} if group else {})
-    return {
-        text: float(one.translate(drop).replace(mark, ".")) for text, one in bare.items() if pattern.fullmatch(one)
-    }
+    return {text: float(one.translate(drop).replace(mark, ".")) for text, one in bare.items() if pattern.fullmatch(one)}
 
 
 def _without_affixes(texts: Collection[str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -159,6 +170,9 @@ def _without_affixes(texts: Collection[str]) -> tuple[dict[str, str], dict[str, 
     if not kinds:
         return {}, {}
     (before, after), _ = kinds.most_common(1)[0]
+    unit = after.strip()
+    if unit[:1].isalpha() and (unit not in UNITS or (unit == after and len(unit) == 1 and unit.isupper())):
+        return {}, {}  # 3 rooms are a text; 1A and 2A are codes
     bare = {t: m["digits"] for t, m in parts.items() if (m["before"] or "", m["after"] or "") == (before, after)}
     if before or after:  # a minus may stand before the sign of money
         bare |= {t: f"-{t[1 + len(before) :]}" for t in texts if before and t.startswith(f"-{before}")}
@@ -168,7 +182,9 @@ def _without_affixes(texts: Collection[str]) -> tuple[dict[str, str], dict[str, 
 def _all_grouped(texts: Collection[str], mark: str) -> bool:
     """Whether all texts with a mark may be whole numbers in groups of three digits, and there are some."""
     marked = [text for text in texts if mark in text]
-    return bool(marked) and all(map(GROUPED[mark].fullmatch, marked)) and all(INTEGER.fullmatch(t) for t in texts if mark not in t)
+    return (
+        bool(marked) and all(map(GROUPED[mark].fullmatch, marked)) and all(INTEGER.fullmatch(t) for t in texts if mark not in t)
+    )
 
 
 def _comma(best: Numbers, bare: dict[str, str], affixes: dict[str, str], decimal: str, delimiter: str) -> Numbers:
@@ -176,7 +192,7 @@ def _comma(best: Numbers, bare: dict[str, str], affixes: dict[str, str], decimal
     texts = [bare[text] for text in best.meaning if text in bare]
     commas = [text for text in texts if "," in text]
     such = f"such as {min(text for text in best.meaning if ',' in text)}"
-    if any(text.count(",") > 1 for text in commas):
+    if any(text.count(",") > 1 for text in commas) or best.style.get("group", ",") != ",":
         return best
     why, wholes = "", [text for text in texts if "," not in text]
     if any(map(CERTAIN[","].fullmatch, commas)):
@@ -200,22 +216,33 @@ def _comma(best: Numbers, bare: dict[str, str], affixes: dict[str, str], decimal
 
 
 def _style(texts: Collection[str], mark: str = ".") -> dict[str, Any]:
-    """Return how many decimals numbers have, whether they have a power of ten, and whether whole ones have no mark."""
+    """Return how many decimals numbers have, whether a power of ten or a plus, and whether whole ones have no mark."""
+    signs = {text[0] for text in texts}
+    return _decimals(texts, mark) | ({"plus": True} if "+" in signs and signs <= {"+", "-", "0"} else {})
+
+
+def _decimals(texts: Collection[str], mark: str) -> dict[str, Any]:
+    """Return what `_style` says of decimals and powers of ten."""
     letters = "".join(texts).lower()
     if not texts or "e" in letters or "n" in letters:
         powers = [match for text in texts if (match := POWER.fullmatch(text))] if all(map(POWER.fullmatch, texts)) else []
         alike = len({(len(one[2] or ""), one[3]) for one in powers}) == 1
-        return {"places": len(powers[0][2] or ""), "exponent": powers[0][3]} if alike else {}
+        if alike:
+            return {"places": len(powers[0][2] or ""), "exponent": powers[0][3]}
+        bare = any(map(INTEGER.fullmatch, texts)) and not any(text.endswith(f"{mark}0") for text in texts)
+        return {"trim": True} if bare else {}
     places = {len(text) - place - 1 if (place := text.find(mark)) >= 0 else -1 for text in texts}
     if places == {-1}:
         return {}
-    if len(places) == 1 and 0 not in places:
-        return {"places": places.pop()}
-    whole = any(mark not in text for text in texts)
-    return {"trim": True} if whole and not any(text.partition(mark)[2].strip("0") == "" for text in texts if mark in text) else {}
+    whole, decimals = -1 in places, places - {-1}
+    if len(decimals) == 1 and 0 not in decimals:
+        return {"places": decimals.pop()} | ({"trim": True} if whole else {})
+    return (
+        {"trim": True} if whole and not any(text.partition(mark)[2].strip("0") == "" for text in texts if mark in text) else {}
+    )
 
 
-def writer(style: dict[str, Any], digits: int | None = None) -> Callable[[float], str]:
+def writer(style: Mapping[str, Any], digits: int | None = None) -> Callable[[float], str]:
     """Return what writes numbers in a style, the inverse of `numbers_of`.
 
     Args:
@@ -228,22 +255,26 @@ def writer(style: dict[str, Any], digits: int | None = None) -> Callable[[float]
     ('3', '3.0', '1.23E-03')
     """
     places, exponent, group, mark = (style.get(key, "") for key in ("places", "exponent", "group", "decimal"))
-    before, after, minus, trim = (style.get(key, "") for key in ("before", "after", "minus", "trim"))
+    before, after, minus = (str(style.get(key, "")) for key in ("before", "after", "minus"))
+    trim, plus = (bool(style.get(key)) for key in ("trim", "plus"))
     fixed = isinstance(places, int) and (digits is None or digits >= places or bool(exponent))
     swap = str.maketrans({",": group, ".": mark or "."})
 
     def write(value: float) -> str:
         if isinstance(value, int):
             text = f"{value:,}" if group else str(value)
+        elif trim and value == int(value) and abs(value) < 1e16:
+            text = f"{int(value):,}" if group else str(int(value))
         elif fixed:
             text = f"{value:{',' if group else ''}.{places}{exponent or 'f'}}"
         else:
             text = f"{value:,}" if group and abs(value) < 1e16 else str(value)
-            text = text.removesuffix(".0") if trim else text
         if mark or group:
             text = text.translate(swap)
         if minus:
             text = text.replace("-", minus, 1)
+        if plus and value > 0:
+            text = f"+{text}"
         if not before:
             return text + after
         return f"{text[0]}{before}{text[1:]}{after}" if text[0] in ("-", minus) else f"{before}{text}{after}"

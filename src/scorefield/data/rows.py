@@ -41,7 +41,13 @@ class Rows:
     """
 
     def __init__(
-        self, shape: tuple[int, ...], dtype: Any, read: Callable[[int, int], Array], what: str, chunk: int = 1
+        self,
+        shape: tuple[int, ...],
+        dtype: Any,
+        read: Callable[[int, int], Array],
+        what: str,
+        chunk: int = 1,
+        notes: Sequence[str] = (),
     ) -> None:
         """Hold how rows are read.
 
@@ -51,7 +57,9 @@ class Rows:
             read: gives rows first:last.
             what: what messages call the array: "'scan.h5', the array u".
             chunk: how many rows a chunk of the file has.
+            notes: what was found before it was read.
         """
+        self.notes = tuple(notes)
         self.shape, self.dtype, self.what = tuple(shape), np.dtype(dtype), what
         row = max(1, math.prod(self.shape[1:]) * self.dtype.itemsize)
         self.block = max(1, BLOCK // row // chunk) * chunk
@@ -164,6 +172,8 @@ def gathered(
         before, first = buffer.count, 0
         try:
             with opened() as rows:
+                if rows.dtype.kind == "c" and buffer.dtype.kind != "c":
+                    raise ScorefieldError("complex numbers, the others are real")
                 step = getattr(rows, "block", len(rows))
                 while first < len(rows):
                     buffer.extend(rows[first : first + step])

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,16 +26,19 @@ class Series:
         type: number, integer, boolean, date, datetime or category.
         values: float64 `(n,)` with NaN where it is missing, days or seconds since 1970 for dates; or texts, with None.
         utc: whether a datetime has a time zone.
-        stored: how a file or a frame holds the values, as JSON values that the column keeps, so that samples are
-            written likewise; empty for what is usual. Keys and what they say:
-
-            as           "yyyymmdd": dates are whole numbers such as 20230131; "time", "duration": numbers are seconds of a day,
-                         or of a span of time
-            storage      the type in the file or the frame: "int8", "float32", "decimal(10, 2)", ...
-            unit, zone   of dates and times: "ns", "ms", "s"; a name such as "Europe/Berlin"
-            categories   all texts in their own order, also those that no row has; `ordered`: whether the order means something
-            marks        numbers that stand for a missing value
+        stored: how a file or a frame holds the values, as JSON values that the column keeps, so that samples are stored
+            likewise; what is usual is left out.
         text: how the values are written in a file of text, as JSON values of `data/cells.py`.
+
+    What `stored` says, by its keys:
+
+        as            "yyyymmdd": dates are whole numbers, 20230131; "time" or "duration": numbers are seconds of a day, or of a
+                      span of time; "integer": texts are whole numbers that float64 does not have
+        type          int8, uint16, float32, large_string, decimal128(10, 2), ... as Arrow names it
+        unit, zone    of dates and times: "s", "ms", "ns"; "Europe/Berlin"
+        categories    all texts in their own order, those that no row has too; `ordered`: whether the order has a meaning
+        marks         the numbers that stand for a missing value; `mark`: that which is written for one
+        labels        the number that stands for each text, as Stata and SPSS store them
     """
 
     name: str
@@ -66,6 +71,21 @@ def series_of_dates(name: str, values: list[Any]) -> Series:
     return Series(name, "datetime", np.array([math.nan if value is None else seconds_of(value) for value in values]), utc)
 
 
+def zone_of(name: str) -> tzinfo:
+    """Return a time zone by its name, or by its difference to UTC; UTC where this machine does not know it.
+
+    >>> zone_of("+02:00").utcoffset(None) == timedelta(hours=2)
+    True
+    """
+    if (offset := re.fullmatch(r"([+-])(\d\d):?(\d\d)", name)) is not None:
+        sign, hours, minutes = offset.groups()
+        return timezone((1 if sign == "+" else -1) * timedelta(hours=int(hours), minutes=int(minutes)))
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return UTC
+
+
 def days_of(value: date) -> int:
     """Return the days since 1970 of a date."""
     return (value - EPOCH.date()).days
@@ -77,3 +97,12 @@ def seconds_of(value: date | datetime) -> float:
         value = datetime(value.year, value.month, value.day)
     utc = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
     return (utc - EPOCH) / timedelta(seconds=1)
+
+
+def seconds_of_day(value: time) -> float:
+    """Return the seconds since midnight of a time of day.
+
+    >>> seconds_of_day(time(12, 30, 5))
+    45005.0
+    """
+    return value.hour * 3600 + value.minute * 60 + value.second + value.microsecond / 1e6

@@ -1,7 +1,7 @@
 """Tables: rows of numbers, integers, booleans, texts and dates, some of them missing.
 
-A file of delimited text is read by the standard library (`delimited.py`). Parquet and Arrow files, and the data frames of pandas,
-polars and pyarrow, are read through narwhals, which knows them all. `columns.py` says what the columns become.
+Delimited text is read by the standard library (`delimited.py`). Parquet and Arrow files, and the data frames of pandas, polars
+and pyarrow, are read through narwhals, which knows them all. `columns.py` says what the columns become.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from scorefield.data import arrow, labelled
 from scorefield.data.base import LEAST, DataConfig, DataIssue, Dataset, Examples, build, format_number, split
 from scorefield.data.columns import Column, describe, fits
 from scorefield.data.coordinates import Table, decode, encode, normaliser_of
 from scorefield.data.delimited import read_text
+from scorefield.data.evidence import interpreted
 from scorefield.data.frames import of_mapping, of_native
-from scorefield.data.granularity import no_data
 from scorefield.data.series import Series
 from scorefield.data.written import text_of
 from scorefield.errors import ScorefieldError, unknown
 
 TEXT = (".csv", ".tsv", ".txt", ".dat", ".csv.gz", ".tsv.gz", ".txt.gz", ".dat.gz")  # delimited; Arrow reads the others
-EXTRA = "expected the extra: run pip install 'scorefield[tables]'"
 HELD_OUT = 0.1
 
 
@@ -65,7 +65,7 @@ def aligned(path: str, columns: list[Column]) -> torch.Tensor:
             have, or a missing value where it has none.
     """
     name = os.path.basename(path)
-    series = {one.name: one for one in _without_marks(_file(path, columns)[0])[0]}
+    series = {one.name: one for one in interpreted(_file(path, columns)[0], columns, None)[0]}
     parts = []
     for column in columns:
         if "constant" not in column:
@@ -82,12 +82,12 @@ def _as_column(one: Series, column: Column, here: str) -> Series:
     if column["type"] != "category":
         if not column["missing"] and one.missing.any():
             raise ScorefieldError(f"got missing values in {here}, expected none, as in the run's table: fill or drop them")
-        return Series(one.name, column["type"], one.values, one.utc)
+        return replace(one, type=column["type"])
     texts = one.values if one.type == "category" else [_text(v, one.type, column["values"]) for v in one.values]
     if odd := sorted({str(text) for text in texts} - {str(text) for text in column["values"]}):
         known = ", ".join(map(str, column["values"][:5]))
         raise ScorefieldError(f"got {odd[0]!r} in {here}, expected the texts of the run's table ({known}): map it to one")
-    return Series(one.name, "category", np.array(texts, dtype=object), one.utc)
+    return replace(one, type="category", values=np.array(texts, dtype=object))
 
 
 def _text(value: float, type_: str, known: list[str | None]) -> str | None:
@@ -100,24 +100,21 @@ def _text(value: float, type_: str, known: list[str | None]) -> str | None:
     return next((text for text in known if text is not None and text.lower() == wanted), wanted)
 
 
-def _file(
-    path: str, known: list[Column] | None
-) -> tuple[list[Series], list[str], list[DataIssue], dict[str, Any] | None]:
+def _file(path: str, known: list[Column] | None) -> tuple[list[Series], list[str], list[DataIssue], dict[str, Any] | None]:
     """Return the columns of a file, notes about them, what was left out, and the style of a text."""
     name = os.path.basename(path)
     if path.lower().endswith(TEXT):
         text = read_text(path, name, known)
         return text.columns, text.notes, text.issues, text.style
-    try:
-        from pyarrow import feather, parquet
-    except ImportError:
-        raise ScorefieldError(f"got {name!r} without pyarrow installed, {EXTRA}") from None
-    try:
-        frame = parquet.ParquetFile(path).read() if path.lower().endswith(".parquet") else feather.read_table(path)
-    except Exception as cause:  # an OSError, or one of Arrow's own
-        found = f"got {name!r}, which cannot be read ({str(cause).splitlines()[0]})"
-        raise ScorefieldError(f"{found}, expected a whole {os.path.splitext(name)[1]} file: write it again") from cause
-    return *of_native(frame), None
+    if path.lower().endswith(tuple(labelled.READERS)):
+        return *labelled.read(path), None
+    return *of_native(arrow.read(path)), None
+
+
+def of_arrow(table: Any, config: DataConfig, *, name: str, columns: list[Column] | None = None) -> Dataset:
+    """Read a table of pyarrow, as `of_frame` does; a column of lists is left out with the setting that learns it."""
+    series, notes, issues = of_native(table)
+    return _table(name, series, notes, issues, config, columns)
 
 
 def of_frame(frame: Any, config: DataConfig, *, name: str = "table", columns: list[Column] | None = None) -> Dataset:
@@ -171,8 +168,8 @@ def _table(
     if count < LEAST:
         raise ScorefieldError(f"got {count} rows in {name!r}, expected at least {LEAST}: add more data")
     train = split(count, config.held_out or HELD_OUT, None, config.seed)[0].numpy()
-    series, odd = _without_marks(series)
-    issues, columns, parts = issues + odd, list[Column](), []
+    series, odd = interpreted(series, given, config.missing)
+    issues, columns, parts, missing = issues + odd, list[Column](), [], 0
     for one in series:
         column, odd = describe(one, train)
         issues = issues + odd
@@ -181,6 +178,7 @@ def _table(
         if column is not None:
             columns.append(column)
             parts.append(encode(one, column))
+            missing += int(one.missing.sum())
     rows = np.concatenate(parts, axis=1) if parts else np.empty((count, 0))
     if not rows.shape[1]:
         causes = "; ".join(f"{issue.where}: {issue.cause}" for issue in issues[:5])
@@ -190,7 +188,7 @@ def _table(
         "table",
         torch.from_numpy(rows),
         normaliser=lambda rows: normaliser_of(columns, rows),
-        notes=(*notes, *_about(columns, rows.shape[1], missing=sum(int(one.missing.sum()) for one in series))),
+        notes=(*notes, *_about(columns, rows.shape[1], missing=missing)),
         issues=tuple(issues),
         columns=columns,
         style=style,
@@ -217,21 +215,6 @@ def _listed(column: Column) -> str:
     return " and ".join(format_number(value) if isinstance(value, float) else str(value) for value in values[column["name"]])
 
 
-def _without_marks(series: list[Series]) -> tuple[list[Series], list[DataIssue]]:
-    """Return columns whose marks of no data, such as map makers write among numbers, are missing; and an issue on each."""
-    found, issues = list[Series](), []
-    for one in series:
-        marked = no_data(one.values) if one.type == "number" else np.zeros(0, dtype=bool)
-        if marked.any():
-            value = float(one.values[marked][0])
-            which = f"{int(marked.sum())} values of {value!r}, the end of the range of floats"
-            cause = f"{which}, which stands for no data: read as missing"
-            issues.append(DataIssue(f"column {one.name!r}", cause, used=True))
-            one = replace(one, values=np.where(marked, math.nan, one.values))
-        found.append(one)
-    return found, issues
-
-
 def csv_of(table: Table, delimiter: str = ",", *, header: bool = True) -> bytes:
     """Return a table as delimited text, UTF-8 with a header, if it is wanted; nothing stands for a missing value.
 
@@ -248,7 +231,7 @@ def parquet_of(table: Table) -> bytes:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
-        raise ScorefieldError(f"got a request for Parquet without pyarrow installed, {EXTRA}") from None
+        raise ScorefieldError(f"got a request for Parquet without pyarrow installed, {arrow.EXTRA}") from None
     sink = io.BytesIO()
     parquet.write_table(pyarrow.table(table), sink)
     return sink.getvalue()

@@ -1,6 +1,6 @@
 """Writing text: a table as delimited text in the style of the file that it was read from.
 
-The style of the file (`delimited.py`) gives delimiter, header, rows of units, quotes, encoding and line ends; the "text" of each
+The style of the file (`delimited.py`) gives delimiter, header, rows of units, quotes, encoding and line ends; "text" of each
 column (`cells.py`) gives decimal commas, dates, percent signs and the mark of no value. A file of another ending gets the
 delimiter that is usual there: .tsv a tab, .txt and .dat a blank, .csv a comma, or a semicolon beside decimal commas.
 """
@@ -15,7 +15,7 @@ from scorefield.data import forms, numerals
 
 Column = Mapping[str, Any]
 USUAL = {".tsv": "\t", ".txt": " ", ".dat": " "}
-MARKS = {"utf-8-sig": b"", "utf-16-le": codecs.BOM_UTF16_LE, "utf-16-be": codecs.BOM_UTF16_BE}
+MARKS = {"utf-8-sig": codecs.BOM_UTF8, "utf-16-le": codecs.BOM_UTF16_LE, "utf-16-be": codecs.BOM_UTF16_BE}
 
 
 def text_of(
@@ -51,20 +51,24 @@ def text_of(
         units = [(text.get("units", []) + [""] * style["units"])[row] for text in texts]
         lines.append(delimiter.join(_quoted(unit, delimiter, style.get("quoted", False)) for unit in units))
 
+    plain = encoding.removesuffix("-sig")
+    end = f"{delimiter if style.get('ended') and style.get('ending') == ending else ''}{newline}"
+
     def encoded(lines: Sequence[str], encoding: str) -> bytes:
-        return "".join(f"{line}{newline}" for line in lines).encode(encoding)
+        return "".join(f"{line}{end}" for line in lines).encode(encoding)
 
     def rows(table: Mapping[str, Sequence[Any]]) -> bytes:
         written = [list(map(cell, values)) for cell, values in zip(cells, table.values(), strict=True)]
-        return encoded(list(map(delimiter.join, zip(*written, strict=True))), encoding.removesuffix("-sig"))
+        return encoded(list(map(delimiter.join, zip(*written, strict=True))), plain)
 
-    return MARKS.get(encoding, b"") + encoded(lines, encoding), rows
+    said = f"sep={delimiter[0]}{newline}" if style.get("said") and ending == ".csv" else ""
+    return MARKS.get(encoding, b"") + said.encode(plain) + encoded(lines, plain), rows
 
 
 def _cell(column: Column, text: Mapping[str, Any], delimiter: str) -> Callable[[Any], str]:
     """Return what writes the values of a column."""
     write, quote = spelling(column), bool(text.get("quoted"))
-    nothing = text.get("missing", "")
+    nothing: str = text.get("missing", "")
     if not nothing and delimiter == " ":
         nothing = '""' if column.get("type") == "category" else "nan"
     plain = column.get("type") in ("number", "integer", "boolean") and not text

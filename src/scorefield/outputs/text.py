@@ -1,4 +1,4 @@
-"""Tables as delimited text, packed by gzip or not, in their own columns and types, and in the style of the file they were read from."""
+"""Tables as delimited text, packed by gzip or not, in their own columns and types, in the style of the file they came from."""
 
 from __future__ import annotations
 

@@ -1,0 +1,46 @@
+"""DICOM: images of hospitals, .dcm or without a suffix."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scorefield.data.formats import Format, ReadSpec
+from scorefield.registry import register
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from scorefield.data.base import Dataset
+    from scorefield.data.layout import Layout
+
+
+@register("format", "dicom")
+class Dicom(Format):
+    """DICOM images: a folder of slices, or with `data.kind=volume` a volume of each series; nothing of a person is kept."""
+
+    description, takes, priority = "a .dcm file, or a folder of DICOM files", "path", 16
+    suffixes, writes, kinds, one_a_file = (".dcm", ".dicom", ".ima"), (".dcm",), ("image", "volume"), True
+
+    def claims(self, source: str) -> bool:
+        """Whether it is such a file, or a folder that holds most of them, by their suffix or by the mark inside."""
+        from scorefield.data.collection import is_marked, is_of
+
+        return is_of(source, self.suffixes) or is_marked(source, b"DICM", 128)
+
+    def read(self, source: str, spec: ReadSpec) -> Dataset:
+        """Read its images in the units of the modality."""
+        from scorefield.data.dicom import read
+
+        return read(source, spec.config)
+
+    def check(self, path: str) -> None:
+        """Refuse to write without pydicom."""
+        from scorefield.data.extras import require
+
+        require("pydicom", "dicom", path)
+
+    def write(self, path: str, samples: NDArray[Any], layout: Layout) -> None:
+        """Write one image or volume as a synthetic secondary capture."""
+        from scorefield.data.dicom_writer import write
+
+        write(path, samples, layout)

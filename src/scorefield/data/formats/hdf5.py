@@ -1,0 +1,46 @@
+"""HDF5 files, .h5 and .hdf5: one of them, or a folder."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from scorefield.data.formats import Format, ReadSpec
+from scorefield.registry import register
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from scorefield.data.base import Dataset
+    from scorefield.data.layout import Layout
+
+
+@register("format", "hdf5")
+class Hdf5(Format):
+    """Arrays in HDF5 files: the one that `data.key` names, or the only one that can be data."""
+
+    description, takes, priority, suffixes = "HDF5 (.h5, .hdf5)", "path", 15, (".h5", ".hdf5", ".hdf", ".he5")
+    writes = (".h5", ".hdf5")
+
+    def claims(self, source: str) -> bool:
+        """Whether it is an HDF5 file by its name, or a folder that mostly holds them."""
+        from scorefield.data.collection import is_of
+
+        return is_of(source, self.suffixes)
+
+    def read(self, source: str, spec: ReadSpec) -> Dataset:
+        """Read its examples, with the labels beside them."""
+        from scorefield.data.hdf5 import read
+
+        return read(source, spec.config)
+
+    def check(self, path: str) -> None:
+        """Refuse a file that could not be written."""
+        from scorefield.data.extras import require
+
+        require("h5py", "hdf5", path)
+
+    def write(self, path: str, samples: NDArray[Any], layout: Layout) -> None:
+        """Write samples as one array."""
+        from scorefield.data.hdf5 import write
+
+        write(path, samples, layout)
