@@ -158,7 +158,7 @@ def test_a_volume_moved_by_a_voxel_along_any_axis_is_caught_and_the_way_is_named
     kept = train.narrow(axis, 0 if step > 0 else 1, size - 1)
     moved = torch.cat([edge, kept] if step > 0 else [kept, edge], dim=axis)
     found = memorisation(moved, train, held_out)
-    assert found.copies and found.disguised.pop(disguise).value == pytest.approx(1.0)
+    assert found.copies and found.disguised.pop(disguise).value > 0.98
     assert all(other.value == 0.0 for other in found.disguised.values())
 
 
