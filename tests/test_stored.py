@@ -356,3 +356,45 @@ def test_several_columns_of_lists_are_asked_about_and_uneven_ones_named(tmp_path
     parquet.write_table(pa.table({"v": [[1.0] * (1 + i % 3) for i in range(N)]}), tmp_path / "u.parquet")
     with pytest.raises(ScorefieldError, match=r"got lists of 1 to 3 numbers in column 'v' of 'u.parquet', expected one length"):
         open_source(str(tmp_path / "u.parquet"), CONFIG)
+
+
+# Samples
+
+
+@pytest.mark.parametrize("ending", ["npz", "npy"])
+def test_an_array_of_samples_of_a_table_has_the_numbers_of_its_csv(ending: str, tmp_path: Path) -> None:
+    """Station 20000003 is no float32, and no two minutes of a Julian date are different ones."""
+    from scorefield import app
+
+    path = tmp_path / "t.parquet"
+    jd = 2460000.5 + R.integers(0, 900, N) / 1440
+    parquet.write_table(pa.table({"station": 20000003 + 2 * R.integers(0, 20, N), "jd": jd}), path)
+    few = ("network.width=8", "training.pictures=0", "training.batch=8")
+    app.train(path, out=tmp_path / "run", steps=2, settings=few)
+    for out in (f"s.{ending}", "s.parquet"):
+        app.sample(tmp_path / "run", n=9, out=tmp_path / out, steps=3)
+    found = np.load(tmp_path / f"s.{ending}")
+    values = found["x"] if ending == "npz" else found
+    drawn = parquet.read_table(tmp_path / "s.parquet").to_pydict()
+    assert values.dtype == np.float64
+    assert values[:, 0].tolist() == drawn["station"] and values[:, 1].tolist() == drawn["jd"]
+    assert all(station % 2 for station in drawn["station"]) and len(set(drawn["jd"])) > 1
+
+
+@pytest.mark.parametrize("columns", [["span", "time"], ["berlin", "size"]])
+def test_a_run_on_spans_times_zones_and_categories_draws_pictures_and_samples_of_the_same_types(
+    columns: list[str], tmp_path: Path
+) -> None:
+    from scorefield import app
+
+    whole = pa.table({name: TYPES[name] for name in columns})
+    parquet.write_table(whole, tmp_path / "t.parquet")
+    few = ("network.width=8", "training.pictures=1", "training.batch=8")
+    report = app.train(tmp_path / "t.parquet", out=tmp_path / "run", steps=2, settings=few)
+    assert not [sentence for sentence in report.messages if "passed over" in sentence]
+    app.sample(tmp_path / "run", n=9, out=tmp_path / "s.parquet", steps=3)
+    drawn = parquet.read_table(tmp_path / "s.parquet")
+    assert drawn.schema.types == whole.schema.types
+    app.sample(tmp_path / "run", n=9, out=tmp_path / "s.csv", steps=3)
+    again = open_source(str(tmp_path / "s.csv"), DataConfig(held_out=0.2))
+    assert len(again.columns or []) == len(columns)

@@ -37,6 +37,7 @@ import scorefield
 from scorefield import files
 from scorefield.config import RunConfig, from_dict, to_dict
 from scorefield.data import Dataset, Normaliser, open_again, place_of
+from scorefield.data.coordinates import snapped
 from scorefield.data.layout import Layout
 from scorefield.errors import ScorefieldError
 from scorefield.field import EnergyModel, ScoreModel
@@ -155,7 +156,13 @@ class Run:
         return replace(plain, dtype="float32") if floats else plain
 
     def to_source(self, raw: Tensor) -> NDArray[Any]:
-        """Return samples in the data's own units as their source would hold them: its axes and its type, `(n, ...)`."""
+        """Return samples in the data's own units as their source would hold them: its axes and its type, `(n, ...)`.
+
+        Those of a table are coordinates, float64, at values that its columns can have.
+        """
+        if self.kind == "table":
+            columns = self.manifest["data"]["columns"]
+            return snapped(raw.cpu(), columns).numpy()
         return self.layout.to_source(raw.cpu().numpy())
 
     @cached_property
