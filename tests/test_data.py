@@ -899,7 +899,7 @@ def test_a_path_that_does_not_exist_is_refused(source: str) -> None:
 
 
 def test_a_file_of_another_kind_is_refused_with_advice(tmp_path: Path) -> None:
-    for ending, advice in (("xlsx", "save the sheet as .csv"), ("rds", "arrow::write_parquet"), ("pkl", "can run code")):
+    for ending, advice in (("xlsx", "save the sheet as .csv"), ("rds", "arrow::write_parquet")):
         (tmp_path / f"table.{ending}").write_text("a,b")
         with pytest.raises(ScorefieldError, match=rf"table\.{ending}', expected .*: .*{advice}"):
             open_source(str(tmp_path / f"table.{ending}"), CONFIG)

@@ -158,11 +158,11 @@ class Run:
     def to_source(self, raw: Tensor) -> NDArray[Any]:
         """Return samples in the data's own units as their source would hold them: its axes and its type, `(n, ...)`.
 
-        Those of a table are coordinates, float64, at values that its columns can have.
+        Those of a table are coordinates, float64, at values that its columns can have; of a run of 0.5, as they were drawn.
         """
-        if self.kind == "table":
-            columns = self.manifest["data"]["columns"]
-            return snapped(raw.cpu(), columns).numpy()
+        about = self.manifest["data"]
+        if self.kind == "table" and "layout" in about:
+            return snapped(raw.cpu(), about["columns"]).numpy()
         return self.layout.to_source(raw.cpu().numpy())
 
     @cached_property

@@ -22,7 +22,6 @@ SHEET = "save the sheet as .csv"
 CONVERT = {  # what to do with files that no format reads, and that many people have
     **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"), SHEET),
     **dict.fromkeys((".rds", ".rda", ".rdata"), "save the table from R as .csv, or as .parquet by arrow::write_parquet"),
-    **dict.fromkeys((".pkl", ".pickle", ".joblib"), "a pickle can run code and is never opened; save the data as .npy or .csv"),
     **dict.fromkeys((".json", ".jsonl", ".ndjson"), "save the records as .csv or .parquet"),
 }
 
