@@ -396,5 +396,26 @@ def test_a_run_on_spans_times_zones_and_categories_draws_pictures_and_samples_of
     drawn = parquet.read_table(tmp_path / "s.parquet")
     assert drawn.schema.types == whole.schema.types
     app.sample(tmp_path / "run", n=9, out=tmp_path / "s.csv", steps=3)
-    again = open_source(str(tmp_path / "s.csv"), DataConfig(held_out=0.2))
-    assert len(again.columns or []) == len(columns)
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.read_csv(tmp_path / "s.csv")
+    for name in columns:
+        values = [value for value in drawn[name].to_pylist() if value is not None]
+        texts = frame[name].dropna()
+        assert len(texts) == len(values)
+        found = pandas.to_timedelta(texts).tolist() if name in ("span", "time") else texts.tolist()
+        assert [str(value) for value in found] == [
+            str(pandas.Timedelta(value) if name == "span" else pandas.to_timedelta(str(value)) if name == "time" else value)
+            for value in values
+        ]
+
+
+def test_times_and_spans_are_compared_as_seconds_and_not_as_texts() -> None:
+    from scorefield.metrics.marginals import compare
+
+    spans = [dt.timedelta(minutes=i) for i in range(N)]
+    times = [dt.time(i % 24, i) for i in range(N)]
+    numbers = {"span": [span.total_seconds() for span in spans], "time": [3600.0 * t.hour + 60 * t.minute for t in times]}
+    values = {"span": spans, "time": times}
+    halves = [{name: column[part::2] for name, column in values.items()} for part in (0, 1)]
+    plain = [{name: column[part::2] for name, column in numbers.items()} for part in (0, 1)]
+    assert compare(*halves) == compare(*plain)
