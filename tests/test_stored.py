@@ -311,6 +311,19 @@ def test_a_file_that_declares_more_than_a_table_may_have_is_refused_before_it_is
         open_source(path, CONFIG)
 
 
+def test_a_stream_that_was_cut_between_two_batches_is_said_to_have_no_end(tmp_path: Path) -> None:
+    whole, path = pa.table({"x": X}), tmp_path / "t.arrows"
+    with ipc.new_stream(str(path), whole.schema) as sink:
+        sink.write_table(whole, max_chunksize=10)
+    assert said(open_source(str(path), CONFIG)) == {}
+    content = path.read_bytes()
+    starts = [at for at in range(0, len(content), 8) if content[at : at + 4] == b"\xff\xff\xff\xff"]
+    path.write_bytes(content[: starts[3]])  # a schema and two batches
+    data = open_source(str(path), CONFIG)
+    assert len(data.train) + len(data.held_out) == 20
+    assert said(data) == {"t.arrows": "has no mark of its end, so that rows may be missing: is it cut?"}
+
+
 # Lists
 
 
@@ -347,6 +360,16 @@ def test_lists_beside_measurements_are_a_table_that_says_how_to_learn_the_lists(
     assert [column["name"] for column in data.columns or []] == ["height", "width"]
     assert "--set data.key=v learns as arrays" in said(data)["column 'v'"]
     assert open_source(str(tmp_path / "t.parquet"), DataConfig(key="v")).shape == (5,)
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_a_column_of_lists_of_a_frame_is_learned_by_its_name(library: str) -> None:
+    pytest.importorskip(library)
+    whole = lists((5,), height=X)
+    frame = {"pandas": lambda t: t.to_pandas(), "polars": lambda t: pytest.importorskip("polars").from_arrow(t)}.get(library)
+    data = open_data(frame(whole) if frame else whole, DataConfig(key="v"))
+    rows = torch.cat([data.train[:], data.held_out[:]])[order_of(data)]
+    assert rows.tolist() == whole["v"].to_pylist()
 
 
 def test_several_columns_of_lists_are_asked_about_and_uneven_ones_named(tmp_path: Path) -> None:
