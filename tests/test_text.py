@@ -18,6 +18,7 @@ from scorefield.data import DataConfig, Dataset, open_source
 from scorefield.data.base import split
 from scorefield.data.coordinates import decode
 from scorefield.data.delimited import read_text
+from scorefield.data.header import names_of
 from scorefield.data.written import text_of
 
 CONFIG = DataConfig()
@@ -218,6 +219,22 @@ def test_a_file_of_numbers_without_a_header_keeps_its_first_row(tmp_path: Path, 
     assert [len(one.values) for one in text.columns] == [N] * len(columns)
     assert [one.values[0] for one in text.columns] == [float(column[0]) for column in columns]
     assert text.style["header"] is False
+
+
+def test_rows_of_random_numbers_are_no_header() -> None:
+    """Of 200 tables of each law none loses its first row: each has many rows that are as good names."""
+    rng = np.random.default_rng(5)
+    laws = {
+        "digits": lambda: rng.integers(0, 10, (30, 3)),
+        "floats": lambda: rng.normal(size=(30, 3)).round(3),
+        "a year and a month": lambda: np.column_stack([rng.integers(1990, 2024, 30), rng.integers(1, 13, 30)]),
+        "sums": lambda: np.cumsum(rng.integers(0, 5, (30, 3)), axis=0),
+        "sorted": lambda: np.sort(rng.random((30, 6)).round(3), axis=1),
+        "heavy tails": lambda: np.abs(100 * rng.standard_cauchy((12, 3))).astype(int),
+    }
+    for law, table in laws.items():
+        found = [names_of([list(map(str, row)) for row in table().tolist()], [])[1] for _ in range(200)]
+        assert not any(found), law
 
 
 def test_a_first_row_that_may_be_a_header_is_said(tmp_path: Path) -> None:
