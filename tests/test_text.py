@@ -276,6 +276,13 @@ def test_a_column_of_colours_is_no_comment(tmp_path: Path) -> None:
     assert back(read(tmp_path, lines(mixed, X, head="colour,x")))["colour"] == mixed
 
 
+@pytest.mark.parametrize("head", ["#,x", "%change,x", "!,x", "x,#"])
+def test_a_mark_in_a_name_is_a_part_of_it(tmp_path: Path, head: str) -> None:
+    data = read(tmp_path, lines(X, PLAIN, head=head))
+    assert list(back(data)) == head.split(",")
+    assert written(data) == lines(X, PLAIN, head=head)
+
+
 def test_a_header_after_a_mark_in_a_csv_is_one(tmp_path: Path) -> None:
     text = lines(X, PLAIN, head="#x,y")
     data = read(tmp_path, text)
@@ -484,6 +491,13 @@ def test_forms_of_dates_that_are_not_read_are_said_with_one_that_is(tmp_path: Pa
     data = read(tmp_path, lines([f'"{cell}"' for cell in cells], X, head="when,x"))
     said = [issue.cause for issue in data.issues if issue.where == "column 'when'"]
     assert said[0] == f"look like dates or times (such as {cells[0]}): read as text; write them as 2023-12-31 or 23:59:59"
+
+
+def test_numbers_in_several_styles_are_text_and_said(tmp_path: Path) -> None:
+    cells = [text if i % 2 else text.replace(".", ",") for i, text in enumerate(PLAIN)]
+    data = read(tmp_path, lines([f'"{cell}"' for cell in cells], X, head="y,x"))
+    said = [issue.cause for issue in data.issues if issue.where == "column 'y'"]
+    assert said[0] == f"numbers in several styles (such as {cells[0]} and {cells[1]}): read as text; write them in one"
 
 
 def test_texts_with_digits_stay_texts_without_a_word(tmp_path: Path) -> None:
