@@ -80,9 +80,9 @@ def _without_marks(one: Series, own: Column | None, declared: tuple[float, ...] 
     issues.append(DataIssue(f"column {one.name!r}", cause, used=True))
     stored = {**one.stored, "marks": seen}
     text = one.text
-    if not one.missing.any():  # then a file of text has no other sign of a missing value
+    if not one.missing.any():  # then the file has no other sign of a missing value
         mark = int(seen[0]) if one.type == "integer" or (seen[0] == int(seen[0]) and not text) else seen[0]
-        text = {**text, "missing": numerals.writer(text)(mark)}
+        stored["mark"], text = seen[0], {**text, "missing": numerals.writer(text)(mark)}
     return replace(one, values=np.where(marked, math.nan, one.values), stored=stored, text=text)
 
 
