@@ -120,6 +120,18 @@ def test_a_folder_of_months_is_one_data_set(tmp_path: Path) -> None:
     assert [issue.where for issue in data.issues] == ["3.nc"] and "truncated file" in data.issues[0].cause
 
 
+def test_months_that_are_packed_differently_are_unpacked_each_by_its_own_numbers_and_written_unpacked(tmp_path: Path) -> None:
+    cold = KELVIN - 40
+    for i, (values, scale, offset) in enumerate(((KELVIN, 0.001, 285.0), (cold, 0.0005, 240.0))):
+        saved(tmp_path / f"{i}.nc", grid(values), **STORED | {"scale_factor": scale, "add_offset": offset})
+    data = opened(tmp_path)
+    assert_same(data, np.concatenate([KELVIN, cold]), 0.001)
+    write(str(tmp_path / "b.nc"), samples_of(data), data.layout)
+    with xarray.open_dataset(tmp_path / "b.nc", engine="h5netcdf", mask_and_scale=False) as back:
+        assert back.t2m.dtype == np.float32 and set(back.t2m.attrs) == {"units", "long_name"}
+        assert np.array_equal(back.t2m.values, samples_of(data))
+
+
 def test_a_variable_in_a_group_is_found(tmp_path: Path) -> None:
     grid(KELVIN).to_netcdf(tmp_path / "a.nc", engine="h5netcdf", group="model/run")
     data = opened(tmp_path / "a.nc")
