@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from containers import KELVIN, SPOTS, N, assert_same, opened, samples_of
+from containers import KELVIN, SPOTS, N, assert_same, encrypt, opened, samples_of
 from helpers import contents
 
 from scorefield import ScorefieldError, app
@@ -123,6 +123,14 @@ def test_a_store_without_a_root_and_an_archive_that_is_none_are_named(tmp_path: 
     with pytest.raises(ScorefieldError, match="File is not a zip file"):
         opened(tmp_path / "a.zarr.zip")
     assert list((tmp_path / "a.zarr").iterdir()) == []
+
+
+def test_an_encrypted_archive_is_named_as_such(tmp_path: Path) -> None:
+    path = plain(tmp_path / "a.zarr", 3)
+    shutil.make_archive(str(path), "zip", path)
+    encrypt(tmp_path / "a.zarr.zip")
+    with pytest.raises(ScorefieldError, match=r"got 'a\.zarr\.zip', which cannot be read \(encrypted\)"):
+        opened(tmp_path / "a.zarr.zip")
 
 
 @pytest.mark.parametrize("place", ["filters", "compressor"])
