@@ -34,6 +34,7 @@ ALIKE = 0.1  # of the middle length: clips so near to it are cut to the shortest
 MOST = 0.9  # of the clips must be
 FINE = ("PCM_32", "DOUBLE")  # depths beyond those of float32
 FLOATS = ("FLOAT", "DOUBLE")
+BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 WINDOWS = 10  # that an advice cuts a recording into, at least
 RATE = 44_100  # Hz, of data that have none
 
@@ -117,7 +118,9 @@ def _one_length(lengths: list[tuple[int, int]], name: str, alone: bool, notes: l
             "them to one length"
         )
     if near[0] < near[-1]:
-        notes.append(f"Clips of {near[0]:,} to {near[-1]:,} samples were cut to the shortest; data.shape=[{window}] cuts windows.")
+        notes.append(
+            f"Clips of {near[0]:,} to {near[-1]:,} samples were cut to the shortest; data.shape=[{window}] cuts windows."
+        )
     return near[0], near[-1]
 
 
@@ -175,6 +178,9 @@ def write(path: str, sample: Array, layout: Layout) -> None:
     depth = header["depth"]
     if not soundfile.check_format(kind, depth):
         depth = "PCM_24" if kind == "FLAC" else "PCM_16"
-    if depth not in FLOATS:
+    if depth in BITS:  # the library would round down: half a step too low on average
+        top = 2.0 ** (BITS[depth] - 1)
+        values = np.rint(values.astype(np.float64) * top).clip(-top, top - 1).astype(np.int32) << (32 - BITS[depth])
+    elif depth not in FLOATS:
         values = values.clip(-1.0, 1.0)
     soundfile.write(path, values, header.get("rate", RATE), subtype=depth, format=kind)
