@@ -90,6 +90,7 @@ class ScoreModel(nn.Module):
         data_std: float = 1.0,
         *,
         unconditional: bool = True,
+        takes_unknown: bool = False,
     ) -> None:
         """Hold the parts.
 
@@ -102,13 +103,15 @@ class ScoreModel(nn.Module):
             data_std: root of the data's variance around it, averaged over coordinates.
             unconditional: whether the network learns p(x) too; False where every example is given with its class, so that it
                 learns only p(x | class): a call without a class is then refused.
+            takes_unknown: whether the network takes NaN for an unknown cell, so that the field is the score of the marginal
+                of the known ones (`nets/known_cells.py`); every view is NaN in the others.
 
         Raises:
             ScorefieldError: a parametrisation that is ill-posed on the process, as every one but the score is without noise.
         """
         super().__init__()
         parametrisation.check(process)
-        self.unconditional = unconditional
+        self.unconditional, self.takes_unknown = unconditional, takes_unknown
         self.network, self.parametrisation, self.process = network, parametrisation, process
         self.learned: nn.Module | None = None
         self.register_state_dict_post_hook(_save_as_own)  # type: ignore[no-untyped-call]

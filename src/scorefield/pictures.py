@@ -29,8 +29,9 @@ LARGE = 1e100  # larger numbers are drawn in units of a power of ten: products o
 
 
 def to_pixels(images: Tensor) -> Array:
-    """Return uint8 `(n, height, width, 3)` from images `(n, 1 or 3, height, width)` with values in [0, 1]."""
-    bytes_ = (images.detach().cpu().double().clamp(0, 1) * 255).round().to(torch.uint8)
+    """Return uint8 `(n, height, width, 3)` from images `(n, 1 or 3, height, width)` with values in [0, 1], NaN as grey."""
+    shown = images.detach().cpu().double()
+    bytes_ = (torch.where(shown.isnan(), 128 / 255, shown).clamp(0, 1) * 255).round().to(torch.uint8)
     return bytes_.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
 
 

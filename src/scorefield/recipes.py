@@ -93,6 +93,8 @@ class Recipe:
 
 def data_stats(data: Dataset) -> DataStats:
     """Return the statistics of a data set's training part in model space; it is read a few thousand examples at a time."""
+    if data.normaliser.holes is not None:
+        return _stats_of_known(data)
     n, encode = len(data.train), data.normaliser.encode
     zero = torch.zeros(data.shape, dtype=torch.float64)
     mean = sum((encode(piece).double().sum(dim=0) for piece in pieces(data.train)), zero) / n
@@ -106,6 +108,33 @@ def data_stats(data: Dataset) -> DataStats:
     variances = torch.linalg.eigvalsh(gram / len(for_directions)).clamp(min=1e-12)
     detail = float((variances * variances.log()).sum() / variances.sum()) / 2
     distance = largest_distance(for_distance)
+    return DataStats(data.name, data.kind, data.shape, n, mean, std, distance, detail, len(data.classes))
+
+
+def _stats_of_known(data: Dataset) -> DataStats:
+    """Return the same of data with unknown cells, where a sum over two examples, or two cells, is over what both know.
+
+    A sum over the k cells that both know stands for one over all d cells that any example knows, times k/d. A matrix of such
+    sums may have a few negative eigenvalues, which count as 0. The largest distance is that of examples filled with the mean,
+    times the root of d over the mean number of known cells: the mean square distance is right then.
+    """
+    n, encode, mean = len(data.train), data.normaliser.encode, data.cell_means
+    assert data.normaliser.holes is not None
+    d = math.prod(data.shape) - data.normaliser.holes.absent_cells
+    square = sum(float((encode(piece).double() - mean).square().nansum()) for piece in pieces(data.train))
+    std = math.sqrt(square / (n * data.cells))
+    for_distance, for_directions = (
+        (encode(data.train[subsample(n, count)]).double() - mean).flatten(1) for count in (4096, PRINCIPAL)
+    )
+    known = (~for_directions.isnan()).double()
+    centred = for_directions.nan_to_num(nan=0.0)
+    if centred.shape[1] < len(centred):
+        gram = centred.mT @ centred / (known.mT @ known).clamp(min=1)
+    else:
+        gram = centred @ centred.mT / (known @ known.mT).clamp(min=1) * (d / len(centred))
+    variances = torch.linalg.eigvalsh(gram).clamp(min=1e-12)
+    detail = float((variances * variances.log()).sum() / variances.sum()) / 2
+    distance = largest_distance(for_distance.nan_to_num(nan=0.0)) * math.sqrt(d / data.cells)
     return DataStats(data.name, data.kind, data.shape, n, mean, std, distance, detail, len(data.classes))
 
 

@@ -37,10 +37,12 @@ import scorefield
 from scorefield import files
 from scorefield.config import RunConfig, from_dict, to_dict
 from scorefield.data import Dataset, Normaliser, open_again, place_of
+from scorefield.data.holes import Holes
 from scorefield.data.layout import Layout
 from scorefield.errors import ScorefieldError
 from scorefield.field import EnergyModel, ScoreModel
 from scorefield.nets.energy import Potential
+from scorefield.nets.known_cells import KnownCells, doubled
 from scorefield.noise_label import check_noise_label
 from scorefield.prediction import Energy
 from scorefield.randomness import stream_of
@@ -57,7 +59,13 @@ def classes_of(config: RunConfig, names: Sequence[str]) -> int:
 
 
 def build_model(
-    config: RunConfig, shape: tuple[int, ...], data_std: float, data_mean: Tensor | None = None, *, classes: int = 0
+    config: RunConfig,
+    shape: tuple[int, ...],
+    data_std: float,
+    data_mean: Tensor | None = None,
+    *,
+    classes: int = 0,
+    holes: Holes | None = None,
 ) -> ScoreModel:
     """Return the model of a run with fresh weights, a function of the run's seed, and what its objective learns beside them.
 
@@ -67,16 +75,27 @@ def build_model(
         data_std: root of the data's variance around its mean, averaged over coordinates.
         data_mean: mean of the data, the shape of one sample; None for zero.
         classes: number of classes that the network is conditioned on (`classes_of`).
+        holes: of the data; None where every cell is known.
+
+    Raises:
+        ScorefieldError: an energy, which is one number for all cells, of data with unknown ones.
     """
+    if holes is not None and isinstance(config.parametrisation, Energy):
+        raise ScorefieldError(
+            "got an energy for data with unknown cells (NaN), expected a field that is known cell by cell: choose another "
+            "parametrisation, such as edm, or fill them"
+        )
     with torch.random.fork_rng(devices=[]):  # torch's initialisers use the global generator: leave it as it was
         torch.manual_seed(stream_of("weights", config.seed) >> 1)
-        network = config.network.build(shape, classes)
+        network = config.network.build(shape if holes is None else doubled(shape), classes)
+    if holes is not None:
+        network = KnownCells(network, holes.absent.reshape(shape))
     model: ScoreModel
     given, unconditional = (config.process, shape, data_mean, data_std), not classes or config.training.labels < 1
     if isinstance(meaning := config.parametrisation, Energy):
         model = EnergyModel(Potential(network, meaning.form), meaning, *given, unconditional=unconditional)
     else:
-        model = ScoreModel(network, meaning, *given, unconditional=unconditional)
+        model = ScoreModel(network, meaning, *given, unconditional=unconditional, takes_unknown=holes is not None)
     model.add_learned(config.objective.prepare(model))
     return model
 
@@ -208,7 +227,8 @@ class Run:
     @cached_property
     def field(self) -> ScoreModel:
         """The trained field, in model space, ready to sample from."""
-        model = build_model(self.config, self.shape, float(self.manifest["data"]["std"]), classes=len(self.classes))
+        std, holes = float(self.manifest["data"]["std"]), self.normaliser.holes
+        model = build_model(self.config, self.shape, std, classes=len(self.classes), holes=holes)
         path = self.path / "model.safetensors"
         if self.weights is None:
             raise ScorefieldError(f"got no readable {path}, expected weights: train, or resume, first")

@@ -77,8 +77,9 @@ def of_array(
     """Read vectors, signals, images or volumes from an array.
 
     Args:
-        array: the examples, first axis n; one that is mapped from a file may be larger than the memory. Anything with a
-            shape, a dtype and slices of the first axis, such as a data set of HDF5, is read once, in order.
+        array: the examples, first axis n, NaN where a cell is unknown. One that is mapped from a file may be larger than the
+            memory; anything with a shape, a dtype and slices of the first axis, such as a data set of HDF5, is read once, in
+            order.
         name: what messages call it.
         config: how it is read.
         labels: of the examples, with the names of their classes; those that do not fit are left out, and a note says so.
@@ -91,7 +92,7 @@ def of_array(
     Raises:
         ScorefieldError: an unsupported shape or type, two things that an example could be, values outside the declared range,
             or fewer than 8 examples.
-        NotFinite: infinite values.
+        NotFinite: infinite values, or NaN alone.
 
     >>> of_array(np.arange(40.0).reshape(10, 4), "x", DataConfig()).shape
     (4,)
@@ -110,8 +111,8 @@ def of_array(
     layout = Layout(axes, dtype.name, tuple(array.shape[1:]), (), source.missing, source.format, dict(source.header))
     parts = np.ascontiguousarray(array).view(array.real.dtype) if array.dtype.kind == "c" else array
     found = scan(parts, name)
-    if found.unknown:
-        raise NotFinite(f"got {found.unknown} NaN values in {name!r}, expected finite numbers: remove or fill them")
+    if not found.cells:
+        raise NotFinite(f"got {name!r} with NaN alone, expected numbers among them: check how it was written")
     fit: Fit
     if kind in ("image", "volume"):
         layout = replace(layout, legal=legal_values(found, dtype))

@@ -18,6 +18,7 @@ from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from scorefield.data.holes import holes_of, with_one_nan
 from scorefield.data.issues import DataIssue
 from scorefield.data.layout import Layout
 from scorefield.data.normaliser import Normaliser
@@ -105,13 +106,14 @@ class Dataset:
         kind: image `(channels, height, width)`, volume `(channels, depth, height, width)`, signal `(channels, length)`, vector
             `(d,)` or table `(d,)`.
         train: raw examples `(n, *shape)`: uint8 for 8-bit images, float64 for tables, float32 for the rest; a tensor, or
-            `ArrayView` of what is large. Use only what both have.
+            `ArrayView` of what is large; NaN in unknown cells (`data/holes.py`). Use only what both have.
         held_out: raw examples `(m, *shape)`, likewise.
         labels: int64 `(n,)` in [0, number of classes), or None.
         held_out_labels: int64 `(m,)`, or None.
         classes: a name per label; empty without labels.
         normaliser: the map between raw values and model space.
-        coordinates_print: sha256 over shapes, types and bytes of both parts, and the labels; every byte counts.
+        coordinates_print: sha256 over shapes, types and bytes of both parts, and the labels; every byte counts, but all NaN
+            are one.
         notes: sentences about what was found in the source.
         issues: what in the source was left out, or should be looked at.
         names: of the examples, the training part first, where they have any (files).
@@ -146,6 +148,27 @@ class Dataset:
         """Shape of one example."""
         return tuple(self.train.shape[1:])
 
+    @property
+    def cells(self) -> float:
+        """How many known numbers a training example holds on average: all of them, where none is NaN."""
+        holes = self.normaliser.holes
+        return math.prod(self.shape) * (1 if holes is None else holes.known)
+
+    @cached_property
+    def cell_means(self) -> Tensor:
+        """Mean of each cell in model space over the training examples that know it, float64; 0 where none does."""
+        count = total = torch.zeros(self.shape, dtype=torch.float64)
+        for piece in pieces(self.train):
+            x = self.normaliser.encode(piece).double()
+            count, total = count + (~x.isnan()).sum(dim=0), total + x.nansum(dim=0)
+        return total / count.clamp(min=1)
+
+    def filled(self, x: Tensor) -> Tensor:
+        """Return examples in model space with the mean of the cell where one is unknown, to compare them with each other."""
+        if self.normaliser.holes is None:
+            return x
+        return torch.where(x.isnan(), self.cell_means.to(x), x)
+
     @cached_property
     def fingerprint(self) -> str:
         """What two data sets share only if they are the same: sha256 over `coordinates_print`, class names and columns.
@@ -164,7 +187,7 @@ class Dataset:
         return fingerprint in (self.fingerprint, self.coordinates_print)
 
     def x0(self, rows: Tensor | slice) -> Tensor:
-        """Return training rows in model space, float32."""
+        """Return training rows in model space, float32, NaN in unknown cells."""
         return self.normaliser.encode(self.train[rows])
 
 
@@ -218,7 +241,7 @@ def build(examples: Examples, config: DataConfig) -> Dataset:
         The data set.
 
     Raises:
-        ScorefieldError: fewer than 8 examples, or a configuration that asks for what the kind does not have.
+        ScorefieldError: fewer than 8 examples, a configuration that asks for what the kind does not have, or NaN alone.
 
     >>> import torch
     >>> rows = Examples("rows", "vector", torch.randn(20, 3), Normaliser.standard)
@@ -237,6 +260,13 @@ def build(examples: Examples, config: DataConfig) -> Dataset:
     else:
         rows, held = split(len(raw), config.held_out or examples.held_out, labels, config.seed)
     train, unseen = (ArrayView(raw, part) if isinstance(raw, np.ndarray) else raw[part] for part in (rows, held))
+    normaliser = examples.normaliser(train)
+    holes = holes_of(train, unseen, name) if examples.kind != "table" else None
+    if holes is not None:
+        if config.flip and holes.absent_cells:
+            absent = f"data.flip for {name!r} with cells that are unknown in every example ({holes.absent_cells:,})"
+            raise ScorefieldError(f"got {absent}, expected none, for it would mirror them with the rest: leave it out")
+        normaliser, notes = replace(normaliser, holes=holes), (*notes, holes.note(len(train)))
     return Dataset(
         name,
         examples.kind,
@@ -245,7 +275,7 @@ def build(examples: Examples, config: DataConfig) -> Dataset:
         labels=None if labels is None else labels[rows],
         held_out_labels=None if labels is None else labels[held],
         classes=examples.classes,
-        normaliser=examples.normaliser(train),
+        normaliser=normaliser,
         coordinates_print=_print_of((train, unseen), labels),
         notes=notes,
         issues=examples.issues,
@@ -262,7 +292,7 @@ def _print_of(parts: Sequence[Tensor | ArrayView], labels: Tensor | None) -> str
     for part in parts:
         digest.update(f"{tuple(part.shape)} {part.dtype}".encode())
         for piece in pieces(part):
-            digest.update(piece.reshape(-1).numpy().data)
+            digest.update(with_one_nan(piece).reshape(-1).numpy().data)
     if labels is not None:
         digest.update(labels.numpy().data)
     return digest.hexdigest()

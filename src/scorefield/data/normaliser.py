@@ -22,6 +22,7 @@ from pydantic import model_validator
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
+from scorefield.data.holes import Holes
 from scorefield.data.views import ArrayView, pieces
 from scorefield.errors import ScorefieldError
 
@@ -43,6 +44,7 @@ class Normaliser:
         per_channel: whether there is one number per channel of a signal `(..., channels, length)` instead.
         axes: how many axes follow that of the channels, where there is one number per channel.
         fixed: columns or channels that had one value in all training rows, `shift` there: decoding gives exactly that.
+        holes: which cells are unknown, NaN in both spaces; None where all are known.
 
     >>> pixels = Normaliser.between(0.0, 255.0)
     >>> pixels.encode(torch.tensor([0, 255], dtype=torch.uint8))
@@ -58,6 +60,7 @@ class Normaliser:
     per_channel: bool = False
     axes: Annotated[int, Bound(ge=1)] = 1
     fixed: tuple[Annotated[int, Bound(ge=0)], ...] = ()
+    holes: Holes | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Normaliser:
@@ -86,12 +89,12 @@ class Normaliser:
             low, high = low.amin(0, keepdim=True), high.amax(0, keepdim=True)
         scale = torch.where(high > low, high / 2 - low / 2, 1.0)
         fixed = tuple((high == low).nonzero().flatten().tolist())
-        shift = torch.where(high > low, low / 2 + high / 2, low)
+        shift = torch.where(high > low, low / 2 + high / 2, torch.where(high == low, low, 0.0))  # 0: no number at all
         return cls(tuple(shift.tolist()), tuple(scale.tolist()), per_channel=per_channel, axes=rows.ndim - 2, fixed=fixed)
 
     @classmethod
     def standard(cls, rows: Tensor | ArrayView, *, common: bool = False, per_channel: bool = False) -> Normaliser:
-        """Return the map of these rows to mean 0 and variance 1.
+        """Return the map of these rows to mean 0 and variance 1; NaN do not count.
 
         Args:
             rows: raw vectors `(n, d)`, or signals `(n, channels, length)`.
@@ -99,7 +102,7 @@ class Normaliser:
             per_channel: signals: one mean and one scale for all times of a channel.
 
         Returns:
-            The map; a constant column gets scale 1, and is decoded as that constant.
+            The map; a constant column gets scale 1, and is decoded as that constant; one without a number is 0.
         """
         axes = (0, 2) if per_channel else (0,)
         unit = torch.ones(rows.shape[1], dtype=torch.float64)
@@ -141,17 +144,20 @@ class Normaliser:
         if not all(1 / SAFE < size < SAFE for size in self.scale):
             unit = _power(scale)
             raw, shift, scale = raw.double() / unit, shift / unit, scale / unit
-        return ((raw - shift) / scale).float()
+        x = ((raw - shift) / scale).float()
+        return x if self.holes is None else self.holes.hide(x)
 
     def decode(self, x: Tensor) -> Tensor:
-        """Return model values as raw values, float64, clipped to the legal range when there is one."""
+        """Return model values as raw values, float64, clipped to the legal range when there is one; NaN in absent cells."""
         shift, scale = self._numbers(x)
         raw = x * scale + shift
         if self.fixed:
             varies = torch.ones(shift.numel(), dtype=torch.bool, device=x.device)
             varies[list(self.fixed)] = False
             raw = torch.where(varies.reshape(shift.shape), raw, shift)
-        return raw if self.low is None and self.high is None else raw.clamp(self.low, self.high)
+        if not (self.low is None and self.high is None):
+            raw = raw.clamp(self.low, self.high)
+        return raw if self.holes is None else self.holes.hide(raw)
 
     def visible(self, raw: Tensor) -> Tensor:
         """Return raw values of images or volumes from black, 0, to white, 1: the ends of the range that was mapped."""
@@ -185,19 +191,43 @@ def _units(rows: Tensor | ArrayView, axes: tuple[int, ...]) -> Tensor:
     """Return a power of two near the largest number of each column."""
     largest = torch.zeros(rows.shape[1], dtype=torch.float64)
     for piece in pieces(rows):
-        largest = torch.maximum(largest, piece.double().abs().amax(dim=axes))
+        largest = torch.maximum(largest, piece.double().abs().nan_to_num(nan=0.0).amax(dim=axes))
     return _power(torch.where(largest > 0, largest, 1.0))
 
 
 def _moments(rows: Tensor | ArrayView, axes: tuple[int, ...], unit: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean of each column, and its variance in squares of the unit."""
     by = unit.unsqueeze(-1) if len(axes) > 1 else unit
-    first = rows[:1].double().reshape(len(unit), -1)[:, 0] / unit  # differences from it are exactly 0 when constant
+    first = _firsts(rows) / unit  # differences from it are exactly 0 when constant
     start = first.unsqueeze(-1) if len(axes) > 1 else first
-    count, mean, squares = 0, torch.zeros_like(unit), torch.zeros_like(unit)
+    count, mean, squares = torch.zeros_like(unit), torch.zeros_like(unit), torch.zeros_like(unit)
     for piece in pieces(rows):  # joined as by Chan, Golub, LeVeque (1979)
-        x = piece.double() / by - start
-        more, step = x.numel() // x.shape[1], x.mean(dim=axes) - mean
-        squares = squares + x.var(dim=axes, correction=0) * more + step.square() * (count * more / (count + more))
-        count, mean = count + more, mean + step * (more / (count + more))
-    return (first + mean) * unit, squares / count
+        more, middle, variance = _summary(piece.double() / by - start, axes)
+        step, total = middle - mean, (count + more).clamp(min=1)
+        squares = squares + variance * more + step.square() * (count * more / total)
+        count, mean = count + more, mean + step * (more / total)
+    return (first + mean) * unit, squares / count.clamp(min=1)
+
+
+def _firsts(rows: Tensor | ArrayView) -> Tensor:
+    """Return the first number of each column, 0 of one without, `(columns,)`, float64."""
+    first = rows[:1].double().reshape(rows.shape[1], -1)[:, 0]
+    for piece in pieces(rows) if bool(first.isnan().any()) else ():
+        columns = piece.double().reshape(*piece.shape[:2], -1).transpose(0, 1).flatten(1)
+        known = ~columns.isnan()
+        found = columns.gather(1, known.int().argmax(dim=1, keepdim=True))[:, 0]
+        first = torch.where(first.isnan(), found, first)
+        if not bool(first.isnan().any()):
+            break
+    return first.nan_to_num(nan=0.0)
+
+
+def _summary(x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return how many numbers each column has, their mean and their variance, 0 where there are none."""
+    unknown = x.isnan()
+    if not bool(unknown.any()):
+        return torch.full((x.shape[1],), x.numel() // x.shape[1]).double(), x.mean(dim=axes), x.var(dim=axes, correction=0)
+    count = (~unknown).sum(dim=axes).double()
+    mean = x.nansum(dim=axes) / count.clamp(min=1)
+    away = x - (mean.unsqueeze(-1) if len(axes) > 1 else mean)
+    return count, mean, away.square().nansum(dim=axes) / count.clamp(min=1)

@@ -1,6 +1,7 @@
 """Numbers in whatever holds them, as a plain numpy array, or one sentence why not.
 
-    masked arrays        no array has missing values, so masked ones are refused; in a table, and in `impute`, they are missing
+    masked arrays        masked examples are unknown cells, NaN (`unmasked`); in a table, and in `impute`, they are missing;
+                         elsewhere, in labels say, they are refused
     subclasses of numpy  become plain arrays (`numpy.matrix` too); one that is not numpy's own may know more (units), which a
                          note says is left out
     tensors of torch     are detached, copied from their device, and made dense; bfloat16 and quantised ones become float32
@@ -13,6 +14,7 @@ often -9999 or 1e20; the second raises on anything that is not strided, dense an
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -82,8 +84,8 @@ def refuse_masked(thing: Any, name: str) -> None:
     if mask is not None:
         place = [int(i) for i in np.unravel_index(mask.argmax(), mask.shape)]
         raise ScorefieldError(
-            f"got {int(mask.sum())} masked values in {name!r}, the first at {place}, expected none, since only tables have "
-            "missing values: fill them, drop their rows, or give a data frame, as pandas.DataFrame makes of a masked array"
+            f"got {int(mask.sum())} masked values in {name!r}, the first at {place}, expected none: fill them, or drop their "
+            "rows"
         )
 
 
@@ -94,6 +96,38 @@ def masked_as_nan(thing: Any) -> Any:
         return thing
     rows = thing if isinstance(thing, np.ma.MaskedArray) else np.ma.stack([np.ma.asanyarray(one) for one in thing])
     return np.where(mask, np.nan, np.asarray(rows.data, dtype=np.float64))
+
+
+@dataclass(frozen=True)
+class Unmasked:
+    """An array without its mask.
+
+    Attributes:
+        array: floats, or complex numbers, NaN where they were masked.
+        dtype: numpy's name of the type that it had.
+        missing: what its masked values are filled with, where that type has no NaN.
+    """
+
+    array: Array
+    dtype: str
+    missing: float | None
+
+
+def unmasked(thing: Any) -> Unmasked | None:
+    """Return an array with NaN where it is masked; None for one without masked values, and for all else.
+
+    Whole numbers become float32, or float64 where they have more than 16 bits.
+
+    >>> unmasked(np.ma.masked_array(np.uint8([3, 4]), [False, True], fill_value=255))
+    Unmasked(array=array([ 3., nan], dtype=float32), dtype='uint8', missing=255.0)
+    """
+    if not isinstance(thing, np.ma.MaskedArray) or thing.dtype.kind not in "fcbiu" or (mask := mask_of(thing)) is None:
+        return None
+    own, whole = thing.dtype, thing.dtype.kind in "biu"
+    wide = np.dtype(np.float32 if own.itemsize <= 2 else np.float64) if whole else own
+    values = np.array(thing.data, dtype=wide)
+    values[mask] = complex(np.nan, np.nan) if own.kind == "c" else np.nan
+    return Unmasked(values, own.newbyteorder("=").name, float(thing.fill_value) if whole else None)
 
 
 def _of_tensor(tensor: Tensor, name: str) -> Array:

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from scorefield.data.arrays import of_array
+from scorefield.data.arrays import ArraySource, of_array
 from scorefield.data.base import LEAST, DataConfig, Dataset
 from scorefield.data.decode import fitted, is_grey, pixels_of
 from scorefield.data.labels import EXAMPLES, LABELS, RawLabels, is_one_hot
-from scorefield.data.numeric import array_of, is_sparse
+from scorefield.data.numeric import array_of, is_sparse, masked_as_nan, unmasked
 from scorefield.data.spill import SpillBuffer
 from scorefield.errors import ScorefieldError
 
@@ -47,7 +47,7 @@ def of_sequence(things: Any, config: DataConfig, *, name: str = "data") -> Datas
         The data set, in the order of the sequence, with labels when every example has one.
 
     Raises:
-        ScorefieldError: no examples, examples of different shapes, masked values, or what `of_array` refuses.
+        ScorefieldError: no examples, examples of different shapes, or what `of_array` refuses.
 
     >>> rows = [([float(i), float(i * i)], i % 2) for i in range(20)]
     >>> of_sequence(rows, DataConfig()).classes
@@ -55,11 +55,13 @@ def of_sequence(things: Any, config: DataConfig, *, name: str = "data") -> Datas
     """
     notes: list[str] = []
     if _is_array(things):
-        return of_array(array_of(things, name, notes), name, config, notes=notes)
+        array, source = _whole(things, name, notes)
+        return of_array(array, name, config, notes=notes, source=source)
     if isinstance(things, tuple) and len(things) == 2 and all(map(_is_array, things)) and np.ndim(things[0]) >= 2:
         targets = array_of(things[1], name, notes)
         if len(targets) == len(things[0]):
-            return of_array(array_of(things[0], name, notes), name, config, labels=RawLabels(targets), notes=notes)
+            array, source = _whole(things[0], name, notes)
+            return of_array(array, name, config, labels=RawLabels(targets), notes=notes, source=source)
     count = _length(things, name)
     if count < LEAST:
         raise ScorefieldError(f"got {count} examples in {name!r}, expected at least {LEAST}: add more data")
@@ -69,6 +71,14 @@ def of_sequence(things: Any, config: DataConfig, *, name: str = "data") -> Datas
     labels = RawLabels(values, _class_names(things), names_certain=False)
     config = config if grey is None else replace(config, kind="image")
     return of_array(array, name, config, labels=labels, notes=notes)
+
+
+def _whole(things: Any, name: str, notes: list[str]) -> tuple[Array, ArraySource]:
+    """Return one array of all examples, NaN where it is masked, and what is known of it."""
+    found = unmasked(things)
+    if found is None:
+        return array_of(things, name, notes), ArraySource()
+    return found.array, ArraySource(missing=found.missing, dtype=found.dtype)
 
 
 def _are_grey(things: Any, count: int, name: str) -> bool | None:
@@ -213,7 +223,11 @@ def _array(thing: Any, grey: bool | None, config: DataConfig, name: str) -> Arra
         if config.size is not None:
             pixels = fitted(pixels.transpose(2, 0, 1), config.size, config.fit).transpose(1, 2, 0)
         return pixels[..., 0] if grey else pixels
-    array = array_of(thing, name)
+    found = unmasked(thing)
+    if found is not None and found.missing is None:
+        array = found.array
+    else:  # a masked array of whole numbers is refused: floats among them would be of another type
+        array = array_of(masked_as_nan(thing) if isinstance(thing, list | tuple) else thing, name)
     if isinstance(thing, np.matrix) and len(array) == 1:
         array = array[0]  # a row of a matrix is a matrix of one row
     if grey is not None or array.dtype.kind not in "fiub" or array.ndim == 0:

@@ -18,9 +18,10 @@ from scorefield.data.coordinates import decode
 from scorefield.data.planes import PICTURED
 from scorefield.diagnosis import LEVELS, Diagnosis, diagnose
 from scorefield.drawing import conditions_of
+from scorefield.errors import ScorefieldError
 from scorefield.evaluation.likelihood import SMALL, LikelihoodSpec, bound_gap, measure_likelihood
 from scorefield.evaluation.likelihood_report import LikelihoodReport
-from scorefield.evaluation.reference import Reference, Sets, bytes_of, reason
+from scorefield.evaluation.reference import Reference, Sets, bytes_of, holed, reason
 from scorefield.levels import geometric
 from scorefield.metrics.base import Estimate
 from scorefield.metrics.features import Learned
@@ -128,7 +129,7 @@ def classes_of(reference: Reference, raw: Tensor) -> Classes:
     data, extractor = reference.data, reference.extractor
     if not isinstance(extractor, Learned) or not extractor.classes or data.held_out_labels is None:
         return Classes()
-    found, real = (extractor.classify(bytes_of(data, x)) for x in (raw, data.held_out[reference.held_out_rows]))
+    found, real = (extractor.classify(bytes_of(data, x)) for x in (holed(data, raw), data.held_out[reference.held_out_rows]))
     shares = [classes.bincount(minlength=len(data.classes)).double() / len(classes) for classes in (found, real)]
     errors = (shares[0] * (1 - shares[0]) / len(found)).sqrt()
     samples = {name: Estimate(float(p), float(e)) for name, p, e in zip(data.classes, shares[0], errors, strict=True)}
@@ -139,6 +140,8 @@ def classes_of(reference: Reference, raw: Tensor) -> Classes:
 def diagnosis_of(run: Run, reference: Reference, device: torch.device) -> Diagnosis:
     """Measure the run's score level by level, on the reference's training and held-out examples."""
     data = reference.data
+    if data.normaliser.holes is not None:
+        raise ScorefieldError("it is not measured on examples with unknown cells; levels.json has their error by noise level")
     train, held_out = (rows["data"].reshape(-1, *run.shape).to(device) for rows in (reference.known, reference.held_out))
     parts = ((data.labels, reference.known_rows), (data.held_out_labels, reference.held_out_rows))
     seen, unseen = (conditions_of(run, data, None if labels is None else labels[rows]) for labels, rows in parts)
@@ -186,4 +189,4 @@ def marginals_of(reference: Reference, raw: Tensor) -> tuple[Comparison | None, 
 
     real = columns(data.held_out[reference.held_out_rows])
     train = data.train[subsample(len(data.train), len(raw))]
-    return compare(columns(raw, drawn=True), real), compare(columns(train), real)
+    return compare(columns(holed(data, raw), drawn=True), real), compare(columns(train), real)

@@ -4,7 +4,8 @@ A set of examples is compared in two spaces. "features" is the output of the ext
 coordinates for vectors, signals and tables. The extractor sees a volume as an image whose channels are its planes. "data" is
 the coordinates in model space. Samples are first rounded to the values that data can have (grey levels of 8-bit images, whole
 numbers and texts of tables): a classifier would otherwise recognise samples by their digits after the decimal point, which are
-rounded away before a person sees them.
+rounded away before a person sees them. Where examples have unknown cells, samples are given the holes of some of them, and in
+both an unknown cell has the mean of the known ones.
 
 The floor is the figure of real training examples in place of samples: without it no figure means anything. "Different" takes a
 subset. Where that is most of the training set, it varies less than any sampler's output can. "Independent" draws with
@@ -57,8 +58,8 @@ FLOORS = 5  # subsets of 1,000 examples whose figures are averaged; fewer of lar
 
 
 def to_bytes(visible: Tensor) -> Tensor:
-    """Return images with values from 0, black, to 1, white, as 8-bit pixels, uint8."""
-    return (visible.double().clamp(0, 1) * 255).round().to(torch.uint8)
+    """Return images with values from 0, black, to 1, white, as 8-bit pixels, uint8; NaN is grey."""
+    return (visible.double().nan_to_num(nan=0.5).clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +110,8 @@ class Reference:
         return raw.round() if whole else raw
 
     def sets(self, raw: Tensor, progress: Progress = silent) -> Sets:
-        """Return examples in the data's units, `(n, *shape)`, in both spaces."""
-        return _sets(self.data, self.extractor, raw, progress)
+        """Return samples in the data's units, `(n, *shape)`, in both spaces, with the holes of real examples, if any."""
+        return _sets(self.data, self.extractor, holed(self.data, raw), progress)
 
     def figures(self, samples: Sets, progress: Progress = silent) -> dict[str, Estimate]:
         """Return every metric between samples and held-out examples, by name; one that fails goes to `failed` instead."""
@@ -201,13 +202,31 @@ def _read(path: Path) -> object:
 
 
 def bytes_of(data: Dataset, raw: Tensor) -> Tensor:
-    """Return images or volumes in the data's units as an extractor sees them: uint8 `(n, channels·depth, height, width)`."""
+    """Return images or volumes in the data's units as an extractor sees them: uint8 `(n, channels·depth, height, width)`.
+
+    An unknown cell has the mean of the known ones.
+    """
+    if data.normaliser.holes is not None:
+        raw = data.normaliser.decode(data.filled(data.normaliser.encode(raw)))
     return to_bytes(data.normaliser.visible(raw).flatten(1, -3))
+
+
+def holed(data: Dataset, raw: Tensor) -> Tensor:
+    """Return samples in the data's units with the holes of training examples drawn at random: only so are both alike.
+
+    What the cells are that an example does not know says nothing of their values, so samples with such holes have the law of
+    real examples if, and as far as can be known only if, the samples have.
+    """
+    if data.normaliser.holes is None:
+        return raw
+    rows = SampleRng(range(len(raw)), stream=stream_of("holes")).choose(torch.ones(len(data.train)))
+    parts = zip(torch.split(raw, 4096), torch.split(rows, 4096), strict=True)
+    return torch.cat([part.masked_fill(data.train[which].isnan(), torch.nan) for part, which in parts])
 
 
 def _coordinates(data: Dataset, raw: Tensor) -> Tensor:
     """Return examples in model space, flat, float32; in batches, since the map is in float64."""
-    return torch.cat([flat(data.normaliser.encode(batch)) for batch in torch.split(raw, 4096)])
+    return torch.cat([flat(data.filled(data.normaliser.encode(batch))) for batch in torch.split(raw, 4096)])
 
 
 def _sets(data: Dataset, extractor: Extractor, raw: Tensor, progress: Progress = silent) -> Sets:

@@ -43,6 +43,11 @@ class Subject:
     def of(cls, run: Run, source: Dataset, device: torch.device) -> Subject:
         """Classify coordinates by the training examples; raises `ScorefieldError` for neither densities nor probabilities."""
         field, normaliser = run.field.to(device), run.normaliser
+        if normaliser.holes is not None:
+            raise ScorefieldError(
+                "got examples with unknown cells (NaN), which have densities of different cells, expected whole ones: take "
+                "likelihood.data_log_prob in Python, which gives that of the known cells of each, or fill them"
+            )
         scale = normaliser.scales(run.shape).flatten()
         if grey_levels(source.train[:1], normaliser) is not None:
             return cls(run, source, field, None, scale)

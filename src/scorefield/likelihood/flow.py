@@ -16,6 +16,9 @@ so the solver works only where the data differ from the Gaussian, in coordinates
 What is computed is the density of *noisy* data, log p_t(x) for x_t = alpha·x0 + sigma·noise, at t_min by default.
 The data's own density is its limit for sigma -> 0, and there is none where the data are points or lie on a surface.
 
+Of a point with unknown cells (NaN), to a field that takes them, it is the log-density of the known ones. The others are given
+the field of that Gaussian, in which they stand still at its mean and add a constant, which is taken off again.
+
 Three things are approximate, and each has its own check. The solver: a second solve at a tenfold tolerance must agree.
 The trace: exact (d backward passes), or Hutchinson's estimate v·J·v with E[v·vᵀ] = I, the probes v fixed along the solve, so
 that the solver sees a smooth equation, with a standard error over probes. The prior: N(mean, s² + lambda²) at t_max is the data
@@ -33,7 +36,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass as plain_dataclass
 from dataclasses import replace
-from typing import Annotated, Literal, TypedDict, Unpack
+from typing import Annotated, Any, Literal, TypedDict, Unpack
 
 import torch
 from pydantic import Field as Bound
@@ -42,8 +45,9 @@ from torch import Tensor
 
 from scorefield import renamed
 from scorefield.errors import ScorefieldError
-from scorefield.field import Field
+from scorefield.field import Field, ScoreModel
 from scorefield.levels import data_scale
+from scorefield.prediction import Prediction
 from scorefield.progress import Progress, portion, silent
 from scorefield.randomness import SampleRng
 from scorefield.runge_kutta import Solution, root_mean_square, solve
@@ -132,6 +136,21 @@ class LogProb:
     smoothing: float
 
 
+class _Completed:
+    """A field that is asked for the known cells alone, with that of N(mean, std²) in the others, each on its own."""
+
+    def __init__(self, field: Field, known: Tensor, mean: Tensor, std: float) -> None:
+        self.field, self.known, self.mean, self.variance = field, known, mean, std**2
+
+    def __call__(self, x: Sample, t: PerSample, cond: Tensor | None) -> Prediction:
+        said = self.field(torch.where(self.known, x, torch.nan), t, cond)
+        alpha, sigma = (over(scale, x) for scale in (said.alpha, said.sigma))
+        score = -(x - alpha * self.mean) / (alpha**2 * self.variance + sigma**2)
+        x0 = (x + sigma**2 * score) / alpha
+        output = torch.where(self.known, said.output, over(said.a, x) * x0 + over(said.c, x) * score)
+        return Prediction(said.process, x, t, output, said.a, said.c)
+
+
 class Solving(TypedDict, total=False):
     """Keywords of `log_prob` that say how the equation is solved; see there."""
 
@@ -175,6 +194,8 @@ class _Flow:
         size = 1 if probes is None else probes.shape[1]
         self.levels = torch.asinh(sigmas / alphas / self.std).tolist()  # u at both ends
         self.first = float(alphas[0]) * self.std * math.cosh(self.levels[0])  # alpha·r at the start
+        self.known = ~x.isnan() if isinstance(field, ScoreModel) and field.takes_unknown else None
+        x = x if self.known is None else torch.where(self.known, x, float(alphas[0]) * self.mean)
         w = flat(x.double() - float(alphas[0]) * self.mean) / self.first
         self.state = torch.cat([w, torch.zeros(len(x), size, dtype=torch.float64, device=x.device)], dim=1)
 
@@ -191,7 +212,10 @@ class _Flow:
         there, at, scale = self.point(u, w)
         with torch.enable_grad():
             there = there.detach().requires_grad_(True)
-            hat = self.field(there, at, None if self.cond is None else self.cond[rows]).noise
+            field: Any = self.field
+            if self.known is not None:
+                field = _Completed(self.field, self.known[rows], self.mean, self.std)
+            hat = field(there, at, None if self.cond is None else self.cond[rows]).noise
             traces = self.trace.columns(hat, there, None if self.probes is None else self.probes[rows])
         drift = flat(hat.detach()) - over(u.tanh(), y) * y[:, : self.d]
         return torch.cat([drift, self.d * over(u.tanh(), y) - over(scale, y) * traces.detach()], dim=1)
@@ -206,7 +230,11 @@ class _Flow:
         else:
             there, at, scale = self.point(torch.full((len(top),), end, dtype=torch.float64, device=top.device), top)
             log_top = prior(there, at).double() + self.d * scale.log()
-        return log_top.reshape(-1, 1) - found.y[:, self.d :] - self.d * math.log(self.first), found
+        value = log_top.reshape(-1, 1) - found.y[:, self.d :] - self.d * math.log(self.first)
+        if self.known is not None:  # log N(mean; mean, first²) of every unknown cell
+            unknown = total((~self.known).to(value))
+            value = value + over(unknown, value) * (0.5 * math.log(2 * math.pi) + math.log(self.first))
+        return value, found
 
 
 def _standard_error(each: Tensor, probes: Tensor | None) -> PerSample:
@@ -233,7 +261,7 @@ def log_prob(
 
     Args:
         field: any field; only its score's Jacobian products are asked for.
-        x: noisy points on the scale of x_t, `(batch, *shape)`.
+        x: noisy points on the scale of x_t, `(batch, *shape)`; NaN in unknown cells, if the field takes them.
         t: the time of the density, in [t_min, t_max); None for t_min.
         cond: conditioning, one row per example, or None.
         rng: one seed per example, for the probes; an example's answer does not depend on its batch.
@@ -292,4 +320,4 @@ def data_log_prob(field: Field, x0: Sample, t: float | None = None, cond: Tensor
     start = field.process.t_min if t is None else t
     alpha = float(field.process.alpha(torch.tensor(start, dtype=torch.float64)))
     found = log_prob(field, alpha * x0, t, cond, **how)  # type: ignore[arg-type]  # passed on as they are
-    return replace(found, value=found.value + flat(x0).shape[1] * math.log(alpha))
+    return replace(found, value=found.value + total((~x0.isnan()).to(found.value)) * math.log(alpha))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from scorefield import renamed
 from scorefield.field import Field
+from scorefield.objectives.known_cells import on_known
 from scorefield.process import Process
 from scorefield.randomness import SampleRng
 from scorefield.shapes import PerSample, Sample, check_rows
@@ -39,6 +40,11 @@ class Objective(ABC):
 
     divergence: ClassVar[Literal["fisher", "fisher + O(step^2)", "none"]] = "fisher"
     one_process: ClassVar[bool] = False
+
+    @property
+    def counts_known_cells(self) -> bool:
+        """Whether its loss is a sum over cells, 0 in those where x0, noise and prediction are 0: see `known_cells.py`."""
+        return True
 
     def check(self, field: Field, *, bounded: bool = False, batch: int = 1) -> None:  # noqa: B027  # most objectives refuse nothing
         """Refuse a field or data that the objective cannot learn from; called once, before training.
@@ -82,10 +88,18 @@ class Objective(ABC):
         """
 
     @final
+    def of_known(
+        self, field: Field, x0: Sample, cond: Tensor | None = None, *, rng: SampleRng, learned: nn.Module | None = None
+    ) -> Terms:
+        """Return the `terms` of the known cells of x0, where NaN stands for an unknown one, if the field takes such."""
+        field, x0, rng = on_known(field, x0, rng)
+        return self.terms(field, x0, cond, rng=rng, learned=learned)
+
+    @final
     @renamed.arguments
     def __call__(
         self, field: Field, x0: Sample, cond: Tensor | None = None, *, rng: SampleRng, learned: nn.Module | None = None
     ) -> PerSample:
-        """Return one loss per example, `(batch,)`; arguments as in `terms`, each checked to have one entry per example."""
+        """Return one loss per example, `(batch,)`; arguments as in `of_known`, each checked to have one entry per example."""
         check_rows(len(x0), cond=cond, seeds=len(rng))
-        return self.terms(field, x0, cond, rng=rng, learned=learned).loss
+        return self.of_known(field, x0, cond, rng=rng, learned=learned).loss

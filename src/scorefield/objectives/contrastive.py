@@ -165,6 +165,10 @@ class Contrastive(Objective):
     tau: Positive | None = None
     adjusted: bool = False
 
+    @property
+    def counts_known_cells(self) -> bool:
+        return False  # an energy is one number for all cells
+
     def visited(self, process: Process) -> Tensor | None:
         return self.noise_distribution.times(process)
 
@@ -215,6 +219,10 @@ class Persistent(Objective):
     chains: Steps = 1024
     restart: Share = 0.05
     born: Literal["data", "noise"] = "data"
+
+    @property
+    def counts_known_cells(self) -> bool:
+        return False  # an energy is one number for all cells
 
     def visited(self, process: Process) -> Tensor | None:
         return self.noise_distribution.times(process)

@@ -187,6 +187,10 @@ class DenoisingMatrix(Objective):
             raise ValueError("got a matrix that is not symmetric positive definite, expected a covariance: give one that is")
         return self
 
+    @property
+    def counts_known_cells(self) -> bool:
+        return False  # the noise of a cell depends on that of others
+
     @cached_property
     def _root(self) -> Tensor:
         """L: standard deviations `(d,)` or `(1,)`, or the lower triangle `(d, d)`, float64."""

@@ -117,6 +117,10 @@ class VariationalBound(Objective):
     every_step: bool = False
     steps: Count | None = None
 
+    @property
+    def counts_known_cells(self) -> bool:
+        return False  # a bound on -log p has terms that count all cells
+
     def check(self, field: Field, *, bounded: bool = False, batch: int = 1) -> None:
         _check_chain(field, self.steps)
 

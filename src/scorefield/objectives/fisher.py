@@ -80,6 +80,10 @@ class ExplicitFisher(Matching):
     noise_distribution: NoiseDistribution = default(default_factory=Uniform)
     weighting: Weighting = default(default_factory=Unweighted)
 
+    @property
+    def counts_known_cells(self) -> bool:
+        return False  # the truth is given of whole samples
+
     def at(self, field: Field, x: Sample, t: PerSample, cond: Tensor | None = None, *, rng: SampleRng) -> PerSample:
         true = self.truth(x, t, cond).score.detach()
         return 0.5 * total((field(x, t, cond).score - true) ** 2)

@@ -44,6 +44,7 @@ from scorefield.registry import COMPONENT, register
 from scorefield.shapes import PerSample, Sample, flat, over, total
 
 Projection = Literal["rademacher", "gaussian", "sphere", "unit"]
+SEPARATE = ("rademacher", "gaussian")  # whose entries do not depend on how many there are
 
 
 def directions(x: Sample, projection: Projection, projections: int, rng: SampleRng) -> Iterator[Sample]:
@@ -102,6 +103,10 @@ class Sliced(ByParts):
             )
         return self
 
+    @property
+    def counts_known_cells(self) -> bool:
+        return self.projection in SEPARATE
+
     def at(self, field: Field, x: Sample, t: PerSample, cond: Tensor | None = None, *, rng: SampleRng) -> PerSample:
         return self.along(field, x, t, directions(x, self.projection, self.projections, rng), cond)
 
@@ -151,6 +156,10 @@ class FiniteDifference(ByParts):
     step: Positive = 0.05
     projection: Literal["rademacher", "gaussian", "sphere"] = "rademacher"
     projections: Annotated[int, Bound(ge=1)] = 1
+
+    @property
+    def counts_known_cells(self) -> bool:
+        return self.projection in SEPARATE
 
     def at(self, field: Field, x: Sample, t: PerSample, cond: Tensor | None = None, *, rng: SampleRng) -> PerSample:
         along = self._energy if isinstance(field, EnergyField) else self._score

@@ -64,7 +64,8 @@ class Animation:
             return pictures.gif([grid.image() for grid in self.grids.values()], comment=COMMENT)
         frames = [torch.cat(parts) for parts in self.parts.values()]
         ends = frames[-1].reshape(-1, 1) if self.run.kind == "signal" else frames[-1]
-        low, high = ends.min(dim=0).values, ends.max(dim=0).values
+        low, high = ends.nan_to_num(nan=torch.inf).amin(dim=0), ends.nan_to_num(nan=-torch.inf).amax(dim=0)
+        low, high = (torch.where(low <= high, end, 0.0) for end in (low, high))  # of a column without a number
         pad = (0.15 * (high - low)).clamp(min=1e-3)
         first, last = (low - pad).tolist(), (high + pad).tolist()
         if self.run.kind == "signal":

@@ -23,7 +23,8 @@ def not_finite(model: ScoreModel, terms: list[Terms], x0: Tensor, loss_is_finite
     """
     loss = torch.cat([term.loss for term in terms])
     bad = (~loss.isfinite()).nonzero().flatten()
-    level, where = "all levels", "the loss itself" if bool(x0.isfinite().all()) else "the data"
+    broken = x0.isinf() if model.takes_unknown else ~x0.isfinite()  # NaN is an unknown cell there
+    level, where = "all levels", "the data" if bool(broken.any()) else "the loss itself"
     if all(term.t is not None for term in terms):
         t = torch.cat([term.t for term in terms if term.t is not None])[bad[0] if len(bad) else loss.argmax()]
         level = f"sigma = {float(model.process.sigma(t)):.4g}"

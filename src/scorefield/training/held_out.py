@@ -26,7 +26,6 @@ from scorefield.objectives.base import Objective
 from scorefield.objectives.denoising import Denoising
 from scorefield.process import Process
 from scorefield.randomness import SampleRng, stream_of, subsample
-from scorefield.shapes import flat
 
 HELD_OUT = 512  # examples, each with the same noise every time
 FEW, NUMBERS = 32, 2**23  # of volumes fewer, for the network sees all at once: so many numbers, but at least so many volumes
@@ -57,7 +56,7 @@ class HeldOut:
     def _losses(self, objective: Objective, field: Field, examples: Tensor, labels: Tensor | None = None) -> Tensor:
         rng = SampleRng(range(len(examples)), stream=stream_of("held out", self.seed), device=self.device)
         learned = field.learned if isinstance(field, ScoreModel) else None
-        return objective(field, examples, labels, rng=rng, learned=learned).double().cpu() / flat(examples).shape[1]
+        return objective(field, examples, labels, rng=rng, learned=learned).double().cpu() / self.data.cells
 
     @torch.no_grad()
     def losses(self, field: Field) -> Tensor:
@@ -73,7 +72,8 @@ class HeldOut:
             than the model on unseen examples by 5 standard errors: then there is nothing to gain by memorising.
         """
         few = min(len(self.data.train), len(self.examples)) < 2  # one number has no standard error
-        if few or self.data.train.numel() > AFFORDABLE or not self.process.t_max > self.process.t_min:
+        holed = self.data.normaliser.holes is not None  # examples with unknown cells are no points
+        if few or holed or self.data.train.numel() > AFFORDABLE or not self.process.t_max > self.process.t_min:
             return None
         plain = Denoising(noise_distribution=Levels(8))
         if self._seen is None:

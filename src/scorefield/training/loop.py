@@ -27,8 +27,8 @@ from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.field import ScoreModel
 from scorefield.objectives.base import Terms
 from scorefield.randomness import SampleRng, stream_of
+from scorefield.registry import name_of
 from scorefield.runs import classes_of
-from scorefield.shapes import flat
 from scorefield.training import checkpoint
 from scorefield.training.averages import Averages
 from scorefield.training.batches import draw, seed_generators
@@ -79,6 +79,12 @@ class Trainer:
         self.model = model.to(device)
         bounded = data.normaliser.low is not None or not data.train.is_floating_point()
         config.objective.check(self.model.train(), bounded=bounded, batch=config.training.batch)
+        if self.model.takes_unknown and not config.objective.counts_known_cells:
+            name = name_of("objective", config.objective)
+            raise ScorefieldError(
+                f"got data with unknown cells (NaN) for the objective {name}, whose loss counts all cells, expected one that "
+                "counts the known alone: set objective=denoising, or fill the cells"
+            )
         if self.world.size > 1 and (config.training.batch < self.world.size or config.objective.one_process):
             what = "persistent chains" if config.objective.one_process else f"a batch of {config.training.batch}"
             raise ScorefieldError(
@@ -175,9 +181,9 @@ class Trainer:
         with torch.random.fork_rng(devices=cuda), autocast(self.precision, self.device):
             # Dropout knows only the global generator, so its masks depend on how the batch is divided.
             seed_generators(stream_of("dropout", config.seed, rows[0]) >> 1, self.device)
-            terms = config.objective.terms(self.model, x0, cond, rng=rng, learned=self.model.learned)
+            terms = config.objective.of_known(self.model, x0, cond, rng=rng, learned=self.model.learned)
         # The mean over coordinates, so that clipping and Adam's epsilon mean the same for vectors and large images.
-        losses = terms.loss / flat(x0).shape[1]
+        losses = terms.loss / self.data.cells
         self.scaler.scale(losses.sum() / size).backward()  # type: ignore[no-untyped-call]
         return losses.detach(), Terms(terms.loss.detach(), terms.t)
 
@@ -263,7 +269,7 @@ class Trainer:
         """Compute one loss and change nothing, so that parts that do not fit are refused before anything is written."""
         x0, cond = self._batch(SampleRng(range(2), stream=stream_of("rehearsal"), device=self.device))
         model, rng = self.average, SampleRng(range(2), device=self.device)
-        terms = self.config.objective.terms(model, x0, cond, rng=rng, learned=model.learned)
+        terms = self.config.objective.of_known(model, x0, cond, rng=rng, learned=model.learned)
         if not bool(terms.loss.isfinite().all()):
             raise NotFinite(
                 "got a NaN or infinite loss before any training, expected finite numbers: look for them in the data, or choose "

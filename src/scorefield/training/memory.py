@@ -154,7 +154,7 @@ def kept_for_backward(trainer: Trainer, examples: int) -> int:
         autocast(trainer.precision, trainer.device),
         torch.autograd.graph.saved_tensors_hooks(keep, lambda value: value),
     ):
-        terms = trainer.config.objective.terms(trainer.model, x0, cond, rng=rng, learned=trainer.model.learned)
+        terms = trainer.config.objective.of_known(trainer.model, x0, cond, rng=rng, learned=trainer.model.learned)
     return sum(kept.values()) if terms.loss.requires_grad else 0
 
 

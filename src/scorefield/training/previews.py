@@ -20,6 +20,7 @@ from scorefield.exact import GaussianMixture
 from scorefield.field import Field
 from scorefield.levels import geometric, karras
 from scorefield.objectives.denoising import Denoising
+from scorefield.objectives.known_cells import on_known
 from scorefield.objectives.weightings import SigmaSquared
 from scorefield.progress import Progress
 from scorefield.randomness import SampleRng, stream_of, subsample
@@ -114,19 +115,21 @@ def losses_by_level(run: Run, data: Dataset, progress: Progress) -> tuple[list[f
     optimum += ", on training examples" * (on == len(seen) and points == len(data.train))
     # A smaller part of the training set lies within a larger one.
     chosen = torch.isin(subsample(len(data.train), len(seen)), subsample(len(data.train), on))
-    exact = GaussianMixture.empirical(data.x0(subsample(len(data.train), points)), process)
     noise = SampleRng(range(few), stream=stream_of("curve"))
     fields: list[tuple[str, Field, Tensor, Tensor | None, SampleRng]] = [
         ("training examples", run.field, seen, seen_labels, noise[: len(seen)]),
         ("held-out examples", run.field, unseen, unseen_labels, noise[: len(unseen)]),
-        (optimum, exact, seen[chosen], None, noise[: len(seen)][chosen]),
     ]
+    if data.normaliser.holes is None:  # examples with unknown cells are no points
+        exact = GaussianMixture.empirical(data.x0(subsample(len(data.train), points)), process)
+        fields.append((optimum, exact, seen[chosen], None, noise[: len(seen)][chosen]))
     curves: dict[str, list[float]] = {name: [] for name, *_ in fields}
     for index, (name, field, examples, given, rng) in enumerate(fields):
+        asked, x0, rng = on_known(field, examples, rng)
         for level, t in enumerate(times):
             progress((index + level / len(times)) / len(fields), "measuring the error by noise level")
-            loss = objective.at(field, examples, t.expand(len(examples)), given, rng=rng).mean()
-            curves[name].append(2 * float(loss) / size)
+            loss = objective.at(asked, x0, t.expand(len(x0)), given, rng=rng).mean()
+            curves[name].append(2 * float(loss) / data.cells)
     return process.sigma(times).tolist(), curves
 
 

@@ -83,7 +83,7 @@ def model_of(config: RunConfig, data: Dataset, stats: DataStats, device: torch.d
     """
     classes = classes_of(config, data.classes)
     refuse_large_network(config, data.shape, classes, device)
-    return build_model(config, data.shape, stats.std, stats.mean, classes=classes)
+    return build_model(config, data.shape, stats.std, stats.mean, classes=classes, holes=data.normaliser.holes)
 
 
 def source_name(source: Any) -> str:

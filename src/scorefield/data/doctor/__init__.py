@@ -87,7 +87,8 @@ def examine(data: Dataset, progress: Progress = silent) -> Findings:
     leaks, repeats = copy_issues(data, seen, copies, named=named)
     issues = [*data.issues, *leaks, *find_outliers(data, seen, distances, named=named), *repeats]
     progress(1.0, "")
-    both = (copies.exact, copies.near)
+    both, holes = (copies.exact, copies.near), data.normaliser.holes
+    there = torch.tensor(True) if holes is None else ~holes.absent
     leaked = {later for pairs in both for later, earlier in pairs.items() if earlier < seen.training <= later}
     exact, near = (sum(later < seen.training for later in pairs) for pairs in both)
     return Findings(
@@ -95,7 +96,7 @@ def examine(data: Dataset, progress: Progress = silent) -> Findings:
         examples=len(data.train) + len(data.held_out),
         low=seen.raw[0],
         high=seen.raw[1],
-        constant=tuple((seen.low == seen.high).nonzero().flatten().tolist()),
+        constant=tuple((seen.low == seen.high).logical_and(there).nonzero().flatten().tolist()),
         copies=exact,
         near_copies=near,
         leaks=len(leaked),

@@ -73,7 +73,12 @@ def find_outliers(data: Dataset, seen: Survey, distances: Distances, *, named: b
         named: whether the source has named blank images by file already.
     """
     blank = [] if named else seen.blank
-    issues = [DataIssue(where(data, i), "is blank: all its values are equal", used=True) for i in blank]
+    issues = [
+        DataIssue(where(data, i), "is unknown in every cell: nothing is learned from it", used=True) for i in seen.unknown
+    ]
+    issues += [
+        DataIssue(where(data, i), "is blank: all its values are equal", used=True) for i in blank if i not in seen.unknown
+    ]
     if data.kind in ("vector", "table") and math.prod(data.shape) <= FEATURES:
         issues += _far_values(data, seen)
     return issues + _far_examples(data, distances, {issue.where for issue in issues})
@@ -89,6 +94,8 @@ def _far_values(data: Dataset, seen: Survey) -> list[DataIssue]:
     for i in worst.argsort(descending=True)[:NAMED].tolist():
         if float(worst[i]) > FAR:
             value = _value(data, int(seen.rows[i]), int(column[i]))
+            if value == "nan":  # the mean in its place is far from the median
+                continue
             away_by = f"{float(worst[i]):,.0f} spreads from its median"
             cause = f"{_column(data, int(column[i]))} is {value}, {away_by}: an outlier?"
             issues.append(DataIssue(where(data, int(seen.rows[i])), cause, used=True))

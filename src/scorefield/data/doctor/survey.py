@@ -30,6 +30,7 @@ class Survey:
         digests: of the raw bytes of each.
         features: at most about 256 numbers of each, `(n, f)`.
         blank: rows of images, volumes and signals whose values are all equal.
+        unknown: rows of examples without a single known cell.
         low, high: of each coordinate over the training examples, in model space.
         raw: smallest and largest raw value.
         std: standard deviation over all coordinates of the training examples, in model space.
@@ -41,6 +42,7 @@ class Survey:
     digests: list[bytes]
     features: Tensor
     blank: list[int]
+    unknown: list[int]
     low: Tensor
     high: Tensor
     raw: tuple[float, float]
@@ -55,6 +57,7 @@ class _Tally:
     low: Tensor
     high: Tensor
     grey: bool
+    whole: bool
     least: float = math.inf
     most: float = -math.inf
     sum: float = 0.0
@@ -62,13 +65,17 @@ class _Tally:
     digests: list[bytes] = field(default_factory=list)
     features: list[Tensor] = field(default_factory=list)
     blank: list[int] = field(default_factory=list)
+    unknown: list[int] = field(default_factory=list)
 
     def add(self, raw: Tensor, x: Tensor) -> None:
         """Add examples, as they came and in model space."""
         numbers = raw.reshape(len(raw), -1).numpy()
         self.digests += [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in numbers]
-        self.least, self.most = min(self.least, float(raw.min())), max(self.most, float(raw.max()))
-        self.grey = self.grey and bool((raw[:, :1] == raw).all())
+        there = raw if self.whole else raw[~raw.isnan()]
+        if there.numel():
+            self.least, self.most = min(self.least, float(there.min())), max(self.most, float(there.max()))
+        alike = raw[:, :1] == raw
+        self.grey = self.grey and bool((alike if self.whole else alike | raw.isnan()).all())
         self.features.append(_features(x))
 
     def add_training(self, flat: Tensor) -> None:
@@ -89,12 +96,16 @@ def survey_of(data: Dataset, progress: Progress) -> Survey:
     share = min(1.0, min(MOST, NUMBERS // size) / total)
     parts = [evenly(len(part), math.ceil(len(part) * share)) for part in (data.train, data.held_out)]
     grey = data.kind in PICTURED and data.shape[0] == 3
-    tally = _Tally(torch.full((size,), math.inf), torch.full((size,), -math.inf), grey)
+    whole = data.normaliser.holes is None
+    tally = _Tally(torch.full((size,), math.inf), torch.full((size,), -math.inf), grey, whole)
     step, done = max(1, min(PIECE, 2**24 // size)), 0
     for part, rows, first in zip((data.train, data.held_out), parts, (0, len(data.train)), strict=True):
         for batch in torch.split(rows, step):
             raw = part[batch]
             x = data.normaliser.encode(raw)
+            if not whole:
+                tally.unknown += (batch + first)[x.flatten(1).isnan().all(dim=1)].tolist()
+                x = data.filled(x)
             flat = x.flatten(1)
             tally.add(raw, x)
             if data.kind in (*PICTURED, "signal"):
@@ -110,6 +121,7 @@ def survey_of(data: Dataset, progress: Progress) -> Survey:
         digests=tally.digests,
         features=torch.cat(tally.features),
         blank=tally.blank,
+        unknown=tally.unknown,
         low=tally.low,
         high=tally.high,
         raw=(tally.least, tally.most),
@@ -138,12 +150,12 @@ def _features(x: Tensor) -> Tensor:
 
 
 def encoded(data: Dataset, rows: Tensor) -> Tensor:
-    """Return examples of both parts in model space, flat `(n, d)`, in the order asked for."""
+    """Return examples of both parts in model space, filled, flat `(n, d)`, in the order asked for."""
     training = len(data.train)
     out = torch.empty(len(rows), math.prod(data.shape))
     for part, mine, first in ((data.train, rows < training, 0), (data.held_out, rows >= training, training)):
         if bool(mine.any()):
-            out[mine] = data.normaliser.encode(part[rows[mine] - first]).flatten(1)
+            out[mine] = data.filled(data.normaliser.encode(part[rows[mine] - first])).flatten(1)
     return out
 
 
