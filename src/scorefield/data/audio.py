@@ -3,9 +3,9 @@
     stored      8, 16, 24 or 32 bits, or floats; times first, then channels
     value       stored / 2^(bits - 1): float32, or float64 where the file has more than 24 bits
 
-Clips whose lengths differ by at most a tenth are cut to the shortest; a few others are left out. `data.shape=[16000]` cuts every file into windows of
-that length instead: a long recording is many examples. Samples are written with the rate and the depth of the files; what does
-not fit into [-1, 1] is clipped, unless the files hold floats.
+Clips whose lengths differ by at most a tenth are cut to the shortest; a few others are left out. `data.shape=[16000]` cuts
+every file into windows of that length instead: a long recording is many examples. Samples are written with the rate and the
+depth of the files; what does not fit into [-1, 1] is clipped, unless the files hold floats.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ def _one_length(lengths: list[tuple[int, int]], name: str, alone: bool, notes: l
     near = [size for size in sizes if abs(size - middle) <= ALIKE * middle]
     if len(near) < MOST * len(sizes):
         raise ScorefieldError(
-            f"got clips of {sizes[0]:,} to {sizes[-1]:,} samples at {rate:,} Hz in {name!r}, expected one length: {cut}, or cut "
-            "them to one length"
+            f"got clips of {sizes[0]:,} to {sizes[-1]:,} samples at {rate:,} Hz in {name!r}, expected one length: {cut}, or "
+            "cut them to one length"
         )
     if near[0] < near[-1]:
         notes.append(
