@@ -163,19 +163,20 @@ def write(path: str, sample: Array, layout: Layout) -> None:
 
     Args:
         path: of the file, .wav or .flac.
-        sample: `layout.shape`, in [-1, 1]; integers are divided by the size of their type.
+        sample: `layout.shape`, floats in [-1, 1].
         layout: of the data; those of other formats are written at 44,100 Hz as floats, or as 24 bits in .flac.
 
     Raises:
-        ScorefieldError: soundfile is missing.
+        ScorefieldError: soundfile is missing, or numbers that are no floats.
     """
     soundfile = require("soundfile", "audio", path)
-    header = layout.header if layout.format == "audio" else {"depth": "FLOAT"}
+    header = layout.header if layout.format == "audio" else {}
+    if sample.dtype.kind != "f":
+        found = f"got samples of type {sample.dtype} for {path!r}"
+        raise ScorefieldError(f"{found}, expected floats in [-1, 1], as sounds are: write .npy")
     values = np.transpose(sample, [layout.axes.index(letter) for letter in "tc" if letter in layout.axes])
-    if values.dtype.kind in "iu":
-        values = values / float(np.iinfo(values.dtype).max + 1)
     kind = os.path.splitext(path)[1][1:].upper()
-    depth = header["depth"]
+    depth = header.get("depth", "FLOAT")
     if not soundfile.check_format(kind, depth):
         depth = "PCM_24" if kind == "FLAC" else "PCM_16"
     if depth in BITS:  # the library would round down: half a step too low on average
