@@ -66,7 +66,7 @@ class Holes:
         if absent:
             one = absent == 1
             said += f" {absent:,} of {size:,} cells {'is' if one else 'are'} unknown in every training example and "
-            said += f"{'comes' if one else 'come'} back as NaN."
+            said += f"{'comes' if one else 'come'} back so."
         if not self.whole and self.known < 1 - absent / size:
             said += (
                 f" None of the {examples:,} examples knows all the {'other ' * bool(absent)}cells: samples, which do, are put "
