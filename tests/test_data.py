@@ -803,6 +803,15 @@ def test_labels_are_counted_from_zero(tmp_path: Path, y: np.ndarray, classes: tu
     assert data.labels.unique().tolist() == [0, 1]
 
 
+def test_whole_numbers_of_many_kinds_are_no_classes(tmp_path: Path) -> None:
+    """Forty rows whose y counts something: thirty classes of one or two examples would be a mistake."""
+    y, x = np.concatenate([np.arange(30), np.arange(10)]) * 7, GENERATOR.normal(size=(40, 3))
+    data = open_source(save(tmp_path, x=x, y=y), DataConfig())
+    assert (data.labels, data.classes) == (None, ())
+    assert any("30 different whole numbers of 40 examples are quantities" in note for note in data.notes)
+    assert len(open_source(save(tmp_path, x=x, y=y % 10), DataConfig()).classes) == 10
+
+
 @pytest.mark.parametrize("y", [np.arange(19), np.linspace(0, 1, 20), np.full(20, np.nan), np.full(20, np.inf)])
 def test_labels_that_do_not_fit_are_left_out_with_a_note(tmp_path: Path, y: np.ndarray) -> None:
     data = open_source(save(tmp_path, x=BYTES, y=y), DataConfig())

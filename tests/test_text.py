@@ -124,6 +124,7 @@ FILES = {
     "a word for spreadsheets": ("t.csv", "sep=;\n" + lines(X, PLAIN, head="x;y", delimiter=";")),
     "a delimiter at the end": ("t.csv", "x;y;\n" + "".join(f"{x};{p};\n" for x, p in zip(X, PLAIN, strict=True))),
     "another mark of nothing": ("t.csv", lines(["-", *X[1:20], "-", *X[21:]], PLAIN, head="x,y")),
+    "a number for nothing": ("t.csv", lines(["-9999.00", *PLAIN[1:20], "-9999.00", *PLAIN[21:]], X, head="x,y")),
     "numpy.savetxt": ("t.txt", "# x y\n" + lines([f"{v:.18e}" for v in X], X, delimiter=" ")),
 }  # fmt: skip
 
@@ -547,13 +548,11 @@ def test_what_is_open_in_a_file_is_decided_by_the_columns_of_the_run(tmp_path: P
 
 def test_a_run_that_read_a_column_otherwise_goes_on_as_it_did(tmp_path: Path) -> None:
     """Runs recorded eight digits as whole numbers, and commas as texts, before these were read as dates and numbers."""
-    from scorefield.data.sources import open_again
-
     source = write(tmp_path, lines([f"{day:%Y%m%d}" for day in DAYS], THREE[:10] * 4, X, head="day;t;x", delimiter=";"))
     whole = {"name": "day", "type": "integer", "missing": False, "low": 20230101.0, "high": 20231231.0, "fill": 20230601.0}
     texts = {"name": "t", "type": "category", "missing": False, "values": sorted(set(THREE[:10]))}
     number = {"name": "x", "type": "number", "missing": False, "low": -3.0, "high": 3.0, "fill": 0.0, "digits": 6}
-    data = open_again(source, CONFIG, [whole, texts, number])
+    data = open_source(source, CONFIG, [whole, texts, number])
     assert data.columns == [whole, texts, number]
     assert back(data)["day"] == [int(f"{day:%Y%m%d}") for day in DAYS]
     assert back(data)["t"] == THREE[:10] * 4

@@ -5,17 +5,32 @@ The truth is a Gaussian volume: white noise smoothed along each of its three axe
 
 import functools
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from scorefield import EDM, VE, Gaussian, SampleRng, ScoreModel, registry
+from scorefield import EDM, VE, Gaussian, SampleRng, ScorefieldError, ScoreModel, registry
+from scorefield.app import evaluate, plan, sample, train
+from scorefield.cli.plan import _data
+from scorefield.config import override
+from scorefield.data import DataConfig, Dataset, Normaliser
+from scorefield.data.base import Examples, Layout, build
+from scorefield.data.doctor import examine
+from scorefield.data.planes import plane_size, planes, what_is_shown
 from scorefield.likelihood import Exact, Hutchinson, log_prob
+from scorefield.metrics.features import learn
+from scorefield.metrics.lite0 import Lite0Network
 from scorefield.nets.unet import UNet
+from scorefield.recipes import DataStats, data_stats
+from scorefield.runs import build_model, open_run
 from scorefield.samplers import simulate
+from scorefield.training.loop import Trainer
 from scorefield.training.optimisers import Muon, matrices_of
 from scorefield.training.pilot import reach
 
@@ -103,6 +118,184 @@ def test_a_fresh_unet_is_the_field_of_white_noise_and_has_its_log_density(shape:
     for divergence in (Exact(), Hutchinson()):
         found = log_prob(model, x, rng=SampleRng(range(3)), divergence=divergence, tolerance=1e-6, within=None)
         assert float((found.value - white.log_prob(x, t)).abs().max()) < 1e-3
+
+
+# --- pictures ----------------------------------------------------------------------------------------------------------
+
+
+def _of(kind: Any, raw: Tensor, dtype: str = "float32") -> Dataset:
+    """A data set of these examples, whose range 0 to 10, or -10 to 10 of complex numbers, is mapped."""
+    low = -10.0 if dtype.startswith("complex") else 0.0
+    axes = {"image": "yx", "volume": "zyx"}[kind]
+    layout = Layout(axes if dtype.startswith("complex") else "c" + axes, dtype, tuple(raw.shape[1:]))
+    examples = Examples("x", kind, raw.repeat(8, *[1] * (raw.ndim - 1)), lambda _: Normaliser.between(low, 10.0), layout=layout)
+    return build(examples, DataConfig())
+
+
+def _distinct(*shape: int) -> Tensor:
+    """Numbers between 0 and 10, all different."""
+    count = math.prod(shape)
+    return (10 * torch.arange(count).double() / count).reshape(shape)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, 5, 8])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_volume_is_shown_by_the_plane_in_its_middle_grey_or_in_colour(channels: int, depth: int) -> None:
+    raw = _distinct(2, channels, depth, 3, 4)
+    shown = planes(raw, data := _of("volume", raw))
+    assert torch.equal(shown, raw[:, :, depth // 2] / 10)
+    assert plane_size(data) == (3, 4)
+    assert what_is_shown(data) == (f"the middle plane of {depth}" if depth > 1 else None)
+
+
+@pytest.mark.parametrize("kind", ["image", "volume"])
+@pytest.mark.parametrize("channels", [2, 4, 7])
+def test_channels_that_are_no_colours_stand_side_by_side_the_first_four_of_more(channels: int, kind: str) -> None:
+    raw = _distinct(2, channels, *(5,) * (kind == "volume"), 3, 4)
+    shown, data = planes(raw, _of(kind, raw)), _of(kind, raw)
+    flat, across = raw[:, :, 2] if kind == "volume" else raw, min(channels, 4)
+    assert shown.shape == (2, 1, *plane_size(data)) == (2, 1, 3, 4 * across)
+    for channel in range(across):
+        assert torch.equal(shown[:, 0, :, 4 * channel : 4 * channel + 4], flat[:, channel] / 10)
+    first = "the first 4 of 7" if channels == 7 else f"{channels}"
+    assert str(what_is_shown(data)).endswith(f"{first} channels side by side")
+
+
+def test_complex_numbers_are_shown_by_their_magnitude_black_at_zero() -> None:
+    pairs = torch.tensor([[0.0, 0.0], [3.0, 4.0], [-6.0, 8.0], [0.0, -10.0]]).double().mT.reshape(1, 2, 1, 2, 2)
+    data = _of("volume", pairs, "complex64")
+    assert torch.allclose(planes(pairs, data), torch.tensor([[[[0.0, 0.5], [1.0, 1.0]]]], dtype=torch.float64), atol=1e-15)
+    assert plane_size(data) == (2, 2) and what_is_shown(data) == "the magnitude of complex numbers"
+
+
+def test_an_unknown_cell_is_black() -> None:
+    raw = torch.tensor([[[[[math.nan, 10.0]]]]])
+    assert planes(raw, _of("volume", torch.ones(1, 1, 1, 1, 2))).tolist() == [[[[0.0, 1.0]]]]
+
+
+# --- the doctor --------------------------------------------------------------------------------------------------------
+
+
+def test_the_doctor_finds_copies_leaks_and_blanks_among_volumes() -> None:
+    raw = 10 * SampleRng(range(40)).uniform((1, 5, 6, 7)).float()
+    raw[3], raw[17] = raw[29], 4.0
+    raw[31] = raw[30] + 0.01 * SampleRng([7]).normal((1, 5, 6, 7))[0].float()  # hardly another one
+    data = build(Examples("x", "volume", raw, lambda _: Normaliser.between(0.0, 10.0)), DataConfig())
+    found = examine(data)
+    said = [f"{issue.where} {issue.cause}" for issue in found.issues]
+    assert (found.copies + found.near_copies + found.leaks, found.looked_at) == (2, 40)
+    assert sum("is blank: all its values are equal" in one for one in said) == 1
+    assert sum("all but repeats" in one for one in said) == 1 and sum(" repeats " in one for one in said) == 2
+
+
+# --- from an array to samples, pictures and figures -----------------------------------------------------------------------
+
+TINY = ("network.channels=8,8", "network.blocks=1", "training.batch=8", "data.held_out=0.5", "data.axes=zyx")
+
+
+@pytest.fixture(scope="module")
+def blobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on forty volumes of 4 x 6 x 5 voxels in units of 200 to 300, with what it was trained on beside it."""
+    place, rng = tmp_path_factory.mktemp("volumes"), numpy.random.default_rng(0)
+    centres = rng.uniform(1, 4, (40, 3, 1, 1, 1))
+    array = 200 + 100 * numpy.exp(-((numpy.mgrid[:4, :6, :5] - centres) ** 2).sum(1) / 4)
+    numpy.save(place / "blobs.npy", array.astype(numpy.float32))
+    train(place / "blobs.npy", steps=4, out=place / "run", settings=(*TINY, "training.pictures=1"))
+    return place
+
+
+def test_a_run_on_volumes_draws_them_in_the_axes_units_and_type_of_the_array(blobs: Path) -> None:
+    (place,) = sample(blobs / "run", n=5, steps=4, out=blobs / "five.npy").written
+    five, data = numpy.load(place), numpy.load(blobs / "blobs.npy")
+    assert (five.shape, five.dtype) == ((5, 4, 6, 5), data.dtype)
+    assert data.min() - 300 < five.min() < five.max() < data.max() + 300  # of an untrained network, in units of the data
+
+
+def test_the_picture_of_samples_is_the_middle_plane_of_each_in_a_grid(blobs: Path) -> None:
+    report = sample(blobs / "run", n=4, steps=4, out=blobs / "four.png", gif=True)
+    sample(blobs / "run", n=4, steps=4, out=blobs / "four.npz")
+    volumes, run = numpy.load(blobs / "four.npz")["x"], open_run(blobs / "run")
+    pixels, zoom = numpy.asarray(Image.open(blobs / "four.png").convert("RGB")), 8
+    (shift,), (scale,) = run.normaliser.shift, run.normaliser.scale
+    for index, volume in enumerate(volumes):
+        top, left = 2 + (index // 2) * (6 * zoom + 2), 2 + (index % 2) * (5 * zoom + 2)
+        seen = pixels[top : top + 6 * zoom : zoom, left : left + 5 * zoom : zoom, 0]
+        grey = 255 * ((volume[2] - (shift - scale)) / (2 * scale)).clip(0, 1)
+        assert numpy.abs(seen - grey).max() < 0.51
+    assert report.note == "the picture shows the middle plane of 4; an .npz holds everything"
+    assert Image.open(blobs / "four.gif").size[0] > 5 * 2
+
+
+def test_volumes_have_no_picture_file_each(blobs: Path) -> None:
+    with pytest.raises(ScorefieldError, match=r"a folder, for samples that have no file each, expected a name ending in \.png"):
+        sample(blobs / "run", n=4, out=blobs / "folder")
+
+
+def test_an_evaluation_of_volumes_measures_every_part_and_its_page_says_which_plane_it_shows(
+    blobs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scorefield.evaluation.reference.extractors.learn", functools.partial(learn, steps=20))
+    monkeypatch.setattr("scorefield.evaluation.parts.LIKELIHOODS", 2)
+    monkeypatch.setattr("scorefield.evaluation.parts.GAPS", 4)
+    report = evaluate(blobs / "run", n=40, steps=4, against=blobs / "blobs.npy")
+    assert not report.left_out
+    assert {"FD-data", "energy, voxels"} <= set(report.labels.values())
+    assert report.baseline is not None and report.baseline.figures["energy"].value < report.figures["energy"].value
+    assert report.memorisation is not None and "moved one pixel forward" in report.memorisation.disguised
+    assert report.likelihood is not None and report.diagnosis is not None
+    page = next(path for path in report.written if path.suffix == ".html").read_text()
+    assert "The pictures show the middle plane of 4." in page and page.count("data:image/png") == 4
+
+
+def test_published_networks_are_refused_for_volumes_before_anything_is_measured(blobs: Path) -> None:
+    weights = {k: torch.zeros(v.shape) for k, v in Lite0Network().state_dict().items()}
+    save_file(weights, blobs / "lite.safetensors")
+    with pytest.raises(ScorefieldError, match=r"for volumes of 1x4x6x5, expected data: published networks know images of one"):
+        evaluate(blobs / "run", n=40, features=blobs / "lite.safetensors")
+
+
+def test_the_plan_of_volumes_says_what_they_are(blobs: Path) -> None:
+    found = plan(blobs / "blobs.npy", settings=TINY, steps=4, pilot_seconds=0.2)
+    assert (found.data.kind, found.data.shape, found.reach) == ("volume", (1, 4, 6, 5), (4, 6, 5))
+    said = dict(_data(found))
+    assert said["examples"] == "40 volumes of 4 x 6 x 5 voxels, 1 channel: 20 for training, 20 held out (never trained on)"
+    assert "] becomes [-1, 1]" in said["values"]
+    assert not any("--size" in sentence or "--flip" in sentence for sentence in found.expectations)
+
+
+# --- recipes -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("size", "patch", "batch", "attention"),
+    [((8, 12, 10), 1, 64, True), ((16, 32, 32), 2, 16, True), ((64, 64, 64), 2, 4, True), ((160, 192, 160), 4, 4, False)],
+    ids=str,
+)
+def test_the_default_network_of_volumes_folds_and_batches_by_the_number_of_voxels(
+    size: tuple[int, ...], patch: int, batch: int, attention: bool
+) -> None:
+    stats = DataStats("x", "volume", (1, *size), 500, torch.zeros(1), 0.5, 10.0, -0.5, 0)
+    for name in registry.names("recipe"):
+        config = registry.find("recipe", name)(stats).config
+        assert config.training.batch == batch, name
+        if name != "ncsn":  # its network has one resolution
+            assert (config.network.patch, config.network.attention) == (patch, attention)
+
+
+@pytest.mark.parametrize("recipe", registry.names("recipe"))
+def test_every_recipe_trains_on_volumes(recipe: str) -> None:
+    raw = SampleRng(range(24)).uniform((2, 2, 4, 3)).float()
+    data = build(Examples("x", "volume", raw, lambda _: Normaliser.between(0.0, 1.0)), DataConfig())
+    stats = data_stats(data)
+    found = registry.find("recipe", recipe)(stats).config
+    small = ("network.width=8",) if recipe == "ncsn" else ("network.channels=8,8",)
+    config = override(found, ("training.steps=2", "training.seconds=none", "training.batch=4", *small))
+    trainer = Trainer(config, data, build_model(config, data.shape, stats.std, stats.mean), None, torch.device("cpu"))
+    before = [weight.clone() for weight in trainer.model.parameters()]
+    *_, last = trainer.run()
+    after = list(trainer.model.parameters())
+    assert last.step == 2 and all(bool(weight.isfinite().all()) for weight in after)
+    assert any(not torch.equal(one, other) for one, other in zip(before, after, strict=True))
 
 
 # --- training ----------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor
 
 from scorefield import files, registry
-from scorefield.data.planes import PICTURED
+from scorefield.data.planes import PICTURED, what_is_shown
 from scorefield.devices import pick_device
 from scorefield.drawing import Drawing, NotWritten, trained
 from scorefield.errors import ScorefieldError
@@ -103,7 +103,8 @@ def _write(report: QualityReport, reference: Reference, raw: Tensor) -> None:
                 elif path.suffix == ".md":
                     files.write(path, quality_table(report).encode())
                 else:
-                    shown, pixels = pictures_of(report, reference, raw), reference.data.kind in PICTURED
-                    files.write(path, page(report, shown, pixels=pixels).encode())
+                    shown, data = pictures_of(report, reference, raw), reference.data
+                    pixels = data.kind in PICTURED
+                    files.write(path, page(report, shown, pixels, what_is_shown(data) if pixels else None).encode())
     except OSError as error:
         raise NotWritten(replace(report, written=()), error) from error

@@ -3,7 +3,7 @@
     stored      8, 16, 24 or 32 bits, or floats; times first, then channels
     value       stored / 2^(bits - 1): float32, or float64 where the file has more than 24 bits
 
-Clips whose lengths differ by at most a tenth are cut to the shortest. `data.shape=[16000]` cuts every file into windows of
+Clips whose lengths differ by at most a tenth are cut to the shortest; a few others are left out. `data.shape=[16000]` cuts every file into windows of
 that length instead: a long recording is many examples. Samples are written with the rate and the depth of the files; what does
 not fit into [-1, 1] is clipped, unless the files hold floats.
 """
@@ -30,7 +30,8 @@ from scorefield.errors import ScorefieldError
 
 Array = NDArray[Any]
 SUFFIXES = (".wav", ".flac", ".ogg", ".aiff", ".aif")
-ALIKE = 0.1  # of the longest clip: up to here all are cut to the shortest
+ALIKE = 0.1  # of the middle length: clips so near to it are cut to the shortest of them
+MOST = 0.9  # of the clips must be
 FINE = ("PCM_32", "DOUBLE")  # depths beyond those of float32
 FLOATS = ("FLOAT", "DOUBLE")
 WINDOWS = 10  # that an advice cuts a recording into, at least
@@ -55,7 +56,7 @@ def read(source: str, config: DataConfig) -> Dataset:
     require("soundfile", "audio", name)
     listing, alone = listing_of(source, SUFFIXES), not os.path.isdir(source)
     lengths = _lengths(listing.entries, name)
-    notes = list[str]()
+    notes, most = list[str](), None
     if config.shape is not None:
         if len(config.shape) != 1:
             raise ScorefieldError(
@@ -67,8 +68,8 @@ def read(source: str, config: DataConfig) -> Dataset:
             f"The recordings of {name!r} were cut into windows of {length:,} samples; what is left at an end is not used."
         )
     else:
-        length = _one_length(lengths, name, alone, notes)
-    one = partial(_example, length=length, windows=config.shape is not None)
+        length, most = _one_length(lengths, name, alone, notes)
+    one = partial(_example, length=length, most=most)
     found = stack(listing, one, "clips", several=config.shape is not None, alike=("rate",))
     header = {"depth": "PCM_16"} | found.header
     axes = "tc" if found.array.ndim == 3 else "t"
@@ -99,24 +100,25 @@ def _lengths(entries: Iterable[Entry], name: str) -> list[tuple[int, int]]:
     return found
 
 
-def _one_length(lengths: list[tuple[int, int]], name: str, alone: bool, notes: list[str]) -> int:
-    """Return the length that all clips are cut to; refuse those that are too unlike, and a single recording."""
-    short, long, rate = min(lengths)[0], max(lengths)[0], lengths[0][1]
-    middle = sorted(length for length, _ in lengths)[len(lengths) // 2]
-    window = max(1, min(rate, long // WINDOWS if alone else middle))
+def _one_length(lengths: list[tuple[int, int]], name: str, alone: bool, notes: list[str]) -> tuple[int, int]:
+    """Return the length that clips are cut to, and the longest that is cut; refuse unlike clips, and a single recording."""
+    sizes, rate = sorted(length for length, _ in lengths), lengths[0][1]
+    middle = sizes[len(sizes) // 2]
+    window = max(1, min(rate, middle // WINDOWS if alone else middle))
     cut = f"--set data.shape=[{window}] cuts {'it' if alone else 'each'} into windows of {window / rate:.3g} s"
     if alone:
         raise ScorefieldError(
-            f"got one recording of {long:,} samples at {rate:,} Hz in {name!r}, expected at least {LEAST} clips: {cut}"
+            f"got one recording of {middle:,} samples at {rate:,} Hz in {name!r}, expected at least {LEAST} clips: {cut}"
         )
-    if long - short > ALIKE * long:
+    near = [size for size in sizes if abs(size - middle) <= ALIKE * middle]
+    if len(near) < MOST * len(sizes):
         raise ScorefieldError(
-            f"got clips of {short:,} to {long:,} samples at {rate:,} Hz in {name!r}, expected one length: {cut}, or cut them "
-            "to one length"
+            f"got clips of {sizes[0]:,} to {sizes[-1]:,} samples at {rate:,} Hz in {name!r}, expected one length: {cut}, or cut "
+            "them to one length"
         )
-    if long > short:
-        notes.append(f"Clips of {short:,} to {long:,} samples were cut to the shortest; data.shape=[{window}] cuts windows.")
-    return short
+    if near[0] < near[-1]:
+        notes.append(f"Clips of {near[0]:,} to {near[-1]:,} samples were cut to the shortest; data.shape=[{window}] cuts windows.")
+    return near[0], near[-1]
 
 
 def _about(entry: Entry) -> Any:
@@ -137,18 +139,20 @@ def _about(entry: Entry) -> Any:
     return about
 
 
-def _example(entry: Entry, length: int, windows: bool) -> Read:
-    """Return the first samples of a clip, or all windows of it; and its rate and depth."""
+def _example(entry: Entry, length: int, most: int | None) -> Read:
+    """Return the first samples of a clip of up to `most`, or where that is None all its windows; and its rate and depth."""
     soundfile = require("soundfile", "audio", entry.path)
     about = _about(entry)
-    if about.frames < length:
+    if most is None and about.frames < length:
         raise ValueError(f"of {about.frames:,} samples, shorter than a window")
-    count = about.frames // length * length if windows else length
+    if most is not None and not length <= about.frames <= most:
+        raise ValueError(f"of {about.frames:,} samples, most files have {length:,}")
+    count = about.frames // length * length if most is None else length
     values, _ = soundfile.read(entry.place, count, dtype="float64" if about.subtype in FINE else "float32")
     if len(values) < count:
         raise ValueError(f"truncated: its header promises {about.frames:,} samples, there are {len(values):,}")
     header = {"rate": int(about.samplerate), "depth": str(about.subtype)}
-    return values.reshape(-1, length, *values.shape[1:]) if windows else values, header
+    return values.reshape(-1, length, *values.shape[1:]) if most is None else values, header
 
 
 def write(path: str, sample: Array, layout: Layout) -> None:

@@ -1,7 +1,7 @@
 """Codes: whole numbers that stand for something else than how many: days, row numbers, names of things, marks of no data.
 
     day            20230131, all of them days of the calendar, eight digits
-    row number     every number of 0..n-1 or of 1..n once, in any order; in a column without a name also any rising numbers
+    row number     every number of 0..n-1 or of 1..n once, in any order; in a column without a name any that differ
     name           of things, such as stations and postcodes: as many digits each, and hardly any of the numbers between
     mark           -9999, 999, 1e20 and the like, repeated, and far from all other values: nothing was measured
 
@@ -71,11 +71,11 @@ def code_of(day: date) -> int:
 
 
 def numbers_rows(values: Numbers, name: str) -> bool:
-    """Whether a column holds the numbers of the rows: 0..n-1 or 1..n once each; without a name any that rise.
+    """Whether a column holds the numbers of the rows: 0..n-1 or 1..n once each; without a name any that differ.
 
     >>> numbers_rows(np.array([2.0, 0, 1]), ""), numbers_rows(np.array([2.0, 0, 1]), "rank")
     (True, False)
-    >>> numbers_rows(np.array([2.0, 5, 8]), "Unnamed: 0"), numbers_rows(np.array([2.0, 3, 4]), "id")
+    >>> numbers_rows(np.array([5.0, 2, 8]), "Unnamed: 0"), numbers_rows(np.array([2.0, 3, 4]), "id")
     (True, True)
     """
     if len(values) < 3 or bool((values != np.round(values)).any()):
@@ -83,11 +83,11 @@ def numbers_rows(values: Numbers, name: str) -> bool:
     steps = np.diff(values)
     if bool((steps == 1).all()):
         return True
-    if UNNAMED.fullmatch(name) and bool((steps > 0).all()) and values[0] >= 0:
-        return True
-    if not (UNNAMED.fullmatch(name) or INDEX.fullmatch(name)):
-        return False
     ordered = np.sort(values)
+    if UNNAMED.fullmatch(name):  # also of a part of the rows
+        return bool(ordered[0] >= 0 and (np.diff(ordered) > 0).all())
+    if not INDEX.fullmatch(name):
+        return False
     return ordered[0] in (0, 1) and bool((np.diff(ordered) == 1).all())
 
 

@@ -4,8 +4,9 @@
     a folder      the array of that name in every file; a file holds several examples along an axis, or is one example
     axes          by the names that the file gives them (`time`, `lat`, `lon`), else by `data.axes`, else by their lengths
 
-What a file holds is decided for all files at once: files that differ in their first axis only hold several examples each, and
-so do fewer than eight of them. Otherwise a file is one example. A format may say that its files hold slices. A note says which.
+What a file holds is decided for all files at once: files of many lengths, or of one but for a shorter last file, hold several
+examples each, and so do fewer than eight files. Otherwise a file is one example. A format may say that its files hold slices. A
+note says which.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from scorefield.errors import ScorefieldError
 Array = NDArray[Any]
 SHARD = re.compile(r"(?:^|[^a-z])(?:shard|part|batch|chunk)s?(?:[^a-z]|$)", re.IGNORECASE)
 FEW = 4  # channels
+ODD = 0.1  # of the files: as many of another length have a mistake in them; more hold as many examples as there are
 NAMED = 3  # files that a sentence names
 
 
@@ -163,6 +165,9 @@ def _folder(source: str, config: DataConfig, container: Container) -> Dataset:
         if part not in used
     ]
 
+    if used[0].data.ends:  # the directory of a MATLAB file does not say which numbers are complex
+        with _opened_rows(used[0], container, where) as rows:
+            dtype = np.result_type(dtype, rows.dtype)
     total = sum(where.shape(part.data)[0] for part in used)
     found = gathered([(part.entry.path, partial(_opened_rows, part, container, where)) for part in used], total, shape, dtype)
     issues = sorted([*issues, *found.issues], key=lambda issue: issue.where)
@@ -222,19 +227,20 @@ def _opened_rows(part: _Part, container: Container, where: Place) -> Iterator[An
 
 def _one_each(arrays: Sequence[NamedArray], paths: Sequence[str], config: DataConfig, container: Container) -> bool:
     """Whether a file is one example, rather than several along an axis."""
-    ndim, shapes = len(arrays[0].shape), {one.shape for one in arrays}
+    ndim, shapes = len(arrays[0].shape), [one.shape for one in arrays]
     if config.axes is not None:
         return "n" not in config.axes and len(config.axes) == ndim
     if ndim < 2 or (config.kind == "vector" and ndim == 2):
         return ndim < 2
     if len(arrays) < LEAST or any(SHARD.search(os.path.basename(path)) for path in paths[:2]):
         return False
-    if len(shapes) > 1 and len({shape[1:] for shape in shapes}) == 1:
+    usual = Counter(shapes).most_common(1)[0][0]
+    odd = [i for i, shape in enumerate(shapes) if shape != usual and shape[1:] == usual[1:]]
+    if len(odd) > ODD * len(shapes) or (odd == [len(shapes) - 1] and shapes[-1][0] < usual[0]):
         return False
     if ndim > 3 and min(arrays[0].shape[0], arrays[0].shape[-1]) > FEW:
         return False
-    channels = ndim == 3 and min(arrays[0].shape[0], arrays[0].shape[-1]) <= FEW
-    return ndim == 2 or channels or not container.slices
+    return ndim == 2 or not container.slices
 
 
 def _said(key: str, files: int, counts: list[int], one_each: bool) -> str:

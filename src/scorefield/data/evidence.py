@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from scorefield.data import codes
+from scorefield.data import codes, numerals
 from scorefield.data.columns import MOST_TEXTS, Column
 from scorefield.data.granularity import no_data
 from scorefield.data.issues import DataIssue
@@ -80,8 +80,9 @@ def _without_marks(one: Series, own: Column | None, declared: tuple[float, ...] 
     issues.append(DataIssue(f"column {one.name!r}", cause, used=True))
     stored = {**one.stored, "marks": seen}
     text = one.text
-    if not one.missing.any():  # then a file of text has no other sign of a missing value
-        text = {**text, "missing": _written(seen[0])}
+    if not one.missing.any():  # then the file has no other sign of a missing value
+        mark = int(seen[0]) if one.type == "integer" or (seen[0] == int(seen[0]) and not text) else seen[0]
+        stored["mark"], text = seen[0], {**text, "missing": numerals.writer(text)(mark)}
     return replace(one, values=np.where(marked, math.nan, one.values), stored=stored, text=text)
 
 

@@ -181,7 +181,7 @@ def _rows(found: Any, what: str, matlab: bool, dtype: np.dtype[Any], axis: int) 
     """Return the rows of a data set along an axis, after what can be known before reading has been checked."""
     _refuse_filters(found, what)
     if found.dtype.kind == "O":
-        return np.array(found.asstr()[:])
+        return np.array(found.asstr()[:], dtype=str)
     stored = found.id.get_storage_size()
     chunk = math.prod(found.chunks) * found.dtype.itemsize if found.chunks else 0
     refuse_bomb(what, found.size * found.dtype.itemsize, stored, chunk)

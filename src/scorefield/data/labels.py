@@ -14,6 +14,7 @@ from torch import Tensor
 Array = NDArray[Any]
 EXAMPLES = ("images", "image", "x", "X", "data", "train")  # what an array of examples may be called
 LABELS = ("labels", "label", "y", "Y", "targets", "target")  # what labels may be called
+FEW = 10  # classes, up to which whole numbers are labels, however few examples each has
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +59,12 @@ class RawLabels:
         if own_names is not None:
             return torch.from_numpy(values), tuple(own_names)
         distinct, numbers = np.unique(values, return_inverse=True)
+        if values.dtype.kind in "iu" and len(distinct) > max(FEW, n / 4):
+            notes.append(
+                f"Labels were left out: {len(distinct)} different whole numbers of {n} examples are quantities, not classes; "
+                "texts in their place would be classes."
+            )
+            return None, ()
         return torch.from_numpy(numbers.astype(np.int64)), tuple(str(value) for value in distinct)
 
 

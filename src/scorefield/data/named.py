@@ -35,8 +35,7 @@ PARTS = {
     "val": "val", "valid": "val", "validation": "val", "dev": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
-FIRST = re.compile(rf"(?P<before>.*[/._-])?(?P<part>{'|'.join(PARTS)})(?:[/._-](?P<after>.+))?", re.IGNORECASE)
-LAST = re.compile(rf"(?P<before>.+)[/._-](?P<part>{'|'.join(PARTS)})", re.IGNORECASE)
+PART = re.compile(rf"(?P<before>.*[/._-])?(?P<part>{'|'.join(PARTS)})(?:[/._-](?P<after>.+))?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,7 +230,8 @@ def _labels_of(data: NamedArray, inside: dict[str, NamedArray]) -> NamedArray | 
         if (last := base.rpartition("/")[2]) in LABELS and one is not data and not one.unreadable
     ]
     ends = {data.shape[0], data.shape[-1]} if data.ends else {data.shape[0]}
-    fit = [one for one in fit if ends & set(one[2].shape)] or fit[: not data.ends]
+    away = [one for one in fit if not data.ends and not set(one[2].shape) <= set(data.shape[1:])]  # its reader says that
+    fit = [one for one in fit if ends & set(one[2].shape)] or away
     return min(fit, key=lambda one: one[:2])[2] if fit else None
 
 
@@ -245,7 +245,7 @@ def _left_out(arrays: Sequence[NamedArray], used: Sequence[NamedArray | None], n
         why = f"{labels.name!r} holds the labels" if labels else f"call it {LABELS[0]!r} if it holds labels"
         names = ", ".join(repr(one.name) for one in meant)
         notes.append(f"Left out of {name!r}: {names}, {n} whole numbers or texts; {why}.")
-    axes = [one for one in others if one.coordinate or (one.shape[1:] == () and one.shape != (n,) and one.shape[:1])]
+    axes = [one for one in others if len(one.shape) == 1 and one.shape != (n,) and not one.coordinate]
     if axes := [one for one in axes if one not in meant and set(one.shape) <= set(data.shape) and not one.unreadable]:
         notes.append(f"Left out of {name!r}: {listed(axes)}, taken as coordinates of {data.name}.")
     if odd := [one for one in others if one.unreadable]:
@@ -267,10 +267,9 @@ def part_of(name: str) -> tuple[str, str] | None:
     >>> part_of("train_images"), part_of("x_test"), part_of("cohort/val/scan"), part_of("strain")
     (('train', 'images'), ('test', 'x'), ('val', 'cohort/scan'), None)
     """
-    if found := FIRST.fullmatch(name):
-        return PARTS[found["part"].lower()], (found["before"] or "") + (found["after"] or "")
-    if found := LAST.fullmatch(name):
-        return PARTS[found["part"].lower()], found["before"]
+    if found := PART.fullmatch(name):
+        rest = (found["before"] or "") + (found["after"] or "")
+        return PARTS[found["part"].lower()], rest if found["after"] else rest.rstrip("/._-")
     return None
 
 

@@ -125,15 +125,17 @@ def _read(texts: Collection[str], decimal: str, delimiter: str) -> Numbers | Non
     if best and len(plain) == len(texts):
         return best
     bare, affixes = _without_affixes(texts)
-    for mark in (",", ".") if decimal == "," else (".", ","):
-        for group in GROUPS:
-            if group == mark:
-                continue
-            meaning = _spelled(bare, mark, group)
-            if meaning and (best is None or len(meaning) > len(best.meaning)):
-                style = affixes | ({"decimal": mark} if mark != "." else {}) | ({"group": group} if group else {})
-                written = [bare[text] for text in meaning]
-                best = Numbers(meaning, style | _style(written, mark), not any(mark in one for one in written))
+    seen = set("".join(bare.values()))
+    order = (",", ".") if decimal == "," else (".", ",")
+    pairs = [(mark, group) for mark in order for group in GROUPS if mark != group and {group or mark} - {"."} <= seen]
+    for mark, group in pairs:
+        if best is not None and len(best.meaning) == len(texts):
+            break
+        meaning = _spelled(bare, mark, group)
+        if meaning and (best is None or len(meaning) > len(best.meaning)):
+            style = affixes | ({"decimal": mark} if mark != "." else {}) | ({"group": group} if group else {})
+            written = [bare[text] for text in meaning]
+            best = Numbers(meaning, style | _style(written, mark), not any(mark in one for one in written))
     if best is not None and thousands:
         such = f"points between thousands (such as {min(text for text in texts if '.' in text)})"
         return replace(best, said=f"{such}: read as numbers, as the other columns have decimal commas")

@@ -59,21 +59,24 @@ def planes(raw: Tensor, data: Pictured) -> Tensor:
 
 def plane_size(data: Pictured) -> tuple[int, int]:
     """Return height and width of what `planes` shows of one example."""
-    channels = data.shape[0] // (2 if data.layout.is_complex else 1)
+    channels = _channels(data)
     across = 1 if channels == 3 else min(channels, SIDE_BY_SIDE)
     return data.shape[-2], across * data.shape[-1]
 
 
 def what_is_shown(data: Pictured) -> str | None:
-    """Return what of each example a picture shows, in words; None where it shows all of it.
-
-    A sentence goes on with it: "the picture shows ...".
-    """
-    channels = data.shape[0] // (2 if data.layout.is_complex else 1)
+    """Return what of each example a picture shows, in words that end a sentence; None where it shows all as it is."""
+    channels = _channels(data)
     parts = [f"the middle plane of {data.shape[1]}"] * (data.kind == "volume" and data.shape[1] > 1)
-    parts += [f"the first {SIDE_BY_SIDE} of {channels} channels side by side"] * (channels > SIDE_BY_SIDE)
     parts += ["the magnitude of complex numbers"] * data.layout.is_complex
+    if channels not in (1, 3):
+        parts += [f"{f'the first {SIDE_BY_SIDE} of ' * (channels > SIDE_BY_SIDE)}{channels} channels side by side"]
     return ", ".join(parts) or None
+
+
+def _channels(data: Pictured) -> int:
+    """Return how many channels there are to show."""
+    return data.shape[0] // (2 if data.layout.is_complex else 1)
 
 
 def _magnitudes(raw: Tensor, normaliser: Normaliser) -> Tensor:

@@ -172,6 +172,8 @@ def gathered(
         before, first = buffer.count, 0
         try:
             with opened() as rows:
+                if rows.dtype.kind == "c" and buffer.dtype.kind != "c":
+                    raise ScorefieldError("complex numbers, the others are real")
                 step = getattr(rows, "block", len(rows))
                 while first < len(rows):
                     buffer.extend(rows[first : first + step])

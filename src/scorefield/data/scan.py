@@ -88,7 +88,8 @@ class Scan:
         if not self.whole:
             self.values = None
         elif self.values is not None and high - low < 2**16:  # counted without sorting
-            present = np.bincount((piece.reshape(-1) - piece.dtype.type(low)).astype(np.int64)).nonzero()[0] + low
+            counted = piece.reshape(-1).astype(np.int64) - int(low)  # int16 less int16 may leave int16
+            present = np.bincount(counted).nonzero()[0] + low
             self.values |= set(present[: FEW + 1].tolist())
             self.values = self.values if len(self.values) <= FEW else None
         else:

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, date, datetime, time, timedelta, timezone, tzinfo
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -37,7 +37,7 @@ class Series:
         type          int8, uint16, float32, large_string, decimal128(10, 2), ... as Arrow names it
         unit, zone    of dates and times: "s", "ms", "ns"; "Europe/Berlin"
         categories    all texts in their own order, those that no row has too; `ordered`: whether the order has a meaning
-        marks         the numbers that stand for a missing value
+        marks         the numbers that stand for a missing value; `mark`: that which is written for one
         labels        the number that stands for each text, as Stata and SPSS store them
     """
 
@@ -97,3 +97,12 @@ def seconds_of(value: date | datetime) -> float:
         value = datetime(value.year, value.month, value.day)
     utc = value.astimezone(UTC).replace(tzinfo=None) if value.tzinfo else value
     return (utc - EPOCH) / timedelta(seconds=1)
+
+
+def seconds_of_day(value: time) -> float:
+    """Return the seconds since midnight of a time of day.
+
+    >>> seconds_of_day(time(12, 30, 5))
+    45005.0
+    """
+    return value.hour * 3600 + value.minute * 60 + value.second + value.microsecond / 1e6

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from scorefield.data import arrow, labelled
 from scorefield.data.base import LEAST, DataConfig, DataIssue, Dataset, Examples, build, format_number, split
 from scorefield.data.columns import Column, describe, fits
 from scorefield.data.coordinates import Table, decode, encode, normaliser_of
@@ -27,7 +28,6 @@ from scorefield.data.written import text_of
 from scorefield.errors import ScorefieldError, unknown
 
 TEXT = (".csv", ".tsv", ".txt", ".dat", ".csv.gz", ".tsv.gz", ".txt.gz", ".dat.gz")  # delimited; Arrow reads the others
-EXTRA = "expected the extra: run pip install 'scorefield[tables]'"
 HELD_OUT = 0.1
 
 
@@ -106,16 +106,15 @@ def _file(path: str, known: list[Column] | None) -> tuple[list[Series], list[str
     if path.lower().endswith(TEXT):
         text = read_text(path, name, known)
         return text.columns, text.notes, text.issues, text.style
-    try:
-        from pyarrow import feather, parquet
-    except ImportError:
-        raise ScorefieldError(f"got {name!r} without pyarrow installed, {EXTRA}") from None
-    try:
-        frame = parquet.ParquetFile(path).read() if path.lower().endswith(".parquet") else feather.read_table(path)
-    except Exception as cause:  # an OSError, or one of Arrow's own
-        found = f"got {name!r}, which cannot be read ({str(cause).splitlines()[0]})"
-        raise ScorefieldError(f"{found}, expected a whole {os.path.splitext(name)[1]} file: write it again") from cause
-    return *of_native(frame), None
+    if path.lower().endswith(tuple(labelled.READERS)):
+        return *labelled.read(path), None
+    return *of_native(arrow.read(path)), None
+
+
+def of_arrow(table: Any, config: DataConfig, *, name: str, columns: list[Column] | None = None) -> Dataset:
+    """Read a table of pyarrow, as `of_frame` does; a column of lists is left out with the setting that learns it."""
+    series, notes, issues = of_native(table)
+    return _table(name, series, notes, issues, config, columns)
 
 
 def of_frame(frame: Any, config: DataConfig, *, name: str = "table", columns: list[Column] | None = None) -> Dataset:
@@ -232,7 +231,7 @@ def parquet_of(table: Table) -> bytes:
         import pyarrow
         from pyarrow import parquet
     except ImportError:
-        raise ScorefieldError(f"got a request for Parquet without pyarrow installed, {EXTRA}") from None
+        raise ScorefieldError(f"got a request for Parquet without pyarrow installed, {arrow.EXTRA}") from None
     sink = io.BytesIO()
     parquet.write_table(pyarrow.table(table), sink)
     return sink.getvalue()

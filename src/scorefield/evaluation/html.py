@@ -24,13 +24,14 @@ from scorefield.randomness import subsample
 IMAGES, POINTS = 100, 2000  # samples that are shown
 
 
-def page(report: QualityReport, shown: Mapping[str, Image], pixels: bool) -> str:
+def page(report: QualityReport, shown: Mapping[str, Image], pixels: bool, planes: str | None = None) -> str:
     """Return the report as one HTML page.
 
     Args:
         report: an evaluation.
         shown: pictures by place: samples, real, pairs, levels.
         pixels: whether the examples are small images, which are shown pixel by pixel.
+        planes: what of each example is shown; None where it is all.
     """
     from jinja2 import Environment
 
@@ -44,6 +45,7 @@ def page(report: QualityReport, shown: Mapping[str, Image], pixels: bool) -> str
             report=report,
             pictures=inside,
             pixels=pixels,
+            planes=planes,
             widest=max(shares, default=1.0) or 1.0,
             source=source(report),
             copying=copying(report),

@@ -47,6 +47,8 @@ FILE_TYPES = (  # in the order in which they are named; the first that suits the
     FileType(".txt", "text.WRITER", only="table", packs=True),
     FileType(".dat", "text.WRITER", only="table", packs=True),
     FileType(".parquet", "parquet.WRITER", only="table"),
+    FileType(".dta", "labelled.DTA", only="table"),
+    FileType(".sav", "labelled.SAV", only="table"),
     FileType(".png", "picture.WRITER", content="a grid of images, or a plot"),
     FileType(".npz", "arrays.NPZ", content="arrays, with the classes"),
     FileType(".npy", "arrays.NPY", content="one array"),
@@ -68,7 +70,7 @@ def names_for(data: str) -> str:
     """Return what an output may be called that suits a kind of data, in words.
 
     >>> names_for("table")
-    'a name ending in .csv, .tsv, .parquet, .png, .npz or .npy'
+    'a name ending in .csv, .tsv, .txt, .dat, .parquet, .dta, .sav, .png, .npz or .npy'
     """
     endings = [one.ending for one in types_for(data)]
     *first, last = [ending for ending in endings if ending != "/"]

@@ -36,9 +36,10 @@ class _Npy(Writer):
 class _Npz(Writer):
     @contextlib.contextmanager
     def writing(self, output: Output, about: Mapping[str, Any]) -> Iterator[Add]:
-        """`images`, or `x` of other kinds, as the source would hold them; of labelled data `labels` and the names `classes`."""
+        """The array as the source would hold it, by its name there, else `images`, or `x` of other kinds; labels, `classes`."""
         run, classes = output.run, list[Tensor]()
-        name = "images" if run.kind == "image" else "x"
+        own = run.layout.header.get("key") if run.layout.format == "arrays" else None  # of a .npz
+        name = own or ("images" if run.kind == "image" else "x")
         with files.together(), files.writing(output.path) as stream, zipfile.ZipFile(stream, "w") as archive:
 
             def put(name: str, array: Any) -> None:

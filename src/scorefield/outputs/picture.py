@@ -38,7 +38,7 @@ class _Picture(Writer):
         run, shown = output.run, pictures.SIGNALS if output.run.kind == "signal" else PLOTTED
         if run.kind in PICTURED:
             part = what_is_shown(run)
-            return part and f"the picture shows {part}: choose an .npz for all"
+            return part and f"the picture shows {part}; an .npz holds everything"
         if output.n <= shown:
             return None
         return f"the picture shows the first {shown:,} of {output.n:,} samples: choose an .npz for all of them"

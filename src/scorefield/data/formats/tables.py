@@ -1,4 +1,4 @@
-"""Table files: delimited text, Parquet and Arrow."""
+"""Table files of delimited text."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from scorefield.data.base import Dataset
 
 TEXT = (".csv", ".tsv", ".txt", ".dat")
-SUFFIXES = (*TEXT, *(f"{ending}.gz" for ending in TEXT), ".parquet", ".feather", ".arrow")
+SUFFIXES = (*TEXT, *(f"{ending}.gz" for ending in TEXT))
 
 
 @register("format", "table")
 class TableFile(Format):
     """A table in a file: numbers, booleans, texts and dates, some of them missing."""
 
-    description, takes, priority = f"a table ({', '.join(TEXT)}, also .gz, .parquet, .feather, .arrow)", "path", 40
+    description, takes, priority = f"a table ({', '.join(TEXT)}, also .gz)", "path", 40
 
     def claims(self, source: str) -> bool:
         """Whether it is a file with the suffix of a table."""
