@@ -107,7 +107,7 @@ def test_times_of_a_single_scan_are_examples(tmp_path: Path) -> None:
     data = opened(tmp_path / "bold.nii")
     assert data.layout.axes == "xyz"
     assert any("fourth axis" in note and "counts examples" in note for note in data.notes)
-    found = {name: one for name, one in zip(data.names, examples(data), strict=True)}
+    found = dict(zip(data.names, examples(data), strict=True))
     assert all(np.array_equal(found[f"bold.nii[{t}]"], scan[..., t]) for t in range(12))
 
 
