@@ -908,9 +908,13 @@ def test_a_path_that_does_not_exist_is_refused(source: str) -> None:
 
 
 def test_a_file_of_another_kind_is_refused_with_advice(tmp_path: Path) -> None:
-    (tmp_path / "table.xlsx").write_text("a,b")
-    with pytest.raises(ScorefieldError, match=r"table\.xlsx', expected .*: save numbers with numpy\.save"):
-        open_source(str(tmp_path / "table.xlsx"), CONFIG)
+    for ending, advice in (("xlsx", "save the sheet as .csv"), ("rds", "arrow::write_parquet")):
+        (tmp_path / f"table.{ending}").write_text("a,b")
+        with pytest.raises(ScorefieldError, match=rf"table\.{ending}', expected .*: .*{advice}"):
+            open_source(str(tmp_path / f"table.{ending}"), CONFIG)
+    (tmp_path / "table.xyz").write_text("a,b")
+    with pytest.raises(ScorefieldError, match=r"table\.xyz', expected .*: save numbers with numpy\.save"):
+        open_source(str(tmp_path / "table.xyz"), CONFIG)
 
 
 def test_a_built_in_name_comes_before_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import re
@@ -388,11 +389,11 @@ def test_a_baseline_that_is_real_is_better_than_noise(digits: Path, tmp_path: Pa
 def test_a_table_is_compared_with_the_rows_of_a_file(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     rows = [f"{3 * kind + 0.1 * rng.normal():.6f},{'red' if kind else 'blue'},{7 * kind}" for kind in rng.integers(0, 2, 400)]
-    for name, lines in (("all", rows), ("few", rows[:100])):
-        (tmp_path / f"{name}.csv").write_text("\n".join(["number,colour,count", *lines]))
+    (tmp_path / "all.csv").write_text("\n".join(["number,colour,count", *rows]))
+    (tmp_path / "few.csv.gz").write_bytes(gzip.compress("\n".join(["number,colour,count", *rows[:100]]).encode()))
     run = tmp_path / "run"
     app.train(str(tmp_path / "all.csv"), out=run, steps=20)
-    report = app.evaluate(run, n=100, against=tmp_path / "few.csv")
+    report = app.evaluate(run, n=100, against=tmp_path / "few.csv.gz")
     assert report.baseline is not None and report.baseline.better_by["energy"] < -2
     assert report.likelihood is not None and report.likelihood.separate == ("colour", "count")
     truth = math.log(0.5) - 0.5 * math.log(2 * math.pi * math.e * 0.1**2)  # of the kind, and of the number given the kind

@@ -64,7 +64,7 @@ def test_a_folder_of_scans_is_asked_for_its_array_once_and_the_slices_of_all_fil
     for i, (real, imaginary) in enumerate(scans):
         with h5py.File(tmp_path / f"scan{i}.h5", "w") as file:
             file["kspace"], file["reconstruction_esc"] = real + 1j * imaginary, real[:, 0]
-            file["ismrmrd_header"], file.attrs["acquisition"], file.attrs["patient"] = b"<xml/>", "CORPD", f"{i}"
+            file["ismrmrd_header"], file.attrs["acquisition"], file.attrs["gain"] = b"<xml/>", "CORPD", float(i)
     with pytest.raises(
         ScorefieldError, match=r"kspace \(5, 3, 8, 6\) complex64, .*reconstruction_esc .*--set data\.key=kspace"
     ):

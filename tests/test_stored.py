@@ -311,6 +311,19 @@ def test_a_file_that_declares_more_than_a_table_may_have_is_refused_before_it_is
         open_source(path, CONFIG)
 
 
+def test_a_stream_that_was_cut_between_two_batches_is_said_to_have_no_end(tmp_path: Path) -> None:
+    whole, path = pa.table({"x": X}), tmp_path / "t.arrows"
+    with ipc.new_stream(str(path), whole.schema) as sink:
+        sink.write_table(whole, max_chunksize=10)
+    assert said(open_source(str(path), CONFIG)) == {}
+    content = path.read_bytes()
+    starts = [at for at in range(0, len(content), 8) if content[at : at + 4] == b"\xff\xff\xff\xff"]
+    path.write_bytes(content[: starts[3]])  # a schema and two batches
+    data = open_source(str(path), CONFIG)
+    assert len(data.train) + len(data.held_out) == 20
+    assert said(data) == {"t.arrows": "has no mark of its end, so that rows may be missing: is it cut?"}
+
+
 # Lists
 
 
@@ -349,6 +362,16 @@ def test_lists_beside_measurements_are_a_table_that_says_how_to_learn_the_lists(
     assert open_source(str(tmp_path / "t.parquet"), DataConfig(key="v")).shape == (5,)
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_a_column_of_lists_of_a_frame_is_learned_by_its_name(library: str) -> None:
+    pytest.importorskip(library)
+    whole = lists((5,), height=X)
+    frame = {"pandas": lambda t: t.to_pandas(), "polars": lambda t: pytest.importorskip("polars").from_arrow(t)}.get(library)
+    data = open_data(frame(whole) if frame else whole, DataConfig(key="v"))
+    rows = torch.cat([data.train[:], data.held_out[:]])[order_of(data)]
+    assert rows.tolist() == whole["v"].to_pylist()
+
+
 def test_several_columns_of_lists_are_asked_about_and_uneven_ones_named(tmp_path: Path) -> None:
     parquet.write_table(lists((5,), w=pa.array([[1.0, 2.0]] * N)), tmp_path / "t.parquet")
     with pytest.raises(ScorefieldError, match=r"with columns of lists \('v', 'w'\), expected one: add --set data.key=v"):
@@ -356,3 +379,66 @@ def test_several_columns_of_lists_are_asked_about_and_uneven_ones_named(tmp_path
     parquet.write_table(pa.table({"v": [[1.0] * (1 + i % 3) for i in range(N)]}), tmp_path / "u.parquet")
     with pytest.raises(ScorefieldError, match=r"got lists of 1 to 3 numbers in column 'v' of 'u.parquet', expected one length"):
         open_source(str(tmp_path / "u.parquet"), CONFIG)
+
+
+# Samples
+
+
+@pytest.mark.parametrize("ending", ["npz", "npy"])
+def test_an_array_of_samples_of_a_table_has_the_numbers_of_its_csv(ending: str, tmp_path: Path) -> None:
+    """Station 20000003 is no float32, and no two minutes of a Julian date are different ones."""
+    from scorefield import app
+
+    path = tmp_path / "t.parquet"
+    jd = 2460000.5 + R.integers(0, 900, N) / 1440
+    parquet.write_table(pa.table({"station": 20000003 + 2 * R.integers(0, 20, N), "jd": jd}), path)
+    few = ("network.width=8", "training.pictures=0", "training.batch=8")
+    app.train(path, out=tmp_path / "run", steps=2, settings=few)
+    for out in (f"s.{ending}", "s.parquet"):
+        app.sample(tmp_path / "run", n=9, out=tmp_path / out, steps=3)
+    found = np.load(tmp_path / f"s.{ending}")
+    values = found["x"] if ending == "npz" else found
+    drawn = parquet.read_table(tmp_path / "s.parquet").to_pydict()
+    assert values.dtype == np.float64
+    assert values[:, 0].tolist() == drawn["station"] and values[:, 1].tolist() == drawn["jd"]
+    assert all(station % 2 for station in drawn["station"]) and len(set(drawn["jd"])) > 1
+
+
+@pytest.mark.parametrize("columns", [["span", "time"], ["berlin", "size"]])
+def test_a_run_on_spans_times_zones_and_categories_draws_pictures_and_samples_of_the_same_types(
+    columns: list[str], tmp_path: Path
+) -> None:
+    from scorefield import app
+
+    whole = pa.table({name: TYPES[name] for name in columns})
+    parquet.write_table(whole, tmp_path / "t.parquet")
+    few = ("network.width=8", "training.pictures=1", "training.batch=8")
+    report = app.train(tmp_path / "t.parquet", out=tmp_path / "run", steps=2, settings=few)
+    assert not [sentence for sentence in report.messages if "passed over" in sentence]
+    app.sample(tmp_path / "run", n=9, out=tmp_path / "s.parquet", steps=3)
+    drawn = parquet.read_table(tmp_path / "s.parquet")
+    assert drawn.schema.types == whole.schema.types
+    app.sample(tmp_path / "run", n=9, out=tmp_path / "s.csv", steps=3)
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.read_csv(tmp_path / "s.csv")
+    for name in columns:
+        values = [value for value in drawn[name].to_pylist() if value is not None]
+        texts = frame[name].dropna()
+        assert len(texts) == len(values)
+        found = pandas.to_timedelta(texts).tolist() if name in ("span", "time") else texts.tolist()
+        assert [str(value) for value in found] == [
+            str(pandas.Timedelta(value) if name == "span" else pandas.to_timedelta(str(value)) if name == "time" else value)
+            for value in values
+        ]
+
+
+def test_times_and_spans_are_compared_as_seconds_and_not_as_texts() -> None:
+    from scorefield.metrics.marginals import compare
+
+    spans = [dt.timedelta(minutes=i) for i in range(N)]
+    times = [dt.time(i % 24, i) for i in range(N)]
+    numbers = {"span": [span.total_seconds() for span in spans], "time": [3600.0 * t.hour + 60 * t.minute for t in times]}
+    values = {"span": spans, "time": times}
+    halves = [{name: column[part::2] for name, column in values.items()} for part in (0, 1)]
+    plain = [{name: column[part::2] for name, column in numbers.items()} for part in (0, 1)]
+    assert compare(*halves) == compare(*plain)

@@ -18,6 +18,7 @@ from scorefield.data import DataConfig, Dataset, open_source
 from scorefield.data.base import split
 from scorefield.data.coordinates import decode
 from scorefield.data.delimited import read_text
+from scorefield.data.header import names_of
 from scorefield.data.written import text_of
 
 CONFIG = DataConfig()
@@ -220,6 +221,22 @@ def test_a_file_of_numbers_without_a_header_keeps_its_first_row(tmp_path: Path, 
     assert text.style["header"] is False
 
 
+def test_rows_of_random_numbers_are_no_header() -> None:
+    """Of 200 tables of each law none loses its first row: each has many rows that are as good names."""
+    rng = np.random.default_rng(5)
+    laws = {
+        "digits": lambda: rng.integers(0, 10, (30, 3)),
+        "floats": lambda: rng.normal(size=(30, 3)).round(3),
+        "a year and a month": lambda: np.column_stack([rng.integers(1990, 2024, 30), rng.integers(1, 13, 30)]),
+        "sums": lambda: np.cumsum(rng.integers(0, 5, (30, 3)), axis=0),
+        "sorted": lambda: np.sort(rng.random((30, 6)).round(3), axis=1),
+        "heavy tails": lambda: np.abs(100 * rng.standard_cauchy((12, 3))).astype(int),
+    }
+    for law, table in laws.items():
+        found = [names_of([list(map(str, row)) for row in table().tolist()], [])[1] for _ in range(200)]
+        assert not any(found), law
+
+
 def test_a_first_row_that_may_be_a_header_is_said(tmp_path: Path) -> None:
     data = read(tmp_path, lines(X, PLAIN, [abs(x) for x in X], head="17,101,23"))
     assert len(data.train) + len(data.held_out) == N + 1
@@ -257,6 +274,13 @@ def test_a_column_of_colours_is_no_comment(tmp_path: Path) -> None:
     assert back(data)["colour"] == colours
     mixed = ["#ff0000", "red"] * (N // 2)
     assert back(read(tmp_path, lines(mixed, X, head="colour,x")))["colour"] == mixed
+
+
+@pytest.mark.parametrize("head", ["#,x", "%change,x", "!,x", "x,#"])
+def test_a_mark_in_a_name_is_a_part_of_it(tmp_path: Path, head: str) -> None:
+    data = read(tmp_path, lines(X, PLAIN, head=head))
+    assert list(back(data)) == head.split(",")
+    assert written(data) == lines(X, PLAIN, head=head)
 
 
 def test_a_header_after_a_mark_in_a_csv_is_one(tmp_path: Path) -> None:
@@ -467,6 +491,13 @@ def test_forms_of_dates_that_are_not_read_are_said_with_one_that_is(tmp_path: Pa
     data = read(tmp_path, lines([f'"{cell}"' for cell in cells], X, head="when,x"))
     said = [issue.cause for issue in data.issues if issue.where == "column 'when'"]
     assert said[0] == f"look like dates or times (such as {cells[0]}): read as text; write them as 2023-12-31 or 23:59:59"
+
+
+def test_numbers_in_several_styles_are_text_and_said(tmp_path: Path) -> None:
+    cells = [text if i % 2 else text.replace(".", ",") for i, text in enumerate(PLAIN)]
+    data = read(tmp_path, lines([f'"{cell}"' for cell in cells], X, head="y,x"))
+    said = [issue.cause for issue in data.issues if issue.where == "column 'y'"]
+    assert said[0] == f"numbers in several styles (such as {cells[0]} and {cells[1]}): read as text; write them in one"
 
 
 def test_texts_with_digits_stay_texts_without_a_word(tmp_path: Path) -> None:

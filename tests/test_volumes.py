@@ -237,6 +237,7 @@ def test_an_evaluation_of_volumes_measures_every_part_and_its_page_says_which_pl
     monkeypatch.setattr("scorefield.evaluation.reference.extractors.learn", functools.partial(learn, steps=20))
     monkeypatch.setattr("scorefield.evaluation.parts.LIKELIHOODS", 2)
     monkeypatch.setattr("scorefield.evaluation.parts.GAPS", 4)
+    monkeypatch.setattr("scorefield.evaluation.reference.FLOORS", 1)
     report = evaluate(blobs / "run", n=40, steps=4, against=blobs / "blobs.npy")
     assert not report.left_out
     assert {"FD-data", "energy, voxels"} <= set(report.labels.values())

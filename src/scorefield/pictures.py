@@ -13,6 +13,7 @@ import json
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from datetime import datetime, time, timedelta
 from typing import Any
 
 import numpy as np
@@ -251,13 +252,21 @@ def lines(signals: Tensor, limits: tuple[float, float] | None = None) -> Image.I
     return _render(figure)
 
 
+def _seconds(value: time | timedelta) -> float:
+    """Return a time of day, or a span of time, in seconds."""
+    span = value if isinstance(value, timedelta) else datetime.combine(datetime.min, value) - datetime.min
+    return span.total_seconds()
+
+
 def histograms(table: Mapping[str, Sequence[Any]], most: int = HISTOGRAMS) -> Image.Image:
     """Plot the distributions of a table's first columns: numbers in bins, everything else counted."""
     figure, axes = _small(min(len(table), most))
     for one, (name, column) in zip(axes, table.items(), strict=False):
         present, note = [value for value in column if value is not None], ""
+        in_seconds = bool(present) and isinstance(present[0], time | timedelta)
+        present = [_seconds(value) for value in present] if in_seconds else present
         if present and isinstance(present[0], int | float) and not isinstance(present[0], bool):
-            *_, note = _histogram(one, present, 30)
+            note = _histogram(one, present, 30)[-1] + " in seconds" * in_seconds
         elif present and not isinstance(present[0], str | bool):
             one.hist(present, bins=30, color="tab:blue")
             one.margins(x=0)  # there is no year 0, nor 10000

@@ -37,6 +37,7 @@ import scorefield
 from scorefield import files
 from scorefield.config import RunConfig, from_dict, to_dict
 from scorefield.data import Dataset, Normaliser, open_again, place_of
+from scorefield.data.coordinates import snapped
 from scorefield.data.holes import Holes
 from scorefield.data.layout import Layout
 from scorefield.errors import ScorefieldError
@@ -174,7 +175,13 @@ class Run:
         return replace(plain, dtype="float32") if floats else plain
 
     def to_source(self, raw: Tensor) -> NDArray[Any]:
-        """Return samples in the data's own units as their source would hold them: its axes and its type, `(n, ...)`."""
+        """Return samples in the data's own units as their source would hold them: its axes and its type, `(n, ...)`.
+
+        Those of a table are coordinates, float64, at values that its columns can have; of a run of 0.5, as they were drawn.
+        """
+        about = self.manifest["data"]
+        if self.kind == "table" and "layout" in about:
+            return snapped(raw.cpu(), about["columns"]).numpy()
         return self.layout.to_source(raw.cpu().numpy())
 
     @cached_property

@@ -73,8 +73,9 @@ def sample(
         n: how many.
         out: `.png` (a grid or a plot), `.npz` or `.npy` (an array in the type, axes and units of the data), the
             kind of file that the data came in, or a folder (a file each, and `samples.jsonl`, a list of them with their
-            classes). Of a table `.csv`, `.tsv` or `.parquet` (its own columns and types), `.npy` or `.npz` (its coordinates, a
-            category as one for each text). None for a picture, or a .csv, in the run.
+            classes). Of a table `.csv`, `.tsv`, `.txt` or `.dat`, packed by `.gz` or not, in the style of its file, or
+            `.parquet` (its own columns and types), `.npy` or `.npz` (its coordinates, a category as one for each text). None
+            for a picture, or a .csv, in the run.
         gif: also write an animation of the sampling, beside `out`.
         force: overwrite the file that is there; in a folder the pictures on its list, if none of them has changed.
         progress: called after every step with the share done, words, and a `Batch`.

@@ -25,6 +25,7 @@ from scorefield.errors import ScorefieldError
 EXTRA = "expected the extra: run pip install 'scorefield[tables]'"
 SUFFIXES = (".parquet", ".feather", ".arrow", ".arrows")
 MOST_BYTES = 2**33  # of all values of a file, unpacked
+END = b"\xff\xff\xff\xff\0\0\0\0"  # of a stream
 FEW = 100  # different labels, at most
 
 
@@ -46,7 +47,9 @@ def read(path: str) -> Any:
     with open(path, "rb") as stream:
         mark = stream.read(8)
     if not mark:
-        raise ScorefieldError(f"got {name!r}, which is empty, expected a whole {os.path.splitext(name)[1]} file: write it again")
+        raise ScorefieldError(
+            f"got {name!r}, which is empty, expected a whole {os.path.splitext(name)[1]} file: write it again"
+        )
     _refuse_mark(mark, name)
     try:
         if mark.startswith(b"PAR1"):
@@ -63,6 +66,19 @@ def read(path: str) -> Any:
         kind = "a table that is not encrypted" if encrypted else f"a whole {os.path.splitext(name)[1]} file"
         advice = "decrypt it first" if encrypted else "write it again"
         raise ScorefieldError(f"got {name!r}, which cannot be read ({first}), expected {kind}: {advice}") from cause
+
+
+def unfinished(path: str) -> list[DataIssue]:
+    """Return an issue on an Arrow stream without its mark of the end: cut between two batches it is one of fewer rows.
+
+    A stream may end so by its definition, so it is read.
+    """
+    with open(path, "rb") as stream:
+        is_stream = stream.read(4) == b"\xff\xff\xff\xff"
+        stream.seek(-min(8, os.path.getsize(path)), os.SEEK_END)
+        if not is_stream or stream.read() == END:
+            return []
+    return [DataIssue(os.path.basename(path), "has no mark of its end, so that rows may be missing: is it cut?", used=True)]
 
 
 def _refuse_mark(mark: bytes, name: str) -> None:

@@ -176,14 +176,23 @@ def _reading(texts: list[str], column: Column) -> Reading:
     decimal = column.decimal if known is None else known.get("text", {}).get("decimal", ".")
     numbers = numerals.numbers_of(texts, decimal=decimal, delimiter=column.delimiter)
     if numbers is None or numbers.open:
-        like = f"look like dates or times (such as {texts[0]}): read as text; write them as 2023-12-31 or 23:59:59"
-        return Reading("category", said=(numbers.said,) if numbers else (like,) if all(map(DATELIKE.fullmatch, texts)) else ())
+        return Reading("category", said=(numbers.said,) if numbers else _unread(texts))
     said: tuple[str, ...] = (numbers.said,) if numbers.said else ()
     if numbers.whole and (large := [text for text, value in numbers.meaning.items() if abs(value) > EXACT]):
         return Reading("category", said=(f"whole numbers that float64 does not have (such as {large[0]}): read as text",))
     if numbers.whole and KEYS.search(column.name) and 2 * len(texts) > len(column.cells):
         said += ("numbers things, by its name, and is learned as an amount: leave it out unless it is one",)
     return Reading("integer" if numbers.whole else "number", numbers.meaning, numbers.style, said)
+
+
+def _unread(texts: list[str]) -> tuple[str, ...]:
+    """Return what to say of texts that look like dates or numbers and cannot be read as such."""
+    if all(map(DATELIKE.fullmatch, texts)):
+        return (f"look like dates or times (such as {texts[0]}): read as text; write them as 2023-12-31 or 23:59:59",)
+    if all(map(numerals.is_number, texts)):
+        other = next((text for text in texts[1:] if numerals.numbers_of([texts[0], text]) is None), texts[-1])
+        return (f"numbers in several styles (such as {texts[0]} and {other}): read as text; write them in one",)
+    return ()
 
 
 def _booleans(texts: list[str], column: Column) -> Reading:

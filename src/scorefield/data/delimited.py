@@ -40,7 +40,9 @@ DELIMITERS = "\t;|,"
 BLANKS = " "
 NAMES = {"\t": "tabs", ";": "semicolons", "|": "bars", ",": "commas", BLANKS: "blanks"}
 LOOSE = (".txt", ".dat")  # endings of files in which blanks stand between cells, as a rule
-COMMENTS = ("#", "%", "!", "//")
+COMMENTS = {  # what lines of comments begin with; a # before a delimiter, and a % before a letter, are names of columns
+    "#": re.compile(r"#(?![\t;|,])"), "%": re.compile(r"%+(\s|$)"), "!": re.compile(r"!+(\s|$)"), "//": re.compile("//")
+}  # fmt: skip
 BINARY = {b"PAR1": ".parquet", b"PK\x03\x04": ".xlsx or .zip", b"\x1f\x8b": ".gz", b"ARROW1": ".feather", b"\x89PNG": ".png"}
 WORD = re.compile(r'"((?:[^"]|"")*)"(?!\S)|(\S+)')
 SAID = re.compile(r'"?sep=([\t;|,])"?')  # a first line for spreadsheets
@@ -193,9 +195,8 @@ def _comment_mark(lines: list[str]) -> str:
     """Return what lines of comments begin with, or "" if there are none: most lines are data, or all begin alike."""
     first = next((line for line in lines if line.strip()), "")
     looked = [line for line in lines[:LOOKED_AT] if line.strip()]
-    for mark in COMMENTS:
-        count = sum(line.startswith(mark) for line in looked)
-        if first.startswith(mark) and 2 * count <= len(looked):
+    for mark, begins in COMMENTS.items():
+        if begins.match(first) and 2 * sum(line.startswith(mark) for line in looked) <= len(looked):
             return mark
     return ""
 

@@ -1,7 +1,7 @@
 """Granularity: which values the numbers of a column take: atoms, a grid, a few levels, or all of an interval.
 
-    atoms     single values that hold a share of the rows which no density gives them: exact zeros, -9999 where nothing was
-              measured, a minimum wage
+    atoms     single values that hold a share of the rows which no density gives them: exact zeros, a minimum wage, a last
+              date 9999-12-31
     step      all other values lie at equal distances: prices on 0.01, marks on 0.5, times on five minutes
     levels    they are only ever one of a few, which do not fill their grid: doses of 0.1, 0.25, 1 and 2.5
 
@@ -125,7 +125,7 @@ def _point_masses(distinct: Numbers, counts: NDArray[np.int64], least: float, pe
 
 
 def _isolated_extremes(values: Numbers) -> Numbers:
-    """Return extreme values that repeat, and lie far from all others by the spread of the middle half: codes such as -9999."""
+    """Return extreme values that repeat, and lie far from all others by the spread of the middle half: 9999-12-31, say."""
     lower, upper = np.quantile(values, [0.25, 0.75])
     distinct, counts = np.unique(values, return_counts=True)
     found, first, last = list[float](), 0, len(distinct) - 1

@@ -4,7 +4,7 @@ A first row is data if one of its cells looks like the rest of its column and no
 as well: years, days, wavelengths, or 0, 1, 2 as of a data frame. A row of numbers is a header if it is both
 
     in line    its numbers have equal steps, are years that go up, or go up without end where no other row does; and
-    foreign    at least half of them are outside the range of their column, or whole above decimals
+    foreign    at least half of them are well outside the range of their column, or whole above decimals
 
 since a row like all others is outside the range of n others with probability 2/(n + 1) in each column.
 
@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from scorefield.data.cells import MISSING, kind_of
 from scorefield.data.issues import DataIssue
@@ -91,7 +92,7 @@ def _names_are_numbers(first: Sequence[str], below: list[list[str]], looked: Row
         return False
     new = all(_is_new(first[i], below[i]) for i in texts)
     whole = [bool(WHOLE.fullmatch(first[i])) for i in places]
-    outside = [not columns[i].min() <= value <= columns[i].max() for i, value in zip(places, values, strict=True)]
+    outside = [_is_outside(value, columns[i]) for i, value in zip(places, values, strict=True)]
     decimal = [w and not any(map(WHOLE.fullmatch, below[i])) for i, w in zip(places, whole, strict=True)]
     foreign = sum(a or b for a, b in zip(outside, decimal, strict=True)) / len(places)
     counted = values in ([*range(len(values))], [*range(1, len(values) + 1)])
@@ -110,6 +111,13 @@ def _names_are_numbers(first: Sequence[str], below: list[list[str]], looked: Row
     if len(values) > 4 and up and foreign == 1.0:
         return True
     return None if foreign == 1.0 and len(values) > 1 and len(looked) >= 8 else False
+
+
+def _is_outside(value: float, column: NDArray[np.float64]) -> bool:
+    """Whether a number is outside the range of those below it, by more than a step from row to row: they may rise or fall."""
+    if len(column) < 2 or column.min() <= value <= column.max():
+        return False
+    return bool(abs(value - column[0]) > np.abs(np.diff(column)).max())
 
 
 def _in_line(row: Sequence[str], places: list[int], rising: bool) -> bool:

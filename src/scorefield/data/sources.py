@@ -18,6 +18,13 @@ from scorefield.data.formats import ReadSpec, known_formats, ordered
 from scorefield.errors import ScorefieldError
 from scorefield.registry import every
 
+SHEET = "save the sheet as .csv"
+CONVERT = {  # what to do with files that no format reads, and that many people have
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"), SHEET),
+    **dict.fromkeys((".rds", ".rda", ".rdata"), "save the table from R as .csv, or as .parquet by arrow::write_parquet"),
+    **dict.fromkeys((".json", ".jsonl", ".ndjson"), "save the records as .csv or .parquet"),
+}
+
 
 def open_data(source: Any, config: DataConfig, columns: list[Column] | None = None) -> Dataset:
     """Open the data that a string or a path names, or take the data themselves.
@@ -132,7 +139,10 @@ def open_source(source: str, config: DataConfig, columns: list[Column] | None = 
         if form.claims(path):
             return form.read(path, ReadSpec(config, columns))
     close = difflib.get_close_matches(source.lower(), builtin, n=2, cutoff=0.5)
-    if os.path.exists(path):
+    ending = os.path.splitext(path)[1].lower()
+    if os.path.exists(path) and ending in CONVERT:
+        advice = CONVERT[ending]
+    elif os.path.exists(path):
         advice = "save numbers with numpy.save or as .csv, or give the folder that holds the images"
     elif close:
         advice = f"did you mean {' or '.join(repr(name) for name in close)}?"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -111,10 +111,20 @@ def _file(path: str, known: list[Column] | None) -> tuple[list[Series], list[str
     return *of_native(arrow.read(path)), None
 
 
-def of_arrow(table: Any, config: DataConfig, *, name: str, columns: list[Column] | None = None) -> Dataset:
-    """Read a table of pyarrow, as `of_frame` does; a column of lists is left out with the setting that learns it."""
-    series, notes, issues = of_native(table)
-    return _table(name, series, notes, issues, config, columns)
+def of_arrow(
+    table: Any, config: DataConfig, *, name: str, columns: list[Column] | None = None, issues: Sequence[DataIssue] = ()
+) -> Dataset:
+    """Read a table of pyarrow, as `of_frame` does.
+
+    Args:
+        table: a `pyarrow.Table`.
+        config: how it is read.
+        name: what messages call it.
+        columns: as of `read`.
+        issues: what was found before.
+    """
+    series, notes, odd = of_native(table)
+    return _table(name, series, notes, [*issues, *odd], config, columns)
 
 
 def of_frame(frame: Any, config: DataConfig, *, name: str = "table", columns: list[Column] | None = None) -> Dataset:

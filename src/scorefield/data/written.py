@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 from scorefield.data import forms, numerals
@@ -71,7 +72,7 @@ def _cell(column: Column, text: Mapping[str, Any], delimiter: str) -> Callable[[
     nothing: str = text.get("missing", "")
     if not nothing and delimiter == " ":
         nothing = '""' if column.get("type") == "category" else "nan"
-    plain = column.get("type") in ("number", "integer", "boolean") and not text
+    plain = column.get("type") in ("number", "integer", "boolean") and not text and "as" not in column.get("stored", {})
 
     def cell(value: Any) -> str:
         if value is None:
@@ -88,6 +89,10 @@ def spelling(column: Column) -> Callable[[Any], str]:
     'TRUE'
     """
     text = column.get("text", {})
+    if column.get("stored", {}).get("as") == "duration":
+        return _span
+    if column.get("stored", {}).get("as") == "time":
+        return str
     if "form" in text:
         return forms.writer(text["form"])
     if column.get("type") == "boolean":
@@ -96,6 +101,15 @@ def spelling(column: Column) -> Callable[[Any], str]:
         own = "step" in column or "levels" in column  # all decimals are on the grid, and none is added
         return numerals.writer(text, None if own else column.get("digits"))
     return str
+
+
+def _span(value: timedelta) -> str:
+    """Return a span of time as pandas reads and writes it.
+
+    >>> _span(timedelta(days=2, minutes=65))
+    '2 days 01:05:00'
+    """
+    return f"{value.days} days {str(value - timedelta(days=value.days)).zfill(8)}"
 
 
 def _quoted(text: str, delimiter: str, always: bool) -> str:

@@ -128,7 +128,7 @@ def baseline_of(path: str | Path, own: Run, *, seed: int, device: torch.device) 
             f"got --against {str(path)!r}, which does not exist, expected a run or a folder: check its spelling"
         )
     if own.data.columns is not None:
-        if not place.is_file() or place.suffix.lower() not in SUFFIXES:
+        if not place.is_file() or not place.name.lower().endswith(SUFFIXES):
             kinds = ", ".join(SUFFIXES)
             raise ScorefieldError(f"got --against {place} for a run on a table, expected a run or a {kinds} file: give one")
         rows = aligned(str(place), own.data.columns)

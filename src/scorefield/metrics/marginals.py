@@ -22,7 +22,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, time, timedelta
 from typing import Any, Literal
 
 import numpy as np
@@ -125,15 +125,19 @@ def _height(columns: Columns, what: str) -> int:
 
 
 def _is_number(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float | date) and not isinstance(value, bool))
+    return value is None or (isinstance(value, int | float | date | time | timedelta) and not isinstance(value, bool))
 
 
 def _numbers(values: Sequence[Any], name: str) -> Numbers:
-    """Return numbers, NaN where one is missing; days or seconds for dates."""
+    """Return numbers, NaN where one is missing; days or seconds for dates, seconds for times and spans."""
 
     def number(value: Any) -> float:
         if isinstance(value, datetime):
             return value.timestamp()
+        if isinstance(value, time):
+            value = datetime.combine(datetime.min, value) - datetime.min
+        if isinstance(value, timedelta):
+            return value.total_seconds()
         return float(value.toordinal() if isinstance(value, date) else value)
 
     present = np.array([number(value) for value in values if value is not None], dtype=np.float64)

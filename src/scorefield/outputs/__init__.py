@@ -88,4 +88,5 @@ def help_text() -> str:
     folders = [f"a folder of {one.only}s ({one.content})" for one in FILE_TYPES if one.ending == "/"]
     files = list(dict.fromkeys(ending for kind in KINDS for ending in writers(kind)))
     more = f"; or the kind of file that the data came in: {', '.join(files)}" if files else ""
-    return f"a name ending in {' or '.join(general)}, or {folders[0]}; of tables also {', '.join(tables)}{more}"
+    packed = f", and with .gz behind: {', '.join(one.ending for one in FILE_TYPES if one.packs)}"
+    return f"a name ending in {' or '.join(general)}, or {folders[0]}; of tables also {', '.join(tables)}{packed}{more}"

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scorefield.data.base import Dataset
+    from scorefield.data.issues import DataIssue
     from scorefield.data.layout import Layout
 
 
@@ -29,16 +30,9 @@ class ArrowFile(Format):
 
     def read(self, source: str, spec: ReadSpec) -> Dataset:
         """Read its columns, or its column of lists."""
-        from scorefield.data import arrow, tables
-        from scorefield.data.arrays import ArraySource, of_array
+        from scorefield.data import arrow
 
-        name, table = os.path.basename(source), arrow.read(source)
-        lists = None if spec.columns else arrow.vectors_of(table, name, spec.config.key)
-        if lists is None:
-            return tables.of_arrow(table, spec.config, name=name, columns=spec.columns)
-        chosen, values, labels, issues = lists
-        origin = ArraySource(format="arrow", header={"column": chosen}, issues=tuple(issues))
-        return of_array(values, f"{name}: {chosen}", spec.config, labels=labels, source=origin)
+        return of_table(arrow.read(source), os.path.basename(source), spec, arrow.unfinished(source))
 
     def check(self, path: str) -> None:
         """Refuse a file that cannot be written without pyarrow."""
@@ -52,3 +46,23 @@ class ArrowFile(Format):
 
         column = layout.header.get("column", "x") if layout.format == "arrow" else "x"
         write_lists(path, samples, column)
+
+
+def of_table(table: Any, name: str, spec: ReadSpec, issues: list[DataIssue]) -> Dataset:
+    """Read a `pyarrow.Table`, or its column of lists.
+
+    Args:
+        table: the table.
+        name: what messages call it.
+        spec: how it is read.
+        issues: what was found before.
+    """
+    from scorefield.data import arrow, tables
+    from scorefield.data.arrays import ArraySource, of_array
+
+    lists = None if spec.columns else arrow.vectors_of(table, name, spec.config.key)
+    if lists is None:
+        return tables.of_arrow(table, spec.config, name=name, columns=spec.columns, issues=issues)
+    chosen, values, labels, left_out = lists
+    origin = ArraySource(format="arrow", header={"column": chosen}, issues=(*issues, *left_out))
+    return of_array(values, f"{name}: {chosen}", spec.config, labels=labels, source=origin)

@@ -25,7 +25,15 @@ class Frame(Format):
         return bool(tabular or dependencies.is_into_series(source))
 
     def read(self, source: Any, spec: ReadSpec) -> Dataset:
-        """Read its columns."""
+        """Read its columns, or the column of lists that `data.key` names."""
         from scorefield.data.tables import of_frame
+
+        if spec.config.key is not None:
+            from narwhals import LazyFrame, from_native
+
+            from scorefield.data.formats.arrow import of_table
+
+            frame = from_native(source)
+            return of_table((frame.collect() if isinstance(frame, LazyFrame) else frame).to_arrow(), "table", spec, [])
 
         return of_frame(source, spec.config, columns=spec.columns)
