@@ -203,7 +203,6 @@ class Streamed(IterableDataset):
 
 
 REFUSED: dict[str, Callable[[], Any]] = {
-    "complex": lambda: ROWS + 1j,
     "objects": lambda: ROWS.astype(object),
     "dates": lambda: np.arange(3 * N).astype("M8[D]").reshape(N, 3),
     "durations": lambda: np.arange(3 * N).astype("m8[s]").reshape(N, 3),
@@ -212,7 +211,6 @@ REFUSED: dict[str, Callable[[], Any]] = {
     "numbers": lambda: ROWS[:, 0],
     "a number": lambda: np.array(3.0),
     "no columns": lambda: np.zeros((N, 0)),
-    "complex tensor": lambda: torch.tensor(ROWS + 1j),
     "meta": lambda: torch.empty(N, 3, device="meta"),
     "nested": lambda: torch.nested.nested_tensor([torch.ones(2 + i % 2) for i in range(N)], layout=torch.jagged),
     "huge": lambda: scipy.sparse.csr_array((10**6, 10**6)),
