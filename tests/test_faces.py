@@ -180,8 +180,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (inputs / "broken").mkdir()
     (inputs / "broken" / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n\x00\x00")
     values = np.zeros((20, 3), dtype=np.float32)
-    values[3, 1] = np.nan
-    np.save(inputs / "nan.npy", values)
+    values[3, 1] = np.inf
+    np.save(inputs / "infinite.npy", values)
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
     return tmp_path / "work"
@@ -192,7 +192,7 @@ WRONG = [
     (("train", "../inputs/nowhere/"), "expected"),
     (("train", "../inputs/empty"), "expected"),
     (("train", "../inputs/broken"), "cut.png"),
-    (("train", "../inputs/nan.npy"), "NaN"),
+    (("train", "../inputs/infinite.npy"), "1 infinite or too large values"),
     (("train", "digits", "--recipe", "ncnsv2"), "did you mean 'ncsnv2'"),
     (("train", "digits", "--set", "network.chanels=8"), "did you mean 'channels'"),
     (("train", "digits", "--set", "training.batch=0"), "training.batch"),
