@@ -3,8 +3,8 @@
     python benchmarks/reading.py ../before . --pairs 5
 
 It writes 10,000 smooth colour images of 64x64 with some noise, as PNG and as JPEG, into a temporary folder. Each measurement is
-a process of its own, A and B in turns, and which begins changes from pair to pair. B is measured three times: its first opening,
-with an empty cache, which is written besides; its second, from the cache; and the first again with the cache switched off.
+a process of its own, A and B in turns, and which begins changes from pair to pair. B is measured three times: its first
+opening, with an empty cache, which is written besides; its second, from the cache; and the first with the cache switched off.
 "epoch" asks for all training rows, 64 at a time, in model space. CPU is user and system time of the process and its workers,
 which a busy machine disturbs less than the time on the wall; a ratio A/B is of two neighbours, and the table has medians.
 
@@ -106,8 +106,11 @@ def main() -> None:
                 )
                 print(rows[-1], flush=True)
     about = f"{datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
-    head = "| images | tree | opening, s | epoch, s | both, s | both, CPU s | A/B | A/B of CPU |\n|---|---|---|---|---|---|---|---|"
-    text = f"# Reading {options.count:,} images of 64x64: {about}\n\n`python benchmarks/reading.py`, medians of {options.pairs} pairs in turns.\n\n{head}\n"
+    head = "| images | tree | opening, s | epoch, s | both, s | both, CPU s | A/B | A/B of CPU |\n" + "|---" * 8 + "|"
+    text = (
+        f"# Reading {options.count:,} images of 64x64: {about}\n\n"
+        f"`python benchmarks/reading.py`, medians of {options.pairs} pairs in turns.\n\n{head}\n"
+    )
     (Path(__file__).parent / "results" / "reading.md").write_text(text + "\n".join(rows) + "\n", encoding="utf-8")
 
 

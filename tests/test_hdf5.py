@@ -103,6 +103,22 @@ def test_texts_are_labels_and_lists_are_named(tmp_path: Path) -> None:
     assert "Left out of 'a.h5': peaks (lists of different lengths)." in data.notes
 
 
+def test_an_enumeration_gives_its_classes_their_names(tmp_path: Path) -> None:
+    def fill(file: Any) -> None:
+        file["u"] = SPOTS
+        file.create_dataset("y", data=np.arange(N) % 2, dtype=h5py.enum_dtype({"cat": 0, "dog": 1}, basetype="i1"))
+
+    assert opened(made(tmp_path / "a.h5", fill)).classes == ("cat", "dog")
+
+
+def test_a_group_that_holds_itself_is_walked_through_once(tmp_path: Path) -> None:
+    def fill(file: Any) -> None:
+        file["run/u"] = SPOTS
+        file["run/again"], file["run/same"] = file["/"], file["run/u"]
+
+    assert_same(opened(made(tmp_path / "a.h5", fill)), SPOTS, 1e-6)
+
+
 # --- in order ----------------------------------------------------------------------------------------------------------
 
 

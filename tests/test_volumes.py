@@ -168,9 +168,9 @@ def test_complex_numbers_are_shown_by_their_magnitude_black_at_zero() -> None:
     assert plane_size(data) == (2, 2) and what_is_shown(data) == "the magnitude of complex numbers"
 
 
-def test_an_unknown_cell_is_black() -> None:
+def test_an_unknown_cell_is_as_grey_as_what_surrounds_the_examples() -> None:
     raw = torch.tensor([[[[[math.nan, 10.0]]]]])
-    assert planes(raw, _of("volume", torch.ones(1, 1, 1, 1, 2))).tolist() == [[[[0.0, 1.0]]]]
+    assert planes(raw, _of("volume", torch.ones(1, 1, 1, 1, 2))).tolist() == [[[[128 / 255, 1.0]]]]
 
 
 # --- the doctor --------------------------------------------------------------------------------------------------------

@@ -71,8 +71,8 @@ def read(path: str) -> tuple[list[Series], list[str], list[DataIssue]]:
         ) from cause
     issues = list[DataIssue]()
     about.missing_ranges = declared.missing_ranges
-    found = [_series(title, list(column), about, issues) for title, column in values.items()]
-    return [one for one in found if one is not None], [], issues
+    series = [_series(title, list(column), about, issues) for title, column in values.items()]
+    return [one for one in series if one is not None], [], issues
 
 
 def _series(name: str, values: list[Any], about: Any, issues: list[DataIssue]) -> Series | None:

@@ -129,7 +129,9 @@ class Readers:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         count, size = listing.amount()
         self.threads = min(cores, MOST_WORKERS)
-        self.workers: list[Worker] | None = [] if cores > 1 and count * A_FILE + size * A_BYTE > WORTH else None
+        python = bool(sys.executable) and not getattr(sys, "frozen", False)  # otherwise it is a program that embeds Python
+        much = cores > 1 and count * A_FILE + size * A_BYTE > WORTH
+        self.workers: list[Worker] | None = [] if python and much else None
         self.own = threading.local()
 
     def __enter__(self) -> Readers:
