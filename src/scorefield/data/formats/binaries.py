@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from scorefield.data.base import Dataset
     from scorefield.data.layout import Layout
 
+BATCHES = ("data_batch_1", "test_batch", "batches.meta", "train", "meta")  # pickles of CIFAR-10 and CIFAR-100
 PICKLED = re.compile(r"(data_batch_\d+|test_batch|batches\.meta|.*\.(pkl|pickle))")
 
 
@@ -54,7 +55,16 @@ class Binaries(Format):
 
 def pickled(source: str) -> str | None:
     """Return the name of a pickle that a path names, or that a folder of CIFAR's holds; None for anything else."""
-    names = [os.path.basename(source)] if os.path.isfile(source) else []
-    if os.path.isdir(source):
-        names = [name for name in os.listdir(source) if name in ("data_batch_1", "test_batch", "batches.meta")]
-    return next((name for name in names if PICKLED.fullmatch(name)), None)
+    if os.path.isfile(source):
+        name = os.path.basename(source)
+        return name if PICKLED.fullmatch(name) else None
+    if not os.path.isdir(source):
+        return None
+    names = [name for name in BATCHES if os.path.isfile(os.path.join(source, name))]
+    return next((name for name in names if _starts_as_pickle(os.path.join(source, name))), None)
+
+
+def _starts_as_pickle(place: str) -> bool:
+    """Whether a file starts as pickles do."""
+    with open(place, "rb") as file:
+        return file.read(1) == b"\x80"
