@@ -41,6 +41,17 @@ def assert_same(data: Dataset, array: np.ndarray, within: float = 0.0) -> None:
     assert np.abs(in_order(found).astype(complex) - in_order(array)).max() <= within * span
 
 
+def encrypt(path: Path) -> None:
+    """Set the flag by which a .zip says that its members are encrypted."""
+    content = bytearray(path.read_bytes())
+    for mark, offset in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
+        place = content.find(mark)
+        while place >= 0:
+            content[place + offset] |= 1
+            place = content.find(mark, place + 1)
+    path.write_bytes(content)
+
+
 def samples_of(data: Dataset) -> np.ndarray:
     """The training examples as samples of a run would be written."""
     return data.layout.to_source(data.train[:].numpy())

@@ -1,4 +1,4 @@
-"""What the tests of instruments' files share: examples through model space and back into a file, and a person's three commands."""
+"""What the tests of instruments' files share: examples through model space, back into a file, and a person's three commands."""
 
 from pathlib import Path
 from typing import Any

@@ -109,12 +109,18 @@ def test_the_hash_changes_with_any_weight_and_with_nothing_else(small: dict[str,
 @pytest.mark.parametrize("name", ["labelled", "unlabelled", "module"])
 @pytest.mark.parametrize(
     "images",
-    [torch.zeros(2, 1, 8, 8), torch.zeros(2, 64).byte(), DIGITS[:0], torch.zeros(2, 5, 8, 8).byte()],
-    ids=["floats", "rows", "none", "five channels"],
+    [torch.zeros(2, 1, 8, 8), torch.zeros(2, 64).byte(), DIGITS[:0], torch.zeros(2, 1, 4, 8, 8).byte()],
+    ids=["floats", "rows", "none", "volumes"],
 )
 def test_what_is_no_images_of_bytes_is_refused(small: dict[str, Extractor], name: str, images: Tensor) -> None:
-    with pytest.raises(ScorefieldError, match=r"expected uint8 images \(n, 1 to 4 channels, height, width\)"):
+    with pytest.raises(ScorefieldError, match=r"expected uint8 images \(n, channels, height, width\)"):
         small[name](images)
+
+
+def test_published_networks_refuse_more_channels_than_colour_and_opacity_have() -> None:
+    extractor = Lite0(_random(Lite0Network), "own")
+    with pytest.raises(ScorefieldError, match=r"expected uint8 images \(n, 1 to 4 channels, height, width\)"):
+        extractor(torch.zeros(2, 5, 8, 8, dtype=torch.uint8))
 
 
 def test_no_figure_is_called_fid_but_those_on_inceptions_weights(
@@ -166,8 +172,10 @@ def test_grey_is_shown_three_times_and_transparent_pixels_over_white() -> None:
     assert torch.equal(three_channels(torch.cat([grey, torch.full_like(grey, 255)], dim=1)), three_channels(grey))
 
 
-@pytest.mark.parametrize("shape", [(1, 5, 5), (2, 17, 9), (3, 64, 64), (4, 40, 100), (3, 1, 300)])
-def test_images_of_any_size_and_1_to_4_channels_can_be_learned(shape: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize(
+    "shape", [(1, 5, 5), (2, 17, 9), (3, 64, 64), (4, 40, 100), (3, 1, 300), (7, 9, 9), (70, 8, 8), (1500, 2, 2)]
+)
+def test_images_of_any_size_and_any_number_of_channels_can_be_learned(shape: tuple[int, int, int]) -> None:
     images = (SampleRng(range(12)).uniform(shape) * 256).to(torch.uint8)
     learned = _brief(images=images)
     assert learned(images).shape == (12, learned.dim)

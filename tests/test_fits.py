@@ -11,7 +11,7 @@ from astropy.io import fits
 from instrument_files import R, as_a_user, examples, opened, refusal, sent_back
 
 from scorefield import ScorefieldError
-from scorefield.data.formats import ReadSpec, writers
+from scorefield.data.formats import writers
 
 SHAPE = (6, 8)
 
@@ -106,6 +106,21 @@ def test_blank_cells_are_unknown_in_signed_and_in_unsigned_images(unsigned: bool
     assert header["stored"] == ("uint16" if unsigned else "int16")
     assert np.argwhere(np.isnan(read)).tolist() == np.argwhere(values == 12345).tolist()
     assert np.array_equal(read[~np.isnan(read)], values[values != 12345])
+
+
+@pytest.mark.parametrize("unsigned", [False, True])
+def test_a_folder_with_blank_cells_goes_out_with_them(unsigned: bool, tmp_path: Path) -> None:
+    values = R.integers(0, 30000, (9, *SHAPE)).astype("u2" if unsigned else "i2")
+    holes = R.random(values.shape) < 0.2
+    values[holes] = 30001
+    source = folder(tmp_path / "in", lambda i: image(values[i], BLANK=30001 - (32768 if unsigned else 0)))
+    data = opened(source)
+    assert (data.layout.dtype, data.layout.missing) == ("uint16" if unsigned else "int16", 30001)
+    for came, path in sent_back(data, tmp_path / "out", ".fits").items():
+        with fits.open(path, uint=False) as new:
+            assert np.array_equal(np.isnan(new[0].data), holes[number_of(came)])
+        assert np.array_equal(fits.getdata(path, do_not_scale_image_data=True),
+                              fits.getdata(source / came, do_not_scale_image_data=True))  # fmt: skip
 
 
 def test_unknown_cells_of_integers_are_written_as_blank_again(tmp_path: Path) -> None:
@@ -224,18 +239,14 @@ def test_a_single_image_is_no_data_set(tmp_path: Path) -> None:
 
 
 def test_without_the_library_the_line_that_installs_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import importlib
-
     def missing(name: str) -> Any:
         raise ImportError(name)
 
     monkeypatch.setattr("scorefield.data.extras.importlib", type("_", (), {"import_module": staticmethod(missing)}))
-    assert importlib.import_module("json")
     image(TYPES["uint16"][0]).writeto(tmp_path / "x.fits")
     assert 'pip install "scorefield[fits]"' in refusal(tmp_path / "x.fits")
     with pytest.raises(ScorefieldError, match="fits"):
         writers("image")[".fits"].check(str(tmp_path / "y.fits"))
-    assert ReadSpec
 
 
 def test_a_person_gets_images_back_by_three_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -64,7 +64,7 @@ def test_a_folder_of_scans_is_asked_for_its_array_once_and_the_slices_of_all_fil
     for i, (real, imaginary) in enumerate(scans):
         with h5py.File(tmp_path / f"scan{i}.h5", "w") as file:
             file["kspace"], file["reconstruction_esc"] = real + 1j * imaginary, real[:, 0]
-            file["ismrmrd_header"], file.attrs["acquisition"], file.attrs["patient"] = b"<xml/>", "CORPD", f"{i}"
+            file["ismrmrd_header"], file.attrs["acquisition"], file.attrs["gain"] = b"<xml/>", "CORPD", float(i)
     with pytest.raises(
         ScorefieldError, match=r"kspace \(5, 3, 8, 6\) complex64, .*reconstruction_esc .*--set data\.key=kspace"
     ):
@@ -101,6 +101,22 @@ def test_texts_are_labels_and_lists_are_named(tmp_path: Path) -> None:
     data = opened(made(tmp_path / "a.h5", fill))
     assert data.classes == ("cat", "dog")
     assert "Left out of 'a.h5': peaks (lists of different lengths)." in data.notes
+
+
+def test_an_enumeration_gives_its_classes_their_names(tmp_path: Path) -> None:
+    def fill(file: Any) -> None:
+        file["u"] = SPOTS
+        file.create_dataset("y", data=np.arange(N) % 2, dtype=h5py.enum_dtype({"cat": 0, "dog": 1}, basetype="i1"))
+
+    assert opened(made(tmp_path / "a.h5", fill)).classes == ("cat", "dog")
+
+
+def test_a_group_that_holds_itself_is_walked_through_once(tmp_path: Path) -> None:
+    def fill(file: Any) -> None:
+        file["run/u"] = SPOTS
+        file["run/again"], file["run/same"] = file["/"], file["run/u"]
+
+    assert_same(opened(made(tmp_path / "a.h5", fill)), SPOTS, 1e-6)
 
 
 # --- in order ----------------------------------------------------------------------------------------------------------

@@ -317,7 +317,7 @@ def test_what_the_holes_are_is_said_in_words() -> None:
     images[7, 0, 2, 2] = NAN
     assert data_of(images, "image").notes == (
         "18.8% of the training examples' cells are unknown (NaN): training goes around them. 3 of 16 cells are unknown in "
-        "every training example and come back as NaN.",
+        "every training example and come back so.",
     )
     rows = torch.rand(100, 2)
     rows[::2, 0], rows[1::2, 1] = NAN, NAN

@@ -143,6 +143,13 @@ def test_files_that_are_none_are_named_with_their_cause(tmp_path: Path, content:
         opened(tmp_path / "a.mat")
 
 
+def test_an_array_that_claims_more_than_the_file_could_hold_is_refused(tmp_path: Path) -> None:
+    path = double_as_bytes(tmp_path / "a.mat", np.ones((16, 16, 40)))
+    path.write_bytes(path.read_bytes().replace(struct.pack("<3i", 16, 16, 40), struct.pack("<3i", 16, 16, 10**8)))
+    with pytest.raises(ScorefieldError, match=r"X of 'a\.mat', whose header claims 190\.7 GiB where 0\.01 MiB are stored"):
+        opened(path)
+
+
 @pytest.mark.parametrize("version", ["5", "7.3"])
 def test_samples_go_back_along_the_axis_of_the_examples_under_the_same_name(tmp_path: Path, version: str) -> None:
     file = saved(tmp_path / "a.mat", X=LAST) if version == "5" else newer(tmp_path / "a.mat", X=("single", LAST))

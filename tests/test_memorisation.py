@@ -143,6 +143,25 @@ def test_copies_are_caught_and_counted(kind: str) -> None:
         assert counted == pytest.approx(share, abs=0.01)
 
 
+@pytest.mark.parametrize(
+    ("axis", "step", "disguise"),
+    [
+        *((4, 1, "moved one pixel right"), (4, -1, "moved one pixel left"), (3, 1, "moved one pixel down")),
+        *((3, -1, "moved one pixel up"), (2, 1, "moved one pixel back"), (2, -1, "moved one pixel forward")),
+    ],
+)
+def test_a_volume_moved_by_a_voxel_along_any_axis_is_caught_and_the_way_is_named(axis: int, step: int, disguise: str) -> None:
+    """White volumes: no two are alike, and one that is moved is like no other but itself."""
+    train, held_out = (SampleRng(range(60), stream=i).normal((1, 5, 6, 7)) for i in range(2))
+    size = train.shape[axis]
+    edge = train.narrow(axis, 0 if step > 0 else size - 1, 1)  # what comes in is what was at the edge
+    kept = train.narrow(axis, 0 if step > 0 else 1, size - 1)
+    moved = torch.cat([edge, kept] if step > 0 else [kept, edge], dim=axis)
+    found = memorisation(moved, train, held_out)
+    assert found.copies and found.disguised.pop(disguise).value > 0.98
+    assert all(other.value == 0.0 for other in found.disguised.values())
+
+
 def test_more_copies_among_the_samples_are_ranked_worse_by_every_number() -> None:
     found = [judge(_mixed(share)).spaces["model space"] for share in (0.0, 0.1, 0.3, 0.6, 1.0)]
     for numbers in ([one.drawn.value for one in found], [one.copied.value for one in found]):

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from containers import SPOTS, N, assert_same, examples, opened
+from containers import SPOTS, N, assert_same, encrypt, examples, opened
 
 from scorefield import ScorefieldError, app
 from scorefield.data import DataConfig
@@ -63,6 +63,13 @@ def test_python_objects_beside_the_data_are_named_and_never_opened(tmp_path: Pat
         opened(tmp_path / "data.npz", key="meta")
 
 
+def test_an_encrypted_archive_is_named_as_such(tmp_path: Path) -> None:
+    file = archive(tmp_path, u=SPOTS)
+    encrypt(file)
+    with pytest.raises(ScorefieldError, match=r"got 'data\.npz', which cannot be read \(.*is encrypted, password required"):
+        opened(file)
+
+
 def test_the_axis_of_the_examples_may_be_the_last_one(tmp_path: Path) -> None:
     file = archive(tmp_path, u=np.moveaxis(SPOTS, 0, -1))
     assert_same(opened(file, axes="yxn"), SPOTS, 1e-6)
@@ -98,6 +105,24 @@ def test_without_a_part_for_validation_that_of_the_test_is_held_out(tmp_path: Pa
     data = opened(archive(tmp_path, x_train=GREY[:30], y_train=LABELS[:30], x_test=GREY[30:], y_test=LABELS[30:]))
     assert (data.held_out[:, 0].numpy() == GREY[30:]).all()
     assert data.classes == ("0", "1", "2")
+
+
+def test_a_training_part_alone_has_its_labels_by_their_name_without_the_part(tmp_path: Path) -> None:
+    data = opened(archive(tmp_path, train_images=GREY, train_labels=LABELS, test_names=np.array(["a", "b"])))
+    assert_same(data, GREY)
+    assert data.classes == ("0", "1", "2")
+    assert opened(archive(tmp_path, train=GREY, labels=LABELS)).classes == ("0", "1", "2")
+
+
+def test_labels_that_only_one_part_has_are_left_out_with_a_word(tmp_path: Path) -> None:
+    data = opened(archive(tmp_path, x_train=GREY[:30], y_train=LABELS[:30], x_test=GREY[30:]))
+    assert data.labels is None
+    assert "The labels y_train were left out: x_test has none." in data.notes
+
+
+def test_a_name_that_begins_with_train_is_no_part_where_it_holds_no_examples(tmp_path: Path) -> None:
+    data = opened(archive(tmp_path, train_time=np.arange(N) / 7, test_time=np.arange(9.0), u=SPOTS))
+    assert_same(data, SPOTS, 1e-6)
 
 
 # --- folders -----------------------------------------------------------------------------------------------------------

@@ -18,6 +18,8 @@ def image(values: Any, *, slope: float | None = None, intercept: float = 0.0, af
     """A NIfTI image that stores these values as they are."""
     made = nibabel.Nifti1Image(values, affine, dtype=values.dtype)
     made.header.set_xyzt_units("mm")
+    made.set_qform(affine, 1)
+    made.set_sform(affine, 4)
     if slope is not None:
         made.header.set_slope_inter(slope, intercept)
     return made
@@ -62,6 +64,8 @@ def test_a_volume_goes_out_with_the_values_type_axes_and_place_that_it_came_with
         bound = 0 if exact and TYPES[name].dtype.itemsize <= 2 else 4 * spread * np.finfo("f4").eps
         assert np.abs(np.asarray(new.dataobj) - np.asarray(old.dataobj)).max() <= bound
         assert np.array_equal(new.affine, AFFINE)
+        assert np.allclose(new.get_qform(), AFFINE)
+        assert [int(new.header[code]) for code in ("qform_code", "sform_code")] == [1, 4]
         assert new.header.get_xyzt_units()[0] == "mm"
 
 
@@ -107,7 +111,7 @@ def test_times_of_a_single_scan_are_examples(tmp_path: Path) -> None:
     data = opened(tmp_path / "bold.nii")
     assert data.layout.axes == "xyz"
     assert any("fourth axis" in note and "counts examples" in note for note in data.notes)
-    found = {name: one for name, one in zip(data.names, examples(data), strict=True)}
+    found = dict(zip(data.names, examples(data), strict=True))
     assert all(np.array_equal(found[f"bold.nii[{t}]"], scan[..., t]) for t in range(12))
 
 

@@ -168,9 +168,9 @@ def test_complex_numbers_are_shown_by_their_magnitude_black_at_zero() -> None:
     assert plane_size(data) == (2, 2) and what_is_shown(data) == "the magnitude of complex numbers"
 
 
-def test_an_unknown_cell_is_black() -> None:
+def test_an_unknown_cell_is_as_grey_as_what_surrounds_the_examples() -> None:
     raw = torch.tensor([[[[[math.nan, 10.0]]]]])
-    assert planes(raw, _of("volume", torch.ones(1, 1, 1, 1, 2))).tolist() == [[[[0.0, 1.0]]]]
+    assert planes(raw, _of("volume", torch.ones(1, 1, 1, 1, 2))).tolist() == [[[[128 / 255, 1.0]]]]
 
 
 # --- the doctor --------------------------------------------------------------------------------------------------------
@@ -237,6 +237,7 @@ def test_an_evaluation_of_volumes_measures_every_part_and_its_page_says_which_pl
     monkeypatch.setattr("scorefield.evaluation.reference.extractors.learn", functools.partial(learn, steps=20))
     monkeypatch.setattr("scorefield.evaluation.parts.LIKELIHOODS", 2)
     monkeypatch.setattr("scorefield.evaluation.parts.GAPS", 4)
+    monkeypatch.setattr("scorefield.evaluation.reference.FLOORS", 1)
     report = evaluate(blobs / "run", n=40, steps=4, against=blobs / "blobs.npy")
     assert not report.left_out
     assert {"FD-data", "energy, voxels"} <= set(report.labels.values())

@@ -3,9 +3,9 @@
     stored      8, 16, 24 or 32 bits, or floats; times first, then channels
     value       stored / 2^(bits - 1): float32, or float64 where the file has more than 24 bits
 
-Clips whose lengths differ by at most a tenth are cut to the shortest; a few others are left out. `data.shape=[16000]` cuts every file into windows of
-that length instead: a long recording is many examples. Samples are written with the rate and the depth of the files; what does
-not fit into [-1, 1] is clipped, unless the files hold floats.
+Clips whose lengths differ by at most a tenth are cut to the shortest; a few others are left out. `data.shape=[16000]` cuts
+every file into windows of that length instead: a long recording is many examples. Samples are written with the rate and the
+depth of the files; what does not fit into [-1, 1] is clipped, unless the files hold floats.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ ALIKE = 0.1  # of the middle length: clips so near to it are cut to the shortest
 MOST = 0.9  # of the clips must be
 FINE = ("PCM_32", "DOUBLE")  # depths beyond those of float32
 FLOATS = ("FLOAT", "DOUBLE")
+BITS = {"PCM_S8": 8, "PCM_U8": 8, "PCM_16": 16, "PCM_24": 24, "PCM_32": 32}
 WINDOWS = 10  # that an advice cuts a recording into, at least
 RATE = 44_100  # Hz, of data that have none
 
@@ -113,11 +114,13 @@ def _one_length(lengths: list[tuple[int, int]], name: str, alone: bool, notes: l
     near = [size for size in sizes if abs(size - middle) <= ALIKE * middle]
     if len(near) < MOST * len(sizes):
         raise ScorefieldError(
-            f"got clips of {sizes[0]:,} to {sizes[-1]:,} samples at {rate:,} Hz in {name!r}, expected one length: {cut}, or cut "
-            "them to one length"
+            f"got clips of {sizes[0]:,} to {sizes[-1]:,} samples at {rate:,} Hz in {name!r}, expected one length: {cut}, or "
+            "cut them to one length"
         )
     if near[0] < near[-1]:
-        notes.append(f"Clips of {near[0]:,} to {near[-1]:,} samples were cut to the shortest; data.shape=[{window}] cuts windows.")
+        notes.append(
+            f"Clips of {near[0]:,} to {near[-1]:,} samples were cut to the shortest; data.shape=[{window}] cuts windows."
+        )
     return near[0], near[-1]
 
 
@@ -160,21 +163,25 @@ def write(path: str, sample: Array, layout: Layout) -> None:
 
     Args:
         path: of the file, .wav or .flac.
-        sample: `layout.shape`, in [-1, 1]; integers are divided by the size of their type.
+        sample: `layout.shape`, floats in [-1, 1].
         layout: of the data; those of other formats are written at 44,100 Hz as floats, or as 24 bits in .flac.
 
     Raises:
-        ScorefieldError: soundfile is missing.
+        ScorefieldError: soundfile is missing, or numbers that are no floats.
     """
     soundfile = require("soundfile", "audio", path)
-    header = layout.header if layout.format == "audio" else {"depth": "FLOAT"}
+    header = layout.header if layout.format == "audio" else {}
+    if sample.dtype.kind != "f":
+        found = f"got samples of type {sample.dtype} for {path!r}"
+        raise ScorefieldError(f"{found}, expected floats in [-1, 1], as sounds are: write .npy")
     values = np.transpose(sample, [layout.axes.index(letter) for letter in "tc" if letter in layout.axes])
-    if values.dtype.kind in "iu":
-        values = values / float(np.iinfo(values.dtype).max + 1)
     kind = os.path.splitext(path)[1][1:].upper()
-    depth = header["depth"]
+    depth = header.get("depth", "FLOAT")
     if not soundfile.check_format(kind, depth):
         depth = "PCM_24" if kind == "FLAC" else "PCM_16"
-    if depth not in FLOATS:
+    if depth in BITS:  # the library would round down: half a step too low on average
+        top = 2.0 ** (BITS[depth] - 1)
+        values = np.rint(values.astype(np.float64) * top).clip(-top, top - 1).astype(np.int32) << (32 - BITS[depth])
+    elif depth not in FLOATS:
         values = values.clip(-1.0, 1.0)
     soundfile.write(path, values, header.get("rate", RATE), subtype=depth, format=kind)

@@ -174,7 +174,7 @@ def _of_one_set(found: tuple[list[_Part], list[DataIssue]], name: str, key: str 
             names = ", ".join(part.name for part in parts)
             raise ScorefieldError(f"got data.key={key} for {name!r} with {names}, expected a part of these names: change it")
         parts = fit
-    sets = {(PART.sub("*", re.sub(r"\d", "", part.name)), part.shape[1:], part.family): part for part in parts}
+    sets = {(re.sub(r"\d", "", PART.sub("*", part.name)), part.shape[1:], part.family): part for part in parts}
     kinds = {(part.shape[1:], part.family, part.dtype) for part in parts}
     several_idx = parts[0].family == "idx" and len({one[0] for one in sets}) > 1
     if len(kinds) > 1 or several_idx:
@@ -226,7 +226,10 @@ def _labels(parts: list[_Part], source: str, coarse: bool, notes: list[str]) -> 
     if names and os.path.isfile(place) and os.path.getsize(place) < 2**16:
         with open(place, encoding="utf-8", errors="backslashreplace") as text:
             titles = np.array([line.strip() for line in text if line.strip()])
-    return RawLabels(np.concatenate(found), titles)
+    numbers = np.concatenate(found)
+    if titles is None and numbers.min() == 0:  # each is the number of a class, however many there are
+        titles = np.array([str(number) for number in range(int(numbers.max()) + 1)])
+    return RawLabels(numbers, titles)
 
 
 def _labels_of(part: _Part, coarse: bool) -> Array | None:

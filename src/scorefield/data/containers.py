@@ -37,6 +37,7 @@ from scorefield.errors import ScorefieldError
 Array = NDArray[Any]
 SHARD = re.compile(r"(?:^|[^a-z])(?:shard|part|batch|chunk)s?(?:[^a-z]|$)", re.IGNORECASE)
 FEW = 4  # channels
+PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned", "valid_range", "valid_min", "valid_max")
 ODD = 0.1  # of the files: as many of another length have a mistake in them; more hold as many examples as there are
 NAMED = 3  # files that a sentence names
 
@@ -146,25 +147,8 @@ def _folder(source: str, config: DataConfig, container: Container) -> Dataset:
     key = parts[0].data.name
     one_each = _one_each([part.data for part in parts], [part.entry.path for part in parts], config, container)
     where = place(parts[0].data, config, None, listing.name, one_each)
-    forms = Counter[tuple[tuple[int, ...], np.dtype[Any]]]()
-    for part in parts:
-        forms[where.shape(part.data)[1:], part.data.dtype] += where.shape(part.data)[0]
-    (shape, dtype), most = forms.most_common(1)[0]
-    if most * 2 < forms.total():
-        shapes = ", ".join(f"{number:,} of {'x'.join(map(str, s))} {d}" for (s, d), number in forms.most_common(3))
-        raise ScorefieldError(
-            f"got examples of {len(forms)} shapes or types in {listing.name!r} ({shapes}), expected one: cut or resample them "
-            "to one shape, or give those of one shape a folder of their own"
-        )
-    used = [part for part in parts if (where.shape(part.data)[1:], part.data.dtype) == (shape, dtype)]
-    issues += [
-        DataIssue(
-            part.entry.path, f"examples of shape {where.shape(part.data)[1:]} {part.data.dtype}, most are {shape} {dtype}"
-        )
-        for part in parts
-        if part not in used
-    ]
-
+    used = _of_most(parts, where, listing.name, issues)
+    shape, dtype = where.shape(used[0].data)[1:], np.result_type(*(part.data.dtype for part in used))
     if used[0].data.ends:  # the directory of a MATLAB file does not say which numbers are complex
         with _opened_rows(used[0], container, where) as rows:
             dtype = np.result_type(dtype, rows.dtype)
@@ -190,6 +174,30 @@ def _folder(source: str, config: DataConfig, container: Container) -> Dataset:
     header = _header(_shared([part.data.header for part in used]), where, key if container.named else "")
     about = ArraySource(where.axes, container.format, header, names, tuple(issues), used[0].data.missing, used[0].data.stored)
     return of_array(found.array, listing.name, where.config, labels=labels, notes=notes, source=about)
+
+
+def _of_most(parts: Sequence[_Part], where: Place, name: str, issues: list[DataIssue]) -> list[_Part]:
+    """Return the files whose examples have the shape and type of most; the others are added to the issues."""
+
+    def form(data: NamedArray) -> tuple[tuple[int, ...], np.dtype[Any]]:
+        packed = data.dtype.kind == "f" and data.header.get("stored", data.dtype.name) != data.dtype.name
+        return where.shape(data)[1:], np.dtype("f8") if packed else data.dtype  # of each file as fine as its packing
+
+    forms = Counter[tuple[tuple[int, ...], np.dtype[Any]]]()
+    for part in parts:
+        forms[form(part.data)] += where.shape(part.data)[0]
+    usual, most = forms.most_common(1)[0]
+    if most * 2 < forms.total():
+        shapes = ", ".join(f"{number:,} of {'x'.join(map(str, s))} {d}" for (s, d), number in forms.most_common(3))
+        raise ScorefieldError(
+            f"got examples of {len(forms)} shapes or types in {name!r} ({shapes}), expected one: cut or resample them to one "
+            "shape, or give those of one shape a folder of their own"
+        )
+    for part in parts:
+        if form(part.data) != usual:
+            shape, dtype = form(part.data)
+            issues.append(DataIssue(part.entry.path, f"examples of shape {shape} {dtype}, most are {usual[0]} {usual[1]}"))
+    return [part for part in parts if form(part.data) == usual]
 
 
 def _parts(
@@ -264,13 +272,22 @@ def _labels(parts: Sequence[_Part], counts: list[int], notes: list[str]) -> RawL
 
 
 def _shared(headers: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return what the headers of all files agree on."""
+    """Return what the headers of all files agree on; where they pack numbers differently, samples are not packed."""
+    found = _common(headers)
+    packings = [{key: header.get("attributes", {}).get(key) for key in PACKING} for header in headers]
+    if any(packing != packings[0] for packing in packings):
+        found.pop("stored", None)
+        found["attributes"] = {key: value for key, value in found.get("attributes", {}).items() if key not in PACKING}
+    return found
 
-    def common(key: str) -> Any:
-        values = [header.get(key) for header in headers]
-        if all(isinstance(value, dict) for value in values):
-            return _shared(values)  # type: ignore[arg-type]
-        return values[0] if len({json.dumps(value, sort_keys=True) for value in values}) == 1 else None
 
-    found = {key: common(key) for key in headers[0]}
-    return {key: value for key, value in found.items() if value is not None}
+def _common(values: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the entries that all dictionaries share, of those within them, too."""
+    found = dict[str, Any]()
+    for key in values[0]:
+        each = [one.get(key) for one in values]
+        if all(isinstance(one, dict) and "values" not in one for one in each):
+            found[key] = _common(each)  # type: ignore[arg-type]
+        elif len({json.dumps(one, sort_keys=True) for one in each}) == 1:
+            found[key] = each[0]
+    return found

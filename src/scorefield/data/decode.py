@@ -270,7 +270,7 @@ def _decoded(opened: _Opened, wanted: Wanted) -> Array:
         if opened.image is not None and (opened.deep is None or opened.deep.reader != "tiff"):
             turn = TURN.get(_orientation(opened.image))
     upright = (stored if turn is None else turn(stored)).transpose(2, 0, 1)
-    return np.ascontiguousarray(_resized(_typed(upright, wanted), wanted))
+    return np.ascontiguousarray(resized(_typed(upright, wanted), wanted))
 
 
 def _eight_bit(image: Image.Image, wanted: Wanted) -> NDArray[np.uint8]:
@@ -293,7 +293,7 @@ def _eight_bit(image: Image.Image, wanted: Wanted) -> NDArray[np.uint8]:
 def _typed(pixels: Array, wanted: Wanted) -> Array:
     """Return pixels `(channels, height, width)` of the wanted type and number of channels."""
     if pixels.dtype != wanted.dtype:
-        if (pixels.dtype, wanted.dtype) != (np.uint8, "uint16"):
+        if pixels.dtype != np.uint8 or wanted.dtype != "uint16":
             words = f"{pixels.dtype.itemsize * 8} bits" if pixels.dtype.kind in "iu" else "floats"
             raise ValueError(f"its pixels have {words} ({pixels.dtype}), most have {wanted.dtype}")
         pixels = pixels.astype(np.uint16) * np.uint16(WIDER)
@@ -304,8 +304,13 @@ def _typed(pixels: Array, wanted: Wanted) -> Array:
     return pixels
 
 
-def _resized(pixels: Array, wanted: Wanted) -> Array:
-    """Return pixels of the wanted size; of deep ones by way of float32, rounded to their type and inside their ends."""
+def resized(pixels: Array, wanted: Wanted) -> Array:
+    """Return pixels of the wanted size; of deep ones by way of float32, rounded to their type and inside their ends.
+
+    Args:
+        pixels: `(channels, height, width)`, of any type.
+        wanted: the size, and how it is reached.
+    """
     if pixels.dtype == np.uint8 or pixels.shape[1:] == wanted.size:
         return fitted(pixels, wanted.size, wanted.fit)
     found = fitted(pixels.astype(np.float32), wanted.size, wanted.fit)

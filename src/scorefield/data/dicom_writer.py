@@ -32,7 +32,7 @@ def write(path: str, sample: Array, layout: Layout) -> None:
         layout: of the data; axes other than z, y, x, c are put in that order.
 
     Raises:
-        ScorefieldError: pydicom is missing, or channels that are not those of colours.
+        ScorefieldError: pydicom is missing, floats that are not those of DICOM data, or channels that are no colours.
     """
     pydicom = require("pydicom", "dicom", path)
     header = layout.header if layout.format == "dicom" else {}
@@ -40,6 +40,12 @@ def write(path: str, sample: Array, layout: Layout) -> None:
     if "c" in layout.axes and values.shape[-1] == 1:
         values = values[..., 0]
     colour = values.ndim > len(set(layout.axes) - set("c"))
+    whole = values.dtype.kind in "iub" and values.dtype.itemsize <= 2
+    if not (whole or "bits" in header):
+        raise ScorefieldError(
+            f"got samples of type {values.dtype} for {path!r}, expected DICOM data, or whole numbers of up to 16 bits: "
+            "write .nii.gz or .npy"
+        )
     if layout.is_complex or (colour and (values.shape[-1] != 3 or values.dtype.kind != "u")):
         raise ScorefieldError(f"got {values.shape[-1]} channels for {path!r}, expected one, or three of unsigned integers, as "
                               "DICOM holds: write .npy")  # fmt: skip
@@ -74,7 +80,7 @@ def _stored(values: Array, header: dict[str, Any]) -> tuple[Array, int, float, f
     own = "bits" in header and "slope" in header and "intercept" in header
     if own:
         bits, signed, slope, intercept = header["bits"], header["signed"], header["slope"], header["intercept"]
-    elif values.dtype.kind == "b" or (values.dtype.kind in "iu" and values.dtype.itemsize <= 2):
+    elif values.dtype.kind in "iub" and values.dtype.itemsize <= 2:
         values = values.astype(np.uint8) if values.dtype.kind == "b" else values
         bits, signed, slope, intercept = values.dtype.itemsize * 8, values.dtype.kind == "i", 1.0, 0.0
     else:

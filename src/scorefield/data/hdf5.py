@@ -139,7 +139,7 @@ def _type_of(found: Any, matlab: bool) -> tuple[np.dtype[Any], str]:
     dtype: np.dtype[Any] = found.dtype
     if dtype.names in (("real", "imag"), ("r", "i"), ("re", "im")):
         dtype = np.dtype(f"c{max(8, dtype.itemsize)}")
-    if dtype.kind == "O":
+    if dtype.kind == "O" or _kinds_of(found):
         dtype = np.dtype("S1")  # texts, which may be labels
     if not matlab:
         return dtype, ""
@@ -150,6 +150,12 @@ def _type_of(found: Any, matlab: bool) -> tuple[np.dtype[Any], str]:
     if label in ("char", "cell", "struct", "function_handle"):
         return dtype, {"char": "text", "cell": "cells"}.get(label, label)
     return np.dtype("bool") if label == "logical" else dtype, ""
+
+
+def _kinds_of(found: Any) -> dict[int, str]:
+    """Return the names of the values of an enumeration along one axis; nothing for other data sets."""
+    names = require("h5py", "hdf5", "a .h5 file").check_enum_dtype(found.dtype) if found.ndim == 1 else None
+    return {int(value): name for name, value in names.items()} if names else {}
 
 
 def is_column(shape: tuple[int, ...]) -> bool:
@@ -182,6 +188,8 @@ def _rows(found: Any, what: str, matlab: bool, dtype: np.dtype[Any], axis: int) 
     _refuse_filters(found, what)
     if found.dtype.kind == "O":
         return np.array(found.asstr()[:], dtype=str)
+    if kinds := _kinds_of(found):
+        return np.array([kinds.get(int(value), str(value)) for value in found[:]])
     stored = found.id.get_storage_size()
     chunk = math.prod(found.chunks) * found.dtype.itemsize if found.chunks else 0
     refuse_bomb(what, found.size * found.dtype.itemsize, stored, chunk)

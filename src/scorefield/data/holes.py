@@ -4,6 +4,9 @@ A cell is one number of an example: a pixel's channel, a coordinate. What is mis
 masked values) leaves examples that know different cells; training counts the known ones alone. What is missing everywhere (land
 on a map of the sea, the gap of a detector) was never seen: such a cell is absent, and comes back as NaN in every sample.
 
+What is learned of the known cells is their law among examples that know them. It is that of all examples only if which cells
+are known says nothing of their values; where high values are missing more often, they stay so in samples.
+
 Tables say of a value that it is missing in a coordinate of its own (`columns.py`), so they have no holes.
 """
 
@@ -66,7 +69,7 @@ class Holes:
         if absent:
             one = absent == 1
             said += f" {absent:,} of {size:,} cells {'is' if one else 'are'} unknown in every training example and "
-            said += f"{'comes' if one else 'come'} back as NaN."
+            said += f"{'comes' if one else 'come'} back so."
         if not self.whole and self.known < 1 - absent / size:
             said += (
                 f" None of the {examples:,} examples knows all the {'other ' * bool(absent)}cells: samples, which do, are put "

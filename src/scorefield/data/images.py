@@ -93,7 +93,7 @@ def read(listing: Listing, config: DataConfig) -> Dataset:
     classes, labels = of_folders(paths, decoded.labels if listing.labelled else None, notes)
     if decoded.pixels.shape[1] not in (1, 3) or str(decoded.pixels.dtype).rpartition(".")[2] != "uint8":
         named = RawLabels() if labels is None else RawLabels(labels.numpy(), np.array(classes))
-        return _deep(decoded, config, listing.name, named, notes, issues)
+        return _deep(decoded, config, listing, named, notes, issues)
     normaliser = Normaliser.between(0.0, 255.0)
     examples = Examples(
         listing.name,
@@ -110,16 +110,26 @@ def read(listing: Listing, config: DataConfig) -> Dataset:
 
 
 def _deep(
-    decoded: Decoded, config: DataConfig, name: str, labels: RawLabels, notes: list[str], issues: tuple[DataIssue, ...]
+    decoded: Decoded, config: DataConfig, listing: Listing, labels: RawLabels, notes: list[str], issues: tuple[DataIssue, ...]
 ) -> Dataset:
-    """Return the data set of images that are not 8-bit grey or colour, as one of arrays."""
+    """Return the data set of images that are not 8-bit grey or colour: that of an array, written back as TIFF or PNG."""
     pixels = np.asanyarray(decoded.pixels)
-    stored = pixels[:, 0] if pixels.shape[1] == 1 else pixels.transpose(0, 2, 3, 1)
     tiffs = sum(path.lower().endswith(tiff.SUFFIXES) for path in decoded.paths) * 2 > len(decoded.paths)
-    as_png = pixels.dtype == np.uint16 and pixels.shape[1] == 1 and not tiffs
-    axes = "yx" if pixels.shape[1] == 1 else "yxc"
-    source = ArraySource(axes, "" if as_png else "tiff", names=decoded.paths, issues=issues)
-    return of_array(stored, name, config, labels=labels, notes=notes, source=source)
+    header = tiff.header_at(_place_of(decoded.paths[0], listing)) if tiffs else {}
+    if pixels.shape[1] == 1:
+        stored, axes = pixels[:, 0], "yx"
+    elif header.get("axes", "").startswith(("C", "S")):
+        stored, axes = pixels, "cyx"
+    else:
+        stored, axes = pixels.transpose(0, 2, 3, 1), "yxc"
+    as_png = pixels.dtype == np.uint16 and axes == "yx" and not tiffs
+    source = ArraySource(axes, "" if as_png else "tiff", header, names=decoded.paths, issues=issues)
+    return of_array(stored, listing.name, config, labels=labels, notes=notes, source=source)
+
+
+def _place_of(path: str, listing: Listing) -> str | None:
+    """Return where a file of a listing lies; None for a member of an archive."""
+    return next((entry.place for entry in listing.entries if entry.path == path), None) if not listing.archives else None
 
 
 def _decode(listing: Listing, config: DataConfig) -> Decoded:

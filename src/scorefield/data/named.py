@@ -128,32 +128,42 @@ def choose(arrays: Sequence[NamedArray], name: str, config: DataConfig, least: i
         ScorefieldError: no array of that name, or not one choice; the sentence lists the arrays.
     """
     families = _families(arrays)
-    in_parts = families.get("train", {}) if len(families) > 1 else {}
-    data = _asked(arrays, in_parts, name, config.key) if config.key else _only(list(in_parts.values()), arrays, name, least)
-    base = next((base for base, one in in_parts.items() if one is data), None)
-    inside = in_parts if base is not None else {one.name: one for one in arrays}
-    labels = _labels_of(data, inside)
-    if base is None:
-        titles = next((one for one in arrays if one.last_name in CLASSES), None)
-        used = (data, labels, titles)
-        return Choice(data, labels, titles, None, None, tuple(_left_out(arrays, used, name)))
-    titles = next((one for one in arrays if one.last_name in CLASSES and part_of(one.name) is None), None)
-    label_base = next((key for key, one in in_parts.items() if one is labels), "")
-    held, notes = None, list[str]()
-    for part in ("val", "test"):
-        other = families.get(part, {}).get(base)
-        if other is None or other.shape[1:] != data.shape[1:]:
-            continue
-        if held is None:
-            held, held_labels = other, families[part].get(label_base)
-        else:
-            notes.append(f"{other.name}, {other.shape[0]:,} rows, was left out: give it as a file of its own.")
+    train = families.get("train", {})
+    if not any(one.could_be_data(least) for one in train.values()):
+        train = {}
+    data = _asked(arrays, train, name, config.key) if config.key else _only(list(train.values()), arrays, name, least)
+    base = next((base for base, one in train.items() if one is data), None)
+    others = {one.name: one for one in arrays if part_of(one.name) is None or base is None}
+    alone = base is None or len(families) == 1
+    labels = _labels_of(data, {**(others if alone else {}), **(train if base is not None else {})})
+    titles = next((one for one in others.values() if one.last_name in CLASSES), None)
+    if base is None or alone:
+        return Choice(data, labels, titles, None, None, tuple(_left_out(arrays, (data, labels, titles), name)))
+    held, held_labels, notes = _held(families, base, next((key for key, one in train.items() if one is labels), ""))
     if held is None:
         return Choice(data, labels, titles, None, None, (f"Read {data} of {name!r}.",))
     said = f"{data.name}, {data.shape[0]:,} rows, to learn from; {held.name}, {held.shape[0]:,} rows, held out"
     if config.held_out is not None:
         said = f"{data.name} and {held.name}, {data.shape[0] + held.shape[0]:,} rows together, divided as data.held_out says"
+    if labels and held_labels is None:
+        notes.append(f"The labels {labels.name} were left out: {held.name} has none.")
     return Choice(data, labels, titles, held, held_labels if labels else None, (f"Read of {name!r}: {said}.", *notes))
+
+
+def _held(
+    families: dict[str, dict[str, NamedArray]], base: str, labels: str
+) -> tuple[NamedArray | None, NamedArray | None, list[str]]:
+    """Return the array that is held out beside that of the training part, its labels, and notes on a third part."""
+    shape = families["train"][base].shape[1:]
+    parts = [part for part in ("val", "test") if base in families.get(part, {})]
+    parts = [part for part in parts if families[part][base].shape[1:] == shape]
+    if not parts:
+        return None, None, []
+    notes = [
+        f"{families[part][base].name}, {families[part][base].shape[0]:,} rows, was left out: give it as a file of its own."
+        for part in parts[1:]
+    ]
+    return families[parts[0]][base], families[parts[0]].get(labels), notes
 
 
 def listed(arrays: Sequence[NamedArray]) -> str:

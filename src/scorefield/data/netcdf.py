@@ -24,7 +24,7 @@ from scorefield.data.containers import Broken, Container
 from scorefield.data.extras import require
 from scorefield.data.layout import Layout
 from scorefield.data.named import NamedArray
-from scorefield.data.packing import Packing
+from scorefield.data.packing import Packing, fill_beside
 from scorefield.data.rows import Rows
 from scorefield.errors import ScorefieldError
 
@@ -195,6 +195,7 @@ def write(path: str, samples: Array, layout: Layout) -> None:
         raise ScorefieldError(f"got {path!r} for complex numbers, which NetCDF does not have, expected .npz or .h5: change it")
     header = layout.header if layout.format in ("netcdf", "zarr") else {}
     packed, dims, attributes = packed_again(samples, header)
+    attributes |= fill_beside(packed, attributes)
     key = str(header.get("key", "samples")).rpartition("/")[2]
     coordinates = {
         dim: (dim, np.array(one["values"], one["type"]), {k: attribute_of(v) for k, v in one["attributes"].items()})

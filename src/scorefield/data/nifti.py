@@ -206,7 +206,8 @@ def _kept(image: Any) -> dict[str, Any]:
     orientation = "".join(letter or "?" for letter in nibabel.aff2axcodes(image.affine))
     affine = [[float(number) for number in row] for row in image.affine]
     zooms = [float(zoom) for zoom in image.header.get_zooms()[:3]]
-    return {"affine": affine, "zooms": zooms, "orientation": orientation, "units": units, "intent": intent}
+    codes = [int(image.header[f"{which}form_code"]) for which in "qs"]
+    return {"codes": codes, "affine": affine, "zooms": zooms, "orientation": orientation, "units": units, "intent": intent}
 
 
 def write(path: str, sample: Array, layout: Layout) -> None:
@@ -231,6 +232,9 @@ def write(path: str, sample: Array, layout: Layout) -> None:
     if values.dtype.kind == "b" or values.dtype == np.float16:
         values = values.astype(np.uint8 if values.dtype.kind == "b" else np.float32)
     image = nibabel.Nifti1Image(values, _affine(header), dtype=values.dtype)
+    for place, code in zip((image.set_qform, image.set_sform), header.get("codes", ()), strict=False):
+        if any(header["codes"]):
+            place(image.affine, code)
     image.header.set_xyzt_units(header.get("units", "unknown"))
     image.header.set_intent(header.get("intent", "none"), allow_unknown=True)
     nibabel.save(image, path)

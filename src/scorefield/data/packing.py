@@ -125,6 +125,20 @@ class Packing:
         return packed.astype(self.stored)
 
 
+def fill_beside(packed: Array, attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attribute of a fill value that no number has, where a number is what the netCDF library fills with.
+
+    >>> fill_beside(np.array([-32767, 5], "int16"), {})
+    {'_FillValue': np.int16(-32768)}
+    """
+    fill = DEFAULT_FILLS.get(packed.dtype.name)
+    if "_FillValue" in attributes or packed.dtype.kind not in "iu" or fill is None or not (packed == fill).any():
+        return {}
+    low, high = _ends(packed.dtype)
+    free = (value for value in (low, high, *range(low + 2, low + 2 + packed.size)) if not (packed == value).any())
+    return {"_FillValue": packed.dtype.type(next(free))} if packed.size < 2 ** (8 * packed.dtype.itemsize) - 4 else {}
+
+
 def _ends(dtype: np.dtype[Any]) -> tuple[int, int]:
     return int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
 

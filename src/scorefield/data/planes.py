@@ -21,6 +21,7 @@ from scorefield.data.normaliser import Normaliser
 
 PICTURED = ("image", "volume")  # kinds of data that are shown as planes
 SIDE_BY_SIDE = 4  # channels of one example
+GREY = 128 / 255  # of what surrounds the examples of a picture
 
 
 class Pictured(Protocol):
@@ -44,7 +45,7 @@ def planes(raw: Tensor, data: Pictured) -> Tensor:
         data: what they are of: a data set or a run.
 
     Returns:
-        `(n, 1 or 3, height, width)`, as wide as `plane_size` says; black where a cell is unknown.
+        `(n, 1 or 3, height, width)`, as wide as `plane_size` says; grey where a cell is unknown.
     """
     if raw.ndim == 5:
         middle = raw.shape[2] // 2
@@ -53,7 +54,7 @@ def planes(raw: Tensor, data: Pictured) -> Tensor:
     shown = visible.squeeze(2) if raw.ndim == 5 else visible
     if shown.shape[1] != 3:
         shown = torch.cat(torch.split(shown[:, :SIDE_BY_SIDE], 1, dim=1), dim=3)
-    return shown.nan_to_num(0.0)
+    return shown.nan_to_num(GREY)
 
 
 def plane_size(data: Pictured) -> tuple[int, int]:

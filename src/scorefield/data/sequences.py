@@ -6,9 +6,9 @@ An example is an image of Pillow, an array, a tensor, numbers, or one of them wi
     dictionaries  the label is called label, labels, y, target..., and the only other entry is the example
     labels        whole numbers, texts, bytes, or one-hot rows; the `targets` of a data set that gives none with its examples
 
-The kind of data follows from the type and shape by the rule of `arrays.py`; pictures become 8-bit arrays as files do. What
-is random in the sequence (an augmentation) is read once and stays so: data that change while one learns from them have no
-held-out part.
+The kind of data follows from the type and shape by the rule of `arrays.py`; pictures are read as files are, those of 16 bits
+or of floats as they are. What is random in the sequence (an augmentation) is read once and stays so: data that change while one
+learns from them have no held-out part.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from scorefield.data.arrays import ArraySource, of_array
 from scorefield.data.base import LEAST, DataConfig, Dataset
-from scorefield.data.decode import fitted, is_grey, pixels_of
+from scorefield.data.decode import Wanted, is_grey, pixels_of, resized
 from scorefield.data.labels import EXAMPLES, LABELS, RawLabels, is_one_hot
 from scorefield.data.numeric import array_of, is_sparse, masked_as_nan, unmasked
 from scorefield.data.spill import SpillBuffer
@@ -70,7 +70,8 @@ def of_sequence(things: Any, config: DataConfig, *, name: str = "data") -> Datas
     values = _targets(things, count) if own is None else np.array([_label(one, name) for one in own])
     labels = RawLabels(values, _class_names(things), names_certain=False)
     config = config if grey is None else replace(config, kind="image")
-    return of_array(array, name, config, labels=labels, notes=notes)
+    axes = None if grey is None else "yx" if grey else "yxc"
+    return of_array(array, name, config, labels=labels, notes=notes, source=ArraySource(axes))
 
 
 def _whole(things: Any, name: str, notes: list[str]) -> tuple[Array, ArraySource]:
@@ -106,6 +107,7 @@ def _stacked(things: Any, count: int, grey: bool | None, config: DataConfig, nam
         if example.shape != first.shape or example.dtype != first.dtype or (label is not None) != labelled:
             is_, was = (f"shape {one.shape} and type {one.dtype}" for one in (example, first))
             advice = "set data.size to resize them" if grey is not None else "give all of them one shape"
+            advice = advice if example.shape != first.shape else "convert them to one type"
             raise ScorefieldError(
                 f"got example {i} in {name!r} of {is_} after examples of {was}, expected them alike: {advice}"
             )
@@ -219,9 +221,11 @@ def _array(thing: Any, grey: bool | None, config: DataConfig, name: str) -> Arra
     if isinstance(thing, Image.Image):
         if grey is None:
             raise TypeError("an image among arrays")
-        pixels = pixels_of(ImageOps.exif_transpose(thing), "L" if grey else "RGB", 1)
+        pixels = _pixels(ImageOps.exif_transpose(thing), grey)
         if config.size is not None:
-            pixels = fitted(pixels.transpose(2, 0, 1), config.size, config.fit).transpose(1, 2, 0)
+            size = (config.size, config.size) if isinstance(config.size, int) else config.size
+            wanted = Wanted(size, pixels.shape[2], pixels.dtype.name, config.fit)
+            pixels = resized(pixels.transpose(2, 0, 1), wanted).transpose(1, 2, 0)
         return pixels[..., 0] if grey else pixels
     found = unmasked(thing)
     if found is not None and found.missing is None:
@@ -233,3 +237,13 @@ def _array(thing: Any, grey: bool | None, config: DataConfig, name: str) -> Arra
     if grey is not None or array.dtype.kind not in "fiub" or array.ndim == 0:
         raise TypeError(f"a {type(thing).__name__}{' among images' if grey is not None else ''}")
     return array
+
+
+def _pixels(image: Image.Image, grey: bool) -> Array:
+    """Return the pixels of an image `(height, width, channels)`: of 16 or 32 bits and of floats as they are."""
+    if image.mode not in ("F", "I") and not image.mode.startswith("I;"):
+        return pixels_of(image, "L" if grey else "RGB", 1)
+    if not grey:
+        raise TypeError(f"a grey image of mode {image.mode} among colours")
+    stored = np.asarray(image)
+    return stored.astype(stored.dtype.newbyteorder("="))[..., None]

@@ -36,6 +36,10 @@ MOST_RATIO = 1100  # of a page, unpacked to packed: the most that deflate can do
 KEEP = ("PhysicalSizeX", "PhysicalSizeY", "PhysicalSizeZ", "PhysicalSizeXUnit", "PhysicalSizeYUnit", "PhysicalSizeZUnit")
 
 
+class Unfit(ValueError):
+    """A whole file whose content is not what can be read: its text follows "which"."""
+
+
 @contextlib.contextmanager
 def opened(source: Any, name: str) -> Iterator[Any]:
     """Open a TIFF.
@@ -64,15 +68,17 @@ def series_of(file: Any, key: str | None) -> Any:
         key: number of the series; None for the only one.
 
     Raises:
-        ValueError: several that differ, and none of them asked for.
+        Unfit: several that differ, and none of them asked for.
     """
     found = list(file.series)
     if key is not None:
         if not key.isdecimal() or int(key) >= len(found):
-            raise ValueError(f"has {len(found)} series, none called {key!r}: data.key is a number below {len(found)}")
+            raise Unfit(
+                f"has {len(found)} series, expected data.key={key!r} to be the number of one: choose one below {len(found)}"
+            )
         return found[int(key)]
     if not found:
-        raise ValueError("has no pages")
+        raise Unfit("has no pages, expected some: save it again")
     if len(found) == 1:
         return found[0]
     forms = {(tuple(one.shape), one.axes, one.dtype) for one in found}
@@ -80,7 +86,7 @@ def series_of(file: Any, key: str | None) -> Any:
         return found
     shown = "; ".join(f"{i}: {one.axes} {'x'.join(map(str, one.shape))} {one.dtype}" for i, one in enumerate(found[:6]))
     more = f" and {len(found) - 6} more" if len(found) > 6 else ""
-    raise ValueError(f"has {len(found)} series ({shown}{more}): choose one with --set data.key=0")
+    raise Unfit(f"has {len(found)} series ({shown}{more}), expected one: choose it, with --set data.key=0")
 
 
 @dataclass(frozen=True)
@@ -127,7 +133,7 @@ def plan_of(series: Any, kind: str, *, one_a_file: bool) -> Plan:
         one_a_file: the file is one of a folder, and holds one example unless it has times.
 
     Raises:
-        ValueError: axes that no example has.
+        Unfit: axes that no example has.
     """
     if isinstance(series, list):
         axes, shape = "I" + series[0].axes, (len(series), *series[0].shape)
@@ -136,9 +142,11 @@ def plan_of(series: Any, kind: str, *, one_a_file: bool) -> Plan:
     kept = [(letter, size) for letter, size in zip(axes, shape, strict=True) if size > 1 or letter in "YX"]
     axes, shape = "".join(letter for letter, _ in kept), tuple(size for _, size in kept)
     if "Y" not in axes or "X" not in axes or len(set(axes)) < len(axes):
-        raise ValueError(f"has the axes {axes}, expected Y and X once each")
+        raise Unfit(f"has the axes {axes}, expected each once, and Y and X among them: save it with names of its axes")
     if "C" in axes and "S" in axes:
-        raise ValueError(f"has the axes {axes}, with channels of {shape[axes.index('S')]} samples: save one of them")
+        raise Unfit(
+            f"has the axes {axes}, channels of {shape[axes.index('S')]} samples, expected one of both: save one channel"
+        )
     counted = "".join(letter for letter in axes if letter not in OURS)
     if kind == "image":
         counted = "".join(letter for letter in axes if letter in counted or letter == "Z")
@@ -147,7 +155,7 @@ def plan_of(series: Any, kind: str, *, one_a_file: bool) -> Plan:
     elif kind == "volume" and "Z" not in axes and len(counted) > 0:
         counted = counted[:-1]
     if len([letter for letter in axes if letter not in counted and letter not in "CSYX"]) > 1:
-        raise ValueError(f"has the axes {axes}, expected at most one that is not rows, columns, channels or counted")
+        raise Unfit(f"has the axes {axes}, expected images or volumes: save one of each of the others")
     return Plan(axes, shape, counted)
 
 
@@ -255,6 +263,17 @@ def header_of(file: Any, plan: Plan) -> dict[str, Any]:
     return header
 
 
+def header_at(place: str | None) -> dict[str, Any]:
+    """Return `header_of` of one picture; {} where there is none, or no library to read it."""
+    if place is None:
+        return {}
+    try:
+        with opened(place, place) as file:
+            return header_of(file, plan_of(series_of(file, None), "image", one_a_file=True))
+    except Exception:  # the pixels are there, and matter more
+        return {}
+
+
 def reason(error: BaseException) -> str:
     """Return what went wrong, with the line that installs the decoders if that is it."""
     text = " ".join(str(error).split())
@@ -285,8 +304,8 @@ def save(path: str, samples: Array, axes: str, dtype: str, header: dict[str, Any
     options: dict[str, Any] = {"photometric": "minisblack", "metadata": {"axes": letters}}
     if named.endswith("S") and values.shape[-1] in (3, 4) and values.dtype in (np.uint8, np.uint16):
         options["photometric"] = "rgb"
-    elif named.endswith("S"):
-        options["planarconfig"] = "contig"
+    elif "S" in named:
+        options["planarconfig"] = "contig" if named.endswith("S") else "separate"
     if "resolution" in header:
         x, y, unit = header["resolution"]
         options |= {"resolution": (tuple(x), tuple(y)), "resolutionunit": unit}

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from scorefield.data.archives import Entry, Listing
+from scorefield.data.archives import Content, Entry, Listing
 from scorefield.data.decode import LARGE, Header, Seen, Strict, TooLarge, Wanted, see
 from scorefield.errors import ScorefieldError
 
@@ -76,8 +76,11 @@ class Worker:
         out.write(json.dumps(asked).encode() + b"\n")
         out.writelines(content for _, content in sent)
         out.flush()
-        answers = iter(json.loads(back.readline()))
-        return [None if content is None else _received(*next(answers), back) for content in contents]
+        listed = json.loads(back.readline())
+        if len(listed) != len(sent):
+            raise EOFError
+        answers = iter(listed)
+        return [None if content is None else _received(next(answers), back) for content in contents]
 
     def close(self) -> None:
         """End it."""
@@ -99,8 +102,9 @@ def _content(entry: Entry) -> bytes | None:
         return None
 
 
-def _received(header: list[Any] | None, shape: list[int] | None, dtype: str, cause: str, back: IO[bytes]) -> Seen | None:
+def _received(answer: tuple[list[Any] | None, list[int] | None, str, str], back: IO[bytes]) -> Seen | None:
     """Return an answer, with the pixels that follow it."""
+    header, shape, dtype, cause = answer
     if cause == LATER:
         return None
     pixels = None
@@ -125,7 +129,9 @@ class Readers:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         count, size = listing.amount()
         self.threads = min(cores, MOST_WORKERS)
-        self.workers: list[Worker] | None = [] if cores > 1 and count * A_FILE + size * A_BYTE > WORTH else None
+        python = bool(sys.executable) and not getattr(sys, "frozen", False)  # otherwise it is a program that embeds Python
+        much = cores > 1 and count * A_FILE + size * A_BYTE > WORTH
+        self.workers: list[Worker] | None = [] if python and much else None
         self.own = threading.local()
 
     def __enter__(self) -> Readers:
@@ -209,9 +215,7 @@ def _answer(request: dict[str, Any], asked: IO[bytes], answers: IO[bytes]) -> No
     seen, parts = list[tuple[list[Any] | None, list[int] | None, str, str]](), list[Any]()
     for path, size, place, length in request["files"]:
         content = asked.read(length)
-        entry = Entry(
-            path, size, partial(open, place, "rb") if place is not None else partial(io.BytesIO, content), None, place
-        )
+        entry = Entry(path, size, partial(_opened, place, content), None, place)
         header, pixels, cause = _see_small(entry, wanted, request["strict"])
         plain = None if header is None else [list(header.size), header.frames, header.channels, header.dtype]
         if pixels is None:
@@ -222,6 +226,11 @@ def _answer(request: dict[str, Any], asked: IO[bytes], answers: IO[bytes]) -> No
     answers.write(json.dumps(seen).encode() + b"\n")
     answers.writelines(parts)
     answers.flush()
+
+
+def _opened(place: str | None, content: bytes) -> Content:
+    """Return the content of a file, by its path where it has one."""
+    return io.BytesIO(content) if place is None else open(place, "rb")
 
 
 def _see_small(entry: Entry, wanted: Wanted | None, strict: Strict) -> Seen:

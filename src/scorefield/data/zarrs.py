@@ -70,7 +70,7 @@ def _opened(path: str) -> Iterator[list[NamedArray]]:
         node = zarr.open(store=store, mode="r")
         single = isinstance(node, zarr.Array)
         members = [(name.partition(".")[0], node)] if single else list(node.members(max_depth=None))
-        arrays = [(key, one) for key, one in members if isinstance(one, zarr.Array)]
+        arrays = sorted(((key, one) for key, one in members if isinstance(one, zarr.Array)), key=lambda pair: pair[0])
         shared = {} if single else kept_attributes(dict(node.attrs))
         named = [_array_of(key, one, dict(arrays), name, {"file": shared, "alone": single}) for key, one in arrays]
     except ScorefieldError:

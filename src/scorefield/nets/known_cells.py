@@ -8,7 +8,7 @@ unknown, and what it says of one is never read. Cells that no example knows are 
 whose state has a number everywhere, finds the network as it was trained.
 
 Reference: Ouyang, Xie, Li, Cheng (2023), "MissDiff: training diffusion models on tabular data with missing values",
-arXiv 2307.00467, whose network is given no mask and so learns one score for all of them.
+arXiv 2307.00467, whose loss counts observed values alone.
 """
 
 from __future__ import annotations

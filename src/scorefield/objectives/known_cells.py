@@ -5,8 +5,8 @@ cells is then 0 in them, and so is its gradient. The field is told which cells a
 
     s(x_t, known) = grad log p_t(x_t in the known cells),    the score of their marginal, for each set of known cells,
 
-where the set of known cells does not depend on the values in the unknown ones. Proof: given the set, the loss is denoising
-matching (or one of its other forms) on the example that the known cells are.
+of the examples that know this set; of all examples, if which cells are known says nothing of their values (clouds over warm and
+cold seas alike). Proof: given the set, the loss is denoising matching, or another form of it, on what the known cells hold.
 """
 
 from __future__ import annotations

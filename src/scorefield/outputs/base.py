@@ -71,7 +71,7 @@ class Output:
         formats = writers(self.run.kind)
         if self.folder:
             own = every("format").get(self.run.layout.format)
-            return next((form for form in formats.values() if type(form) is own and form.one_a_file), None)
+            return next((form for form in formats.values() if type(form) is own and (form.one_a_file or form.in_folders)), None)
         return formats.get(self.type.ending) if self.type else None
 
     @property

@@ -98,7 +98,7 @@ def _contents(output: Output, raw: Tensor, ending: str) -> Iterator[bytes]:
         if output.form:
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder) / f"sample{ending}"
-                output.form.write(str(path), sample, run.layout)
+                output.form.write(str(path), sample if output.form.one_a_file else sample[None], run.layout)
                 yield path.read_bytes()
         elif ending == ".png":
             yield pictures.png(pictures.image(sample.reshape(run.shape[1:])))

@@ -23,6 +23,7 @@ from scorefield.config import RunConfig, data_config, named, override
 from scorefield.data import Dataset, open_data
 from scorefield.errors import ScorefieldError
 from scorefield.field import ScoreModel
+from scorefield.nets.known_cells import doubled
 from scorefield.noise_label import check_noise_label
 from scorefield.prediction import Score
 from scorefield.progress import Progress, silent
@@ -82,8 +83,9 @@ def model_of(config: RunConfig, data: Dataset, stats: DataStats, device: torch.d
         ScorefieldError: training it needs more memory than `device` has, or its objective refuses it.
     """
     classes = classes_of(config, data.classes)
-    refuse_large_network(config, data.shape, classes, device)
-    return build_model(config, data.shape, stats.std, stats.mean, classes=classes, holes=data.normaliser.holes)
+    holes = data.normaliser.holes
+    refuse_large_network(config, data.shape if holes is None else doubled(data.shape), classes, device)
+    return build_model(config, data.shape, stats.std, stats.mean, classes=classes, holes=holes)
 
 
 def source_name(source: Any) -> str:

@@ -75,6 +75,7 @@ class Format(ABC):
         writes: endings of the files that `write` makes, the usual one first; () if samples cannot be written so.
         kinds: kinds of data that `write` takes.
         one_a_file: `write` takes one sample, and a set of them is a folder; otherwise it takes all of them.
+        in_folders: of those that take all: a set may also be a folder of files with one sample each.
     """
 
     description: ClassVar[str]
@@ -84,6 +85,7 @@ class Format(ABC):
     writes: ClassVar[tuple[str, ...]] = ()
     kinds: ClassVar[tuple[str, ...]] = ("image", "signal", "volume", "vector")
     one_a_file: ClassVar[bool] = False
+    in_folders: ClassVar[bool] = False
 
     def __init_subclass__(cls) -> None:
         """Refuse a format that does not declare what it reads."""
