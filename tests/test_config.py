@@ -113,6 +113,7 @@ def _another(key: str, value: Any) -> Any:
         "method": "adamw" if value == "muon" else "muon",
     }
     known |= {"channels": [16, 48, 64], "size": 16, "levels": 12, "steps": 7, "eps": 1e-4, "held_out": 0.25, "tau": 0.1}
+    known |= {"axes": "yxc", "shape": [3, 4], "key": "x", "range": [0.0, 2.5], "missing": [-9999.0]}
     last = key.rpartition(".")[2]
     if last in known:
         return known[last]
