@@ -344,10 +344,10 @@ def test_a_lying_photo_among_upright_ones_is_of_the_same_size(tmp_path: Path) ->
     assert open_source(str(tmp_path), DataConfig()).shape == (1, 6, 4)
 
 
-def test_sixteen_bits_become_eight_by_the_nearest_of_257_steps(tmp_path: Path) -> None:
+def test_sixteen_bits_are_their_own_numbers(tmp_path: Path) -> None:
     wide = np.array([[0, 128, 129, 257], [32768, 65406, 65407, 65535]], dtype=np.uint16)
     pixels = eight(tmp_path, lambda path: Image.fromarray(wide).save(path))
-    assert pixels[0].tolist() == np.round(wide / 257).astype(int).tolist() == [[0, 0, 1, 1], [128, 254, 255, 255]]
+    assert pixels[0].tolist() == wide.tolist()
 
 
 def test_one_bit_images_are_black_and_white(tmp_path: Path) -> None:
@@ -545,9 +545,10 @@ def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
         open_source(str(tmp_path), DataConfig())
 
 
-def test_float_tiffs_are_refused_because_they_have_no_range(tmp_path: Path) -> None:
-    with pytest.raises(ScorefieldError, match="pixels are floats"):
-        eight(tmp_path, lambda path: Image.new("F", (4, 4), 0.5).save(path), ".tif")
+def test_float_tiffs_are_their_own_numbers(tmp_path: Path) -> None:
+    kelvin = np.array([[271.5, 280.25], [299.75, 273.0]], dtype=np.float32)
+    pixels = eight(tmp_path, lambda path: Image.fromarray(kelvin).save(path), ".tif")
+    assert pixels[0].tolist() == kelvin.tolist()
 
 
 # Arrays
