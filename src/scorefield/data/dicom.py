@@ -75,7 +75,7 @@ def read(source: str, config: DataConfig) -> Dataset:
         found.array,
         name,
         config,
-        labels=found.raw_labels,
+        labels=None,  # a folder is often a patient, whose name is none of the run's business
         notes=(*found.notes, *notes),
         source=ArraySource(axes, "dicom", header, found.names, found.issues),
     )
