@@ -23,6 +23,7 @@ R = np.random.default_rng(3)
 KINDS = {"image": ("yx", (7, 9)), "volume": ("zyx", (5, 6, 7)), "signal": ("ct", (2, 50)), "vector": ("", (5,))}
 TYPES = ("uint8", "uint16", "int16", "float32")
 STEPS = {"dicom": 2**16 - 1}  # its pixels have 16 bits, and a slope
+REFUSED: set[tuple[str, str]] = {(".idx3-ubyte", "uint16")}
 PAIRS = sorted((ending, kind) for kind in KINDS for ending in writers(kind))
 
 
@@ -70,7 +71,7 @@ def same(got: Any, wanted: np.ndarray, layout: Layout) -> None:
     assert one.shape == other.shape
     one, other = (rows[np.lexsort(rows[:, :3].T)] for rows in (one.reshape(len(one), -1), other.reshape(len(other), -1)))
     rounding = 0 if wanted.dtype.kind in "iu" else 2**-20 * float(np.abs(wanted).max())
-    if wanted.dtype.kind == "f" and got.layout.format in STEPS:  # half a step of a format whose floats are whole numbers times one
+    if wanted.dtype.kind == "f" and got.layout.format in STEPS:  # half a step, where floats are whole numbers times one
         rounding += 0.5 * np.ptp(wanted) / STEPS[got.layout.format]
     assert np.abs(one.astype("f8") - other.astype("f8")).max() <= rounding
 
@@ -87,9 +88,9 @@ def test_samples_in_a_format_are_the_data_of_the_next_run(tmp_path: Path, ending
     layout = Layout(axes, dtype, shape, format=registry.name_of("format", form))
     try:
         source = write(form, tmp_path / "first", ending, samples, layout)
-    except ScorefieldError as refusal:
-        assert "expected" in str(refusal)
-        pytest.skip(f"{ending} holds no {kind}s of {dtype}")
+    except ScorefieldError:
+        assert (ending, dtype) in REFUSED, "a format refuses a type that it should hold"
+        return
     data = opened(source, kind)
     assert (data.kind, data.layout.dtype, data.layout.format) == (kind, dtype, layout.format)
     same(data, samples, layout)
