@@ -3,7 +3,7 @@
     python benchmarks/reading_chunks.py            # 10,000 images of 64x64, in chunks of 100, in HDF5 and in zarr
 
 What a data loader does with a file is "random": each image unpacks its whole chunk. `scorefield` walks through the chunks once
-(`data/rows.py`), and training reads from memory, or from a mapped file.
+(`data/files/rows.py`), and training reads from memory, or from a mapped file.
 """
 
 from __future__ import annotations

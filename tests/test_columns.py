@@ -13,10 +13,10 @@ import torch
 
 from scorefield import app
 from scorefield.data import DataConfig, Dataset, open_again, open_data, open_source
-from scorefield.data.columns import indicators, width
-from scorefield.data.coordinates import decode, snapped
-from scorefield.data.granularity import granularity_of, mean_and_spread, no_data
-from scorefield.data.tables import aligned, csv_of
+from scorefield.data.table.columns import indicators, width
+from scorefield.data.table.coordinates import decode, snapped
+from scorefield.data.table.granularity import granularity_of, mean_and_spread, no_data
+from scorefield.data.table.tables import aligned, csv_of
 from scorefield.errors import NotFinite
 
 CONFIG = DataConfig()

@@ -94,8 +94,8 @@ def test_a_scale_and_a_zero_that_are_no_sign_make_floats(tmp_path: Path) -> None
 @pytest.mark.parametrize("unsigned", [False, True])
 def test_blank_cells_are_unknown_in_signed_and_in_unsigned_images(unsigned: bool, tmp_path: Path) -> None:
     """astropy by itself returns the BLANK cells of unsigned images as numbers."""
-    from scorefield.data.archives import file_entry
-    from scorefield.data.fits import _example
+    from scorefield.data.files.archives import file_entry
+    from scorefield.data.files.fits import _example
 
     values = R.integers(0, 30000, SHAPE).astype("u2" if unsigned else "i2")
     values[0, 3] = 12345

@@ -9,8 +9,8 @@ import pytest
 from containers import GENERATOR, SPOTS, N, assert_same, opened, samples_of
 
 from scorefield import ScorefieldError, app
-from scorefield.data.hdf5 import write
-from scorefield.data.rows import Rows
+from scorefield.data.files.hdf5 import write
+from scorefield.data.files.rows import Rows
 
 h5py = pytest.importorskip("h5py")
 LABELS = np.arange(N) % 3

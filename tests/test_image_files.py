@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from test_outputs import made
 
-from scorefield.data import DataConfig, Dataset, archives, cache, deep, images, of_sequence, open_source, tiff, workers
+from scorefield.data import DataConfig, Dataset, of_sequence, open_source
+from scorefield.data.files import archives
+from scorefield.data.image import cache, deep, images, tiff, workers
 from scorefield.data.normaliser import Normaliser
 from scorefield.errors import ScorefieldError
 from scorefield.outputs.base import Output

@@ -21,10 +21,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from scorefield.data import DataConfig, Dataset, archives, open_source
+from scorefield.data import DataConfig, Dataset, open_source
 from scorefield.data import spill as store
 from scorefield.data.base import ArrayView, split
-from scorefield.data.decode import fitted
+from scorefield.data.files import archives
+from scorefield.data.image.decode import fitted
 from scorefield.errors import ScorefieldError
 
 Pixels = NDArray[np.uint8]

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from scorefield import app
-from scorefield.data import DataConfig, Dataset, labelled, open_source
-from scorefield.data.coordinates import decode
+from scorefield.data import DataConfig, Dataset, open_source
 from scorefield.data.split import split
+from scorefield.data.table import labelled
+from scorefield.data.table.coordinates import decode
 from scorefield.errors import ScorefieldError
 from scorefield.outputs.labelled import DTA, SAV
 

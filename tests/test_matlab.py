@@ -9,7 +9,7 @@ import pytest
 from containers import GENERATOR, SPOTS, N, assert_same, opened, samples_of
 
 from scorefield import ScorefieldError
-from scorefield.data.matlab import write
+from scorefield.data.files.matlab import write
 
 h5py, io = pytest.importorskip("h5py"), pytest.importorskip("scipy.io")
 LAST = np.moveaxis(SPOTS, 0, -1)

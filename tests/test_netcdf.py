@@ -8,8 +8,8 @@ import pytest
 from containers import GENERATOR, KELVIN, N, assert_same, examples, in_order, opened, samples_of
 
 from scorefield import ScorefieldError, app
-from scorefield.data.netcdf import write
-from scorefield.data.packing import DEFAULT_FILLS, Packing
+from scorefield.data.files.netcdf import write
+from scorefield.data.files.packing import DEFAULT_FILLS, Packing
 
 xarray, h5py = pytest.importorskip("xarray"), pytest.importorskip("h5py")
 pytest.importorskip("h5netcdf")

@@ -16,8 +16,8 @@ from helpers import each_case
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from scorefield.data import DataConfig, Dataset, open_data, open_source
-from scorefield.data.coordinates import decode
 from scorefield.data.numeric import array_of, masked_as_nan
+from scorefield.data.table.coordinates import decode
 from scorefield.errors import ScorefieldError
 from scorefield.estimator import ScoreDensity
 

@@ -24,7 +24,7 @@ from torch import Tensor
 from scorefield import ScorefieldError, app, files, outputs, pictures, registry
 from scorefield.config import DataConfig, override, to_dict
 from scorefield.data import open_source
-from scorefield.data.coordinates import snapped
+from scorefield.data.table.coordinates import snapped
 from scorefield.drawing import Drawing, SampleSpec, choose_sampler, labels_of
 from scorefield.outputs import parquet, picture, text
 from scorefield.outputs.base import Output, Writer

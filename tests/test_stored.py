@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from scorefield.data import DataConfig, Dataset, open_again, open_data, open_source
-from scorefield.data.coordinates import decode
+from scorefield.data.table.coordinates import decode
 from scorefield.errors import ScorefieldError
 
 pa = pytest.importorskip("pyarrow")
@@ -295,7 +295,7 @@ def test_a_file_cut_in_the_middle_is_named(kind: str, tmp_path: Path) -> None:
 def test_a_file_that_declares_more_than_a_table_may_have_is_refused_before_it_is_read(
     ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from scorefield.data import arrow
+    from scorefield.data.table import arrow
 
     whole, path = pa.table({"x": np.zeros(200_000)}), str(tmp_path / f"t.{ending}")
     if ending == "parquet":

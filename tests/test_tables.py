@@ -15,8 +15,8 @@ from PIL import Image
 from scorefield import pictures
 from scorefield.data import DataConfig, Dataset, of_frame, of_sequence, open_source
 from scorefield.data.base import split
-from scorefield.data.coordinates import decode, snapped
-from scorefield.data.tables import aligned, csv_of, parquet_of
+from scorefield.data.table.coordinates import decode, snapped
+from scorefield.data.table.tables import aligned, csv_of, parquet_of
 from scorefield.errors import NotFinite, ScorefieldError
 
 CONFIG = DataConfig()

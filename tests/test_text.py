@@ -16,10 +16,10 @@ import torch
 from scorefield import ScorefieldError, app
 from scorefield.data import DataConfig, Dataset, open_source
 from scorefield.data.base import split
-from scorefield.data.coordinates import decode
-from scorefield.data.delimited import read_text
-from scorefield.data.header import names_of
-from scorefield.data.written import text_of
+from scorefield.data.table.coordinates import decode
+from scorefield.data.text.delimited import read_text
+from scorefield.data.text.header import names_of
+from scorefield.data.text.written import text_of
 
 CONFIG = DataConfig()
 R = np.random.default_rng(0)
@@ -567,7 +567,7 @@ def test_numbers_of_things_are_said_by_their_name(tmp_path: Path) -> None:
 
 def test_what_is_open_in_a_file_is_decided_by_the_columns_of_the_run(tmp_path: Path) -> None:
     """Eight rows with no day after the 12th, and with nothing that tells decimals from thousands."""
-    from scorefield.data.tables import aligned
+    from scorefield.data.table.tables import aligned
 
     days = [f"{day:%d/%m/%Y}" for day in DAYS]
     data = read(tmp_path, lines(days, ["0,500", *THREE[1:]], head="day\tx", delimiter="\t"), "t.tsv")
@@ -615,12 +615,12 @@ def test_a_packed_file_that_is_cut_broken_or_a_bomb_is_refused_by_its_cause(tmp_
     ):
         with pytest.raises(ScorefieldError, match=says):
             read(tmp_path, content, "t.csv.gz")
-    monkeypatch.setattr("scorefield.data.gunzip.FREE", 2**20)
+    monkeypatch.setattr("scorefield.data.text.gunzip.FREE", 2**20)
     with pytest.raises(
         ScorefieldError, match=r"bytes that unpack to more than 1,048,576, expected a data file: unpack it yourself"
     ):
         read(tmp_path, gzip.compress(b"1,2\n" * 2**20), "t.csv.gz")
-    monkeypatch.setattr("scorefield.data.gunzip.MOST_UNPACKED", 2**10)
+    monkeypatch.setattr("scorefield.data.text.gunzip.MOST_UNPACKED", 2**10)
     with pytest.raises(ScorefieldError, match="bytes that unpack to more than 1,024, expected a data file"):
         read(tmp_path, gzip.compress(R.bytes(2**12)), "t.csv.gz")
 

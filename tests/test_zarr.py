@@ -11,7 +11,7 @@ from containers import KELVIN, SPOTS, N, assert_same, encrypt, opened, samples_o
 from helpers import contents
 
 from scorefield import ScorefieldError, app
-from scorefield.data.zarrs import write
+from scorefield.data.files.zarrs import write
 
 zarr, xarray = pytest.importorskip("zarr"), pytest.importorskip("xarray")
 pytestmark = pytest.mark.filterwarnings("ignore:Failed to open Zarr store with consolidated metadata")

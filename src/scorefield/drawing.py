@@ -22,8 +22,8 @@ from torch import Tensor
 from scorefield import files, pictures, registry, renamed
 from scorefield.config import to_dict
 from scorefield.data import Dataset
-from scorefield.data.coordinates import decode
 from scorefield.data.planes import PICTURED, planes
+from scorefield.data.table.coordinates import decode
 from scorefield.devices import CPU
 from scorefield.errors import ScorefieldError, unknown
 from scorefield.field import Field

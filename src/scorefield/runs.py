@@ -37,9 +37,9 @@ import scorefield
 from scorefield import files
 from scorefield.config import RunConfig, from_dict, to_dict
 from scorefield.data import Dataset, Normaliser, open_again, place_of
-from scorefield.data.coordinates import snapped
 from scorefield.data.holes import Holes
 from scorefield.data.layout import Layout
+from scorefield.data.table.coordinates import snapped
 from scorefield.errors import ScorefieldError
 from scorefield.field import EnergyModel, ScoreModel
 from scorefield.nets.energy import Potential

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from scorefield.data.formats import known_formats, known_sources
     from scorefield.data.sequences import of_sequence
     from scorefield.data.sources import open_again, open_data, open_source, place_of
-    from scorefield.data.tables import of_frame
+    from scorefield.data.table.tables import of_frame
 
 __all__ = [
     "DataConfig",
@@ -35,7 +35,7 @@ _HOMES = {
     "formats": ("known_formats", "known_sources"),
     "sequences": ("of_sequence",),
     "sources": ("open_again", "open_data", "open_source", "place_of"),
-    "tables": ("of_frame",),
+    "table.tables": ("of_frame",),
 }
 _home_of = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}
 _renamed = renamed.attributes(__name__)

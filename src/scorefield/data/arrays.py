@@ -24,14 +24,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scorefield.data import tables
 from scorefield.data.base import DataConfig, DataIssue, Dataset, Examples, Kind, Layout, Normaliser, build
-from scorefield.data.decode import fitted
+from scorefield.data.image.decode import fitted
 from scorefield.data.kinds import examples_axis, meaning_of
 from scorefield.data.labels import RawLabels
 from scorefield.data.ranges import Fit, legal_values, range_of
 from scorefield.data.scan import Scan, pieces_of, scan
 from scorefield.data.spill import AS_TENSOR, SpillBuffer
+from scorefield.data.table import tables
 from scorefield.data.views import NUMBERS
 from scorefield.errors import NotFinite, ScorefieldError
 

@@ -117,9 +117,9 @@ class Dataset:
         notes: sentences about what was found in the source.
         issues: what in the source was left out, or should be looked at.
         names: of the examples, the training part first, where they have any (files).
-        columns: what the coordinates of a table mean, as JSON values of `data/columns.py`; None for all else.
+        columns: what the coordinates of a table mean, as JSON values of `data/table/columns.py`; None for all else.
         layout: what an example was in its source, so that samples go back as the same thing.
-        style: how a file of text is laid out, as JSON values of `data/delimited.py`; None for all else.
+        style: how a file of text is laid out, as JSON values of `data/text/delimited.py`; None for all else.
     """
 
     name: str

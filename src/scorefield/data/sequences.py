@@ -24,7 +24,7 @@ from torch import Tensor
 
 from scorefield.data.arrays import ArraySource, of_array
 from scorefield.data.base import LEAST, DataConfig, Dataset
-from scorefield.data.decode import Wanted, is_grey, pixels_of, resized
+from scorefield.data.image.decode import Wanted, is_grey, pixels_of, resized
 from scorefield.data.labels import EXAMPLES, LABELS, RawLabels, is_one_hot
 from scorefield.data.numeric import array_of, is_sparse, masked_as_nan, unmasked
 from scorefield.data.spill import SpillBuffer

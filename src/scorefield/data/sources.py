@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 from scorefield.data.base import DataConfig, Dataset, Layout, Normaliser, UnusedSetting
-from scorefield.data.columns import Column
 from scorefield.data.formats import ReadSpec, known_formats, ordered
+from scorefield.data.table.columns import Column
 from scorefield.errors import ScorefieldError
 from scorefield.registry import every
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from scorefield import renamed
 from scorefield.data import DataConfig, Normaliser, open_source
 from scorefield.data.formats.tables import SUFFIXES
-from scorefield.data.tables import aligned
+from scorefield.data.table.tables import aligned
 from scorefield.drawing import Batch, Drawing
 from scorefield.errors import ScorefieldError
 from scorefield.evaluation.reference import Reference, least

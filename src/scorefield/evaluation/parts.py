@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from scorefield.data.coordinates import decode
 from scorefield.data.planes import PICTURED
+from scorefield.data.table.coordinates import decode
 from scorefield.diagnosis import LEVELS, Diagnosis, diagnose
 from scorefield.drawing import conditions_of
 from scorefield.errors import ScorefieldError

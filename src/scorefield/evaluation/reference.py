@@ -34,8 +34,8 @@ import scorefield
 from scorefield import files, registry
 from scorefield.data import Dataset
 from scorefield.data.base import ArrayView
-from scorefield.data.coordinates import snapped
 from scorefield.data.planes import PICTURED
+from scorefield.data.table.coordinates import snapped
 from scorefield.errors import ScorefieldError
 from scorefield.likelihood import grey_levels
 from scorefield.metrics import features as extractors

@@ -32,7 +32,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scorefield.data.columns import Column, indicators, width
+from scorefield.data.table.columns import Column, indicators, width
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
 from scorefield.prediction import Prediction

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from scorefield import files
-from scorefield.data.coordinates import decode
 from scorefield.data.extras import require
-from scorefield.data.labelled import EXTRA
+from scorefield.data.table.coordinates import decode
+from scorefield.data.table.labelled import EXTRA
 from scorefield.errors import ScorefieldError
 from scorefield.outputs.base import Add, Output, Writer
 

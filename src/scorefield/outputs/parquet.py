@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from scorefield import files
-from scorefield.data.coordinates import decode
-from scorefield.data.tables import parquet_of
+from scorefield.data.table.coordinates import decode
+from scorefield.data.table.tables import parquet_of
 from scorefield.outputs.base import Add, Output, Writer
 
 CELLS = 2**20  # of a table in memory, and in a group of rows of the file, whatever the batch

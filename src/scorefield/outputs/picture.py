@@ -12,9 +12,9 @@ from PIL import Image
 from torch import Tensor
 
 from scorefield import files, pictures
-from scorefield.data.columns import width
-from scorefield.data.coordinates import decode
 from scorefield.data.planes import PICTURED, plane_size, planes, what_is_shown
+from scorefield.data.table.columns import width
+from scorefield.data.table.coordinates import decode
 from scorefield.errors import ScorefieldError
 from scorefield.outputs.base import Add, Output, Writer
 from scorefield.runs import Run

@@ -10,8 +10,8 @@ from typing import Any, BinaryIO, cast
 from torch import Tensor
 
 from scorefield import files
-from scorefield.data.coordinates import decode
-from scorefield.data.written import text_of
+from scorefield.data.table.coordinates import decode
+from scorefield.data.text.written import text_of
 from scorefield.outputs.base import Add, Output, Writer
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from scorefield.data.base import DataConfig, Dataset, Examples, Normaliser, build
-from scorefield.data.decode import fitted
+from scorefield.data.image.decode import fitted
 from scorefield.registry import register
 
 

@@ -28,9 +28,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scorefield.data.base import PIECE, DataIssue, Dataset
-from scorefield.data.columns import width
 from scorefield.data.doctor.survey import FEATURES, Survey, encoded, where
-from scorefield.data.granularity import granularity_of
+from scorefield.data.table.columns import width
+from scorefield.data.table.granularity import granularity_of
 from scorefield.randomness import SampleRng, stream_of
 
 NEAR = 0.1  # of the data's standard deviation: the root mean square difference of near copies

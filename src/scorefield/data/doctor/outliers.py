@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from scorefield.data.base import DataIssue, Dataset, format_number
-from scorefield.data.columns import width
-from scorefield.data.coordinates import decode
 from scorefield.data.doctor.survey import FEATURES, Survey, encoded, evenly, where
+from scorefield.data.table.columns import width
+from scorefield.data.table.coordinates import decode
 
 COMPARED = 4096  # examples whose nearest neighbours are found
 FAR = 10.0  # robust standard deviations from a column's median

@@ -2,7 +2,7 @@
 
 A format says which sources are its own (`claims`) and makes a `Dataset` of one (`read`). `open_data` asks the registered
 formats in the order of their `priority`, and reads by the first that claims the source. Formats share the readers of arrays,
-of image files and of columns: `data/arrays.py`, `data/images.py` and `data/tables.py`.
+of image files and of columns: `data/arrays.py`, `data/image/images.py` and `data/table/tables.py`.
 
 A format that can be written has `writes` and `write`: samples then go back as the same kind of file, with what of its header
 still holds (`Layout.header`).
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from scorefield.data.base import DataConfig, Dataset
-    from scorefield.data.columns import Column
     from scorefield.data.layout import Layout
+    from scorefield.data.table.columns import Column
 
 __all__ = ["Format", "ReadSpec", "known_formats", "known_sources", "ordered", "writers"]
 Takes = Literal["path", "data"]
@@ -71,7 +71,7 @@ class Format(ABC):
         takes: "path" for a file, a folder or a pattern of them; "data" for objects of Python.
         priority: its place in the order in which formats are asked, the smallest first; equal ones are asked by name.
         suffixes: endings of the files that it reads, with their dot and in small letters; a folder is of the format whose
-            files it mostly holds (`data/collection.py`).
+            files it mostly holds (`data/files/collection.py`).
         writes: endings of the files that `write` makes, the usual one first; () if samples cannot be written so.
         kinds: kinds of data that `write` takes.
         one_a_file: `write` takes one sample, and a set of them is a folder; otherwise it takes all of them.

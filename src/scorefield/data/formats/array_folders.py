@@ -24,13 +24,13 @@ class ArrayFolder(Format):
 
     def claims(self, source: str) -> bool:
         """Whether it is a folder that holds more .npy or .npz files than others."""
-        from scorefield.data.collection import is_of
+        from scorefield.data.files.collection import is_of
 
         return os.path.isdir(source) and is_of(source, self.suffixes)
 
     def read(self, source: str, spec: ReadSpec) -> Dataset:
         """Read the examples of all files."""
-        from scorefield.data.npz import read
+        from scorefield.data.files.npz import read
 
         return read(source, spec.config)
 

@@ -24,6 +24,6 @@ class ArrayFile(Format):
 
     def read(self, source: str, spec: ReadSpec) -> Dataset:
         """Read its vectors, images, signals or volumes, with the labels of a .npz."""
-        from scorefield.data.npz import read
+        from scorefield.data.files.npz import read
 
         return read(source, spec.config)

@@ -30,7 +30,7 @@ class ArrowFile(Format):
 
     def read(self, source: str, spec: ReadSpec) -> Dataset:
         """Read its columns, or its column of lists."""
-        from scorefield.data import arrow
+        from scorefield.data.table import arrow
 
         return of_table(arrow.read(source), os.path.basename(source), spec, arrow.unfinished(source))
 
@@ -42,7 +42,7 @@ class ArrowFile(Format):
 
     def write(self, path: str, samples: NDArray[Any], layout: Layout) -> None:
         """Write a list of numbers for each sample."""
-        from scorefield.data.arrow import write_lists
+        from scorefield.data.table.arrow import write_lists
 
         column = layout.header.get("column", "x") if layout.format == "arrow" else "x"
         write_lists(path, samples, column)
@@ -57,8 +57,8 @@ def of_table(table: Any, name: str, spec: ReadSpec, issues: list[DataIssue]) -> 
         spec: how it is read.
         issues: what was found before.
     """
-    from scorefield.data import arrow, tables
     from scorefield.data.arrays import ArraySource, of_array
+    from scorefield.data.table import arrow, tables
 
     lists = None if spec.columns else arrow.vectors_of(table, name, spec.config.key)
     if lists is None:

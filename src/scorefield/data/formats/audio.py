@@ -24,13 +24,13 @@ class Audio(Format):
 
     def claims(self, source: str) -> bool:
         """Whether it is such a file, or a folder that holds most of them."""
-        from scorefield.data.collection import is_of
+        from scorefield.data.files.collection import is_of
 
         return is_of(source, self.suffixes)
 
     def read(self, source: str, spec: ReadSpec) -> Dataset:
         """Read its clips, with their sampling rate."""
-        from scorefield.data.audio import read
+        from scorefield.data.files.audio import read
 
         return read(source, spec.config)
 
@@ -42,6 +42,6 @@ class Audio(Format):
 
     def write(self, path: str, samples: NDArray[Any], layout: Layout) -> None:
         """Write one clip with the rate and the depth of the data."""
-        from scorefield.data.audio import write
+        from scorefield.data.files.audio import write
 
         write(path, samples, layout)

@@ -29,13 +29,13 @@ class Binaries(Format):
 
     def claims(self, source: str) -> bool:
         """Whether it is such a file, a folder that holds most of them, or what `read` refuses with a word: pickled batches."""
-        from scorefield.data.collection import is_of
+        from scorefield.data.files.collection import is_of
 
         return is_of(source, self.suffixes) or bool(pickled(source))
 
     def read(self, source: str, spec: ReadSpec) -> Dataset:
         """Read the images of one set."""
-        from scorefield.data.binaries import read
+        from scorefield.data.files.binaries import read
         from scorefield.errors import ScorefieldError
 
         if found := pickled(source):
@@ -48,7 +48,7 @@ class Binaries(Format):
 
     def write(self, path: str, samples: NDArray[Any], layout: Layout) -> None:
         """Write images of one channel as an idx file."""
-        from scorefield.data.binaries import write
+        from scorefield.data.files.binaries import write
 
         write(path, samples, layout)
 

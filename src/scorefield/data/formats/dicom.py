@@ -23,13 +23,13 @@ class Dicom(Format):
 
     def claims(self, source: str) -> bool:
         """Whether it is such a file, or a folder that holds most of them, by their suffix or by the mark inside."""
-        from scorefield.data.collection import is_marked, is_of
+        from scorefield.data.files.collection import is_marked, is_of
 
         return is_of(source, self.suffixes) or is_marked(source, b"DICM", 128)
 
     def read(self, source: str, spec: ReadSpec) -> Dataset:
         """Read its images in the units of the modality."""
-        from scorefield.data.dicom import read
+        from scorefield.data.files.dicom import read
 
         return read(source, spec.config)
 
@@ -41,6 +41,6 @@ class Dicom(Format):
 
     def write(self, path: str, samples: NDArray[Any], layout: Layout) -> None:
         """Write one image or volume as a synthetic secondary capture."""
-        from scorefield.data.dicom_writer import write
+        from scorefield.data.files.dicom_writer import write
 
         write(path, samples, layout)

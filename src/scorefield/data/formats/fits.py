@@ -24,13 +24,13 @@ class Fits(Format):
 
     def claims(self, source: str) -> bool:
         """Whether it is such a file, or a folder that holds most of them."""
-        from scorefield.data.collection import is_of
+        from scorefield.data.files.collection import is_of
 
         return is_of(source, self.suffixes)
 
     def read(self, source: str, spec: ReadSpec) -> Dataset:
         """Read its images, or its table."""
-        from scorefield.data.fits import read
+        from scorefield.data.files.fits import read
 
         return read(source, spec)
 
@@ -42,6 +42,6 @@ class Fits(Format):
 
     def write(self, path: str, samples: NDArray[Any], layout: Layout) -> None:
         """Write one image with the coordinates and units of the data, if they have any."""
-        from scorefield.data.fits import write
+        from scorefield.data.files.fits import write
 
         write(path, samples, layout)

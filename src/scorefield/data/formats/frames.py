@@ -26,7 +26,7 @@ class Frame(Format):
 
     def read(self, source: Any, spec: ReadSpec) -> Dataset:
         """Read its columns, or the column of lists that `data.key` names."""
-        from scorefield.data.tables import of_frame
+        from scorefield.data.table.tables import of_frame
 
         if spec.config.key is not None:
             from narwhals import LazyFrame, from_native

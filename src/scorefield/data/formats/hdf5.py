@@ -23,13 +23,13 @@ class Hdf5(Format):
 
     def claims(self, source: str) -> bool:
         """Whether it is an HDF5 file by its name, or a folder that mostly holds them."""
-        from scorefield.data.collection import is_of
+        from scorefield.data.files.collection import is_of
 
         return is_of(source, self.suffixes)
 
     def read(self, source: str, spec: ReadSpec) -> Dataset:
         """Read its examples, with the labels beside them."""
-        from scorefield.data.hdf5 import read
+        from scorefield.data.files.hdf5 import read
 
         return read(source, spec.config)
 
@@ -41,6 +41,6 @@ class Hdf5(Format):
 
     def write(self, path: str, samples: NDArray[Any], layout: Layout) -> None:
         """Write samples as one array."""
-        from scorefield.data.hdf5 import write
+        from scorefield.data.files.hdf5 import write
 
         write(path, samples, layout)

@@ -24,7 +24,8 @@ class Images(Format):
 
     def read(self, source: str, spec: ReadSpec) -> Dataset:
         """Read the images; first-level folders become labels when every image lies in one."""
-        from scorefield.data import archives, images
+        from scorefield.data.files import archives
+        from scorefield.data.image import images
 
         if os.path.isdir(source):
             return images.read(archives.folder(source), spec.config)

@@ -26,7 +26,7 @@ class Columns(Format):
 
     def read(self, source: Any, spec: ReadSpec) -> Dataset:
         """Read the columns."""
-        from scorefield.data.tables import of_columns
+        from scorefield.data.table.tables import of_columns
 
         fields = source if isinstance(source, Mapping) else source.dtype.names
         return of_columns({field: source[field] for field in fields}, spec.config, columns=spec.columns)

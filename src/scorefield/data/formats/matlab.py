@@ -23,13 +23,13 @@ class Matlab(Format):
 
     def claims(self, source: str) -> bool:
         """Whether it is a .mat file by its name, or a folder that mostly holds them."""
-        from scorefield.data.collection import is_of
+        from scorefield.data.files.collection import is_of
 
         return is_of(source, self.suffixes)
 
     def read(self, source: str, spec: ReadSpec) -> Dataset:
         """Read its examples, with the labels beside them."""
-        from scorefield.data.matlab import read
+        from scorefield.data.files.matlab import read
 
         return read(source, spec.config)
 
@@ -41,6 +41,6 @@ class Matlab(Format):
 
     def write(self, path: str, samples: NDArray[Any], layout: Layout) -> None:
         """Write samples as one array."""
-        from scorefield.data.matlab import write
+        from scorefield.data.files.matlab import write
 
         write(path, samples, layout)

@@ -23,13 +23,13 @@ class NetCdf(Format):
 
     def claims(self, source: str) -> bool:
         """Whether it is a NetCDF file by its name, or a folder that mostly holds them."""
-        from scorefield.data.collection import is_of
+        from scorefield.data.files.collection import is_of
 
         return is_of(source, self.suffixes)
 
     def read(self, source: str, spec: ReadSpec) -> Dataset:
         """Read its examples, with the labels beside them."""
-        from scorefield.data.netcdf import read
+        from scorefield.data.files.netcdf import read
 
         return read(source, spec.config)
 
@@ -41,6 +41,6 @@ class NetCdf(Format):
 
     def write(self, path: str, samples: NDArray[Any], layout: Layout) -> None:
         """Write samples as one variable, packed as it was."""
-        from scorefield.data.netcdf import write
+        from scorefield.data.files.netcdf import write
 
         write(path, samples, layout)

@@ -23,13 +23,13 @@ class Nifti(Format):
 
     def claims(self, source: str) -> bool:
         """Whether it is such a file, or a folder that holds most of them."""
-        from scorefield.data.collection import is_of
+        from scorefield.data.files.collection import is_of
 
         return is_of(source, self.suffixes)
 
     def read(self, source: str, spec: ReadSpec) -> Dataset:
         """Read its volumes, or their slices."""
-        from scorefield.data.nifti import read
+        from scorefield.data.files.nifti import read
 
         return read(source, spec.config)
 
@@ -41,6 +41,6 @@ class Nifti(Format):
 
     def write(self, path: str, samples: NDArray[Any], layout: Layout) -> None:
         """Write one volume or image with the affine map of the data, if they have one."""
-        from scorefield.data.nifti import write
+        from scorefield.data.files.nifti import write
 
         write(path, samples, layout)

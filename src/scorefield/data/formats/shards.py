@@ -24,8 +24,8 @@ class TarShards(Format):
 
     def read(self, source: str, spec: ReadSpec) -> Dataset:
         """Read the images, with labels from .cls members."""
-        from scorefield.data import images
-        from scorefield.data.shards import shards
+        from scorefield.data.image import images
+        from scorefield.data.image.shards import shards
 
         return images.read(shards(source, paths_of(source)), spec.config)
 
@@ -37,7 +37,7 @@ def paths_of(source: str) -> list[str]:
     []
     """
     if os.path.isdir(source):
-        from scorefield.data.archives import SUFFIXES
+        from scorefield.data.files.archives import SUFFIXES
 
         names = os.listdir(source)
         loose = any(name.lower().endswith(SUFFIXES) for name in names)  # then it is a folder of images

@@ -27,6 +27,6 @@ class TableFile(Format):
 
     def read(self, source: str, spec: ReadSpec) -> Dataset:
         """Read its columns."""
-        from scorefield.data.tables import read
+        from scorefield.data.table.tables import read
 
         return read(source, spec.config, spec.columns)

@@ -24,17 +24,17 @@ class Tiff(Format):
 
     def claims(self, source: str) -> bool:
         """Whether it is such a file, or a folder that holds most of them, the first with several pages."""
-        from scorefield.data.collection import is_of
+        from scorefield.data.files.collection import is_of
 
         if not os.path.isdir(source) or not is_of(source, self.suffixes):
             return os.path.isfile(source) and source.lower().endswith(self.suffixes)
-        from scorefield.data.tiff_stacks import has_pages
+        from scorefield.data.image.tiff_stacks import has_pages
 
         return has_pages(source)
 
     def read(self, source: str, spec: ReadSpec) -> Dataset:
         """Read its pages, by the axes that the file names."""
-        from scorefield.data.tiff_stacks import read
+        from scorefield.data.image.tiff_stacks import read
 
         return read(source, spec.config)
 
@@ -46,6 +46,6 @@ class Tiff(Format):
 
     def write(self, path: str, samples: NDArray[Any], layout: Layout) -> None:
         """Write a stack, or one alone, with the axes and the sizes of a pixel that the data have."""
-        from scorefield.data.tiff import save
+        from scorefield.data.image.tiff import save
 
         save(path, samples, layout.axes, layout.dtype, layout.header if layout.format == "tiff" else {})

@@ -33,7 +33,7 @@ class Zarr(Format):
 
     def read(self, source: str, spec: ReadSpec) -> Dataset:
         """Read its examples, with the labels beside them."""
-        from scorefield.data.zarrs import read
+        from scorefield.data.files.zarrs import read
 
         return read(source, spec.config)
 
@@ -45,6 +45,6 @@ class Zarr(Format):
 
     def write(self, path: str, samples: NDArray[Any], layout: Layout) -> None:
         """Write samples as one array, packed as it was."""
-        from scorefield.data.zarrs import write
+        from scorefield.data.files.zarrs import write
 
         write(path, samples, layout)

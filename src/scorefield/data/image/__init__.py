@@ -1,0 +1,1 @@
+"""Image files: found, decoded without losing a bit, remembered."""
