@@ -133,7 +133,7 @@ def test_a_folder_holds_one_picture_a_sample_and_an_array_the_same_in_the_units_
     for index in range(5):
         with Image.open(tmp_path / "folder" / f"{index:05d}.png") as picture:
             pixels = np.asarray(picture).astype(float) * 16 / 255  # these images have the greys 0 to 16
-            assert np.array_equal(np.rint(pixels), images[index])
+            assert (np.abs(pixels - images[index]) <= 0.5 + 8 / 255).all()  # each is rounded to its own steps
 
 
 def test_samples_of_vectors_come_back_in_the_units_of_the_data(moons: Path, tmp_path: Path) -> None:

@@ -227,13 +227,13 @@ def test_a_plan_does_not_walk_a_billion_steps() -> None:
 
 
 def test_train_says_and_keeps_what_plan_warns_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Twelve bits in files of sixteen, eight of one class to one of the other, and 9 held out where evaluate needs 20."""
-    pixels = np.random.default_rng(0).integers(0, 4096, size=(90, 8, 8), dtype=np.uint16)
+    """Four bits in files of eight, eight of one class to one of the other, and 9 held out where evaluate needs 20."""
+    pixels = np.random.default_rng(0).integers(0, 16, size=(90, 8, 8), dtype=np.uint8)
     for name in ("many", "rare"):
-        (tmp_path / "deep" / name).mkdir(parents=True)
+        (tmp_path / "dark" / name).mkdir(parents=True)
     for i, image in enumerate(pixels):
-        Image.fromarray(image).save(tmp_path / "deep" / ("many" if i < 80 else "rare") / f"{i:02d}.png")
-    source = str(tmp_path / "deep")
+        Image.fromarray(image).save(tmp_path / "dark" / ("many" if i < 80 else "rare") / f"{i:02d}.png")
+    source = str(tmp_path / "dark")
     how: dict[str, Any] = {"steps": 1, "settings": ("training.batch=4", "training.pictures=0", "network.channels=[4]")}
     planned = plan(source, **how, pilot_seconds=0.1)
     words = [word for setting in how["settings"] for word in ("--set", setting)]

@@ -9,7 +9,7 @@ import importlib
 import sys
 from typing import Any
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
 
 _HOMES = {
     "scorefield.errors": ["NotFinite", "ScorefieldError"],

@@ -1,4 +1,4 @@
-"""Names that 0.6 renamed: each still works until 0.7, and warns once.
+"""Names that 0.6 and 0.7 renamed: each still works until 0.8, and warns once.
 
 Components by their registered name, settings of a run by their key, classes and functions by their import, modules by their
 path, arguments by their keyword, and flags of the command. What an old run's folder says is read without a word.
@@ -111,7 +111,7 @@ FLAGS = {("likelihood", "--rungs"): "--levels"}
 
 @functools.cache
 def _warn(old: str, new: str) -> None:
-    message = f"{old} is called {new} since scorefield 0.6; the old name works until 0.7"
+    message = f"{old} is called {new} now; the old name works until scorefield 0.8"
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "scorefield":
         frame, level = frame.f_back, level + 1  # the line that is to be changed is outside this package
