@@ -148,5 +148,6 @@ def open_source(source: str, config: DataConfig, columns: list[Column] | None = 
         advice = f"did you mean {' or '.join(repr(name) for name in close)}?"
     else:
         advice = "no such file or folder exists, check its spelling"
-    expected = f"expected a built-in source ({', '.join(builtin)}), {known_formats()}"
+    kinds = known_formats() if os.path.exists(path) else "or data that `scorefield list format` names"
+    expected = f"expected a built-in source ({', '.join(builtin)}), {kinds}"
     raise ScorefieldError(f"got {source!r}, {expected}: {advice}")
