@@ -68,7 +68,9 @@ class _Labelled(Writer):
 
 def _values(pandas: Any, values: Sequence[Any], column: Mapping[str, Any]) -> Any:
     """Return the values of a column as pyreadstat writes them."""
-    stored, gaps = column.get("stored", {}), any(value is None for value in values)
+    stored = column.get("stored", {})
+    values = [stored["mark"] if value is None and "mark" in stored else value for value in values]
+    gaps = any(value is None for value in values)
     if column["type"] == "category":
         if "labels" not in stored:
             return pandas.Series(["" if value is None else str(value) for value in values], dtype=object)

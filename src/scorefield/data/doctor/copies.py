@@ -76,12 +76,17 @@ def _why_by_chance(data: Dataset, seen: Survey, exact: dict[int, int]) -> str:
     """Return why rows are equal by chance, in words; "" where they are copies."""
     if data.kind not in ("vector", "table") or math.prod(data.shape) > FEATURES:
         return ""
-    if (expected := _equal_by_chance(data, seen, exact)) > CHANCE:
+    if (expected := _equal_by_chance(data, seen, exact)) > CHANCE and not _in_excess(len(exact), expected):
         return f"columns of few values repeat by chance (over {expected:.2g} times here)"
     expected = _equal_on_grid(data, seen, exact)
-    if expected > 0 and float(torch.special.gammainc(torch.tensor(float(len(exact))), torch.tensor(TIMES * expected))) > SURE:
+    if expected > 0 and not _in_excess(len(exact), expected):
         return f"rounded values repeat by chance (about {max(expected, 1):.2g} times here)"
     return ""
+
+
+def _in_excess(count: int, expected: float) -> bool:
+    """Whether there are more equal rows than chance gives, were it ten times what is expected, by the Poisson law."""
+    return float(torch.special.gammainc(torch.tensor(float(count)), torch.tensor(TIMES * expected))) <= SURE
 
 
 def _equal_on_grid(data: Dataset, seen: Survey, exact: dict[int, int]) -> float:

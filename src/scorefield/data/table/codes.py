@@ -24,7 +24,7 @@ UNNAMED = re.compile(r"|unnamed: ?\d+|__index_level_\d+__", re.IGNORECASE)
 INDEX = re.compile(r"column 1|index|level_\d+", re.IGNORECASE)
 SPARSE = 10  # times as many numbers between as there are different ones, from which on they are names
 NAMES_FROM = 1000  # names of things have four digits and more
-MARKS = re.compile(r"9{3,}(\.9+)?|1e(20|30|31|34|35|36|37)|9\.96921e36|32768|2147483648")
+MARKS = re.compile(r"9{3,}(\.9+)?|999\.25|1e(20|30|31|34|35|36|37)|9\.96921e36|32768|2147483648")
 RANGES = 3  # of all other values, by which a mark is away from them; one, if it is the only value of its sign
 LEAST = 2  # times that a mark occurs
 

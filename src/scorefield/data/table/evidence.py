@@ -98,7 +98,7 @@ def _written(value: float) -> str:
 def _as_days(one: Series, own: Column | None, issues: list[DataIssue]) -> Series:
     """Return whole numbers that are days of the calendar as dates; and say of others that they look like names."""
     present = one.values[~one.missing]
-    if one.type != "integer" or not len(present):
+    if not len(present) or one.type not in ("integer", "number") or (present != np.round(present)).any():
         return one
     as_days = codes.yyyymmdd(present) if own is None else own.get("stored", {}).get("as") == "yyyymmdd"
     if as_days:

@@ -184,8 +184,11 @@ def _decoded(content: bytes, name: str) -> tuple[str, str, list[str]]:
         if encoding.startswith("utf-16"):
             found = f"got {name!r}, which begins as UTF-16 and is none ({cause.reason})"
             raise ScorefieldError(f"{found}, expected text: write it as UTF-8") from cause
-        text, encoding = content.decode("latin-1"), "latin-1"
-        notes.append("Not UTF-8: read as Latin-1; look at accents and signs.")
+        try:
+            text, encoding = content.decode("cp1252"), "cp1252"  # Latin-1 with €, dashes and quotes, as Windows writes it
+        except UnicodeDecodeError:
+            text, encoding = content.decode("latin-1"), "latin-1"
+        notes.append(f"Not UTF-8: read as {'Windows-1252' if encoding == 'cp1252' else 'Latin-1'}; look at accents and signs.")
     if "\0" in text:
         raise ScorefieldError(f"got {name!r}, which is no text, expected delimited text: check what it is")
     return text, encoding, notes
@@ -287,10 +290,29 @@ def _rectangle(layout: Layout, name: str, issues: list[DataIssue]) -> list[Row]:
     """Return the rows of the table, all of one length; what is above them goes into a note, the others into issues."""
     rows = layout.rows
     cells = Counter(len(row) for _, row in rows).most_common(1)[0][0]
+    mark = layout.style["delimiter"][0]
+    for line, row in rows:
+        for inner in (cell.splitlines()[1:-1] for cell in row if "\n" in cell):
+            if cells > 1 and inner and all(text.count(mark) == cells - 1 for text in inner):
+                found = f"got {name!r}, where a quote in line {line - len(inner) - 1} takes in the rows up to line {line}"
+                raise ScorefieldError(f"{found}, expected it to be closed: close it, or write two for one")
     start = next(i for i, (_, row) in enumerate(rows) if len(row) == cells)
     if start and len(rows[start - 1][1]) == cells - 1 and _names_columns(rows[start - 1][1], [row for _, row in rows[start:]]):
+        start, below = start - 1, [row for _, row in rows[start:] if len(row) == cells]
+        line, names = rows[start]
+        if not any(row[-1] for row in below):  # the rows end with a delimiter, the names do not
+            rows[start] = (line, [*names, ""])
+        elif len({row[0] for row in below}) == len(below):
+            rows[start] = (line, ["", *names])  # the names of the rows have no name, as R writes it
+            layout.notes.append(
+                "The rows have a cell more than the names above them: the first was read as the name of the row."
+            )
+        else:
+            found = f"got {name!r}, whose rows have a cell more than the names above them (line {rows[start + 1][0]})"
+            raise ScorefieldError(f"{found}, expected as many: name that column, or put numbers with a comma in quotes")
+    elif start and len(rows[start - 1][1]) == cells + 1 and not rows[start - 1][1][-1]:  # only the names end with a delimiter
         start -= 1
-        rows[start] = (rows[start][0], ["", *rows[start][1]])  # the names of the rows have no name, as R writes it
+        rows[start] = (rows[start][0], rows[start][1][:-1])
     while start + 2 < len(rows) and cells > 2 and sum(map(bool, rows[start][1])) == 1 and all(rows[start + 1][1]):
         start += 1  # a title above the table, in a spreadsheet
     above, rows = rows[:start], rows[start:]

@@ -72,6 +72,8 @@ def _cell(column: Column, text: Mapping[str, Any], delimiter: str) -> Callable[[
     nothing: str = text.get("missing", "")
     if not nothing and delimiter == " ":
         nothing = '""' if column.get("type") == "category" else "nan"
+    elif nothing:
+        nothing = _quoted(nothing, delimiter, False)
     plain = column.get("type") in ("number", "integer", "boolean") and not text and "as" not in column.get("stored", {})
 
     def cell(value: Any) -> str:
