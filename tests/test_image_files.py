@@ -178,6 +178,21 @@ def test_what_a_folder_of_deep_images_holds_is_read_bit_by_bit_and_comes_back_as
         assert np.array_equal(back, expected)
 
 
+@pytest.mark.parametrize("source", ["folder", ".zip", ".tar"])
+@pytest.mark.parametrize("dtype", ["int16", "int32", "float32"])
+def test_packed_big_endian_tiffs_of_one_band_hold_what_was_written_and_not_its_swapped_bytes(
+    dtype: str, source: str, tmp_path: Path
+) -> None:
+    pictures = (1000 * spots() - 300).astype(dtype)
+    folder = written(
+        tmp_path / "in", lambda p, x: tifffile.imwrite(p, x, byteorder=">", compression="zlib"), pictures, ".tif"
+    )
+    given = folder if source == "folder" else shutil.make_archive(str(tmp_path / "in"), source[1:], folder)
+    data = open_source(str(given), DataConfig())
+    assert data.layout.dtype == dtype
+    assert np.array_equal(whole(data), pictures)
+
+
 def test_grey_levels_100_to_300_are_201_levels_and_not_two(tmp_path: Path) -> None:
     ramp = np.stack([np.arange(100, 301, dtype=np.uint16).reshape(3, 67) for _ in range(N)])
     ramp[:, 0, 0] += np.arange(N, dtype=np.uint16)

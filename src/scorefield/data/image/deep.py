@@ -4,7 +4,7 @@ Pillow opens 16-bit colours, two bands and 32-bit numbers as 8-bit images, or wr
 is taken from its own header, and another reader is used where Pillow would cut:
 
     PNG     16-bit grey by Pillow; with colours or opacity by imagecodecs; opacity is put on white
-    TIFF    one band of 16 bits, 32 bits or floats by Pillow; several bands and other types by tifffile
+    TIFF    one band of 16 bits, 32 bits or floats by Pillow; several bands, other types and packed big-endian by tifffile
     PGM     above 255 by the few lines here: Pillow would stretch the values to 65535
 """
 
@@ -84,6 +84,8 @@ def _tiff(image: Any) -> Deep | None:
     kinds = {(8, 2): "int8", (16, 1): "uint16", (12, 1): "uint16", (16, 2): "int16"}
     kinds |= {(32, 1): "uint32", (32, 2): "int32", (32, 3): "float32"}
     dtype = kinds.get((bits[0], format_))
+    if tags.prefix == b"MM" and int(tags.get(259, 1)) != 1:
+        return Deep("", 0, "tiff")  # unpacked, its numbers are in the order of this machine; Pillow swaps their bytes once more
     return Deep(dtype, 1, "pillow", frames=several) if samples == 1 and dtype else Deep("", 0, "tiff")
 
 
