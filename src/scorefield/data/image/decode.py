@@ -57,12 +57,14 @@ class Header:
         frames: whether the file has several, of which the first is used.
         channels: 1 of a grey image, 3 of colours; as many as there are bands in a deep one.
         dtype: numpy's name of the type of its pixels.
+        mask: its pixels have one bit; they are read as 0 and 255.
     """
 
     size: Size
     frames: bool
     channels: int
     dtype: str = "uint8"
+    mask: bool = False
 
 
 @plain(frozen=True)
@@ -218,7 +220,7 @@ def _header(opened: _Opened) -> Header:
     size = (width, height) if lying else (height, width)
     if found is not None:
         return Header(size, frames, found.channels, found.dtype)
-    return Header(size, frames, 1 if is_grey(image.mode) else 3)
+    return Header(size, frames, 1 if is_grey(image.mode) else 3, mask=image.mode == "1")
 
 
 def see(entry: Entry, wanted: Wanted | None, strict: Strict = "", most: int = MOST_PIXELS) -> Seen:

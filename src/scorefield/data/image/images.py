@@ -8,6 +8,7 @@ otherwise (`data/image/workers.py`). What was decoded is remembered on the disk 
 
 What is broken is left out and named with its cause; what is odd (a copy, one colour, several frames) is named and used. If all
 files are grey there is one channel, otherwise three. 8-bit images are raw values of 0 to 255; deep ones keep their own numbers.
+Samples of masks of one bit, and of label maps (8 bits of one channel, all values below 32), have the values of the files only.
 First-level folders become labels when every image lies in one.
 """
 
@@ -32,6 +33,9 @@ from scorefield.data.image.decode import Header, Strict, Wanted, see
 from scorefield.data.image.sizes import KEPT_SIDE, about, size_of
 from scorefield.data.image.workers import Readers
 from scorefield.data.labels import RawLabels, of_folders
+from scorefield.data.layout import Layout
+from scorefield.data.ranges import FINE
+from scorefield.data.scan import pieces_of
 from scorefield.data.spill import AS_TENSOR, SpillBuffer
 from scorefield.errors import ScorefieldError
 from scorefield.registry import built_in
@@ -56,6 +60,8 @@ class Decoded:
         notes: on what was done to them.
         issues: of files that were left out.
         odd: of files that are used.
+        masks: all are of one bit, and of the size that they had.
+        resized: not all have the size that they had.
     """
 
     pixels: Any
@@ -64,6 +70,8 @@ class Decoded:
     notes: list[str] = field(default_factory=list)
     issues: list[DataIssue] = field(default_factory=list)
     odd: list[DataIssue] = field(default_factory=list)
+    masks: bool = False
+    resized: bool = False
 
 
 def read(listing: Listing, config: DataConfig) -> Dataset:
@@ -80,7 +88,7 @@ def read(listing: Listing, config: DataConfig) -> Dataset:
     Raises:
         ScorefieldError: no images, fewer than 8 that can be read, no room for the pixels, or a library that is missing.
     """
-    key = cache.key_of(listing, [config.size, config.fit])
+    key = cache.key_of(listing, [config.size, config.fit, "masks"])
     held = cache.load(key)
     if held is None:
         decoded = _decode(listing, config)
@@ -91,7 +99,8 @@ def read(listing: Listing, config: DataConfig) -> Dataset:
     notes = [*_left_out(left_out, listing), *listing.notes, *decoded.notes]
     paths, issues = decoded.paths, (*left_out, *decoded.odd)
     classes, labels = of_folders(paths, decoded.labels if listing.labelled else None, notes)
-    if decoded.pixels.shape[1] not in (1, 3) or str(decoded.pixels.dtype).rpartition(".")[2] != "uint8":
+    eight_bit = decoded.pixels.shape[1] in (1, 3) and str(decoded.pixels.dtype).rpartition(".")[2] == "uint8"
+    if not eight_bit or _has_classes(decoded, notes):
         named = RawLabels() if labels is None else RawLabels(labels.numpy(), np.array(classes))
         return _deep(decoded, config, listing, named, notes, issues)
     normaliser = Normaliser.between(0.0, 255.0)
@@ -105,8 +114,27 @@ def read(listing: Listing, config: DataConfig) -> Dataset:
         notes=tuple(notes),
         issues=issues,
         names=paths,
+        layout=_of_masks(decoded.pixels.shape[2:]) if decoded.masks else None,
     )
     return build(examples, config)
+
+
+def _of_masks(size: tuple[int, int]) -> Layout:
+    """Return the layout of masks of one bit, whose raw values are 0 and 255."""
+    return Layout("yx", "bool", tuple(size), legal=(0.0, 255.0))
+
+
+def _has_classes(decoded: Decoded, notes: list[str]) -> bool:
+    """Whether 8-bit images of one channel are label maps, whose values are numbers of classes; a note tells of resized ones."""
+    pixels = np.asanyarray(decoded.pixels)
+    if pixels.shape[1] != 1 or any((piece >= FINE).any() for _, piece in pieces_of(pixels)) or not pixels.any():
+        return False
+    if decoded.resized:
+        notes.append(
+            f"Values from 0 to {pixels.max()}: if these are numbers of classes, resizing has mixed them; bring the files to "
+            "one size by nearest neighbours, and they are read as label maps."
+        )
+    return not decoded.resized
 
 
 def _deep(
@@ -218,7 +246,9 @@ class _Collected:
         notes = [why] * bool(why) + about(self.headers, wanted.size, wanted.fit)
         notes += [_summary(found) for found in self.odd.values() if found]
         odd = [issue for found in self.odd.values() for issue in found]
-        return Decoded(self.buffer.finish(), self.paths, self.labels, notes, issues, odd)
+        resized = any(header.size != wanted.size for header in self.headers)
+        masks = all(header.mask for header in self.headers) and wanted.channels == 1 and not resized
+        return Decoded(self.buffer.finish(), self.paths, self.labels, notes, issues, odd, masks, resized)
 
 
 def _guess(listing: Listing, size: tuple[int, int] | None, fit: str) -> Wanted | None:
@@ -248,14 +278,27 @@ def _choose(headers: list[Header], config: DataConfig) -> tuple[Wanted, str]:
 def _to_dict(decoded: Decoded) -> dict[str, Any]:
     """Return all but the pixels, as JSON values."""
     lists = {name: [[one.where, one.cause, one.used] for one in getattr(decoded, name)] for name in ("issues", "odd")}
-    return {"paths": decoded.paths, "labels": decoded.labels, "notes": decoded.notes, **lists}
+    return {"paths": decoded.paths, "labels": decoded.labels, "notes": decoded.notes, **lists} | {
+        "masks": decoded.masks,
+        "resized": decoded.resized,
+    }
 
 
 def _from_dict(pixels: Array, about_it: dict[str, Any]) -> Decoded:
     """Return what `_to_dict` gave, with the pixels."""
     lists = {name: [DataIssue(*one) for one in about_it[name]] for name in ("issues", "odd")}
     raw = torch.from_numpy(pixels) if pixels.nbytes <= AS_TENSOR else pixels
-    return Decoded(raw, about_it["paths"], about_it["labels"], about_it["notes"], **lists)
+    masks, resized = (about_it[name] for name in ("masks", "resized"))
+    return Decoded(
+        raw,
+        about_it["paths"],
+        about_it["labels"],
+        about_it["notes"],
+        lists["issues"],
+        lists["odd"],
+        masks,
+        resized,
+    )
 
 
 def _left_out(issues: list[DataIssue], listing: Listing) -> list[str]:
