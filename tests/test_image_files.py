@@ -215,6 +215,33 @@ def test_label_maps_and_masks_of_a_folder_come_back_with_the_values_of_the_files
     assert np.array_equal(back[np.argsort(data.names)], pictures)
 
 
+@pytest.mark.parametrize("form", ["files", "stack", "stack of packed pages"])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "float32", "float64"])
+def test_what_a_geotiff_declares_as_no_data_is_not_learned_and_stands_there_again(
+    dtype: str, form: str, tmp_path: Path
+) -> None:
+    mark = 255 if dtype == "uint8" else -9999
+    pictures = (1000 * spots() - 300).astype(dtype) if dtype != "uint8" else (200 * spots()).astype(dtype)
+    pictures[:, 2, 3], pictures[::2, 0, 0] = mark, mark
+    tags: dict[str, Any] = {"extratags": [(42113, "s", 0, str(mark), True)]}
+    if form == "files":
+        source = written(tmp_path / "in", lambda p, x: tifffile.imwrite(p, x, **tags), pictures, ".tif")
+    else:
+        source = tmp_path / "in.tif"
+        tifffile.imwrite(source, pictures, compression="zlib" if "packed" in form else None, **tags)
+    data = open_source(str(source), DataConfig())
+    raw = torch.cat([data.train[:], data.held_out[:]])
+    assert int(raw.isnan().sum()) == (pictures == mark).sum()
+    assert float(raw.nan_to_num(nan=0).min()) >= -300 and float(raw.nan_to_num(nan=0).max()) <= 700
+    assert data.layout.dtype == dtype
+    tiff.save(str(tmp_path / "out.tif"), data.layout.to_source(raw.numpy()), "yx", dtype, data.layout.header)
+    with tifffile.TiffFile(tmp_path / "out.tif") as file:
+        back = file.asarray()
+        assert float(file.pages[0].tags[42113].value) == mark
+    assert back.dtype == dtype
+    assert sorted(one.tobytes() for one in back) == sorted(one.tobytes() for one in pictures)
+
+
 def test_black_and_white_8_bit_images_stay_greys_and_label_maps_of_several_sizes_are_told_of(tmp_path: Path) -> None:
     folder = written(
         tmp_path / "bw", lambda p, x: Image.fromarray(x).save(p), np.where(spots() > 0.5, 255, 0).astype("u1"), ".png"

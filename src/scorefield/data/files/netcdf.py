@@ -71,7 +71,7 @@ def _opened(path: str) -> Iterator[list[NamedArray]]:
                 arrays = _variables({"/": data}, name, 3, _of_netcdf3(data, path, name))
             else:
                 require("h5netcdf", "netcdf", path)
-                inside = {one.name: one for one in stack.enter_context(hdf5.opened(path))}
+                inside = {one.name: one for one in stack.enter_context(hdf5.opened(path, masked=False))}
                 if links := [one for one in inside.values() if one.unreadable.startswith("a link")]:
                     raise ValueError(f"{links[0].name} is {links[0].unreadable}")
                 groups = xarray.open_groups(path, engine="h5netcdf", **HOW)

@@ -37,6 +37,7 @@ class Deep:
         reader: "pillow", "png", "netpbm" or "tiff".
         size: (height, width), where it is not Pillow that knows it.
         frames: whether there is more in the file than is read.
+        missing: what stands for an unknown cell, where it is not Pillow that knows it.
     """
 
     dtype: str
@@ -44,6 +45,7 @@ class Deep:
     reader: str
     size: tuple[int, int] = (0, 0)
     frames: bool = False
+    missing: float | None = None
 
 
 def deep_of(image: Image.Image, head: bytes) -> Deep | None:
@@ -105,7 +107,9 @@ def of_tiff(stream: IO[bytes], name: str) -> Deep:
         shape = dict(zip(plan.axes, plan.shape, strict=True))
         channels = shape.get("C", shape.get("S", 1))
         more = len(file.series) > 1 or bool(plan.counted)
-        return Deep(series.dtype.name, channels, "tiff", (shape["Y"], shape["X"]), more)
+        tag = file.pages[0].tags.get(tiff.NO_DATA)
+        missing = None if tag is None else tiff.no_data(tag.value)
+        return Deep(series.dtype.name, channels, "tiff", (shape["Y"], shape["X"]), more, missing)
 
 
 def _first(file: Any) -> tuple[Any, tiff.Plan]:

@@ -62,6 +62,7 @@ class Decoded:
         odd: of files that are used.
         masks: all are of one bit, and of the size that they had.
         resized: not all have the size that they had.
+        missing: what stands for an unknown cell in all of them; None if nothing does.
     """
 
     pixels: Any
@@ -72,6 +73,7 @@ class Decoded:
     odd: list[DataIssue] = field(default_factory=list)
     masks: bool = False
     resized: bool = False
+    missing: float | None = None
 
 
 def read(listing: Listing, config: DataConfig) -> Dataset:
@@ -100,7 +102,7 @@ def read(listing: Listing, config: DataConfig) -> Dataset:
     paths, issues = decoded.paths, (*left_out, *decoded.odd)
     classes, labels = of_folders(paths, decoded.labels if listing.labelled else None, notes)
     eight_bit = decoded.pixels.shape[1] in (1, 3) and str(decoded.pixels.dtype).rpartition(".")[2] == "uint8"
-    if not eight_bit or _has_classes(decoded, notes):
+    if not eight_bit or decoded.missing is not None or _has_classes(decoded, notes):
         named = RawLabels() if labels is None else RawLabels(labels.numpy(), np.array(classes))
         return _deep(decoded, config, listing, named, notes, issues)
     normaliser = Normaliser.between(0.0, 255.0)
@@ -150,8 +152,25 @@ def _deep(
         stored, axes = pixels, "cyx"
     else:
         stored, axes = pixels.transpose(0, 2, 3, 1), "yxc"
-    as_png = pixels.dtype == np.uint16 and axes == "yx" and not tiffs
-    source = ArraySource(axes, "" if as_png else "tiff", header, names=decoded.paths, issues=issues)
+    as_png = pixels.dtype in (np.uint8, np.uint16) and axes == "yx" and not tiffs
+    missing, dtype = decoded.missing, None
+    if missing is not None:
+        header = header | {"nodata": missing}
+        dtype = pixels.dtype.name if pixels.dtype.kind in "iu" else None
+        if decoded.resized:
+            notes.append(
+                f"Cells of no data ({missing:g}) were averaged with others: bring the files to one size by other means."
+            )
+        stored = tiff.masked(stored, missing)
+    source = ArraySource(
+        axes,
+        "" if as_png else "tiff",
+        header,
+        decoded.paths,
+        issues,
+        missing=missing if dtype else None,
+        dtype=dtype,
+    )
     return of_array(stored, listing.name, config, labels=labels, notes=notes, source=source)
 
 
@@ -248,7 +267,11 @@ class _Collected:
         odd = [issue for found in self.odd.values() for issue in found]
         resized = any(header.size != wanted.size for header in self.headers)
         masks = all(header.mask for header in self.headers) and wanted.channels == 1 and not resized
-        return Decoded(self.buffer.finish(), self.paths, self.labels, notes, issues, odd, masks, resized)
+        marks = {header.missing for header in self.headers}
+        missing = marks.pop() if len(marks) == 1 else None
+        if marks:
+            notes.append("The files say in different ways what stands for no data (GDAL_NODATA): it was read as numbers.")
+        return Decoded(self.buffer.finish(), self.paths, self.labels, notes, issues, odd, masks, resized, missing)
 
 
 def _guess(listing: Listing, size: tuple[int, int] | None, fit: str) -> Wanted | None:
@@ -281,6 +304,7 @@ def _to_dict(decoded: Decoded) -> dict[str, Any]:
     return {"paths": decoded.paths, "labels": decoded.labels, "notes": decoded.notes, **lists} | {
         "masks": decoded.masks,
         "resized": decoded.resized,
+        "missing": decoded.missing,
     }
 
 
@@ -288,7 +312,7 @@ def _from_dict(pixels: Array, about_it: dict[str, Any]) -> Decoded:
     """Return what `_to_dict` gave, with the pixels."""
     lists = {name: [DataIssue(*one) for one in about_it[name]] for name in ("issues", "odd")}
     raw = torch.from_numpy(pixels) if pixels.nbytes <= AS_TENSOR else pixels
-    masks, resized = (about_it[name] for name in ("masks", "resized"))
+    masks, resized, missing = (about_it[name] for name in ("masks", "resized", "missing"))
     return Decoded(
         raw,
         about_it["paths"],
@@ -298,6 +322,7 @@ def _from_dict(pixels: Array, about_it: dict[str, Any]) -> Decoded:
         lists["odd"],
         masks,
         resized,
+        missing,
     )
 
 
