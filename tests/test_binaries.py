@@ -40,6 +40,19 @@ def test_mnist_keeps_its_images_its_labels_and_its_division(packed: bool, tmp_pa
     assert any("5 examples of the test files are held out" in note for note in data.notes)
 
 
+@pytest.mark.parametrize("part", ["train", "t10k", "both"])
+def test_a_file_that_lies_packed_and_unpacked_is_one(part: str, tmp_path: Path) -> None:
+    images, _ = mnist(tmp_path / "in")
+    for packed in sorted((tmp_path / "in").glob("*.gz")):
+        if part in (packed.name.partition("-")[0], "both"):
+            packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
+    data = opened(tmp_path / "in")
+    assert sorted(one.tobytes() for one in data.train[:].numpy()) == sorted(one.tobytes() for one in images[:20])
+    assert sorted(one.tobytes() for one in data.held_out[:].numpy()) == sorted(one.tobytes() for one in images[20:])
+    assert data.classes == tuple("0123456789")
+    assert any("the same file lies unpacked beside it" in note for note in data.notes)
+
+
 def test_one_file_of_images_finds_its_labels_beside_it(tmp_path: Path) -> None:
     images, _ = mnist(tmp_path / "in")
     data = opened(tmp_path / "in" / "train-images-idx3-ubyte.gz")

@@ -11,6 +11,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, SecondaryCaptureImageStorage, generate_uid
 
+from scorefield import ScorefieldError
+from scorefield.data.formats import writers
+
 SHAPE = (6, 8)
 STORED = R.integers(0, 4096, (9, *SHAPE)).astype("u2")
 
@@ -199,3 +202,40 @@ def test_a_person_gets_slices_back_by_three_commands(tmp_path: Path, capsys: pyt
     assert [path.name for path in paths] == ["00000.dcm", "00001.dcm"]
     new = pydicom.dcmread(paths[0])
     assert (new.pixel_array.shape, new.BitsStored, float(new.RescaleIntercept)) == ((8, 8), 12, -1024.0)
+
+
+def transformed(slope: str, intercept: str) -> Dataset:
+    """A functional group that makes values of stored integers."""
+    values, group = Dataset(), Dataset()
+    values.RescaleSlope, values.RescaleIntercept, values.RescaleType = slope, intercept, "HU"
+    group.PixelValueTransformationSequence = [values]
+    return group
+
+
+def test_an_enhanced_file_has_the_units_of_its_shared_group(tmp_path: Path) -> None:
+    made = dicom(STORED, SharedFunctionalGroupsSequence=[transformed("2", "-1024")])
+    made.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    data = opened(tmp_path / "a.dcm")
+    assert data.layout.dtype == "int16"
+    assert sorted(one.tobytes() for one in examples(data)) == sorted((2 * one.astype("i2") - 1024).tobytes() for one in STORED)
+
+
+def test_each_frame_of_an_enhanced_file_has_its_own_slope_and_intercept(tmp_path: Path) -> None:
+    pairs = [(0.25 * (i + 1), -8.0 * i) for i in range(9)]
+    groups = [transformed(str(slope), str(intercept)) for slope, intercept in pairs]
+    made = dicom(STORED, PerFrameFunctionalGroupsSequence=groups)
+    made.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    data = opened(tmp_path / "a.dcm")
+    wanted = np.stack([slope * one + intercept for one, (slope, intercept) in zip(STORED, pairs, strict=True)]).astype("f4")
+    assert data.layout.dtype == "float32"
+    raw = np.concatenate([data.train[:].numpy(), data.held_out[:].numpy()])
+    assert sorted(one.tobytes() for one in raw) == sorted(one.tobytes() for one in wanted)
+    assert "slope" not in data.layout.header
+
+
+def test_data_of_32_stored_bits_are_refused_before_anything_is_drawn(tmp_path: Path) -> None:
+    data = opened(folder(tmp_path / "in", STORED.astype("u4") << 16, bits=32))
+    assert data.layout.dtype == "uint32"
+    said = r"got data of 32 stored bits for '00000.dcm', expected at most 16, as images of DICOM have: write \.npz"
+    with pytest.raises(ScorefieldError, match=said):
+        writers("image")[".dcm"].check("00000.dcm", data.layout)

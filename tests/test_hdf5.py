@@ -51,6 +51,24 @@ def test_every_type_comes_back_as_it_was(tmp_path: Path, dtype: str) -> None:
     assert_same(data, array.astype(np.dtype(dtype).newbyteorder("=")), 0 if np.dtype(dtype).kind in "iub" else 1e-6)
 
 
+@pytest.mark.parametrize("dtype", ["int16", "float32"])
+def test_what_an_attribute_calls_missing_is_not_learned_and_stands_there_again(tmp_path: Path, dtype: str) -> None:
+    array = (1000 * SPOTS).astype(dtype)
+    array[:, 3, 3], array[::2, 0, 0] = -9999, -9999
+
+    def fill(file: Any) -> None:
+        file.create_dataset("u", data=array, chunks=(7, 16, 16)).attrs["_FillValue"] = np.dtype(dtype).type(-9999)
+
+    data = opened(made(tmp_path / "a.h5", fill))
+    rows = np.concatenate([data.train[:].numpy(), data.held_out[:].numpy()])[:, 0]
+    assert data.layout.dtype == dtype
+    assert np.isnan(rows).sum() == (array == -9999).sum() and np.nanmin(rows) >= 0
+    write(str(tmp_path / "b.h5"), data.layout.to_source(rows[:, None]), data.layout)
+    with h5py.File(tmp_path / "b.h5") as file:
+        assert file["u"].attrs["_FillValue"] == -9999 and file["u"].dtype == dtype
+        assert sorted(one.tobytes() for one in file["u"][:]) == sorted(one.tobytes() for one in array)
+
+
 def test_two_fields_are_asked_about_and_the_last_part_of_a_name_is_enough(tmp_path: Path) -> None:
     file = made(tmp_path / "a.h5", lambda file: [file.create_dataset(f"flow/{name}", data=SPOTS) for name in "uv"])
     with pytest.raises(ScorefieldError, match=r"got 'a\.h5' with flow/u \(40, 16, 16\) float32, .* --set data\.key=flow/u"):

@@ -24,6 +24,7 @@ from test_outputs import made
 from scorefield.data import DataConfig, Dataset, of_sequence, open_source
 from scorefield.data.files import archives
 from scorefield.data.image import cache, deep, images, tiff, workers
+from scorefield.data.layout import Layout
 from scorefield.data.normaliser import Normaliser
 from scorefield.errors import ScorefieldError
 from scorefield.outputs.base import Output
@@ -176,6 +177,81 @@ def test_what_a_folder_of_deep_images_holds_is_read_bit_by_bit_and_comes_back_as
         assert np.abs(back.astype(np.float64) - expected).max() <= 2.0**32 * 2**-23
     else:
         assert np.array_equal(back, expected)
+
+
+@pytest.mark.parametrize("source", ["folder", ".zip", ".tar"])
+@pytest.mark.parametrize("dtype", ["int16", "int32", "float32"])
+def test_packed_big_endian_tiffs_of_one_band_hold_what_was_written_and_not_its_swapped_bytes(
+    dtype: str, source: str, tmp_path: Path
+) -> None:
+    pictures = (1000 * spots() - 300).astype(dtype)
+    folder = written(tmp_path / "in", lambda p, x: tifffile.imwrite(p, x, byteorder=">", compression="zlib"), pictures, ".tif")
+    given = folder if source == "folder" else shutil.make_archive(str(tmp_path / "in"), source[1:], folder)
+    data = open_source(str(given), DataConfig())
+    assert data.layout.dtype == dtype
+    assert np.array_equal(whole(data), pictures)
+
+
+@pytest.mark.parametrize("ending", [".png", ".tif"])
+@pytest.mark.parametrize("what", ["label map", "mask"])
+def test_label_maps_and_masks_of_a_folder_come_back_with_the_values_of_the_files_only(
+    what: str, ending: str, tmp_path: Path
+) -> None:
+    pictures = np.digitize(spots(), [0.1, 0.3, 0.6, 0.8]).astype(np.uint8) if what == "label map" else spots() > 0.5
+    folder = written(tmp_path / "in", lambda p, x: Image.fromarray(x).save(p), pictures, ending)
+    data = open_source(str(folder), DataConfig())
+    assert data.layout.dtype == pictures.dtype and np.array_equal(whole(data), pictures)
+    assert data.layout.legal == ((0, 1, 2, 3, 4) if what == "label map" else (0, 255))
+    ends = data.normaliser.encode(data.train[:])
+    assert (ends.min(), ends.max()) == (-1, 1), "the values fill the range of the model"
+    run = open_run(made(tmp_path / "run", folder, step=0))
+    raw = torch.cat([data.train[:], data.held_out[:]]).double()
+    raw += torch.linspace(-0.4, 0.4, raw.numel()).reshape(raw.shape)  # a model is never exact
+    with Output.of(run, N, tmp_path / "out").writing({"seed": 0}) as add:
+        add(raw, None)
+    files = sorted(path for path in (tmp_path / "out").iterdir() if path.suffix != ".jsonl")
+    back = np.stack([np.asarray(Image.open(path)) for path in files])
+    assert back.dtype == pictures.dtype
+    assert np.array_equal(back[np.argsort(data.names)], pictures)
+
+
+@pytest.mark.parametrize("form", ["files", "stack", "stack of packed pages"])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "float32", "float64"])
+def test_what_a_geotiff_declares_as_no_data_is_not_learned_and_stands_there_again(
+    dtype: str, form: str, tmp_path: Path
+) -> None:
+    mark = 255 if dtype == "uint8" else -9999
+    pictures = (1000 * spots() - 300).astype(dtype) if dtype != "uint8" else (200 * spots()).astype(dtype)
+    pictures[:, 2, 3], pictures[::2, 0, 0] = mark, mark
+    tags: dict[str, Any] = {"extratags": [(42113, "s", 0, str(mark), True)]}
+    if form == "files":
+        source = written(tmp_path / "in", lambda p, x: tifffile.imwrite(p, x, **tags), pictures, ".tif")
+    else:
+        source = tmp_path / "in.tif"
+        tifffile.imwrite(source, pictures, compression="zlib" if "packed" in form else None, **tags)
+    data = open_source(str(source), DataConfig())
+    raw = torch.cat([data.train[:], data.held_out[:]])
+    assert int(raw.isnan().sum()) == (pictures == mark).sum()
+    assert float(raw.nan_to_num(nan=0).min()) >= -300 and float(raw.nan_to_num(nan=0).max()) <= 700
+    assert data.layout.dtype == dtype
+    tiff.save(str(tmp_path / "out.tif"), data.layout.to_source(raw.numpy()), "yx", dtype, data.layout.header)
+    with tifffile.TiffFile(tmp_path / "out.tif") as file:
+        back = file.asarray()
+        assert float(file.pages[0].tags[42113].value) == mark
+    assert back.dtype == dtype
+    assert sorted(one.tobytes() for one in back) == sorted(one.tobytes() for one in pictures)
+
+
+def test_black_and_white_8_bit_images_stay_greys_and_label_maps_of_several_sizes_are_told_of(tmp_path: Path) -> None:
+    folder = written(
+        tmp_path / "bw", lambda p, x: Image.fromarray(x).save(p), np.where(spots() > 0.5, 255, 0).astype("u1"), ".png"
+    )
+    data = open_source(str(folder), DataConfig())
+    assert data.layout == Layout.plain("image", (1, 6, 8)) and data.notes == ()
+    maps = np.digitize(spots(), [0.3, 0.6]).astype(np.uint8)
+    folder = written(tmp_path / "maps", lambda p, x: Image.fromarray(x).save(p), maps, ".png")
+    (note,) = [one for one in open_source(str(folder), DataConfig(size=4)).notes if "classes" in one]
+    assert note.startswith("Values from 0 to 2: if these are numbers of classes, resizing has mixed them")
 
 
 def test_grey_levels_100_to_300_are_201_levels_and_not_two(tmp_path: Path) -> None:

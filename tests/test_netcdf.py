@@ -10,6 +10,8 @@ from containers import GENERATOR, KELVIN, N, assert_same, examples, in_order, op
 from scorefield import ScorefieldError, app
 from scorefield.data.files.netcdf import write
 from scorefield.data.files.packing import DEFAULT_FILLS, Packing
+from scorefield.data.formats import writers
+from scorefield.data.layout import Layout
 
 xarray, h5py = pytest.importorskip("xarray"), pytest.importorskip("h5py")
 pytest.importorskip("h5netcdf")
@@ -253,3 +255,9 @@ def test_train_and_sample_take_a_file_to_a_file(tmp_path: Path) -> None:
     with xarray.open_dataset(tmp_path / "b.nc", engine="h5netcdf") as back:
         assert back.t2m.shape == (3, 16, 16) and back.t2m.encoding["dtype"] == np.int16
         assert np.isfinite(back.t2m.values).all()
+
+
+def test_complex_samples_are_refused_before_anything_is_drawn() -> None:
+    layout = Layout("", "complex64", (5,))
+    with pytest.raises(ScorefieldError, match=r"got 'a\.nc' for complex numbers, which NetCDF does not have"):
+        writers("vector")[".nc"].check("a.nc", layout)

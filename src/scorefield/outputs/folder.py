@@ -1,7 +1,7 @@
 """A folder of files: one for each sample, and a list of them, `samples.jsonl`.
 
-An image of 8 bits, or a mask, is a `.png`; one of 16 bits and one channel is a `.png` of 16 bits; others are files of the
-format that the data came in, if it has a file for each, else `.npy`.
+An image of 8 bits is a `.png`, and so is a mask, of one bit; one of 16 bits and one channel is a `.png` of 16 bits; others are
+files of the format that the data came in, if it has a file for each, else `.npy`.
 
 The list has a line on the set, then one for each file with its sha256 and its class. It says which files belong to an earlier
 set: they alone may be replaced by --force, and only as they were written.
@@ -34,7 +34,7 @@ class _Folder(Writer):
 
     def check(self, output: Output) -> None:
         if output.form:
-            output.form.check(_name(0, _ending(output)))
+            output.form.check(_name(0, _ending(output)), output.run.layout)
 
     @contextlib.contextmanager
     def writing(self, output: Output, about: Mapping[str, Any]) -> Iterator[Add]:
@@ -83,14 +83,14 @@ def _ending(output: Output) -> str:
     if output.form:
         return output.form.writes[0]
     layout, channels = output.run.layout, output.run.shape[0]
-    small = layout.dtype in ("uint8", "bool") and channels in (1, 3) and (not layout.legal or layout.dtype == "bool")
+    small = layout.dtype in ("uint8", "bool") and channels in ((1,) if layout.legal else (1, 3))
     return ".png" if small or (layout.dtype == "uint16" and channels == 1) else ".npy"
 
 
 def _contents(output: Output, raw: Tensor, ending: str) -> Iterator[bytes]:
     """Yield the content of each sample's file."""
     run = output.run
-    if output.form is None and ending == ".png" and run.layout.dtype != "uint16":
+    if output.form is None and ending == ".png" and run.layout.dtype != "uint16" and not run.layout.legal:
         for pixels in output.pixels(raw):
             yield pictures.png(pictures.image(pixels))
         return

@@ -23,7 +23,7 @@ class _OfFormat(Writer):
                 f"got {output.n} samples for {output.path}, a file that holds one, expected a folder: name one, such as "
                 f"--out {output.path.with_suffix('').stem}, or ask for -n 1"
             )
-        form.check(str(output.path))
+        form.check(str(output.path), output.run.layout)
 
     @contextlib.contextmanager
     def writing(self, output: Output, about: Mapping[str, Any]) -> Iterator[Add]:

@@ -174,13 +174,23 @@ def _of_one_set(found: tuple[list[_Part], list[DataIssue]], name: str, key: str 
             names = ", ".join(part.name for part in parts)
             raise ScorefieldError(f"got data.key={key} for {name!r} with {names}, expected a part of these names: change it")
         parts = fit
-    sets = {(re.sub(r"\d", "", PART.sub("*", part.name)), part.shape[1:], part.family): part for part in parts}
+    there = {part.entry.path for part in parts}
+    twice = [part for part in parts if part.entry.path.endswith(".gz") and part.entry.path.removesuffix(".gz") in there]
+    issues += [DataIssue(part.entry.path, "the same file lies unpacked beside it") for part in twice]
+    parts = [part for part in parts if part not in twice]
+    sets = {(_set_of(part), part.shape[1:], part.family): part for part in parts}
     kinds = {(part.shape[1:], part.family, part.dtype) for part in parts}
     several_idx = parts[0].family == "idx" and len({one[0] for one in sets}) > 1
     if len(kinds) > 1 or several_idx:
         names = ", ".join(sorted(part.name for part in sets.values()))
-        raise ScorefieldError(f"got several sets of images in {name!r} ({names}), expected one: set data.key={parts[0].name}")
+        first = min(parts, key=lambda part: bool(TEST.search(part.name)))
+        raise ScorefieldError(f"got several sets of images in {name!r} ({names}), expected one: set data.key={first.name}")
     return parts, issues
+
+
+def _set_of(part: _Part) -> str:
+    """Return what the files of one set have in common in their names."""
+    return re.sub(r"\d", "", PART.sub("*", part.name.removesuffix(".gz")))
 
 
 def _pieces(part: _Part) -> Iterator[Array]:

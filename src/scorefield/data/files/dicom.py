@@ -2,6 +2,7 @@
 
     stored      integers of `BitsStored` bits
     value       RescaleSlope * stored + RescaleIntercept, such as Hounsfield units: integers where both are whole, else float32
+                which an enhanced file gives for all frames, or for each: then float32
     inverted    MONOCHROME1, where the smallest value is white: mirrored within the range of the type, as MONOCHROME2 has it
 
 Each file is an image, each frame of a file of several an example. With `data.kind=volume`, the slices of a series are one
@@ -149,23 +150,46 @@ def _values(data: Any) -> Read:
     if colour:
         return stored, header
     bits, signed = int(data.BitsStored), bool(data.get("PixelRepresentation", 0))
-    slope, intercept = float(data.get("RescaleSlope", 1)), float(data.get("RescaleIntercept", 0))
-    header |= {"bits": bits, "signed": signed, "slope": slope, "intercept": intercept}
-    ends = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+    maps = _maps(data)
+    slope, intercept = maps[0]
+    header |= {"bits": bits, "signed": signed}
+    header |= {"slope": slope, "intercept": intercept} if len(maps) == 1 else {}
+    ends: tuple[Any, ...] = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
     if data.get("ModalityLUTSequence"):
         values = pixels.apply_modality_lut(stored, data)
         ends = (0, int(np.iinfo(values.dtype).max))
         header |= {"bits": values.dtype.itemsize * 8, "signed": False}
+    elif len(maps) > 1:
+        values = np.stack(
+            [one.astype(np.float32) * np.float32(a) + np.float32(b) for one, (a, b) in zip(stored, maps, strict=True)]
+        )
+        ends = tuple(end(a * one + b for one in ends for a, b in maps) for end in (min, max))
     else:
         values = _rescaled(stored, slope, intercept, ends)
-        ends = tuple(slope * end + intercept for end in ends)  # type: ignore[assignment]
+        ends = tuple(slope * end + intercept for end in ends)
     if photometric == "MONOCHROME1":
         header["inverted"] = True
         values = (ends[0] + ends[1] - values.astype(np.float64)).astype(values.dtype)
     return values, header
 
 
-def _rescaled(stored: Array, slope: float, intercept: float, ends: tuple[int, int]) -> Array:
+def _maps(data: Any) -> list[tuple[float, float]]:
+    """Return the slope and intercept of an image: one pair, or one for each frame where they differ."""
+
+    def pair(group: Any) -> tuple[float, float] | None:
+        found = group.get("PixelValueTransformationSequence") or [group]
+        return (
+            (float(found[0].RescaleSlope), float(found[0].get("RescaleIntercept", 0))) if "RescaleSlope" in found[0] else None
+        )
+
+    shared = next((one for group in [data, *data.get("SharedFunctionalGroupsSequence", [])] if (one := pair(group))), None)
+    own = [pair(group) or shared or (1.0, 0.0) for group in data.get("PerFrameFunctionalGroupsSequence", [])]
+    if own and len(own) != int(data.get("NumberOfFrames") or 1):
+        raise ValueError(f"{len(own)} descriptions of frames, expected one for each")
+    return own if len(set(own)) > 1 else own[:1] or [shared or (1.0, 0.0)]
+
+
+def _rescaled(stored: Array, slope: float, intercept: float, ends: tuple[int, ...]) -> Array:
     """Return slope * stored + intercept in the smallest type that holds it: whole where both are."""
     if (slope, intercept) == (1.0, 0.0):
         return stored

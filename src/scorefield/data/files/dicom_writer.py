@@ -35,20 +35,12 @@ def write(path: str, sample: Array, layout: Layout) -> None:
         ScorefieldError: pydicom is missing, floats that are not those of DICOM data, or channels that are no colours.
     """
     pydicom = require("pydicom", "dicom", path)
+    refuse(path, layout)
     header = layout.header if layout.format == "dicom" else {}
     values = np.transpose(sample, [layout.axes.index(letter) for letter in "zyxc" if letter in layout.axes])
     if "c" in layout.axes and values.shape[-1] == 1:
         values = values[..., 0]
     colour = values.ndim > len(set(layout.axes) - set("c"))
-    whole = values.dtype.kind in "iub" and values.dtype.itemsize <= 2
-    if not (whole or "bits" in header):
-        raise ScorefieldError(
-            f"got samples of type {values.dtype} for {path!r}, expected DICOM data, or whole numbers of up to 16 bits: "
-            "write .nii.gz or .npy"
-        )
-    if layout.is_complex or (colour and (values.shape[-1] != 3 or values.dtype.kind != "u")):
-        raise ScorefieldError(f"got {values.shape[-1]} channels for {path!r}, expected one, or three of unsigned integers, as "
-                              "DICOM holds: write .npy")  # fmt: skip
     data, meta = pydicom.Dataset(), pydicom.dataset.FileMetaDataset()
     data.file_meta, meta.TransferSyntaxUID = meta, pydicom.uid.UID(EXPLICIT)
     frames, wide = values.ndim - colour > 2, values.dtype.itemsize > 1
@@ -75,10 +67,39 @@ def write(path: str, sample: Array, layout: Layout) -> None:
     data.save_as(path, enforce_file_format=True)
 
 
+def refuse(path: str, layout: Layout) -> None:
+    """Raise `ScorefieldError` for data that a DICOM file cannot hold.
+
+    Args:
+        path: of the file.
+        layout: of the data.
+    """
+    header, dtype = layout.header if layout.format == "dicom" else {}, layout.type
+    channels = layout.shape[layout.axes.index("c")] if "c" in layout.axes else 1
+    if _is_own(header) and header["bits"] > BITS:
+        raise ScorefieldError(
+            f"got data of {header['bits']} stored bits for {path!r}, expected at most {BITS}, as images of DICOM have: "
+            "write .npz"
+        )
+    if not ((dtype.kind in "iub" and dtype.itemsize <= 2) or "bits" in header):
+        raise ScorefieldError(
+            f"got samples of type {dtype} for {path!r}, expected DICOM data, or whole numbers of up to 16 bits: "
+            "write .nii.gz or .npy"
+        )
+    if layout.is_complex or channels not in (1, 3) or (channels == 3 and dtype.kind != "u"):
+        raise ScorefieldError(
+            f"got {channels} channels for {path!r}, expected one, or three of unsigned integers, as DICOM holds: write .npy"
+        )
+
+
+def _is_own(header: dict[str, Any]) -> bool:
+    """Whether all files of the data store their values in one way."""
+    return {"bits", "signed", "slope", "intercept"} <= header.keys()
+
+
 def _stored(values: Array, header: dict[str, Any]) -> tuple[Array, int, float, float]:
     """Return integers, how many bits they have, and the slope and intercept that make values of them."""
-    own = "bits" in header and "slope" in header and "intercept" in header
-    if own:
+    if _is_own(header):
         bits, signed, slope, intercept = header["bits"], header["signed"], header["slope"], header["intercept"]
     elif values.dtype.kind in "iub" and values.dtype.itemsize <= 2:
         values = values.astype(np.uint8) if values.dtype.kind == "b" else values

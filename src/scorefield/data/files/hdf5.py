@@ -1,6 +1,7 @@
 """HDF5: the arrays of a .h5 file, or of a folder of them, read with h5py, and written back.
 
     listed        every array of every group; links to other files are not followed, and arrays that lie in others are not read
+    missing       cells that hold the attribute `_FillValue` or `missing_value` are NaN, and hold it again when they are written
     read          in order, in blocks of chunks; a filter that is not installed is named before anything is read
     refused       an array that claims far more than the file stores; texts, references and lists as data
     written back  one array of the same name, type and attributes
@@ -16,6 +17,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -29,6 +31,7 @@ from scorefield.data.files.archives import cause_of
 from scorefield.data.files.attributes import attribute_of, kept_attributes
 from scorefield.data.files.containers import Broken, Container
 from scorefield.data.files.named import NamedArray
+from scorefield.data.files.packing import KEYS, Packing
 from scorefield.data.files.rows import Rows, refuse_bomb
 from scorefield.data.layout import Layout
 from scorefield.errors import ScorefieldError
@@ -54,12 +57,13 @@ def read(source: str, config: DataConfig) -> Dataset:
 
 
 @contextmanager
-def opened(path: str, matlab: bool = False) -> Iterator[list[NamedArray]]:
+def opened(path: str, matlab: bool = False, masked: bool = True) -> Iterator[list[NamedArray]]:
     """Give the arrays of a file while it is open.
 
     Args:
         path: of the file.
         matlab: it was written by MATLAB.
+        masked: cells that hold `_FillValue` or `missing_value` become NaN.
     """
     h5py, name = require("h5py", "hdf5", path), os.path.basename(path)
     try:
@@ -72,6 +76,7 @@ def opened(path: str, matlab: bool = False) -> Iterator[list[NamedArray]]:
     with file:
         try:
             arrays = list(_arrays(file, name, matlab))
+            arrays = [_masked(one, file[one.name].attrs) if masked and not one.unreadable else one for one in arrays]
         except ScorefieldError:
             raise
         except Exception as cause:
@@ -130,6 +135,26 @@ def _array_of(found: Any, where: str, name: str, matlab: bool, shared: dict[str,
         whole = lambda axis: np.asarray(rows(0)[:]).reshape(-1)  # noqa: E731
         return NamedArray(where, (max(shape),), dtype, whole, unreadable=why, ends=True, header=header)
     return NamedArray(where, shape, dtype, rows, unreadable=why, ends=True, header=header)
+
+
+def _masked(array: NamedArray, attributes: Any) -> NamedArray:
+    """Return an array whose cells are NaN where they hold what its attributes call missing."""
+    said = {key: attributes[key] for key in KEYS if key in attributes}
+    if not said or array.dtype.kind not in "iuf" or len(array.shape) < 2:  # a column may be labels
+        return array
+    packing = Packing.of(array.dtype, said, default_fills=False)
+    if not packing.fills:
+        return array
+
+    def rows(axis: int) -> Any:
+        found = array.open(axis)
+        if not isinstance(found, Rows):
+            return packing.decode(found)
+        part = lambda first, last: packing.decode(found[first:last])  # noqa: E731
+        return Rows(found.shape, packing.quantity, part, found.what, found.block, found.notes)
+
+    stored = None if packing.quantity == packing.stored else packing.stored.name
+    return replace(array, dtype=packing.quantity, open=rows, missing=packing.missing, stored=stored)
 
 
 def _type_of(found: Any, matlab: bool) -> tuple[np.dtype[Any], str]:
@@ -238,7 +263,11 @@ def write(path: str, samples: Array, layout: Layout) -> None:
     """
     h5py = require("h5py", "hdf5", path)
     header = layout.header if layout.format in ("hdf5", "matlab") else {}
+    attributes = {key: attribute_of(value) for key, value in header.get("attributes", {}).items()}
     samples = np.moveaxis(samples, 0, header.get("axis", 0))
+    fills = [attributes[key] for key in KEYS if key in attributes]
+    if fills and samples.dtype.kind == "f":
+        samples = np.where(np.isnan(samples), np.asarray(fills[0]).reshape(-1)[0], samples).astype(samples.dtype)
     with h5py.File(path, "w") as file:
         made = file.create_dataset(header.get("key") or "samples", data=samples, compression=header.get("compression"))
         for place, attributes in ((made, header.get("attributes", {})), (file, header.get("file", {}))):

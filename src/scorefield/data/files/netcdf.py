@@ -71,7 +71,7 @@ def _opened(path: str) -> Iterator[list[NamedArray]]:
                 arrays = _variables({"/": data}, name, 3, _of_netcdf3(data, path, name))
             else:
                 require("h5netcdf", "netcdf", path)
-                inside = {one.name: one for one in stack.enter_context(hdf5.opened(path))}
+                inside = {one.name: one for one in stack.enter_context(hdf5.opened(path, masked=False))}
                 if links := [one for one in inside.values() if one.unreadable.startswith("a link")]:
                     raise ValueError(f"{links[0].name} is {links[0].unreadable}")
                 groups = xarray.open_groups(path, engine="h5netcdf", **HOW)
@@ -191,8 +191,7 @@ def write(path: str, samples: Array, layout: Layout) -> None:
         ScorefieldError: complex numbers, which NetCDF does not have.
     """
     xarray = require("xarray", "netcdf", path)
-    if layout.is_complex:
-        raise ScorefieldError(f"got {path!r} for complex numbers, which NetCDF does not have, expected .npz or .h5: change it")
+    refuse(path, layout)
     header = layout.header if layout.format in ("netcdf", "zarr") else {}
     packed, dims, attributes = packed_again(samples, header)
     attributes |= fill_beside(packed, attributes)
@@ -211,6 +210,12 @@ def write(path: str, samples: Array, layout: Layout) -> None:
         data.to_netcdf(path, engine="scipy", format="NETCDF3_64BIT")
     else:
         data.to_netcdf(path, engine="h5netcdf")
+
+
+def refuse(path: str, layout: Layout) -> None:
+    """Raise `ScorefieldError` for complex numbers, which NetCDF does not have."""
+    if layout.is_complex:
+        raise ScorefieldError(f"got {path!r} for complex numbers, which NetCDF does not have, expected .npz or .h5: change it")
 
 
 def packed_again(samples: Array, header: dict[str, Any]) -> tuple[Array, list[str], dict[str, Any]]:

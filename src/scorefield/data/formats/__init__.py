@@ -112,14 +112,15 @@ class Format(ABC):
             ScorefieldError: the source is broken or cannot be used; the sentence says got, expected, what to do.
         """
 
-    def check(self, path: str) -> None:  # noqa: B027  # most need no library
+    def check(self, path: str, layout: Layout | None = None) -> None:  # noqa: B027  # most need no library
         """Refuse a file that could not be written, before anything is drawn: `extras.require` of the library it needs.
 
         Args:
             path: of the file, which ends in one of `writes`.
+            layout: of the data, if it is known: what the format cannot hold is refused.
 
         Raises:
-            ScorefieldError: the library is not installed.
+            ScorefieldError: the library is not installed, or the format cannot hold such data.
         """
 
     def write(self, path: str, samples: NDArray[Any], layout: Layout) -> None:

@@ -34,7 +34,7 @@ class ArrowFile(Format):
 
         return of_table(arrow.read(source), os.path.basename(source), spec, arrow.unfinished(source))
 
-    def check(self, path: str) -> None:
+    def check(self, path: str, layout: Layout | None = None) -> None:
         """Refuse a file that cannot be written without pyarrow."""
         from scorefield.data.extras import require
 

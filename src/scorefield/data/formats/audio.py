@@ -34,7 +34,7 @@ class Audio(Format):
 
         return read(source, spec.config)
 
-    def check(self, path: str) -> None:
+    def check(self, path: str, layout: Layout | None = None) -> None:
         """Refuse to write without soundfile."""
         from scorefield.data.extras import require
 

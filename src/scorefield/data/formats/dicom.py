@@ -33,11 +33,14 @@ class Dicom(Format):
 
         return read(source, spec.config)
 
-    def check(self, path: str) -> None:
-        """Refuse to write without pydicom."""
+    def check(self, path: str, layout: Layout | None = None) -> None:
+        """Refuse to write without pydicom, or what DICOM does not hold."""
         from scorefield.data.extras import require
+        from scorefield.data.files.dicom_writer import refuse
 
         require("pydicom", "dicom", path)
+        if layout is not None:
+            refuse(path, layout)
 
     def write(self, path: str, samples: NDArray[Any], layout: Layout) -> None:
         """Write one image or volume as a synthetic secondary capture."""

@@ -34,7 +34,7 @@ class Fits(Format):
 
         return read(source, spec)
 
-    def check(self, path: str) -> None:
+    def check(self, path: str, layout: Layout | None = None) -> None:
         """Refuse to write without astropy."""
         from scorefield.data.extras import require
 

@@ -33,7 +33,7 @@ class Matlab(Format):
 
         return read(source, spec.config)
 
-    def check(self, path: str) -> None:
+    def check(self, path: str, layout: Layout | None = None) -> None:
         """Refuse a file that could not be written."""
         from scorefield.data.extras import require
 

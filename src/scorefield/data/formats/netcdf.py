@@ -33,11 +33,15 @@ class NetCdf(Format):
 
         return read(source, spec.config)
 
-    def check(self, path: str) -> None:
+    def check(self, path: str, layout: Layout | None = None) -> None:
         """Refuse a file that could not be written."""
         from scorefield.data.extras import require
 
         require("h5netcdf", "netcdf", path)
+        if layout is not None:
+            from scorefield.data.files.netcdf import refuse
+
+            refuse(path, layout)
 
     def write(self, path: str, samples: NDArray[Any], layout: Layout) -> None:
         """Write samples as one variable, packed as it was."""

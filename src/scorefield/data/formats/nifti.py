@@ -33,7 +33,7 @@ class Nifti(Format):
 
         return read(source, spec.config)
 
-    def check(self, path: str) -> None:
+    def check(self, path: str, layout: Layout | None = None) -> None:
         """Refuse to write without nibabel."""
         from scorefield.data.extras import require
 

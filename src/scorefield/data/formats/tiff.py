@@ -38,7 +38,7 @@ class Tiff(Format):
 
         return read(source, spec.config)
 
-    def check(self, path: str) -> None:
+    def check(self, path: str, layout: Layout | None = None) -> None:
         """Refuse to write without tifffile."""
         from scorefield.data.extras import require
 

@@ -37,7 +37,7 @@ class Zarr(Format):
 
         return read(source, spec.config)
 
-    def check(self, path: str) -> None:
+    def check(self, path: str, layout: Layout | None = None) -> None:
         """Refuse a store that could not be written."""
         from scorefield.data.extras import require
 

@@ -23,7 +23,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from scorefield.data.files.archives import Entry, cause_of
 from scorefield.data.image import deep
-from scorefield.data.image.tiff import MAGIC
+from scorefield.data.image.tiff import MAGIC, NO_DATA, no_data
 from scorefield.errors import ScorefieldError
 
 Size = tuple[int, int]  # (height, width), as arrays have it
@@ -57,12 +57,16 @@ class Header:
         frames: whether the file has several, of which the first is used.
         channels: 1 of a grey image, 3 of colours; as many as there are bands in a deep one.
         dtype: numpy's name of the type of its pixels.
+        mask: its pixels have one bit; they are read as 0 and 255.
+        missing: what stands for an unknown cell; None if nothing does.
     """
 
     size: Size
     frames: bool
     channels: int
     dtype: str = "uint8"
+    mask: bool = False
+    missing: float | None = None
 
 
 @plain(frozen=True)
@@ -207,7 +211,7 @@ def _orientation(image: Image.Image) -> int:
 def _header(opened: _Opened) -> Header:
     image, found = opened.image, opened.deep
     if found is not None and found.reader == "tiff":
-        return Header(found.size, found.frames, found.channels, found.dtype)
+        return Header(found.size, found.frames, found.channels, found.dtype, missing=found.missing)
     height, width = image.height, image.width
     try:  # a photo's second frame is its preview; a broken second frame is no matter
         frames = image.format != "MPO" and bool(getattr(image, "is_animated", False))
@@ -216,9 +220,10 @@ def _header(opened: _Opened) -> Header:
     upright = width == height or image.format == "TIFF"  # of a TIFF, Pillow gives the upright size
     lying = not upright and _orientation(image) in (5, 6, 7, 8)
     size = (width, height) if lying else (height, width)
+    missing = no_data(image.tag_v2.get(NO_DATA)) if image.format == "TIFF" else None
     if found is not None:
-        return Header(size, frames, found.channels, found.dtype)
-    return Header(size, frames, 1 if is_grey(image.mode) else 3)
+        return Header(size, frames, found.channels, found.dtype, missing=missing)
+    return Header(size, frames, 1 if is_grey(image.mode) else 3, mask=image.mode == "1", missing=missing)
 
 
 def see(entry: Entry, wanted: Wanted | None, strict: Strict = "", most: int = MOST_PIXELS) -> Seen:

@@ -4,7 +4,7 @@ Pillow opens 16-bit colours, two bands and 32-bit numbers as 8-bit images, or wr
 is taken from its own header, and another reader is used where Pillow would cut:
 
     PNG     16-bit grey by Pillow; with colours or opacity by imagecodecs; opacity is put on white
-    TIFF    one band of 16 bits, 32 bits or floats by Pillow; several bands and other types by tifffile
+    TIFF    one band of 16 bits, 32 bits or floats by Pillow; several bands, other types and packed big-endian by tifffile
     PGM     above 255 by the few lines here: Pillow would stretch the values to 65535
 """
 
@@ -37,6 +37,7 @@ class Deep:
         reader: "pillow", "png", "netpbm" or "tiff".
         size: (height, width), where it is not Pillow that knows it.
         frames: whether there is more in the file than is read.
+        missing: what stands for an unknown cell, where it is not Pillow that knows it.
     """
 
     dtype: str
@@ -44,6 +45,7 @@ class Deep:
     reader: str
     size: tuple[int, int] = (0, 0)
     frames: bool = False
+    missing: float | None = None
 
 
 def deep_of(image: Image.Image, head: bytes) -> Deep | None:
@@ -84,6 +86,8 @@ def _tiff(image: Any) -> Deep | None:
     kinds = {(8, 2): "int8", (16, 1): "uint16", (12, 1): "uint16", (16, 2): "int16"}
     kinds |= {(32, 1): "uint32", (32, 2): "int32", (32, 3): "float32"}
     dtype = kinds.get((bits[0], format_))
+    if tags.prefix == b"MM" and int(tags.get(259, 1)) != 1:
+        return Deep("", 0, "tiff")  # unpacked, its numbers are in the order of this machine; Pillow swaps their bytes once more
     return Deep(dtype, 1, "pillow", frames=several) if samples == 1 and dtype else Deep("", 0, "tiff")
 
 
@@ -103,7 +107,9 @@ def of_tiff(stream: IO[bytes], name: str) -> Deep:
         shape = dict(zip(plan.axes, plan.shape, strict=True))
         channels = shape.get("C", shape.get("S", 1))
         more = len(file.series) > 1 or bool(plan.counted)
-        return Deep(series.dtype.name, channels, "tiff", (shape["Y"], shape["X"]), more)
+        tag = file.pages[0].tags.get(tiff.NO_DATA)
+        missing = None if tag is None else tiff.no_data(tag.value)
+        return Deep(series.dtype.name, channels, "tiff", (shape["Y"], shape["X"]), more, missing)
 
 
 def _first(file: Any) -> tuple[Any, tiff.Plan]:

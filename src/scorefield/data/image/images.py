@@ -8,6 +8,7 @@ otherwise (`data/image/workers.py`). What was decoded is remembered on the disk 
 
 What is broken is left out and named with its cause; what is odd (a copy, one colour, several frames) is named and used. If all
 files are grey there is one channel, otherwise three. 8-bit images are raw values of 0 to 255; deep ones keep their own numbers.
+Samples of masks of one bit, and of label maps (8 bits of one channel, all values below 32), have the values of the files only.
 First-level folders become labels when every image lies in one.
 """
 
@@ -32,6 +33,9 @@ from scorefield.data.image.decode import Header, Strict, Wanted, see
 from scorefield.data.image.sizes import KEPT_SIDE, about, size_of
 from scorefield.data.image.workers import Readers
 from scorefield.data.labels import RawLabels, of_folders
+from scorefield.data.layout import Layout
+from scorefield.data.ranges import FINE
+from scorefield.data.scan import pieces_of
 from scorefield.data.spill import AS_TENSOR, SpillBuffer
 from scorefield.errors import ScorefieldError
 from scorefield.registry import built_in
@@ -56,6 +60,9 @@ class Decoded:
         notes: on what was done to them.
         issues: of files that were left out.
         odd: of files that are used.
+        masks: all are of one bit, and of the size that they had.
+        resized: not all have the size that they had.
+        missing: what stands for an unknown cell in all of them; None if nothing does.
     """
 
     pixels: Any
@@ -64,6 +71,9 @@ class Decoded:
     notes: list[str] = field(default_factory=list)
     issues: list[DataIssue] = field(default_factory=list)
     odd: list[DataIssue] = field(default_factory=list)
+    masks: bool = False
+    resized: bool = False
+    missing: float | None = None
 
 
 def read(listing: Listing, config: DataConfig) -> Dataset:
@@ -80,7 +90,7 @@ def read(listing: Listing, config: DataConfig) -> Dataset:
     Raises:
         ScorefieldError: no images, fewer than 8 that can be read, no room for the pixels, or a library that is missing.
     """
-    key = cache.key_of(listing, [config.size, config.fit])
+    key = cache.key_of(listing, [config.size, config.fit, "masks"])
     held = cache.load(key)
     if held is None:
         decoded = _decode(listing, config)
@@ -91,7 +101,8 @@ def read(listing: Listing, config: DataConfig) -> Dataset:
     notes = [*_left_out(left_out, listing), *listing.notes, *decoded.notes]
     paths, issues = decoded.paths, (*left_out, *decoded.odd)
     classes, labels = of_folders(paths, decoded.labels if listing.labelled else None, notes)
-    if decoded.pixels.shape[1] not in (1, 3) or str(decoded.pixels.dtype).rpartition(".")[2] != "uint8":
+    eight_bit = decoded.pixels.shape[1] in (1, 3) and str(decoded.pixels.dtype).rpartition(".")[2] == "uint8"
+    if not eight_bit or decoded.missing is not None or _has_classes(decoded, notes):
         named = RawLabels() if labels is None else RawLabels(labels.numpy(), np.array(classes))
         return _deep(decoded, config, listing, named, notes, issues)
     normaliser = Normaliser.between(0.0, 255.0)
@@ -105,8 +116,27 @@ def read(listing: Listing, config: DataConfig) -> Dataset:
         notes=tuple(notes),
         issues=issues,
         names=paths,
+        layout=_of_masks(decoded.pixels.shape[2:]) if decoded.masks else None,
     )
     return build(examples, config)
+
+
+def _of_masks(size: tuple[int, int]) -> Layout:
+    """Return the layout of masks of one bit, whose raw values are 0 and 255."""
+    return Layout("yx", "bool", tuple(size), legal=(0.0, 255.0))
+
+
+def _has_classes(decoded: Decoded, notes: list[str]) -> bool:
+    """Whether 8-bit images of one channel are label maps, whose values are numbers of classes; a note tells of resized ones."""
+    pixels = np.asanyarray(decoded.pixels)
+    if pixels.shape[1] != 1 or any((piece >= FINE).any() for _, piece in pieces_of(pixels)) or not pixels.any():
+        return False
+    if decoded.resized:
+        notes.append(
+            f"Values from 0 to {pixels.max()}: if these are numbers of classes, resizing has mixed them; bring the files to "
+            "one size by nearest neighbours, and they are read as label maps."
+        )
+    return not decoded.resized
 
 
 def _deep(
@@ -122,8 +152,25 @@ def _deep(
         stored, axes = pixels, "cyx"
     else:
         stored, axes = pixels.transpose(0, 2, 3, 1), "yxc"
-    as_png = pixels.dtype == np.uint16 and axes == "yx" and not tiffs
-    source = ArraySource(axes, "" if as_png else "tiff", header, names=decoded.paths, issues=issues)
+    as_png = pixels.dtype in (np.uint8, np.uint16) and axes == "yx" and not tiffs
+    missing, dtype = decoded.missing, None
+    if missing is not None:
+        header = header | {"nodata": missing}
+        dtype = pixels.dtype.name if pixels.dtype.kind in "iu" else None
+        if decoded.resized:
+            notes.append(
+                f"Cells of no data ({missing:g}) were averaged with others: bring the files to one size by other means."
+            )
+        stored = tiff.masked(stored, missing)
+    source = ArraySource(
+        axes,
+        "" if as_png else "tiff",
+        header,
+        decoded.paths,
+        issues,
+        missing=missing if dtype else None,
+        dtype=dtype,
+    )
     return of_array(stored, listing.name, config, labels=labels, notes=notes, source=source)
 
 
@@ -218,7 +265,13 @@ class _Collected:
         notes = [why] * bool(why) + about(self.headers, wanted.size, wanted.fit)
         notes += [_summary(found) for found in self.odd.values() if found]
         odd = [issue for found in self.odd.values() for issue in found]
-        return Decoded(self.buffer.finish(), self.paths, self.labels, notes, issues, odd)
+        resized = any(header.size != wanted.size for header in self.headers)
+        masks = all(header.mask for header in self.headers) and wanted.channels == 1 and not resized
+        marks = {header.missing for header in self.headers}
+        missing = marks.pop() if len(marks) == 1 else None
+        if marks:
+            notes.append("The files say in different ways what stands for no data (GDAL_NODATA): it was read as numbers.")
+        return Decoded(self.buffer.finish(), self.paths, self.labels, notes, issues, odd, masks, resized, missing)
 
 
 def _guess(listing: Listing, size: tuple[int, int] | None, fit: str) -> Wanted | None:
@@ -248,14 +301,29 @@ def _choose(headers: list[Header], config: DataConfig) -> tuple[Wanted, str]:
 def _to_dict(decoded: Decoded) -> dict[str, Any]:
     """Return all but the pixels, as JSON values."""
     lists = {name: [[one.where, one.cause, one.used] for one in getattr(decoded, name)] for name in ("issues", "odd")}
-    return {"paths": decoded.paths, "labels": decoded.labels, "notes": decoded.notes, **lists}
+    return {"paths": decoded.paths, "labels": decoded.labels, "notes": decoded.notes, **lists} | {
+        "masks": decoded.masks,
+        "resized": decoded.resized,
+        "missing": decoded.missing,
+    }
 
 
 def _from_dict(pixels: Array, about_it: dict[str, Any]) -> Decoded:
     """Return what `_to_dict` gave, with the pixels."""
     lists = {name: [DataIssue(*one) for one in about_it[name]] for name in ("issues", "odd")}
     raw = torch.from_numpy(pixels) if pixels.nbytes <= AS_TENSOR else pixels
-    return Decoded(raw, about_it["paths"], about_it["labels"], about_it["notes"], **lists)
+    masks, resized, missing = (about_it[name] for name in ("masks", "resized", "missing"))
+    return Decoded(
+        raw,
+        about_it["paths"],
+        about_it["labels"],
+        about_it["notes"],
+        lists["issues"],
+        lists["odd"],
+        masks,
+        resized,
+        missing,
+    )
 
 
 def _left_out(issues: list[DataIssue], listing: Listing) -> list[str]:

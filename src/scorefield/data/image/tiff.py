@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scorefield.data.extras import require
+from scorefield.data.files.rows import Rows
 from scorefield.errors import ScorefieldError
 
 Array = NDArray[Any]
@@ -33,6 +34,7 @@ OURS = {"Y": "y", "X": "x", "Z": "z", "C": "c", "S": "c"}
 NAMES = {"T": "times", "Z": "planes", "C": "channels", "S": "samples", "Y": "rows", "X": "columns", "I": "pages"}
 MOST_PIXELS = 50_000_000  # of a page
 MOST_RATIO = 1100  # of a page, unpacked to packed: the most that deflate can do
+NO_DATA = 42113  # the tag of GDAL: what stands for an unknown cell, as a text
 KEEP = ("PhysicalSizeX", "PhysicalSizeY", "PhysicalSizeZ", "PhysicalSizeXUnit", "PhysicalSizeYUnit", "PhysicalSizeZUnit")
 
 
@@ -239,6 +241,40 @@ def array_of(series: Any, plan: Plan) -> Any:
     return whole.reshape(-1, *plan.example) if plan.counted else whole
 
 
+def no_data(text: Any) -> float | None:
+    """Return the number in GDAL's tag; None where there is none, or NaN, which needs no mark.
+
+    >>> no_data("-9999 "), no_data("nan"), no_data(None)
+    (-9999.0, None, None)
+    """
+    try:
+        found = float(str(text).strip("\0 "))
+    except ValueError:
+        return None
+    return found if found == found else None
+
+
+def masked(array: Any, value: float | None) -> Any:
+    """Return an array whose cells are NaN where they hold a value: one of floats, which are read as they are asked for.
+
+    Args:
+        array: numbers of the file, or anything with slices of the first axis.
+        value: what stands for an unknown cell; None if nothing does.
+    """
+    if value is None or np.dtype(array.dtype).kind not in "iuf":
+        return array
+    stored = np.dtype(array.dtype).newbyteorder("=")
+    dtype = stored if stored.kind == "f" else np.dtype("f4") if stored.itemsize <= 2 else np.dtype("f8")
+    with np.errstate(over="ignore"):
+        mark = stored.type(value) if stored.kind == "f" else value
+
+    def part(first: int, last: int) -> Array:
+        values = np.asarray(array[first:last])
+        return np.where(values == mark, np.nan, values).astype(dtype)
+
+    return Rows(tuple(array.shape), dtype, part, "the TIFF")
+
+
 def header_of(file: Any, plan: Plan) -> dict[str, Any]:
     """Return what of a file still holds for a sample, as JSON values: its flavour, axes, resolution and sizes of a pixel."""
     flavour = "imagej" if file.is_imagej else "ome" if file.is_ome else ""
@@ -248,6 +284,8 @@ def header_of(file: Any, plan: Plan) -> dict[str, Any]:
         "axes": "".join(letter for letter in plan.axes if letter not in plan.counted),
     }
     tags = file.pages[0].tags
+    if NO_DATA in tags and (mark := no_data(tags[NO_DATA].value)) is not None:
+        header["nodata"] = mark
     with contextlib.suppress(Exception):  # what is broken does not hold
         x, y = (tags[name].value for name in ("XResolution", "YResolution"))
         header["resolution"] = [list(map(int, x)), list(map(int, y)), int(tags["ResolutionUnit"].value)]
@@ -309,6 +347,11 @@ def save(path: str, samples: Array, axes: str, dtype: str, header: dict[str, Any
     if "resolution" in header:
         x, y, unit = header["resolution"]
         options |= {"resolution": (tuple(x), tuple(y)), "resolutionunit": unit}
+    if "nodata" in header:
+        text = f"{header['nodata']:.17g}"
+        options["extratags"] = [(NO_DATA, "s", 0, text, True)]
+        if values.dtype.kind == "f":
+            values = np.where(np.isnan(values), header["nodata"], values).astype(values.dtype)
     options["metadata"] |= {key: header[key] for key in ("spacing", "unit", *KEEP) if key in header}
     imagej = flavour == "imagej" and values.dtype in (np.uint8, np.uint16, np.float32) and set(letters) <= set("TZCYXS")
     tifffile.imwrite(path, values, imagej=imagej, ome=flavour == "ome", **options)

@@ -64,8 +64,8 @@ def _file(source: str, config: DataConfig) -> Dataset:
                 raise ScorefieldError(_alone(name, plan))
             header = tiff.header_of(file, plan)
             examples = tiff.array_of(series, plan)
-            about = ArraySource(plan.letters, "tiff", header)
-            return of_array(examples, name, config, notes=[_note(plan)], source=about)
+            about = ArraySource(plan.letters, "tiff", header, **_missing(header, examples.dtype))
+            return of_array(tiff.masked(examples, header.get("nodata")), name, config, notes=[_note(plan)], source=about)
     except ScorefieldError:
         raise
     except tiff.Unfit as error:
@@ -94,11 +94,25 @@ def _folder(source: str, config: DataConfig) -> Dataset:
             raise ValueError(tiff.reason(error)) from error
 
     listing = collection.listing_of(source, tiff.SUFFIXES)
-    several = collection.stack(listing, read_one, "TIFF stacks", several=True, alike=("letters", "counted", "axes"))
+    several = collection.stack(listing, read_one, "TIFF stacks", several=True, alike=("letters", "counted", "axes", "nodata"))
     header = dict(several.header)
-    about = ArraySource(header.pop("letters"), "tiff", header, names=several.names, issues=several.issues)
+    missing = _missing(header, several.array.dtype)
+    about = ArraySource(header.pop("letters"), "tiff", header, names=several.names, issues=several.issues, **missing)
     notes = [*several.notes, "In each file: " + _note(plans[0])]
-    return of_array(several.array, listing.name, config, labels=several.raw_labels, notes=notes, source=about)
+    return of_array(
+        tiff.masked(several.array, header.get("nodata")),
+        listing.name,
+        config,
+        labels=several.raw_labels,
+        notes=notes,
+        source=about,
+    )
+
+
+def _missing(header: dict[str, Any], dtype: Any) -> dict[str, Any]:
+    """Return what `ArraySource` says of whole numbers, some of which stand for an unknown cell."""
+    whole = "nodata" in header and np.dtype(dtype).kind in "iu"
+    return {"missing": header["nodata"], "dtype": np.dtype(dtype).newbyteorder("=").name} if whole else {}
 
 
 def _first_of(path: str) -> str | None:

@@ -23,7 +23,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from functools import partial
 from typing import IO, Any
 
@@ -217,7 +217,7 @@ def _answer(request: dict[str, Any], asked: IO[bytes], answers: IO[bytes]) -> No
         content = asked.read(length)
         entry = Entry(path, size, partial(_opened, place, content), None, place)
         header, pixels, cause = _see_small(entry, wanted, request["strict"])
-        plain = None if header is None else [list(header.size), header.frames, header.channels, header.dtype]
+        plain = None if header is None else [list(header.size), *astuple(header)[1:]]
         if pixels is None:
             seen.append((plain, None, "", cause))
         else:
