@@ -47,6 +47,7 @@ BINARY = {b"PAR1": ".parquet", b"PK\x03\x04": ".xlsx or .zip", b"\x1f\x8b": ".gz
 WORD = re.compile(r'"((?:[^"]|"")*)"(?!\S)|(\S+)')
 SAID = re.compile(r'"?sep=([\t;|,])"?')  # a first line for spreadsheets
 STYLED = 50  # rows whose quotes are looked at
+MOST_CELLS = 30_000_000  # a cell takes a hundred bytes and more until it is a number, whatever it takes in the file
 
 Row = tuple[int, list[str]]  # the number of its last line, and its cells
 
@@ -144,6 +145,7 @@ def _layout(path: str, name: str) -> Layout:
     ending = os.path.splitext(path.lower().removesuffix(".gz"))[1]
     newline = "\r\n" if "\r\n" in text else "\n" if "\n" in text or "\r" not in text else "\r"
     style = {"ending": ending, "newline": newline, "encoding": encoding, "packed": packed}
+    _refuse_size(text, newline, "", name)
     lines = text.splitlines() if newline == "\r" else text.split("\n")
     said = SAID.fullmatch(lines[0].strip())
     if said:
@@ -151,6 +153,7 @@ def _layout(path: str, name: str) -> Layout:
     mark = _comment_mark(lines)
     looked = [line for line in lines[: 2 * LOOKED_AT] if not (mark and line.startswith(mark))]
     delimiter = said[1] if said else _delimiter(looked, ending)
+    _refuse_size(text, newline, delimiter, name)
     try:
         rows = _rows(text, lines, delimiter)
     except csv.Error as cause:
@@ -166,6 +169,18 @@ def _layout(path: str, name: str) -> Layout:
     if delimiter != BLANKS and inside and all(line.count(delimiter) == line.count(f"{delimiter} ") for line in inside):
         layout.style["delimiter"] = f"{delimiter} "
     return layout
+
+
+def _refuse_size(text: str, newline: str, delimiter: str, name: str) -> None:
+    """Refuse a text of more cells than the memory holds, before there are any: two bytes are enough for one."""
+    cells = text.count(newline)
+    if delimiter == BLANKS and cells + text.count(BLANKS) + text.count("\t") > MOST_CELLS:
+        cells = sum(1 for _ in re.finditer(r"\S+", text))  # several blanks may stand between two
+    elif delimiter and delimiter != BLANKS:
+        cells += text.count(delimiter)
+    if cells > MOST_CELLS:
+        found = f"got {name!r}, a text of {cells:,} cells"
+        raise ScorefieldError(f"{found}, expected at most {MOST_CELLS:,}: write a part of the rows, or a .parquet file")
 
 
 def _decoded(content: bytes, name: str) -> tuple[str, str, list[str]]:
