@@ -162,3 +162,14 @@ def test_a_sample_of_a_survey_is_a_survey_and_a_name_that_stata_has_not_is_refus
     app.train(tmp_path / "t.csv", out=tmp_path / "other", steps=2, settings=few)
     with pytest.raises(ScorefieldError, match=r"got a column 'my height' for .*, expected a name of letters, digits and _"):
         app.sample(tmp_path / "other", n=9, out=tmp_path / "drawn.sav")
+
+
+@pytest.mark.parametrize("ending", [".dta", ".sav"])
+def test_a_mark_of_no_data_is_written_back_as_a_number(ending: str, tmp_path: Path) -> None:
+    frame = pandas.DataFrame({"depth": [-9999.0 if i % 7 == 0 else i / 8 for i in range(N)], "x": R.normal(size=N)})
+    getattr(pyreadstat, f"write_{ending[1:]}")(frame, str(tmp_path / f"t{ending}"))
+    data, found = read(tmp_path / f"t{ending}")
+    assert found["depth"] == [None if i % 7 == 0 else i / 8 for i in range(N)]
+    (DTA if ending == ".dta" else SAV).put(str(tmp_path / f"back{ending}"), found, data.columns or [])
+    again = getattr(pyreadstat, f"read_{ending[1:]}")(tmp_path / f"back{ending}")[0]
+    assert again["depth"].tolist() == frame["depth"].tolist()

@@ -17,6 +17,7 @@ from scorefield.data import DataConfig, Dataset, of_frame, of_sequence, open_sou
 from scorefield.data.base import split
 from scorefield.data.table.coordinates import decode, snapped
 from scorefield.data.table.tables import aligned, csv_of, parquet_of
+from scorefield.data.text.written import text_of
 from scorefield.errors import NotFinite, ScorefieldError
 
 CONFIG = DataConfig()
@@ -345,7 +346,7 @@ def test_accents_survive_every_encoding(tmp_path: Path, encoding: str) -> None:
     data = read(tmp_path, text.encode(encoding))
     assert list(back(data)) == ["größe", "été"]
     assert set(back(data)["größe"]) == {"süß", "ölig"}
-    assert any("Latin-1" in note for note in data.notes) == (encoding == "latin-1")
+    assert any("Windows-1252" in note for note in data.notes) == (encoding == "latin-1")
 
 
 # Refusals: one sentence
@@ -461,3 +462,34 @@ def test_pictures_of_several_sizes_need_one_and_get_it() -> None:
 def test_a_sequence_of_other_things_is_refused_by_number(things: list[Any], match: str) -> None:
     with pytest.raises(ScorefieldError, match=match):
         of_sequence(things, CONFIG)
+
+
+def test_days_as_floats_with_gaps_are_days_and_go_back_as_floats(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    from scorefield.outputs.parquet import _array, _type
+
+    pandas = pytest.importorskip("pandas")
+    days = [None if i % 5 == 0 else 20230101.0 + i for i in range(28)]
+    frame = pandas.DataFrame({"day": days, "x": GENERATOR.normal(size=28)})
+    wanted = [None if day is None else int(day) for day in days]
+    frame.to_parquet(tmp_path / "t.parquet")
+    data = open_source(str(tmp_path / "t.parquet"), CONFIG)
+    assert back(data)["day"] == wanted
+    column = (data.columns or [])[0]
+    assert (column["type"], str(_type(column))) == ("date", "double")
+    assert _array(wanted, column, _type(column)).equals(parquet.read_table(tmp_path / "t.parquet")["day"].combine_chunks())
+    frame.to_csv(tmp_path / "t.csv")  # with the numbers of the rows in a column without a name
+    text = open_source(str(tmp_path / "t.csv"), CONFIG)
+    assert [one["name"] for one in text.columns or []] == ["day", "x"]
+    head, rows = text_of(text.columns or [], text.style, ".csv")
+    assert (head + rows(back(text))).decode().splitlines()[1:3] == [f",{frame['x'][0]}", f"20230102.0,{frame['x'][1]}"]
+
+
+def test_numbers_of_rows_as_floats_say_nothing_where_they_have_no_name() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"Unnamed: 0": np.arange(N, dtype=float), "x": GENERATOR.normal(size=N)})
+    assert [one["name"] for one in of_frame(frame, CONFIG).columns or []] == ["x"]
+    timed = frame.rename(columns={"Unnamed: 0": "seconds"})
+    assert [one["name"] for one in of_frame(timed, CONFIG).columns or []] == ["seconds", "x"]
