@@ -173,3 +173,37 @@ def test_a_mark_of_no_data_is_written_back_as_a_number(ending: str, tmp_path: Pa
     (DTA if ending == ".dta" else SAV).put(str(tmp_path / f"back{ending}"), found, data.columns or [])
     again = getattr(pyreadstat, f"read_{ending[1:]}")(tmp_path / f"back{ending}")[0]
     assert again["depth"].tolist() == frame["depth"].tolist()
+
+
+def test_every_type_and_format_of_stata_goes_back_with_gaps_and_labels(tmp_path: Path) -> None:
+    gaps = np.arange(N) % 6 == 0
+    frame = pandas.DataFrame(
+        {
+            "b": pandas.array(np.where(gaps, None, R.integers(0, 90, N)), dtype="Int8"),
+            "i": R.integers(-9000, 9000, N).astype("i2"),
+            "l": pandas.array(np.where(gaps, None, R.integers(0, 10**6, N)), dtype="Int32"),
+            "f": np.where(gaps, np.nan, R.normal(size=N)).astype("f4"),
+            "d": R.normal(size=N),
+            "answer": pandas.array([None if i == 3 else i % 2 for i in range(N)], dtype="Int8"),
+            "born": pandas.to_datetime(DAYS),
+            "seen": pandas.to_datetime(MOMENTS),
+            "town": ["Ulm", "", "Bönn", "x" * 3000] * (N // 4),
+        }
+    )
+    said = {"variable_labels": {"b": "A title"}, "value_labels": {"answer": {0: "no", 1: "yes"}}}
+    frame.to_stata(
+        tmp_path / "t.dta", write_index=False, version=118, convert_strl=["town"], convert_dates={"born": "td"}, **said
+    )
+    data, found = read(tmp_path / "t.dta")
+    columns = [
+        {**one, "stored": {**one["stored"], "format": "%9.3f"}} if one["name"] == "d" else one for one in data.columns or []
+    ]
+    DTA.put(str(tmp_path / "back.dta"), found, columns)
+    first, before = pyreadstat.read_dta(tmp_path / "t.dta")
+    again, about = pyreadstat.read_dta(tmp_path / "back.dta")
+    types = {"b": "int8", "i": "int16", "l": "int32", "f": "float", "d": "double", "answer": "int8"}
+    assert {name: about.readstat_variable_types[name] for name in types} == types
+    assert about.original_variable_types == {**before.original_variable_types, "d": "%9.3f"}
+    assert about.variable_value_labels == {"answer": {0: "no", 1: "yes"}} and about.column_names_to_labels["b"] == "A title"
+    assert again.equals(first)
+    assert read(tmp_path / "back.dta")[1] == found

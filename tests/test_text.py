@@ -716,7 +716,7 @@ def test_more_cells_than_the_memory_holds_are_refused_before_they_are_made(
 ) -> None:
     content = "".join(f"{x}{delimiter}{i}\n" for i, x in enumerate(X))
     monkeypatch.setattr("scorefield.data.text.delimited.MOST_CELLS", 2 * N)
-    assert list(back(read(tmp_path, content, f"t{ending}")).values())[0] == X
+    assert next(iter(back(read(tmp_path, content, f"t{ending}")).values())) == X
     monkeypatch.setattr("scorefield.data.text.delimited.MOST_CELLS", 2 * N - 1)
     for name, packed in ((f"t{ending}", content.encode()), (f"t{ending}.gz", gzip.compress(content.encode()))):
         with pytest.raises(ScorefieldError, match=f"a text of {2 * N} cells, expected at most {2 * N - 1}: write a part"):
