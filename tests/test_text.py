@@ -721,3 +721,31 @@ def test_more_cells_than_the_memory_holds_are_refused_before_they_are_made(
     for name, packed in ((f"t{ending}", content.encode()), (f"t{ending}.gz", gzip.compress(content.encode()))):
         with pytest.raises(ScorefieldError, match=f"a text of {2 * N} cells, expected at most {2 * N - 1}: write a part"):
             read(tmp_path, packed, name)
+
+
+@pytest.mark.parametrize(
+    "above",
+    [
+        "Instrument;XYZ;;\nDate;2023-01-01;;\n;;;\n",
+        "Instrument;XYZ;;\nSample;5;;\nDate;2023-01-01;;\n",
+        "Instrument: X\nOperator: A;B;C;D\n\n",
+    ],
+)
+def test_what_stands_above_the_names_is_none_of_the_table(tmp_path: Path, above: str) -> None:
+    data = read(tmp_path, above + lines(X, X[::-1], [i * i for i in range(N)], PLAIN, head="a;b;c;d", delimiter=";"))
+    assert back(data)["a"] == X and list(back(data)) == ["a", "b", "c", "d"]
+    assert any("above the table" in note for note in data.notes)
+
+
+def test_a_row_without_a_number_below_an_empty_line_is_no_header(tmp_path: Path) -> None:
+    rows = [f"Ann{i},{x}" for i, x in enumerate(X)]
+    data = read(tmp_path, "\n".join(["name,score", *rows[:3], "", "Bob,absent", *rows[3:]]))
+    assert back(data) == {"score": [*X[:3], None, *X[3:]]}
+    mixed = read(tmp_path, "town,note,x\nUlm,,\n" + "".join(f"Ulm,a,{x}\nBonn,b,{-x}\n" for x in X))
+    assert list(back(mixed)) == ["town", "note", "x"]
+
+
+def test_instrument_files_with_commas_in_their_first_lines_are_read(tmp_path: Path) -> None:
+    above = "Instrument: X\nDate: 2023-01-01\nOperator: A, B\n\n"
+    data = read(tmp_path, above + lines(X, X[::-1], head="time,T"))
+    assert back(data) == {"time": X, "T": X[::-1]}

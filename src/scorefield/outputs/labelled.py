@@ -67,7 +67,8 @@ class _Labelled(Writer):
             name: {number: text for text, number in said["labels"].items()} for name, said in stored.items() if "labels" in said
         }
         if self.ending == ".dta":
-            return _put_dta(pandas, path, table, columns, labels)
+            _put_dta(pandas, path, table, columns, labels)
+            return
         frame = pandas.DataFrame({one["name"]: _values(pandas, table[one["name"]], one) for one in columns})
         getattr(pyreadstat, self.write)(
             frame,

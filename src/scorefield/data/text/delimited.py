@@ -32,7 +32,7 @@ from scorefield.data.issues import DataIssue
 from scorefield.data.table.series import Series
 from scorefield.data.text.cells import MISSING, Column, series_of
 from scorefield.data.text.gunzip import unpacked
-from scorefield.data.text.header import CELLS, LOOKED_AT, names_of, over_and_like, unit_rows
+from scorefield.data.text.header import CELLS, LOOKED_AT, below_preamble, names_of, over_and_like, unit_rows
 from scorefield.data.text.numerals import decimal_of, is_number
 from scorefield.errors import ScorefieldError
 
@@ -330,6 +330,7 @@ def _rectangle(layout: Layout, name: str, issues: list[DataIssue]) -> list[Row]:
         rows[start] = (rows[start][0], rows[start][1][:-1])
     while start + 2 < len(rows) and cells > 2 and sum(map(bool, rows[start][1])) == 1 and all(rows[start + 1][1]):
         start += 1  # a title above the table, in a spreadsheet
+    start = below_preamble(rows, start, cells)
     above, rows = rows[:start], rows[start:]
     if above:
         text = " ".join(filter(None, above[0][1]))[:60]
