@@ -74,6 +74,10 @@ def _without_marks(one: Series, own: Column | None, declared: tuple[float, ...] 
         marks = own.get("stored", {}).get("marks", [])
     marked = np.isin(one.values, marks)
     if not marked.any() or marked.sum() == len(present):
+        if own is None and declared is None and (suspect := codes.suspect_of(present)) is not None:
+            shown = _written(suspect)
+            cause = f"{shown} is far from most others and may stand for no data: read as a value; {_reads(shown)}"
+            issues.append(DataIssue(f"column {one.name!r}", cause, used=True))
         return one
     seen = [mark for mark in marks if bool((one.values == mark).any())]
     listed = " and ".join(f"{int((one.values == mark).sum()):,} values of {_written(mark)}" for mark in seen)
@@ -86,6 +90,10 @@ def _without_marks(one: Series, own: Column | None, declared: tuple[float, ...] 
         mark = int(seen[0]) if one.type == "integer" or (seen[0] == int(seen[0]) and not text) else seen[0]
         stored["mark"], text = seen[0], {**text, "missing": numerals.writer(text)(mark)}
     return replace(one, values=np.where(marked, math.nan, one.values), stored=stored, text=text)
+
+
+def _reads(mark: str) -> str:
+    return f"--set data.missing=[{mark}] reads it as missing"
 
 
 def _overrule(declared: tuple[float, ...] | None) -> str:
