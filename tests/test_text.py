@@ -749,3 +749,19 @@ def test_instrument_files_with_commas_in_their_first_lines_are_read(tmp_path: Pa
     above = "Instrument: X\nDate: 2023-01-01\nOperator: A, B\n\n"
     data = read(tmp_path, above + lines(X, X[::-1], head="time,T"))
     assert back(data) == {"time": X, "T": X[::-1]}
+
+
+def test_weeks_and_compact_moments_are_texts_and_the_form_that_is_read_is_said(tmp_path: Path) -> None:
+    for texts in ([f"2023-W{i + 1:02}-1" for i in range(4)], [f"2023010{i + 1}T120000Z" for i in range(4)]):
+        data = read(tmp_path, lines(texts * (N // 4), X, head="when,x"))
+        assert back(data)["when"] == texts * (N // 4)
+        said = f"look like dates or times (such as {texts[0]}): read as text; write them as 2023-12-31 or 23:59:59"
+        assert {issue.cause for issue in data.issues if issue.where == "column 'when'"} == {said}
+
+
+def test_na_beside_few_codes_of_countries_is_missing_and_said(tmp_path: Path) -> None:
+    data = read(tmp_path, lines(["DE", "NA", "FR", "IT"] * (N // 4), X, head="country,x"))
+    assert back(data)["country"] == ["DE", None, "FR", "IT"] * (N // 4)
+    assert [issue.cause for issue in data.issues if issue.where == "column 'country'"] == [
+        "NA stands beside few codes of two letters: read as missing; write NAM if it is Namibia"
+    ]
