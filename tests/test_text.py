@@ -765,3 +765,60 @@ def test_na_beside_few_codes_of_countries_is_missing_and_said(tmp_path: Path) ->
     assert [issue.cause for issue in data.issues if issue.where == "column 'country'"] == [
         "NA stands beside few codes of two letters: read as missing; write NAM if it is Namibia"
     ]
+
+
+def test_doubles_of_fortran_are_numbers_and_are_written_as_such(tmp_path: Path) -> None:
+    cells = [f"{v:.3E}".replace("E", "D") for v in np.array(X) * 1e4]
+    content = lines(cells, [f"{i * i}" for i in range(N)], head="x,n")
+    data = read(tmp_path, content)
+    assert back(data)["x"] == [float(cell.replace("D", "E")) for cell in cells]
+    assert written(data) == content
+
+
+@pytest.mark.parametrize("sign", ["", "$"])
+def test_amounts_in_brackets_are_below_zero(tmp_path: Path, sign: str) -> None:
+    values = [float(text) for text in PLAIN]
+    cells = [f"({sign}{-v:.2f})" if v < 0 else f"{sign}{v:.2f}" for v in values]
+    content = lines(cells, [f"{i * i}" for i in range(N)], head="x,n")
+    data = read(tmp_path, content)
+    assert back(data)["x"] == values
+    assert written(data) == content
+
+
+def test_amounts_after_the_code_of_a_currency_are_numbers(tmp_path: Path) -> None:
+    values = [abs(float(text)) for text in PLAIN]
+    content = lines([f"CHF {v:.2f}" for v in values], [f"{i * i}" for i in range(N)], head="x,n")
+    data = read(tmp_path, content)
+    assert back(data)["x"] == values
+    assert written(data) == content
+
+
+def test_spans_of_time_are_read_as_they_are_written(tmp_path: Path) -> None:
+    spans = [datetime.timedelta(seconds=int(v)) for v in R.integers(-(10**6), 10**6, N)]
+    head, rows = text_of([{"name": "t", "type": "number", "stored": {"as": "duration"}}, {"name": "x", "type": "number"}])
+    content = (head + rows({"t": spans, "x": X})).decode()
+    data = read(tmp_path, content)
+    assert back(data) == {"t": spans, "x": X}
+    assert written(data) == content
+
+
+def test_numbers_in_brackets_alone_and_seats_are_texts(tmp_path: Path) -> None:
+    for texts in (["(1)", "(2)", "(3)", "(4)"], ["12D3", "14D1", "2D2", "10D4"]):
+        assert back(read(tmp_path, lines(texts * (N // 4), X, head="name,x")))["name"] == texts * (N // 4)
+    bracketed = read(tmp_path, lines(PLAIN, X, head="(1),(2)"))
+    assert list(back(bracketed)) == ["(1)", "(2)"]
+
+
+@pytest.mark.parametrize(
+    ("head", "names"),
+    [
+        ("# time [s]   T [K]\n", ["time [s]", "T [K]"]),
+        ("# time [s] T [K]\n", ["time [s]", "T [K]"]),
+        ("#time T\n#s K\n", ["time", "T"]),
+        ("# made by hand\n#time T\n#s K\n", ["time", "T"]),
+        ("# s K\n", ["s", "K"]),
+    ],
+)
+def test_names_in_comments_may_have_units_behind_or_below_them(tmp_path: Path, head: str, names: list[str]) -> None:
+    data = read(tmp_path, head + lines(X, PLAIN, delimiter=" "), "t.txt")
+    assert back(data) == dict(zip(names, [X, list(map(float, PLAIN))], strict=True))

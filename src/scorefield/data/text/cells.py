@@ -45,6 +45,7 @@ DATELIKE = re.compile(  # days with short years or names of months, and hours of
     re.IGNORECASE,
 )
 COMPACT = re.compile(r"\d{4}-?W\d\d(-?\d)?|\d{8}T\d{4,6}(\.\d+)?(Z|[+-]\d\d(:?\d\d)?)?")  # weeks and moments of ISO 8601
+SPAN = re.compile(r"(-?\d{1,6}) days \+?(\d\d):(\d\d):(\d\d(?:\.\d{1,9})?)", re.ASCII)
 KEYS = re.compile(r"(^|[\W_])(id|uid|key|isbn|zip|plz|postcode|phone|tel|telephone)($|[\W_])|[a-z](Id|ID)$", re.IGNORECASE)
 FEWEST_MIXED = 3  # different texts of digits and letters, beside which those of digits alone are codes, whatever their length
 FEWEST_CODES = 5  # of two letters, beside which NA is one of them
@@ -90,12 +91,14 @@ class Reading:
         meaning: text -> number or date; of a category nothing: a text means itself. A text that is left out is missing.
         text: how values are written, as JSON values.
         said: causes of issues.
+        stored: as of `Series`.
     """
 
     type: Type
     meaning: Mapping[str, Any] = field(default_factory=dict)
     text: dict[str, Any] = field(default_factory=dict)
     said: tuple[str, ...] = ()
+    stored: dict[str, Any] = field(default_factory=dict)
 
 
 def kind_of(cell: str) -> str:
@@ -106,6 +109,8 @@ def kind_of(cell: str) -> str:
     """
     if numerals.is_number(cell):
         return "number"
+    if SPAN.fullmatch(cell):
+        return "time"
     return next(map(forms.kind_of, forms.forms_of([cell])), "")
 
 
@@ -149,7 +154,7 @@ def series_of(column: Column, issues: list[DataIssue]) -> Series:
         row = int(np.isinf(numbers).argmax())
         at = f"got {cells[row]!r} in {where}, line {column.lines[row]}"
         raise NotFinite(f"{at}, expected finite numbers: remove or fill it")
-    return Series(column.name, found.type, numbers, text=style)
+    return Series(column.name, found.type, numbers, stored=found.stored, text=style)
 
 
 def _missing(distinct: Mapping[str, None], known: Mapping[str, Any] | None) -> tuple[set[str], tuple[str, ...]]:
@@ -177,6 +182,10 @@ def _reading(texts: list[str], column: Column) -> Reading:
     plainly = known is not None and known["type"] in ("number", "integer") and "form" not in known.get("text", {})
     if not plainly and (dates := _dates(texts, column)) is not None:
         return dates
+    if all(map(SPAN.fullmatch, texts)):
+        spans = {text: _span(text) for text in texts}
+        said = (f"spans of time (such as {texts[0]}): learned as seconds",)
+        return Reading("number", spans, said=said, stored={"as": "duration"})
     decimal = column.decimal if known is None else known.get("text", {}).get("decimal", ".")
     numbers = numerals.numbers_of(texts, decimal=decimal, delimiter=column.delimiter)
     if numbers is None or numbers.open:
@@ -187,6 +196,16 @@ def _reading(texts: list[str], column: Column) -> Reading:
     if numbers.whole and KEYS.search(column.name) and 2 * len(texts) > len(column.cells):
         said += ("numbers things, by its name, and is learned as an amount: leave it out unless it is one",)
     return Reading("integer" if numbers.whole else "number", numbers.meaning, numbers.style, said)
+
+
+def _span(text: str) -> float:
+    """Return the seconds of a span of time as pandas writes it.
+
+    >>> _span("-1 days +23:59:59.5")
+    -0.5
+    """
+    days, hours, minutes, seconds = SPAN.fullmatch(text).groups()  # type: ignore[union-attr]
+    return 86_400 * int(days) + 3_600 * int(hours) + 60 * int(minutes) + float(seconds)
 
 
 def _unread(texts: list[str]) -> tuple[str, ...]:
