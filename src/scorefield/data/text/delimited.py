@@ -33,7 +33,7 @@ from scorefield.data.table.series import Series
 from scorefield.data.text.cells import MISSING, Column, series_of
 from scorefield.data.text.gunzip import unpacked
 from scorefield.data.text.header import CELLS, LOOKED_AT, below_preamble, names_of, over_and_like, unit_rows
-from scorefield.data.text.numerals import decimal_of, is_number
+from scorefield.data.text.numerals import UNITS, decimal_of, is_number
 from scorefield.errors import ScorefieldError
 
 DELIMITERS = "\t;|,"
@@ -46,6 +46,7 @@ COMMENTS = {  # what lines of comments begin with; a # before a delimiter, and a
 BINARY = {b"PAR1": ".parquet", b"PK\x03\x04": ".xlsx or .zip", b"\x1f\x8b": ".gz", b"ARROW1": ".feather", b"\x89PNG": ".png"}
 WORD = re.compile(r'"((?:[^"]|"")*)"(?!\S)|(\S+)')
 SAID = re.compile(r'"?sep=([\t;|,])"?')  # a first line for spreadsheets
+UNITS_FOLLOW = re.compile(r"\s{2,}|\t|(?<=[\])])\s")  # between names with blanks in them
 STYLED = 50  # rows whose quotes are looked at
 MOST_CELLS = 30_000_000  # a cell takes a hundred bytes and more until it is a number, whatever it takes in the file
 
@@ -237,18 +238,28 @@ def _drop_comments(layout: Layout, mark: str, delimiter: str) -> None:
         else:
             dropped += 1
     if above and rest and any(map(is_number, rest[0][1])):
-        number = above[-1][0]
-        text = next((one for one in reversed(layout.lines[:number]) if one.strip()), "")
-        bare = text[len(mark) :].lstrip(mark[0]) if mark != "//" else text[2:]
-        names = _rows(bare.strip(), [bare.strip()], delimiter)
-        if names and len(names[0][1]) == cells and not all(map(is_number, names[0][1])):
-            layout.style["comment"] = text[: len(text) - len(bare.lstrip())]
-            rest.insert(0, (number, names[0][1]))
-            above.pop()
+        at, (begin, names) = len(above) - 1, _commented(layout, above[-1][0], mark, delimiter, cells)
+        if at and set(names) <= UNITS:  # units, or nothing, below the names
+            earlier = _commented(layout, above[-2][0], mark, delimiter, cells)
+            at, (begin, names) = (at - 1, earlier) if len(earlier[1]) == cells else (at, (begin, names))
+        if len(names) == cells and not all(map(is_number, names)):
+            layout.style["comment"] = begin
+            rest.insert(0, (above.pop(at)[0], names))
     if count := len(above) + dropped:
         first = f" (such as {' '.join(above[0][1])[:60]!r})" if above else ""
         layout.notes.append(f"{count} line{'s' * (count > 1)} of comments, after {mark}, left out{first}.")
     layout.rows = rest
+
+
+def _commented(layout: Layout, number: int, mark: str, delimiter: str, cells: int) -> tuple[str, list[str]]:
+    """Return what stands before the cells of a comment that ends in a line, and its cells; units may follow names."""
+    text = next((one for one in reversed(layout.lines[:number]) if one.strip()), "")
+    bare = text[len(mark) :].lstrip(mark[0]) if mark != "//" else text[2:]
+    begin, bare = text[: len(text) - len(bare.lstrip())], bare.strip()
+    names = [name for _, row in _rows(bare, [bare], delimiter) for name in row]
+    if delimiter == BLANKS and len(names) > cells:  # time [s]   T [K]
+        names = [name.strip() for name in UNITS_FOLLOW.split(bare)]
+    return begin, names
 
 
 def _rows(text: str, lines: Sequence[str], delimiter: str) -> list[Row]:
