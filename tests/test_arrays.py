@@ -127,6 +127,17 @@ def test_channels_of_different_units_have_a_range_each_and_colours_share_one(tmp
     assert len(opened(tmp_path, colours).normaliser.scale) == 1
 
 
+@each_case(name=["unit", "bytes", "declared", "measured"])
+def test_a_channel_of_one_value_comes_back_exactly_whatever_is_drawn(tmp_path: Path, name: str) -> None:
+    still = {"unit": 0.3, "bytes": 7, "declared": 0.3, "measured": 0.3}[name]
+    varies = {"bytes": 255 * SPOTS, "measured": 5 + SPOTS}.get(name, SPOTS)
+    array = np.stack([varies, np.full_like(SPOTS, still)], axis=-1).astype("u1" if name == "bytes" else "f4")
+    data = opened(tmp_path, array, **({"range": (-1.0, 2.0)} if name == "declared" else {}))
+    drawn = data.layout.to_source(data.normaliser.decode(torch.randn(3, 2, 16, 16, dtype=torch.float64)).numpy())
+    assert (drawn[..., 1] == array[0, 0, 0, 1]).all() and np.ptp(drawn[..., 0]) > 0
+    assert np.abs(back(data) - in_order(data, array)).max() <= 2**-20 * array.max()
+
+
 @pytest.mark.parametrize("value", [20000003, 2460000.5])
 def test_vectors_that_float32_cannot_hold_come_back_exactly(tmp_path: Path, value: float) -> None:
     array = np.stack([value + np.arange(40), R.normal(size=40)], axis=1)

@@ -69,7 +69,9 @@ def test_one_file_adds_a_format_to_what_is_opened_to_the_names_and_to_the_senten
     (toy.parent / "rows.numbres").write_text("1 2 3")
     with pytest.raises(ScorefieldError, match=r"rows\.numbres', expected a built-in source .* a \.numbers file: save"):
         open_data(toy.parent / "rows.numbres", DataConfig())
-    with pytest.raises(ScorefieldError, match=r"expected a built-in source .*, or data that `scorefield list format` names: no"):
+    with pytest.raises(
+        ScorefieldError, match=r"expected a built-in source .*, or data that `scorefield list format` names: no"
+    ):
         open_data("rows.numbres", DataConfig())
 
 

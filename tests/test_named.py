@@ -186,3 +186,14 @@ def test_samples_of_an_archive_go_back_by_the_name_of_its_array(tmp_path: Path) 
         assert set(found.files) == {"u"} and found["u"].shape == (2, 16, 16) and found["u"].dtype == np.float32
     assert run is not None and examples(opened(file, key="u")).dtype == np.float32
     assert DataConfig().key is None
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i8", "f4"])
+def test_labels_of_a_part_are_labels_in_any_type(tmp_path: Path, dtype: str) -> None:
+    """As MedMNIST has them: a column of bytes for each part."""
+    parts = {"train": 30, "val": 10, "test": 12}
+    arrays = {f"{part}_images": GREY[np.arange(n) % len(GREY)] for part, n in parts.items()}
+    arrays |= {f"{part}_labels": (np.arange(n) % 3)[:, None].astype(dtype) for part, n in parts.items()}
+    data = opened(archive(tmp_path, **arrays))
+    assert (len(data.train), len(data.held_out), data.classes) == (30, 10, ("0", "1", "2"))
+    assert data.labels.tolist() == [i % 3 for i in range(30)]

@@ -238,3 +238,21 @@ def test_a_person_gets_volumes_back_by_three_commands(tmp_path: Path, capsys: py
     new = nibabel.load(paths[0])
     assert (new.shape, new.get_data_dtype()) == ((8, 8, 8), np.dtype("i2"))
     assert np.array_equal(new.affine, AFFINE)
+
+
+def test_the_second_version_of_the_format_is_read(tmp_path: Path) -> None:
+    for number, one in enumerate(TYPES["int16"]):
+        nibabel.save(nibabel.Nifti2Image(one, AFFINE, dtype=one.dtype), tmp_path / f"s{number:02d}.nii.gz")
+    data = opened(tmp_path)
+    assert (data.kind, data.layout.dtype) == ("volume", "int16")
+    assert sorted(one.tolist() for one in examples(data)) == sorted(TYPES["int16"].tolist())
+
+
+def test_voxels_of_colours_have_three_channels(tmp_path: Path) -> None:
+    colours = R.integers(0, 256, (9, *SHAPE, 3)).astype("u1")
+    kind = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+    for number, one in enumerate(colours):
+        nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(one).view(kind)[..., 0], AFFINE), tmp_path / f"s{number:02d}.nii")
+    data = opened(tmp_path)
+    assert data.shape == (3, *SHAPE[::-1])
+    assert sorted(one.tolist() for one in examples(data)) == sorted(colours.tolist())

@@ -176,6 +176,18 @@ def test_an_array_alone_goes_back_as_an_array_alone(tmp_path: Path, version: int
     assert np.array_equal(found[:], samples_of(data))
 
 
+@versions
+def test_unknown_cells_of_floats_go_back_as_nan_and_not_as_a_number(tmp_path: Path, version: int) -> None:
+    """A float has NaN for what is unknown; a fill value that no attribute names would be read as a number."""
+    holed = SPOTS.astype("f4").copy()
+    holed[:, :3] = np.nan
+    data = opened(plain(tmp_path / "in.zarr", version, holed))
+    write(str(tmp_path / "out.zarr"), data.layout.to_source(data.train[:].numpy()), data.layout)
+    back = zarr.open(tmp_path / "out.zarr", mode="r")
+    got = np.asarray(back[:] if hasattr(back, "shape") else back[next(iter(back.array_keys()))][:])
+    assert np.isnan(got[:, :3]).all() and np.nanmax(got) <= np.nanmax(holed)
+
+
 def test_train_and_sample_take_a_store_to_a_store(tmp_path: Path) -> None:
     small = ("network=residual", "network.width=8", "network.blocks=1", "training.pictures=0")
     app.train(str(by_xarray(tmp_path / "a.zarr", 3, **STORED)), out=tmp_path / "run", steps=3, settings=small)

@@ -25,6 +25,7 @@ from scorefield.errors import ScorefieldError
 FEW = 4  # channels, of which an axis so short is taken for them
 LIKE = 2  # times the other side: up to here two axes may be those of a picture
 ROW = 64  # numbers of a row, from which 8-bit ones may be the pixels of a picture
+FAMOUS = (784, 3072)  # numbers of a picture of MNIST, and of CIFAR
 NAMES = {"c": "channels", "t": "times", "z": "planes", "y": "rows", "x": "columns"}
 KINDS: dict[frozenset[str], Kind] = {frozenset("t"): "signal", frozenset("yx"): "image", frozenset("zyx"): "volume"}
 
@@ -90,11 +91,13 @@ def _rows(shape: tuple[int, ...], dtype: np.dtype[Any], name: str, asked: str) -
         return "signal", "t", []
     if asked != "auto":
         axes = "(n, h, w), (n, h, w, c) or (n, c, h, w)" if asked == "image" else "(n, z, y, x), and perhaps c"
-        fold = "--set data.shape=[32,32] for rows of 1,024 numbers"
+        side = math.isqrt(shape[1])
+        folded = f"[{side},{side}]" if side * side == shape[1] else f"[32,32] for rows of {32 * 32:,} numbers"
+        fold = f"fold its rows: --set data.shape={folded}"
         raise ScorefieldError(f"got an array of shape {shape} in {name!r}, expected {asked}s, {axes}: reshape it, or {fold}")
     n, d = shape
     notes = []
-    if dtype == np.uint8 and d >= ROW:
+    if (dtype == np.uint8 and d >= ROW) or d in FAMOUS:
         channels = next((c for c in (1, 3) if d % c == 0 and math.isqrt(d // c) ** 2 * c == d), None)
         side = math.isqrt(d // channels) if channels else 0
         folded = f"[{side},{side}]" if channels == 1 else f"[3,{side},{side}]"
@@ -153,7 +156,13 @@ def _choices(shape: tuple[int, ...], asked: str) -> str:
         case _:
             letters = []
     if not letters:
-        fits = "(n, t), (n, c, t)" if asked == "signal" else "(n, h, w), (n, h, w, c), (n, z, y, x) or (n, z, y, x, c)"
+        every = "(n, h, w), (n, h, w, c), (n, z, y, x) or (n, z, y, x, c)"
+        own = {
+            "signal": "(n, t) or (n, c, t)",
+            "image": "(n, h, w) or (n, h, w, c)",
+            "volume": "(n, z, y, x) or (n, z, y, x, c)",
+        }
+        fits = own.get(asked, every)
         return f"expected {'' if asked == 'auto' else asked + 's, '}{fits}: reshape it, or choose one of its parts"
     meaning = {"c": "channels", "z": "planes of a volume", "y": "rows", "x": "columns"}
     explained = " or ".join(f"{one} ({', '.join(meaning[letter] for letter in one)})" for one in letters)

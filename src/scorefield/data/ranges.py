@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from scorefield.data.base import ArrayView, DataConfig, Normaliser, format_number
@@ -28,7 +29,7 @@ FILLED = 0.9  # of a known range
 LABELS = 255.0  # the largest number of a class in a label map
 FINE = 32  # below it, whole numbers of 8 bits are those of classes, not of greys
 OWN = 0.25  # of the range of all channels: one that fills less has a range of its own
-FAR = 50.0  # standard deviations from end to end, beyond which most values lie close together
+SEEN = 8  # examples, among which a channel that never varies does not vary
 Fit = Callable[[Tensor | ArrayView], Normaliser]
 
 
@@ -67,25 +68,21 @@ def range_of(
         if not config.range[0] <= low <= high <= config.range[1]:
             wide, declared = f"values from {least} to {most}", list(config.range)
             raise ScorefieldError(f"got {wide} in {name!r}, expected data.range={declared} to hold them: widen it")
-        fixed = Normaliser.between(*config.range)
-        return lambda train: fixed
+        return _between(*config.range)
     if dtype.kind == "b" or legal:
-        fixed = Normaliser.between(legal[0], legal[-1])
         if dtype.kind != "b":
             shown = ", ".join(map(format_number, legal[:8])) + ("..." if len(legal) > 8 else "")
             notes.append(f"Whole numbers of {len(legal)} kinds ({shown}): read as a label map; samples have these values only.")
-        return lambda train: fixed
+        return _between(legal[0], legal[-1])
     if dtype == np.uint8:
-        fixed = Normaliser.between(0.0, 255.0)
-        return lambda train: fixed
+        return _between(0.0, 255.0)
     if low >= high:
         raise ScorefieldError(f"got the same value {least} in every cell of {name!r}, expected some that vary: check the data")
     floats, bytes_ = dtype.kind == "f", found.whole or (low, high) == (0, 255)
     for first, last in (*KNOWN * floats, *((0.0, 255.0),) * bytes_):
         if first <= low and high <= last and high - low >= FILLED * (last - first):
-            known = Normaliser.between(first, last)
             notes.append(f"Values fill the range {first:g} to {last:g}: samples are clipped to it; data.range says otherwise.")
-            return lambda train: known
+            return _between(first, last)
     bounds = [least] * found.ends_at_low + [most] * found.ends_at_high
     clipped = f"clipped at {' and '.join(bounds)}, which many cells have exactly" if bounds else "not clipped"
     notes.append(f"Values from {least} to {most} are mapped to [-1, 1]; samples are {clipped}; data.range says otherwise.")
@@ -96,5 +93,27 @@ def range_of(
         apart = bool(((highs - lows) < OWN * whole).any())
         map_ = Normaliser.spanning(train, per_channel=apart)
         return replace(map_, low=low if found.ends_at_low else None, high=high if found.ends_at_high else None)
+
+    return fit
+
+
+def _between(low: float, high: float) -> Fit:
+    """Return what maps a legal range to [-1, 1], and keeps a channel of one value at that value."""
+    whole = Normaliser.between(low, high)
+
+    def fit(train: Tensor | ArrayView) -> Normaliser:
+        first = train[: min(len(train), SEEN)].transpose(0, 1).flatten(1)
+        if len(first) == 1 or not bool((first == first[:, :1]).all(dim=1).any()):  # most data need no walk through all of them
+            return whole
+        lows, highs = ends(train)
+        still = lows == highs
+        if not bool(still.any()) or bool(still.all()):
+            return whole
+        shift = torch.where(still, lows, whole.shift[0])
+        scale = torch.where(still, torch.ones_like(lows), whole.scale[0])
+        fixed = tuple(still.nonzero().flatten().tolist())
+        return replace(
+            whole, shift=tuple(shift.tolist()), scale=tuple(scale.tolist()), per_channel=True, axes=train.ndim - 2, fixed=fixed
+        )
 
     return fit

@@ -217,7 +217,9 @@ def _only(fit: Sequence[NamedArray], arrays: Sequence[NamedArray], name: str, le
 
 def _is_label(array: NamedArray, shapes: list[tuple[int, ...]]) -> bool:
     """Whether an array with the name of labels holds them: a column, one-hot rows, or less for each example than the data."""
-    if array.last_name not in LABELS or len(array.shape) != 2:
+    found = part_of(array.name)  # "train_labels" are the labels of a part
+    last = (found[1] if found else array.name).rpartition("/")[2]
+    if last not in LABELS or len(array.shape) != 2:
         return False
     n, width = array.shape
     others = [math.prod(shape[1:]) for shape in shapes if shape[0] == n]

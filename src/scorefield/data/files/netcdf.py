@@ -223,7 +223,8 @@ def packed_again(samples: Array, header: dict[str, Any]) -> tuple[Array, list[st
     attributes = {key: attribute_of(value) for key, value in header.get("attributes", {}).items()}
     axis = header.get("axis", 0)
     if "stored" in header:
-        packing = Packing.of(_signed(header["stored"], attributes), attributes)
+        stored = _signed(header["stored"], attributes)
+        packing = Packing.of(stored, attributes, default_fills=stored.kind != "f")  # a float has NaN for what is unknown
         samples = packing.encode(samples)
         samples = samples.view(_signed(header["stored"], attributes))
     dims = list(header.get("dims", [f"axis_{i}" for i in range(1, samples.ndim)]))

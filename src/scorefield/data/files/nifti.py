@@ -52,13 +52,14 @@ def read(source: str, config: DataConfig) -> Dataset:
     name = os.path.basename(os.path.abspath(source))
     require("nibabel", "nifti", name)
     listing, alone = listing_of(source, SUFFIXES), not os.path.isdir(source)
-    shape = _first_shape(listing.entries, name)
+    shape, colours = _first_shape(listing.entries, name)
     if config.axes and "n" in config.axes[:-1]:
         raise ScorefieldError(
             f"got data.axes={config.axes} for {name!r}, expected n at its end: such a file counts on its last axis"
         )
     config = replace(config, axes=(config.axes or "").rstrip("n") or None)
     how, axes, note = _axes(shape, name, alone, config)
+    axes += "c" * (colours and "c" not in axes)
     found = stack(
         listing, lambda entry: _example(entry, len(shape), how), "volumes" if how != "slices" else "slices",
         several=how in ("slices", "examples"), alike=("orientation",),
@@ -74,12 +75,13 @@ def read(source: str, config: DataConfig) -> Dataset:
     )
 
 
-def _first_shape(entries: Any, name: str) -> tuple[int, ...]:
-    """Return the shape of the first file that has a header."""
+def _first_shape(entries: Any, name: str) -> tuple[tuple[int, ...], bool]:
+    """Return the shape of the first file that has a header, and whether its voxels are colours."""
     causes = list[str]()
     for entry in entries:
         try:
-            return _shape(_header(entry))
+            header = _header(entry)
+            return _shape(header), header.get_data_dtype().names is not None
         except Exception as error:  # nibabel raises anything on broken files
             causes.append(f"{entry.path!r} ({cause_of(error)})")
     more = f" and {len(causes) - 3} more" if len(causes) > 3 else ""
@@ -172,7 +174,7 @@ def _example(entry: Entry, axes: int, how: str) -> Read:
 def _image(entry: Entry, header: Any) -> Any:
     """Return the image of a file; a packed one is unpacked to its end, where its checksum is compared."""
     nibabel = require("nibabel", "nifti", entry.path)
-    kind = nibabel.Nifti1Image if isinstance(header, nibabel.Nifti1Header) else nibabel.Nifti2Image
+    kind = nibabel.Nifti2Image if isinstance(header, nibabel.Nifti2Header) else nibabel.Nifti1Image  # 2 is a subclass of 1
     if not promises.is_packed(entry):
         return kind.from_filename(entry.place)
     with ExitStack() as closing:

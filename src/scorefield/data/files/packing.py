@@ -120,8 +120,8 @@ class Packing:
                     packed = np.where(packed == fill, packed + (1 if fill < (low + high) / 2 else -1), packed)
         else:
             packed = quantities
-        if self.fills and unknown.any():
-            packed = np.where(unknown, self.fills[0], packed)
+        if unknown.any() and (self.fills or self.stored.kind == "f"):
+            packed = np.where(unknown, self.fills[0] if self.fills else np.nan, packed)
         return packed.astype(self.stored)
 
 
