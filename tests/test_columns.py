@@ -350,3 +350,9 @@ def test_a_table_of_any_unit_is_the_same_in_model_space(size: float) -> None:
     assert (plain.x0(slice(None)) - scaled.x0(slice(None))).abs().max() < (1e-3 if size < 1e-300 else 1e-5)
     back = decode(scaled.normaliser.decode(scaled.x0(slice(None))), scaled.columns or [])
     assert np.abs(np.array(back["x"]) / size - scaled.train[:, 0].numpy() / size).max() < 1e-5
+
+
+def test_the_code_of_a_well_log_for_no_data_is_missing() -> None:
+    depth = np.where(np.arange(N) % 9 == 0, -999.25, NORMAL)
+    assert decode(table(depth=depth).train[:], table(depth=depth).columns or [], exact=True)["depth"].count(None) > N // 20
+    assert column_of(table(depth=depth), "depth")["stored"] == {"marks": [-999.25], "mark": -999.25}

@@ -62,3 +62,13 @@ def test_thirty_copied_rows_of_six_columns_are_thirty_copies(value: Callable[[in
     findings = found({name: value(i) for i, name in enumerate("abcdef")}, copies=30)
     assert findings.copies + findings.leaks == 30
     assert findings.leaks > 0
+
+
+def test_copies_are_leaks_where_chance_explains_a_few_of_them_only() -> None:
+    some = np.random.default_rng(2).normal(size=(1000, 2)).round(2)
+    assert 0 < len(some) - len(np.unique(some, axis=0)) < 10  # some rows meet without any copy
+    alone = examine(open_data({"a": some[:, 0], "b": some[:, 1]}, DataConfig()))
+    assert (alone.leaks, alone.copies) == (0, 0)
+    rows = np.concatenate([some, some[:300]])
+    findings = examine(open_data({"a": rows[:, 0], "b": rows[:, 1]}, DataConfig()))
+    assert findings.leaks + findings.copies >= 300

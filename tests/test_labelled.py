@@ -162,3 +162,48 @@ def test_a_sample_of_a_survey_is_a_survey_and_a_name_that_stata_has_not_is_refus
     app.train(tmp_path / "t.csv", out=tmp_path / "other", steps=2, settings=few)
     with pytest.raises(ScorefieldError, match=r"got a column 'my height' for .*, expected a name of letters, digits and _"):
         app.sample(tmp_path / "other", n=9, out=tmp_path / "drawn.sav")
+
+
+@pytest.mark.parametrize("ending", [".dta", ".sav"])
+def test_a_mark_of_no_data_is_written_back_as_a_number(ending: str, tmp_path: Path) -> None:
+    frame = pandas.DataFrame({"depth": [-9999.0 if i % 7 == 0 else i / 8 for i in range(N)], "x": R.normal(size=N)})
+    getattr(pyreadstat, f"write_{ending[1:]}")(frame, str(tmp_path / f"t{ending}"))
+    data, found = read(tmp_path / f"t{ending}")
+    assert found["depth"] == [None if i % 7 == 0 else i / 8 for i in range(N)]
+    (DTA if ending == ".dta" else SAV).put(str(tmp_path / f"back{ending}"), found, data.columns or [])
+    again = getattr(pyreadstat, f"read_{ending[1:]}")(tmp_path / f"back{ending}")[0]
+    assert again["depth"].tolist() == frame["depth"].tolist()
+
+
+def test_every_type_and_format_of_stata_goes_back_with_gaps_and_labels(tmp_path: Path) -> None:
+    gaps = np.arange(N) % 6 == 0
+    frame = pandas.DataFrame(
+        {
+            "b": pandas.array(np.where(gaps, None, R.integers(0, 90, N)), dtype="Int8"),
+            "i": R.integers(-9000, 9000, N).astype("i2"),
+            "l": pandas.array(np.where(gaps, None, R.integers(0, 10**6, N)), dtype="Int32"),
+            "f": np.where(gaps, np.nan, R.normal(size=N)).astype("f4"),
+            "d": R.normal(size=N),
+            "answer": pandas.array([None if i == 3 else i % 2 for i in range(N)], dtype="Int8"),
+            "born": pandas.to_datetime(DAYS),
+            "seen": pandas.to_datetime(MOMENTS),
+            "town": ["Ulm", "", "Bönn", "x" * 3000] * (N // 4),
+        }
+    )
+    said = {"variable_labels": {"b": "A title"}, "value_labels": {"answer": {0: "no", 1: "yes"}}}
+    frame.to_stata(
+        tmp_path / "t.dta", write_index=False, version=118, convert_strl=["town"], convert_dates={"born": "td"}, **said
+    )
+    data, found = read(tmp_path / "t.dta")
+    columns = [
+        {**one, "stored": {**one["stored"], "format": "%9.3f"}} if one["name"] == "d" else one for one in data.columns or []
+    ]
+    DTA.put(str(tmp_path / "back.dta"), found, columns)
+    first, before = pyreadstat.read_dta(tmp_path / "t.dta")
+    again, about = pyreadstat.read_dta(tmp_path / "back.dta")
+    types = {"b": "int8", "i": "int16", "l": "int32", "f": "float", "d": "double", "answer": "int8"}
+    assert {name: about.readstat_variable_types[name] for name in types} == types
+    assert about.original_variable_types == {**before.original_variable_types, "d": "%9.3f"}
+    assert about.variable_value_labels == {"answer": {0: "no", 1: "yes"}} and about.column_names_to_labels["b"] == "A title"
+    assert again.equals(first)
+    assert read(tmp_path / "back.dta")[1] == found

@@ -16,7 +16,8 @@ from scorefield import pictures
 from scorefield.data import DataConfig, Dataset, of_frame, of_sequence, open_source
 from scorefield.data.base import split
 from scorefield.data.table.coordinates import decode, snapped
-from scorefield.data.table.tables import aligned, csv_of, parquet_of
+from scorefield.data.table.tables import aligned, csv_of, of_columns, parquet_of
+from scorefield.data.text.written import text_of
 from scorefield.errors import NotFinite, ScorefieldError
 
 CONFIG = DataConfig()
@@ -345,7 +346,7 @@ def test_accents_survive_every_encoding(tmp_path: Path, encoding: str) -> None:
     data = read(tmp_path, text.encode(encoding))
     assert list(back(data)) == ["größe", "été"]
     assert set(back(data)["größe"]) == {"süß", "ölig"}
-    assert any("Latin-1" in note for note in data.notes) == (encoding == "latin-1")
+    assert any("Windows-1252" in note for note in data.notes) == (encoding == "latin-1")
 
 
 # Refusals: one sentence
@@ -461,3 +462,92 @@ def test_pictures_of_several_sizes_need_one_and_get_it() -> None:
 def test_a_sequence_of_other_things_is_refused_by_number(things: list[Any], match: str) -> None:
     with pytest.raises(ScorefieldError, match=match):
         of_sequence(things, CONFIG)
+
+
+def test_days_as_floats_with_gaps_are_days_and_go_back_as_floats(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    from scorefield.outputs.parquet import _array, _type
+
+    pandas = pytest.importorskip("pandas")
+    days = [None if i % 5 == 0 else 20230101.0 + i for i in range(28)]
+    frame = pandas.DataFrame({"day": days, "x": GENERATOR.normal(size=28)})
+    wanted = [None if day is None else int(day) for day in days]
+    frame.to_parquet(tmp_path / "t.parquet")
+    data = open_source(str(tmp_path / "t.parquet"), CONFIG)
+    assert back(data)["day"] == wanted
+    column = (data.columns or [])[0]
+    assert (column["type"], str(_type(column))) == ("date", "double")
+    assert _array(wanted, column, _type(column)).equals(parquet.read_table(tmp_path / "t.parquet")["day"].combine_chunks())
+    frame.to_csv(tmp_path / "t.csv")  # with the numbers of the rows in a column without a name
+    text = open_source(str(tmp_path / "t.csv"), CONFIG)
+    assert [one["name"] for one in text.columns or []] == ["day", "x"]
+    head, rows = text_of(text.columns or [], text.style, ".csv")
+    assert (head + rows(back(text))).decode().splitlines()[1:3] == [f",{frame['x'][0]}", f"20230102.0,{frame['x'][1]}"]
+
+
+def test_numbers_of_rows_as_floats_say_nothing_where_they_have_no_name() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"Unnamed: 0": np.arange(N, dtype=float), "x": GENERATOR.normal(size=N)})
+    assert [one["name"] for one in of_frame(frame, CONFIG).columns or []] == ["x"]
+    timed = frame.rename(columns={"Unnamed: 0": "seconds"})
+    assert [one["name"] for one in of_frame(timed, CONFIG).columns or []] == ["seconds", "x"]
+
+
+def test_decimals_of_more_digits_than_floats_have_stay_exact(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from decimal import Decimal
+
+    from pyarrow import parquet
+
+    from scorefield.outputs.parquet import _array, _type
+
+    exact = [Decimal("1234567890123456789.125"), None, Decimal("-0.001"), Decimal("9007199254740.993")] * 6
+    small = [Decimal("1.125"), None, Decimal("-0.001"), Decimal("9007199254740.992")] * 6
+    kind = pyarrow.decimal128(25, 3)
+    for values, type_ in ((exact, "category"), (small, "number")):
+        table = pyarrow.table({"v": pyarrow.array(values, kind), "x": GENERATOR.normal(size=24)})
+        parquet.write_table(table, tmp_path / "t.parquet")
+        data = open_source(str(tmp_path / "t.parquet"), CONFIG)
+        column = (data.columns or [])[0]
+        assert (column["type"], _type(column)) == (type_, kind)
+        assert _array(back(data)["v"], column, kind).to_pylist() == values
+
+
+def test_nanoseconds_that_are_cut_are_said_and_others_not() -> None:
+    pandas = pytest.importorskip("pandas")
+    micro = pandas.to_datetime(["2023-01-01 00:00:00.000001"] * N).as_unit("ns") + pandas.to_timedelta(range(N), unit="h")
+    nano = micro + pandas.to_timedelta(1, unit="ns")
+    frame = pandas.DataFrame({"fine": nano, "span": nano - nano[0].floor("us"), "plain": micro})
+    said = {"column 'fine'", "column 'span'"}
+    for data in (of_frame(frame, CONFIG), of_columns({name: frame[name].to_numpy() for name in frame}, CONFIG)):
+        assert {
+            w for w, cause in causes(data).items() if "has nanoseconds: read, and written, to the microsecond" in cause
+        } == said
+
+
+@pytest.mark.parametrize("marks", [[-9999.0], [-9999.0, -8888.0], [-9999.0, -9999.0, -8888.0, -8888.0]])
+def test_a_number_that_may_be_a_mark_of_no_data_is_said(marks: list[float]) -> None:
+    values = np.append(GENERATOR.normal(size=N), marks)
+    said = causes(of_columns({"depth": values, "x": GENERATOR.normal(size=len(values))}, CONFIG))
+    assert said["column 'depth'"].startswith("-9999 is far from most others and may stand for no data: read as a value; --set ")
+    wide = np.append(np.linspace(-9000, 9000, N), -9999.0)
+    assert "column 'depth'" not in causes(of_columns({"depth": wide, "x": wide**2}, CONFIG))
+
+
+def test_two_columns_of_one_name_are_refused_by_the_name_of_their_file(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import feather, parquet
+
+    table = pyarrow.Table.from_arrays([pyarrow.array(np.arange(9.0))] * 2, names=["a", "a"])
+    parquet.write_table(table, tmp_path / "t.parquet")
+    feather.write_feather(table, tmp_path / "t.feather", compression="uncompressed")
+    for name in ("t.parquet", "t.feather"):
+        with pytest.raises(ScorefieldError, match=f"^got '{name}' with 2 columns called 'a', expected different names: rename"):
+            open_source(str(tmp_path / name), CONFIG)
+
+
+def test_a_column_that_numbers_the_rows_is_said_to_be_left_out_and_nothing_else(tmp_path: Path) -> None:
+    data = read(tmp_path, "id,x\n" + "".join(f"{i + 1},{v}\n" for i, v in enumerate(GENERATOR.normal(size=N))))
+    assert [(issue.cause, issue.used) for issue in data.issues if issue.where == "column 'id'"] == [("counts the rows", False)]

@@ -88,7 +88,10 @@ def _array(values: Sequence[Any], column: Mapping[str, Any], kind: Any) -> Any:
     if "mark" in stored:
         values = [stored["mark"] if value is None else value for value in values]
     if pyarrow.types.is_decimal(kind):
-        values = [None if value is None else Decimal(f"{value:.{kind.scale}f}") for value in values]
+        values = [
+            None if value is None else Decimal(value if isinstance(value, str) else f"{value:.{kind.scale}f}")
+            for value in values
+        ]
     elif pyarrow.types.is_integer(kind):
         values = [None if value is None else int(value) for value in values]
     elif pyarrow.types.is_dictionary(kind):

@@ -54,6 +54,7 @@ def read(path: str) -> Any:
     try:
         if mark.startswith(b"PAR1"):
             file = parquet.ParquetFile(path)
+            _refuse_names(file.schema_arrow.names, name)
             _refuse_size(file.metadata.num_rows, file.schema_arrow, name, _unpacked(file.metadata))
             return file.read()
         with pyarrow.memory_map(path) as source:
@@ -93,6 +94,13 @@ def _refuse_mark(mark: bytes, name: str) -> None:
         raise ScorefieldError(f"{found}, expected a whole {os.path.splitext(name)[1]} file: write it again")
 
 
+def _refuse_names(names: list[str], name: str) -> None:
+    """Refuse a file with two columns of one name, which frames do not have."""
+    if twice := [one for one in names if names.count(one) > 1]:
+        found = f"got {name!r} with {names.count(twice[0])} columns called {twice[0]!r}"
+        raise ScorefieldError(f"{found}, expected different names: rename one and write it again")
+
+
 def _batches(path: str, source: Any, is_file: bool, name: str) -> tuple[list[Any], Any]:
     """Return the batches of an Arrow file or stream, and their schema; refuse them before they are too many."""
     from pyarrow import ipc
@@ -101,10 +109,12 @@ def _batches(path: str, source: Any, is_file: bool, name: str) -> tuple[list[Any
         from pyarrow import dataset
 
         reader = ipc.open_file(source)
+        _refuse_names(reader.schema.names, name)
         _refuse_size(dataset.dataset(path, format="ipc").count_rows(), reader.schema, name, 0)
         return [reader.get_batch(i) for i in range(reader.num_record_batches)], reader.schema
     batches, bytes_ = list[Any](), 0
     with ipc.open_stream(source) as reader:
+        _refuse_names(reader.schema.names, name)
         for batch in reader:
             bytes_ += batch.nbytes
             _refuse_size(0, reader.schema, name, bytes_)

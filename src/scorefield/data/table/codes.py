@@ -26,6 +26,7 @@ SPARSE = 10  # times as many numbers between as there are different ones, from w
 NAMES_FROM = 1000  # names of things have four digits and more
 MARKS = re.compile(r"9{3,}(\.9+)?|999\.25|1e(20|30|31|34|35|36|37)|9\.96921e36|32768|2147483648")
 RANGES = 3  # of all other values, by which a mark is away from them; one, if it is the only value of its sign
+FEWEST, SUSPECT = 8, 10  # values, and ranges of the middle half of them, by which one that stands alone is away
 LEAST = 2  # times that a mark occurs
 
 
@@ -127,6 +128,19 @@ def marks_of(values: Numbers) -> list[float]:
             return sorted(found)
         found -= near
     return []
+
+
+def suspect_of(values: Numbers) -> float | None:
+    """Return the number at an end that may be a mark of no data, though it stands once, or beside others; None if none does.
+
+    >>> suspect_of(np.append(np.arange(40.0), -9999)), suspect_of(np.append(np.arange(40.0), 99))
+    (-9999.0, None)
+    """
+    if len(values) < FEWEST:
+        return None
+    low, high = np.quantile(values, (0.25, 0.75))  # the bulk, as several marks may stand together
+    ends = [float(one) for one in (values.min(), values.max()) if is_mark(float(one))]
+    return next((one for one in ends if max(low - one, one - high) > SUSPECT * (high - low) > 0), None)
 
 
 def is_mark(value: float) -> bool:

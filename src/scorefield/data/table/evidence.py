@@ -36,7 +36,8 @@ def interpreted(
     found, issues = list[Series](), list[DataIssue]()
     for one in series:
         own = None if given is None else next((column for column in given if column["name"] == one.name), None)
-        if given is None and one.type == "integer" and not one.missing.any() and codes.numbers_rows(one.values, one.name):
+        counts = one.type == "integer" or (one.type == "number" and _is_index(one.name))  # 0.0, 1.0, ... of a frame with gaps
+        if given is None and counts and not one.missing.any() and codes.numbers_rows(one.values, one.name):
             cause = (
                 "numbers the rows: it says nothing of them; rename it if it does" if _is_index(one.name) else "counts the rows"
             )
@@ -73,6 +74,10 @@ def _without_marks(one: Series, own: Column | None, declared: tuple[float, ...] 
         marks = own.get("stored", {}).get("marks", [])
     marked = np.isin(one.values, marks)
     if not marked.any() or marked.sum() == len(present):
+        if own is None and declared is None and (suspect := codes.suspect_of(present)) is not None:
+            shown = _written(suspect)
+            cause = f"{shown} is far from most others and may stand for no data: read as a value; {_reads(shown)}"
+            issues.append(DataIssue(f"column {one.name!r}", cause, used=True))
         return one
     seen = [mark for mark in marks if bool((one.values == mark).any())]
     listed = " and ".join(f"{int((one.values == mark).sum()):,} values of {_written(mark)}" for mark in seen)
@@ -85,6 +90,10 @@ def _without_marks(one: Series, own: Column | None, declared: tuple[float, ...] 
         mark = int(seen[0]) if one.type == "integer" or (seen[0] == int(seen[0]) and not text) else seen[0]
         stored["mark"], text = seen[0], {**text, "missing": numerals.writer(text)(mark)}
     return replace(one, values=np.where(marked, math.nan, one.values), stored=stored, text=text)
+
+
+def _reads(mark: str) -> str:
+    return f"--set data.missing=[{mark}] reads it as missing"
 
 
 def _overrule(declared: tuple[float, ...] | None) -> str:
@@ -104,7 +113,8 @@ def _as_days(one: Series, own: Column | None, issues: list[DataIssue]) -> Series
     if as_days:
         such = f"days (such as {int(present[0])}): learned as dates, and written as whole numbers again"
         issues.append(DataIssue(f"column {one.name!r}", such, used=True))
-        return replace(one, type="date", values=codes.days_of_codes(one.values), stored={**one.stored, "as": "yyyymmdd"})
+        stored = {**({"type": "double"} if one.type == "number" else {}), **one.stored, "as": "yyyymmdd"}
+        return replace(one, type="date", values=codes.days_of_codes(one.values), stored=stored)
     if own is None and codes.names_things(present):
         few = len(np.unique(present)) <= MOST_TEXTS
         advice = "write them with a letter before" if few else "leave the column out"

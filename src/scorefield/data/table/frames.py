@@ -104,17 +104,37 @@ def _series(name: str, column: nw.Series[Any], issues: list[DataIssue]) -> Serie
         whole = np.asarray(column.fill_null(0).to_numpy()) if missing.any() else np.asarray(column.to_numpy())
         return _of_integers(name, whole, missing, stored)
     if kind.is_numeric():
+        if isinstance(kind, nw.Decimal) and (large := _beyond_floats(name, column, stored)):
+            return large
         numbers = np.array(column.cast(nw.Float64).fill_null(math.nan).to_numpy(), dtype=np.float64)
         return replace(_of_floats(name, numbers), stored=stored)
     dense = np.asarray(column.to_numpy()) if isinstance(kind, nw.Unknown) else np.empty(0, dtype=object)
     if dense.dtype.kind in "fiub" and dense.ndim == 1:  # a sparse column of pandas
         return _of_values(name, dense, issues)
+    if isinstance(kind, nw.Datetime | nw.Duration) and kind.time_unit == "ns":
+        known = column.drop_nulls()
+        fine = known.dt.nanosecond() if isinstance(kind, nw.Datetime) else known.dt.total_nanoseconds()
+        _say_cut(name, bool((fine % 1000 != 0).any()), issues)
     listed = isinstance(kind, nw.List | nw.Array)
     values = [None if no else value for value, no in zip(column.to_list(), missing.tolist(), strict=True)]
     found = of_objects(name, values, f"{kind}" + f", which --set data.key={name} learns as arrays" * listed, issues)
     if found is None or found.type not in ("category", "date", "datetime", "number"):
         return found
     return replace(found, stored={**found.stored, **stored, **(_categories(kind, column) if found.type == "category" else {})})
+
+
+def _beyond_floats(name: str, column: nw.Series[Any], stored: dict[str, Any]) -> Series | None:
+    """Return decimals with more digits than float64 has as texts, or None where it has them all."""
+    values, scale = column.to_list(), column.dtype.scale  # type: ignore[attr-defined]
+    if all(value is None or abs(value).scaleb(scale) <= 2**53 for value in values):
+        return None
+    texts = [None if value is None else format(value, "f") for value in values]
+    return Series(name, "category", np.array(texts, dtype=object), stored=stored)
+
+
+def _say_cut(name: str, finer: bool, issues: list[DataIssue]) -> None:
+    if finer:
+        issues.append(DataIssue(f"column {name!r}", "has nanoseconds: read, and written, to the microsecond", used=True))
 
 
 def _stored(kind: Any) -> dict[str, Any]:
@@ -183,7 +203,8 @@ def _of_values(name: str, values: Any, issues: list[DataIssue]) -> Series | None
             Series(name, "boolean", numbers) if array.dtype.kind == "b" else replace(_of_floats(name, numbers), stored=stored)
         )
     if array.dtype.kind in "mM":
-        missing, array = missing | np.isnat(array), array.astype(f"{array.dtype.kind}8[us]")
+        missing, given, array = missing | np.isnat(array), array, array.astype(f"{array.dtype.kind}8[us]")
+        _say_cut(name, bool((array != given)[~missing].any()), issues)
     values, absent = list(array.tolist()), list(missing.tolist())
     objects = [None if no else one for one, no in zip(values, absent, strict=True)]
     return of_objects(name, objects, str(array.dtype), issues)

@@ -88,16 +88,17 @@ def _series(name: str, values: list[Any], about: Any, issues: list[DataIssue]) -
         stored["format"] = display
     values = [None if value == "" or (isinstance(value, float) and math.isnan(value)) else value for value in values]
     present = {value for value in values if value is not None}
+    kind = (about.readstat_variable_types or {}).get(name)
     if labels and present and present <= set(labels):
         texts = _different(labels)
         stored |= {"labels": {text: number for number, text in texts.items()}, "categories": list(texts.values())}
         named = np.array([None if value is None else texts[value] for value in values], dtype=object)
-        return Series(name, "category", named, stored=stored)
+        own = {"type": TYPES[str(kind)]} if kind in TYPES else {}
+        return Series(name, "category", named, stored={**own, **stored})
     if labels and (both := present & set(labels)):
         stored["labels"] = {text: number for number, text in _different(labels).items()}
         said = f"{len(both)} of {len(present):,} different values have a label (such as {labels[min(both)]!r}): read as numbers"
         issues.append(DataIssue(where, said, used=True))
-    kind = (about.readstat_variable_types or {}).get(name)
     whole = kind == "double" and bool(WHOLE.fullmatch(str(display))) and all(isinstance(value, float) for value in present)
     if whole and all(value == int(value) for value in present):
         values = [None if value is None else int(value) for value in values]

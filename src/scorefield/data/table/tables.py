@@ -179,7 +179,8 @@ def _table(
         raise ScorefieldError(f"got {count} rows in {name!r}, expected at least {LEAST}: add more data")
     train = split(count, config.held_out or HELD_OUT, None, config.seed)[0].numpy()
     series, odd = interpreted(series, given, config.missing)
-    issues, columns, parts, missing = issues + odd, list[Column](), [], 0
+    left = {issue.where for issue in odd if not issue.used}  # of what is left out nothing else need be said
+    issues, columns, parts, missing = [one for one in issues if one.where not in left] + odd, list[Column](), [], 0
     for one in series:
         column, odd = describe(one, train)
         issues = issues + odd

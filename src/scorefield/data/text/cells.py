@@ -36,6 +36,7 @@ MOST_WORDS = 50  # 48 texts are true or false, in large and small letters
 EXACT = 2**53  # float64 has all whole numbers up to it
 ZEROS = re.compile(r"^[+-]?0\d+$", re.MULTILINE)
 PHONE = re.compile(r"\+\d{7,15}")
+DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 POWER = re.compile(r"\d+[eE]\d+")  # without a point and without a sign: seldom a number
 MIXED = re.compile(r"(?=\w*\d)(?=\w*[^\W\d_])\w+")  # letters and digits
 NAMED = "(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
@@ -43,6 +44,8 @@ DATELIKE = re.compile(  # days with short years or names of months, and hours of
     rf"(\d\d?([./-])\d\d?\2\d\d|\d\d?[ .-]*{NAMED}[ .,-]*\d+|{NAMED} \d\d?,? \d+)([ T].*)?|.*\d:\d\d(:\d\d)? ?[ap]\.?m\.?",
     re.IGNORECASE,
 )
+COMPACT = re.compile(r"\d{4}-?W\d\d(-?\d)?|\d{8}T\d{4,6}(\.\d+)?(Z|[+-]\d\d(:?\d\d)?)?")  # weeks and moments of ISO 8601
+SPAN = re.compile(r"(-?\d{1,6}) days \+?(\d\d):(\d\d):(\d\d(?:\.\d{1,9})?)", re.ASCII)
 KEYS = re.compile(r"(^|[\W_])(id|uid|key|isbn|zip|plz|postcode|phone|tel|telephone)($|[\W_])|[a-z](Id|ID)$", re.IGNORECASE)
 FEWEST_MIXED = 3  # different texts of digits and letters, beside which those of digits alone are codes, whatever their length
 FEWEST_CODES = 5  # of two letters, beside which NA is one of them
@@ -88,12 +91,14 @@ class Reading:
         meaning: text -> number or date; of a category nothing: a text means itself. A text that is left out is missing.
         text: how values are written, as JSON values.
         said: causes of issues.
+        stored: as of `Series`.
     """
 
     type: Type
     meaning: Mapping[str, Any] = field(default_factory=dict)
     text: dict[str, Any] = field(default_factory=dict)
     said: tuple[str, ...] = ()
+    stored: dict[str, Any] = field(default_factory=dict)
 
 
 def kind_of(cell: str) -> str:
@@ -104,6 +109,8 @@ def kind_of(cell: str) -> str:
     """
     if numerals.is_number(cell):
         return "number"
+    if SPAN.fullmatch(cell):
+        return "time"
     return next(map(forms.kind_of, forms.forms_of([cell])), "")
 
 
@@ -147,7 +154,7 @@ def series_of(column: Column, issues: list[DataIssue]) -> Series:
         row = int(np.isinf(numbers).argmax())
         at = f"got {cells[row]!r} in {where}, line {column.lines[row]}"
         raise NotFinite(f"{at}, expected finite numbers: remove or fill it")
-    return Series(column.name, found.type, numbers, text=style)
+    return Series(column.name, found.type, numbers, stored=found.stored, text=style)
 
 
 def _missing(distinct: Mapping[str, None], known: Mapping[str, Any] | None) -> tuple[set[str], tuple[str, ...]]:
@@ -158,6 +165,8 @@ def _missing(distinct: Mapping[str, None], known: Mapping[str, Any] | None) -> t
     others, listed = set(distinct) - MISSING, "NA" in values
     if listed or (len(others) >= FEWEST_CODES and others <= CODES):
         return MISSING - {"NA"}, ("NA stands beside codes of two letters: read as one of them, not as missing",)
+    if known is None and others and others <= CODES:
+        return MISSING, ("NA stands beside few codes of two letters: read as missing; write NAM if it is Namibia",)
     return MISSING, ()
 
 
@@ -173,6 +182,10 @@ def _reading(texts: list[str], column: Column) -> Reading:
     plainly = known is not None and known["type"] in ("number", "integer") and "form" not in known.get("text", {})
     if not plainly and (dates := _dates(texts, column)) is not None:
         return dates
+    if all(map(SPAN.fullmatch, texts)):
+        spans = {text: _span(text) for text in texts}
+        said = (f"spans of time (such as {texts[0]}): learned as seconds",)
+        return Reading("number", spans, said=said, stored={"as": "duration"})
     decimal = column.decimal if known is None else known.get("text", {}).get("decimal", ".")
     numbers = numerals.numbers_of(texts, decimal=decimal, delimiter=column.delimiter)
     if numbers is None or numbers.open:
@@ -185,9 +198,19 @@ def _reading(texts: list[str], column: Column) -> Reading:
     return Reading("integer" if numbers.whole else "number", numbers.meaning, numbers.style, said)
 
 
+def _span(text: str) -> float:
+    """Return the seconds of a span of time as pandas writes it.
+
+    >>> _span("-1 days +23:59:59.5")
+    -0.5
+    """
+    days, hours, minutes, seconds = SPAN.fullmatch(text).groups()  # type: ignore[union-attr]
+    return 86_400 * int(days) + 3_600 * int(hours) + 60 * int(minutes) + float(seconds)
+
+
 def _unread(texts: list[str]) -> tuple[str, ...]:
     """Return what to say of texts that look like dates or numbers and cannot be read as such."""
-    if all(map(DATELIKE.fullmatch, texts)):
+    if all(map(DATELIKE.fullmatch, texts)) or all(map(COMPACT.fullmatch, texts)):
         return (f"look like dates or times (such as {texts[0]}): read as text; write them as 2023-12-31 or 23:59:59",)
     if all(map(numerals.is_number, texts)):
         other = next((text for text in texts[1:] if numerals.numbers_of([texts[0], text]) is None), texts[-1])
@@ -305,7 +328,7 @@ def _iso(texts: list[str]) -> Reading | None:
 
 def _date(text: str) -> date | datetime | None:
     """Return a date or a datetime in ISO 8601, or None."""
-    if len(text) < 10 or not text[:4].isdigit() or text[4] != "-":
+    if not DAY.match(text):  # 2023-W01-1 is another form
         return None
     try:
         return date.fromisoformat(text) if len(text) == 10 else datetime.fromisoformat(text)

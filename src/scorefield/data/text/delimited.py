@@ -32,8 +32,8 @@ from scorefield.data.issues import DataIssue
 from scorefield.data.table.series import Series
 from scorefield.data.text.cells import MISSING, Column, series_of
 from scorefield.data.text.gunzip import unpacked
-from scorefield.data.text.header import CELLS, LOOKED_AT, names_of, over_and_like, unit_rows
-from scorefield.data.text.numerals import decimal_of, is_number
+from scorefield.data.text.header import CELLS, LOOKED_AT, below_preamble, names_of, over_and_like, unit_rows
+from scorefield.data.text.numerals import UNITS, decimal_of, is_number
 from scorefield.errors import ScorefieldError
 
 DELIMITERS = "\t;|,"
@@ -46,7 +46,9 @@ COMMENTS = {  # what lines of comments begin with; a # before a delimiter, and a
 BINARY = {b"PAR1": ".parquet", b"PK\x03\x04": ".xlsx or .zip", b"\x1f\x8b": ".gz", b"ARROW1": ".feather", b"\x89PNG": ".png"}
 WORD = re.compile(r'"((?:[^"]|"")*)"(?!\S)|(\S+)')
 SAID = re.compile(r'"?sep=([\t;|,])"?')  # a first line for spreadsheets
+UNITS_FOLLOW = re.compile(r"\s{2,}|\t|(?<=[\])])\s")  # between names with blanks in them
 STYLED = 50  # rows whose quotes are looked at
+MOST_CELLS = 30_000_000  # a cell takes a hundred bytes and more until it is a number, whatever it takes in the file
 
 Row = tuple[int, list[str]]  # the number of its last line, and its cells
 
@@ -144,6 +146,7 @@ def _layout(path: str, name: str) -> Layout:
     ending = os.path.splitext(path.lower().removesuffix(".gz"))[1]
     newline = "\r\n" if "\r\n" in text else "\n" if "\n" in text or "\r" not in text else "\r"
     style = {"ending": ending, "newline": newline, "encoding": encoding, "packed": packed}
+    _refuse_size(text, newline, "", name)
     lines = text.splitlines() if newline == "\r" else text.split("\n")
     said = SAID.fullmatch(lines[0].strip())
     if said:
@@ -151,6 +154,7 @@ def _layout(path: str, name: str) -> Layout:
     mark = _comment_mark(lines)
     looked = [line for line in lines[: 2 * LOOKED_AT] if not (mark and line.startswith(mark))]
     delimiter = said[1] if said else _delimiter(looked, ending)
+    _refuse_size(text, newline, delimiter, name)
     try:
         rows = _rows(text, lines, delimiter)
     except csv.Error as cause:
@@ -166,6 +170,18 @@ def _layout(path: str, name: str) -> Layout:
     if delimiter != BLANKS and inside and all(line.count(delimiter) == line.count(f"{delimiter} ") for line in inside):
         layout.style["delimiter"] = f"{delimiter} "
     return layout
+
+
+def _refuse_size(text: str, newline: str, delimiter: str, name: str) -> None:
+    """Refuse a text of more cells than the memory holds, before there are any: two bytes are enough for one."""
+    cells = text.count(newline)
+    if delimiter == BLANKS and cells + text.count(BLANKS) + text.count("\t") > MOST_CELLS:
+        cells = sum(1 for _ in re.finditer(r"\S+", text))  # several blanks may stand between two
+    elif delimiter and delimiter != BLANKS:
+        cells += text.count(delimiter)
+    if cells > MOST_CELLS:
+        found = f"got {name!r}, a text of {cells:,} cells"
+        raise ScorefieldError(f"{found}, expected at most {MOST_CELLS:,}: write a part of the rows, or a .parquet file")
 
 
 def _decoded(content: bytes, name: str) -> tuple[str, str, list[str]]:
@@ -222,18 +238,28 @@ def _drop_comments(layout: Layout, mark: str, delimiter: str) -> None:
         else:
             dropped += 1
     if above and rest and any(map(is_number, rest[0][1])):
-        number = above[-1][0]
-        text = next((one for one in reversed(layout.lines[:number]) if one.strip()), "")
-        bare = text[len(mark) :].lstrip(mark[0]) if mark != "//" else text[2:]
-        names = _rows(bare.strip(), [bare.strip()], delimiter)
-        if names and len(names[0][1]) == cells and not all(map(is_number, names[0][1])):
-            layout.style["comment"] = text[: len(text) - len(bare.lstrip())]
-            rest.insert(0, (number, names[0][1]))
-            above.pop()
+        at, (begin, names) = len(above) - 1, _commented(layout, above[-1][0], mark, delimiter, cells)
+        if at and set(names) <= UNITS:  # units, or nothing, below the names
+            earlier = _commented(layout, above[-2][0], mark, delimiter, cells)
+            at, (begin, names) = (at - 1, earlier) if len(earlier[1]) == cells else (at, (begin, names))
+        if len(names) == cells and not all(map(is_number, names)):
+            layout.style["comment"] = begin
+            rest.insert(0, (above.pop(at)[0], names))
     if count := len(above) + dropped:
         first = f" (such as {' '.join(above[0][1])[:60]!r})" if above else ""
         layout.notes.append(f"{count} line{'s' * (count > 1)} of comments, after {mark}, left out{first}.")
     layout.rows = rest
+
+
+def _commented(layout: Layout, number: int, mark: str, delimiter: str, cells: int) -> tuple[str, list[str]]:
+    """Return what stands before the cells of a comment that ends in a line, and its cells; units may follow names."""
+    text = next((one for one in reversed(layout.lines[:number]) if one.strip()), "")
+    bare = text[len(mark) :].lstrip(mark[0]) if mark != "//" else text[2:]
+    begin, bare = text[: len(text) - len(bare.lstrip())], bare.strip()
+    names = [name for _, row in _rows(bare, [bare], delimiter) for name in row]
+    if delimiter == BLANKS and len(names) > cells:  # time [s]   T [K]
+        names = [name.strip() for name in UNITS_FOLLOW.split(bare)]
+    return begin, names
 
 
 def _rows(text: str, lines: Sequence[str], delimiter: str) -> list[Row]:
@@ -315,6 +341,7 @@ def _rectangle(layout: Layout, name: str, issues: list[DataIssue]) -> list[Row]:
         rows[start] = (rows[start][0], rows[start][1][:-1])
     while start + 2 < len(rows) and cells > 2 and sum(map(bool, rows[start][1])) == 1 and all(rows[start + 1][1]):
         start += 1  # a title above the table, in a spreadsheet
+    start = below_preamble(rows, start, cells)
     above, rows = rows[:start], rows[start:]
     if above:
         text = " ".join(filter(None, above[0][1]))[:60]

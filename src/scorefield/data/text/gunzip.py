@@ -13,7 +13,7 @@ import zlib
 
 from scorefield.errors import ScorefieldError
 
-FREE = 2**28  # bytes that are unpacked at any ratio
+FREE = 2**24  # bytes that are unpacked at any ratio
 MOST_RATIO = 100  # unpacked to packed, beyond that
 MOST_UNPACKED = 2**33
 PIECE = 2**20
@@ -43,7 +43,7 @@ def unpacked(path: str, name: str) -> bytes:
                     raise ScorefieldError(f"{found}, expected a data file: unpack it yourself if you trust it, and give that")
                 pieces.append(piece)
     except EOFError as cause:
-        found = f"got {name!r}, which is cut off after {size:,} unpacked bytes"
+        found = f"got {name!r}, which is cut off{f' after {size:,} unpacked bytes' if size else ''}"
         raise ScorefieldError(f"{found}, expected a whole .gz file: copy or write it again") from cause
     except (gzip.BadGzipFile, zlib.error) as cause:
         found = f"got {name!r}, which cannot be unpacked ({str(cause).splitlines()[0]})"

@@ -25,6 +25,7 @@ from scorefield.data.text.cells import MISSING, kind_of
 from scorefield.data.text.numerals import UNITS
 
 Rows = Sequence[Sequence[str]]
+PREAMBLE = 20  # rows above the names, at most
 LOOKED_AT = 1000  # rows that are compared with the first
 CELLS = 200_000  # and cells, at most
 YEARS = (1500, 2200)
@@ -156,6 +157,36 @@ def _distinct(first: Sequence[str], issues: list[DataIssue]) -> list[str]:
             title = called
         names.append(title)
     return names
+
+
+def below_preamble(rows: Sequence[tuple[int, list[str]]], start: int, cells: int) -> int:
+    """Return where names stand below rows such as `Instrument;XYZ;;`: the last texts over numbers that are all there.
+
+    Above them a row is not full, or an empty line lies between; and no full row is like those below.
+
+    Args:
+        rows: the number of the last line of each, and its cells.
+        start: the first row that is as long as most.
+        cells: of most rows.
+    """
+    for at in range(min(start + PREAMBLE, len(rows) - 3), start, -1):
+        line, row = rows[at]
+        if (
+            len(row) != cells
+            or len(set(row)) < cells
+            or set(row) <= UNITS
+            or any(cell in MISSING or kind_of(cell) for cell in row)
+        ):
+            continue
+        parted = line - rows[at - 1][0] > 1 + sum(cell.count("\n") for cell in row)
+        if (all(rows[start][1]) and not parted) or not any(map(kind_of, rows[at + 1][1])):
+            continue
+        after = [one for _, one in rows[at + 1 : at + 1 + 50] if len(one) == cells]
+        below = [[cell for cell in column if cell not in MISSING] for column in zip(*after, strict=True)]
+        full = [one for _, one in rows[start:at] if len(one) == cells and all(one)]
+        if over_and_like(row, below)[0] and not any(over_and_like(one, below)[1] for one in full):
+            return at
+    return start
 
 
 def unit_rows(rows: Rows) -> int:

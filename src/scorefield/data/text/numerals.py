@@ -26,7 +26,9 @@ NUMBER = re.compile(r"[+-]?((\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|inf|infinity)", re.
 POINTS = re.compile(r"[+-]?\d+\.\d+(?:[eE][+-]?\d+)?(?:\n[+-]?\d+\.\d+(?:[eE][+-]?\d+)?)*")  # many, one in a line
 POWER = re.compile(r"([+-]?)\d(?:\.(\d+))?([eE])[+-]\d\d\d?")
 DIGITS = r"[+-]?[\d., '\u00a0\u202f\u2019]*\d(?:[eE][+-]?\d+)?"
-AFFIX = re.compile(rf"(?P<before>[$€£¥] ?)?(?P<digits>{DIGITS})(?P<after> ?(?:[%‰$€£¥]|°[CF]?)| ?[^\W\d_][^ ,;]*)?")
+AFFIX = re.compile(
+    rf"(?P<before>[$€£¥] ?|(?:USD|EUR|GBP|CHF|JPY) )?(?P<digits>{DIGITS})(?P<after> ?(?:[%‰$€£¥]|°[CF]?)| ?[^\W\d_][^ ,;]*)?"
+)
 GROUPS = ("", ",", ".", " ", "'", "\u00a0", "\u202f", "\u2019")
 CERTAIN = {  # what only one reading of a mark before digits has: no group of three, a leading zero, or the other mark before it
     mark: re.compile(rf"[+-]?(\d*{m}(\d{{1,2}}|\d{{4,}})|(\d{{4,}}|0|){m}\d+|\d{{1,3}}({o}\d{{3}})+{m}\d+)([eE][+-]?\d+)?")
@@ -41,6 +43,10 @@ KNOWN_UNITS = (
 )
 UNITS = frozenset(KNOWN_UNITS.split())
 MINUS = "\u2212"
+SPELLINGS = (  # of all numbers or some: a double of Fortran, and a negative amount of accountants
+    (re.compile(r"([+-]?(?:\d+\.\d*|\.\d+))D([+-]?\d{1,3})"), r"\1E\2", {"exponent": "D"}),
+    (re.compile(r"\(([$€£¥]?)(\d[\d.,]*)\)"), r"-\1\2", {"minus": "("}),
+)
 NAMES = {",": "comma", ".": "point"}
 WHERE = {";": "semicolons stand", ",": "commas stand", " ": "blanks stand", "\t": "tabs stand", "|": "bars stand"}
 
@@ -84,12 +90,14 @@ def decimal_of(columns: Iterable[Collection[str]]) -> str:
 
 
 NEAR = re.compile(
-    r"[+-]?[$€£¥ ]*[\d., '\u00a0\u202f]+([eE][+-]?\d+)?( ?[%‰$€£¥°CF]*|[ ]?[^\W\d_]\S*)"
+    r"[+-]?([$€£¥ ]*|(USD|EUR|GBP|CHF|JPY) )[\d., '\u00a0\u202f]+([eE][+-]?\d+)?( ?[%‰$€£¥°CF]*|[ ]?[^\W\d_]\S*)"
 )  # what looks like a number in some style
 
 
 def is_number(text: str) -> bool:
     """Whether a text is a number in some style."""
+    if ("." in text or "," in text) and any(pattern.fullmatch(text) for pattern, _, _ in SPELLINGS):  # (1) may be a name
+        return True
     return bool(NUMBER.fullmatch(text)) or bool(NEAR.fullmatch(text) and text[-1:] not in " '" and _read([text], "", ","))
 
 
@@ -114,6 +122,14 @@ def numbers_of(texts: Collection[str], *, decimal: str = "", delimiter: str = ",
         return found and replace(
             found, meaning={own[t]: value for t, value in found.meaning.items()}, style=found.style | {"minus": MINUS}
         )
+    for pattern, template, style in SPELLINGS:
+        own = {pattern.sub(template, text): text for text in texts}
+        if len(own) == len(texts) and any(map(pattern.fullmatch, texts)) and not all(t.startswith("(") for t in texts):
+            found = _read(list(own), decimal, delimiter)
+            if found is None or len(found.meaning) < MOSTLY * len(texts):
+                return None
+            kept = {**found.style, **style} if style != {"exponent": "D"} or "exponent" in found.style else found.style
+            return replace(found, meaning={own[t]: value for t, value in found.meaning.items()}, style=kept)
     found = _read(texts, decimal, delimiter)
     return found if found is not None and len(found.meaning) >= MOSTLY * len(texts) else None
 
@@ -266,12 +282,14 @@ def writer(style: Mapping[str, Any], digits: int | None = None) -> Callable[[flo
         elif trim and value == int(value) and abs(value) < 1e16:
             text = f"{int(value):,}" if group else str(int(value))
         elif fixed:
-            text = f"{value:{',' if group else ''}.{places}{exponent or 'f'}}"
+            text = f"{value:{',' if group else ''}.{places}{exponent.replace('D', 'E') or 'f'}}".replace("E", exponent or "E")
         else:
             text = f"{value:,}" if group and abs(value) < 1e16 else str(value)
         if mark or group:
             text = text.translate(swap)
-        if minus:
+        if minus == "(" and text[0] == "-":
+            return f"({before}{text[1:]}){after}"
+        if minus and minus != "(":
             text = text.replace("-", minus, 1)
         if plus and value > 0:
             text = f"+{text}"

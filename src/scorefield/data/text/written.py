@@ -93,6 +93,8 @@ def spelling(column: Column) -> Callable[[Any], str]:
     text = column.get("text", {})
     if column.get("stored", {}).get("as") == "duration":
         return _span
+    if column.get("stored", {}) == {**column.get("stored", {}), "as": "yyyymmdd", "type": "double"}:
+        return "{}.0".format  # whole numbers beside gaps, as pandas writes them
     if column.get("stored", {}).get("as") == "time":
         return str
     if "form" in text:
