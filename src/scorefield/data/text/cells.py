@@ -184,8 +184,8 @@ def _reading(texts: list[str], column: Column) -> Reading:
         return dates
     if all(map(SPAN.fullmatch, texts)):
         spans = {text: _span(text) for text in texts}
-        said = (f"spans of time (such as {texts[0]}): learned as seconds",)
-        return Reading("number", spans, said=said, stored={"as": "duration"})
+        cause = f"spans of time (such as {texts[0]}): learned as seconds"
+        return Reading("number", spans, said=(cause,), stored={"as": "duration"})
     decimal = column.decimal if known is None else known.get("text", {}).get("decimal", ".")
     numbers = numerals.numbers_of(texts, decimal=decimal, delimiter=column.delimiter)
     if numbers is None or numbers.open:
