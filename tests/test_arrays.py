@@ -360,3 +360,10 @@ def test_the_same_digits_in_four_units_train_to_the_same_loss_and_draw_the_same_
     for name in forms:
         assert losses[name] == pytest.approx(losses["uint8"], rel=1e-3), name
         assert np.abs(drawn[name] - drawn["uint8"]).max() < 0.51 + 0.1, name  # half a grey of rounding, and float32
+
+
+def test_few_long_rows_are_refused_with_the_way_to_say_that_columns_are_the_examples() -> None:
+    rows = np.random.default_rng(0).normal(size=(3, 500))
+    with pytest.raises(ScorefieldError, match=r"got 3 examples in 'x', of shape \(3, 500\), .* an n in data\.axes, such as tn"):
+        of_array(rows, "x", DataConfig())
+    assert of_array(rows, "x", DataConfig(axes="tn")).shape == (1, 3)

@@ -242,6 +242,22 @@ def test_what_a_geotiff_declares_as_no_data_is_not_learned_and_stands_there_agai
     assert sorted(one.tobytes() for one in back) == sorted(one.tobytes() for one in pictures)
 
 
+@pytest.mark.parametrize("form", ["files", "stack"])
+def test_a_tiff_whose_smallest_value_is_white_keeps_its_values_and_says_so_again(form: str, tmp_path: Path) -> None:
+    pictures = (4095 * spots()).astype(np.uint16)
+    if form == "files":
+        source = written(tmp_path / "in", lambda p, x: tifffile.imwrite(p, x, photometric="miniswhite"), pictures, ".tif")
+    else:
+        tifffile.imwrite(source := tmp_path / "in.tif", pictures, photometric="miniswhite")
+    data = open_source(str(source), DataConfig())
+    values = data.layout.to_source(torch.cat([data.train[:], data.held_out[:]]).numpy())
+    assert sorted(one.tobytes() for one in values) == sorted(one.tobytes() for one in pictures)
+    tiff.save(str(tmp_path / "out.tif"), values, "yx", "uint16", data.layout.header)
+    with tifffile.TiffFile(tmp_path / "out.tif") as file:
+        assert file.pages[0].photometric == tifffile.PHOTOMETRIC.MINISWHITE
+        assert np.array_equal(file.asarray(), values)
+
+
 def test_black_and_white_8_bit_images_stay_greys_and_label_maps_of_several_sizes_are_told_of(tmp_path: Path) -> None:
     folder = written(
         tmp_path / "bw", lambda p, x: Image.fromarray(x).save(p), np.where(spots() > 0.5, 255, 0).astype("u1"), ".png"
@@ -788,3 +804,24 @@ def test_the_fast_way_of_8_bit_images_into_model_space_is_the_exact_one() -> Non
 def test_an_image_of_deep_reads_no_more_than_it_needs_of_a_head() -> None:
     assert deep._netpbm(b"P5 3 2 255\n") is None and deep._netpbm(b"P5 3") is None
     assert deep._netpbm(b"P5\n#a\n3 2\n 4095 ") == (b"P5", 3, 2, 4095, 16)
+
+
+def test_a_zip_of_files_of_another_format_is_to_be_unpacked(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    for i, picture in enumerate(spots()):
+        np.save(tmp_path / "in" / f"{i}.npy", picture)
+    archive = shutil.make_archive(str(tmp_path / "in"), "zip", tmp_path / "in")
+    with pytest.raises(ScorefieldError, match=r"10 \.npy.* reads \.npy from a folder: unpack it and give the folder$"):
+        open_source(archive, DataConfig())
+
+
+def test_a_stack_of_imagej_that_was_cut_is_said_to_be(tmp_path: Path) -> None:
+    stored = (999 * spots(40, 16, 16)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", stored, imagej=True, metadata={"axes": "TYX"})
+    assert len(open_source(str(tmp_path / "a.tif"), DataConfig()).train) > 0
+    content = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "b.tif").write_bytes(content[: len(content) // 2])
+    with pytest.raises(
+        ScorefieldError, match=r"got 'b\.tif', expected a whole TIFF \(truncated: its header promises 40 planes"
+    ):
+        open_source(str(tmp_path / "b.tif"), DataConfig())

@@ -8,7 +8,7 @@ import pytest
 from containers import SPOTS, N, assert_same, encrypt, examples, opened
 
 from scorefield import ScorefieldError, app
-from scorefield.data import DataConfig
+from scorefield.data import DataConfig, open_source
 from scorefield.data.formats import ordered
 
 LABELS = np.arange(N) % 3
@@ -197,3 +197,18 @@ def test_labels_of_a_part_are_labels_in_any_type(tmp_path: Path, dtype: str) -> 
     data = opened(archive(tmp_path, **arrays))
     assert (len(data.train), len(data.held_out), data.classes) == (30, 10, ("0", "1", "2"))
     assert data.labels.tolist() == [i % 3 for i in range(30)]
+
+
+@pytest.mark.parametrize("ending", [".npz", ".h5"])
+def test_a_number_beside_the_array_of_each_file_is_its_label(tmp_path: Path, ending: str) -> None:
+    for i in range(12):
+        arrays = {"x": np.full((6, 5), i / 16, "f4") + np.arange(5, dtype="f4"), "y": np.int64(i % 3)}
+        if ending == ".npz":
+            np.savez(tmp_path / f"{i:02}.npz", **arrays)
+        else:
+            with pytest.importorskip("h5py").File(tmp_path / f"{i:02}.h5", "w") as file:
+                for key, value in arrays.items():
+                    file[key] = value
+    data = open_source(str(tmp_path), DataConfig())
+    assert data.labels is not None and data.classes == ("0", "1", "2")
+    assert data.labels.tolist() == [round(float(row[0, 0, 0]) * 16) % 3 for row in data.train[:]]

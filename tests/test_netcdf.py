@@ -194,7 +194,7 @@ def test_a_quantity_is_never_packed_as_the_number_that_means_missing() -> None:
 # --- broken files ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("version", "keep", "said"), [(3, 20_000, "reshape"), (4, 6_000, "truncated file"), (4, 0, "empty")])
+@pytest.mark.parametrize(("version", "keep", "said"), [(3, 20_000, "truncated"), (4, 6_000, "truncated file"), (4, 0, "empty")])
 def test_a_cut_file_is_named_with_its_cause(tmp_path: Path, version: int, keep: int, said: str) -> None:
     path = saved(tmp_path / "a.nc", grid(KELVIN), version)
     path.write_bytes(path.read_bytes()[:keep])
@@ -261,3 +261,13 @@ def test_complex_samples_are_refused_before_anything_is_drawn() -> None:
     layout = Layout("", "complex64", (5,))
     with pytest.raises(ScorefieldError, match=r"got 'a\.nc' for complex numbers, which NetCDF does not have"):
         writers("vector")[".nc"].check("a.nc", layout)
+
+
+@pytest.mark.parametrize("keep", [60, 400, -5])
+def test_a_classic_file_that_was_cut_is_said_to_be(tmp_path: Path, keep: int) -> None:
+    grid(KELVIN).to_netcdf(tmp_path / "a.nc", engine="scipy", format="NETCDF3_64BIT")
+    (tmp_path / "b.nc").write_bytes((tmp_path / "a.nc").read_bytes()[:keep])
+    with pytest.raises(
+        ScorefieldError, match=r"got 'b\.nc', which cannot be read \(truncated: it ends before its numbers do\)"
+    ):
+        opened(tmp_path / "b.nc", key="t2m")

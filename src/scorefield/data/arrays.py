@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from scorefield.data.base import DataConfig, DataIssue, Dataset, Examples, Kind, Layout, Normaliser, build
+from scorefield.data.base import LEAST, DataConfig, DataIssue, Dataset, Examples, Kind, Layout, Normaliser, build
 from scorefield.data.image.decode import fitted
 from scorefield.data.kinds import examples_axis, meaning_of
 from scorefield.data.labels import RawLabels
@@ -103,6 +103,11 @@ def of_array(
     axis, config = examples_axis(config, len(array.shape))
     array = np.moveaxis(np.asarray(array[:]), axis, 0) if axis else array
     array = _folded(array, name, config)
+    if array.shape[0] < LEAST <= max(array.shape[1:], default=0) and len(array.shape) == 2 and config.axes is None and not axis:
+        raise ScorefieldError(
+            f"got {array.shape[0]} examples in {name!r}, of shape {tuple(array.shape)}, expected at least {LEAST}: add more "
+            "data; if they lie along the last axis, turn the array, or say so by an n in data.axes, such as tn for signals"
+        )
     kind, axes, guessed = meaning_of(tuple(array.shape), array.dtype, name, config, source.axes)
     notes += guessed
     array = array if isinstance(array, np.ndarray) else _copied(array)

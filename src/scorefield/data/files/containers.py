@@ -31,7 +31,7 @@ from scorefield.data.files.axes import Place, place
 from scorefield.data.files.collection import LEAST, listing_of
 from scorefield.data.files.named import Choice, NamedArray, choose, part_of
 from scorefield.data.files.rows import gathered, joined
-from scorefield.data.labels import RawLabels, of_folders
+from scorefield.data.labels import LABELS, RawLabels, of_folders
 from scorefield.errors import ScorefieldError
 
 Array = NDArray[Any]
@@ -212,6 +212,7 @@ def _parts(
                     asked = replace(config, key=parts[0].data.name) if parts else config
                     choice = choose(arrays, entry.path, asked, 1)
                     data, labels = choice.data, choice.raw_labels() if choice.held is None else None
+                    labels = labels if labels is not None and labels.values is not None else _alone(arrays)
                     notes = notes or [note for note in choice.notes if choice.held is None]
                 else:
                     data, labels = arrays[0], None
@@ -223,6 +224,18 @@ def _parts(
                 raise
             issues.append(DataIssue(entry.path, str(error)[:200]))
     return parts, issues, notes
+
+
+def _alone(arrays: Sequence[NamedArray]) -> RawLabels | None:
+    """Return the label of a file that is one example: one whole number, or one text, with the name of labels."""
+    fit = [one for one in arrays if one.last_name in LABELS and one.shape in ((), (1,)) and one.dtype.kind in "iubUS"]
+    if len(fit) != 1 or fit[0].unreadable:
+        return None
+    try:
+        found = fit[0].open(0)
+        return RawLabels(np.asarray(found[()] if not fit[0].shape else found[0:1]).reshape(1))
+    except (IndexError, TypeError):  # a format whose arrays are opened along an axis, which this one does not have
+        return None
 
 
 @contextmanager
@@ -263,7 +276,11 @@ def _said(key: str, files: int, counts: list[int], one_each: bool) -> str:
 def _labels(parts: Sequence[_Part], counts: list[int], notes: list[str]) -> RawLabels | None:
     """Return the labels of all examples: those beside them, or first-level folders."""
     if all(part.labels is not None and part.labels.values is not None for part in parts):
-        values = [part.labels.values[:count] for part, count in zip(parts, counts, strict=True)]  # type: ignore[union-attr,index]
+        values = [
+            np.repeat(given, count) if given.shape == (1,) else given[:count]
+            for part, count in zip(parts, counts, strict=True)
+            if (given := part.labels.values) is not None  # type: ignore[union-attr]
+        ]
         return RawLabels(np.concatenate(values), parts[0].labels.names)  # type: ignore[union-attr]
     classes, numbers = of_folders([part.entry.path for part in parts], None, notes)
     if numbers is None:

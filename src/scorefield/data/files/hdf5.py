@@ -211,6 +211,8 @@ def _why_not(found: Any) -> str:
 def _rows(found: Any, what: str, matlab: bool, dtype: np.dtype[Any], axis: int) -> Any:
     """Return the rows of a data set along an axis, after what can be known before reading has been checked."""
     _refuse_filters(found, what)
+    if not found.shape and found.dtype.kind != "O":
+        return np.asarray(found[()])
     if found.dtype.kind == "O":
         return np.array(found.asstr()[:], dtype=str)
     if kinds := _kinds_of(found):

@@ -31,6 +31,12 @@ from scorefield.errors import ScorefieldError
 Array = NDArray[Any]
 SUFFIXES = (".nc", ".nc4", ".cdf", ".netcdf")
 MOST_COORDINATES = 4096  # numbers of a coordinate that is written back
+CUT = (
+    "cannot reshape array",
+    "larger dtype",
+    "Unexpected header",
+    "out of bounds",
+)  # what scipy says of a file that ends too soon
 HOW = {"mask_and_scale": False, "decode_times": False, "decode_timedelta": False, "decode_coords": "all", "cache": False}
 
 
@@ -55,8 +61,11 @@ def _opened(path: str) -> Iterator[list[NamedArray]]:
 
     def broken(cause: BaseException) -> Broken:
         why = cause_of(cause)
+        if magic[:3] == b"CDF" and any(sign in why for sign in CUT):
+            why = "truncated: it ends before its numbers do"
         return Broken(f"got {name!r}, which cannot be read ({why}), expected a whole NetCDF file: copy it again", why)
 
+    magic = b""
     with ExitStack() as stack:
         try:
             with open(path, "rb") as stream:

@@ -351,7 +351,9 @@ def _refuse_few(count: int, listing: Listing, issues: list[DataIssue]) -> None:
         found += f", which holds {', '.join(f'{number} {suffix}' for suffix, number in listing.others.most_common(4))}"
         most = listing.others.most_common(1)[0][0]
         readers = sorted(name for name, form in built_in("format").items() if most in form.suffixes)
-        if readers:
+        if readers and listing.archives:
+            advice = f"the format {readers[0]} reads {most} from a folder: unpack it and give the folder"
+        elif readers:
             advice = (
                 f"the format {readers[0]} reads {most}, where there are {LEAST} or more of them: add more, or check the path"
             )

@@ -34,6 +34,7 @@ OURS = {"Y": "y", "X": "x", "Z": "z", "C": "c", "S": "c"}
 NAMES = {"T": "times", "Z": "planes", "C": "channels", "S": "samples", "Y": "rows", "X": "columns", "I": "pages"}
 MOST_PIXELS = 50_000_000  # of a page
 MOST_RATIO = 1100  # of a page, unpacked to packed: the most that deflate can do
+WHITE = 0  # the photometric MINISWHITE
 NO_DATA = 42113  # the tag of GDAL: what stands for an unknown cell, as a text
 KEEP = ("PhysicalSizeX", "PhysicalSizeY", "PhysicalSizeZ", "PhysicalSizeXUnit", "PhysicalSizeYUnit", "PhysicalSizeZUnit")
 
@@ -180,6 +181,15 @@ def check(series: Any, length: int) -> None:
             _check_page(page, number, length)
 
 
+def refuse_cut(file: Any, series: Any) -> None:
+    """Raise `ValueError` for a stack of ImageJ with fewer planes than it promises: the library then reads the first alone."""
+    promised = int((file.imagej_metadata or {}).get("images", 1)) if file.is_imagej else 1
+    sizes = {} if isinstance(series, list) else dict(zip(series.axes, series.shape, strict=True))
+    there = len(series) if isinstance(series, list) else math.prod(n for axis, n in sizes.items() if axis not in "YXS")
+    if promised > there:
+        raise ValueError(f"truncated: its header promises {promised} planes, there {'is' if there == 1 else 'are'} {there}")
+
+
 def _check_page(page: Any, number: int, length: int) -> None:
     wide, packed = math.prod(page.shape) * page.dtype.itemsize, sum(page.databytecounts)
     key = page.keyframe
@@ -286,6 +296,8 @@ def header_of(file: Any, plan: Plan) -> dict[str, Any]:
     tags = file.pages[0].tags
     if NO_DATA in tags and (mark := no_data(tags[NO_DATA].value)) is not None:
         header["nodata"] = mark
+    if file.pages[0].photometric == WHITE:
+        header["white"] = True  # the smallest value is shown white
     with contextlib.suppress(Exception):  # what is broken does not hold
         x, y = (tags[name].value for name in ("XResolution", "YResolution"))
         header["resolution"] = [list(map(int, x)), list(map(int, y)), int(tags["ResolutionUnit"].value)]
@@ -339,7 +351,8 @@ def save(path: str, samples: Array, axes: str, dtype: str, header: dict[str, Any
         counted = next(letter for letter in "TIQ" if letter not in named)
     values, letters = (samples[0], named) if len(samples) == 1 else (samples, counted + named)
     values = values.astype(np.uint8) if dtype == "bool" else values
-    options: dict[str, Any] = {"photometric": "minisblack", "metadata": {"axes": letters}}
+    photometric = "miniswhite" if header.get("white") else "minisblack"
+    options: dict[str, Any] = {"photometric": photometric, "metadata": {"axes": letters}}
     if named.endswith("S") and values.shape[-1] in (3, 4) and values.dtype in (np.uint8, np.uint16):
         options["photometric"] = "rgb"
     elif "S" in named:

@@ -60,6 +60,8 @@ def _file(source: str, config: DataConfig) -> Dataset:
             series = tiff.series_of(file, config.key)
             plan = tiff.plan_of(series, config.kind, one_a_file=False)
             tiff.check(series, os.path.getsize(source))
+            if config.key is None:
+                tiff.refuse_cut(file, series)
             if not plan.counted:
                 raise ScorefieldError(_alone(name, plan))
             header = tiff.header_of(file, plan)
@@ -84,6 +86,8 @@ def _folder(source: str, config: DataConfig) -> Dataset:
                 series = tiff.series_of(file, config.key)
                 plan = tiff.plan_of(series, config.kind, one_a_file=True)
                 tiff.check(series, entry.size)
+                if config.key is None:
+                    tiff.refuse_cut(file, series)
                 found = tiff.array_of(series, plan)
                 plans.append(plan)
                 whole = found[0 : found.shape[0]] if plan.counted else np.asarray(found)[None]
