@@ -12,9 +12,9 @@ from scorefield.data import DataConfig, open_source
 from scorefield.data.formats import writers
 
 SMALL = {
-    "image": ("network=residual", "network.width=8", "network.blocks=1"),
-    "signal": ("network.channels=8,8", "network.blocks=1"),
-    "volume": ("network.channels=8,8", "network.blocks=1"),
+    "image": ("network=residual", "network.width=8", "network.blocks=1", "training.pictures=0", "training.batch=4"),
+    "signal": ("network.channels=8,8", "network.blocks=1", "training.pictures=0", "training.batch=4"),
+    "volume": ("network.channels=8,8", "network.blocks=1", "training.pictures=0", "training.batch=4"),
 }
 R = np.random.default_rng(7)
 

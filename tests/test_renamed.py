@@ -1,4 +1,4 @@
-"""Names of before 0.6: each still does what it did, and says once what it is called now."""
+"""Names of before 0.7: each still does what it did, and says once what it is called now."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def first_time() -> Iterator[None]:
 
 
 def says(old: str, new: str) -> Any:
-    return pytest.warns(FutureWarning, match=f"^{old} is called {new} since scorefield 0.6; the old name works until 0.7$")
+    return pytest.warns(FutureWarning, match=f"^{old} is called {new} now; the old name works until scorefield 0.8$")
 
 
 @pytest.mark.parametrize(("kind", "old"), renamed.COMPONENTS)
@@ -109,7 +109,7 @@ def test_an_old_module_gives_what_moved_on_and_what_was_renamed_in_it() -> None:
         with says(f"{module}.{old}", f"{home}.{new}"):
             assert renamed.attributes(module)(old) is getattr(importlib.import_module(home), new)
     sys.modules.pop("scorefield.app.common", None)
-    with pytest.warns(FutureWarning, match="works until 0.7"):
+    with pytest.warns(FutureWarning, match="works until scorefield 0.8"):
         from scorefield.app.common import pick_device  # type: ignore[import-not-found]
     assert pick_device("cpu") == torch.device("cpu")
 
@@ -153,7 +153,7 @@ def test_the_command_takes_its_old_flag(capsys: pytest.CaptureFixture[str]) -> N
         with pytest.raises(SystemExit) as ended:
             main(["likelihood", "no-run", "--rungs=7"])
     said = capsys.readouterr().err
-    assert ended.value.code == 2 and "--rungs is called --levels since scorefield 0.6" in said and "no folder" in said
+    assert ended.value.code == 2 and "--rungs is called --levels now" in said and "no folder" in said
 
 
 STATS = DataStats(
@@ -190,7 +190,7 @@ def test_the_settings_of_an_older_run_become_those_of_now_without_a_word() -> No
 )
 def test_an_old_setting_changes_what_the_new_one_changes(old: str, new: str) -> None:
     config = registry.find("recipe", "edm")(STATS).config
-    with pytest.warns(FutureWarning, match="the old name works until 0.7"):
+    with pytest.warns(FutureWarning, match="the old name works until scorefield 0.8"):
         changed = override(config, [old])
     assert changed == override(config, [new]) != config
 
@@ -226,7 +226,7 @@ def test_old_names_draw_and_tune_as_the_new_ones_do_with_the_runs_own_settings(t
     run = app.train("mixture", out=tmp_path / "run", steps=2, settings=small).folder
     assert open_run(run).config.sampler != ABM()
     new = choose_sampler(open_run(run), SampleSpec("abm", 5, "log-cauchy"))
-    with pytest.warns(FutureWarning, match="the old name works until 0.7"):
+    with pytest.warns(FutureWarning, match="the old name works until scorefield 0.8"):
         old = choose_sampler(open_run(run), SampleSpec("adams", 5, "cauchy"))
     assert old[0] == new[0] == open_run(run).config.sampler and torch.equal(old[1], new[1])
     renamed._warn.cache_clear()

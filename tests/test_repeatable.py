@@ -227,8 +227,8 @@ def test_a_plan_does_not_walk_a_billion_steps() -> None:
 
 
 def test_train_says_and_keeps_what_plan_warns_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Four bits in files of eight, eight of one class to one of the other, and 9 held out where evaluate needs 20."""
-    pixels = np.random.default_rng(0).integers(0, 16, size=(90, 8, 8), dtype=np.uint8)
+    """Fifty greys of 256, eight of one class to one of the other, and 9 held out where evaluate needs 20."""
+    pixels = np.random.default_rng(0).integers(0, 50, size=(90, 8, 8), dtype=np.uint8)
     for name in ("many", "rare"):
         (tmp_path / "dark" / name).mkdir(parents=True)
     for i, image in enumerate(pixels):

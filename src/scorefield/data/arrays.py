@@ -101,6 +101,10 @@ def of_array(
         return tables.of_columns({field: array[field] for field in array.dtype.names}, config, name=name)
     notes = list(notes)
     axis, config = examples_axis(config, len(array.shape))
+    if not array.shape:
+        raise ScorefieldError(
+            f"got one number in {name!r}, expected numbers of shape (n, d), or images, signals: give an array"
+        )
     array = np.moveaxis(np.asarray(array[:]), axis, 0) if axis else array
     array = _folded(array, name, config)
     if array.shape[0] < LEAST <= max(array.shape[1:], default=0) and len(array.shape) == 2 and config.axes is None and not axis:

@@ -249,7 +249,7 @@ def build(examples: Examples, config: DataConfig) -> Dataset:
     5
     """
     name, raw, labels, notes = examples.name, examples.raw, examples.labels, examples.notes
-    _refuse_unused(name, examples.kind, config)
+    refuse_unused(name, examples.kind, config)
     if config.examples != POINTS and not examples.generated:
         notes = (*notes, f"data.examples = {config.examples:,} was passed over: only toys draw as many points as that.")
     if len(raw) < LEAST:
@@ -311,7 +311,7 @@ class UnusedSetting(ScorefieldError):
         return replace(config, **{self.setting: getattr(DataConfig(), self.setting)})
 
 
-def _refuse_unused(name: str, kind: Kind, config: DataConfig) -> None:
+def refuse_unused(name: str, kind: Kind, config: DataConfig) -> None:
     """Refuse settings that would do nothing: those of images for other data, or a kind that the source does not have."""
     what = f"the {kind}{'' if kind == 'table' else 's'} {name!r}"
     images = {"size": config.size is not None, "fit": config.fit != "crop", "flip": config.flip}

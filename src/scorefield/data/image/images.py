@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from scorefield.data.arrays import ArraySource, of_array
-from scorefield.data.base import LEAST, DataConfig, DataIssue, Dataset, Examples, Normaliser, build
+from scorefield.data.base import LEAST, DataConfig, DataIssue, Dataset, Examples, Normaliser, build, refuse_unused
 from scorefield.data.files.archives import Listing
 from scorefield.data.image import cache, tiff
 from scorefield.data.image.decode import Header, Strict, Wanted, see
@@ -90,6 +90,7 @@ def read(listing: Listing, config: DataConfig) -> Dataset:
     Raises:
         ScorefieldError: no images, fewer than 8 that can be read, no room for the pixels, or a library that is missing.
     """
+    refuse_unused(listing.name, "image", config)
     key = cache.key_of(listing, [config.size, config.fit, "masks"])
     held = cache.load(key)
     if held is None:
