@@ -303,6 +303,23 @@ def test_samples_of_a_run_are_written_in_the_type_and_axes_of_its_data(tmp_path:
     assert got.dtype == wanted.dtype and np.array_equal(got, wanted)
 
 
+def test_a_channel_of_one_value_has_its_own_pixels_in_pictures(tmp_path: Path) -> None:
+    """Blue is 7 of 255 everywhere: so it must be in every picture, and not the middle of a range."""
+    from PIL import Image
+    from test_outputs import made
+
+    from scorefield.outputs.base import Output
+    from scorefield.runs import open_run
+
+    array = np.stack([255 * SPOTS, 200 * SPOTS, np.full_like(SPOTS, 7)], axis=-1).astype("u1")[:12]
+    np.save(tmp_path / "data.npy", array)
+    run = open_run(made(tmp_path / "run", tmp_path / "data.npy"))
+    with Output.of(run, 12, tmp_path / "folder").writing({"seed": 0}) as add:
+        add(torch.from_numpy(run.layout.to_raw(array).astype("f8")), None)
+    for index, one in enumerate(array):
+        assert np.array_equal(np.asarray(Image.open(tmp_path / "folder" / f"{index:05d}.png")), one)
+
+
 def test_the_same_digits_in_four_units_give_the_same_numbers_to_learn_and_the_same_samples() -> None:
     """Then the training loss is the same, bit for bit, up to float32."""
     from scorefield.data.builtin.digits import digits

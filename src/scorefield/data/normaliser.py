@@ -161,6 +161,8 @@ class Normaliser:
 
     def visible(self, raw: Tensor) -> Tensor:
         """Return raw values of images or volumes from black, 0, to white, 1: the ends of the range that was mapped."""
+        if self.fixed and self.low is not None and self.high is not None:
+            return (raw - self.low) / (self.high - self.low)  # a channel of one value has no range of its own
         shift, scale = self._numbers(raw)
         return (raw - (shift - scale)) / (2 * scale)
 

@@ -109,11 +109,8 @@ def _between(low: float, high: float) -> Fit:
         still = lows == highs
         if not bool(still.any()) or bool(still.all()):
             return whole
-        shift = torch.where(still, lows, whole.shift[0])
-        scale = torch.where(still, torch.ones_like(lows), whole.scale[0])
-        fixed = tuple(still.nonzero().flatten().tolist())
-        return replace(
-            whole, shift=tuple(shift.tolist()), scale=tuple(scale.tolist()), per_channel=True, axes=train.ndim - 2, fixed=fixed
-        )
+        shift, fixed = torch.where(still, lows, whole.shift[0]), tuple(still.nonzero().flatten().tolist())
+        scale = whole.scale * len(lows)  # of a still channel, too: a likelihood counts in the bins of all
+        return replace(whole, shift=tuple(shift.tolist()), scale=scale, per_channel=True, axes=train.ndim - 2, fixed=fixed)
 
     return fit
