@@ -13,6 +13,7 @@ from scorefield import ScorefieldError
 from scorefield.data import DataConfig, open_source
 from scorefield.data.arrays import ArraySource, of_array
 from scorefield.data.layout import RAW, Layout
+from scorefield.data.normaliser import Normaliser
 from scorefield.data.scan import scan
 
 R = np.random.default_rng(5)
@@ -383,3 +384,20 @@ def test_few_long_rows_are_refused_with_the_way_to_say_that_columns_are_the_exam
     with pytest.raises(ScorefieldError, match=r"got 3 examples in 'x', of shape \(3, 500\), .* an n in data\.axes, such as tn"):
         of_array(rows, "x", DataConfig())
     assert of_array(rows, "x", DataConfig(axes="tn")).shape == (1, 3)
+
+
+def test_bytes_have_the_same_probability_whatever_their_channels_are_mapped_by() -> None:
+    """A probability counts in bins of one grey level: a channel of one value moves the map, and changes no probability."""
+    from scorefield.likelihood.elbo import _decoded
+
+    raw = np.stack([np.full_like(SPOTS, 7), 255 * SPOTS], axis=1).astype("u1")[:20]
+    own = of_array(raw, "x", DataConfig(), source=ArraySource(axes="cyx")).normaliser
+    assert (own.fixed, own.scale, own.per_channel) == ((0,), (127.5, 127.5), True)
+    rows = torch.from_numpy(raw)
+    guess = rows.double() + 3 * torch.randn(rows.shape, dtype=torch.float64)
+    found = [
+        _decoded(grid.encode(rows).double(), grid.encode(guess).double(), 0.02, grid, None)
+        for grid in (own, Normaliser.between(0.0, 255.0))
+    ]
+    assert torch.allclose(*found, rtol=1e-4)  # model space has float32: 2^-24 of 7 in bins of 1
+    assert float(found[0].max()) < 0

@@ -134,6 +134,11 @@ class Normaliser:
         scale: Tensor = self._numbers(torch.zeros(()))[1].expand(shape)
         return scale
 
+    def shifts(self, shape: tuple[int, ...]) -> Tensor:
+        """Return the shift of every coordinate of an example of this shape, `shape`, float64."""
+        shift: Tensor = self._numbers(torch.zeros(()))[0].expand(shape)
+        return shift
+
     def encode(self, raw: Tensor) -> Tensor:
         """Return raw values `(..., d)`, signals or images in model space, float32."""
         if raw.dtype == torch.uint8 and raw.numel() > 2**16 and len(self.scale) == 1:

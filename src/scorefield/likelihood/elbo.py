@@ -67,7 +67,11 @@ def _decoded(x0: Sample, denoised: Sample, std: float, grid: Normaliser | None, 
         return total(torch.where(cells > 0, log_mass(off - wide, off + wide), density))
     if grid is None or grid.low is None or grid.high is None:
         return -0.5 * total(((x0 - denoised) / std) ** 2 + math.log(2 * math.pi * std**2))
-    raw, half = (x0 * grid.scale[0] + grid.shift[0]).round(), 0.5 / grid.scale[0]
+    scale: float | Tensor = grid.scale[0]
+    shift: float | Tensor = grid.shift[0]
+    if grid.per_channel:
+        scale, shift = grid.scales(x0.shape[1:]).to(x0.device), grid.shifts(x0.shape[1:]).to(x0.device)
+    raw, half = (x0 * scale + shift).round(), 0.5 / scale
     below = torch.where(raw <= grid.low, -torch.inf, (x0 - half - denoised) / std)
     above = torch.where(raw >= grid.high, torch.inf, (x0 + half - denoised) / std)
     return total(log_mass(below, above))
