@@ -237,6 +237,7 @@ def _small(count: int) -> tuple[Any, Sequence[Any]]:
     across = math.ceil(math.sqrt(count))
     down = math.ceil(count / across)
     figure.set_size_inches(9, min(9, 2.4 * down))
+    figure.set_layout_engine("tight")  # it measures every text once, "constrained" twice: a third of the time of a picture
     return figure, [figure.add_subplot(down, across, i + 1) for i in range(count)]
 
 
