@@ -23,7 +23,7 @@ HOUSE = Path(scorefield.__file__).parent
 FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right under src/scorefield
     {"errors", "renamed"},
     {"shapes", "registry", "files", "progress", "durations", "devices", "pictures", "forks", "specs"},
-    {"randomness", "process", "nets", "operators", "runge_kutta"},
+    {"randomness", "process", "nets", "operators", "moments", "runge_kutta"},
     {"levels", "ncsnv2", "noise_label", "data", "metrics"},
     {"prediction"},
     {"field"},

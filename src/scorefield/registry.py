@@ -38,6 +38,8 @@ HOMES = {
     "sampler": "scorefield.samplers",
     "source": "scorefield.data.builtin",
     "format": "scorefield.data.formats",
+    "operator": "scorefield.operators",
+    "posterior": "scorefield.guidance.posterior",
     "metric": "scorefield.metrics",
     "extractor": "scorefield.metrics",
     "recipe": "scorefield.recipes",

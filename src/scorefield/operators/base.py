@@ -1,0 +1,138 @@
+"""Operators: what was done to a clean x0 before it was measured, y = H(x0) + noise, noise ~ N(0, s²·I).
+
+A linear operator A knows its adjoint Aᵀ, <Ax, y> = <x, Aᵀy>, its pseudo-inverse Aᵀ(AAᵀ)⁺, and the shapes in and out. That is
+all that posterior sampling needs. The adjoint of a leaf is found by automatic differentiation where it is not written down: the
+gradient of <Ax, y> in x is Aᵀy, exactly.
+
+A nonlinear operator is H(x) = g(B·x): a linear part B, the identity by default, and a function g that works on each number of
+u = B·x alone. What a sampler asks of it is the evidence of y where u is known up to a Gaussian,
+
+    log_evidence = sum_i log of the integral of p(y_i | u) N(u; mean_i, variance_i) du
+
+which is N(y; mean, variance + s²) where g is the identity.
+
+A new operator is one small class in a file of this folder: `shape_out` and `__call__`, and for the command `of_text`.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from scorefield.errors import ScorefieldError
+from scorefield.shapes import PerSample, Sample, over, total
+
+Shape = tuple[int, ...]
+NoiseStd = float | Tensor  # s: a number, or one for each number of y, the shape of y without the batch
+
+
+class Operator(ABC):
+    """A measurement of a sample: `operator(x)` is what would be measured without noise.
+
+    Attributes:
+        linear: whether it is a matrix A.
+    """
+
+    linear: ClassVar[bool] = True
+
+    @abstractmethod
+    def shape_out(self, shape: Shape) -> Shape:
+        """Return the shape of one measurement of a sample of `shape`; raises `ScorefieldError` for one that does not suit."""
+
+    @abstractmethod
+    def __call__(self, x: Sample) -> Tensor:
+        """Return the measurements of samples, `(batch, *shape)` -> `(batch, *shape_out(shape))`, in the dtype of x."""
+
+    @property
+    def inner(self) -> Operator:
+        """The linear part B of H = g(B·x); a linear operator itself."""
+        return self
+
+    def adjoint(self, y: Tensor, shape: Shape) -> Sample:
+        """Return Aᵀy, `(batch, *shape)`, of measurements `(batch, *shape_out(shape))`."""
+        self._needs_linear("an adjoint")
+        with torch.enable_grad():
+            x = torch.zeros(len(y), *shape, dtype=y.dtype, device=y.device, requires_grad=True)
+            (gradient,) = torch.autograd.grad(self(x), x, y)
+        return gradient
+
+    def pseudo_inverse(self, y: Tensor, shape: Shape) -> Sample:
+        """Return Aᵀ(AAᵀ)⁺y, the smallest x that explains the most of y, `(batch, *shape)`, by conjugate gradients."""
+        self._needs_linear("a pseudo-inverse")
+        return self.adjoint(conjugate_gradients(lambda v: self(self.adjoint(v, shape)), y), shape)
+
+    def log_evidence(self, mean: Tensor, variance: Tensor, y: Tensor, noise_std: NoiseStd) -> PerSample:
+        """Return log of the integral of p(y | u) N(u; mean, variance) du, summed over the numbers of y, `(batch,)`.
+
+        Args:
+            mean: of u = B·x, `(batch, *shape_out)`.
+            variance: of u, >= 0, broadcasts with the mean.
+            y: measurements, broadcasts with the mean.
+            noise_std: s >= 0.
+        """
+        spread = variance + torch.as_tensor(noise_std, dtype=mean.dtype, device=mean.device) ** 2
+        return total((-0.5 * ((y - mean) ** 2 / spread + spread.log() + math.log(2 * math.pi))).expand_as(mean))
+
+    @classmethod
+    def of_text(cls, text: str) -> Operator:
+        """Return the operator that a person writes as NAME:text in a command; raises `ScorefieldError` for a wrong text."""
+        if text:
+            raise ScorefieldError(
+                f"got {text!r} after the name of an operator that takes nothing, expected no more: leave it out"
+            )
+        return cls()
+
+    def _needs_linear(self, what: str) -> None:
+        if not self.linear:
+            raise ScorefieldError(f"got {self}, which is not linear, for {what}, expected a linear operator: use its `inner`")
+
+
+def log_likelihood(operator: Operator, x: Sample, y: Tensor, noise_std: NoiseStd) -> PerSample:
+    """Return log p(y | x0 = x), `(batch,)`: for a linear operator log N(y; Ax, s²·I)."""
+    u = operator.inner(x)
+    return operator.log_evidence(u, torch.zeros((), dtype=u.dtype, device=u.device), y, noise_std)
+
+
+def conjugate_gradients(
+    matrix: Callable[[Tensor], Tensor],
+    y: Tensor,
+    *,
+    start: Callable[[Tensor], Tensor] | None = None,
+    tolerance: float = 1e-12,
+    most: int = 2000,
+) -> Tensor:
+    """Solve M·v = y for a symmetric positive semi-definite M and every row of y, each on its own.
+
+    Args:
+        matrix: v -> M·v, rows to rows.
+        y: right-hand sides, `(batch, *shape)`, in the range of M.
+        start: an approximate inverse, symmetric positive definite (preconditioner).
+        tolerance: of |M·v - y|/|y|.
+        most: steps.
+
+    Returns:
+        v, as y. A row that is done does not change any more, so a solution does not depend on the others.
+
+    Reference: Hestenes, Stiefel (1952), "Methods of conjugate gradients for solving linear systems".
+    """
+    inverse = start or (lambda r: r)
+    v, r = torch.zeros_like(y), y.clone()
+    z = inverse(r)
+    p, rz, goal = z, total(r * z), tolerance**2 * total(y * y)
+    for _ in range(most):
+        open_ = total(r * r) > goal
+        if not bool(open_.any()):
+            break
+        mp = matrix(p)
+        curve = total(p * mp)
+        step = torch.where(open_ & (curve > 0), rz / curve.clamp(min=1e-300), 0.0)
+        v, r = v + over(step, v) * p, r - over(step, v) * mp
+        z = inverse(r)
+        new = total(r * z)
+        p, rz = z + over(new / rz.clamp(min=1e-300), z) * p, new
+    return v
