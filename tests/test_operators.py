@@ -1,5 +1,6 @@
 """Operators: adjoints and pseudo-inverses against matrices, every convention against a second implementation, bad input."""
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator
@@ -18,15 +19,23 @@ from torch.nn.functional import interpolate
 from scorefield import ScorefieldError, registry
 from scorefield.data.normaliser import Normaliser
 from scorefield.operators import (
+    JPEG,
+    Absolute,
     Blur,
+    Clip,
     Compose,
+    Crop,
     Downsample,
+    Fourier,
     Gray,
     Identity,
     InUnits,
     Mask,
     Matrix,
     Operator,
+    Project,
+    Quantise,
+    Subsample,
     dense,
     in_model_space,
     log_likelihood,
@@ -39,6 +48,7 @@ VECTOR, SIGNAL, GREY, COLOUR, VOLUME = (12,), (2, 15), (1, 9, 8), (3, 8, 9), (1,
 ALL = (VECTOR, SIGNAL, GREY, COLOUR, VOLUME)
 
 
+@functools.cache
 def draw(*shape: int, name: str = "x") -> Tensor:
     """Numbers of N(0, 1), the same for a name and a shape, float64."""
     return SampleRng([len(shape)], stream=stream_of(name)).normal(shape)[0]
@@ -79,6 +89,19 @@ EXAMPLES: dict[str, list[tuple[Operator, tuple[Shape, ...]]]] = {
         (Downsample(4, "bicubic"), ALL),
     ],
     "gray": [(Gray(), (COLOUR,)), (Gray([0.5, 2.0]), (SIGNAL,))],
+    "crop": [(Crop(4), ALL), (Crop((4, 5), (2, 0)), (GREY, COLOUR))],
+    "project": [(Project(7), ALL), (Project(5, "gaussian", seed=2), ALL)],
+    "subsample": [(Subsample(2), ALL), (Subsample(3, start=1), ALL), (Subsample(places=[4, 0, 3]), ALL)],
+    "fourier": [
+        (Fourier(0.3), ALL),
+        (Fourier(1.0), ALL),
+        (Fourier(keep=draw(8, 9, name="fourier") > 0.8), (COLOUR,)),
+        (Fourier(keep=draw(15, name="fourier") > 0.5), (SIGNAL,)),
+    ],
+    "clip": [(Clip(-0.5, 0.8), ALL), (Clip(high=0.5), (VECTOR,)), (Clip(low=0.1), (VECTOR,))],
+    "absolute": [(Absolute(), ALL)],
+    "quantise": [(Quantise(0.5), ALL), (Quantise(0.4, -0.8, 0.8), ALL)],
+    "jpeg": [(JPEG(30), (GREY, COLOUR))],
 }
 
 if missing := set(registry.every("operator")) ^ set(EXAMPLES):
@@ -321,6 +344,73 @@ def test_a_long_signal_needs_no_dense_matrix(way: Any) -> None:
     assert abs(float((y * y).sum() - (x * operator.adjoint(y, (200_000,))).sum())) <= 1e-9 * float((y * y).sum())
 
 
+# --- crop, subsample, project, fourier --------------------------------------------------------------------------------
+
+
+def test_a_crop_is_a_window_in_the_middle_or_where_it_is_put() -> None:
+    x = draw(2, 3, 9, 8)
+    assert parse("crop:5")(x).equal(x[:, :, 2:7, 1:6]) and parse("crop:9x3")(x).equal(x[:, :, :, 2:5])
+    assert parse("crop:3x4+6+0")(x).equal(x[:, :, 6:, :4]) and parse("crop:3+1+2")(x).equal(x[:, :, 1:4, 2:5])
+
+
+def test_subsampling_keeps_every_kth_place_from_its_start(tmp_path: Path) -> None:
+    x = draw(2, *SIGNAL)
+    np.save(tmp_path / "places.npy", [7, 2])
+    assert parse("subsample:4")(x).equal(x[..., ::4]) and parse("subsample:4:3")(x).equal(x[..., 3::4])
+    assert parse(f"subsample:{tmp_path / 'places.npy'}")(x).equal(x[..., [7, 2]])
+    assert Subsample(3)(draw(2, *COLOUR)).equal(draw(2, *COLOUR)[..., ::3, ::3])
+
+
+def test_a_projection_has_orthonormal_rows_or_gaussian_ones_of_its_seed() -> None:
+    shape = (1, 8, 8)
+    rows = dense(Project(20, seed=1), shape)
+    assert largest(rows @ rows.mT - torch.eye(20)) <= 1e-14
+    assert rows.equal(dense(parse("project:20", seed=1), shape)) and largest(rows - dense(Project(20, seed=2), shape)) > 0.1
+    gaussian = dense(Project(300, "gaussian"), (400,)) * 20  # 120,000 numbers of N(0, 1)
+    for power, wanted, spread in ((1, 0.0, 1.0), (2, 1.0, 2.0), (4, 3.0, 96.0)):
+        assert abs(float((gaussian**power).mean()) - wanted) <= 5 * math.sqrt(spread / 120_000)
+
+
+def test_the_direction_of_an_orthonormal_row_is_as_likely_as_any_other() -> None:
+    """Also of the last row: a decomposition with signs of its own choice would prefer some."""
+    last = torch.stack([dense(Project(3, seed=seed), (3,))[2] for seed in range(500)])
+    assert largest(last.mean(0)) <= 5 * math.sqrt(1 / 3 / 500)
+    assert largest(last.mT @ last / 500 - torch.eye(3) / 3) <= 5 * math.sqrt(4 / 45 / 500)
+
+
+def test_fourier_measures_real_less_imaginary_parts_and_is_orthonormal() -> None:
+    x, operator = draw(2, *COLOUR), Fourier(0.3)
+    rows = dense(operator, COLOUR)
+    assert largest(rows @ rows.mT - torch.eye(len(rows))) <= 1e-14
+    waves = np.fft.fft2(x.numpy(), norm="ortho")[..., operator.kept(COLOUR[1:]).numpy()]
+    assert largest(operator(x) - torch.from_numpy(waves.real - waves.imag)) <= 1e-13
+
+
+def test_fourier_keeps_the_lowest_frequencies_with_their_opposites_up_to_its_share() -> None:
+    for places, share in (((8, 9), 0.3), ((15,), 0.5), ((6, 5, 7), 0.1), ((8, 8), 1e-6), ((8, 8), 1.0)):
+        kept = Fourier(share).kept(places)
+        radius = sum(f**2 for f in np.meshgrid(*(np.fft.fftfreq(n) for n in places), indexing="ij"))
+        inside, outside = radius[kept.numpy()], radius[~kept.numpy()]
+        assert bool(kept.flatten()[0]) and (not outside.size or inside.max() < outside.min() - 1e-9)
+        assert int(kept.sum()) <= max(1, share * math.prod(places))
+        next_ring = int((outside < outside.min() + 1e-9).sum()) if outside.size else math.inf
+        assert int(kept.sum()) + next_ring > share * math.prod(places)
+
+
+def test_a_low_pass_keeps_a_slow_wave_and_loses_a_fast_one() -> None:
+    place = torch.arange(64, dtype=torch.float64)
+    slow, fast = (torch.cos(2 * math.pi * k * place / 64 + 0.7).unsqueeze(0) for k in (3, 20))
+    operator = Fourier(0.25)
+    assert largest(operator.adjoint(operator(slow + fast), (64,)) - slow) <= 1e-13
+
+
+def test_a_fourier_mask_from_a_picture_has_frequency_0_in_its_middle(tmp_path: Path) -> None:
+    white = np.zeros((8, 9))
+    white[4, 4] = white[4, 5] = 255
+    kept = parse(f"fourier:{picture(tmp_path / 'mask.png', white)}").kept((8, 9))  # type: ignore[attr-defined]
+    assert kept.nonzero().tolist() == [[0, 0], [0, 1], [0, 8]]  # the opposite of (0, 1) with it
+
+
 # --- gray -------------------------------------------------------------------------------------------------------------
 
 
@@ -399,7 +489,13 @@ def test_in_model_space_a_linear_operator_stays_linear(case: tuple[Operator, Sha
     for scales in (draw(*shape, name="scale").abs() + 0.5, torch.full(shape, 3.0)):
         wrapped, _ = in_model_space(operator, torch.zeros(operator.shape_out(shape)), scales, draw(*shape))
         check_adjoint(wrapped, shape)
-        check_pseudo_inverse(wrapped, shape)
+
+
+@each_case(case=dict(list(LINEAR.items())[::5]))
+def test_in_model_space_the_pseudo_inverse_is_that_of_the_scaled_matrix(case: tuple[Operator, Shape]) -> None:
+    operator, shape = case
+    for scales in (draw(*shape, name="scale").abs() + 0.5, torch.full(shape, 3.0)):
+        check_pseudo_inverse(InUnits(operator, scales, torch.zeros(shape)), shape)
 
 
 def test_the_numbers_of_a_normaliser_are_those_that_are_wanted() -> None:
@@ -445,7 +541,7 @@ def test_the_likelihood_of_a_linear_operator_is_the_gaussian_density_with_a_nois
 # --- bad input --------------------------------------------------------------------------------------------------------
 
 BAD = {
-    "blurr:2": "unknown operator 'blurr': did you mean 'blur'?",
+    "blurr:2": "unknown operator 'blurr': did you mean 'blur' or",
     "": "got '' for an operator, expected NAME or NAME:ARG",
     "blur:1,,gray": "expected NAME or NAME:ARG between commas",
     "blur": "got '' for the sigma of blur, expected a number",
