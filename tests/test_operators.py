@@ -236,9 +236,24 @@ def test_the_dtype_of_the_sample_is_followed(case: tuple[Operator, Shape], dtype
 
 
 @each_case(case=EVERY)
+def test_the_device_of_the_sample_is_followed(case: tuple[Operator, Shape]) -> None:
+    """On torch's device without memory, where a number from another device is refused as on a GPU."""
+    operator, shape = case
+    operator(draw(2, *shape))  # what is kept of this call stays on the other device
+    x = torch.empty(2, *shape, dtype=torch.float64, device="meta")
+    y = operator(x)
+    assert y.device.type == "meta" and log_likelihood(operator, x, y[0], 0.3).device.type == "meta"
+    if operator.linear:
+        assert operator.adjoint(y, shape).device.type == "meta"
+    scales = torch.ones(shape)
+    wrapped, _ = in_model_space(operator, torch.zeros(operator.shape_out(shape)), scales, scales)
+    assert wrapped(x).device.type == "meta"
+
+
+@each_case(case=EVERY)
 def test_operators_are_differentiable_twice(case: tuple[Operator, Shape]) -> None:
     operator, shape = case
-    x = draw(1, *shape).requires_grad_()
+    x = draw(1, *shape).clone().requires_grad_()
     y = operator(x.detach())[0] + 0.1
     (first,) = torch.autograd.grad(log_likelihood(operator, x, y, 0.5).sum(), x, create_graph=True)
     (second,) = torch.autograd.grad((first**2).sum(), x)
@@ -248,7 +263,7 @@ def test_operators_are_differentiable_twice(case: tuple[Operator, Shape]) -> Non
 @each_case(case=LINEAR)
 def test_the_adjoint_is_differentiable_in_y(case: tuple[Operator, Shape]) -> None:
     operator, shape = case
-    y, x = draw(2, *operator.shape_out(shape), name="y").requires_grad_(), draw(2, *shape)
+    y, x = draw(2, *operator.shape_out(shape), name="y").clone().requires_grad_(), draw(2, *shape)
     for adjoint in (operator.adjoint(y, shape), Operator.adjoint(operator, y, shape)):
         (gradient,) = torch.autograd.grad((adjoint * x).sum(), y)
         assert largest(gradient - operator(x)) <= 1e-12 * max(1.0, largest(gradient))
@@ -295,6 +310,7 @@ def test_a_point_becomes_the_kernel_with_its_middle_at_the_point() -> None:
 
 def test_an_even_kernel_has_the_middle_of_numpys_same() -> None:
     x, kernel = draw(30), draw(4, name="kernel")
+    x = x.clone()
     x[:4] = x[-4:] = 0.0  # what is beyond the edge does not matter then
     assert largest(Blur(kernel=kernel)(x.unsqueeze(0))[0] - torch.from_numpy(np.convolve(x, kernel, "same"))) <= 1e-13
 
@@ -515,6 +531,31 @@ def test_a_composition_acts_from_left_to_right() -> None:
     assert made(x).equal(parse("mask:left")(Downsample(2)(Blur(1.0)(x))))
     assert repr(made) == "Blur(1, reflect) then Downsample(2, area) then Mask(without the left half)"
     assert isinstance(parse("blur:1,identity"), Blur) and isinstance(parse("identity"), Identity)
+
+
+@each_case(last=(Clip(-0.5, 0.8), Absolute(), Quantise(0.5), JPEG(30)), first=(Blur(0.7), Compose(Downsample(2), Gray())))
+def test_a_nonlinear_operator_comes_last_and_is_weighed_on_what_the_linear_ones_leave(first: Operator, last: Operator) -> None:
+    x, both = draw(2, *COLOUR), Compose(first, last)
+    assert not both.linear and both.inner.linear and both(x).equal(last(first(x)))
+    check_adjoint(both.inner, COLOUR)
+    u, y = both.inner(x), both(x)[0]
+    assert u.equal(last.inner(first(x)))
+    assert log_likelihood(both, x, y, 0.2).equal(last.log_evidence(u, torch.zeros(()).double(), y, 0.2))
+    for refused in (lambda: Compose(last, first), lambda: both.adjoint(u, COLOUR), lambda: dense(both, COLOUR)):
+        with pytest.raises(ScorefieldError, match="not linear"):
+            refused()
+
+
+@each_case(operator=(Clip(-0.5, 0.8), Quantise(0.5), Compose(Blur(0.7), Absolute())))
+def test_a_nonlinear_operator_in_model_space_has_a_linear_inner_part_and_the_same_evidence(operator: Operator) -> None:
+    scales, shifts = draw(*GREY, name="scale").abs() + 0.5, draw(*GREY, name="shift")
+    y = operator(draw(1, *GREY))[0]
+    wrapped, kept = in_model_space(operator, y, scales, shifts)
+    mean, variance = draw(3, *GREY, name="mean"), draw(3, *GREY, name="variance") ** 2
+    check_adjoint(wrapped.inner, GREY)
+    shifted = mean + operator.inner(shifts.unsqueeze(0))
+    assert kept is y
+    assert wrapped.log_evidence(mean, variance, y, 0.1).equal(operator.log_evidence(shifted, variance, y, 0.1))
 
 
 def test_a_file_holds_the_measurement_or_a_sample_to_be_measured() -> None:

@@ -63,11 +63,8 @@ class Clip(Operator):
     def log_evidence(self, mean: Tensor, variance: Tensor, y: Tensor, noise_std: NoiseStd) -> PerSample:
         mean, variance, y = mean.double(), variance.double(), y.to(mean.device, torch.float64)
         low, high = (mean.new_tensor(min(max(bound, -FAR), FAR)) for bound in (self.low, self.high))
-        unit = (
-            self.high - self.low
-            if math.isfinite(self.high - self.low)
-            else max(float(torch.minimum(low.abs(), high.abs())), 1.0)
-        )
+        width = self.high - self.low
+        unit = width if math.isfinite(width) else max(min(abs(self.low), abs(self.high)), 1.0)
         v = variance + (TINY * unit) ** 2
         given = torch.as_tensor(noise_std, dtype=mean.dtype, device=mean.device) ** 2
         below, above = log_below((low - mean) / v.sqrt()), log_below((mean - high) / v.sqrt())
