@@ -6,7 +6,6 @@ level. What a method says of its bias is measured by pushing mean and covariance
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy
@@ -30,21 +29,20 @@ from scorefield import (
 from scorefield.guidance import Replacement
 from scorefield.guidance.posterior import Measured, posterior_sample
 from scorefield.guidance.posterior.base import measured_of
-from scorefield.guidance.posterior.diffpir import Diffpir, DiffpirField
+from scorefield.guidance.posterior.diffpir import DiffpirField
 from scorefield.guidance.posterior.dps import Dps, DpsField
 from scorefield.guidance.posterior.guided import Guided, GuidedMethod
-from scorefield.guidance.posterior.mmps import Mmps, MmpsField
+from scorefield.guidance.posterior.mmps import MmpsField
 from scorefield.guidance.posterior.pigdm import Pigdm, PigdmField
 from scorefield.guidance.posterior.repaint import Repaint, known_of
 from scorefield.guidance.posterior.split_gibbs import SplitGibbs, explained
-from scorefield.guidance.posterior.tmpd import Tmpd, TmpdField
+from scorefield.guidance.posterior.tmpd import TmpdField
 from scorefield.levels import ladder_of
 from scorefield.moments import Moments
 from scorefield.operators import Mask, Matrix
 from scorefield.operators.base import Operator, Shape
 from scorefield.process import DDPMChain
 from scorefield.samplers import Ancestral, simulate
-from scorefield.samplers.base import steps_of
 from scorefield.verification.affine import affine_map, push
 
 METHODS = registry.every("posterior")
@@ -62,7 +60,7 @@ X = SampleRng(range(16), stream=7).normal((3,)) * 2
 
 
 class Absolute(Operator):
-    """|x|, which is not linear."""
+    """|x|, which is not linear; its evidence is that of y and of -y, each with the sign that it asks for."""
 
     linear = False
 
@@ -71,6 +69,19 @@ class Absolute(Operator):
 
     def __call__(self, x: Tensor) -> Tensor:
         return x.abs()
+
+    @property
+    def inner(self) -> Operator:
+        return Mask([True])
+
+    def log_evidence(self, mean: Tensor, variance: Tensor, y: Tensor, noise_std: Any) -> Tensor:
+        spread = variance + noise_std**2
+        scale = (variance * noise_std**2 / spread).sqrt().clamp(min=1e-12)
+        sides = [
+            torch.special.log_ndtr((m * noise_std**2 + y * variance) / spread / scale) - 0.5 * (y - m) ** 2 / spread
+            for m in (mean, -mean)
+        ]
+        return torch.stack(sides).logsumexp(0).sum(dim=1) - 0.5 * (2 * math.pi * spread).log().expand_as(mean).sum(dim=1)
 
 
 def levels_of(process: Process, count: int = 9) -> list[float]:
@@ -158,12 +169,12 @@ def test_diffpir_is_exact_in_the_limit_of_a_flat_prior(process: Process) -> None
     for t in levels_of(process)[3:]:
         time = torch.tensor(t, dtype=torch.float64)
         lam = float(process.sigma(time) / process.alpha(time))
-        variance = 1e6 * max(lam, 1.0) ** 2
+        variance = 1e4 * max(lam, 1.0) ** 2
         prior = Gaussian(MEAN, variance * torch.eye(3), process)
         measured = measured_of(prior, Matrix(MATRIX), Y, NOISE)
         truth = Gaussian(*posterior_of(MEAN, prior.covariance, MATRIX, Y, NOISE), process)
         found, true = guided_scores(truth, DiffpirField(prior, measured, 1.0), t, X)
-        assert largest(found - true, true) < 5 * lam**2 / variance + 1e-9, t
+        assert largest(found - true, true) < 5 * lam**2 / variance, t
 
 
 def test_fewer_iterations_than_numbers_leave_mmps_short_of_y() -> None:
@@ -180,7 +191,7 @@ def test_fewer_iterations_than_numbers_leave_mmps_short_of_y() -> None:
 
 @each_process
 def test_dps_pulls_with_the_length_of_ddpms_step_whatever_the_noise_and_the_distance(process: Process) -> None:
-    """In one dimension: zeta/beta·D'(z) towards y, beta = g²(t)/1000 of VP where its lambda is the same; never the posterior's."""
+    """In one dimension: zeta/beta·D'(z) towards y, beta = g²(t)/1000 of VP where its lambda is the same."""
     prior, chain = Gaussian([0.0], [[1.0]], process), VP()
     for t in levels_of(process)[2:-2]:
         time = torch.full((16,), t, dtype=torch.float64)
@@ -296,23 +307,20 @@ def test_every_sampler_draws_from_mmps_what_it_draws_from_the_score_of_the_poste
 
 @each_guided
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_every_sampler_works_on_every_guided_field(name: str, sampler: str) -> None:
-    """It comes nearer to y than the prior does: half of its mean square at the least."""
+def test_every_sampler_comes_nearer_to_y_than_the_prior_with_every_guided_field(name: str, sampler: str) -> None:
     field = mixture(VE(0.05, 10.0))
     measured = measured_of(field, Matrix([[1.0, 0.0, 0.0]]), double([2.0]), 0.3)
-    how = registry.find("sampler", sampler)()
-    one_level = how.ladder == "lowest"
-    method = GUIDED[name](sampler=how, levels=2 if one_level else 60)
-    if one_level:  # a sampler of one level starts where it should already be
-        guided = method.guided(field, measured)
-        *_, last = simulate(
-            guided, how, ladder_of(field, "lowest", 1), double([[2.0, 1.0, 0.5]]).expand(32, 3), rng=SampleRng(range(32))
-        )
+    how, levels = registry.find("sampler", sampler)().within(40)
+    if sampler == "adaptive":
+        how = dataclasses.replace(how, tolerance=0.05)
+    method = GUIDED[name](sampler=how, levels=max(levels, 2))
+    if how.ladder == "lowest":  # one level, which does not lead there: it stays there
+        start = double([[2.0, 1.0, 0.5]]).expand(16, 3)
+        *_, last = simulate(method.guided(field, measured), how, ladder_of(field, "lowest", 1), start, rng=SampleRng(range(16)))
         x = last.x
     else:
-        x = method.draw(field, measured, rng=SampleRng(range(32))).x
-    prior = field.sample(SampleRng(range(32)))
-    assert bool(x.isfinite().all())
+        x = method.draw(field, measured, rng=SampleRng(range(16))).x
+    prior = field.sample(SampleRng(range(1000)))
     assert float(((x[:, 0] - 2) ** 2).mean()) < 0.5 * float(((prior[:, 0] - 2) ** 2).mean())
 
 
@@ -348,14 +356,15 @@ def test_a_method_for_linear_operators_refuses_others_before_it_draws(name: str)
     field = mixture(VE(0.05, 10.0))
     asked = OfScore(field, lambda x, t: field(x, t).score)
     if METHODS[name].linear_only:
-        with pytest.raises(ScorefieldError, match="which is not linear, for .*, expected a linear operator"):
+        with pytest.raises(ScorefieldError, match=r"which is not linear, for .*, expected a linear operator"):
             posterior_sample(asked, Absolute(), double([1.0, 1.0, 1.0]), 0.1, rng=SampleRng([0]), method=name)
         assert asked.asked == []
     else:
+        prior = GaussianMixture([0.5, 0.5], [[-1.0], [1.0]], [0.4, 0.4], VE(0.05, 10.0))
         found = posterior_sample(
-            field, Absolute(), double([1.0, 1.0, 0.5]), 0.5, rng=SampleRng([0]), method=small(METHODS[name])
+            prior, Absolute(), double([1.0]), 0.2, rng=SampleRng(range(100)), method=small(METHODS[name], 60)
         )
-        assert bool(found.x.isfinite().all())
+        assert within_five((found.x[:, 0] > 0).double(), 0.5) and float((found.x.abs() - 1).abs().mean()) < 0.3
 
 
 @each_method
@@ -364,3 +373,115 @@ def test_a_method_is_its_own_configuration(name: str) -> None:
     assert dataclasses.replace(method) == method
     with pytest.raises(ValueError, match="Unexpected keyword argument"):
         METHODS[name](nonsense=1)
+
+
+# --- what the docstrings say of the bias ------------------------------------------------------------------------------
+
+RHO = Gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]], VE(0.01, 20.0))
+MODES = GaussianMixture([0.7, 0.3], [[-2.0, -1.0], [2.0, 1.0]], [0.7, 0.7], VE(0.01, 20.0))
+FIRST = Mask([True, False])
+STATED = {  # of `guided.py`: means, variances, share of the second mode
+    "exact": (1.376, 1.101, 0.083, 0.413, 0.490),
+    "mmps": (1.376, 1.100, 0.082, 0.412, 0.450),
+    "tmpd": (1.376, 1.100, 0.082, 0.412, 0.450),
+    "pigdm": (1.344, 1.045, 0.091, 0.434, 0.487),
+    "diffpir": (1.350, 0.691, 0.073, 0.544, 0.447),
+}
+
+
+def test_the_exact_answers_to_the_two_questions_are_those_stated() -> None:
+    mean, covariance = posterior_of(RHO.mean, RHO.covariance, double([[1.0, 0.0]]), double([1.5]), 0.3)
+    joint = double([0.7, 0.3]).log() - 0.5 * (0.3 - double([-2.0, 2.0])) ** 2 / (0.49 + 1)
+    numpy.testing.assert_allclose([*mean, *covariance.diagonal(), joint.softmax(0)[1]], STATED["exact"], atol=5e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in STATED if name != "exact"])
+def test_a_guided_field_has_the_stated_bias_on_a_gaussian_to_every_digit(name: str) -> None:
+    """Its steps are affine there, so mean and covariance are pushed through them without Monte Carlo."""
+    method = METHODS[name]()
+    field = method.guided(RHO, measured_of(RHO, FIRST, double([1.5]), 0.3))
+    start = torch.zeros(2, dtype=torch.float64), (20.0**2 + 1) * torch.eye(2, dtype=torch.float64)
+    ladder = ladder_of(RHO, method.sampler.ladder, method.levels)
+    mean, covariance = push(*start, affine_map(field, method.sampler, ladder, denoise=True))
+    numpy.testing.assert_allclose([*mean, *covariance.diagonal()], STATED[name][:4], atol=5e-4)
+
+
+@pytest.mark.parametrize("name", [name for name in STATED if name != "exact"])
+def test_a_guided_field_gives_a_mode_the_stated_share(name: str) -> None:
+    found = posterior_sample(MODES, FIRST, double([0.3]), 1.0, rng=SampleRng(range(3000)), method=name)
+    share = MODES.responsibilities(found.x, torch.zeros(3000, dtype=torch.float64))[:, 1]
+    assert abs(float(share.mean()) - STATED[name][4]) < 5 * float(share.std()) * math.sqrt(1 / 3000 + 1 / 20000)
+
+
+# --- RePaint and split Gibbs ------------------------------------------------------------------------------------------
+
+
+def test_repaint_puts_y_back_exactly_and_is_replacement_with_repeats() -> None:
+    method = Repaint(repeats=3, levels=20)
+    found = posterior_sample(RHO, FIRST, double([1.5]), 0.3, rng=SampleRng(range(50)), method=method).x
+    observed = double([[1.5, math.nan]]).expand(50, 2)
+    ladder = ladder_of(RHO, "geometric", 20)
+    *_, same = simulate(RHO, Replacement(Ancestral(), observed, repeats=3), ladder, rng=SampleRng(range(50)))
+    assert torch.equal(found[:, 1], same.x[:, 1]) and bool((found[:, 0] == 1.5).all())
+
+
+def test_repaint_takes_any_choice_of_coordinates_and_nothing_else() -> None:
+    swapped = Matrix([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+    known = known_of(Measured(swapped, double([5.0, 7.0]), 0.0), (3,))
+    assert known[[0, 2]].tolist() == [7.0, 5.0] and bool(known[1].isnan())
+    for matrix in ([[1.0, 1.0, 0.0]], [[2.0, 0.0, 0.0]], [[0.0, 0.0, -1.0]], [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]):
+        with pytest.raises(
+            ScorefieldError, match=r"for RePaint, .* expected an operator that leaves some coordinates as they are"
+        ):
+            known_of(Measured(Matrix(matrix), torch.ones(len(matrix), dtype=torch.float64), 0.0), (3,))
+
+
+def test_the_copy_with_the_likelihood_is_drawn_from_its_conditional() -> None:
+    """v given x is Gaussian: prior N(x, rho²·I), measured by A with noise s."""
+    rho, n = 0.7, 20_000
+    x = MEAN.expand(n, 3)
+    v = explained(Measured(Matrix(MATRIX), Y, NOISE), x, rho, SampleRng(range(n)))
+    mean, covariance = posterior_of(MEAN, rho**2 * torch.eye(3, dtype=torch.float64), MATRIX, Y, NOISE)
+    assert bool(((v.mean(dim=0) - mean).abs() < 5 * (covariance.diagonal() / n).sqrt()).all())
+    scale = covariance.diagonal().sqrt()
+    error = (torch.cov(v.mT) - covariance).abs() / torch.outer(scale, scale)
+    assert float(error.max()) < 5 * math.sqrt(2 / n)
+
+
+def test_split_gibbs_at_a_fixed_rho_is_the_posterior_of_a_noisier_measurement() -> None:
+    """N(y; A·x, s²·I + rho²·A·Aᵀ): with one coordinate measured, s² + rho² for s²."""
+    n, rho, s = 3000, 1.0, 0.3
+    method = SplitGibbs(turns=15, first=rho, last=rho, levels=30)
+    x = posterior_sample(RHO, FIRST, double([1.5]), s, rng=SampleRng(range(n)), method=method).x
+    mean, covariance = posterior_of(RHO.mean, RHO.covariance, double([[1.0, 0.0]]), double([1.5]), math.hypot(s, rho))
+    assert bool(((x.mean(dim=0) - mean).abs() < 5 * (covariance.diagonal() / n).sqrt()).all())
+    assert bool(((x.var(dim=0) / covariance.diagonal() - 1).abs() < 5 * math.sqrt(2 / n)).all())
+    exact, _ = posterior_of(RHO.mean, RHO.covariance, double([[1.0, 0.0]]), double([1.5]), s)
+    assert bool(((x.mean(dim=0) - exact).abs() > 5 * (covariance.diagonal() / n).sqrt()).all())
+
+
+def test_split_gibbs_refuses_what_it_cannot_anneal() -> None:
+    for method in (SplitGibbs(first=0.1, last=1.0),):
+        with pytest.raises(ScorefieldError, match="expected first >= last"):
+            posterior_sample(RHO, FIRST, double([1.5]), 0.3, rng=SampleRng([0]), method=method)
+
+
+STATED_BY_MONTE_CARLO = {  # of `guided.py`, from so many draws
+    "dps": (Dps(), 2000, (1.433, 1.063, 0.054, 0.521, 0.675)),
+    "split-gibbs": (SplitGibbs(), 3000, (1.336, 1.003, 0.096, 0.454, 0.416)),
+    "repaint": (Repaint(), 2000, (1.500, 1.157, 0.000, 0.330, 0.780)),
+}
+
+
+@pytest.mark.parametrize("name", STATED_BY_MONTE_CARLO)
+def test_the_others_have_the_stated_bias(name: str) -> None:
+    n = 300
+    method, of, (*means, first, second, share) = STATED_BY_MONTE_CARLO[name]
+    x = posterior_sample(RHO, FIRST, double([1.5]), 0.3, rng=SampleRng(range(10_000, 10_000 + n)), method=method).x
+    z = posterior_sample(MODES, FIRST, double([0.3]), 1.0, rng=SampleRng(range(10_000, 10_000 + n)), method=method).x
+    variances = double([first, second])
+    chance = math.sqrt(1 / n + 1 / of)
+    assert bool(((x.mean(dim=0) - double(means)).abs() <= 5 * variances.sqrt() * chance + 5e-4).all())
+    assert bool(((x.var(dim=0) - variances).abs() <= 5 * math.sqrt(2) * variances * chance + 5e-4).all())
+    shares = MODES.responsibilities(z, torch.zeros(n, dtype=torch.float64))[:, 1]
+    assert abs(float(shares.mean()) - share) < 5 * float(shares.std()) * chance
