@@ -33,7 +33,7 @@ FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right und
     {"config"},
     {"runs"},
     {"recipes", "verification"},
-    {"drawing", "outputs"},
+    {"drawing", "outputs", "inputs"},
     {"training"},
     {"evaluation"},
     {"tuning"},
