@@ -6,5 +6,6 @@ works with all of the other.
 
 from scorefield.guidance.replacement import Filled, Replacement, fill_in
 from scorefield.guidance.temperature import Tempered
+from scorefield.guidance.tiles import Tiled
 
-__all__ = ["Filled", "Replacement", "Tempered", "fill_in"]
+__all__ = ["Filled", "Replacement", "Tempered", "Tiled", "fill_in"]
