@@ -19,6 +19,7 @@ between two neighbours, exceed their minima by
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 
@@ -79,9 +80,10 @@ class Tiled:
             axes.append(_starts(side, length, shared))
             weights.append(_weights(side, length, shared, axes[-1]))
         self._corners = list(itertools.product(*axes))
+        axis = range(len(weights))
         self._weights = [
-            math.prod(_along(rows, axis, len(weights)) for axis, rows in enumerate(kind))
-            for kind in itertools.product(*weights)
+            functools.reduce(torch.mul, map(_along, rows, axis, itertools.repeat(len(weights))))
+            for rows in itertools.product(*weights)
         ]
         mean = field.data_mean
         self.data_mean, self.data_std = self.blend(mean.expand(1, self.tiles, *tile))[0], field.data_std
@@ -111,7 +113,9 @@ class Tiled:
             self.field(rows[i : i + step], times[i : i + step], None if labels is None else labels[i : i + step]).denoised
             for i in range(0, len(rows), step)
         ]
-        return Prediction.of_denoised(self.process, x, t.double(), self.blend(torch.cat(parts).unflatten(0, (len(x), -1))))
+        return Prediction.of_denoised(
+            self.process, x, t.double(), self.blend(torch.cat(parts).reshape(len(x), self.tiles, *self.tile))
+        )
 
     def _place(self, corner: tuple[int, ...]) -> tuple[slice, ...]:
         """Return where a tile lies in samples with a batch."""
