@@ -34,7 +34,7 @@ FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right und
     {"runs"},
     {"recipes", "verification"},
     {"drawing", "outputs", "inputs"},
-    {"training"},
+    {"training", "answers", "restoration"},
     {"evaluation"},
     {"tuning"},
     {"app", "estimator"},

@@ -1,7 +1,7 @@
 """Answers: what restoring, denoising and interpolating write: a folder that appears as a whole or not at all, and its picture.
 
-The folder holds files of a person's own types and `VERB.json`, which says what was done and lists the files with their sha256. By
-this list --force knows what it may replace: an earlier answer in which nothing was changed or added.
+The folder holds files of a person's own types and `VERB.json`, which says what was done and lists the files with their sha256.
+By this list --force knows what it may replace: an earlier answer in which nothing was changed or added.
 """
 
 from __future__ import annotations
@@ -73,12 +73,14 @@ def check_place(path: Path, verb: str, force: bool) -> None:
         return
     listed = _listed(path, verb)
     if listed is None:
-        raise ScorefieldError(f"{got}, a folder with files ({inside[0]}) that no {verb}.json lists, expected a new one: rename it")
+        raise ScorefieldError(
+            f"{got}, a folder with files ({inside[0]}) that no {verb}.json lists, expected a new one: rename it"
+        )
     changed = [name for name in inside if name != f"{verb}.json" and _changed(path / name, listed.get(name))]
     if changed:
         raise ScorefieldError(
-            f"{got}, where {changed[0]} is not as scorefield {verb} wrote it, expected nothing of yours in the way: move it, or "
-            "choose another name"
+            f"{got}, where {changed[0]} is not as scorefield {verb} wrote it, expected nothing of yours in the way: move it, "
+            "or choose another name"
         )
     if not force:
         raise ScorefieldError(f"{got}, where there is an answer already, expected a new name: choose another, or add --force")

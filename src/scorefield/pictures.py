@@ -267,7 +267,9 @@ def bands(
     rows = [torch.atleast_2d(one) for one in samples.double().cpu()]
     figure, axes = _small(min(len(rows[0]), HISTOGRAMS))
     figure.set_size_inches(9, max(3.0, 2.4 * math.ceil(math.sqrt(len(axes)))))
-    middle, spread, dots, true = (None if v is None else torch.atleast_2d(v.double().cpu()) for v in (mean, std, measured, reference))
+    middle, spread, dots, true = (
+        None if v is None else torch.atleast_2d(v.double().cpu()) for v in (mean, std, measured, reference)
+    )
     assert middle is not None
     for channel, one in enumerate(axes):
         for row in rows:

@@ -5,8 +5,8 @@
     model       (raw - shift)/scale       where the field is (`operators/units.py`)
 
 A file has the size of what H gives. The sample then is of the run's own size, or of a larger one, which tiles cover. Where a
-number of a file is unknown it was not measured: H is followed by a mask of what is known. So `mask` alone, without a hole of its
-own, needs no more than a file with NaN, or with an opacity of 0.
+number of a file is unknown it was not measured: H is followed by a mask of what is known. So `mask` alone, without a hole of
+its own, needs no more than a file with NaN, or with an opacity of 0.
 
 The residual of a right answer is 1 on average, whatever H and the data are: x0 and a draw of p(x0 | y) have one distribution
 given y, so H(draw) lies from y as far as H(x0) does, which is the noise.
@@ -310,9 +310,7 @@ def _target(run: Run, item: Item, shape: tuple[int, ...]) -> Item:
     return replace(item, layout=layout, unit=item.unit[:1] * ones, offset=item.offset[:1] * ones, ending=kept)
 
 
-def restore_one(
-    run: Run, task: Task, spec: RestoreSpec, device: torch.device, progress: Progress = silent
-) -> Restored:
+def restore_one(run: Run, task: Task, spec: RestoreSpec, device: torch.device, progress: Progress = silent) -> Restored:
     """Draw the answers for one file.
 
     Args:

@@ -17,6 +17,8 @@ from scorefield.app.inspect import inspect as _inspect
 from scorefield.app.likelihood import likelihood as _likelihood
 from scorefield.app.plan import DataPlan
 from scorefield.app.plan import plan as _plan
+from scorefield.app.restore import RestoreReport
+from scorefield.app.restore import restore as _restore
 from scorefield.app.sample import SampleReport
 from scorefield.app.sample import sample as _sample
 from scorefield.app.train import Plan, TrainReport
@@ -30,13 +32,14 @@ from scorefield.evaluation.likelihood import LikelihoodSpec
 from scorefield.evaluation.likelihood_report import LikelihoodReport, likelihood_table
 from scorefield.evaluation.measure import EvaluateSpec
 from scorefield.evaluation.report import QualityReport, quality_table
-from scorefield.specs import ComputeSpec, SampleSpec, TrainSpec
+from scorefield.specs import ComputeSpec, RestoreSpec, SampleSpec, TrainSpec
 from scorefield.tuning.measure import TuneSpec
 from scorefield.tuning.report import TuningReport, tuning_table
 
 plan = checked(_plan)
 train = checked(_train)
 sample = checked(_sample)
+restore = checked(_restore)
 inspect = checked(_inspect)
 evaluate = checked(_evaluate)
 tune = checked(_tune)
@@ -54,6 +57,8 @@ __all__ = [
     "NotWritten",
     "Plan",
     "QualityReport",
+    "RestoreReport",
+    "RestoreSpec",
     "SampleReport",
     "SampleSpec",
     "TrainReport",
@@ -68,6 +73,7 @@ __all__ = [
     "likelihood_table",
     "plan",
     "quality_table",
+    "restore",
     "sample",
     "train",
     "tune",

@@ -1,4 +1,4 @@
-"""Restore: from a damaged file to what it may have been, with the doubt that is left. `restoration.py` draws; this verb writes."""
+"""Restore: from a damaged file to what it may have been. `restoration.py` draws the answers; this verb writes them."""
 
 from __future__ import annotations
 

@@ -72,6 +72,8 @@ class Restore:
         if len(report.answers) > 20:
             print(f"and {len(report.answers) - 20:,} more, all of them in restore.json")
         values = report.answers[0].to_dict()
-        print(f"{values['samples']} samples each by {values['method']}, {values['evaluations']} evaluations:\n  {report.folder}")
+        print(
+            f"{values['samples']} samples each by {values['method']}, {values['evaluations']} evaluations:\n  {report.folder}"
+        )
         for note in report.notes:
             print(f"  note: {note}")
