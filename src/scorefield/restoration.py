@@ -26,9 +26,10 @@ from scorefield import registry
 from scorefield.data.layout import Layout
 from scorefield.drawing import field_of, labels_of
 from scorefield.errors import ScorefieldError
-from scorefield.field import Field
-from scorefield.guidance import Tiled
+from scorefield.field import Field, MomentsField, moments_of
+from scorefield.guidance.noise_level import noise_level
 from scorefield.guidance.posterior import Method, Posterior, posterior_sample
+from scorefield.guidance.tiles import Tiled
 from scorefield.inputs import Item, check_size, read_items
 from scorefield.operators import Identity, Mask, Operator, in_model_space, parse
 from scorefield.operators.compose import compose
@@ -51,7 +52,8 @@ class Task:
         shape: of a sample.
         operator: H, of raw numbers.
         y: what was measured, raw, `operator.shape_out(shape)`.
-        noise: its standard deviation in the units of the file; None to estimate it.
+        noise: its standard deviation in the units of the file, or the least that it can be.
+        estimated: whether it is estimated from the file, with `noise` as the least.
         reference: what a sample should be, raw, `shape`; None where that is not known.
     """
 
@@ -60,7 +62,8 @@ class Task:
     shape: tuple[int, ...]
     operator: Operator
     y: Tensor
-    noise: float | None
+    noise: float
+    estimated: bool = False
     reference: Tensor | None = None
 
     @property
@@ -118,6 +121,7 @@ class Restored:
             "shape": list(self.task.shape),
             "operator": str(self.task.operator),
             "noise": self.noise,
+            "noise_estimated": self.task.estimated,
             "samples": len(self.samples),
             "method": found.method,
             "evaluations": found.evaluations,
@@ -169,7 +173,7 @@ def tasks_of(run: Run, source: Any, operator: Any, spec: RestoreSpec, reference:
             if task.operator is made:
                 raise ScorefieldError(
                     f"got {task.item.name!r} without an unknown number for --operator mask, expected NaN, or an opacity of 0, "
-                    "in the hole: make it so, or name a picture that is black there, as mask:hole.png"
+                    "in the hole: make it so, or name a picture that is white there, as mask:hole.png"
                 )
     return tasks
 
@@ -249,8 +253,14 @@ def _task(run: Run, item: Item, operator: Operator, spec: RestoreSpec, reference
         raise ScorefieldError(f"got {item.name!r} with nothing that is measured and known, expected some numbers: check it")
     if not bool(known.all()):
         operator, y = compose(operator, Mask(known)), y[known]
-    noise = None if spec.noise == "auto" else _rounding(run, item) if spec.noise is None else float(spec.noise)
-    task = Task(item, _target(run, item, shape), shape, operator, y, noise, reference)
+    noise = float(spec.noise) if isinstance(spec.noise, float | int) else _rounding(run, item)
+    estimated = spec.noise in (None, "auto") and not spec.simulate and shape == run.shape and _can_estimate(run, operator)
+    if spec.noise == "auto" and not estimated:
+        raise ScorefieldError(
+            f"got --noise auto for {item.name!r}, expected a measurement of the run's own size by a linear operator, and a run "
+            "that knows the covariance of its data, to estimate it: give a number"
+        )
+    task = Task(item, _target(run, item, shape), shape, operator, y, noise, estimated, reference)
     if spec.simulate and noise:
         rng = SampleRng([0], stream=stream_of("simulate", spec.seed, item.name))
         task = replace(task, y=y + noise * task.unit * rng.normal(tuple(y.shape))[0])
@@ -296,6 +306,10 @@ def _rounding(run: Run, item: Item) -> float:
     return STEP * float(run.normaliser.scales(run.shape).mean() / item.unit.mean()) / math.sqrt(12)
 
 
+def _can_estimate(run: Run, operator: Operator) -> bool:
+    return operator.linear and isinstance(run.field, MomentsField) and run.field.moments is not None
+
+
 def _target(run: Run, item: Item, shape: tuple[int, ...]) -> Item:
     """Return what an answer is written as: the item, with the channels of a sample."""
     if len(item.raw) == shape[0] and item.raw.ndim == len(shape):
@@ -330,8 +344,8 @@ def restore_one(run: Run, task: Task, spec: RestoreSpec, device: torch.device, p
     scales, shifts = run.normaliser.scales(task.shape), run.normaliser.shifts(task.shape)
     operator, y = in_model_space(task.operator, task.y, scales, shifts)
     noise = task.noise
-    if noise is None:
-        raise ScorefieldError("got --noise auto, expected a number")
+    if task.estimated:
+        noise = max(noise, noise_level(moments_of(run.field), operator, y, task.shape) / task.unit)
     rng = SampleRng(range(spec.samples), stream=stream_of("restore", spec.seed), device=device)
     cond = conditions(run, spec)
     found = posterior_sample(

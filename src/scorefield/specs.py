@@ -41,8 +41,8 @@ class RestoreSpec:
     """How what was measured is restored.
 
     Attributes:
-        noise: Standard deviation of the noise in the file, in its own units (grey levels of an 8-bit image, 0 to 255); auto:
-            estimated from the file; default that of rounding to the file's type.
+        noise: Standard deviation of the noise in the file, in its own units (grey levels of an 8-bit image, 0 to 255), or
+            auto: estimated from the file; default auto, where that can be, else that of rounding to 8 bits.
         samples: How many answers are drawn for each file, of which the mean and the standard deviation are written, too.
         method: auto, or one of `scorefield list posterior`.
         simulate: The file is intact: damage it by the operator and the noise first, and keep it as the reference.

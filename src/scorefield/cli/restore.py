@@ -23,9 +23,9 @@ class Restore:
     whatever is in the hole. Larger images than those of the run are covered by tiles.
 
     examples:
-      scorefield restore runs/photos scratched.png --operator mask:scratches.png     black is the hole
+      scorefield restore runs/photos scratched.png --operator mask:scratches.png     white is the hole
       scorefield restore runs/photos erased.png --operator mask                      what is transparent is the hole
-      scorefield restore runs/photos blurred.png --operator blur:2 --noise auto
+      scorefield restore runs/photos blurred.png --operator blur:2 --noise 5
       scorefield restore runs/photos small/ --operator downsample:4 --samples 4 --out large
       scorefield restore runs/photos scan.png --operator blur:1,downsample:2 --noise 3
       scorefield restore runs/photos whole.png --operator gray --simulate            damage it first, then compare
@@ -66,7 +66,7 @@ class Restore:
             known = "" if values["effective"] is None else f", {values['effective']:.0%} of the particles count"
             quality = "".join(f", {key.upper()} {values[key]:.4g}" for key in ("psnr", "ssim") if key in values)
             print(
-                f"{one.name}: noise {one.noise:.3g}, residual {values['residual']:.2f} (expected "
+                f"{one.name}: noise {one.noise:.3g}{' (estimated)' * values['noise_estimated']}, residual {values['residual']:.2f} (expected "
                 f"{values['residual_expected']:g}){known}{quality}"
             )
         if len(report.answers) > 20:
