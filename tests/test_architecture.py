@@ -35,7 +35,7 @@ FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right und
     {"recipes", "verification"},
     {"drawing", "outputs", "inputs"},
     {"training", "answers", "restoration"},
-    {"evaluation"},
+    {"evaluation", "interpolation"},
     {"tuning"},
     {"app", "estimator"},
     {"cli", "web"},

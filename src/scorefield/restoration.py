@@ -28,9 +28,12 @@ from scorefield.drawing import field_of, labels_of
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field, MomentsField, moments_of
 from scorefield.guidance.noise_level import noise_level
-from scorefield.guidance.posterior import Method, Posterior, posterior_sample
+from scorefield.guidance.posterior import Measured, Method, Posterior, posterior_sample
+from scorefield.guidance.posterior.stein import LEAST, answer_discrepancy
 from scorefield.guidance.tiles import Tiled
 from scorefield.inputs import Item, check_size, read_items
+from scorefield.metrics.base import Estimate
+from scorefield.metrics.fidelity import psnr, ssim
 from scorefield.operators import Identity, Mask, Operator, in_model_space, parse
 from scorefield.operators.compose import compose
 from scorefield.progress import Progress, silent
@@ -39,6 +42,7 @@ from scorefield.runs import Run
 from scorefield.specs import RestoreSpec
 
 STEP = 2 / 255  # of 8 bits, in model space
+FEW = 64  # measured numbers, up to which the Stein discrepancy costs less than the draws
 LARGER = 16  # times the side of what was measured, at most, is the side of a sample
 
 
@@ -82,6 +86,9 @@ class Restored:
         samples: draws of p(x0 | y), `(n, *shape)`.
         noise: standard deviation of the noise that was assumed, in the units of the file.
         posterior: what is known of the draws: evaluations, effective particles, residuals.
+        extent: the span of the run's range, in which PSNR counts; 255 of 8-bit images.
+        discrepancy: squared kernel Stein discrepancy of the draws from p(x0 | y), and its standard error; None where it is not
+            known: of few draws, a nonlinear operator, or many measured numbers, where it costs more than the draws.
     """
 
     name: str
@@ -89,6 +96,8 @@ class Restored:
     samples: Tensor
     noise: float
     posterior: Posterior
+    extent: float
+    discrepancy: Estimate | None = None
 
     @property
     def mean(self) -> Tensor:
@@ -129,7 +138,11 @@ class Restored:
             "effective": None if bool(effective.isnan().any()) else float(effective.mean()),
             "residual": float(found.residual.square().mean().sqrt()),
             "residual_expected": 1.0 if self.noise > 0 else 0.0,
+            "ksd": None if self.discrepancy is None else [self.discrepancy.value, self.discrepancy.standard_error],
         }
+        if self.task.reference is not None and len(self.task.shape) > 1:
+            pair = self.mean[None], self.task.reference[None], self.extent
+            values |= {"psnr": float(psnr(*pair)), "ssim": float(ssim(*pair))}
         return values
 
 
@@ -163,6 +176,7 @@ def tasks_of(run: Run, source: Any, operator: Any, spec: RestoreSpec, reference:
         ScorefieldError: what `read_items` and the operator refuse, a size that does not fit, a negative noise, a hole that was
             asked for and is not there, or references that do not fit.
     """
+    check_run(run)
     check_spec(run, spec)
     made = operator_of(operator, spec.seed)
     items = read_items(run, source) if spec.simulate else _measured(run, source, made)
@@ -186,26 +200,36 @@ def check_spec(run: Run, spec: RestoreSpec) -> None:
         )
     if spec.samples < 1:
         raise ScorefieldError(f"got --samples {spec.samples}, expected at least 1: ask for more")
+    conditions(run, spec.label, spec.samples)
+    method_of(spec.method)
+
+
+def check_run(run: Run) -> None:
+    """Refuse a run on data with unknown cells, whose samples have some, too."""
     if run.normaliser.holes is not None:
         raise ScorefieldError(
             f"got {run.path}, a run on data with unknown cells (NaN), expected one on whole data: train on those without"
         )
-    conditions(run, spec)
-    method_of(spec.method)
 
 
-def conditions(run: Run, spec: RestoreSpec) -> Tensor | None:
-    """Return the class of each sample: that of `spec.label`, or None, where the field is that of all classes.
+def conditions(run: Run, label: str | int | None, n: int) -> Tensor | None:
+    """Return the class of each of n samples: that of a label, or None, where the field is that of all classes.
 
     Raises:
         ScorefieldError: a class that the run does not know, or none for a network that knows nothing without one.
     """
-    if spec.label is None and run.classes and run.config.training.labels >= 1:
+    if label is None and run.classes and run.config.training.labels >= 1:
         raise ScorefieldError(
             f"got no --label for {run.path}, whose network was given the class of every example (training.labels=1), expected "
             "the class of what was measured: add --label, or train with training.labels=0.9"
         )
-    return None if spec.label is None else labels_of(run, range(spec.samples), label=spec.label)
+    return None if label is None else labels_of(run, range(n), label=label)
+
+
+def field_for(run: Run, shape: tuple[int, ...], device: torch.device) -> Field:
+    """Return the field of samples of a shape: the run's own, or tiles of it for larger ones."""
+    field = field_of(run, device)
+    return field if shape == run.shape else Tiled(field, shape)
 
 
 def _measured(run: Run, source: Any, operator: Operator) -> list[Item]:
@@ -239,7 +263,7 @@ def _references(run: Run, reference: Any, items: Sequence[Item]) -> dict[str, Te
 
 def _task(run: Run, item: Item, operator: Operator, spec: RestoreSpec, reference: Tensor | None) -> Task:
     shape = tuple(item.raw.shape) if spec.simulate else _shape_of(run, operator, item)
-    _check_tiles(run, shape, item.name)
+    check_tiles(run, shape, item.name)
     if reference is not None:
         check_size(replace(item, name=f"reference of {item.name}", raw=reference), shape, "the size of a sample")
     if spec.simulate:
@@ -287,15 +311,15 @@ def _shape_of(run: Run, operator: Operator, item: Item) -> tuple[int, ...]:
     raise AssertionError("one of the sizes differs")
 
 
-def _check_tiles(run: Run, shape: tuple[int, ...], name: str) -> None:
+def check_tiles(run: Run, shape: tuple[int, ...], name: str) -> None:
     """Refuse a sample that is smaller than the run's in some axis, or larger where tiles cannot cover it."""
     if shape == run.shape:
         return
     if len(shape) != len(run.shape) or len(shape) < 2 or any(a < b for a, b in zip(shape, run.shape, strict=True)):
         got, wanted = ("x".join(map(str, size)) for size in (shape, run.shape))
         raise ScorefieldError(
-            f"got {name!r}, measured of a sample of {got}, expected {wanted} or larger, as {run.path.name} was trained on: "
-            "enlarge it, or train on smaller ones"
+            f"got {name!r}, which is or belongs to a sample of {got}, expected {wanted} or larger, as {run.path.name} was "
+            "trained on: enlarge it, or train on smaller ones"
         )
 
 
@@ -338,16 +362,14 @@ def restore_one(run: Run, task: Task, spec: RestoreSpec, device: torch.device, p
         ScorefieldError: an operator that does not suit the method.
         NotFinite: a field that gives NaN.
     """
-    field: Field = field_of(run, device)
-    if task.shape != run.shape:
-        field = Tiled(field, task.shape)
+    field = field_for(run, task.shape, device)
     scales, shifts = run.normaliser.scales(task.shape), run.normaliser.shifts(task.shape)
     operator, y = in_model_space(task.operator, task.y, scales, shifts)
     noise = task.noise
     if task.estimated:
         noise = max(noise, noise_level(moments_of(run.field), operator, y, task.shape) / task.unit)
     rng = SampleRng(range(spec.samples), stream=stream_of("restore", spec.seed), device=device)
-    cond = conditions(run, spec)
+    cond = conditions(run, spec.label, spec.samples)
     found = posterior_sample(
         field,
         operator,
@@ -358,4 +380,8 @@ def restore_one(run: Run, task: Task, spec: RestoreSpec, device: torch.device, p
         cond=None if cond is None else cond.to(device),
         progress=progress,
     )
-    return Restored(task.item.name, task, run.decode(found.x.cpu()), noise, found)
+    extent, discrepancy = 2 * float(run.normaliser.scales(run.shape).max()), None
+    if operator.linear and noise > 0 and y.numel() <= FEW and len(found.x) >= LEAST:
+        measured = Measured(operator, y.to(device), noise * task.unit)
+        discrepancy = answer_discrepancy(field, measured, found.x, None if cond is None else cond.to(device))
+    return Restored(task.item.name, task, run.decode(found.x.cpu()), noise, found, extent, discrepancy)

@@ -63,6 +63,23 @@ class RestoreSpec:
 
 
 @dataclass(frozen=True)
+class InterpolateSpec:
+    """How frames between two samples are made.
+
+    Attributes:
+        frames: How many, with both ends.
+        label: The class of all frames, of a run that learned from labelled data; default all classes.
+        device: Where to compute.
+    """
+
+    __flat__: ClassVar[bool] = True
+
+    frames: int = 9
+    label: str | int | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+@dataclass(frozen=True)
 class ComputeSpec:
     """Where the work is done, and how much of it at a time. Neither changes what comes out but for rounding.
 

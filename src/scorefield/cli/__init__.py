@@ -45,6 +45,7 @@ VERBS = {  # each is the class of its name in the module of its name, imported w
     "train": "Learn the score of your data and leave a run folder.",
     "sample": "Draw new samples from a trained run.",
     "restore": "Restore images or signals that a mask, a blur or another known operator damaged.",
+    "interpolate": "Go from one image or signal to another through samples of a run.",
     "inspect": "Show what a run's folder holds, and why.",
     "evaluate": "Measure how good the samples of a run are.",
     "tune": "Find the cheapest sampler and ladder of a run that lose no quality, and make them the default.",
