@@ -70,11 +70,6 @@ class Item:
         """Where a number is known, bool `(channels, *size)`."""
         return ~self.raw.isnan()
 
-    @property
-    def size(self) -> tuple[int, ...]:
-        """The lengths behind the channels."""
-        return tuple(self.raw.shape[1:])
-
     def values(self, raw: Tensor) -> Tensor:
         """Return numbers in the run's units, `(n, channels, *size)`, in those of the file."""
         return (raw.cpu().double() - self.offset) / self.unit
@@ -187,7 +182,8 @@ class _Reader:
             if missing is not None and array.dtype.kind in "iu":
                 raw = torch.where(raw == missing, torch.nan, raw)
             item = self._item(name if len(rows) == 1 else f"{name}-{index}", raw, layout, ".npy")
-            self._check_units(item)
+            if self.like:
+                self._check_units(item)
             yield item
 
     def _rows(self, name: str, array: Array) -> tuple[Array, Layout]:
