@@ -35,7 +35,7 @@ from scorefield.guidance.posterior.guided import Guided, GuidedMethod
 from scorefield.guidance.posterior.mmps import MmpsField
 from scorefield.guidance.posterior.pigdm import Pigdm, PigdmField
 from scorefield.guidance.posterior.repaint import Repaint, known_of
-from scorefield.guidance.posterior.split_gibbs import SplitGibbs, explained
+from scorefield.guidance.posterior.split_gibbs import SplitGibbs, likely
 from scorefield.guidance.posterior.tmpd import TmpdField
 from scorefield.levels import ladder_of
 from scorefield.moments import Moments
@@ -225,8 +225,8 @@ def test_dps_with_ancestral_steps_on_ddpms_chain_is_the_published_algorithm() ->
 
 def test_dps_takes_any_operator_with_a_gradient() -> None:
     prior = GaussianMixture([0.5, 0.5], [[-2.0], [2.0]], [0.5, 0.5], VE(0.01, 20.0))
-    found = posterior_sample(prior, Absolute(), double([2.5]), 0.1, rng=SampleRng(range(200)), method=Dps(levels=300))
-    other = posterior_sample(prior, Absolute(), double([1.5]), 0.1, rng=SampleRng(range(200)), method=Dps(levels=300))
+    found = posterior_sample(prior, Absolute(), double([2.5]), 0.1, rng=SampleRng(range(200)), method=Dps())
+    other = posterior_sample(prior, Absolute(), double([1.5]), 0.1, rng=SampleRng(range(200)), method=Dps())
     assert float((found.x.abs().mean() - 2.5).abs()) < 0.1 and float((other.x.abs().mean() - 1.5).abs()) < 0.1
     assert within_five((found.x[:, 0] > 0).double(), 0.5)
 
@@ -310,9 +310,9 @@ def test_every_sampler_draws_from_mmps_what_it_draws_from_the_score_of_the_poste
 def test_every_sampler_comes_nearer_to_y_than_the_prior_with_every_guided_field(name: str, sampler: str) -> None:
     field = mixture(VE(0.05, 10.0))
     measured = measured_of(field, Matrix([[1.0, 0.0, 0.0]]), double([2.0]), 0.3)
-    how, levels = registry.find("sampler", sampler)().within(40)
+    how, levels = registry.find("sampler", sampler)().within(30)
     if sampler == "adaptive":
-        how = dataclasses.replace(how, tolerance=0.05)
+        how = dataclasses.replace(how, tolerance=0.3)
     method = GUIDED[name](sampler=how, levels=max(levels, 2))
     if how.ladder == "lowest":  # one level, which does not lead there: it stays there
         start = double([[2.0, 1.0, 0.5]]).expand(16, 3)
@@ -365,6 +365,23 @@ def test_a_method_for_linear_operators_refuses_others_before_it_draws(name: str)
             prior, Absolute(), double([1.0]), 0.2, rng=SampleRng(range(100)), method=small(METHODS[name], 60)
         )
         assert within_five((found.x[:, 0] > 0).double(), 0.5) and float((found.x.abs() - 1).abs().mean()) < 0.3
+
+
+@each_method
+def test_two_readings_of_one_number_that_differ_are_averaged_where_there_is_no_noise(name: str) -> None:
+    """The equations have no solution; what the operator cannot have measured is not answered by a number without limit."""
+    if name in ("dps", "repaint", "split-gibbs"):  # of a scatter of its own; of masks only; smoothed by its last rho
+        return
+    method, y = small(METHODS[name], 30), double([1.0, 1.2, 0.7])
+    twice = Matrix([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    found = posterior_sample(mixture(VE(0.01, 10.0)), twice, y, 0.0, rng=SampleRng(range(8)), method=method)
+    numpy.testing.assert_allclose(found.x[:, 0], 1.1, atol=1e-3)
+
+
+def test_split_gibbs_has_an_answer_to_two_readings_that_differ() -> None:
+    twice = Matrix([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    v = likely(Measured(twice, double([1.0, 1.2, 0.7]), 0.0), X, 0.5, 2.0, SampleRng(range(16)))
+    numpy.testing.assert_allclose(v[:, 0], 1.1, atol=1e-6)
 
 
 @each_method
@@ -440,7 +457,7 @@ def test_the_copy_with_the_likelihood_is_drawn_from_its_conditional() -> None:
     """v given x is Gaussian: prior N(x, rho²·I), measured by A with noise s."""
     rho, n = 0.7, 20_000
     x = MEAN.expand(n, 3)
-    v = explained(Measured(Matrix(MATRIX), Y, NOISE), x, rho, SampleRng(range(n)))
+    v = likely(Measured(Matrix(MATRIX), Y, NOISE), x, rho, 5.0, SampleRng(range(n)))
     mean, covariance = posterior_of(MEAN, rho**2 * torch.eye(3, dtype=torch.float64), MATRIX, Y, NOISE)
     assert bool(((v.mean(dim=0) - mean).abs() < 5 * (covariance.diagonal() / n).sqrt()).all())
     scale = covariance.diagonal().sqrt()
@@ -467,7 +484,7 @@ def test_split_gibbs_refuses_what_it_cannot_anneal() -> None:
 
 
 STATED_BY_MONTE_CARLO = {  # of `guided.py`, from so many draws
-    "dps": (Dps(), 2000, (1.433, 1.063, 0.054, 0.521, 0.675)),
+    "dps": (Dps(), 10_000, (1.420, 1.041, 0.065, 0.514, 0.672)),
     "split-gibbs": (SplitGibbs(), 3000, (1.336, 1.003, 0.096, 0.454, 0.416)),
     "repaint": (Repaint(), 2000, (1.500, 1.157, 0.000, 0.330, 0.780)),
 }
