@@ -39,8 +39,19 @@ from scorefield.guidance.posterior.split_gibbs import SplitGibbs, likely
 from scorefield.guidance.posterior.tmpd import TmpdField
 from scorefield.levels import ladder_of
 from scorefield.moments import Moments
-from scorefield.operators import Mask, Matrix
-from scorefield.operators.base import Operator, Shape
+from scorefield.operators import (
+    Absolute,
+    Blur,
+    Compose,
+    Crop,
+    Downsample,
+    Fourier,
+    InUnits,
+    Mask,
+    Matrix,
+    Project,
+    dense,
+)
 from scorefield.process import DDPMChain
 from scorefield.samplers import Ancestral, simulate
 from scorefield.verification.affine import affine_map, push
@@ -57,31 +68,6 @@ COVARIANCE = double([[1.0, 0.8, 0.3], [0.8, 1.0, 0.5], [0.3, 0.5, 2.0]])
 MATRIX = double([[1.0, -2.0, 0.5], [0.3, 0.1, 1.0]])
 Y, NOISE = double([0.7, -0.4]), double([0.3, 0.1])
 X = SampleRng(range(16), stream=7).normal((3,)) * 2
-
-
-class Absolute(Operator):
-    """|x|, which is not linear; its evidence is that of y and of -y, each with the sign that it asks for."""
-
-    linear = False
-
-    def shape_out(self, shape: Shape) -> Shape:
-        return shape
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return x.abs()
-
-    @property
-    def inner(self) -> Operator:
-        return Mask([True])
-
-    def log_evidence(self, mean: Tensor, variance: Tensor, y: Tensor, noise_std: Any) -> Tensor:
-        spread = variance + noise_std**2
-        scale = (variance * noise_std**2 / spread).sqrt().clamp(min=1e-12)
-        sides = [
-            torch.special.log_ndtr((m * noise_std**2 + y * variance) / spread / scale) - 0.5 * (y - m) ** 2 / spread
-            for m in (mean, -mean)
-        ]
-        return torch.stack(sides).logsumexp(0).sum(dim=1) - 0.5 * (2 * math.pi * spread).log().expand_as(mean).sum(dim=1)
 
 
 def levels_of(process: Process, count: int = 9) -> list[float]:
@@ -123,6 +109,34 @@ def test_mmps_is_the_score_of_the_posterior_at_every_level_for_a_gaussian_prior(
     for t in levels_of(process):
         found, true = guided_scores(truth, guided, t, X)
         assert largest(found - true, true) < 1e-8, t
+
+
+LINEAR = {
+    "mask": Mask(torch.arange(16).reshape(4, 4) % 3 > 0),
+    "blur": Blur(0.6),
+    "circular blur": Blur(0.6, padding="circular"),
+    "downsample": Downsample(2),
+    "crop": Crop(3),
+    "fourier": Fourier(0.5),
+    "project": Project(5),
+    "composition": Compose(Blur(0.6), Downsample(2)),
+    "in units": InUnits(Blur(0.6), torch.full((1, 4, 4), 3.0), torch.ones(1, 4, 4)),
+}
+
+
+@pytest.mark.parametrize("operator", LINEAR.values(), ids=LINEAR)
+def test_mmps_and_pigdm_are_the_score_of_the_posterior_of_an_image_for_every_linear_operator(operator: Any) -> None:
+    shape, process = (1, 4, 4), VE(0.01, 20.0)
+    root = SampleRng(range(16), stream=1).normal((16,)) / 4 + torch.eye(16)
+    prior = Gaussian(torch.zeros(shape), root @ root.mT, process)
+    y = SampleRng([3]).normal(operator.shape_out(shape))[0]
+    mean, covariance = posterior_of(prior.mean, prior.covariance, dense(operator, shape), y.flatten(), 0.5)
+    truth = Gaussian(mean.reshape(shape), covariance, process)
+    measured, x = measured_of(prior, operator, y, 0.5), SampleRng(range(4)).normal(shape)
+    for guided in (MmpsField(prior, measured, 3 * y.numel()), Pigdm(covariance="data").guided(prior, measured)):
+        for t in levels_of(process):
+            found, true = guided_scores(truth, guided, t, x)
+            assert largest(found - true, true) < 1e-8, t
 
 
 @each_process
@@ -442,15 +456,20 @@ def test_repaint_puts_y_back_exactly_and_is_replacement_with_repeats() -> None:
     assert torch.equal(found[:, 1], same.x[:, 1]) and bool((found[:, 0] == 1.5).all())
 
 
-def test_repaint_takes_any_choice_of_coordinates_and_nothing_else() -> None:
-    swapped = Matrix([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+def test_repaint_takes_any_choice_of_coordinates_in_any_units_and_nothing_else() -> None:
+    swapped = Matrix([[0.0, 0.0, 1.0], [-2.0, 0.0, 0.0]])
     known = known_of(Measured(swapped, double([5.0, 7.0]), 0.0), (3,))
-    assert known[[0, 2]].tolist() == [7.0, 5.0] and bool(known[1].isnan())
-    for matrix in ([[1.0, 1.0, 0.0]], [[2.0, 0.0, 0.0]], [[0.0, 0.0, -1.0]], [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]):
+    assert known[[0, 2]].tolist() == [-3.5, 5.0] and bool(known[1].isnan())
+    cut = InUnits(Crop(2), torch.full((1, 4, 4), 3.0), torch.ones(1, 4, 4))
+    known = known_of(Measured(cut, torch.arange(4.0, dtype=torch.float64).reshape(1, 2, 2), 0.0), (1, 4, 4))
+    assert known[0, 1:3, 1:3].flatten().tolist() == [0.0, 1 / 3, 2 / 3, 1.0] and int(known.isnan().sum()) == 12
+    for operator in (Matrix([[1.0, 1.0, 0.0]]), Matrix([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]), Project(2), Blur(0.5)):
+        shape = (1, 8, 8) if isinstance(operator, Blur) else (3,)
+        y = torch.ones(operator.shape_out(shape), dtype=torch.float64)
         with pytest.raises(
             ScorefieldError, match=r"for RePaint, .* expected an operator that leaves some coordinates as they are"
         ):
-            known_of(Measured(Matrix(matrix), torch.ones(len(matrix), dtype=torch.float64), 0.0), (3,))
+            known_of(Measured(operator, y, 0.0), shape)
 
 
 def test_the_copy_with_the_likelihood_is_drawn_from_its_conditional() -> None:
