@@ -9,7 +9,7 @@ high end z >= high, and one that is masked says nothing:
 
 so every pixel says that z lies in an interval. Clipped values taken for z itself would halve the noise of a black background,
 and constant values would have none. A pixel at an end may have been filled in by a mask instead, which nothing in it can tell: it
-is missing with the prior probability 0.01, so that a black pixel where the rest says bright does not stand for a large noise.
+is missing with a small prior probability, so that a black pixel where the rest says bright does not stand for a large noise.
 
 `Chains` draws the z that are not seen, by data augmentation: given z, x0 is drawn from its posterior; given x0, z is
 N(x0, sigma²) inside its interval. A draw of x0 is one step of the reverse SDE to half the noise, and the mean from there:
@@ -27,18 +27,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from scorefield.denoising.level import denoised_at, pulled
+from scorefield.denoising.level import denoised_at, lambda_range, pulled
 from scorefield.field import Field
+from scorefield.progress import Progress, silent
 from scorefield.randomness import SampleRng
 from scorefield.shapes import PerSample, Sample, flat, over, total
 
 LEAST_TIED = 8  # equal values that may be chance
-MASKED = 0.01  # prior probability that a pixel at an end is missing
+MASKED, MASKED_BLOCK = 0.01, 0.5  # prior probability that a pixel at an end is missing, alone and in a block of such
+RATIO = 1.5  # of neighbouring levels
+SETTLED = 8  # sweeps at the last level
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,15 +50,17 @@ class Seen:
 
     Attributes:
         low, high: `(batch, *shape)`, float64.
+        masked: prior probability that a pixel at an end is missing, `(batch, *shape)`.
     """
 
     low: Sample
     high: Sample
+    masked: Sample
 
     @classmethod
     def all_of(cls, z: Sample) -> Seen:
         """Return that every pixel shows z."""
-        return cls(z.double(), z.double())
+        return cls(z.double(), z.double(), torch.zeros_like(z, dtype=torch.float64))
 
     @property
     def known(self) -> Tensor:
@@ -73,33 +78,33 @@ class Seen:
         finite = torch.where(self.low.isfinite(), self.low, self.high)
         return torch.where(finite.isfinite(), finite, torch.nan)
 
-    def rows(self, which: slice | Tensor) -> Seen:
-        """Return some of the batch."""
-        return Seen(self.low[which], self.high[which])
+    def affine(self, shift: Tensor, scale: float) -> Seen:
+        """Return what is seen of (z - shift)/scale."""
+        return replace(self, low=(self.low - shift) / scale, high=(self.high - shift) / scale)
+
+    def to(self, device: torch.device) -> Seen:
+        """Return it on a device."""
+        return Seen(*(part.to(device) for part in (self.low, self.high, self.masked)))
 
     def repeated(self, times: int) -> Seen:
         """Return each sample that often, next to each other."""
-        return Seen(self.low.repeat_interleave(times, dim=0), self.high.repeat_interleave(times, dim=0))
+        return Seen(*(part.repeat_interleave(times, dim=0) for part in (self.low, self.high, self.masked)))
 
-    def mass(self, mean: Sample, std: Sample) -> Sample:
+    def mass(self, mean: Sample, std: Tensor) -> Sample:
         """Return the probability of each interval under N(mean, std²); of what is seen it means nothing."""
         return torch.special.ndtr(self._end_in_units(mean, std))
 
-    def _end_in_units(self, mean: Sample, std: Sample) -> Sample:
+    def _end_in_units(self, mean: Sample, std: Tensor) -> Sample:
         """Return the end of each interval as that of a left tail of N(0, 1): [low, inf) is turned over."""
         turned = self.low.isfinite()
         return torch.where(turned, mean - self.low, self.high - mean) / std
 
-    def draw(self, mean: Sample, std: Sample, uniform: Sample) -> Sample:
+    def draw(self, mean: Sample, std: Tensor, uniform: Sample) -> Sample:
         """Return z where it is seen, and draws of N(mean, std²) inside the intervals elsewhere, from U(0, 1)."""
         end = self._end_in_units(mean, std)
         tail = torch.special.ndtri((uniform * torch.special.ndtr(end)).clamp(min=1e-300))
         sign = torch.where(self.low.isfinite(), -1.0, 1.0).to(mean)
         return torch.where(self.known, self.low, mean + std * sign * torch.minimum(tail, end))
-
-    def without(self, masked: Tensor) -> Seen:
-        """Return it with some pixels missing."""
-        return Seen(torch.where(masked, -torch.inf, self.low), torch.where(masked, torch.inf, self.high))
 
 
 def cuts_of(raw: Tensor, low: float | None = None, high: float | None = None) -> Seen:
@@ -107,7 +112,7 @@ def cuts_of(raw: Tensor, low: float | None = None, high: float | None = None) ->
 
     NaN is missing. The legal ends are cuts, where no value lies beyond them. Any other value that is far too frequent for noise
     was filled in and is missing too, or a cut where it is a sample's smallest or largest. A block of 16 or more neighbours at one
-    end is no work of noise, half of which points the other way: it is filled in, or clean, and missing.
+    end is no work of noise, half of which points the other way: it is filled in or clean, with equal chances.
 
     Args:
         raw: `(batch, *shape)`; NaN where a pixel is missing.
@@ -131,8 +136,8 @@ def cuts_of(raw: Tensor, low: float | None = None, high: float | None = None) ->
                 below[here] = -torch.inf
             if value in (most, high) or value not in (least, low):
                 above[here] = torch.inf
-    missing = _in_blocks(bottom == -torch.inf) | _in_blocks(top == torch.inf)
-    return Seen(bottom, top).without(missing)
+    blocks = _in_blocks(bottom == -torch.inf) | _in_blocks(top == torch.inf)
+    return Seen(bottom, top, torch.where(blocks, MASKED_BLOCK, MASKED))
 
 
 def _in_blocks(marked: Tensor) -> Tensor:
@@ -184,7 +189,7 @@ class Chains:
         guess = torch.where(self._cut, guess + torch.where(self.seen.low.isfinite(), beyond, -beyond), guess)
         self.z = torch.where(guess.isnan(), field.data_mean.to(guess), guess)
 
-    def visit(self, sigma: PerSample) -> tuple[PerSample, PerSample]:
+    def visit(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
         """Do a sweep at the noise of each sample, `(batch,)`: return |z - D|²/sigma² and tr J of every chain, before it."""
         sigma = sigma.repeat_interleave(self.count)
         probes = self._each(self.rng.sign)
@@ -199,7 +204,7 @@ class Chains:
             self._move(x0, over(sigma, x0))
         return off, trace
 
-    def resample(self, log_weights: PerSample) -> None:
+    def _resample(self, log_weights: Tensor) -> None:
         """Draw the chains of each sample anew by their weights, those of one sample from each other."""
         shares = log_weights.reshape(-1, self.count).softmax(dim=1).cumsum(dim=1)
         chosen = torch.searchsorted(shares, self.rng.uniform((self.count,)).to(shares)).clamp(max=self.count - 1)
@@ -209,31 +214,68 @@ class Chains:
         """Return a draw for every chain."""
         return draw((self.count, *self.z.shape[1:])).flatten(0, 1).to(self.z)
 
-    def _move(self, x0: Sample, std: Sample) -> None:
+    def _move(self, x0: Sample, std: Tensor) -> None:
         """Draw which pixels are masked, and z, given x0."""
         chosen, uniform = self._each(self.rng.uniform), self._each(self.rng.uniform)
-        masked = self._cut & (chosen * (MASKED + (1 - MASKED) * self.seen.mass(x0, std)) < MASKED)
-        self.z = self.seen.without(masked).draw(x0, std, uniform)
+        rho = self.seen.masked
+        masked = self._cut & (chosen * (rho + (1 - rho) * self.seen.mass(x0, std)) < rho)
+        self.z = torch.where(masked, x0 + std * torch.special.ndtri(uniform), self.seen.draw(x0, std, uniform))
+
+
+    def anneal(self, sigma: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+        """Do a sweep at a noise after that at a larger one, `before`: as `visit`, and resample the chains of each sample.
+
+        Their weights are p_sigma(z) over p_before(z), of which log is about -g·log(before/sigma), g = |z - D|²/sigma² - d + tr J:
+        a chain that is caught in another mode, and so explains less and less, is dropped.
+        """
+        off, trace = self.visit(sigma)
+        if not self.whole:
+            log_ratio = (before / sigma).log().repeat_interleave(self.count)
+            self._resample((self.z[0].numel() - trace - off) * log_ratio)
+        return off, trace
+
+
+def largest_noise(field: Field, seen: Seen) -> float:
+    """Return a level that no sample's noise exceeds, by how far it lies from the mean: what is cut was larger than it shows."""
+    cut = bool((~seen.known & ~seen.guess.isnan()).any())
+    away = flat((seen.guess - field.data_mean.to(seen.low)).square()).nanmean(dim=1).nan_to_num(nan=0.0)
+    return (4.0 if cut else 1.5) * float(away.max().sqrt())
 
 
 def completed(
-    field: Field, seen: Seen, sigma: PerSample, *, rng: SampleRng, count: int = 8, sweeps: int = 30, cond: Tensor | None = None
-) -> Sample:
-    """Draw z given what is seen of it, at a known noise: the ends of chains of data augmentation.
+    field: Field,
+    seen: Seen,
+    sigma: float,
+    *,
+    rng: SampleRng,
+    count: int = 8,
+    cond: Tensor | None = None,
+    progress: Progress = silent,
+) -> Tensor:
+    """Draw z given what is seen of it, at a known noise: the ends of chains that come down to it from a large one.
 
     Args:
         field: any field.
         seen: of each sample, `(batch, *shape)`.
-        sigma: of each sample, `(batch,)`.
+        sigma: the noise.
         rng: one seed for each sample.
         count: chains of each sample; one draw of each.
-        sweeps: of each chain.
         cond: of each sample, or None.
+        progress: called after every sweep.
 
     Returns:
         z, `(batch·count, *shape)`, the chains of one sample next to each other.
     """
-    chains = Chains(field, seen, sigma.double(), rng=rng, count=count, cond=cond)
-    for _ in range(0 if chains.whole else sweeps):
-        chains.visit(sigma.double())
+    top = max(min(largest_noise(field, seen), lambda_range(field)[1]), sigma)
+    steps = 0 if seen.whole else math.ceil(math.log(top / sigma) / math.log(RATIO))
+    levels = [torch.full((len(seen.low),), sigma * RATIO**k).double().to(seen.low.device) for k in range(steps, -1, -1)]
+    chains = Chains(field, seen, levels[0], rng=rng, count=count, cond=cond)
+    if chains.whole:
+        return chains.z
+    for k, level in enumerate(levels):
+        chains.anneal(level, levels[k - 1]) if k else chains.visit(level)
+        chains.visit(level)
+        progress((k + 1) / (len(levels) + SETTLED), "pixels that are not seen")
+    for _ in range(SETTLED):
+        chains.visit(levels[-1])
     return chains.z
