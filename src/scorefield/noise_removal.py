@@ -124,7 +124,8 @@ class Denoised:
                 if bool(image.isfinite().all()):
                     values |= {f"psnr{key}": _finite(psnr(image[None], reference, self.extent))}
                     values |= {f"ssim{key}": _finite(ssim(image[None], reference, self.extent))}
-            within = (self.mean - reference[0]).abs() <= 1.6449 * self.std + 1e-9 * self.extent
+            rounding = float(item.unit.mean()) / 2 if item.layout.type.kind in "iu" else 0.0
+            within = (self.mean - reference[0]).abs() <= 1.6449 * self.std + rounding
             values |= {"within_90": float(within.double().mean())}
         return values
 
@@ -150,8 +151,8 @@ def noisy_files(run: Run, source: Any, spec: DenoiseSpec, reference: Any = None)
         reference: clean files of the same names, or one for one; None for none.
 
     Raises:
-        ScorefieldError: what `read_items` refuses, a run of tables or whose channels have different scales, a size that does not
-            fit, a sigma that is not above 0 or above the highest level of the run, references that do not fit.
+        ScorefieldError: what `read_items` refuses, a run of tables or whose channels have different scales, a size that does
+            not fit, a sigma that is not above 0 or above the highest level of the run, references that do not fit.
     """
     check_run(run)
     conditions(run, spec.label, 1)
@@ -248,7 +249,9 @@ def denoise_one(run: Run, task: Noisy, spec: DenoiseSpec, device: torch.device, 
         NotFinite: a field that gives NaN.
     """
     field = field_for(run, tuple(task.item.raw.shape), device)
-    stages = Stages(progress, sigma=1.0 if task.sigma is None else 0.01, unseen=1.0, std=2.0, samples=1.0 if spec.samples else 0.01)
+    stages = Stages(
+        progress, sigma=1.0 if task.sigma is None else 0.01, unseen=1.0, std=2.0, samples=1.0 if spec.samples else 0.01
+    )
     seen, label = task.seen.to(device), conditions(run, spec.label, 1)
     cond = None if label is None else label.to(device)
 
@@ -272,9 +275,7 @@ def denoise_one(run: Run, task: Noisy, spec: DenoiseSpec, device: torch.device, 
     if spec.samples:
         rows = torch.arange(spec.samples, device=z.device) % len(z)
         many = None if cond is None else cond.expand(spec.samples)
-        draws = posterior_draws(
-            field, z[rows], level, rng=rng("samples", spec.samples), cond=many, progress=stages("samples")
-        )
+        draws = posterior_draws(field, z[rows], level, rng=rng("samples", spec.samples), cond=many, progress=stages("samples"))
     mean, std, error, negative, spent = found
     scale = extent / 2
     return Denoised(

@@ -128,6 +128,4 @@ def _notes(answers: tuple[Denoised, ...]) -> tuple[str, ...]:
             notes.append(f"{one.name}: no noise was found ({why}), so it is returned as it is: state --sigma if there is some")
         elif known < 1:
             notes.append(f"{one.name}: {1 - known:.0%} of the numbers were clipped, masked or missing, which was allowed for")
-        if one.negative > 0.01 * one.std.numel():
-            notes.append(f"{one.name}: of {one.negative} numbers the variance came out below 0 and was set to 0")
     return tuple(notes)

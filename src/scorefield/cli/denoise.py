@@ -61,7 +61,9 @@ class Denoise:
         for one in report.answers[:SHOWN]:
             values = one.to_dict()
             error = values["sigma_standard_error"]
-            estimated = "" if not values["sigma_estimated"] else " (estimated)" if error is None else f" ± {error:.2g} (estimated)"
+            estimated = (
+                "" if not values["sigma_estimated"] else " (estimated)" if error is None else f" ± {error:.2g} (estimated)"
+            )
             near = "".join(
                 f", {key.upper()} {values[f'{key}_noisy']:.4g} -> {values[key]:.4g}"
                 for key in ("psnr", "ssim")

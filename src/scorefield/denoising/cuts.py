@@ -1,23 +1,23 @@
 """Cut and missing pixels: what of z = x0 + sigma·noise a file still shows.
 
-A picture with noise that was clipped to its legal range shows z only inside it. A pixel at the low end says z <= low, one at the
-high end z >= high, and one that is masked says nothing:
+A picture with noise that was clipped to its legal range shows z only inside it. A pixel at the low end says z <= low, one at
+the high end z >= high, and one that is masked says nothing:
 
     seen        low = high = z
     cut         (-inf, low] or [high, inf)
     missing     (-inf, inf)
 
 so every pixel says that z lies in an interval. Clipped values taken for z itself would halve the noise of a black background,
-and constant values would have none. A pixel at an end may have been filled in by a mask instead, which nothing in it can tell: it
-is missing with a small prior probability, so that a black pixel where the rest says bright does not stand for a large noise.
+and constant values would have none. A pixel at an end may have been filled in by a mask instead, which nothing in it can tell:
+it is missing with a small prior probability, so that a black pixel where the rest says bright is not taken for a large noise.
 
 `Chains` draws the z that are not seen, by data augmentation: given z, x0 is drawn from its posterior; given x0, z is
 N(x0, sigma²) inside its interval. A draw of x0 is one step of the reverse SDE to half the noise, and the mean from there:
 
     x0 = D(z + 3/4·(D(z; sigma) - z) + sqrt(3/4)·sigma·noise; sigma/2)
 
-On a Gaussian its mean is right, and in a direction in which the posterior variance is j·sigma² it has 0.75, 0.66, 0.48, 0.19 and
-0.06 for j = 1, 0.8, 0.5, 0.2 and 0.09. Between modes it chooses one.
+On a Gaussian its mean is right, and in a direction in which the posterior variance is j·sigma² it has 0.75, 0.66, 0.48, 0.19
+and 0.06 for j = 1, 0.8, 0.5, 0.2 and 0.09. Between modes it chooses one.
 
 References: Tanner, Wong (1987), "The calculation of posterior distributions by data augmentation", JASA 82. Tobin (1958),
 "Estimation of relationships for limited dependent variables", Econometrica 26.
@@ -111,8 +111,8 @@ def cuts_of(raw: Tensor, low: float | None = None, high: float | None = None) ->
     """Return what samples in their own units show.
 
     NaN is missing. The legal ends are cuts, where no value lies beyond them. Any other value that is far too frequent for noise
-    was filled in and is missing too, or a cut where it is a sample's smallest or largest. A block of 16 or more neighbours at one
-    end is no work of noise, half of which points the other way: it is filled in or clean, with equal chances.
+    was filled in and is missing too, or a cut where it is a sample's smallest or largest. A block of 16 or more neighbours at
+    one end is no work of noise, half of which points the other way: it is filled in or clean, with equal chances.
 
     Args:
         raw: `(batch, *shape)`; NaN where a pixel is missing.
@@ -221,12 +221,11 @@ class Chains:
         masked = self._cut & (chosen * (rho + (1 - rho) * self.seen.mass(x0, std)) < rho)
         self.z = torch.where(masked, x0 + std * torch.special.ndtri(uniform), self.seen.draw(x0, std, uniform))
 
-
     def anneal(self, sigma: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
         """Do a sweep at a noise after that at a larger one, `before`: as `visit`, and resample the chains of each sample.
 
-        Their weights are p_sigma(z) over p_before(z), of which log is about -g·log(before/sigma), g = |z - D|²/sigma² - d + tr J:
-        a chain that is caught in another mode, and so explains less and less, is dropped.
+        Their weights are p_sigma(z) over p_before(z), of which log is about -g·log(before/sigma) with g = |z - D|²/sigma² - d +
+        tr J: a chain that is caught in another mode, and so explains less and less, is dropped.
         """
         off, trace = self.visit(sigma)
         if not self.whole:

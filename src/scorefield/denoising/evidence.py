@@ -143,8 +143,8 @@ def _g(at: Chains, off: Tensor, trace: Tensor) -> tuple[Tensor, Tensor]:
 def _integrated(levels: Tensor, off: Tensor, free: Tensor) -> Tensor:
     """Return the integral of g = off - free over log sigma, from the first level down to each, `(batch, levels)`.
 
-    Between two levels off = |z - D|²/sigma² is taken for a power of sigma, whose mean is the logarithmic one, and free, d - tr J,
-    for a line. The first is near sigma^-2 for what is seen, and constant for what is drawn.
+    Between two levels off = |z - D|²/sigma² is taken for a power of sigma, whose mean is the logarithmic one, and free,
+    which is d - tr J, for a line. The first is near sigma^-2 for what is seen, and constant for what is drawn.
     """
     off = off.clamp(min=1e-12)
     ratio = (off[:, 1:] / off[:, :-1]).log()

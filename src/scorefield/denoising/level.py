@@ -16,9 +16,10 @@ colour lie `stride` apart along every axis, and all colours together cover every
 
 without bias, and with the error of far pixels alone. With a stride as long as the sides a colour is one pixel: J_ii itself.
 
-References: Efron (2011), "Tweedie's formula and selection bias", JASA 106. Manor, Michaeli (2024), "On the posterior distribution
-in denoising: application to uncertainty quantification", arXiv 2309.13598. Tang, Saad (2012), "A probing method for computing
-the diagonal of a matrix inverse", Numer. Linear Algebra Appl. 19. Anderson (1982), "Reverse-time diffusion equation models".
+References: Efron (2011), "Tweedie's formula and selection bias", JASA 106. Manor, Michaeli (2024), "On the posterior
+distribution in denoising: application to uncertainty quantification", arXiv 2309.13598. Tang, Saad (2012), "A probing method
+for computing the diagonal of a matrix inverse", Numer. Linear Algebra Appl. 19. Anderson (1982), "Reverse-time diffusion
+equation models".
 """
 
 from __future__ import annotations
