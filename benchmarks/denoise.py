@@ -155,7 +155,9 @@ def main() -> None:
     given = parser.parse_args()
     start = time.perf_counter()
     archive = np.load(given.data)
-    clean = archive[next(key for key in archive.files if archive[key].ndim == 3)][: given.images].astype(float) / 255
+    images = archive[next(key for key in archive.files if archive[key].ndim == 3)]
+    evenly = np.linspace(0, len(images) - 1, given.images).astype(int)  # a file may be sorted by class
+    clean = images[evenly].astype(float) / 255
     first, found = gains(given.run, clean, tuple(given.sigmas))
     second = [] if given.no_cases else levels(given.run, clean, found, tuple(given.sigmas))
     text = "\n".join(

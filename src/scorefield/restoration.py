@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scorefield import registry
+from scorefield import files, registry
 from scorefield.data.layout import Layout
 from scorefield.drawing import field_of, labels_of
 from scorefield.errors import ScorefieldError
@@ -87,6 +87,7 @@ class Restored:
         noise: standard deviation of the noise that was assumed, in the units of the file.
         posterior: what is known of the draws: evaluations, effective particles, residuals.
         extent: the span of the run's range, in which PSNR counts; 255 of 8-bit images.
+        label: the class of the samples, if one was asked for.
         discrepancy: squared kernel Stein discrepancy of the draws from p(x0 | y), and its standard error; None where it is not
             known: of few draws, a nonlinear operator, or many measured numbers, where it costs more than the draws.
     """
@@ -97,6 +98,7 @@ class Restored:
     noise: float
     posterior: Posterior
     extent: float
+    label: str | int | None = None
     discrepancy: Estimate | None = None
 
     @property
@@ -129,6 +131,7 @@ class Restored:
             "name": self.name,
             "shape": list(self.task.shape),
             "operator": str(self.task.operator),
+            "label": self.label,
             "noise": self.noise,
             "noise_estimated": self.task.estimated,
             "samples": len(self.samples),
@@ -286,7 +289,7 @@ def _task(run: Run, item: Item, operator: Operator, spec: RestoreSpec, reference
         )
     task = Task(item, _target(run, item, shape), shape, operator, y, noise, estimated, reference)
     if spec.simulate and noise:
-        rng = SampleRng([0], stream=stream_of("simulate", spec.seed, item.name))
+        rng = SampleRng([0], stream=_stream("simulate", spec, item.raw))
         task = replace(task, y=y + noise * task.unit * rng.normal(tuple(y.shape))[0])
     return task
 
@@ -348,6 +351,11 @@ def _target(run: Run, item: Item, shape: tuple[int, ...]) -> Item:
     return replace(item, layout=layout, unit=item.unit[:1] * ones, offset=item.offset[:1] * ones, ending=kept)
 
 
+def _stream(what: str, spec: RestoreSpec, values: Tensor) -> int:
+    """Return the stream of a file's noise: its own, whatever it is called and whatever else is restored."""
+    return stream_of(what, spec.seed, files.digest(values.numpy().tobytes()))
+
+
 def restore_one(run: Run, task: Task, spec: RestoreSpec, device: torch.device, progress: Progress = silent) -> Restored:
     """Draw the answers for one file.
 
@@ -368,7 +376,7 @@ def restore_one(run: Run, task: Task, spec: RestoreSpec, device: torch.device, p
     noise = task.noise
     if task.estimated:
         noise = max(noise, noise_level(moments_of(run.field), operator, y, task.shape) / task.unit)
-    rng = SampleRng(range(spec.samples), stream=stream_of("restore", spec.seed), device=device)
+    rng = SampleRng(range(spec.samples), stream=_stream("restore", spec, task.y), device=device)
     cond = conditions(run, spec.label, spec.samples)
     found = posterior_sample(
         field,
@@ -384,4 +392,4 @@ def restore_one(run: Run, task: Task, spec: RestoreSpec, device: torch.device, p
     if operator.linear and noise > 0 and y.numel() <= FEW and len(found.x) >= LEAST:
         measured = Measured(operator, y.to(device), noise * task.unit)
         discrepancy = answer_discrepancy(field, measured, found.x, None if cond is None else cond.to(device))
-    return Restored(task.item.name, task, run.decode(found.x.cpu()), noise, found, extent, discrepancy)
+    return Restored(task.item.name, task, run.decode(found.x.cpu()), noise, found, extent, spec.label, discrepancy)

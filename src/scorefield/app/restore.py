@@ -40,7 +40,7 @@ class RestoreReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all but the arrays, as values of JSON."""
-        how = {"operator": self.operator, "seed": self.spec.seed, "label": self.spec.label, "simulated": self.spec.simulate}
+        how = {"operator": self.operator, "seed": self.spec.seed, "simulated": self.spec.simulate}
         answers = [one.to_dict() for one in self.answers]
         return {"made_from": self.made_from, **how, "answers": answers, "notes": list(self.notes)}
 

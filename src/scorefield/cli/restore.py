@@ -12,7 +12,7 @@ from scorefield.cli.flags import flags
 from scorefield.cli.show import Bar
 from scorefield.specs import RestoreSpec
 
-HOW = flags(RestoreSpec, samples="N", noise="X|auto", method="NAME", label="CLASS")
+HOW = flags(RestoreSpec, samples="N", noise="X|auto", method="NAME", label="CLASS", simulate=(tyro.conf.FlagCreatePairsOff,))
 
 
 @dataclass

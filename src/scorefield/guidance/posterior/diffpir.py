@@ -1,6 +1,7 @@
-"""DiffPIR: at every level the denoised sample is moved to the point that also explains y, as if the prior were flat around it.
+"""DiffPIR: at every level the denoised sample is moved to a point that also explains y, as if the prior were flat around it.
 
-    D' = argmin over v of |y - A·v|²/s² + strength·|v - D|²/lambda² = D + C·Aᵀ·(s²·I + A·C·Aᵀ)⁻¹·(y - A·D),    C = lambda²/strength·I
+    D' = argmin over v of |y - A·v|²/s² + strength·|v - D|²/lambda²
+       = D + C·Aᵀ·(s²·I + A·C·Aᵀ)⁻¹·(y - A·D),    C = lambda²/strength·I
 
 and the step is made as if D' were the denoised sample. As a field that is the score plus (D' - D)/lambda². No gradient of the
 denoiser is taken. It is the cheapest of the guided fields.
@@ -44,7 +45,11 @@ class DiffpirField(Guided):
 @register("posterior", "diffpir")
 @dataclass(frozen=True, config=COMPONENT)
 class Diffpir(GuidedMethod):
-    """Plug-and-play restoration by denoising diffusion.
+    """Plug-and-play restoration by denoising diffusion: cheap, and biased even for Gaussians; see the table in `guided.py`.
+
+    What was not measured follows y too little: on N(0, [[1, 0.8], [0.8, 1]]) with the first coordinate measured as 1.5, noise
+    0.3, the second gets the mean 0.69 where 1.10 is right. Exact for a flat prior. With a larger strength y counts less:
+    at 8 the measured coordinate itself gets 0.96 where 1.38 is right.
 
     Attributes:
         strength: weight of the denoised sample against y; as published between 1 and 25.

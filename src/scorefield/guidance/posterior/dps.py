@@ -65,7 +65,11 @@ class DpsField(Guided):
 @register("posterior", "dps")
 @dataclass(frozen=True, config=COMPONENT)
 class Dps(GuidedMethod):
-    """Diffusion posterior sampling; the noise of the measurement is not used.
+    """Diffusion posterior sampling: of any operator with a gradient, and biased on every prior; the noise s is not used.
+
+    On N(0, [[1, 0.8], [0.8, 1]]) with the first coordinate measured as 1.5, noise 0.3, its variances are 0.054 and 0.521 where
+    0.083 and 0.413 are right, and the same whatever the noise. With zeta = 0.03 the first is 0.001, with 0.003 it is 0.67, and
+    the means are 0.65 and 0.40 where 1.38 and 1.10 are right: the spread of its draws says nothing about the doubt in y.
 
     Attributes:
         zeta: length of a step of DDPM towards y, in standard deviations of the data, for each number of y.

@@ -3,8 +3,8 @@
     grad log p_t(x | y) = grad log p_t(x) + grad log p(y | x_t),    p(y | x_t) = integral of p(y | x0) p(x0 | x_t) dx0
 
 The last integral is not known. In z = x/alpha, with lambda = sigma/alpha, D(z) = E[x0 | z] and J its Jacobian, the mean of
-p(x0 | z) is D and its covariance lambda²·J, exactly. Methods differ in the C that they take for the covariance, and in what they
-take for the gradient of D:
+p(x0 | z) is D and its covariance lambda²·J, exactly. Methods differ in the C that they take for the covariance, and in what
+they take for the gradient of D:
 
     p(y | z) about N(y; A·D, s²·I + A·C·Aᵀ),    rise = grad_z log p(y | z) about Jᵀ·Aᵀ·(s²·I + A·C·Aᵀ)⁻¹·(y - A·D)
 
@@ -17,6 +17,19 @@ take for the gradient of D:
 For a Gaussian prior, J does not depend on z, and MMPS is exact at every level. For every other one the variance changes with
 z, its gradient is left out by all of them, and p(x0 | z) is not Gaussian: where the data have separate modes, all of them give
 the modes wrong weights, and no number of levels mends it. The default of `posterior_sample` keeps the weights that do.
+
+Measured with each method's defaults, the first of two coordinates being measured. On N(0, [[1, 0.8], [0.8, 1]]), y = 1.5 and
+s = 0.3, mean and variance of both; of 0.7·N(-(2, 1), 0.49·I) + 0.3·N((2, 1), 0.49·I), y = 0.3 and s = 1, the share of the
+second mode:
+
+                    mean             variance         share
+    the posterior   1.376   1.101    0.083   0.413    0.490
+    MMPS, TMPD      1.376   1.100    0.082   0.412    0.450 ± 0.003
+    PiGDM           1.344   1.045    0.091   0.434    0.487 ± 0.003
+    DiffPIR         1.350   0.691    0.073   0.544    0.447 ± 0.003
+    DPS             1.433   1.063    0.054   0.521    0.675 ± 0.009        ± 0.02 of a mean
+    split Gibbs     1.336   1.003    0.096   0.454    0.416 ± 0.009        ± 0.01
+    RePaint         1.500   1.157    0.000   0.330    0.780 ± 0.009        ± 0.01; it takes y as exact
 
 A guided field is written in z and lambda alone, so that it is the same for every process.
 """

@@ -56,7 +56,10 @@ def known_of(measured: Measured, shape: tuple[int, ...]) -> Tensor:
 @register("posterior", "repaint")
 @dataclass(frozen=True, config=COMPONENT)
 class Repaint(Method):
-    """Replacement with repeated steps.
+    """Replacement with repeated steps: of masks, without noise, and biased, but less with more repeats.
+
+    On N(0, [[1, 0.8], [0.8, 1]]) with the first coordinate 1.5, the second gets the mean 1.16 and the variance 0.33 where 1.20
+    and 0.36 are right; `Replacement` says how wrong one repeat is.
 
     Attributes:
         repeats: how often every step is made, >= 1; 1 is plain replacement.

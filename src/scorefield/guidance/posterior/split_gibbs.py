@@ -11,8 +11,8 @@ At a fixed rho the chain has x ~ p(x)·N(y; A·x, s²·I + rho²·A·Aᵀ): the 
 about rho where y says nothing, so what y leaves open is settled while rho is as large as its width, by the noisier measurement,
 and it is not mended later.
 
-References: Vono, Dobigeon, Chainais (2019), "Split-and-augmented Gibbs sampler", arXiv 1804.05809. Coeurdoux, Dobigeon, Chainais
-(2023), "Plug-and-play split Gibbs sampler", arXiv 2304.11134. Wu, Sun, Chen, Zhang, Yue, Bouman (2024), "Principled
+References: Vono, Dobigeon, Chainais (2019), "Split-and-augmented Gibbs sampler", arXiv 1804.05809. Coeurdoux, Dobigeon,
+Chainais (2023), "Plug-and-play split Gibbs sampling", arXiv 2304.11134. Wu, Sun, Chen, Zhang, Yue, Bouman (2024), "Principled
 probabilistic imaging using diffusion models as plug-and-play priors", arXiv 2405.18782.
 """
 
@@ -57,7 +57,11 @@ def explained(measured: Measured, x: Sample, rho: float, rng: SampleRng) -> Samp
 @register("posterior", "split-gibbs")
 @dataclass(frozen=True, config=COMPONENT)
 class SplitGibbs(Method):
-    """Split Gibbs sampling with an annealed coupling.
+    """Split Gibbs sampling with an annealed coupling: of any prior, and biased by how fast it is annealed.
+
+    On N(0, [[1, 0.8], [0.8, 1]]) with the first coordinate measured as 1.5, noise 0.3, its means are 1.34 and 1.00 where 1.38
+    and 1.10 are right, its variances 0.096 and 0.454 where 0.083 and 0.413 are. At a fixed rho (first = last), after many
+    turns, its draws are from the posterior of the noise s²·I + rho²·A·Aᵀ.
 
     Attributes:
         turns: how often both copies are drawn.

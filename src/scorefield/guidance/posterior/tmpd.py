@@ -29,7 +29,7 @@ LEAST = 1e-6  # of lambda², below which no variance of y is trusted where the n
 
 
 class TmpdField(Guided):
-    """A field guided by TMPD; for a Gaussian prior and a measurement of one number, the score of the posterior."""
+    """A field guided by TMPD; for a Gaussian prior and a y of one number, the score of the posterior."""
 
     def rise(self, denoised: Sample, lam: PerSample, transposed: Product) -> Sample:
         operator, residual = self.measured.operator, self.residual(denoised)
@@ -43,7 +43,9 @@ class TmpdField(Guided):
 @register("posterior", "tmpd")
 @dataclass(frozen=True, config=COMPONENT)
 class Tmpd(GuidedMethod):
-    """Tweedie moment projected diffusion.
+    """Tweedie moment projected diffusion: MMPS where the covariance of y given z is diagonal, and biased else.
+
+    Exact for a Gaussian prior where y is one number, or numbers that do not depend on each other given z.
 
     Attributes:
         sampler: any sampler.
