@@ -31,12 +31,8 @@ examples:
   scorefield plan photos/                        is my data all right, and how long will it take?
   scorefield train digits --time 3m              learn handwritten digits
   scorefield sample runs/digits -n 64            draw 64 new ones
-<<<<<<< HEAD
-  scorefield denoise runs/digits noisy.png       remove noise from an image of your own
-  scorefield restore runs/digits hole.png --operator mask     fill a hole in an image of your own
-=======
+  scorefield denoise runs/digits noisy.png       remove noise from your own image
   scorefield restore --help                      fill a hole in your own image, sharpen it, enlarge it
->>>>>>> main
   scorefield inspect runs/digits                 what is in that folder
   scorefield evaluate runs/digits                how good they are
   scorefield tune runs/digits                    which sampler to use, in how few steps

@@ -92,7 +92,8 @@ class Seen:
 
     def mass(self, mean: Sample, std: Tensor) -> Sample:
         """Return the probability of each interval under N(mean, std²); of what is seen it means nothing."""
-        return torch.special.ndtr(self._end_in_units(mean, std))
+        mass: Sample = torch.special.ndtr(self._end_in_units(mean, std))
+        return mass
 
     def _end_in_units(self, mean: Sample, std: Tensor) -> Sample:
         """Return the end of each interval as that of a left tail of N(0, 1): [low, inf) is turned over."""
@@ -157,7 +158,7 @@ def _in_blocks(marked: Tensor) -> Tensor:
 
 def _too_frequent(numbers: Tensor) -> set[float]:
     """Return the values that occur far more often than their neighbours."""
-    values, counts = numbers.unique(return_counts=True)
+    values, counts = torch.unique(numbers, return_counts=True)
     if len(values) == 1:
         return {float(values[0])} if len(numbers) >= LEAST_TIED else set()
     counts = counts.double()

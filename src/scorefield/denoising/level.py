@@ -182,8 +182,8 @@ def _probed(field: Field, z: Sample, sigma: PerSample, colours: Tensor, cond: Te
     found, count = torch.zeros_like(z), colours.shape[-z.ndim]
     step = max(1, ROWS // len(z))
     for first in range(0, count, step):
-        probes = colours[..., first : first + step, *(slice(None),) * (z.ndim - 1)]
-        size = probes.shape[-z.ndim]
+        size = min(step, count - first)
+        probes = colours.narrow(-z.ndim, first, size)
         probes = probes.expand(len(z), size, *z.shape[1:]).to(z)
         rows, levels = z.repeat_interleave(size, dim=0), sigma.repeat_interleave(size)
         labels = None if cond is None else cond.repeat_interleave(size, dim=0)
