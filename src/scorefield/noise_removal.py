@@ -28,7 +28,7 @@ from scorefield.denoising import (
     jacobian_diagonal,
     posterior_draws,
 )
-from scorefield.denoising.level import lambda_range
+from scorefield.denoising.level import EXACT, lambda_range
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
 from scorefield.inputs import Item, read_items
@@ -298,13 +298,13 @@ def _moments(
     """Return mean and standard deviation of x0 over chains z `(chains, *shape)`, and the latter's error.
 
     The error is that of a pixel as a share of sigma, root mean square. Then come the number of negative variances, and the
-    evaluations. Of several chains the first two have their own variance measured.
+    evaluations. Of several chains the first, or the first two where it is estimated, have their own variance measured.
     """
     levels = torch.full((len(z),), sigma, dtype=torch.float64, device=z.device)
     many = None if cond is None else cond.expand(len(z))
     with torch.no_grad():
         means = denoised_at(field, z, levels, many)
-    few = slice(0, 2)
+    few = slice(0, 1 if z[0].numel() <= EXACT else 2)  # an exact diagonal is dear
     found = jacobian_diagonal(
         field, z[few], levels[few], rng=rng[few], cond=None if many is None else many[few], progress=progress
     )

@@ -38,7 +38,7 @@ from scorefield.randomness import SampleRng
 from scorefield.samplers import Sampler, StochasticABM, simulate
 from scorefield.shapes import PerSample, Sample, check_rows, over, total
 
-EXACT = 256  # numbers of a sample, up to which the diagonal of J is computed exactly
+EXACT = 1024  # numbers of a sample, up to which the diagonal of J is computed exactly
 STRIDE = 8  # pixels between those of one colour, where it is not
 ROWS = 128  # samples of a field at a time
 
