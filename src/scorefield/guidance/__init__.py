@@ -4,7 +4,21 @@ Guidance that changes the score wraps the field, and guidance that changes the s
 works with all of the other.
 """
 
+from scorefield.guidance.autoguidance import Autoguidance
+from scorefield.guidance.classifier_free import ClassifierFree
+from scorefield.guidance.extrapolation import Extrapolated
+from scorefield.guidance.feynman_kac import Tilted, feynman_kac
 from scorefield.guidance.replacement import Filled, Replacement, fill_in
 from scorefield.guidance.temperature import Tempered
 
-__all__ = ["Filled", "Replacement", "Tempered", "fill_in"]
+__all__ = [
+    "Autoguidance",
+    "ClassifierFree",
+    "Extrapolated",
+    "Filled",
+    "Replacement",
+    "Tempered",
+    "Tilted",
+    "feynman_kac",
+    "fill_in",
+]
