@@ -246,13 +246,13 @@ class Run:
     @cached_property
     def early_field(self) -> ScoreModel:
         """The field as it was early in the training: a worse version of the same, for autoguidance."""
-        if "early_sha256" not in self.manifest:
+        path = self.path / "early.safetensors"
+        if not path.exists():
             raise ScorefieldError(
                 f"got {self.path}, a run of an older version or of a single step, without weights from early in its training, "
                 "expected some for autoguidance: train anew, or guide by classes with --guidance"
             )
-        path = self.path / "early.safetensors"
-        return self._loaded("early", path.read_bytes() if path.exists() else None)
+        return self._loaded("early", path.read_bytes())
 
     def _loaded(self, name: str, weights: bytes | None) -> ScoreModel:
         """Return the field with the weights that `name`.safetensors holds, ready to sample from."""
@@ -395,9 +395,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a `metrics.jsonl`, without one that was cut short when its process was killed."""
     lines = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
+        with contextlib.suppress(json.JSONDecodeError):
             values = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        lines += [values] if isinstance(values, dict) else []
+            lines += [values] if isinstance(values, dict) else []
     return lines

@@ -5,6 +5,7 @@ works with all of the other.
 """
 
 from scorefield.guidance.autoguidance import Autoguidance
+from scorefield.guidance.classifier import Classified, NoisyClassifier, train_classifier
 from scorefield.guidance.classifier_free import ClassifierFree
 from scorefield.guidance.extrapolation import Extrapolated
 from scorefield.guidance.feynman_kac import Tilted, feynman_kac
@@ -13,12 +14,15 @@ from scorefield.guidance.temperature import Tempered
 
 __all__ = [
     "Autoguidance",
+    "Classified",
     "ClassifierFree",
     "Extrapolated",
     "Filled",
+    "NoisyClassifier",
     "Replacement",
     "Tempered",
     "Tilted",
     "feynman_kac",
     "fill_in",
+    "train_classifier",
 ]

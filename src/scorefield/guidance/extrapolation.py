@@ -22,8 +22,8 @@ An interval of noise levels limits it: outside, g = 1, and the worse field is no
 from the middle levels; at high noise it takes away variety, and at low noise it does nothing (Kynkäänniemi et al. 2024).
 
 References: Ho, Salimans (2022), "Classifier-free diffusion guidance", arXiv 2207.12598, who write w = g - 1. Karras et al.
-(2024), "Guiding a diffusion model with a bad version of itself", arXiv 2406.02507. Kynkäänniemi et al. (2024), "Applying guidance
-in a limited interval improves sample and distribution quality in diffusion models", arXiv 2404.07724.
+(2024), "Guiding a diffusion model with a bad version of itself", arXiv 2406.02507. Kynkäänniemi et al. (2024), "Applying
+guidance in a limited interval improves sample and distribution quality in diffusion models", arXiv 2404.07724.
 """
 
 from __future__ import annotations
@@ -53,9 +53,7 @@ class Extrapolated:
 
     energy: Callable[..., PerSample]
 
-    def __init__(
-        self, better: Field, worse: Field, strength: float, interval: tuple[float, float] | None = None
-    ) -> None:
+    def __init__(self, better: Field, worse: Field, strength: float, interval: tuple[float, float] | None = None) -> None:
         """Take the fields.
 
         Args:
@@ -111,9 +109,7 @@ class Extrapolated:
 def check_guidance(strength: float, interval: tuple[float, float] | None) -> None:
     """Raise `ScorefieldError` for a strength below 0 or without a value, or for an interval that holds no level."""
     if not 0 <= strength < math.inf:
-        raise ScorefieldError(
-            f"got a guidance of {strength:g}, expected a number >= 0, where 1 is no guidance: try 1.5 or 2"
-        )
+        raise ScorefieldError(f"got a guidance of {strength:g}, expected a number >= 0, where 1 is no guidance: try 1.5 or 2")
     if interval is not None and not 0 <= interval[0] < interval[1]:
         raise ScorefieldError(
             f"got a guidance interval from {interval[0]:g} to {interval[1]:g}, expected noise levels low < high, at least 0: "

@@ -1,4 +1,4 @@
-"""The tilted density itself: particles with Feynman-Kac weights draw p_worse^(1 - g)·p_better^g where guidance only points to it.
+"""The tilted density itself: particles with Feynman-Kac weights draw p_worse^(1 - g)·p_better^g, which guidance only points to.
 
 Write z = x/alpha and v = (sigma/alpha)², so that dp_v/dv = ½·laplacian(p_v) for both densities. For q_v = p_worse^(1 - g)·
 p_better^g, not normalised, with the guided score S = (1 - g)·s_worse + g·s_better = grad log q_v, that gives
@@ -147,7 +147,7 @@ class _Crowd:
         self.rate, device = guided.strength * (guided.strength - 1) / 2, rng.seeds.device
         which = torch.zeros(len(rng), dtype=torch.int64, device=device)
         if cond is not None:
-            which = cond.unique(dim=0, return_inverse=True)[1].to(device)
+            which = torch.unique(cond, dim=0, return_inverse=True)[1].to(device)
         self.filters = [(which == i).nonzero().flatten() for i in range(int(which.max()) + 1)]
         self.least = torch.ones(len(rng), dtype=torch.float64, device=device)
 
@@ -187,9 +187,7 @@ class _Crowd:
         z = fixed + (1 - keep) / 2 * (first + tried + narrow * self.seen(tried, below).score)
         return z, self.seen(z, below)
 
-    def resampled(
-        self, z: Sample, here: _Seen, log_w: PerSample, always: bool = False
-    ) -> tuple[Sample, _Seen, PerSample]:
+    def resampled(self, z: Sample, here: _Seen, log_w: PerSample, always: bool = False) -> tuple[Sample, _Seen, PerSample]:
         """Return particles, what they see and log-weights: each filter drawn anew where too few of its particles count."""
         rows, log_w, u = torch.arange(len(z), device=z.device), log_w.clone(), self.rng.uniform()
         for own in self.filters:
