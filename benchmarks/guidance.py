@@ -106,7 +106,7 @@ def table(rows: dict[str, dict[str, float]], about: str) -> str:
         about,
         "",
         "Share: of the samples, how many a classifier that was trained on the same images calls the class that was asked for.",
-        "FD: Frechet distance in its features to held-out examples. Spread: variance of its features within a class, over theirs.",
+        "FD: Frechet distance in its features to held-out examples. Spread: their variance within a class, over that of those.",
         "",
         "| | share | FD | spread |",
         "|---|---|---|---|",

@@ -246,8 +246,7 @@ class Run:
     @cached_property
     def early_field(self) -> ScoreModel:
         """The field as it was early in the training: a worse version of the same, for autoguidance."""
-        path = self.path / "early.safetensors"
-        if not path.exists():
+        if not (path := self.path / "early.safetensors").exists():
             raise ScorefieldError(
                 f"got {self.path}, a run of an older version or of a single step, without weights from early in its training, "
                 "expected some for autoguidance: train anew, or guide by classes with --guidance"

@@ -113,8 +113,7 @@ class Classified(Extrapolated):
         return worse, worse + self.better.slope(x, t, cond)
 
     def __call__(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> Prediction:
-        g = over(torch.where(self.guided(t), self.strength, 1.0), x)
-        score = self.worse(x, t).score + g * self.better.slope(x, t, cond)
+        score = self.worse(x, t).score + over(self.strengths(t), x) * self.better.slope(x, t, cond)
         return Prediction.of_score(self.process, x, t.double(), score)
 
 

@@ -77,7 +77,7 @@ class Extrapolated:
             # An attribute of the instance: without it this is no EnergyField.
 
             def energy(x: Sample, t: PerSample, cond: Tensor | None = None) -> PerSample:
-                g = torch.where(self.guided(t), self.strength, 1.0).to(x.dtype)
+                g = self.strengths(t).to(x.dtype)
                 return (1 - g) * worse.energy(x, t, cond) + g * better.energy(x, t, cond)
 
             self.energy = energy
@@ -88,6 +88,11 @@ class Extrapolated:
             return torch.full(t.shape, self.strength != 1, device=t.device)
         ratio = self.process.sigma(t.double()) / self.process.alpha(t.double())
         return (ratio >= self.interval[0]) & (ratio <= self.interval[1])
+
+    def strengths(self, t: PerSample) -> PerSample:
+        """Return g of each sample, `(batch,)`, float64: 1 outside the interval."""
+        outside = torch.ones(t.shape, dtype=torch.float64, device=t.device)
+        return torch.where(self.guided(t), self.strength * outside, outside)
 
     def scores(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> tuple[Sample, Sample]:
         """Return s_worse and s_better."""
@@ -102,8 +107,8 @@ class Extrapolated:
         else:  # a batch may hold several times; the other rows cost nothing
             worse = better.score.clone()
             worse[rows] = self.worse(x[rows], t[rows], None if cond is None else cond[rows]).score
-        g = over(torch.where(rows, self.strength, 1.0), x)
-        return Prediction.of_score(self.process, x, t.double(), worse + g * (better.score - worse))
+        guided = worse + over(self.strengths(t), x) * (better.score - worse)
+        return Prediction.of_score(self.process, x, t.double(), guided)
 
 
 def check_guidance(strength: float, interval: tuple[float, float] | None) -> None:
