@@ -31,6 +31,7 @@ from torch import Tensor
 import scorefield
 from scorefield.drawing import Drawing
 from scorefield.metrics.features import Learned, learn
+from scorefield.randomness import subsample
 from scorefield.registry import find
 from scorefield.runs import Run, open_run
 from scorefield.specs import SampleSpec
@@ -55,8 +56,9 @@ def real(run: Run, n: int) -> tuple[Learned, Tensor, Tensor, dict[str, float]]:
     data = run.data
     assert data.labels is not None and data.held_out_labels is not None
     judge = learn(pixels(run, data.train[:]), data.labels)
-    held, known = pixels(run, data.held_out[:n]), data.held_out_labels[:n]
-    features, train = judge(held).double(), judge(pixels(run, data.train[:n])).double()
+    rows, others = subsample(len(data.held_out), n), subsample(len(data.train), n)  # for a file may be sorted by class
+    held, known = pixels(run, data.held_out[rows]), data.held_out_labels[rows]
+    features, train = judge(held).double(), judge(pixels(run, data.train[others])).double()
     figures = {
         "share": float((judge.classify(held) == known).double().mean()),
         "fd": float(find("metric", "frechet")()(train, features).value),

@@ -166,7 +166,7 @@ def variance(field: Extrapolated, sampler: Sampler, levels: int, start: float) -
 
 
 def limits(field: Extrapolated, sampler: Sampler, start: float) -> tuple[float, float]:
-    """The variance for infinitely many levels by Richardson's extrapolation, twice: the second is a quarter or less as far off."""
+    """The variance for infinitely many levels by Richardson extrapolation, twice; the second is at least four times nearer."""
     assert sampler.order is not None
     found = [variance(field, sampler, levels, start) for levels in (101, 201, 401)]
     first, second = (fine + (fine - coarse) / (2**sampler.order - 1) for coarse, fine in zip(found, found[1:], strict=False))
