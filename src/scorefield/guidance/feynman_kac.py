@@ -21,9 +21,9 @@ u = v + data_std² and e = z + u·S, at z and at a first try of z' with e in the
     log w' = log w + ½·g·(g - 1)·log(v/v')·(v·|ds|² + v'·|ds'|²)/2,    ds = s_better - s_worse: the trapezium rule in log v
 
 The result is right in the limit of many particles and many levels. Above g = 3 or so, many is very many, because the weights
-have heavy tails where the two fields disagree between modes: with tens of thousands of particles on overlapping mixtures, a mode
-had the share 0.61 for 0.63 at g = 2 and 0.71 for 0.72 at g = 3, but 0.66 to 0.88 for 0.77 at g = 4, though the effective number
-was never below a third. So compare several calls. And the density is that of the fields that are given, with their errors.
+have heavy tails where the two fields disagree between modes: with tens of thousands of particles on overlapping mixtures, one
+mode had the share 0.61 for 0.63 at g = 2 and 0.71 for 0.72 at g = 3, but 0.66 to 0.88 for 0.77 at g = 4, though the effective
+number was never below a third. So compare several calls. The density is that of the fields that are given, with their errors.
 
 References: Skreta et al. (2025), "Feynman-Kac correctors in diffusion: annealing, guidance, and product of experts", arXiv
 2503.02819. Del Moral, Doucet, Jasra (2006), "Sequential Monte Carlo samplers", JRSS B 68(3).
