@@ -9,8 +9,10 @@ from scorefield.guidance.classifier import Classified, NoisyClassifier, train_cl
 from scorefield.guidance.classifier_free import ClassifierFree
 from scorefield.guidance.extrapolation import Extrapolated
 from scorefield.guidance.feynman_kac import Tilted, feynman_kac
+from scorefield.guidance.posterior import Measured, Posterior, posterior_sample
 from scorefield.guidance.replacement import Filled, Replacement, fill_in
 from scorefield.guidance.temperature import Tempered
+from scorefield.guidance.tiles import Tiled
 
 __all__ = [
     "Autoguidance",
@@ -18,11 +20,15 @@ __all__ = [
     "ClassifierFree",
     "Extrapolated",
     "Filled",
+    "Measured",
     "NoisyClassifier",
+    "Posterior",
     "Replacement",
     "Tempered",
+    "Tiled",
     "Tilted",
     "feynman_kac",
     "fill_in",
+    "posterior_sample",
     "train_classifier",
 ]
