@@ -39,10 +39,10 @@ def test_the_field_of_a_guided_drawing_is_that_of_its_spec(folder: Path) -> None
     x, t, cond = SampleRng(range(6)).normal((2,)), torch.full((6,), 0.5, dtype=torch.float64), torch.arange(6) % 2
     spec = SampleSpec(guidance=2.5)
     wanted = -1.5 * run.field(x, t).score + 2.5 * run.field(x, t, cond).score
-    torch.testing.assert_close(field_of(run, spec)(x, t, cond).score, wanted, rtol=1e-12, atol=1e-12)
-    both = field_of(run, SampleSpec(guidance=2.0, autoguidance=1.5, guidance_interval=(0.1, 5.0), temperature=0.8))
+    torch.testing.assert_close(field_of(run, spec=spec)(x, t, cond).score, wanted, rtol=1e-12, atol=1e-12)
+    both = field_of(run, spec=SampleSpec(guidance=2.0, autoguidance=1.5, guidance_interval=(0.1, 5.0), temperature=0.8))
     assert bool(both(x, t, cond).score.isfinite().all())
-    assert field_of(run, SampleSpec()) is run.field
+    assert field_of(run) is run.field
 
 
 def test_python_and_the_command_give_the_same_bytes_and_strength_one_those_without_guidance(folder: Path) -> None:

@@ -61,7 +61,7 @@ def picture_of(data: Dataset, raw: Tensor) -> Image:
     return pictures.scatter(raw.flatten(1).cpu())
 
 
-def field_of(run: Run, spec: SampleSpec = PLAIN, device: torch.device = CPU) -> Field:
+def field_of(run: Run, device: torch.device = CPU, spec: SampleSpec = PLAIN) -> Field:
     """Return a run's field on a device, guided and at a temperature as a spec asks for.
 
     Raises:
@@ -149,7 +149,7 @@ def choose_sampler(run: Run, spec: SampleSpec, device: torch.device = CPU) -> tu
         if steps < 1:
             raise ScorefieldError(f"got --steps {steps}, expected at least 1: ask for more")
         sampler, levels = sampler.within(steps)
-    field, kinds = field_of(run, spec, device), [*registry.names("ladder"), OPTIMISED]
+    field, kinds = field_of(run, device, spec), [*registry.names("ladder"), OPTIMISED]
     if ladder not in (None, *kinds):
         raise unknown("ladder", str(ladder), kinds)
     if times:
@@ -303,7 +303,7 @@ class Drawing:
     @property
     def field(self) -> Field:
         """The field that is drawn from."""
-        return field_of(self.run, self.spec, self.device)
+        return field_of(self.run, self.device, self.spec)
 
     @property
     def about(self) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def sample(
     acceptance: tuple[tuple[float, float, float], ...] = ()
     if rates:
         x, labels = torch.cat(few)[:SHOWN], drawing.labels(range(min(n, SHOWN)))
-        acceptance = acceptance_by_level(field_of(opened, spec), x, labels, rates, drawing.ladder.cpu())
+        acceptance = acceptance_by_level(field_of(opened, spec=spec), x, labels, rates, drawing.ladder.cpu())
     return SampleReport(
         written=(output.path, film.path) if film else (output.path,),
         samples=n,
