@@ -47,8 +47,8 @@ def moons(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_flags_of_sample_are_the_fields_of_its_specs(capsys: pytest.CaptureFixture[str]) -> None:
     assert command("sample", "--help") == 0
     text = capsys.readouterr().out
-    flags = set(re.findall(r"--[a-z]+", text))
-    fields = {f"--{field.name}" for spec in (SampleSpec, ComputeSpec) for field in dataclasses.fields(spec)}
+    flags = set(re.findall(r"--[a-z-]+", text))
+    fields = {f"--{field.name}".replace("_", "-") for spec in (SampleSpec, ComputeSpec) for field in dataclasses.fields(spec)}
     assert fields <= flags
     assert " ".join(outputs.help_text().split()[:4]) in text
 

@@ -1,4 +1,4 @@
-"""Posterior sampling by twisted particles: exact on Gaussian priors, right in the limit on others, held against closed forms."""
+"""Posterior sampling by twisted particles: exact on Gaussian priors, right in the limit on others."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import math
 
 import pytest
 import torch
-from helpers import each_case
 from torch import Tensor
 
 from scorefield import VE, VP, Gaussian, GaussianMixture, RectifiedFlow, SampleRng
@@ -62,7 +61,7 @@ CASES = {
 }
 
 
-@each_case(process=PROCESSES)
+@pytest.mark.parametrize("process", PROCESSES)
 @pytest.mark.parametrize("levels", [2, 7])
 @pytest.mark.parametrize("case", CASES)
 def test_one_particle_is_exact_on_a_gaussian_prior_at_any_number_of_levels(process: str, levels: int, case: str) -> None:
@@ -89,7 +88,7 @@ def test_one_particle_is_exact_on_a_gaussian_prior_at_any_number_of_levels(proce
     assert draws.evaluations == levels
 
 
-@each_case(process=PROCESSES)
+@pytest.mark.parametrize("process", PROCESSES)
 @pytest.mark.parametrize("case", CASES)
 def test_every_weight_is_constant_on_a_gaussian_prior(process: str, case: str) -> None:
     shape, operator, noise_std = CASES[case]
@@ -303,7 +302,7 @@ class Broken:
 
 
 def test_nan_stops_and_is_named() -> None:
-    with pytest.raises(NotFinite, match="at t = .* while sampling a posterior"):
+    with pytest.raises(NotFinite, match=r"at t = .* while sampling a posterior"):
         posterior_sample(Broken(mixture()), Matrix(random(1, 3)), torch.zeros(1), 0.5, rng=SampleRng(range(3)))  # type: ignore[arg-type]
 
 

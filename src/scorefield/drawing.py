@@ -27,7 +27,8 @@ from scorefield.data.table.coordinates import decode
 from scorefield.devices import CPU
 from scorefield.errors import ScorefieldError, unknown
 from scorefield.field import Field
-from scorefield.guidance import Tempered
+from scorefield.guidance import Autoguidance, ClassifierFree, Tempered
+from scorefield.guidance.extrapolation import check_guidance
 from scorefield.levels import ladder_of
 from scorefield.progress import Viewer, silent
 from scorefield.randomness import SampleRng, stream_of
@@ -36,6 +37,7 @@ from scorefield.samplers import Sampler, Snapshot, curl, simulate
 from scorefield.samplers.optimal import optimised
 from scorefield.specs import SampleSpec as SampleSpec
 
+PLAIN = SampleSpec()
 VOXELS = 2**24  # of volumes at a time, of which a network holds dozens of channels in memory
 OPTIMISED = "optimised"  # a ladder that is made for a field, not for a process alone: the registry cannot hold it
 
@@ -59,10 +61,34 @@ def picture_of(data: Dataset, raw: Tensor) -> Image:
     return pictures.scatter(raw.flatten(1).cpu())
 
 
-def field_of(run: Run, device: torch.device | None = None, temperature: float = 1.0) -> Field:
-    """Return a run's field on a device, at a temperature (1: as it is)."""
-    field: Field = run.field.to(device or torch.device("cpu"))
-    return field if temperature == 1 else Tempered(field, temperature)
+def field_of(run: Run, device: torch.device = CPU, spec: SampleSpec = PLAIN) -> Field:
+    """Return a run's field on a device, guided and at a temperature as a spec asks for.
+
+    Raises:
+        ScorefieldError: guidance out of range, or of a run that has no classes, no field without them, no early weights.
+    """
+    field: Field = run.field.to(device)
+    for strength in (spec.guidance, spec.autoguidance):
+        check_guidance(strength, spec.guidance_interval)
+    if spec.guidance_interval is not None and spec.guidance == spec.autoguidance == 1:
+        raise ScorefieldError(
+            "got --guidance-interval without guidance, expected some inside it: add --guidance 2, or leave it out"
+        )
+    if spec.guidance != 1 and not run.classes:
+        raise ScorefieldError(
+            f"got --guidance {spec.guidance:g} for {run.path}, which was trained without classes, expected none: leave it out, "
+            "try --autoguidance, or train on labelled data with training.labels above 0"
+        )
+    if spec.autoguidance != 1:
+        field = Autoguidance(field, run.early_field.to(device), spec.autoguidance, spec.guidance_interval)
+    if spec.guidance != 1:
+        if run.config.training.labels == 1:
+            raise ScorefieldError(
+                f"got --guidance {spec.guidance:g} for {run.path}, which was trained with the class of every example "
+                "(training.labels=1), expected one that knows data without a class, too: train with training.labels=0.9"
+            )
+        field = ClassifierFree(field, spec.guidance, spec.guidance_interval)
+    return field if spec.temperature == 1 else Tempered(field, spec.temperature)
 
 
 @dataclass(frozen=True)
@@ -103,7 +129,7 @@ def tuned_of(run: Run) -> tuple[Tuned | None, bool]:
 
 
 def choose_sampler(run: Run, spec: SampleSpec, device: torch.device = CPU) -> tuple[Sampler, Tensor]:
-    """Return the sampler that a spec asks for, and its ladder, which is made for what will be drawn: its class and temperature.
+    """Return the sampler that a spec asks for, and its ladder, which is made for the field and the class that will be drawn.
 
     Raises:
         ScorefieldError: an unknown sampler or ladder (with a did-you-mean), no steps, a damaged `sampling.json`.
@@ -113,7 +139,7 @@ def choose_sampler(run: Run, spec: SampleSpec, device: torch.device = CPU) -> tu
         tuned, holds = tuned_of(run)
         if tuned is not None and holds:
             name, steps, ladder = tuned.sampler, tuned.steps, tuned.ladder
-            times = tuned.times if spec.temperature == 1 and spec.label is None else ()  # one made for a field suits no other
+            times = tuned.times if spec.as_it_is and spec.label is None else ()  # one made for a field suits no other
     name, ladder = name and renamed.component("sampler", name)[1], ladder and renamed.component("ladder", ladder)[1]
     own = run.config.sampler
     sampler: Sampler = own if name in (None, registry.name_of("sampler", own)) else registry.find("sampler", str(name))()
@@ -123,7 +149,7 @@ def choose_sampler(run: Run, spec: SampleSpec, device: torch.device = CPU) -> tu
         if steps < 1:
             raise ScorefieldError(f"got --steps {steps}, expected at least 1: ask for more")
         sampler, levels = sampler.within(steps)
-    field, kinds = field_of(run, device, spec.temperature), [*registry.names("ladder"), OPTIMISED]
+    field, kinds = field_of(run, device, spec), [*registry.names("ladder"), OPTIMISED]
     if ladder not in (None, *kinds):
         raise unknown("ladder", str(ladder), kinds)
     if times:
@@ -259,7 +285,7 @@ class Drawing:
     Attributes:
         run: an opened run.
         sampler, ladder: what draws, and the times it visits.
-        spec: gives the temperature, the class and the seed.
+        spec: gives the temperature, the class, the guidance and the seed.
         device: where to compute.
     """
 
@@ -277,13 +303,14 @@ class Drawing:
     @property
     def field(self) -> Field:
         """The field that is drawn from."""
-        return field_of(self.run, self.device, self.spec.temperature)
+        return field_of(self.run, self.device, self.spec)
 
     @property
     def about(self) -> dict[str, Any]:
         """What a set of samples says of itself, as plain values: how it was drawn, and from which weights."""
         how = {"seed": self.spec.seed, "sampler": str(self.sampler), "levels": len(self.ladder)}
-        how |= {"temperature": self.spec.temperature, "label": self.spec.label}
+        how |= {"temperature": self.spec.temperature, "label": self.spec.label, "guidance": self.spec.guidance}
+        how |= {"autoguidance": self.spec.autoguidance, "guidance_interval": self.spec.guidance_interval}
         return how | {"model_sha256": self.run.manifest.get("model_sha256")}
 
     def labels(self, samples: range) -> Tensor | None:

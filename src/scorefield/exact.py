@@ -235,3 +235,72 @@ class Box:
     def sample(self, rng: SampleRng) -> Tensor:
         """Draw one clean x0 per seed, `(batch, *shape)`, float64."""
         return self.low + (self.high - self.low) * rng.uniform(self.shape)
+
+
+class Labelled:
+    """A labelled mixture: the field of each class given `cond`, and that of all of them without, under a process, exactly.
+
+    p(x) = sum_k weights_k·p(x | k), so the score without a class is sum_k p_t(k | x)·s(x | k), and p_t(k | x) itself is the
+    exact classifier of noisy data. What learns classes is measured against it.
+
+    >>> from scorefield import VE
+    >>> field = Labelled([0.5, 0.5], [Gaussian([c], [[1.0]], VE(0.01, 10.0)) for c in (-1.0, 1.0)])
+    >>> x, t = torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    >>> [round(float(field(x, t, cond).score), 2) for cond in (torch.tensor([0]), torch.tensor([1]), None)]
+    [-2.0, 0.0, -0.24]
+    """
+
+    def __init__(self, weights: Any, fields: Any) -> None:
+        """Take the classes.
+
+        Args:
+            weights: positive, `(k,)`; they are normalised.
+            fields: one exact field for each class, of one process and shape, each with `log_prob`.
+
+        Raises:
+            ScorefieldError: another number of weights than fields, a weight that is not positive.
+        """
+        w, self.fields = torch.as_tensor(weights, dtype=torch.float64), tuple(fields)
+        if w.shape != (len(self.fields),) or not bool((w > 0).all() and w.isfinite().all()):
+            raise ScorefieldError(
+                f"got weights {w.tolist()} for {len(self.fields)} fields, expected one positive number for each: correct them"
+            )
+        self.weights = w / w.sum()
+        self.process, self.shape = self.fields[0].process, tuple(self.fields[0].shape)
+        means = torch.stack([field.data_mean.double() for field in self.fields])
+        self.data_mean = torch.einsum("k,k...->...", self.weights, means)
+        spread = flat(means - self.data_mean).square().mean(dim=1)
+        spread = spread + torch.tensor([field.data_std**2 for field in self.fields], dtype=torch.float64)
+        self.data_std = math.sqrt(float(self.weights @ spread))
+
+    def _joint(self, x: Sample, t: PerSample) -> Tensor:
+        """Return log weights_k·p_t(x | k), `(batch, k)`."""
+        each = torch.stack([field.log_prob(x, t) for field in self.fields], dim=1)
+        return each + self.weights.log().to(each.device)
+
+    def classify(self, x: Sample, t: PerSample) -> Tensor:
+        """Return log p_t(k | x), `(batch, k)`: the exact classifier of noisy data."""
+        return self._joint(x, t).log_softmax(dim=1)
+
+    def log_prob(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> PerSample:
+        """Return log p_t(x | cond), or log p_t(x) without one, in nats, `(batch,)`, float64."""
+        joint = self._joint(x, t)
+        if cond is None:
+            return joint.logsumexp(dim=1)
+        return joint.gather(1, cond[:, None])[:, 0] - self.weights.log().to(joint.device)[cond]
+
+    def energy(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> PerSample:
+        """Return -log_prob, `(batch,)`."""
+        return -self.log_prob(x, t, cond)
+
+    def __call__(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> Prediction:
+        shares = self.classify(x, t).exp() if cond is None else torch.nn.functional.one_hot(cond, len(self.fields)).double()
+        each = torch.stack([field(x, t).score.double() for field in self.fields], dim=1)
+        score = torch.einsum("bk,bk...->b...", shares, each)
+        return Prediction.of_score(self.process, x, t.double(), score.to(x.dtype))
+
+    def sample(self, rng: SampleRng, cond: Tensor | None = None) -> Tensor:
+        """Draw one clean x0 per seed, of the class `cond` if it is given, `(batch, *shape)`, float64."""
+        which = rng.choose(self.weights) if cond is None else cond
+        each = torch.stack([field.sample(rng) for field in self.fields], dim=1)
+        return each[torch.arange(len(which)), which]

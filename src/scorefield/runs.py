@@ -5,6 +5,7 @@ model.safetensors  averaged weights, and the data's mean
 moments.safetensors  mean and covariance of the training data, for posterior sampling
 manifest.json      what the data were (shape, scaling, fingerprint, place), versions, reasons, how far the training went
 metrics.jsonl      one line per report of the training loop
+early.safetensors  averaged weights from early in the training, a worse version of the field for autoguidance
 checkpoints/       what a stopped training continues from
 
 A run may be opened while another process trains it: weights and manifest are then read until they belong together. Every file
@@ -13,6 +14,7 @@ of results that is computed from a run names its weights and data in `made_from`
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -142,11 +144,10 @@ class Run:
     @property
     def has_raw_times(self) -> bool:
         """Whether the noise label changes too fast for the network to know times between those of its training."""
-        try:
+        with contextlib.suppress(ScorefieldError):
             check_noise_label(self.config.parametrisation.noise_label, self.config.process)
-        except ScorefieldError:
-            return True
-        return False
+            return False
+        return True
 
     @cached_property
     def normaliser(self) -> Normaliser:
@@ -238,28 +239,42 @@ class Run:
     @cached_property
     def field(self) -> ScoreModel:
         """The trained field, in model space, ready to sample from."""
-        std, holes = float(self.manifest["data"]["std"]), self.normaliser.holes
-        model = build_model(self.config, self.shape, std, classes=len(self.classes), holes=holes)
-        path = self.path / "model.safetensors"
-        if self.weights is None:
-            raise ScorefieldError(f"got no readable {path}, expected weights: train, or resume, first")
-        if files.digest(self.weights) != self.manifest.get("model_sha256"):
-            raise ScorefieldError(
-                f"got a {path.name} that differs from the manifest's sha256, expected the trained weights: resume the run"
-            )
-        try:
-            model.load_state_dict(load_tensors(self.weights))
-        except (SafetensorError, RuntimeError) as error:
-            raise ScorefieldError(
-                f"got weights in {path} that do not fit config.json ({str(error).splitlines()[0]}), expected the run's own: "
-                "restore both files"
-            ) from None
         if self.has_raw_times:
             warnings.warn(
                 f"the network of {self.path} was conditioned on raw times by an older version, and knows only those of its "
                 "training: sample with its recipe's own sampler and ladder, or train anew",
                 stacklevel=3,  # where the property is used
             )
+        return self._loaded("model", self.weights)
+
+    @cached_property
+    def early_field(self) -> ScoreModel:
+        """The field as it was early in the training: a worse version of the same, for autoguidance."""
+        if not (path := self.path / "early.safetensors").exists():
+            raise ScorefieldError(
+                f"got {self.path}, a run of an older version or of a single step, without weights from early in its training, "
+                "expected some for autoguidance: train anew, or guide by classes with --guidance"
+            )
+        return self._loaded("early", path.read_bytes())
+
+    def _loaded(self, name: str, weights: bytes | None) -> ScoreModel:
+        """Return the field with the weights that `name`.safetensors holds, ready to sample from."""
+        std, holes = float(self.manifest["data"]["std"]), self.normaliser.holes
+        model = build_model(self.config, self.shape, std, classes=len(self.classes), holes=holes)
+        path = self.path / f"{name}.safetensors"
+        if weights is None:
+            raise ScorefieldError(f"got no readable {path}, expected weights: train, or resume, first")
+        if files.digest(weights) != self.manifest.get(f"{name}_sha256"):
+            raise ScorefieldError(
+                f"got a {path.name} that differs from the manifest's sha256, expected the trained weights: resume the run"
+            )
+        try:
+            model.load_state_dict(load_tensors(weights))
+        except (SafetensorError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise ScorefieldError(
+                f"got weights in {path} that do not fit config.json ({reason}), expected the run's own: restore both files"
+            ) from None
         if self.moments is not None:
             model.moments = self.moments.floored((UNSURE * std) ** 2)
         return model.eval().requires_grad_(False)
@@ -317,11 +332,12 @@ def manifest_of(data: Dataset, std: float, why: tuple[str, ...], parameters: int
     }
 
 
-def save_model(folder: Path, model: ScoreModel, manifest: dict[str, Any]) -> None:
-    """Write weights and manifest: the manifest last, with the hash of the weights that it describes."""
-    content = save_tensors({name: value.detach().cpu().contiguous().clone() for name, value in model.state_dict().items()})
-    files.write(folder / "model.safetensors", content)
-    manifest["model_sha256"] = files.digest(content)
+def save_model(folder: Path, model: ScoreModel, manifest: dict[str, Any], early: Mapping[str, Tensor] | None = None) -> None:
+    """Write weights, early ones if there are any, and last the manifest with the hashes of the weights that it describes."""
+    for name, tensors in {**({"early": early} if early else {}), "model": model.state_dict()}.items():
+        content = save_tensors({key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()})
+        files.write(folder / f"{name}.safetensors", content)
+        manifest[f"{name}_sha256"] = files.digest(content)
     files.write_json(folder / "manifest.json", manifest)
 
 
@@ -402,9 +418,7 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     """Return the lines of a `metrics.jsonl`, without one that was cut short when its process was killed."""
     lines = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        try:
+        with contextlib.suppress(json.JSONDecodeError):
             values = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        lines += [values] if isinstance(values, dict) else []
+            lines += [values] if isinstance(values, dict) else []
     return lines

@@ -23,6 +23,11 @@ class SampleSpec:
         temperature: Below 1 for likelier samples, above 1 for more varied ones; wants Langevin steps (annealed,
             predictor-corrector).
         label: Only this class, of a run that learned from labelled data; default classes as often as in the data.
+        guidance: Above 1 for samples more typical of their class, of a run that learned from labelled data: the score (1 - g) x
+            that of all data + g x that of the class. 1 is none; papers that write w = g - 1 call that 0.
+        autoguidance: Above 1 to lead away from what the run was like early in its training, with or without classes; 1 is none.
+        guidance_interval: Guide between these noise levels only, sigma/alpha from LOW to HIGH, at one evaluation outside;
+            default everywhere.
         seed: Of the whole set; sample i is number i of it. The same seed gives the same bytes.
     """
 
@@ -33,7 +38,22 @@ class SampleSpec:
     ladder: str | None = None
     temperature: float = 1.0
     label: str | int | None = None
+    guidance: float = 1.0
+    autoguidance: float = 1.0
+    guidance_interval: tuple[float, float] | None = None
     seed: int = 0
+
+    @property
+    def as_it_is(self) -> bool:
+        """Whether the run's own field is drawn from: at temperature 1, without guidance."""
+        return self.temperature == self.guidance == self.autoguidance == 1
+
+    @property
+    def asks(self) -> str | None:
+        """How often an evaluation asks the network, in words; None for once."""
+        times = (1 + (self.guidance != 1)) * (1 + (self.autoguidance != 1))
+        outside = ", and once outside the interval" if self.guidance_interval is not None else ""
+        return None if times == 1 else f"with guidance an evaluation asks the network {times} times{outside}"
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class SampleReport:
         samples: how many.
         sampler: what drew them.
         levels: of noise.
-        evaluations: of the network, for one sample.
+        evaluations: of the field, for one sample; of a guided one, each asks the network more than once (`note`).
         acceptance: of a sampler with Metropolis' test, (noise-to-signal ratio, mean acceptance, curl of the score) at up to
             ten of its levels; a curl well above 0 says that no density has this score, and what is sampled has no name.
         note: what a person should know about how it was drawn; None mostly.
@@ -68,7 +68,8 @@ def sample(
 
     Args:
         run: the run's folder.
-        spec: how they are drawn. Its fields are keywords, too: sampler, steps, ladder, temperature, label and seed.
+        spec: how they are drawn. Its fields are keywords, too: sampler, steps, ladder, temperature, label,
+            guidance, autoguidance, guidance_interval and seed.
         compute: where, and how many at a time; batch and device are keywords, too.
         n: how many.
         out: `.png` (a grid or a plot), `.npz` or `.npy` (an array in the type, axes and units of the data), the
@@ -82,7 +83,8 @@ def sample(
 
     Raises:
         ScorefieldError: no such run, sampler or ladder, a run of no steps, a class that training never saw, a temperature that
-            is not positive, a file in the way, an `out` that does not suit the data or cannot be written.
+            is not positive, guidance that the run has no field for, a file in the way, an `out` that does not suit the data or
+            cannot be written.
     """
     opened, device = trained(open_run(run)), pick_device(compute.device)
     output = Output.of(opened, n, out, seed=spec.seed, force=force)
@@ -114,7 +116,7 @@ def sample(
     acceptance: tuple[tuple[float, float, float], ...] = ()
     if rates:
         x, labels = torch.cat(few)[:SHOWN], drawing.labels(range(min(n, SHOWN)))
-        acceptance = acceptance_by_level(field_of(opened, None, spec.temperature), x, labels, rates, drawing.ladder.cpu())
+        acceptance = acceptance_by_level(field_of(opened, spec=spec), x, labels, rates, drawing.ladder.cpu())
     return SampleReport(
         written=(output.path, film.path) if film else (output.path,),
         samples=n,
@@ -122,5 +124,5 @@ def sample(
         levels=len(drawing.ladder),
         evaluations=evaluations,
         acceptance=acceptance,
-        note="; ".join(filter(None, [output.left_out(), stale_tuning(opened, spec)])) or None,
+        note="; ".join(filter(None, [output.left_out(), stale_tuning(opened, spec), spec.asks])) or None,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,11 +10,16 @@ import tyro
 
 from scorefield import outputs
 from scorefield.cli.flags import flags
-from scorefield.cli.show import Bar
+from scorefield.cli.show import Bar, interval_of
 from scorefield.specs import ComputeSpec, SampleSpec
 
 OUT = f"Where they go: {outputs.help_text()}; default RUN/samples-seedN.png, or .csv of a table."
-HOW = flags(SampleSpec, sampler="NAME", steps="N", ladder="NAME", temperature="T", label="CLASS")
+HOW = flags(
+    SampleSpec,
+    **dict.fromkeys(("sampler", "ladder"), "NAME"),
+    **{"steps": "N", "temperature": "T", "label": "CLASS", "guidance": "G", "autoguidance": "G"},
+    guidance_interval=(tyro.conf.Suppress,),  # it is a text below
+)
 WHERE = ComputeSpec()
 
 
@@ -27,6 +32,8 @@ class Sample:
       scorefield sample runs/digits -n 64 --gif --out digits.png
       scorefield sample runs/digits -n 1000 --out samples.npz --seed 7
       scorefield sample runs/digits -n 64 --label 3 --out threes.png
+      scorefield sample runs/digits -n 64 --label 3 --guidance 2 --out typical.png
+      scorefield sample runs/digits --guidance 2 --guidance-interval 0.2,5 --out middle.png
       scorefield sample runs/table -n 1000 --out more.csv
       scorefield sample runs/digits --sampler heun --steps 20 --out heun.png
       scorefield sample runs/digits --sampler abm --steps 10 --ladder optimised --out ten.png
@@ -39,6 +46,8 @@ class Sample:
     """How many samples."""
     spec: Annotated[SampleSpec, tyro.conf.arg(name="")] = HOW
     """How they are drawn."""
+    guidance_interval: Annotated[str | None, tyro.conf.arg(metavar="LOW,HIGH")] = None
+    """Guide between these noise levels only, sigma/alpha from LOW to HIGH, at one evaluation outside; default everywhere."""
     out: Annotated[str | None, tyro.conf.arg(metavar="PATH", help=OUT)] = None
     gif: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Also write an animation of the sampling beside --out."""
@@ -49,11 +58,13 @@ class Sample:
 
     def run(self) -> None:
         """Draw, showing progress and where things went."""
+        interval = interval_of(self.guidance_interval) if self.guidance_interval is not None else None
+        spec = replace(self.spec, guidance_interval=interval)
         from scorefield import app
 
         with Bar("sampling") as bar:
             report = app.sample(
-                self.run_, self.spec, self.compute, n=self.n, out=self.out, gif=self.gif, force=self.force, progress=bar.view
+                self.run_, spec, self.compute, n=self.n, out=self.out, gif=self.gif, force=self.force, progress=bar.view
             )
         print(f"{report.samples} samples by {report.sampler} on {report.levels} levels, {report.evaluations} evaluations each:")
         for path in report.written:

@@ -77,6 +77,21 @@ def size_of(text: str) -> int | tuple[int, int]:
     return (int(height), int(width)) if width else int(height)
 
 
+def interval_of(text: str) -> tuple[float, float]:
+    """Read an interval of noise levels, LOW,HIGH.
+
+    >>> interval_of("0.2,5"), interval_of("1, inf")
+    ((0.2, 5.0), (1.0, inf))
+    """
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise ScorefieldError(
+            f"got --guidance-interval {text!r}, expected two noise levels LOW,HIGH: write them with a comma, as 0.2,5"
+        ) from None
+    return low, high
+
+
 class Bar:
     """A progress bar in a terminal; elsewhere one plain line every few seconds."""
 

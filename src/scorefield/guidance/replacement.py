@@ -43,6 +43,7 @@ from torch import Tensor
 from scorefield import registry, renamed
 from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.field import Field
+from scorefield.guidance.particles import effective, systematic
 from scorefield.levels import ladder_of
 from scorefield.randomness import SampleRng
 from scorefield.samplers.base import NOTHING, CountedField, Info, Sampler, Step, steps_of
@@ -317,15 +318,12 @@ class _Particles:
         """
         off = torch.where(self.missing, 0.0, mean - y.repeat_interleave(self.k, dim=0)) / spread
         log_w = (log_w - 0.5 * total(off**2).reshape(-1, self.k)).log_softmax(dim=1)
-        effective = 1 / log_w.exp().square().sum(dim=1)
-        # Systematic: one uniform number a sample, particle i is taken as often as numbers (u + j)/K fall into its share
-        u = (self.rng.uniform().unsqueeze(1) + torch.arange(self.k, device=mean.device)) / self.k
-        taken = torch.searchsorted(log_w.exp().cumsum(dim=1), u).clamp(max=self.k - 1)
-        uneven = (effective < 0.5 * self.k).unsqueeze(1)
+        count, taken = effective(log_w), systematic(log_w, self.rng.uniform())
+        uneven = (count < 0.5 * self.k).unsqueeze(1)
         itself = torch.arange(self.k, device=mean.device).expand_as(taken)
         first = self.k * torch.arange(len(taken), device=mean.device).unsqueeze(1)
         rows = (first + torch.where(uneven, taken, itself)).flatten()
-        return torch.where(uneven, 0.0, log_w), mean[rows], effective
+        return torch.where(uneven, 0.0, log_w), mean[rows], count
 
     def drawn(self, z: Tensor, log_w: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return one particle of each sample, drawn by weight, and their weighted mean, `(n, *shape)`."""

@@ -12,6 +12,9 @@ known in advance: too few leave the noise, too many include weights that were wo
 A width means the same for a run of a minute and one of a week, at any time of it, and needs no warm-up (beta_1 = 0 forgets
 the random start); gamma solves w = sqrt(gamma + 1)/((gamma + 2)·sqrt(gamma + 3)). Buffers are copied.
 
+One copy of the average that is shown is kept from when the share EARLY of the training was done: a worse version of the same
+field, with the same kind of errors but larger ones, which autoguidance leads away from (`guidance/autoguidance.py`).
+
 References: Polyak, Juditsky (1992). Karras, Aittala, Lehtinen, Hellsten, Aila, Laine (2023), "Analyzing and improving the
 training dynamics of diffusion models", arXiv 2312.02696.
 """
@@ -27,6 +30,9 @@ from torch import Tensor
 
 from scorefield.field import ScoreModel
 from scorefield.training import checkpoint
+
+EARLY = 0.125  # share of the training after which the average is kept as a worse version
+TOO_LATE = 0.5  # share from which on it would be no worse version
 
 
 @cache
@@ -60,12 +66,19 @@ def beta(length: float, step: int) -> float:
 
 
 class Averages:
-    """The averages of a model's weights. `shown` is the one in use: the first one while it trains, then the chosen one."""
+    """The averages of a model's weights. `shown` is the one in use: the first one while it trains, then the chosen one.
+
+    Attributes:
+        early: the weights that were shown when the share EARLY of the training was done, by name, on the CPU; None before.
+    """
+
+    early: dict[str, Tensor] | None = None
 
     def __init__(self, model: ScoreModel, lengths: tuple[float, ...]) -> None:
         """Begin at the model's weights, with one average for each length (a decay or a relative width)."""
         self.kept = {length: copy.deepcopy(model).eval().requires_grad_(False) for length in lengths}
         self.shown: float | None = next(iter(lengths), None)
+        self._model = model
         self._weights = list(model.parameters())
         self._buffers = list(model.buffers())
         # Listed once: to walk a network costs as much as to average a small one.
@@ -73,19 +86,37 @@ class Averages:
         self._copies = {length: list(average.buffers()) for length, average in self.kept.items()}
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Take the weights after step `step` into every average: one fused call each."""
+    def update(self, step: int, fraction: float) -> None:
+        """Take the weights after step `step`, with a share of the training done, into every average: one fused call each."""
         for length, means in self._means.items():
             torch._foreach_lerp_(means, self._weights, 1 - beta(length, step))  # type: ignore[arg-type]
             for kept, new in zip(self._copies[length], self._buffers, strict=True):
                 kept.copy_(new)
+        self._keep_early(fraction)
+
+    def _keep_early(self, fraction: float) -> None:
+        """Keep the weights that are shown, once, if the share `fraction` of the training is late enough for it.
+
+        A training that goes on for so long that it is young again keeps later ones instead.
+        """
+        if fraction < EARLY:
+            self.early = None
+        elif self.early is None and fraction <= TOO_LATE:
+            shown = self._model if self.shown is None else self.kept[self.shown]
+            self.early = {name: value.detach().cpu().clone() for name, value in shown.state_dict().items()}
 
     def state(self) -> dict[str, Tensor]:
-        """Return every average as a flat dict `length/name`."""
-        return {f"{length}/{name}": v for length, average in self.kept.items() for name, v in average.state_dict().items()}
+        """Return every average as a flat dict `length/name`, and the early one as `early/name`."""
+        states = {str(length): average.state_dict() for length, average in self.kept.items()}
+        states |= {} if self.early is None else {"early": self.early}
+        return {f"{which}/{name}": value for which, state in states.items() for name, value in state.items()}
 
     def put_back(self, tensors: dict[str, Tensor]) -> None:
         """Load what `state` returned; raises `ScorefieldError` where it does not fit."""
+
+        def of(which: str) -> dict[str, Tensor]:
+            return {name.split("/", 1)[1]: value for name, value in tensors.items() if name.split("/", 1)[0] == which}
+
         for length, average in self.kept.items():
-            own = {name.split("/", 1)[1]: value for name, value in tensors.items() if name.split("/", 1)[0] == str(length)}
-            checkpoint.put_back(own, average)
+            checkpoint.put_back(of(str(length)), average)
+        self.early = of("early") or None

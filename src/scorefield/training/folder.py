@@ -111,7 +111,7 @@ class RunFolder:
         self.manifest["progress"] = {**asdict(self.trainer.clock), "finished": finished}
         self.manifest.update(conditions(self.trainer))
         with files.together():
-            save_model(self.path, self.trainer.average, self.manifest)
+            save_model(self.path, self.trainer.average, self.manifest, self.trainer.averages.early)
 
     def _write_log(self) -> None:
         if self._unwritten:

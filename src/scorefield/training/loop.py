@@ -248,7 +248,7 @@ class Trainer:
             self.scaler.update()
         self.tally.sums += tally
         self.clock.step, self.clock.images = self.clock.step + 1, self.clock.images + self.config.training.batch
-        self.averages.update(self.clock.step)
+        self.averages.update(self.clock.step, self.fraction)
 
     def _refusal(self, terms: list[Terms], loss_is_finite: bool) -> NotFinite:
         """Name the step, the level and the tensor; the process that has the bad example knows them."""
