@@ -9,12 +9,14 @@ denoising objective on a finite data set, that is, perfect memorisation.
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from scorefield.errors import ScorefieldError
+from scorefield.moments import Moments
 from scorefield.prediction import Prediction
 from scorefield.process import Process
 from scorefield.randomness import SampleRng
@@ -57,6 +59,7 @@ class Gaussian:
         self.mean, self.covariance = centre.reshape(-1), matrix
         self._values, self._vectors = values.clamp(min=0), vectors
         self.data_mean, self.data_std = centre, math.sqrt(float(matrix.diagonal().mean()))
+        self.moments = Moments(self.mean, vectors.flip(1), self._values.flip(0), 0.0)
 
     def _rotated(self, x: Sample, t: PerSample) -> tuple[Tensor, Tensor]:
         """Return deviations from the mean in the eigenbasis, and their variances at t, both `(batch, d)`."""
@@ -124,6 +127,14 @@ class GaussianMixture:
         self.data_mean = centre.reshape(self.shape)
         spread = ((self.means - centre) ** 2).mean(dim=1) + s**2
         self.data_std = math.sqrt(float(self.weights @ spread))
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Mean and covariance of the data, exactly: that of the means, of a rank below their number, and the mean variance."""
+        centre, within = self.weights @ self.means, float(self.weights @ self.stds**2)
+        _, lengths, vectors = torch.linalg.svd(self.weights.sqrt()[:, None] * (self.means - centre), full_matrices=False)
+        kept = lengths > 1e-12 * lengths[:1].clamp(min=1e-300)
+        return Moments(centre, vectors[kept].mT.contiguous(), within + lengths[kept] ** 2, within)
 
     @classmethod
     def empirical(cls, data: Any, process: Process) -> GaussianMixture:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from scorefield import forks  # noqa: F401 - imported for its effect: every forked child that computes imports this module
 from scorefield.errors import ScorefieldError
+from scorefield.moments import Moments
 from scorefield.noise_label import nearest_level, noise_label_of
 from scorefield.prediction import Energy, Parametrisation, Prediction
 from scorefield.process import Process
@@ -41,6 +42,20 @@ class EnergyField(Field, Protocol):
     """A field that also knows its energy, -log p_t up to a constant: what a Metropolis test asks for."""
 
     def energy(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> PerSample: ...
+
+
+@runtime_checkable
+class MomentsField(Field, Protocol):
+    """A field that knows the covariance of its data, or the largest part of it."""
+
+    @property
+    def moments(self) -> Moments | None: ...
+
+
+def moments_of(field: Field) -> Moments:
+    """Return the mean and covariance of a field's data: those that it knows, else one standard deviation for all directions."""
+    known = field.moments if isinstance(field, MomentsField) else None
+    return Moments.isotropic(field.data_mean, field.data_std) if known is None else known
 
 
 def _precision(network: nn.Module, otherwise: torch.dtype) -> torch.dtype:
@@ -72,6 +87,7 @@ class ScoreModel(nn.Module):
     Attributes:
         learned: what an objective learns beside the score (`Objective.prepare`), or None; it is trained, averaged and saved
             with the network.
+        moments: mean and covariance of the data, in model space; None where nobody gave them.
 
     >>> from scorefield import VE, EDM
     >>> from scorefield.nets.mlp import MLP
@@ -114,6 +130,7 @@ class ScoreModel(nn.Module):
         self.unconditional, self.takes_unknown = unconditional, takes_unknown
         self.network, self.parametrisation, self.process = network, parametrisation, process
         self.learned: nn.Module | None = None
+        self.moments: Moments | None = None
         self.register_state_dict_post_hook(_save_as_own)  # type: ignore[no-untyped-call]
         self.register_load_state_dict_pre_hook(_load_as_own)  # type: ignore[no-untyped-call]
         self.shape, self.data_std = tuple(shape), data_std

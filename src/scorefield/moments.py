@@ -81,7 +81,7 @@ class Moments:
     @cached_property
     def largest(self) -> float:
         """The largest variance in any direction."""
-        return max([*self.variances[:1].tolist(), self.rest])
+        return float(max([*self.variances[:1].tolist(), self.rest]))
 
     def map(self, function: Callable[[Tensor], Tensor], rows: Tensor) -> Tensor:
         """Return f(S)·rows, `(batch, d)`, for a function of a variance."""

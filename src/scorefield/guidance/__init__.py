@@ -4,7 +4,8 @@ Guidance that changes the score wraps the field, and guidance that changes the s
 works with all of the other.
 """
 
+from scorefield.guidance.posterior import Measured, Posterior, posterior_sample
 from scorefield.guidance.replacement import Filled, Replacement, fill_in
 from scorefield.guidance.temperature import Tempered
 
-__all__ = ["Filled", "Replacement", "Tempered", "fill_in"]
+__all__ = ["Filled", "Measured", "Posterior", "Replacement", "Tempered", "fill_in", "posterior_sample"]

@@ -1,0 +1,183 @@
+"""The Gaussian algebra of one noise level: x0 ~ N(mean, C), y = A·x0 + noise, with C a function of the data's covariance S.
+
+    R = N + A·C·Aᵀ          covariance of y - A·mean;  N: of the noise, diagonal
+    gain = C·Aᵀ·R⁻¹         x0 given y is N(mean + gain·(y - A·mean), C - gain·A·C)
+
+A draw of the second needs no root of its covariance (Matheron's rule): take e ~ N(0, C) and n ~ N(0, N), and subtract
+gain·(A·e + n). So all that a level needs is to solve R. Three ways, by size:
+
+    few measurements       Cholesky's factor of R, m x m
+    S of low rank          R = diag + W·D·Wᵀ with W = A·U, by Woodbury's identity, rank x rank
+    A too large to hold    conjugate gradients, preconditioned by Woodbury's inverse for the mean of the diagonal of A·Aᵀ
+
+Where the noise is Gaussian, `whitened` turns the measurement first: it divides y and A by the noise, and rotates them by the
+eigenvectors of A·Aᵀ, which is diagonal then. What is known about x0 stays the same.
+
+References: Doucet (2010), "A note on efficient conditional simulation of Gaussian distributions". Woodbury (1950), "Inverting
+modified matrices".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from scorefield.moments import Moments
+from scorefield.operators import Operator
+from scorefield.operators.base import conjugate_gradients
+from scorefield.randomness import SampleRng
+
+NUMBERS = 2**24  # of a matrix that is held: 128 MB
+ROWS = 2048  # of a matrix whose A·Aᵀ is factored
+LEAST = 1e-12  # of the largest eigenvalue of A·Aᵀ: what is below measures nothing
+PIECE = 256  # vectors at a time
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """A linear measurement of rows, prepared for the data's covariance.
+
+    Attributes:
+        moments: of the data.
+        operator, shape: what was measured, and the shape of a sample.
+        matrix: A as it is used, `(m, d)`, float64; None where it is too large to hold.
+    """
+
+    moments: Moments
+    operator: Operator
+    shape: tuple[int, ...]
+    matrix: Tensor | None
+
+    @classmethod
+    def of(cls, moments: Moments, operator: Operator, shape: tuple[int, ...]) -> Measurement:
+        """Return the measurement by an operator, with its matrix if that is small enough."""
+        d, m = moments.size, torch.Size(operator.shape_out(shape)).numel()
+        if m * d > NUMBERS or m > ROWS:
+            return cls(moments, operator, shape, None)
+        eye = torch.eye(m, dtype=torch.float64, device=moments.mean.device).reshape(m, *operator.shape_out(shape))
+        rows = [operator.adjoint(part, shape).flatten(1) for part in torch.split(eye, PIECE)]
+        return cls(moments, operator, shape, torch.cat(rows))
+
+    def whitened(self, y: Tensor, noise_std: Tensor) -> tuple[Measurement, Tensor, Tensor]:
+        """Return a measurement with orthogonal rows that knows as much of x0, its y, and the variance of its noise, `(m,)`.
+
+        Args:
+            y: `(m,)`.
+            noise_std: of its noise, `(m,)`, > 0.
+        """
+        if self.matrix is None:
+            return self, y, noise_std**2
+        rows, y = self.matrix / noise_std[:, None], y / noise_std
+        values, turn = torch.linalg.eigh(rows @ rows.mT)
+        turn = turn[:, values > LEAST * values[-1]]
+        return Measurement(self.moments, self.operator, self.shape, turn.mT @ rows), turn.mT @ y, y.new_ones(turn.shape[1])
+
+    def measure(self, rows: Tensor) -> Tensor:
+        """Return A·x of rows, `(batch, d)` -> `(batch, m)`."""
+        if self.matrix is not None:
+            return rows @ self.matrix.mT
+        return self.operator(rows.reshape(-1, *self.shape)).flatten(1)
+
+    def adjoint(self, r: Tensor) -> Tensor:
+        """Return Aᵀ·r of rows, `(batch, m)` -> `(batch, d)`."""
+        if self.matrix is not None:
+            return r @ self.matrix
+        return self.operator.adjoint(r.reshape(len(r), *self.operator.shape_out(self.shape)), self.shape).flatten(1)
+
+    @cached_property
+    def along(self) -> Tensor:
+        """W = A·U, `(m, rank)`."""
+        return torch.cat([self.measure(part) for part in torch.split(self.moments.vectors.mT, PIECE)]).mT.contiguous()
+
+    @cached_property
+    def gram(self) -> Tensor:
+        """A·Aᵀ, `(m, m)`; its diagonal `(m,)` where it has no other entries; the mean of that, `(1,)`, of a large A."""
+        if self.matrix is None:
+            m = torch.Size(self.operator.shape_out(self.shape)).numel()
+            probes = SampleRng(range(8), device=self.moments.mean.device).sign((m,))
+            return (self.adjoint(probes) ** 2).sum(dim=1).mean().reshape(1) / m
+        whole = self.matrix @ self.matrix.mT
+        diagonal = whole.diagonal()
+        apart = float((whole - torch.diag(diagonal)).abs().max()) <= LEAST * float(diagonal.max())
+        return diagonal.clone() if apart else whole
+
+    @cached_property
+    def squares(self) -> Tensor:
+        """W², `(m, rank)`."""
+        return self.along**2
+
+    def variances(self, along: Tensor, rest: Tensor) -> Tensor:
+        """Return the diagonal of A·C·Aᵀ, `(m,)`, of C = U·diag(along - rest)·Uᵀ + rest·I."""
+        diagonal = self.gram.diagonal() if self.gram.ndim == 2 else self.gram
+        return self.squares @ (along - rest) + rest * diagonal
+
+    def level(self, along: Tensor, rest: Tensor, noise: Tensor) -> Level:
+        """Return the algebra for C = U·diag(along - rest)·Uᵀ + rest·I and noise of variance `noise`, `(m,)`."""
+        return Level(self, along, rest, noise)
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """The algebra of one level; see the head of the file."""
+
+    measurement: Measurement
+    along: Tensor
+    rest: Tensor
+    noise: Tensor
+
+    def solve(self, r: Tensor) -> Tensor:
+        """Return R⁻¹·r of rows, `(batch, m)`."""
+        if self.measurement.matrix is None:
+            return conjugate_gradients(self._times, r, start=self._woodbury)
+        if self._factor is not None:
+            return torch.cholesky_solve(r.mT, self._factor).mT
+        return self._woodbury(r)
+
+    def log_density(self, r: Tensor) -> Tensor:
+        """Return -r·R⁻¹·r/2 of rows, `(batch,)`: log N(r; 0, R) but for a constant of the level."""
+        return -0.5 * (r * self.solve(r)).sum(dim=1)
+
+    def gain(self, r: Tensor) -> Tensor:
+        """Return C·Aᵀ·R⁻¹·r of rows, `(batch, m)` -> `(batch, d)`."""
+        return self.spread(self.measurement.adjoint(self.solve(r)))
+
+    def spread(self, rows: Tensor) -> Tensor:
+        """Return C·x of rows, `(batch, d)`."""
+        return self.measurement.moments.weighted(self.along, self.rest, rows)
+
+    def draw(self, normal_x: Tensor, normal_y: Tensor) -> Tensor:
+        """Return draws of N(0, C - gain·A·C), `(batch, d)`, made of standard normal `(batch, d)` and `(batch, m)`."""
+        e = self.measurement.moments.weighted(self.along.sqrt(), self.rest.sqrt(), normal_x)
+        return e - self.gain(self.measurement.measure(e) + self.noise.sqrt() * normal_y)
+
+    def _times(self, r: Tensor) -> Tensor:
+        return self.noise * r + self.measurement.measure(self.spread(self.measurement.adjoint(r)))
+
+    @cached_property
+    def _factor(self) -> Tensor | None:
+        """Cholesky's factor of R, where Woodbury's identity is of no use."""
+        gram, w = self.measurement.gram, self.measurement.along
+        if gram.ndim == 1 and w.shape[0] > w.shape[1] and bool((self._base > 0).all()):
+            return None
+        base = self.rest * (gram if gram.ndim == 2 else torch.diag(gram)) + torch.diag(self.noise)
+        factor: Tensor = torch.linalg.cholesky(base + (w * (self.along - self.rest)) @ w.mT)
+        return factor
+
+    @cached_property
+    def _base(self) -> Tensor:
+        return self.noise + self.rest * self.measurement.gram
+
+    @cached_property
+    def _small(self) -> tuple[Tensor, Tensor]:
+        """W·sqrt(D) and the factor of I + sqrt(D)·Wᵀ·base⁻¹·W·sqrt(D)."""
+        w = self.measurement.along * (self.along - self.rest).clamp(min=0).sqrt()
+        eye = torch.eye(w.shape[1], dtype=w.dtype, device=w.device)
+        return w, torch.linalg.cholesky(eye + w.mT @ (w / self._base[:, None]))
+
+    def _woodbury(self, r: Tensor) -> Tensor:
+        w, factor = self._small
+        scaled = r / self._base
+        return scaled - (torch.cholesky_solve((scaled @ w).mT, factor).mT @ w.mT) / self._base

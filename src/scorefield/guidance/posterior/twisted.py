@@ -1,0 +1,280 @@
+"""The twisted particle sampler: draws from the posterior of a measurement, with the weights that make them right.
+
+Write z = x/alpha and lambda = sigma/alpha, so z = x0 + lambda·noise, and go down levels lambda_K > ... > lambda_0 > 0. At each
+level the denoised image is D(z) and the covariance of x0 around it is taken to be that of Gaussian data with the covariance S,
+
+    C = (S⁻¹ + I/lambda²)⁻¹                     of the level
+    h(z) = N(y; A·D(z), s²·I + A·C·Aᵀ)          the twist: how well z explains y
+    g = 1 - lambda'²/lambda²                    lambda' is the next level
+
+A step of the reverse process draws z' around m = z + g·(D - z) with the covariance Q = g·lambda'²·I + g²·C. It is proposed with
+y in view: x0 is drawn from N(D, C) given y, and noised to the next level as if it were known,
+
+    z' = z + g·(x0 - z) + lambda'·sqrt(g)·noise
+
+and the particle takes the weight
+
+    w <- w·N(z'; m, Q)/proposal(z')·h'(z')/h(z)
+
+so that what the proposal and the twists have in excess is divided out. Particles are resampled when the effective number falls
+below half. The last step goes to lambda' = 0, where h' is the likelihood itself. The answer is the posterior in the limit of
+many particles and many levels, for any prior. For a Gaussian prior all of this is exact: every weight is constant, and one
+particle and any number of levels give the posterior. The usual covariance g·lambda'²·I in place of Q is right in the limit of
+many levels only.
+
+A nonlinear measurement y = g(B·x0) + noise has h(z) = its evidence with B·x0 ~ N(B·D, diag(B·C·Bᵀ)). The proposal takes the
+Gaussian that has this evidence's slope at the particle, and its curvature at y.
+
+The covariance S is that of the data (`Moments`). With S = data_std²·I in its place (isotropic) the answer still is right in the
+limit, but weights are uneven: many more particles are needed.
+
+References: Wu et al. (2023), "Practical and asymptotically exact conditional sampling in diffusion models", arXiv 2306.17775.
+Cardoso et al. (2023), arXiv 2308.07983. Trippe et al. (2023), arXiv 2206.04119. Rozet et al. (2024), "Learning diffusion priors
+from observations by expectation maximization", arXiv 2405.13712, for the twist with a covariance.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass as plain_dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field as Bound
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from scorefield.errors import NotFinite
+from scorefield.field import Field, moments_of
+from scorefield.guidance.particles import effective, systematic
+from scorefield.guidance.posterior.base import Measured, Method, Posterior
+from scorefield.guidance.posterior.conjugate import Level, Measurement
+from scorefield.moments import Moments
+from scorefield.process import Positive, Process
+from scorefield.progress import Progress, silent
+from scorefield.randomness import SampleRng
+from scorefield.registry import COMPONENT, register
+from scorefield.samplers.base import CountedField
+
+LEAST_NOISE = 1e-5  # of the largest standard deviation that is measured: a noise of 0 has no density
+LEAST_VARIANCE = 1e-12  # of the largest
+
+
+@register("posterior", "twisted")
+@dataclass(frozen=True, config=COMPONENT)
+class Twisted(Method):
+    """Twisted particles, which keep their weights.
+
+    Attributes:
+        particles: K for each draw.
+        together: whether all draws are from one filter of K particles for each, which suits many draws of few numbers; else
+            every draw has a filter of its own, does not depend on the others, and is picked by weight at the end.
+        levels: of noise, >= 2.
+        top: the highest level, in units of the largest principal standard deviation of the data.
+        bottom: the lowest level but for 0, in units of the data's standard deviation. Both stay in the range of the process.
+        moments: of the data; None for those that the field knows.
+    """
+
+    particles: Annotated[int, Bound(ge=1)] = 4
+    together: bool = True
+    levels: Annotated[int, Bound(ge=2)] = 200
+    top: Positive = 10.0
+    bottom: Positive = 1e-3
+    moments: Moments | None = None
+    linear_only: ClassVar[bool] = False
+    keeps_weights: ClassVar[bool] = True
+
+    def draw(
+        self, field: Field, measured: Measured, *, rng: SampleRng, cond: Tensor | None = None, progress: Progress = silent
+    ) -> Posterior:
+        """Return one draw for each seed; see `posterior_sample`."""
+        device = rng.seeds.device
+        moments = (self.moments or moments_of(field)).to(device)
+        moments = moments.floored(LEAST_VARIANCE * moments.largest)
+        k = self.particles
+        counted = CountedField(field, None if cond is None else cond.repeat_interleave(k, dim=0))
+        crowd = _Particles(counted, _problem_of(field, moments, measured), rng, k, 1 if self.together else len(rng))
+        times = self.times(field.process, moments, field.data_std)
+        with torch.no_grad():
+            lams = [_ratio(field.process, t) for t in times]
+            crowd.start(lams[0])
+            for j, (t, lam, following) in enumerate(zip(times, lams, [*lams[1:], 0.0], strict=True)):
+                crowd.step(t, lam, following)
+                progress((j + 1) / len(times), f"level {j + 1} of {len(times)}")
+            x = crowd.picked().reshape(-1, *field.shape)
+        return Posterior(x, crowd.least, counted.evaluations, k, measured.residual(x), "twisted")
+
+    def times(self, process: Process, moments: Moments, data_std: float) -> list[float]:
+        """Return the times of the levels, descending."""
+        low, high = (_ratio(process, t) for t in (process.t_min, process.t_max))
+        high = min(high, self.top * math.sqrt(moments.largest))
+        low = min(max(low, self.bottom * data_std), 0.5 * high)
+        lams = torch.exp(torch.linspace(math.log(high), math.log(low), self.levels, dtype=torch.float64))
+        return sorted(set(process.time_of_sigma(lams).tolist()), reverse=True)
+
+
+def _ratio(process: Process, t: float) -> float:
+    time = torch.tensor(t, dtype=torch.float64)
+    return float(process.sigma(time) / process.alpha(time))
+
+
+@plain_dataclass(frozen=True, eq=False)
+class _Problem:
+    """What particles are weighed by: the linear part of the measurement, and the evidence of y.
+
+    Attributes:
+        measured: as it was given, where it is not linear; None where it is, and y and noise say all.
+        measurement: B, as it is used.
+        y: `(m,)`.
+        noise: variance of the noise, `(m,)`.
+    """
+
+    measured: Measured | None
+    measurement: Measurement
+    y: Tensor
+    noise: Tensor
+
+    def noise_at(self, along: Tensor, rest: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the variance of the noise of a Gaussian that stands for the measurement, and that of B·x0 around B·D."""
+        if self.measured is None:
+            return self.noise, self.noise
+        variances = self.measurement.variances(along, rest).clamp(min=1e-300)
+        return self._curvature(variances), variances
+
+    def evidence(self, level: Level, u: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
+        """Return log h of particles with B·D = u, but for a constant, and the residuals that their proposals take."""
+        if self.measured is None:
+            residual = self.y - u
+            return level.log_density(residual), residual
+        value, slope = self._slope(u, variances)
+        return value, slope * (variances + level.noise)
+
+    def _slope(self, u: Tensor, variances: Tensor) -> tuple[Tensor, Tensor]:
+        assert self.measured is not None
+        with torch.enable_grad():
+            inner = u.detach().requires_grad_(True)
+            shape = (-1, *self.measured.y.shape)
+            value = self.measured.operator.log_evidence(
+                inner.reshape(shape), variances.reshape(self.measured.y.shape), self.measured.y, self.measured.noise_std
+            )
+            (slope,) = torch.autograd.grad(value.sum(), inner)
+        return value.detach(), slope
+
+    def _curvature(self, variances: Tensor) -> Tensor:
+        """Return the variance of the Gaussian noise that stands for the measurement: 1/curvature - variance, at u = y."""
+        step = 1e-3 * variances.sqrt().clamp(min=1e-12)
+        ends = [self._slope((self.y + sign * step)[None], variances)[1][0] for sign in (1, -1)]
+        curve = (ends[1] - ends[0]) / (2 * step)
+        return (1 / curve.clamp(min=1e-6 / variances.clamp(min=1e-24)) - variances).clamp(min=0) + 1e-6 * variances
+
+
+def _problem_of(field: Field, moments: Moments, measured: Measured) -> _Problem:
+    device, y = moments.mean.device, measured.y.reshape(-1).to(moments.mean.device)
+    measurement = Measurement.of(moments, measured.operator.inner, field.shape)
+    if not measured.operator.linear:
+        return _Problem(measured, measurement, y, torch.zeros_like(y))
+    largest = float(measurement.variances(*moments.both(lambda v: v)).max())
+    noise = torch.as_tensor(measured.noise_std, dtype=torch.float64, device=device).reshape(-1)
+    noise = noise.clamp(min=LEAST_NOISE * math.sqrt(max(largest, 1e-300))).expand_as(y)
+    return _Problem(None, *measurement.whitened(y, noise))
+
+
+class _Particles:
+    """K particles for each of n draws, as rows i·K to i·K + K - 1, in one filter or in one for each draw."""
+
+    def __init__(self, field: CountedField, problem: _Problem, rng: SampleRng, k: int, filters: int) -> None:
+        self.field, self.problem, self.rng, self.k, self.filters = field, problem, rng, k, filters
+        device = rng.seeds.device
+        self.log_w = torch.zeros(filters, k * len(rng) // filters, dtype=torch.float64, device=device)
+        self.log_h = self.log_w.flatten()  # of the twist that the weights hold
+        self.z = torch.empty(0, dtype=torch.float64, device=device)
+        self.least = torch.ones(len(rng), dtype=torch.float64, device=device)
+
+    def normal(self, size: int) -> Tensor:
+        """Draw standard normal numbers for every particle, `(n·K, size)`."""
+        return self.rng.normal((self.k, size)).flatten(0, 1)
+
+    def start(self, lam: float) -> None:
+        """Draw the first state from N(mean, S + lambda²·I), which the data's density is at a high level, given y.
+
+        By Bayes' rule the proposal is that Gaussian times N(y; A·E[x0 | z], R), so the weight is h over that density.
+        """
+        problem, moments = self.problem, self.problem.measurement.moments
+        along, rest = moments.both(lambda v: v)
+        noise, variances = problem.noise_at(along, rest)
+        above = problem.measurement.level(along, rest, noise)
+        residual = problem.evidence(above, problem.measurement.measure(moments.mean[None]), variances)[1]
+        deviation = above.gain(residual) + above.draw(self.normal(moments.size), self.normal(len(problem.y)))
+        deviation = deviation + lam * self.normal(moments.size)
+        self.z = moments.mean + deviation
+        level = problem.measurement.level(*moments.both(lambda v: v * lam**2 / (v + lam**2)), noise)
+        shrunk = moments.map(lambda v: v / (v + lam**2), deviation)
+        self._weigh(-level.log_density(residual - problem.measurement.measure(shrunk)))
+
+    def step(self, t: float, lam: float, following: float) -> None:
+        """Weigh the particles at a level, resample them where they are uneven, and move them to the next one."""
+        problem, moments, g = self.problem, self.problem.measurement.moments, 1 - (following / lam) ** 2
+        along, rest = moments.both(lambda v: v * lam**2 / (v + lam**2))
+        noise, variances = problem.noise_at(along, rest)
+        level = problem.measurement.level(along, rest, noise)
+        alpha = self.field.alpha(t)
+        denoised = self.field((alpha * self.z).reshape(-1, *self.field.field.shape), t).denoised.flatten(1)
+        if not bool(denoised.isfinite().all()):
+            raise NotFinite(
+                f"got NaN or infinity from the field at t = {t:g} while sampling a posterior, expected finite numbers: "
+                "inspect the model at this noise level, or look for measured values far outside the data"
+            )
+        log_h, residual = problem.evidence(level, problem.measurement.measure(denoised), variances)
+        self._weigh(log_h - self.log_h)
+        self.log_h = log_h
+        rows = self._chosen()
+        z, denoised, residual, self.log_h = self.z[rows], denoised[rows], residual[rows], self.log_h[rows]
+        shift = g * level.gain(residual)
+        noise_x = level.draw(self.normal(moments.size), self.normal(len(problem.y)))
+        off = g * noise_x + following * math.sqrt(g) * self.normal(moments.size)
+        self.z = z + g * (denoised - z) + shift + off
+        if following > 0 or problem.measured is not None:  # a linear measurement explains its last step exactly
+            self._weigh(_over_proposal(level, g, following, shift, off))
+
+    def _weigh(self, log_w: Tensor) -> None:
+        self.log_w = self.log_w + log_w.reshape(self.log_w.shape)
+
+    def _chosen(self) -> Tensor:
+        """Return the rows of the particles that go on, after resampling where fewer than half count."""
+        size = self.log_w.shape[1]
+        count = effective(self.log_w)
+        self.least = torch.minimum(self.least, (count / size).expand_as(self.least))
+        itself = torch.arange(size, device=count.device).expand_as(self.log_w)
+        uneven = (count < 0.5 * size).unsqueeze(1)
+        taken = torch.where(uneven, systematic(self.log_w, self.rng.uniform(())[: self.filters]), itself)
+        self.log_w = torch.where(uneven, 0.0, self.log_w)
+        return (taken + size * torch.arange(self.filters, device=count.device).unsqueeze(1)).flatten()
+
+    def picked(self) -> Tensor:
+        """Return one particle for each draw, by weight, as `(n, d)`."""
+        problem, n, size = self.problem, len(self.rng), self.log_w.shape[1]
+        if problem.measured is not None:
+            x = self.z.reshape(-1, *self.field.field.shape)
+            self._weigh(problem.measured.log_likelihood(x) - self.log_h)
+        self.least = torch.minimum(self.least, (effective(self.log_w) / size).expand_as(self.least))
+        taken = systematic(self.log_w, self.rng.uniform(())[: self.filters])
+        first = (self.rng.uniform(()) * self.k).long()  # of K neighbours in the order of the weights
+        if self.filters == 1:
+            return self.z[taken[0, int(first[0]) :: self.k]]
+        rows = torch.arange(n, device=taken.device)
+        return self.z[size * rows + taken[rows, first]]
+
+
+def _over_proposal(level: Level, g: float, following: float, shift: Tensor, off: Tensor) -> Tensor:
+    """Return log N(z'; m, Q)/N(z'; m + shift, P) of z' = m + shift + off, `(batch,)`, but for a constant of the level.
+
+    P = Q - g²·C·Aᵀ·R⁻¹·A·C, whose inverse is Q⁻¹ + H·(N + A·C'·Aᵀ)⁻¹·Hᵀ with Hᵀ = g·A·C·Q⁻¹ and C' = C - g²·C·Q⁻¹·C, the
+    covariance of x0 that is left when z' is known.
+    """
+    measurement, c, rest = level.measurement, level.along, level.rest
+    moments, q, q_rest = measurement.moments, g * following**2 + g**2 * c, g * following**2 + g**2 * rest
+    along, rest_left = (v * following**2 / (following**2 + g * v) for v in (c, rest))
+    left = measurement.level(along, rest_left, level.noise)
+    ours = moments.weighted(1 / q, 1 / q_rest, shift)
+    seen = measurement.measure(moments.weighted(g * c / q, g * rest / q_rest, off))
+    return -(ours * (off + 0.5 * shift)).sum(dim=1) - left.log_density(seen)
