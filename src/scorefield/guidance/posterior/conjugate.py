@@ -4,7 +4,7 @@
     gain = C·Aᵀ·R⁻¹         x0 given y is N(mean + gain·(y - A·mean), C - gain·A·C)
 
 A draw of the second needs no root of its covariance (Matheron's rule): take e ~ N(0, C) and n ~ N(0, N), and subtract
-gain·(A·e + n). So all that a level needs is to solve R. Three ways, by size:
+gain·(A·e + n). All that a level needs is to solve R, and to draw from N(0, R). Three ways, by size:
 
     few measurements       Cholesky's factor of R, m x m
     S of low rank          R = diag + W·D·Wᵀ with W = A·U, by Woodbury's identity, rank x rank
@@ -19,6 +19,7 @@ modified matrices".
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -148,10 +149,17 @@ class Level:
         """Return C·x of rows, `(batch, d)`."""
         return self.measurement.moments.weighted(self.along, self.rest, rows)
 
-    def draw(self, normal_x: Tensor, normal_y: Tensor) -> Tensor:
-        """Return draws of N(0, C - gain·A·C), `(batch, d)`, made of standard normal `(batch, d)` and `(batch, m)`."""
-        e = self.measurement.moments.weighted(self.along.sqrt(), self.rest.sqrt(), normal_x)
-        return e - self.gain(self.measurement.measure(e) + self.noise.sqrt() * normal_y)
+    def draw(self, normal: Callable[[int], Tensor]) -> Tensor:
+        """Return draws of N(0, R), `(batch, m)`, made of what `normal(size)` gives, standard normal numbers `(batch, size)`."""
+        measurement, m = self.measurement, len(self.noise)
+        if measurement.matrix is None:
+            roots = self.along.sqrt(), self.rest.sqrt()
+            whole = measurement.measure(measurement.moments.weighted(*roots, normal(measurement.moments.size)))
+            return whole + self.noise.sqrt() * normal(m)
+        if self._factor is not None:
+            return normal(m) @ self._factor.mT
+        w, _ = self._small
+        return self._base.sqrt() * normal(m) + normal(w.shape[1]) @ w.mT
 
     def _times(self, r: Tensor) -> Tensor:
         return self.noise * r + self.measurement.measure(self.spread(self.measurement.adjoint(r)))

@@ -195,21 +195,13 @@ class _Particles:
         return self.rng.normal((self.k, size)).flatten(0, 1)
 
     def start(self, lam: float) -> None:
-        """Draw the first state from N(mean, S + lambda²·I), which the data's density is at a high level, given y.
-
-        By Bayes' rule the proposal is that Gaussian times N(y; A·E[x0 | z], R), so the weight is h over that density.
-        """
+        """Draw the first state, as a step from infinite noise: N(mean, S + lambda²·I), which p is at a high level, given y."""
         problem, moments = self.problem, self.problem.measurement.moments
         along, rest = moments.both(lambda v: v)
         noise, variances = problem.noise_at(along, rest)
-        above = problem.measurement.level(along, rest, noise)
-        residual = problem.evidence(above, problem.measurement.measure(moments.mean[None]), variances)[1]
-        deviation = above.gain(residual) + above.draw(self.normal(moments.size), self.normal(len(problem.y)))
-        deviation = deviation + lam * self.normal(moments.size)
-        self.z = moments.mean + deviation
-        level = problem.measurement.level(*moments.both(lambda v: v * lam**2 / (v + lam**2)), noise)
-        shrunk = moments.map(lambda v: v / (v + lam**2), deviation)
-        self._weigh(-level.log_density(residual - problem.measurement.measure(shrunk)))
+        level = problem.measurement.level(along, rest, noise)
+        residual = problem.evidence(level, problem.measurement.measure(moments.mean[None]), variances)[1]
+        self._move(level, moments.mean, residual, 1.0, lam)  # from infinite noise, where D is the mean and C is S
 
     def step(self, t: float, lam: float, following: float) -> None:
         """Weigh the particles at a level, resample them where they are uneven, and move them to the next one."""
@@ -229,12 +221,29 @@ class _Particles:
         self.log_h = log_h
         rows = self._chosen()
         z, denoised, residual, self.log_h = self.z[rows], denoised[rows], residual[rows], self.log_h[rows]
+        self._move(level, z + g * (denoised - z), residual, g, following)
+
+    def _move(self, level: Level, centre: Tensor, residual: Tensor, g: float, following: float) -> None:
+        """Draw z' around m = `centre` with y in view, and weigh it by N(z'; m, Q)/proposal(z').
+
+        The proposal is N(m + shift, P), P = Q - g²·C·Aᵀ·R⁻¹·A·C, whose inverse is Q⁻¹ + H·M⁻¹·Hᵀ with Hᵀ = g·A·C·Q⁻¹, which
+        makes of z' what it says of A·x0, and M = N + A·C'·Aᵀ, where C' = C - g²·C·Q⁻¹·C is the covariance of x0 given z'.
+        """
+        measurement, c, rest = level.measurement, level.along, level.rest
+        moments, q, q_rest = measurement.moments, g * following**2 + g**2 * c, g * following**2 + g**2 * rest
+        along_left, rest_left = (v * following**2 / (following**2 + g * v) for v in (c, rest))
+        left = measurement.level(along_left, rest_left, level.noise)
+
+        def seen(rows: Tensor) -> Tensor:
+            return measurement.measure(moments.weighted(g * c / q, g * rest / q_rest, rows))
+
         shift = g * level.gain(residual)
-        noise_x = level.draw(self.normal(moments.size), self.normal(len(problem.y)))
-        off = g * noise_x + following * math.sqrt(g) * self.normal(moments.size)
-        self.z = z + g * (denoised - z) + shift + off
-        if following > 0 or problem.measured is not None:  # a linear measurement explains its last step exactly
-            self._weigh(_over_proposal(level, g, following, shift, off))
+        free = moments.weighted(q.sqrt(), q_rest.sqrt(), self.normal(moments.size))
+        off = free - g * level.gain(seen(free) + left.draw(self.normal))
+        self.z = centre + shift + off
+        if following > 0 or self.problem.measured is not None:  # a linear measurement explains its last step exactly
+            ours = moments.weighted(1 / q, 1 / q_rest, shift)
+            self._weigh(-(ours * (off + 0.5 * shift)).sum(dim=1) - left.log_density(seen(off)))
 
     def _weigh(self, log_w: Tensor) -> None:
         self.log_w = self.log_w + log_w.reshape(self.log_w.shape)
@@ -263,18 +272,3 @@ class _Particles:
             return self.z[taken[0, int(first[0]) :: self.k]]
         rows = torch.arange(n, device=taken.device)
         return self.z[size * rows + taken[rows, first]]
-
-
-def _over_proposal(level: Level, g: float, following: float, shift: Tensor, off: Tensor) -> Tensor:
-    """Return log N(z'; m, Q)/N(z'; m + shift, P) of z' = m + shift + off, `(batch,)`, but for a constant of the level.
-
-    P = Q - g²·C·Aᵀ·R⁻¹·A·C, whose inverse is Q⁻¹ + H·(N + A·C'·Aᵀ)⁻¹·Hᵀ with Hᵀ = g·A·C·Q⁻¹ and C' = C - g²·C·Q⁻¹·C, the
-    covariance of x0 that is left when z' is known.
-    """
-    measurement, c, rest = level.measurement, level.along, level.rest
-    moments, q, q_rest = measurement.moments, g * following**2 + g**2 * c, g * following**2 + g**2 * rest
-    along, rest_left = (v * following**2 / (following**2 + g * v) for v in (c, rest))
-    left = measurement.level(along, rest_left, level.noise)
-    ours = moments.weighted(1 / q, 1 / q_rest, shift)
-    seen = measurement.measure(moments.weighted(g * c / q, g * rest / q_rest, off))
-    return -(ours * (off + 0.5 * shift)).sum(dim=1) - left.log_density(seen)
