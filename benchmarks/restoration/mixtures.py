@@ -1,13 +1,13 @@
 """Part a: the public mixture benchmark (`problems`), ours and, where it is installed, azula's, in one run with one prior.
 
-    SW2     sliced Wasserstein-2, 1,000 projections, between 1,000 draws and 1,000 exact posterior draws, against 4 such sets
-    floor   the same between two sets of exact draws, 4 pairs; both are medians over all pairs of all seeds
-    TV      total variation between the shares of the nearest modes and the posterior's weights. Modes are at least 16
-            standard deviations apart, so that responsibilities would count the same. 1,000 exact draws have some, too: the
-            excess is over their mean
-    evaluations of the denoiser for each draw: levels times particles. What a method differentiates besides is not counted:
-            every one of azula's but DiffPIR and JFPS takes one to dy + 1 gradients through the denoiser each time, and our
-            default takes none
+SW2     sliced Wasserstein-2, 1,000 projections, between 1,000 draws and 1,000 exact posterior draws, against 4 such sets
+floor   the same between two sets of exact draws, 4 pairs; both are medians over all pairs of all seeds
+TV      total variation between the shares of the nearest modes and the posterior's weights. Modes are at least 16
+        standard deviations apart, so that responsibilities would count the same. 1,000 exact draws have some, too: the
+        excess is over their mean
+evaluations of the denoiser for each draw: levels times particles. What a method differentiates besides is not counted:
+        every one of azula's but DiffPIR and JFPS takes one to dy + 1 gradients through the denoiser each time, and our
+        default takes none
 """
 
 from __future__ import annotations
@@ -61,7 +61,9 @@ def draws_of(problem: Problem, contender: str, settings: dict[str, Any]) -> tupl
     if contender == "exact draws":
         return problem.exact(DRAWS, 2 * PAIRS), {"evaluations": 0}
     if contender == "prior draws":
-        return problem.field().sample(SampleRng(range(DRAWS), stream=stream_of("prior draws", problem.seed))), {"evaluations": 0}
+        return problem.field().sample(SampleRng(range(DRAWS), stream=stream_of("prior draws", problem.seed))), {
+            "evaluations": 0
+        }
     if contender.startswith("azula "):
         name, schedule = contender.removeprefix("azula ").rsplit(" ", 1)
         x, evaluations = foreign.draw(problem, name, schedule, DRAWS, **settings)
@@ -95,10 +97,14 @@ class Judge:
         if not bool(x.isfinite().all()):
             return took | values | {"sw2": [math.inf] * PAIRS, "variation": 1.0}
         sliced = [self.problem.slices(x)] * PAIRS
-        return took | values | {
-            "sw2": self.problem.distances(sliced, self.references),
-            "variation": self.problem.variation(x),
-        }
+        return (
+            took
+            | values
+            | {
+                "sw2": self.problem.distances(sliced, self.references),
+                "variation": self.problem.variation(x),
+            }
+        )
 
 
 def contenders(only: Iterable[str] = ()) -> list[str]:
@@ -160,12 +166,14 @@ def report(cells: Cells, seeds: list[int]) -> list[str]:
         exact = at(d, dy, "exact draws")
         sw2, tv, expected = pooled(mine), pooled(mine, "variation"), pooled(at(d, dy, "floor"), "variation")
         seconds = pooled(mine, "cpu_seconds")
-        rows.append((
-            *(d, dy, len(mine), f"{floor:.3f}", f"{pooled(exact):.3f}", f"{sw2:.3f}", f"**{sw2 / floor:.2f}**"),
-            *(verdict(sw2 <= LIMIT * floor), f"{tv:.3f}", f"{pooled(exact, 'variation'):.3f}", f"{tv - expected:+.3f}"),
-            *(verdict(tv <= VARIATION), f"{pooled(mine, 'effective'):.2f}", f"{pooled(mine, 'evaluations'):.0f}"),
-            *(f"{seconds:.1f}", verdict(seconds <= SECONDS[d])),
-        ))
+        rows.append(
+            (
+                *(d, dy, len(mine), f"{floor:.3f}", f"{pooled(exact):.3f}", f"{sw2:.3f}", f"**{sw2 / floor:.2f}**"),
+                *(verdict(sw2 <= LIMIT * floor), f"{tv:.3f}", f"{pooled(exact, 'variation'):.3f}", f"{tv - expected:+.3f}"),
+                *(verdict(tv <= VARIATION), f"{pooled(mine, 'effective'):.2f}", f"{pooled(mine, 'evaluations'):.0f}"),
+                *(f"{seconds:.1f}", verdict(seconds <= SECONDS[d])),
+            )
+        )
     columns = [
         *("d", "dy", "seeds", "floor", "exact draws", "SW2", "SW2/floor", f"<= {LIMIT}", "TV", "of exact draws", "excess"),
         *(f"<= {VARIATION}", "effective", "evaluations", "seconds", "in time"),
