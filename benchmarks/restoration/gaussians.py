@@ -70,7 +70,7 @@ def dense(operator: Operator, shape: tuple[int, ...]) -> Tensor:
 def one(text: str, shape: tuple[int, ...], noise: float, draws: int, settings: dict[str, Any]) -> Values:
     """Return how far draws are from the exact posterior."""
     field = prior(shape)
-    operator, d = operator_of(text, math.prod(shape)), math.prod(shape)
+    operator = operator_of(text, math.prod(shape))
     matrix = dense(operator, shape)
     s = noise * math.sqrt(float((matrix @ field.covariance * matrix).sum()) / len(matrix))
     x0 = field.sample(SampleRng([7]))

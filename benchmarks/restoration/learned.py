@@ -1,7 +1,7 @@
 """The mixture benchmark from a learned field: two minutes of training on draws of the d = 8 mixture, then the same measurement.
 
 Each seed has its own mixture (its weights), so each has a run of its own: `scorefield train` with the automatic recipe on
-100,000 draws, as a person would. The field lives in model space, data = shift + scale·x, and the measurement goes there with it.
+100,000 draws, as a person would. The field lives in model space, data = shift + scale·x, and the measurement goes there, too.
 The exact field, given the same measurement, stands beside.
 """
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scorefield.operators.units import in_model_space
 
 from restoration.mixtures import DRAWS, Judge, ours, pooled
 from restoration.problems import Problem
@@ -21,7 +22,6 @@ from scorefield import SampleRng, registry
 from scorefield.app import train
 from scorefield.guidance import posterior_sample
 from scorefield.operators import Matrix
-from scorefield.operators.units import in_model_space
 from scorefield.randomness import stream_of
 from scorefield.runs import open_run
 

@@ -12,7 +12,6 @@ Draws have a total variation to the bins even if they are exact; its mean for as
 from __future__ import annotations
 
 import json
-
 from dataclasses import dataclass
 from typing import Any
 
