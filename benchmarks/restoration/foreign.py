@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from restoration.problems import Problem
 from scorefield import LinearVE
 from scorefield.moments import Moments
+from scorefield.verification.mixture_posterior import Problem
 
 STEPS = 200
 

@@ -16,7 +16,6 @@ import numpy as np
 from scorefield.operators.units import in_model_space
 
 from restoration.mixtures import DRAWS, Judge, ours, pooled
-from restoration.problems import Problem
 from restoration.store import Cells, Values, table, verdict
 from scorefield import SampleRng, registry
 from scorefield.app import train
@@ -24,6 +23,7 @@ from scorefield.guidance import posterior_sample
 from scorefield.operators import Matrix
 from scorefield.randomness import stream_of
 from scorefield.runs import open_run
+from scorefield.verification.mixture_posterior import Problem
 
 ROWS, LIMIT = 100_000, 3.0
 
@@ -52,8 +52,8 @@ def one(d: int, dy: int, seed: int, seconds: float, folder: Path, settings: dict
     x = (found.x * scales + shifts).flatten(1)
     exact, _ = ours(problem, "twisted", settings)
     return {
-        "learned": problem.distances([problem.slices(x)] * len(judge.references), judge.references),
-        "exact": problem.distances([problem.slices(exact)] * len(judge.references), judge.references),
+        "learned": judge.distances(x),
+        "exact": judge.distances(exact),
         "floor": judge.floor()["sw2"],
         "variation": problem.variation(x),
         "effective": float(found.effective.double().nanmedian()),

@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 from restoration import foreign
-from restoration.problems import DIMENSIONS, MEASURED, PAIRS, Problem
 from restoration.store import Cells, Values, median, table, verdict
 from scorefield import SampleRng, registry
 from scorefield.errors import ScorefieldError
@@ -31,8 +30,9 @@ from scorefield.guidance import posterior_sample
 from scorefield.moments import Moments
 from scorefield.operators import Matrix
 from scorefield.randomness import stream_of
+from scorefield.verification.mixture_posterior import DIMENSIONS, MEASURED, Problem
 
-DRAWS = 1000
+DRAWS, PAIRS = 1000, 4  # pairs of sets
 LIMIT, SECONDS, VARIATION = 1.3, {8: 5, 80: 10, 800: 30}, 0.05
 REFERENCES = ("exact draws", "prior draws")
 SPEED_LEVELS, SPEED_LIMIT = (10, 15, 20, 30, 40, 60, 80, 100, 150, 200, 300, 400, 800, 1600), 1.5
@@ -82,9 +82,14 @@ class Judge:
         """Return the distances of pairs of exact sets."""
         others = [self.problem.slices(self.problem.exact(DRAWS, PAIRS + i)) for i in range(PAIRS)]
         return {
-            "sw2": self.problem.distances(others, self.references),
+            "sw2": [self.problem.distance(a, b) for a, b in zip(others, self.references, strict=True)],
             "variation": self.problem.expected_variation(DRAWS),
         }
+
+    def distances(self, x: Tensor) -> list[float]:
+        """Return the distances of draws to the exact sets."""
+        sliced = self.problem.slices(x)
+        return [self.problem.distance(sliced, other) for other in self.references]
 
     def score(self, contender: str, settings: dict[str, Any]) -> Values:
         """Return what a contender's draws are worth, and the seconds of a core that they took."""
@@ -96,12 +101,11 @@ class Judge:
         took = {"cpu_seconds": time.process_time() - cpu, "seconds": time.perf_counter() - wall}
         if not bool(x.isfinite().all()):
             return took | values | {"sw2": [math.inf] * PAIRS, "variation": 1.0}
-        sliced = [self.problem.slices(x)] * PAIRS
         return (
             took
             | values
             | {
-                "sw2": self.problem.distances(sliced, self.references),
+                "sw2": self.distances(x),
                 "variation": self.problem.variation(x),
             }
         )

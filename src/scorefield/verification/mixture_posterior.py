@@ -18,12 +18,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from scorefield import VE, GaussianMixture, SampleRng
+from scorefield.exact import GaussianMixture
 from scorefield.metrics.two_sample import directions
-from scorefield.process import Process
-from scorefield.randomness import stream_of
+from scorefield.process import VE, Process
+from scorefield.randomness import SampleRng, stream_of
 
-DIMENSIONS, MEASURED, PROJECTIONS, PAIRS = (8, 80, 800), (1, 2, 4), 1000, 4
+DIMENSIONS, MEASURED, PROJECTIONS = (8, 80, 800), (1, 2, 4), 1000
 SMALLEST, RULE = 0.01, 10.0  # of the ladder: its last level, and its first over the largest principal standard deviation
 
 
@@ -44,10 +44,10 @@ class Problem:
         generator = torch.Generator().manual_seed(seed)
 
         def rand(*shape: int) -> Tensor:
-            return torch.rand(*shape, generator=generator, dtype=torch.float64)
+            return torch.rand(shape, generator=generator, dtype=torch.float64)
 
         def randn(*shape: int) -> Tensor:
-            return torch.randn(*shape, generator=generator, dtype=torch.float64)
+            return torch.randn(shape, generator=generator, dtype=torch.float64)
 
         corners = torch.tensor([[8.0 * i, 8.0 * j] for i in range(-2, 3) for j in range(-2, 3)], dtype=torch.float64)
         means, weights = corners.repeat(1, d // 2), rand(25)
@@ -104,9 +104,9 @@ class Problem:
         """Return sorted projections, `(n, PROJECTIONS)`."""
         return (x @ self.directions).sort(dim=0).values
 
-    def distances(self, sliced: list[Tensor], others: list[Tensor]) -> list[float]:
-        """Return sliced Wasserstein-2 distances of sets, pair by pair."""
-        return [float((a - b).square().mean().sqrt()) for a, b in zip(sliced, others, strict=True)]
+    def distance(self, sliced: Tensor, other: Tensor) -> float:
+        """Return the sliced Wasserstein-2 distance of two sets of `slices`."""
+        return float((sliced - other).square().mean().sqrt())
 
     def variation(self, x: Tensor) -> float:
         """Return the total variation between the shares of the nearest modes and the posterior's weights."""
