@@ -11,6 +11,10 @@ u = B·x alone. What a sampler asks of it is the evidence of y where u is known 
 
 which is N(y; mean, variance + s²) where g is the identity.
 
+The axes of a sample are (channels, *places): an image (channels, height, width), a signal (channels, length). A vector (d,)
+is a signal of one channel. An operator follows the dtype and the device of x, treats every row of the batch alone, and never
+writes to x or y.
+
 A new operator is one small class in a file of this folder: `shape_out` and `__call__`, and for the command `of_text`.
 """
 
@@ -19,13 +23,12 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from scorefield.errors import ScorefieldError
-from scorefield.shapes import PerSample, Sample, over, total
+from scorefield.shapes import PerSample, Sample, flat, over, total
 
 Shape = tuple[int, ...]
 NoiseStd = float | Tensor  # s: a number, or one for each number of y, the shape of y without the batch
@@ -38,7 +41,7 @@ class Operator(ABC):
         linear: whether it is a matrix A.
     """
 
-    linear: ClassVar[bool] = True
+    linear: bool = True
 
     @abstractmethod
     def shape_out(self, shape: Shape) -> Shape:
@@ -56,15 +59,17 @@ class Operator(ABC):
     def adjoint(self, y: Tensor, shape: Shape) -> Sample:
         """Return Aᵀy, `(batch, *shape)`, of measurements `(batch, *shape_out(shape))`."""
         self._needs_linear("an adjoint")
+        tracked = torch.is_grad_enabled() and y.requires_grad  # then Aᵀy itself can be differentiated in y
         with torch.enable_grad():
             x = torch.zeros(len(y), *shape, dtype=y.dtype, device=y.device, requires_grad=True)
-            (gradient,) = torch.autograd.grad(self(x), x, y)
+            (gradient,) = torch.autograd.grad(self(x), x, y, create_graph=tracked)
         return gradient
 
     def pseudo_inverse(self, y: Tensor, shape: Shape) -> Sample:
-        """Return Aᵀ(AAᵀ)⁺y, the smallest x that explains the most of y, `(batch, *shape)`, by conjugate gradients."""
+        """Return A⁺y, the smallest x of those with the least |Ax - y|, `(batch, *shape)`, by conjugate gradients."""
         self._needs_linear("a pseudo-inverse")
-        return self.adjoint(conjugate_gradients(lambda v: self(self.adjoint(v, shape)), y), shape)
+        # The normal equations have a solution for every y, and steps that start at 0 stay in the range of Aᵀ.
+        return conjugate_gradients(lambda x: self.adjoint(self(x), shape), self.adjoint(y, shape))
 
     def log_evidence(self, mean: Tensor, variance: Tensor, y: Tensor, noise_std: NoiseStd) -> PerSample:
         """Return log of the integral of p(y | u) N(u; mean, variance) du, summed over the numbers of y, `(batch,)`.
@@ -78,14 +83,45 @@ class Operator(ABC):
         spread = variance + torch.as_tensor(noise_std, dtype=mean.dtype, device=mean.device) ** 2
         return total((-0.5 * ((y - mean) ** 2 / spread + spread.log() + math.log(2 * math.pi))).expand_as(mean))
 
+    def measurement_of(self, data: Tensor, shape: Shape) -> Tensor:
+        """Return the y that a person's file holds, `shape_out(shape)`.
+
+        The file has the measurement itself, or a sample of which the measured part is taken: a blurred image is a measurement
+        as it is, and of an image with a hole, of its own full size, the kept pixels are one.
+
+        Args:
+            data: the numbers of the file, without a batch.
+            shape: of one sample.
+
+        Raises:
+            ScorefieldError: data of neither shape.
+        """
+        wanted = self.shape_out(shape)
+        if tuple(data.shape) == wanted:
+            return data
+        if tuple(data.shape) == shape:
+            return self(data.unsqueeze(0))[0]
+        raise ScorefieldError(
+            f"got data of shape {tuple(data.shape)}, expected {wanted}, what {self} makes of a sample of shape {shape}, or "
+            "such a sample: resize it"
+        )
+
     @classmethod
-    def of_text(cls, text: str) -> Operator:
-        """Return the operator that a person writes as NAME:text in a command; raises `ScorefieldError` for a wrong text."""
+    def of_text(cls, text: str, *, seed: int = 0) -> Operator:
+        """Return the operator that a person writes as NAME:text in a command; raises `ScorefieldError` for a wrong text.
+
+        Args:
+            text: what follows the name and its colon, or nothing.
+            seed: of what is random in the operator itself.
+        """
         if text:
             raise ScorefieldError(
                 f"got {text!r} after the name of an operator that takes nothing, expected no more: leave it out"
             )
         return cls()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
 
     def _needs_linear(self, what: str) -> None:
         if not self.linear:
@@ -96,6 +132,39 @@ def log_likelihood(operator: Operator, x: Sample, y: Tensor, noise_std: NoiseStd
     """Return log p(y | x0 = x), `(batch,)`: for a linear operator log N(y; Ax, s²·I)."""
     u = operator.inner(x)
     return operator.log_evidence(u, torch.zeros((), dtype=u.dtype, device=u.device), y, noise_std)
+
+
+def dense(operator: Operator, shape: Shape, *, at_most: int = 256, device: torch.device | str = "cpu") -> Tensor:
+    """Return the matrix A of a linear operator, `(m, d)`, float64.
+
+    Args:
+        operator: a linear operator.
+        shape: of one sample, d numbers.
+        at_most: how many columns are made at a time.
+        device: where.
+
+    >>> from scorefield.operators import Mask
+    >>> dense(Mask([False, True]), (2,))
+    tensor([[0., 1.]], dtype=torch.float64)
+    """
+    operator._needs_linear("a matrix")
+    d = math.prod(shape)
+    columns = []
+    for first in range(0, d, at_most):
+        count = min(at_most, d - first)
+        units = torch.zeros(count, d, dtype=torch.float64, device=device)
+        units[:, first : first + count].fill_diagonal_(1.0)
+        columns.append(flat(operator(units.reshape(count, *shape))))
+    return torch.cat(columns).mT.contiguous()
+
+
+def axes_of(shape: Shape) -> tuple[int, ...]:
+    """Return the axes of places of a batch of samples: all behind that of the channels; of vectors the only one.
+
+    >>> axes_of((3, 8, 8)), axes_of((100,))
+    ((2, 3), (1,))
+    """
+    return tuple(range(min(2, len(shape)), len(shape) + 1))
 
 
 def conjugate_gradients(
@@ -123,7 +192,7 @@ def conjugate_gradients(
     inverse = start or (lambda r: r)
     v, r = torch.zeros_like(y), y.clone()
     z = inverse(r)
-    p, rz, goal = z, total(r * z), tolerance**2 * total(y * y)
+    p, rz, goal = z, total(r * z), max(tolerance, torch.finfo(y.dtype).eps) ** 2 * total(y * y)
     for _ in range(most):
         open_ = total(r * r) > goal
         if not bool(open_.any()):

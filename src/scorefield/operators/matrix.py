@@ -1,13 +1,12 @@
-"""Any matrix, and a random projection."""
+"""Any matrix."""
 
 from __future__ import annotations
-
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from scorefield.errors import ScorefieldError
+from scorefield.operators import text as texts
 from scorefield.operators.base import Operator, Shape
 from scorefield.registry import register
 from scorefield.shapes import Sample, flat
@@ -20,8 +19,6 @@ class Matrix(Operator):
     >>> Matrix([[1.0, 1.0, 0.0]])(torch.tensor([[1.0, 2.0, 5.0]]))
     tensor([[3.]])
     """
-
-    linear: ClassVar[bool] = True
 
     def __init__(self, matrix: Tensor | list[list[float]]) -> None:
         """Take A, `(m, d)`; raises `ScorefieldError` for one that is no matrix of finite numbers."""
@@ -45,6 +42,13 @@ class Matrix(Operator):
     def __call__(self, x: Sample) -> Tensor:
         self.shape_out(tuple(x.shape[1:]))
         return flat(x) @ self.matrix.to(x).mT
+
+    @classmethod
+    def of_text(cls, text: str, *, seed: int = 0) -> Operator:
+        """Return `matrix:FILE`, of an array of two axes."""
+        if not text.lower().endswith(texts.ARRAYS):
+            raise ScorefieldError(f"got {text!r} for a matrix, expected a file of an array: for example matrix:A.npy")
+        return cls(texts.read_array(text, "a matrix, an array of two axes"))
 
     def adjoint(self, y: Tensor, shape: Shape) -> Sample:
         return (y @ self.matrix.to(y)).reshape(-1, *shape)

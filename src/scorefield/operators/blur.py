@@ -1,0 +1,190 @@
+"""Blur: the convolution of a sample with a kernel, each channel alone.
+
+    y[i] = sum over j of k[j]·x[i - (j - c)],        c = (size - 1)//2, the middle of the kernel, in every axis
+
+A true convolution: a bright point becomes the kernel itself. (Deep-learning libraries give this name to the correlation, which
+turns the kernel round; with a kernel that is not symmetric the two differ.) Beyond the edge x goes on
+
+    "reflect"    as its mirror image, d c b | a b c d | c b a: the outermost place is not repeated (numpy's and torch's word;
+                 scipy calls it "mirror")
+    "circular"   from the other end, b c d | a b c d | a b c
+
+The sum is a product of Fourier transforms, of the padded sample in the first case and of the sample itself in the second, so
+that there A⁺ is a division.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from scorefield.errors import ScorefieldError, unknown
+from scorefield.operators import text as texts
+from scorefield.operators.base import Operator, Shape, axes_of
+from scorefield.registry import register
+from scorefield.shapes import Sample
+
+Padding = Literal["reflect", "circular"]
+
+
+@register("operator", "blur")
+class Blur(Operator):
+    """y = k * x, with a Gaussian k of standard deviation sigma, cut at 4·sigma and of sum 1, or with any kernel.
+
+    >>> point = torch.tensor([[0.0, 0.0, 1.0, 0.0, 0.0]], dtype=torch.float64)
+    >>> Blur(kernel=[1.0, 2.0, 3.0])(point).abs().round(decimals=9)
+    tensor([[0., 1., 2., 3., 0.]], dtype=torch.float64)
+    """
+
+    def __init__(self, sigma: float | None = None, *, kernel: Any = None, padding: Padding = "reflect") -> None:
+        """Take one of the two.
+
+        Args:
+            sigma: in pixels, > 0, in every axis of places.
+            kernel: an array with as many axes as a sample has of places, as it is: it need not have the sum 1.
+            padding: what is beyond the edge.
+
+        Raises:
+            ScorefieldError: both or neither, a sigma <= 0, or a kernel that is 0 or not finite.
+        """
+        if (sigma is None) == (kernel is None):
+            raise ScorefieldError("got both or neither of sigma and kernel for a blur, expected one of them: leave one out")
+        if padding not in get_args(Padding):
+            raise unknown("padding", padding, get_args(Padding))
+        if sigma is not None and not (math.isfinite(sigma) and sigma > 0):
+            raise ScorefieldError(f"got sigma = {sigma:g} for a blur, expected a number > 0, in pixels: for example 1.5")
+        self.sigma, self.padding = sigma, padding
+        self.kernel = _gaussian(sigma) if sigma is not None else torch.as_tensor(kernel, dtype=torch.float64)
+        if not self.kernel.ndim or not bool(self.kernel.isfinite().all()) or not bool(self.kernel.any()):
+            raise ScorefieldError("got a kernel that is empty, 0 or not finite, expected an array of numbers: correct it")
+        self._spectra: dict[tuple[Any, ...], Tensor] = {}
+
+    def __repr__(self) -> str:
+        size = f"{self.sigma:g}" if self.sigma is not None else "x".join(map(str, self.kernel.shape))
+        return f"Blur({size}, {self.padding})"
+
+    def shape_out(self, shape: Shape) -> Shape:
+        places = shape[axes_of(shape)[0] - 1 :]
+        if self.sigma is not None:
+            if 2 * self.sigma + 1 > min(places):
+                raise ScorefieldError(
+                    f"got sigma = {self.sigma:g} for samples of shape {shape}, expected at most {(min(places) - 1) / 2:g}, so "
+                    "that the kernel is not larger than the sample: choose a smaller one"
+                )
+        elif self.kernel.ndim != len(places):
+            raise ScorefieldError(
+                f"got a kernel of shape {tuple(self.kernel.shape)} for samples of shape {shape}, expected {len(places)} axes: "
+                "reshape it"
+            )
+        elif any(size > n for size, n in zip(self.kernel.shape, places, strict=True)):
+            raise ScorefieldError(
+                f"got a kernel of shape {tuple(self.kernel.shape)} for samples of shape {shape}, expected one that is not "
+                "larger than the sample: cut it"
+            )
+        return shape
+
+    def __call__(self, x: Sample) -> Tensor:
+        axes = axes_of(self.shape_out(tuple(x.shape[1:])))
+        places = x.shape[axes[0] :]
+        for axis, index in self._edges(axes, places, x.device):
+            x = x.index_select(axis, index)
+        y = self._filter(x, axes, turned=False)
+        for axis, (before, _), n in zip(axes, self._margins(axes), places, strict=True):
+            y = y.narrow(axis, before, n)
+        return y
+
+    def adjoint(self, y: Tensor, shape: Shape) -> Sample:
+        axes = axes_of(shape)
+        for axis, (before, after) in zip(axes, self._margins(axes), strict=True):
+            y = torch.cat([_zeros(y, axis, before), y, _zeros(y, axis, after)], dim=axis)
+        x = self._filter(y, axes, turned=True)
+        for axis, index in self._edges(axes, shape[axes[0] - 1 :], y.device):
+            x = _zeros(x, axis, shape[axis - 1]).index_add(axis, index, x)
+        return x
+
+    def pseudo_inverse(self, y: Tensor, shape: Shape) -> Sample:
+        if self.padding == "reflect":
+            return super().pseudo_inverse(y, shape)
+        axes = axes_of(shape)
+        spectrum = self._spectrum(y.shape[axes[0] :], y)
+        size = spectrum.abs()
+        seen = size > size.max() * torch.finfo(y.dtype).eps * math.prod(shape)
+        inverse = torch.where(seen, 1 / torch.where(seen, spectrum, 1.0), 0.0)
+        x: Tensor = torch.fft.irfftn(torch.fft.rfftn(y, dim=axes) * inverse, s=y.shape[axes[0] :], dim=axes)
+        return x
+
+    def _kernels(self, count: int) -> Sequence[int]:
+        """Return the size of the kernel in each of `count` axes."""
+        return [len(self.kernel)] * count if self.sigma is not None else self.kernel.shape
+
+    def _margins(self, axes: Sequence[int]) -> list[tuple[int, int]]:
+        """Return how many places are added before and after, in each axis."""
+        if self.padding == "circular":
+            return [(0, 0)] * len(axes)
+        return [(size // 2, (size - 1) // 2) for size in self._kernels(len(axes))]
+
+    def _edges(self, axes: Sequence[int], places: Sequence[int], device: torch.device) -> list[tuple[int, Tensor]]:
+        """Return, for each axis that is padded, which place of the sample stands at each place of the padded one."""
+        found = []
+        for axis, (before, after), n in zip(axes, self._margins(axes), places, strict=True):
+            if before or after:
+                place = torch.arange(-before, n + after, device=device) % max(2 * (n - 1), 1)
+                found.append((axis, torch.where(place < n, place, 2 * (n - 1) - place)))
+        return found
+
+    def _filter(self, x: Tensor, axes: tuple[int, ...], *, turned: bool) -> Tensor:
+        """Return the circular convolution with the kernel, or with the kernel turned round, which is its adjoint."""
+        places = x.shape[axes[0] :]
+        spectrum = self._spectrum(places, x)
+        waves = torch.fft.rfftn(x, dim=axes) * (spectrum.conj() if turned else spectrum)
+        y: Tensor = torch.fft.irfftn(waves, s=places, dim=axes)
+        return y
+
+    def _spectrum(self, places: Sequence[int], like: Tensor) -> Tensor:
+        """Return the Fourier transform of the kernel around place 0."""
+        key = (tuple(places), like.dtype, like.device)
+        if key not in self._spectra:
+            kernel = self.kernel
+            if self.sigma is not None:
+                for _ in places[1:]:
+                    kernel = kernel.unsqueeze(-1) * self.kernel
+            for axis, n in enumerate(places):
+                size = kernel.shape[axis]
+                index = (torch.arange(size) - (size - 1) // 2) % n
+                kernel = _zeros(kernel, axis, n).index_add(axis, index, kernel)
+            self._spectra[key] = torch.fft.rfftn(kernel).to(like.device, like.dtype.to_complex())
+        return self._spectra[key]
+
+    @classmethod
+    def of_text(cls, text: str, *, seed: int = 0) -> Operator:
+        """Return `blur:SIGMA`, or `blur:FILE` with a kernel, each with `:circular` or `:reflect` behind it if so.
+
+        The kernel of a picture is divided by its sum; that of an array is taken as it is.
+        """
+        size, padding = text, "reflect"
+        for name in get_args(Padding):
+            if text.endswith(f":{name}"):
+                size, padding = text.removesuffix(f":{name}"), name
+        if texts.is_file(size):
+            kernel = texts.read_array(size, "a kernel, an array or a picture")
+            if size.lower().endswith(texts.PICTURES):
+                kernel = kernel / kernel.sum().clamp(min=1.0)
+            return cls(kernel=kernel, padding=padding)  # type: ignore[arg-type]
+        return cls(texts.number(size, "the sigma of blur", "blur:2, blur:2:circular or blur:kernel.npy"), padding=padding)  # type: ignore[arg-type]
+
+
+def _gaussian(sigma: float) -> Tensor:
+    """Return a Gaussian in one axis, of sum 1, cut at 4·sigma."""
+    radius = max(1, int(4 * sigma + 0.5))
+    place = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    kernel = (-0.5 * (place / sigma) ** 2).exp()
+    return kernel / kernel.sum()
+
+
+def _zeros(like: Tensor, axis: int, count: int) -> Tensor:
+    """Return zeros as `like`, with `count` places in an axis."""
+    return like.new_zeros([*like.shape[:axis], count, *like.shape[axis + 1 :]])

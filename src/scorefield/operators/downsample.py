@@ -1,0 +1,127 @@
+"""Downsampling: f pixels in every axis become one, which stands in their middle.
+
+    y[k] = sum over j of w[k, j]·x[j],        sum of w[k, j]·j = f·k + (f - 1)/2
+
+"area" is the mean of the f pixels. "bicubic" is the cubic kernel (a = -1/2) stretched by f, cut at the edge and divided by its
+sum: what torch and Pillow call antialiased resizing. Both keep the middle of the f pixels. Other conventions of the same name
+move the picture by up to (f - 1)/2 pixels, after which a restored image cannot fit the measured one.
+
+An axis is multiplied by its own matrix, so A is their Kronecker product, and A⁺ that of their pseudo-inverses.
+
+Reference: Keys (1981), "Cubic convolution interpolation for digital image processing", IEEE TASSP 29(6).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from scorefield.errors import ScorefieldError, unknown
+from scorefield.operators import text as texts
+from scorefield.operators.base import Operator, Shape, axes_of
+from scorefield.registry import register
+from scorefield.shapes import Sample
+
+Way = Literal["area", "bicubic"]
+LARGE = 1 << 22  # entries of a matrix; beyond, only those that are not 0 are stored
+
+
+@register("operator", "downsample")
+class Downsample(Operator):
+    """y has one pixel for f in every axis; those that are left over at the end are not measured.
+
+    >>> Downsample(2)(torch.tensor([[1.0, 3.0, 5.0, 9.0]]))
+    tensor([[2., 7.]])
+    """
+
+    def __init__(self, factor: int, way: Way = "area") -> None:
+        """Take f and how its pixels are joined.
+
+        Args:
+            factor: f, a whole number >= 2.
+            way: "area" or "bicubic".
+
+        Raises:
+            ScorefieldError: a factor below 2, or an unknown way.
+        """
+        if factor != int(factor) or factor < 2:
+            raise ScorefieldError(f"got {factor} for the factor of downsample, expected a whole number >= 2: for example 4")
+        if way not in get_args(Way):
+            raise unknown("way of downsampling", way, get_args(Way))
+        self.factor, self.way = int(factor), way
+        self._matrices: dict[tuple[Any, ...], Tensor] = {}
+
+    def __repr__(self) -> str:
+        return f"Downsample({self.factor}, {self.way})"
+
+    def shape_out(self, shape: Shape) -> Shape:
+        first = axes_of(shape)[0] - 1
+        if min(shape[first:]) < self.factor:
+            raise ScorefieldError(
+                f"got samples of shape {shape} for {self}, expected at least {self.factor} pixels in every axis, for else "
+                "nothing is left: choose a smaller factor"
+            )
+        return (*shape[:first], *(n // self.factor for n in shape[first:]))
+
+    def __call__(self, x: Sample) -> Tensor:
+        for axis in axes_of(self.shape_out(tuple(x.shape[1:]))):
+            x = along(self._matrix(x.shape[axis], x), x, axis)
+        return x
+
+    def adjoint(self, y: Tensor, shape: Shape) -> Sample:
+        for axis in axes_of(shape):
+            y = along(self._matrix(shape[axis - 1], y).mT, y, axis)
+        return y
+
+    def pseudo_inverse(self, y: Tensor, shape: Shape) -> Sample:
+        matrices = [self._matrix(n, y) for n in shape]
+        if any(matrix.is_sparse for matrix in matrices):
+            return super().pseudo_inverse(y, shape)
+        for axis in axes_of(shape):
+            y = along(torch.linalg.pinv(matrices[axis - 1]), y, axis)
+        return y
+
+    def _matrix(self, n: int, like: Tensor) -> Tensor:
+        """Return w for an axis of n pixels, `(n // f, n)`."""
+        key = (n, like.dtype, like.device)
+        if key not in self._matrices:
+            self._matrices[key] = _weights(n, self.factor, self.way).to(like)
+        return self._matrices[key]
+
+    @classmethod
+    def of_text(cls, text: str, *, seed: int = 0) -> Operator:
+        """Return `downsample:FACTOR` or `downsample:FACTOR:bicubic`."""
+        factor, _, way = text.partition(":")
+        return cls(texts.whole(factor, "the factor of downsample", "downsample:4 or downsample:4:bicubic"), way or "area")  # type: ignore[arg-type]
+
+
+def along(matrix: Tensor, x: Tensor, axis: int) -> Tensor:
+    """Return M·x in one axis of x."""
+    front = x.movedim(axis, 0)
+    made = matrix @ front.reshape(len(front), -1)
+    return made.reshape(len(made), *front.shape[1:]).movedim(0, axis)
+
+
+def _weights(n: int, factor: int, way: Way) -> Tensor:
+    """Return the matrix of one axis of n pixels, `(n // factor, n)`, stored by its entries where it is large."""
+    count = n // factor
+    middle = factor * torch.arange(count, dtype=torch.float64) + (factor - 1) / 2
+    reach = 2 * factor if way == "bicubic" else (factor - 1) // 2
+    place = middle.floor().long().unsqueeze(1) + torch.arange(-reach - 1, reach + 3)
+    distance = (place - middle.unsqueeze(1)).abs() / factor
+    weight = _cubic(distance) if way == "bicubic" else (distance < 0.5).double()
+    weight = torch.where((place >= 0) & (place < n), weight, 0.0)
+    weight = weight / weight.sum(dim=1, keepdim=True)
+    row, column = torch.nonzero(weight, as_tuple=True)
+    entries, values = torch.stack([row, place[row, column]]), weight[row, column]
+    matrix = torch.sparse_coo_tensor(entries, values, (count, n), check_invariants=False).coalesce()
+    return matrix.to_dense() if count * n <= LARGE else matrix
+
+
+def _cubic(distance: Tensor) -> Tensor:
+    """Return Keys' cubic kernel with a = -1/2 of distances >= 0."""
+    near = (1.5 * distance - 2.5) * distance**2 + 1
+    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
+    return torch.where(distance < 1, near, torch.where(distance < 2, far, 0.0))
