@@ -89,7 +89,7 @@ def verify(*, quick: bool = False, full: bool = False, progress: Progress = sile
         ("orders of samplers", checks.orders()),
         ("adjoints of operators", restoration.adjoints()),
         ("posteriors of a Gaussian", restoration.gaussian_posteriors(1000 if quick else 4000)),
-        ("posteriors of a mixture", restoration.mixture_posteriors(4 if quick else 8)),
+        ("posteriors of a mixture", restoration.mixture_posteriors(200 if quick else 500)),
     )
     for place, (name, part) in enumerate(parts):
         for check in part:

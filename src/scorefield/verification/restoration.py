@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from statistics import median
 from typing import Any, cast
 
 import torch
@@ -127,29 +128,26 @@ def deviations(u: Tensor) -> tuple[float, float]:
     return float(u.mean(dim=0).abs().max()) * math.sqrt(n), float(second.abs().max())
 
 
-def mixture_posteriors(problems: int, draws: int = 500) -> Iterator[Check]:
-    """Sliced Wasserstein-2 over the floor on problems of the public benchmark, d = 8, in the mean, with 100 levels.
+def mixture_posteriors(draws: int) -> Iterator[Check]:
+    """Sliced Wasserstein-2 over the floor on 8 problems of the public benchmark, d = 8, the median; with 100 levels.
 
-    Its standard error is that over the problems; a ratio is over the limit where it is so by two of them. Methods without
-    weights are 5 to 6 floors away, at ten times the cost: `benchmarks/results/restore-mixtures.md` has them.
+    The median, as the benchmark's: where one mode has nearly all the weight a few draws of another one are many floors.
+    Methods without weights are at 3 floors and more: `benchmarks/results/restore-mixtures.md` has them.
     """
-    asked = [Problem.make(8, 1 + seed % 2, 500 + seed) for seed in range(problems)]
-    sets = [[problem.slices(problem.exact(draws, index)) for index in range(6)] for problem in asked]
-    floors = [
-        sum(problem.distance(six[i], six[i + 1]) for i in (0, 2, 4)) / 3 for problem, six in zip(asked, sets, strict=True)
-    ]
+    problems = [Problem.make(8, 1 + seed % 2, seed) for seed in range(500, 508)]
+    sets = [[problem.slices(problem.exact(draws, index)) for index in range(6)] for problem in problems]
     for name, kind in registry.every("posterior").items():
         if not kind.keeps_weights:
             continue
         ratios, method = list[float](), _method(kind, levels=100)
-        for problem, six, floor in zip(asked, sets, floors, strict=True):
+        for problem, six in zip(problems, sets, strict=True):
+            floor = sum(problem.distance(six[i], six[i + 1]) for i in (0, 2, 4)) / 3
             rng = SampleRng(range(draws), stream=stream_of("verify", problem.seed))
             given = Matrix(problem.matrix), problem.y, problem.noise_std
             found = posterior_sample(problem.field(), *given, rng=rng, method=method)
             sliced = problem.slices(found.x)
             ratios.append(sum(problem.distance(sliced, other) for other in six) / 6 / floor)
-        each = torch.tensor(ratios, dtype=torch.float64)
-        ratio, error = float(each.mean()), float(each.std()) / math.sqrt(len(each))
-        shown = f"{ratio:.2f} ± {error:.2f} floors, {found.evaluations * found.particles} evaluations a draw"
-        values = {"ratio": ratio, "error": error}
-        yield Check("posterior: mixture", name, f"SW2 <= {LIMIT} floors", shown, ratio - 2 * error <= LIMIT, values)
+        ratio = median(ratios)
+        shown = f"{ratio:.2f} floors, {found.evaluations * found.particles} evaluations a draw"
+        values = {"ratio": ratio, "smallest": min(ratios), "largest": max(ratios)}
+        yield Check("posterior: mixture", name, f"SW2 <= {LIMIT} floors", shown, ratio <= LIMIT, values)
