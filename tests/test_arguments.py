@@ -18,6 +18,7 @@ from scorefield import ScorefieldError, app
 from scorefield.app.arguments import checked
 
 VERBS = ("evaluate", "forget_tuning", "inspect", "likelihood", "plan", "sample", "train", "tune", "verify")
+VERBS += ("interpolate", "restore")
 WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("train", {"source": None}, "got NoneType for 'data', expected something with a length and examples by number: give"),
     ("train", {"source": 123}, "got int for 'data'"),
@@ -53,6 +54,10 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("tune", {"evaluations": ("a",)}, r"got evaluations=\('a',\) for tune, expected a list of whole numbers"),
     ("tune", {"seconds": 10**400}, "got seconds="),
     ("likelihood", {"tolerance": "x"}, "got tolerance='x' for likelihood, expected a number or None"),
+    ("restore", {"noise": "loud"}, "got noise='loud' for restore, expected a number, 'auto' or None: correct noise"),
+    ("restore", {"samples": 2.5}, "got samples=2.5 for restore, expected a whole number"),
+    ("restore", {"operator": 3}, "got 'none', which is no folder"),
+    ("interpolate", {"frames": "many"}, "got frames='many' for interpolate, expected a whole number"),
     ("verify", {"quick": 3}, "got quick=3 for verify, expected True or False"),
     *((verb, {"run": wrong}, f"got run={wrong} for {verb}, expected a path") for verb in VERBS[:4] for wrong in (None, 123)),
 ]
@@ -64,6 +69,7 @@ def test_a_wrong_argument_is_refused_in_one_sentence_and_nothing_is_written(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     first = {"train": {"source": "two-moons"}, "plan": {"source": "two-moons"}, "verify": {}}.get(verb, {"run": "none"})
+    first |= {"restore": {"source": "x", "operator": "gray"}, "interpolate": {"a": 1, "b": 2}}.get(verb, {})
     with pytest.raises(ScorefieldError, match=says) as caught:
         getattr(app, verb)(**{**first, **named})
     assert "\n" not in str(caught.value)

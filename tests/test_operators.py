@@ -1,5 +1,6 @@
 """Operators: adjoints and pseudo-inverses against matrices, every convention against a second implementation, bad input."""
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator
@@ -18,15 +19,23 @@ from torch.nn.functional import interpolate
 from scorefield import ScorefieldError, registry
 from scorefield.data.normaliser import Normaliser
 from scorefield.operators import (
+    JPEG,
+    Absolute,
     Blur,
+    Clip,
     Compose,
+    Crop,
     Downsample,
+    Fourier,
     Gray,
     Identity,
     InUnits,
     Mask,
     Matrix,
     Operator,
+    Project,
+    Quantise,
+    Subsample,
     dense,
     in_model_space,
     log_likelihood,
@@ -39,6 +48,7 @@ VECTOR, SIGNAL, GREY, COLOUR, VOLUME = (12,), (2, 15), (1, 9, 8), (3, 8, 9), (1,
 ALL = (VECTOR, SIGNAL, GREY, COLOUR, VOLUME)
 
 
+@functools.cache
 def draw(*shape: int, name: str = "x") -> Tensor:
     """Numbers of N(0, 1), the same for a name and a shape, float64."""
     return SampleRng([len(shape)], stream=stream_of(name)).normal(shape)[0]
@@ -79,6 +89,19 @@ EXAMPLES: dict[str, list[tuple[Operator, tuple[Shape, ...]]]] = {
         (Downsample(4, "bicubic"), ALL),
     ],
     "gray": [(Gray(), (COLOUR,)), (Gray([0.5, 2.0]), (SIGNAL,))],
+    "crop": [(Crop(4), ALL), (Crop((4, 5), (2, 0)), (GREY, COLOUR))],
+    "project": [(Project(7), ALL), (Project(5, "gaussian", seed=2), ALL)],
+    "subsample": [(Subsample(2), ALL), (Subsample(3, start=1), ALL), (Subsample(places=[4, 0, 3]), ALL)],
+    "fourier": [
+        (Fourier(0.3), ALL),
+        (Fourier(1.0), ALL),
+        (Fourier(keep=draw(8, 9, name="fourier") > 0.8), (COLOUR,)),
+        (Fourier(keep=draw(15, name="fourier") > 0.5), (SIGNAL,)),
+    ],
+    "clip": [(Clip(-0.5, 0.8), ALL), (Clip(high=0.5), (VECTOR,)), (Clip(low=0.1), (VECTOR,))],
+    "absolute": [(Absolute(), ALL)],
+    "quantise": [(Quantise(0.5), ALL), (Quantise(0.4, -0.8, 0.8), ALL)],
+    "jpeg": [(JPEG(30), (GREY, COLOUR))],
 }
 
 if missing := set(registry.every("operator")) ^ set(EXAMPLES):
@@ -213,9 +236,24 @@ def test_the_dtype_of_the_sample_is_followed(case: tuple[Operator, Shape], dtype
 
 
 @each_case(case=EVERY)
+def test_the_device_of_the_sample_is_followed(case: tuple[Operator, Shape]) -> None:
+    """On torch's device without memory, where a number from another device is refused as on a GPU."""
+    operator, shape = case
+    operator(draw(2, *shape))  # what is kept of this call stays on the other device
+    x = torch.empty(2, *shape, dtype=torch.float64, device="meta")
+    y = operator(x)
+    assert y.device.type == "meta" and log_likelihood(operator, x, y[0], 0.3).device.type == "meta"
+    if operator.linear:
+        assert operator.adjoint(y, shape).device.type == "meta"
+    scales = torch.ones(shape)
+    wrapped, _ = in_model_space(operator, torch.zeros(operator.shape_out(shape)), scales, scales)
+    assert wrapped(x).device.type == "meta"
+
+
+@each_case(case=EVERY)
 def test_operators_are_differentiable_twice(case: tuple[Operator, Shape]) -> None:
     operator, shape = case
-    x = draw(1, *shape).requires_grad_()
+    x = draw(1, *shape).clone().requires_grad_()
     y = operator(x.detach())[0] + 0.1
     (first,) = torch.autograd.grad(log_likelihood(operator, x, y, 0.5).sum(), x, create_graph=True)
     (second,) = torch.autograd.grad((first**2).sum(), x)
@@ -225,7 +263,7 @@ def test_operators_are_differentiable_twice(case: tuple[Operator, Shape]) -> Non
 @each_case(case=LINEAR)
 def test_the_adjoint_is_differentiable_in_y(case: tuple[Operator, Shape]) -> None:
     operator, shape = case
-    y, x = draw(2, *operator.shape_out(shape), name="y").requires_grad_(), draw(2, *shape)
+    y, x = draw(2, *operator.shape_out(shape), name="y").clone().requires_grad_(), draw(2, *shape)
     for adjoint in (operator.adjoint(y, shape), Operator.adjoint(operator, y, shape)):
         (gradient,) = torch.autograd.grad((adjoint * x).sum(), y)
         assert largest(gradient - operator(x)) <= 1e-12 * max(1.0, largest(gradient))
@@ -272,6 +310,7 @@ def test_a_point_becomes_the_kernel_with_its_middle_at_the_point() -> None:
 
 def test_an_even_kernel_has_the_middle_of_numpys_same() -> None:
     x, kernel = draw(30), draw(4, name="kernel")
+    x = x.clone()
     x[:4] = x[-4:] = 0.0  # what is beyond the edge does not matter then
     assert largest(Blur(kernel=kernel)(x.unsqueeze(0))[0] - torch.from_numpy(np.convolve(x, kernel, "same"))) <= 1e-13
 
@@ -319,6 +358,73 @@ def test_a_long_signal_needs_no_dense_matrix(way: Any) -> None:
     pieces = torch.cat([operator(x[:, :400])[:, :90], operator(x[:, 320:720])[:, 10:90]], dim=1)
     assert largest(y[:, :170] - pieces) <= 1e-14
     assert abs(float((y * y).sum() - (x * operator.adjoint(y, (200_000,))).sum())) <= 1e-9 * float((y * y).sum())
+
+
+# --- crop, subsample, project, fourier --------------------------------------------------------------------------------
+
+
+def test_a_crop_is_a_window_in_the_middle_or_where_it_is_put() -> None:
+    x = draw(2, 3, 9, 8)
+    assert parse("crop:5")(x).equal(x[:, :, 2:7, 1:6]) and parse("crop:9x3")(x).equal(x[:, :, :, 2:5])
+    assert parse("crop:3x4+6+0")(x).equal(x[:, :, 6:, :4]) and parse("crop:3+1+2")(x).equal(x[:, :, 1:4, 2:5])
+
+
+def test_subsampling_keeps_every_kth_place_from_its_start(tmp_path: Path) -> None:
+    x = draw(2, *SIGNAL)
+    np.save(tmp_path / "places.npy", [7, 2])
+    assert parse("subsample:4")(x).equal(x[..., ::4]) and parse("subsample:4:3")(x).equal(x[..., 3::4])
+    assert parse(f"subsample:{tmp_path / 'places.npy'}")(x).equal(x[..., [7, 2]])
+    assert Subsample(3)(draw(2, *COLOUR)).equal(draw(2, *COLOUR)[..., ::3, ::3])
+
+
+def test_a_projection_has_orthonormal_rows_or_gaussian_ones_of_its_seed() -> None:
+    shape = (1, 8, 8)
+    rows = dense(Project(20, seed=1), shape)
+    assert largest(rows @ rows.mT - torch.eye(20)) <= 1e-14
+    assert rows.equal(dense(parse("project:20", seed=1), shape)) and largest(rows - dense(Project(20, seed=2), shape)) > 0.1
+    gaussian = dense(Project(300, "gaussian"), (400,)) * 20  # 120,000 numbers of N(0, 1)
+    for power, wanted, spread in ((1, 0.0, 1.0), (2, 1.0, 2.0), (4, 3.0, 96.0)):
+        assert abs(float((gaussian**power).mean()) - wanted) <= 5 * math.sqrt(spread / 120_000)
+
+
+def test_the_direction_of_an_orthonormal_row_is_as_likely_as_any_other() -> None:
+    """Also of the last row: a decomposition with signs of its own choice would prefer some."""
+    last = torch.stack([dense(Project(3, seed=seed), (3,))[2] for seed in range(500)])
+    assert largest(last.mean(0)) <= 5 * math.sqrt(1 / 3 / 500)
+    assert largest(last.mT @ last / 500 - torch.eye(3) / 3) <= 5 * math.sqrt(4 / 45 / 500)
+
+
+def test_fourier_measures_real_less_imaginary_parts_and_is_orthonormal() -> None:
+    x, operator = draw(2, *COLOUR), Fourier(0.3)
+    rows = dense(operator, COLOUR)
+    assert largest(rows @ rows.mT - torch.eye(len(rows))) <= 1e-14
+    waves = np.fft.fft2(x.numpy(), norm="ortho")[..., operator.kept(COLOUR[1:]).numpy()]
+    assert largest(operator(x) - torch.from_numpy(waves.real - waves.imag)) <= 1e-13
+
+
+def test_fourier_keeps_the_lowest_frequencies_with_their_opposites_up_to_its_share() -> None:
+    for places, share in (((8, 9), 0.3), ((15,), 0.5), ((6, 5, 7), 0.1), ((8, 8), 1e-6), ((8, 8), 1.0)):
+        kept = Fourier(share).kept(places)
+        radius = sum(f**2 for f in np.meshgrid(*(np.fft.fftfreq(n) for n in places), indexing="ij"))
+        inside, outside = radius[kept.numpy()], radius[~kept.numpy()]
+        assert bool(kept.flatten()[0]) and (not outside.size or inside.max() < outside.min() - 1e-9)
+        assert int(kept.sum()) <= max(1, share * math.prod(places))
+        next_ring = int((outside < outside.min() + 1e-9).sum()) if outside.size else math.inf
+        assert int(kept.sum()) + next_ring > share * math.prod(places)
+
+
+def test_a_low_pass_keeps_a_slow_wave_and_loses_a_fast_one() -> None:
+    place = torch.arange(64, dtype=torch.float64)
+    slow, fast = (torch.cos(2 * math.pi * k * place / 64 + 0.7).unsqueeze(0) for k in (3, 20))
+    operator = Fourier(0.25)
+    assert largest(operator.adjoint(operator(slow + fast), (64,)) - slow) <= 1e-13
+
+
+def test_a_fourier_mask_from_a_picture_has_frequency_0_in_its_middle(tmp_path: Path) -> None:
+    white = np.zeros((8, 9))
+    white[4, 4] = white[4, 5] = 255
+    kept = parse(f"fourier:{picture(tmp_path / 'mask.png', white)}").kept((8, 9))  # type: ignore[attr-defined]
+    assert kept.nonzero().tolist() == [[0, 0], [0, 1], [0, 8]]  # the opposite of (0, 1) with it
 
 
 # --- gray -------------------------------------------------------------------------------------------------------------
@@ -399,7 +505,13 @@ def test_in_model_space_a_linear_operator_stays_linear(case: tuple[Operator, Sha
     for scales in (draw(*shape, name="scale").abs() + 0.5, torch.full(shape, 3.0)):
         wrapped, _ = in_model_space(operator, torch.zeros(operator.shape_out(shape)), scales, draw(*shape))
         check_adjoint(wrapped, shape)
-        check_pseudo_inverse(wrapped, shape)
+
+
+@each_case(case=dict(list(LINEAR.items())[::5]))
+def test_in_model_space_the_pseudo_inverse_is_that_of_the_scaled_matrix(case: tuple[Operator, Shape]) -> None:
+    operator, shape = case
+    for scales in (draw(*shape, name="scale").abs() + 0.5, torch.full(shape, 3.0)):
+        check_pseudo_inverse(InUnits(operator, scales, torch.zeros(shape)), shape)
 
 
 def test_the_numbers_of_a_normaliser_are_those_that_are_wanted() -> None:
@@ -419,6 +531,31 @@ def test_a_composition_acts_from_left_to_right() -> None:
     assert made(x).equal(parse("mask:left")(Downsample(2)(Blur(1.0)(x))))
     assert repr(made) == "Blur(1, reflect) then Downsample(2, area) then Mask(without the left half)"
     assert isinstance(parse("blur:1,identity"), Blur) and isinstance(parse("identity"), Identity)
+
+
+@each_case(last=(Clip(-0.5, 0.8), Absolute(), Quantise(0.5), JPEG(30)), first=(Blur(0.7), Compose(Downsample(2), Gray())))
+def test_a_nonlinear_operator_comes_last_and_is_weighed_on_what_the_linear_ones_leave(first: Operator, last: Operator) -> None:
+    x, both = draw(2, *COLOUR), Compose(first, last)
+    assert not both.linear and both.inner.linear and both(x).equal(last(first(x)))
+    check_adjoint(both.inner, COLOUR)
+    u, y = both.inner(x), both(x)[0]
+    assert u.equal(last.inner(first(x)))
+    assert log_likelihood(both, x, y, 0.2).equal(last.log_evidence(u, torch.zeros(()).double(), y, 0.2))
+    for refused in (lambda: Compose(last, first), lambda: both.adjoint(u, COLOUR), lambda: dense(both, COLOUR)):
+        with pytest.raises(ScorefieldError, match="not linear"):
+            refused()
+
+
+@each_case(operator=(Clip(-0.5, 0.8), Quantise(0.5), Compose(Blur(0.7), Absolute())))
+def test_a_nonlinear_operator_in_model_space_has_a_linear_inner_part_and_the_same_evidence(operator: Operator) -> None:
+    scales, shifts = draw(*GREY, name="scale").abs() + 0.5, draw(*GREY, name="shift")
+    y = operator(draw(1, *GREY))[0]
+    wrapped, kept = in_model_space(operator, y, scales, shifts)
+    mean, variance = draw(3, *GREY, name="mean"), draw(3, *GREY, name="variance") ** 2
+    check_adjoint(wrapped.inner, GREY)
+    shifted = mean + operator.inner(shifts.unsqueeze(0))
+    assert kept is y
+    assert wrapped.log_evidence(mean, variance, y, 0.1).equal(operator.log_evidence(shifted, variance, y, 0.1))
 
 
 def test_a_file_holds_the_measurement_or_a_sample_to_be_measured() -> None:
@@ -445,7 +582,7 @@ def test_the_likelihood_of_a_linear_operator_is_the_gaussian_density_with_a_nois
 # --- bad input --------------------------------------------------------------------------------------------------------
 
 BAD = {
-    "blurr:2": "unknown operator 'blurr': did you mean 'blur'?",
+    "blurr:2": "unknown operator 'blurr': did you mean 'blur' or",
     "": "got '' for an operator, expected NAME or NAME:ARG",
     "blur:1,,gray": "expected NAME or NAME:ARG between commas",
     "blur": "got '' for the sigma of blur, expected a number",

@@ -253,6 +253,40 @@ def lines(signals: Tensor, limits: tuple[float, float] | None = None) -> Image.I
     return _render(figure)
 
 
+def bands(
+    samples: Tensor, mean: Tensor, std: Tensor | None, measured: Tensor | None = None, reference: Tensor | None = None
+) -> Image.Image:
+    """Plot the answer for one signal or vector: its mean with 2 standard deviations on either side, and the samples.
+
+    Args:
+        samples: `(n, *shape)`; each channel gets axes of its own.
+        mean, std: `shape`.
+        measured: drawn as dots where it has the length of a sample.
+        reference: `shape`, drawn in black.
+    """
+    rows = [torch.atleast_2d(one) for one in samples.double().cpu()]
+    figure, axes = _small(min(len(rows[0]), HISTOGRAMS))
+    figure.set_size_inches(9, max(3.0, 2.4 * math.ceil(math.sqrt(len(axes)))))
+    middle, spread, dots, true = (
+        None if v is None else torch.atleast_2d(v.double().cpu()) for v in (mean, std, measured, reference)
+    )
+    assert middle is not None
+    for channel, one in enumerate(axes):
+        for row in rows:
+            one.plot(row[channel], color="0.7", lw=0.5)
+        if spread is not None:
+            ends = [middle[channel] + sign * 2 * spread[channel] for sign in (-1, 1)]
+            one.fill_between(range(len(ends[0])), *ends, color="tab:blue", alpha=0.2, lw=0)
+        one.plot(middle[channel], color="tab:blue", lw=1, label="mean, 2 std")
+        if dots is not None and dots.shape == middle.shape:
+            one.plot(dots[channel], ".", color="tab:red", ms=3, label="measured")
+        if true is not None:
+            one.plot(true[channel], color="black", lw=0.8, ls="--", label="reference")
+        one.legend(fontsize=7)
+        one.tick_params(labelsize=6)
+    return _render(figure)
+
+
 def _seconds(value: time | timedelta) -> float:
     """Return a time of day, or a span of time, in seconds."""
     span = value if isinstance(value, timedelta) else datetime.combine(datetime.min, value) - datetime.min

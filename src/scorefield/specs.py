@@ -37,6 +37,49 @@ class SampleSpec:
 
 
 @dataclass(frozen=True)
+class RestoreSpec:
+    """How what was measured is restored.
+
+    Attributes:
+        noise: Standard deviation of the noise in the file, in its own units (grey levels of an 8-bit image, 0 to 255), or
+            auto: estimated from the file; default auto, where that can be, else that of rounding to 8 bits.
+        samples: How many answers are drawn for each file, of which the mean and the standard deviation are written, too.
+        method: auto, or one of `scorefield list posterior`.
+        simulate: The file is intact: damage it by the operator and the noise first, and keep it as the reference.
+        label: The class of what was measured, of a run that learned from labelled data; default unknown.
+        seed: Of the samples, and of simulated noise. The same seed gives the same bytes.
+        device: Where to compute.
+    """
+
+    __flat__: ClassVar[bool] = True
+
+    noise: float | Literal["auto"] | None = None
+    samples: int = 8
+    method: str = "auto"
+    simulate: bool = False
+    label: str | int | None = None
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+@dataclass(frozen=True)
+class InterpolateSpec:
+    """How frames between two samples are made.
+
+    Attributes:
+        frames: How many, with both ends.
+        label: The class of all frames, of a run that learned from labelled data; default all classes.
+        device: Where to compute.
+    """
+
+    __flat__: ClassVar[bool] = True
+
+    frames: int = 9
+    label: str | int | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+@dataclass(frozen=True)
 class ComputeSpec:
     """Where the work is done, and how much of it at a time. Neither changes what comes out but for rounding.
 

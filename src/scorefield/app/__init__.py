@@ -14,9 +14,13 @@ from scorefield.app.arguments import checked
 from scorefield.app.evaluate import evaluate as _evaluate
 from scorefield.app.inspect import InspectReport
 from scorefield.app.inspect import inspect as _inspect
+from scorefield.app.interpolate import InterpolateReport
+from scorefield.app.interpolate import interpolate as _interpolate
 from scorefield.app.likelihood import likelihood as _likelihood
 from scorefield.app.plan import DataPlan
 from scorefield.app.plan import plan as _plan
+from scorefield.app.restore import RestoreReport
+from scorefield.app.restore import restore as _restore
 from scorefield.app.sample import SampleReport
 from scorefield.app.sample import sample as _sample
 from scorefield.app.train import Plan, TrainReport
@@ -30,13 +34,15 @@ from scorefield.evaluation.likelihood import LikelihoodSpec
 from scorefield.evaluation.likelihood_report import LikelihoodReport, likelihood_table
 from scorefield.evaluation.measure import EvaluateSpec
 from scorefield.evaluation.report import QualityReport, quality_table
-from scorefield.specs import ComputeSpec, SampleSpec, TrainSpec
+from scorefield.specs import ComputeSpec, InterpolateSpec, RestoreSpec, SampleSpec, TrainSpec
 from scorefield.tuning.measure import TuneSpec
 from scorefield.tuning.report import TuningReport, tuning_table
 
 plan = checked(_plan)
 train = checked(_train)
 sample = checked(_sample)
+restore = checked(_restore)
+interpolate = checked(_interpolate)
 inspect = checked(_inspect)
 evaluate = checked(_evaluate)
 tune = checked(_tune)
@@ -49,11 +55,15 @@ __all__ = [
     "DataPlan",
     "EvaluateSpec",
     "InspectReport",
+    "InterpolateReport",
+    "InterpolateSpec",
     "LikelihoodReport",
     "LikelihoodSpec",
     "NotWritten",
     "Plan",
     "QualityReport",
+    "RestoreReport",
+    "RestoreSpec",
     "SampleReport",
     "SampleSpec",
     "TrainReport",
@@ -64,10 +74,12 @@ __all__ = [
     "evaluate",
     "forget_tuning",
     "inspect",
+    "interpolate",
     "likelihood",
     "likelihood_table",
     "plan",
     "quality_table",
+    "restore",
     "sample",
     "train",
     "tune",

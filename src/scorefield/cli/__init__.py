@@ -31,6 +31,7 @@ examples:
   scorefield plan photos/                        is my data all right, and how long will it take?
   scorefield train digits --time 3m              learn handwritten digits
   scorefield sample runs/digits -n 64            draw 64 new ones
+  scorefield restore --help                      fill a hole in your own image, sharpen it, enlarge it
   scorefield inspect runs/digits                 what is in that folder
   scorefield evaluate runs/digits                how good they are
   scorefield tune runs/digits                    which sampler to use, in how few steps
@@ -43,6 +44,8 @@ VERBS = {  # each is the class of its name in the module of its name, imported w
     "plan": "Check your data, and show what training would do with them on this machine.",
     "train": "Learn the score of your data and leave a run folder.",
     "sample": "Draw new samples from a trained run.",
+    "restore": "Restore images or signals that a mask, a blur or another known operator damaged.",
+    "interpolate": "Go from one image or signal to another through samples of a run.",
     "inspect": "Show what a run's folder holds, and why.",
     "evaluate": "Measure how good the samples of a run are.",
     "tune": "Find the cheapest sampler and ladder of a run that lose no quality, and make them the default.",

@@ -28,9 +28,9 @@ import torch
 from torch import Tensor
 
 from scorefield.errors import ScorefieldError
+from scorefield.operators.axes import Shape as Shape
 from scorefield.shapes import PerSample, Sample, flat, over, total
 
-Shape = tuple[int, ...]
 NoiseStd = float | Tensor  # s: a number, or one for each number of y, the shape of y without the batch
 
 
@@ -156,15 +156,6 @@ def dense(operator: Operator, shape: Shape, *, at_most: int = 256, device: torch
         units[:, first : first + count].fill_diagonal_(1.0)
         columns.append(flat(operator(units.reshape(count, *shape))))
     return torch.cat(columns).mT.contiguous()
-
-
-def axes_of(shape: Shape) -> tuple[int, ...]:
-    """Return the axes of places of a batch of samples: all behind that of the channels; of vectors the only one.
-
-    >>> axes_of((3, 8, 8)), axes_of((100,))
-    ((2, 3), (1,))
-    """
-    return tuple(range(min(2, len(shape)), len(shape) + 1))
 
 
 def conjugate_gradients(

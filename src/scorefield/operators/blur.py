@@ -24,7 +24,8 @@ from torch import Tensor
 
 from scorefield.errors import ScorefieldError, unknown
 from scorefield.operators import text as texts
-from scorefield.operators.base import Operator, Shape, axes_of
+from scorefield.operators.axes import Shape, axes_of, places_of
+from scorefield.operators.base import Operator
 from scorefield.registry import register
 from scorefield.shapes import Sample
 
@@ -68,7 +69,7 @@ class Blur(Operator):
         return f"Blur({size}, {self.padding})"
 
     def shape_out(self, shape: Shape) -> Shape:
-        places = shape[axes_of(shape)[0] - 1 :]
+        places = places_of(shape)
         if self.sigma is not None:
             if 2 * self.sigma + 1 > min(places):
                 raise ScorefieldError(
@@ -102,7 +103,7 @@ class Blur(Operator):
         for axis, (before, after) in zip(axes, self._margins(axes), strict=True):
             y = torch.cat([_zeros(y, axis, before), y, _zeros(y, axis, after)], dim=axis)
         x = self._filter(y, axes, turned=True)
-        for axis, index in self._edges(axes, shape[axes[0] - 1 :], y.device):
+        for axis, index in self._edges(axes, places_of(shape), y.device):
             x = _zeros(x, axis, shape[axis - 1]).index_add(axis, index, x)
         return x
 

@@ -20,7 +20,8 @@ from torch import Tensor
 
 from scorefield.errors import ScorefieldError, unknown
 from scorefield.operators import text as texts
-from scorefield.operators.base import Operator, Shape, axes_of
+from scorefield.operators.axes import Shape, along, axes_of, places_of, with_places
+from scorefield.operators.base import Operator
 from scorefield.registry import register
 from scorefield.shapes import Sample
 
@@ -57,13 +58,13 @@ class Downsample(Operator):
         return f"Downsample({self.factor}, {self.way})"
 
     def shape_out(self, shape: Shape) -> Shape:
-        first = axes_of(shape)[0] - 1
-        if min(shape[first:]) < self.factor:
+        places = places_of(shape)
+        if min(places) < self.factor:
             raise ScorefieldError(
                 f"got samples of shape {shape} for {self}, expected at least {self.factor} pixels in every axis, for else "
                 "nothing is left: choose a smaller factor"
             )
-        return (*shape[:first], *(n // self.factor for n in shape[first:]))
+        return with_places(shape, tuple(n // self.factor for n in places))
 
     def __call__(self, x: Sample) -> Tensor:
         for axis in axes_of(self.shape_out(tuple(x.shape[1:]))):
@@ -95,13 +96,6 @@ class Downsample(Operator):
         """Return `downsample:FACTOR` or `downsample:FACTOR:bicubic`."""
         factor, _, way = text.partition(":")
         return cls(texts.whole(factor, "the factor of downsample", "downsample:4 or downsample:4:bicubic"), way or "area")  # type: ignore[arg-type]
-
-
-def along(matrix: Tensor, x: Tensor, axis: int) -> Tensor:
-    """Return M·x in one axis of x."""
-    front = x.movedim(axis, 0)
-    made = matrix @ front.reshape(len(front), -1)
-    return made.reshape(len(made), *front.shape[1:]).movedim(0, axis)
 
 
 def _weights(n: int, factor: int, way: Way) -> Tensor:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from scorefield.errors import ScorefieldError, unknown
 from scorefield.operators import text as texts
-from scorefield.operators.base import Operator, Shape, axes_of
+from scorefield.operators.axes import Shape, places_of
+from scorefield.operators.base import Operator
 from scorefield.randomness import SampleRng, stream_of
 from scorefield.registry import register
 from scorefield.shapes import Sample, flat
@@ -51,7 +52,7 @@ class Mask(Operator):
 
     def kept(self, shape: Shape) -> Tensor:
         """Return which numbers of a sample are measured, `shape`, bool; raises `ScorefieldError` where it does not suit."""
-        keep = self.keep if isinstance(self.keep, Tensor) else self.keep(shape[axes_of(shape)[0] - 1 :])
+        keep = self.keep if isinstance(self.keep, Tensor) else self.keep(places_of(shape))
         if keep.ndim > len(shape) or tuple(shape[len(shape) - keep.ndim :]) != tuple(keep.shape):
             raise ScorefieldError(
                 f"got a mask of shape {tuple(keep.shape)} for samples of shape {shape}, expected the same size: resize it"

@@ -43,6 +43,10 @@ class Matrix(Operator):
         self.shape_out(tuple(x.shape[1:]))
         return flat(x) @ self.matrix.to(x).mT
 
+    def pseudo_inverse(self, y: Tensor, shape: Shape) -> Sample:
+        inverse: Tensor = torch.linalg.pinv(self.matrix)
+        return (y @ inverse.to(y).mT).reshape(-1, *shape)
+
     @classmethod
     def of_text(cls, text: str, *, seed: int = 0) -> Operator:
         """Return `matrix:FILE`, of an array of two axes."""

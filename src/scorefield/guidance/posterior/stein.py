@@ -48,7 +48,7 @@ def median_distance(rows: Tensor) -> float:
     return float(torch.pdist(rows[:PILOTS]).median()) or 1.0
 
 
-def stein_discrepancy(x: Sample, score: Sample, scale: float | None = None) -> Estimate:
+def stein_discrepancy(x: Sample, score: Tensor, scale: float | None = None) -> Estimate:
     """Return the squared kernel Stein discrepancy of draws from the density that has the score, without bias.
 
     Args:

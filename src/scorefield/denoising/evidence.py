@@ -1,0 +1,211 @@
+"""Blind sigma: the noise level at which a noisy sample is most probable under the field.
+
+z = x0 + sigma·noise has the density p_sigma(z), and its derivative is in the score alone (the heat equation):
+
+    g = d log p_sigma(z)/d log sigma = sigma²·(|s|² + div s) = |z - D|²/sigma² - (d - tr J),     D = denoised, J = dD/dz
+
+It is 0 where what the denoiser takes away, |z - D|², is as large as noise of that level would make it: sigma²·(d - tr J), as
+tr J of the d numbers are explained by the signal. g is integrated down a ladder of levels, which gives the log evidence of
+every level up to one constant. The best is refined to the root of g beside it. Where the evidence still grows at the lowest
+level of the field the sample is clean, and sigma is 0.
+
+Where z is seen in part (`cuts.py`), the evidence is that of the intervals, and Fisher's identity gives its derivative:
+
+    d log p_sigma(intervals)/d log sigma = E[g | intervals]
+
+the mean over draws of what is not seen. The trace is estimated by Hutchinson's probes; one has the error sqrt(2)·|J|, little
+beside 2·(d - tr J), by which g falls with log sigma. That number is also the information: sigma has the standard error
+sigma/sqrt(2·(d - tr J)) for a whole sample, however exact the field.
+
+References: Robbins (1956); Stein (1981), "Estimation of the mean of a multivariate normal distribution", Ann. Stat. 9. MacKay
+(1992), "Bayesian interpolation", Neural Computation 4. Louis (1982), "Finding the observed information matrix when using the EM
+algorithm", JRSS B 44. Delyon, Lavielle, Moulines (1999), "Convergence of a stochastic approximation version of the EM
+algorithm", Ann. Stat. 27.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scorefield.denoising.cuts import Seen, _between_chains, impute, started
+from scorefield.denoising.level import lambda_range
+from scorefield.field import Field
+from scorefield.progress import Progress, silent
+from scorefield.randomness import SampleRng
+from scorefield.shapes import PerSample, Sample, check_rows, flat, over, total
+
+RATIO = 1.3  # of neighbouring levels
+SWEEPS = 3  # at each level, of which the last ones count
+REFINED = 12  # evaluations of g in the bracket of the best level
+POLISHED = 40  # sweeps at the end, where z is not wholly seen
+
+
+@dataclass(frozen=True, eq=False)
+class SigmaEstimate:
+    """The most probable noise level of every sample.
+
+    Attributes:
+        sigma: `(batch,)`, in the units of the field; 0 for a clean sample.
+        standard_error: `(batch,)`, what chance in the noise alone makes of it; NaN where sigma is 0.
+        known: share of the pixels that show their value, `(batch,)`.
+        levels: of the ladder, falling, `(levels,)`.
+        evidence: log p at every level up to a constant, `(batch, levels)`.
+        evaluations: of the field for a sample, each with its gradient.
+        z: the completed samples in the end, `(batch·chains, *shape)`.
+    """
+
+    sigma: PerSample
+    standard_error: PerSample
+    known: PerSample
+    levels: Tensor
+    evidence: Tensor
+    evaluations: int
+    z: Sample
+
+
+@dataclass
+class _Chains:
+    """The chains of a batch: what is seen, where they are, and g at a level."""
+
+    field: Field
+    seen: Seen
+    rng: SampleRng
+    count: int
+    cond: Tensor | None
+    z: Tensor
+    slope: Tensor
+    visits: int = 0
+    evaluations: int = 0
+
+    @classmethod
+    def of(cls, field: Field, seen: Seen, sigma: PerSample, rng: SampleRng, count: int, cond: Tensor | None) -> _Chains:
+        every, levels = seen.repeated(count), sigma.repeat_interleave(count)
+        z = started(field, every, levels)
+        labels = None if cond is None else cond.repeat_interleave(count, dim=0)
+        return cls(field, every, rng, count, labels, z, torch.zeros_like(z))
+
+    def visit(self, sigma: PerSample) -> tuple[PerSample, PerSample]:
+        """Do a sweep at the noise of each sample: return g and d - tr J, means over its chains, `(batch,)`."""
+        levels, before = sigma.repeat_interleave(self.count), self.z
+        slope = _between_chains(self.slope, self.count)
+        self.z, mean, product = impute(
+            self.field, self.seen, before, levels, slope, rng=self.rng, chains=self.count, cond=self.cond
+        )
+        self.slope = self.slope + (product - self.slope) / min(self.visits + 1, 8)  # J changes with the level
+        self.visits, self.evaluations = self.visits + 1, self.evaluations + self.count
+        free = before[0].numel() - total(product)
+        g = total((before - mean) ** 2) / levels**2 - free
+        return self._mean(g), self._mean(free)
+
+    def _mean(self, number: PerSample) -> PerSample:
+        return number.reshape(-1, self.count).mean(dim=1)
+
+
+def _ladder(field: Field, seen: Seen) -> Tensor:
+    """Return levels from above what any sample's values allow down to the field's lowest."""
+    lowest, highest = lambda_range(field)
+    away = (seen.guess - field.data_mean.to(seen.low)).square()
+    most = float(away.flatten(1).nanmean(dim=1).nan_to_num(nan=0.0).max().sqrt())
+    top = min(max(1.5 * most, lowest * RATIO**2), highest)
+    count = 1 + max(2, math.ceil(math.log(top / lowest) / math.log(RATIO)))
+    return torch.logspace(math.log10(top), math.log10(lowest), count, dtype=torch.float64)
+
+
+def estimate_sigma(
+    field: Field,
+    seen: Seen,
+    *,
+    rng: SampleRng,
+    chains: int = 2,
+    cond: Tensor | None = None,
+    progress: Progress = silent,
+) -> SigmaEstimate:
+    """Estimate the noise of samples z = x0 + sigma·noise from the field alone.
+
+    Args:
+        field: any field.
+        seen: what is seen of the samples, in the units of the field; `Seen.all_of(z)` for z itself.
+        rng: one seed for each sample.
+        chains: probes of a sample at a level, each with its own draws of what is not seen.
+        cond: what the field is conditioned on, or None.
+        progress: called after every level.
+
+    >>> from scorefield import VE, Gaussian, SampleRng
+    >>> field = Gaussian(torch.zeros(400), torch.eye(400), VE(0.01, 10.0))
+    >>> z = 1.5 * SampleRng([1]).normal((400,))  # variance 1 + sigma²
+    >>> round(float(estimate_sigma(field, Seen.all_of(z), rng=SampleRng([2])).sigma), 2), round(float((z.square().mean() - 1).sqrt()), 2)
+    (1.11, 1.11)
+    """
+    check_rows(len(seen.low), cond=cond, seeds=len(rng))
+    levels, n, whole = _ladder(field, seen), len(seen.low), seen.whole
+    at = _Chains.of(field, seen, levels[0].expand(n), rng, chains, cond)
+    slopes, states, draws = list[Tensor](), list[Tensor](), rng.draws
+    for k, level in enumerate(levels):
+        if whole:  # the same probes at every level, so that g is one smooth function
+            rng.draws = draws
+        states.append(at.z)
+        found = [at.visit(level.expand(n))[0] for _ in range(1 if whole else SWEEPS)]
+        slopes.append(torch.stack(found[len(found) // 2 :]).mean(dim=0))
+        progress((k + 1) / (len(levels) + REFINED), f"noise level {k + 1} of {len(levels)}")
+    g = torch.stack(slopes, dim=1)
+    evidence = torch.zeros_like(g)
+    evidence[:, 1:] = -((g[:, 1:] + g[:, :-1]) / 2 * (levels[:-1] / levels[1:]).log()).cumsum(dim=1)
+    best = evidence.argmax(dim=1)
+    last = len(levels) - 1
+    low, high = (levels[(best + step).clamp(0, last)] for step in (1, -1))
+    index = best.repeat_interleave(chains)
+    at.z = torch.stack(states)[index, torch.arange(n * chains)]
+    sigma, free = _root(at, low, high, draws) if whole else _polished(at, levels[best], low, high)
+    known = flat(seen.known).double().mean(dim=1)
+    clean = (best == last) | (known == 0)
+    error = sigma / (2 * (free * known).clamp(min=1)).sqrt()
+    return SigmaEstimate(
+        sigma=torch.where(clean, 0.0, sigma),
+        standard_error=torch.where(clean, torch.nan, error),
+        known=known,
+        levels=levels,
+        evidence=evidence,
+        evaluations=at.evaluations,
+        z=at.z,
+    )
+
+
+def _root(at: _Chains, low: PerSample, high: PerSample, draws: int) -> tuple[PerSample, PerSample]:
+    """Return the root of g, which falls, between two levels, and d - tr J there: the Illinois rule on log sigma."""
+
+    def g_of(log_sigma: Tensor) -> tuple[Tensor, Tensor]:
+        at.rng.draws = draws
+        return at.visit(log_sigma.exp())
+
+    a, b = low.log(), high.log()
+    (ga, free), (gb, _) = g_of(a), g_of(b)
+    held = torch.zeros_like(a)  # which end stayed: 1 the lower, -1 the upper
+    middle = (a + b) / 2
+    for _ in range(REFINED - 2):
+        between = (ga * b - gb * a) / torch.where(ga > gb, ga - gb, 1.0)
+        inside = (ga > gb) & (between > a) & (between < b)
+        middle = torch.where(inside, between, (a + b) / 2)
+        g, free = g_of(middle)
+        up = g > 0
+        gb, ga = torch.where(up & (held == -1), gb / 2, gb), torch.where(~up & (held == 1), ga / 2, ga)
+        a, ga = torch.where(up, middle, a), torch.where(up, g, ga)
+        b, gb = torch.where(up, b, middle), torch.where(up, gb, g)
+        held = torch.where(up, -1.0, 1.0)
+    return middle.exp(), free
+
+
+def _polished(at: _Chains, start: PerSample, low: PerSample, high: PerSample) -> tuple[PerSample, PerSample]:
+    """Return the root of E[g | intervals], and d - tr J, by stochastic approximation with averaging over its second half."""
+    known = at._mean(flat(at.seen.known).double().mean(dim=1)).clamp(min=0.05)
+    log_sigma, sums, count = start.log(), torch.zeros_like(start), 0
+    for k in range(POLISHED):
+        g, free = at.visit(log_sigma.exp())
+        step = g / (2 * free.clamp(min=1) * known) * max(k - 5, 1) ** -0.6
+        log_sigma = torch.minimum(torch.maximum(log_sigma + step.clamp(-0.3, 0.3), low.log()), high.log())
+        if k >= POLISHED // 2:
+            sums, count = sums + log_sigma, count + 1
+    return (sums / count).exp(), free

@@ -1,0 +1,395 @@
+"""Restoration: what a person's file was before it was measured, y = H(x0) + noise, as draws of p(x0 | y) under a run.
+
+    files       value                     what was measured, in its own units
+    raw         offset + unit·value       the run's units, in which H acts and the noise is added (`inputs.py`)
+    model       (raw - shift)/scale       where the field is (`operators/units.py`)
+
+A file has the size of what H gives. The sample then is of the run's own size, or of a larger one, which tiles cover. Where a
+number of a file is unknown it was not measured: H is followed by a mask of what is known. So `mask` alone, without a hole of
+its own, needs no more than a file with NaN, or with an opacity of 0.
+
+The residual of a right answer is 1 on average, whatever H and the data are: x0 and a draw of p(x0 | y) have one distribution
+given y, so H(draw) lies from y as far as H(x0) does, which is the noise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefield import files, registry
+from scorefield.data.layout import Layout
+from scorefield.drawing import field_of, labels_of
+from scorefield.errors import ScorefieldError
+from scorefield.field import Field, MomentsField, moments_of
+from scorefield.guidance.noise_level import noise_level
+from scorefield.guidance.posterior import Measured, Method, Posterior, posterior_sample
+from scorefield.guidance.posterior.stein import LEAST, answer_discrepancy
+from scorefield.guidance.tiles import Tiled
+from scorefield.inputs import Item, check_size, read_items
+from scorefield.metrics.base import Estimate
+from scorefield.metrics.fidelity import psnr, ssim
+from scorefield.operators import Identity, Mask, Operator, in_model_space, parse
+from scorefield.operators.compose import compose
+from scorefield.progress import Progress, silent
+from scorefield.randomness import SampleRng, stream_of
+from scorefield.runs import Run
+from scorefield.specs import RestoreSpec
+
+STEP = 2 / 255  # of 8 bits, in model space
+FEW = 64  # measured numbers, up to which the Stein discrepancy costs less than the draws
+LARGER = 16  # times the side of what was measured, at most, is the side of a sample
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One file to restore, checked.
+
+    Attributes:
+        item: as it was read.
+        target: what an answer is written as.
+        shape: of a sample.
+        operator: H, of raw numbers.
+        y: what was measured, raw, `operator.shape_out(shape)`.
+        noise: its standard deviation in the units of the file, or the least that it can be.
+        estimated: whether it is estimated from the file, with `noise` as the least.
+        reference: what a sample should be, raw, `shape`; None where that is not known.
+    """
+
+    item: Item
+    target: Item
+    shape: tuple[int, ...]
+    operator: Operator
+    y: Tensor
+    noise: float
+    estimated: bool = False
+    reference: Tensor | None = None
+
+    @property
+    def unit(self) -> float:
+        """Raw numbers for one of the file's units; of channels with units of their own their mean."""
+        return float(self.item.unit.mean())
+
+
+@dataclass(frozen=True, eq=False)
+class Restored:
+    """The answer for one file. Numbers are in the run's units.
+
+    Attributes:
+        name: of the file.
+        task: what was asked.
+        samples: draws of p(x0 | y), `(n, *shape)`.
+        noise: standard deviation of the noise that was assumed, in the units of the file.
+        posterior: what is known of the draws: evaluations, effective particles, residuals.
+        extent: the span of the run's range, in which PSNR counts; 255 of 8-bit images.
+        label: the class of the samples, if one was asked for.
+        discrepancy: squared kernel Stein discrepancy of the draws from p(x0 | y), and its standard error; None where it is not
+            known: of few draws, a nonlinear operator, or many measured numbers, where it costs more than the draws.
+    """
+
+    name: str
+    task: Task
+    samples: Tensor
+    noise: float
+    posterior: Posterior
+    extent: float
+    label: str | int | None = None
+    discrepancy: Estimate | None = None
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean of the samples, `shape`."""
+        return self.samples.mean(dim=0)
+
+    @property
+    def std(self) -> Tensor | None:
+        """Standard deviation of the samples, `shape`; None of one sample."""
+        return self.samples.std(dim=0) if len(self.samples) > 1 else None
+
+    @property
+    def measured(self) -> Tensor | None:
+        """What was measured, `(channels, *size)`, NaN where it was not; None of numbers that have no place in a picture."""
+        task = self.task
+        if task.y.ndim == len(task.shape):
+            return task.y
+        seen = task.operator(torch.ones(1, *task.shape, dtype=torch.float64))
+        if not task.operator.linear or not bool((seen == 1).all()):
+            return None
+        kept = task.operator.adjoint(seen, task.shape)[0]
+        whole = bool(((kept == 0) | (kept == 1)).all()) and int(kept.sum()) == task.y.numel()
+        return torch.where(kept == 1, task.operator.adjoint(task.y[None], task.shape)[0], torch.nan) if whole else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but the arrays, as values of JSON."""
+        found, effective = self.posterior, self.posterior.effective
+        values: dict[str, Any] = {
+            "name": self.name,
+            "shape": list(self.task.shape),
+            "operator": str(self.task.operator),
+            "label": self.label,
+            "noise": self.noise,
+            "noise_estimated": self.task.estimated,
+            "samples": len(self.samples),
+            "method": found.method,
+            "evaluations": found.evaluations,
+            "particles": found.particles,
+            "effective": None if bool(effective.isnan().any()) else float(effective.mean()),
+            "residual": float(found.residual.square().mean().sqrt()),
+            "residual_expected": 1.0 if self.noise > 0 else 0.0,
+            "ksd": None if self.discrepancy is None else [self.discrepancy.value, self.discrepancy.standard_error],
+        }
+        if self.task.reference is not None and len(self.task.shape) > 1:
+            pair = self.mean[None], self.task.reference[None], self.extent
+            values |= {"psnr": float(psnr(*pair)), "ssim": float(ssim(*pair))}
+        return values
+
+
+def method_of(name: str) -> Method | str:
+    """Return a method by its name, or auto; raises `ScorefieldError` for an unknown one."""
+    return name if name == "auto" else registry.find("posterior", name)()
+
+
+def operator_of(operator: Any, seed: int) -> Operator:
+    """Return an operator, or the one that a text describes; `mask` without a file leaves it to the unknown numbers."""
+    if isinstance(operator, Operator):
+        return operator
+    if not isinstance(operator, str):
+        raise ScorefieldError(
+            f"got {operator!r} for an operator, expected one, or a text such as 'blur:2': see scorefield list operator"
+        )
+    return Identity() if operator.strip() == "mask" else parse(operator, seed=seed)
+
+
+def tasks_of(run: Run, source: Any, operator: Any, spec: RestoreSpec, reference: Any = None) -> list[Task]:
+    """Return what is asked, one task a file, all of them checked before any work.
+
+    Args:
+        run: an opened run.
+        source: what was measured, or with `spec.simulate` what is to be measured: as `read_items` takes it.
+        operator: H, or its text.
+        spec: how it is restored.
+        reference: files of what the samples should be, by the names of those of the source, or one for one; None for none.
+
+    Raises:
+        ScorefieldError: what `read_items` and the operator refuse, a size that does not fit, a negative noise, a hole that was
+            asked for and is not there, or references that do not fit.
+    """
+    check_run(run)
+    check_spec(run, spec)
+    made = operator_of(operator, spec.seed)
+    items = read_items(run, source) if spec.simulate else _measured(run, source, made)
+    references = _references(run, reference, items) if reference is not None else {}
+    tasks = [_task(run, item, made, spec, references.get(item.name)) for item in items]
+    if isinstance(operator, str) and operator.strip() == "mask":
+        for task in tasks:
+            if task.operator is made:
+                raise ScorefieldError(
+                    f"got {task.item.name!r} without an unknown number for --operator mask, expected NaN, or an opacity of 0, "
+                    "in the hole: make it so, or name a picture that is white there, as mask:hole.png"
+                )
+    return tasks
+
+
+def check_spec(run: Run, spec: RestoreSpec) -> None:
+    """Refuse what a run cannot do, and numbers out of range."""
+    if spec.noise is not None and spec.noise != "auto" and not (math.isfinite(spec.noise) and spec.noise >= 0):
+        raise ScorefieldError(
+            f"got --noise {spec.noise:g}, expected a standard deviation >= 0 in the units of the file, or auto: correct it"
+        )
+    if spec.samples < 1:
+        raise ScorefieldError(f"got --samples {spec.samples}, expected at least 1: ask for more")
+    conditions(run, spec.label, spec.samples)
+    method_of(spec.method)
+
+
+def check_run(run: Run) -> None:
+    """Refuse a run on data with unknown cells, whose samples have some, too."""
+    if run.normaliser.holes is not None:
+        raise ScorefieldError(
+            f"got {run.path}, a run on data with unknown cells (NaN), expected one on whole data: train on those without"
+        )
+
+
+def conditions(run: Run, label: str | int | None, n: int) -> Tensor | None:
+    """Return the class of each of n samples: that of a label, or None, where the field is that of all classes.
+
+    Raises:
+        ScorefieldError: a class that the run does not know, or none for a network that knows nothing without one.
+    """
+    if label is None and run.classes and run.config.training.labels >= 1:
+        raise ScorefieldError(
+            f"got no --label for {run.path}, whose network was given the class of every example (training.labels=1), expected "
+            "the class of what was measured: add --label, or train with training.labels=0.9"
+        )
+    return None if label is None else labels_of(run, range(n), label=label)
+
+
+def field_for(run: Run, shape: tuple[int, ...], device: torch.device) -> Field:
+    """Return the field of samples of a shape: the run's own, or tiles of it for larger ones."""
+    field = field_of(run, device)
+    return field if shape == run.shape else Tiled(field, shape)
+
+
+def _measured(run: Run, source: Any, operator: Operator) -> list[Item]:
+    """Return the items of a measurement: of its channels, or of a row of numbers."""
+    try:
+        out = operator.shape_out(run.shape)
+    except ScorefieldError:
+        return read_items(run, source)  # of a larger size, perhaps: `_shape_of` says what is wrong
+    if len(out) == len(run.shape):
+        return read_items(run, source, out)
+    try:
+        return read_items(run, source, out)
+    except ScorefieldError:
+        return read_items(run, source)  # a whole sample, of which the operator takes what it measures
+
+
+def _references(run: Run, reference: Any, items: Sequence[Item]) -> dict[str, Tensor]:
+    """Return references by the names of items."""
+    found = read_items(run, reference)
+    if len(found) == len(items) == 1:
+        return {items[0].name: found[0].raw}
+    named = {item.name: item.raw for item in found}
+    for item in items:
+        if item.name not in named:
+            raise ScorefieldError(
+                f"got no reference for {item.name!r} among the {len(found)} of --reference, expected a file of this name for "
+                "each that is restored: add it, or leave --reference out"
+            )
+    return named
+
+
+def _task(run: Run, item: Item, operator: Operator, spec: RestoreSpec, reference: Tensor | None) -> Task:
+    shape = tuple(item.raw.shape) if spec.simulate else _shape_of(run, operator, item)
+    check_tiles(run, shape, item.name)
+    if reference is not None:
+        check_size(replace(item, name=f"reference of {item.name}", raw=reference), shape, "the size of a sample")
+    if spec.simulate:
+        if not bool(item.known.all()):
+            raise ScorefieldError(f"got unknown numbers in {item.name!r} for --simulate, expected an intact file: fill them")
+        y, reference = operator(item.raw[None])[0], item.raw
+    else:
+        y = operator.measurement_of(item.raw, shape)
+    known = ~y.isnan()
+    if not bool(known.any()):
+        raise ScorefieldError(f"got {item.name!r} with nothing that is measured and known, expected some numbers: check it")
+    if not bool(known.all()):
+        operator, y = compose(operator, Mask(known)), y[known]
+    noise = float(spec.noise) if isinstance(spec.noise, float | int) else _rounding(run, item)
+    estimated = spec.noise in (None, "auto") and not spec.simulate and shape == run.shape and _can_estimate(run, operator)
+    if spec.noise == "auto" and not estimated:
+        raise ScorefieldError(
+            f"got --noise auto for {item.name!r}, expected a measurement of the run's own size by a linear operator, and a run "
+            "that knows the covariance of its data, to estimate it: give a number"
+        )
+    task = Task(item, _target(run, item, shape), shape, operator, y, noise, estimated, reference)
+    if spec.simulate and noise:
+        rng = SampleRng([0], stream=_stream("simulate", spec, item.raw))
+        task = replace(task, y=y + noise * task.unit * rng.normal(tuple(y.shape))[0])
+    return task
+
+
+def _shape_of(run: Run, operator: Operator, item: Item) -> tuple[int, ...]:
+    """Return the shape of the sample of which a file is the measurement: the run's, or a larger one."""
+    size = tuple(item.raw.shape)
+    larger = [(run.shape[0], *(f * side for side in size[1:])) for f in range(1, LARGER + 1)] if len(run.shape) > 1 else []
+    for shape in (run.shape, *larger):
+        if len(shape) != len(run.shape):
+            continue
+        try:
+            out = operator.shape_out(shape)
+        except ScorefieldError:
+            continue
+        if size in (out, shape if len(out) != len(shape) else out):
+            return shape
+    out = operator.shape_out(run.shape)  # says what is wrong with the operator itself
+    if len(out) == len(run.shape):
+        check_size(item, out, f"what {operator} makes of a sample of {'x'.join(map(str, run.shape))}")
+    check_size(item, run.shape, "the size of the run's data")
+    raise AssertionError("one of the sizes differs")
+
+
+def check_tiles(run: Run, shape: tuple[int, ...], name: str) -> None:
+    """Refuse a sample that is smaller than the run's in some axis, or larger where tiles cannot cover it."""
+    if shape == run.shape:
+        return
+    if len(shape) != len(run.shape) or len(shape) < 2 or any(a < b for a, b in zip(shape, run.shape, strict=True)):
+        got, wanted = ("x".join(map(str, size)) for size in (shape, run.shape))
+        raise ScorefieldError(
+            f"got {name!r}, which is or belongs to a sample of {got}, expected {wanted} or larger, as {run.path.name} was "
+            "trained on: enlarge it, or train on smaller ones"
+        )
+
+
+def _rounding(run: Run, item: Item) -> float:
+    """Return the standard deviation of rounding, in the units of a file: to whole numbers, or of other files to 8 bits."""
+    if item.layout.type.kind in "iu":
+        return 1 / math.sqrt(12)
+    return STEP * float(run.normaliser.scales(run.shape).mean() / item.unit.mean()) / math.sqrt(12)
+
+
+def _can_estimate(run: Run, operator: Operator) -> bool:
+    return operator.linear and isinstance(run.field, MomentsField) and run.field.moments is not None
+
+
+def _target(run: Run, item: Item, shape: tuple[int, ...]) -> Item:
+    """Return what an answer is written as: the item, with the channels of a sample."""
+    if len(item.raw) == shape[0] and item.raw.ndim == len(shape):
+        return item
+    ones = torch.ones(shape[0], *(1 for _ in shape[1:]), dtype=torch.float64)
+    if item.raw.ndim != len(shape):
+        layout = replace(run.layout, dtype=item.layout.dtype, format="", header={})
+        return replace(item, layout=layout, unit=ones, offset=0 * ones, ending=".npy")
+    plain = Layout.plain(run.kind, shape)
+    kept = item.ending if item.ending != ".png" or item.layout.dtype == "uint8" else ".npy"
+    layout = Layout(plain.axes, item.layout.dtype, plain.shape, format=item.layout.format, header=item.layout.header)
+    return replace(item, layout=layout, unit=item.unit[:1] * ones, offset=item.offset[:1] * ones, ending=kept)
+
+
+def _stream(what: str, spec: RestoreSpec, values: Tensor) -> int:
+    """Return the stream of a file's noise: its own, whatever it is called and whatever else is restored."""
+    return stream_of(what, spec.seed, files.digest(values.numpy().tobytes()))
+
+
+def restore_one(run: Run, task: Task, spec: RestoreSpec, device: torch.device, progress: Progress = silent) -> Restored:
+    """Draw the answers for one file.
+
+    Args:
+        run: an opened run.
+        task: of `tasks_of`.
+        spec: how many, by which method, of which class, by which seed. The same file has the same answer among any others.
+        device: where to compute.
+        progress: called after every level.
+
+    Raises:
+        ScorefieldError: an operator that does not suit the method.
+        NotFinite: a field that gives NaN.
+    """
+    field = field_for(run, task.shape, device)
+    scales, shifts = run.normaliser.scales(task.shape), run.normaliser.shifts(task.shape)
+    operator, y = in_model_space(task.operator, task.y, scales, shifts)
+    noise = task.noise
+    if task.estimated:
+        noise = max(noise, noise_level(moments_of(run.field), operator, y, task.shape) / task.unit)
+    rng = SampleRng(range(spec.samples), stream=_stream("restore", spec, task.y), device=device)
+    cond = conditions(run, spec.label, spec.samples)
+    found = posterior_sample(
+        field,
+        operator,
+        y.to(device),
+        noise * task.unit,
+        rng=rng,
+        method=method_of(spec.method),
+        cond=None if cond is None else cond.to(device),
+        progress=progress,
+    )
+    extent, discrepancy = 2 * float(run.normaliser.scales(run.shape).max()), None
+    if operator.linear and noise > 0 and y.numel() <= FEW and len(found.x) >= LEAST:
+        measured = Measured(operator, y.to(device), noise * task.unit)
+        discrepancy = answer_discrepancy(field, measured, found.x, None if cond is None else cond.to(device))
+    return Restored(task.item.name, task, run.decode(found.x.cpu()), noise, found, extent, spec.label, discrepancy)
