@@ -49,7 +49,8 @@ NINE = ",".join(f"{d}x{dy}" for d in (8, 80, 800) for dy in (1, 2, 4))
 def run_mixtures(options: argparse.Namespace, cells: Cells) -> list[str]:
     seeds, sizes = numbers(options.seeds or "0-19"), sizes_of(options.sizes or NINE)
     if not options.report:
-        mixtures.measure(cells, seeds, options.only, lambda d, dy: (d, dy) in sizes)
+        settings = json.loads(options.settings)
+        mixtures.measure(cells, seeds, options.only, lambda d, dy: (d, dy) in sizes, settings)
     known = sorted({key["seed"] for key, _ in cells.where()})
     lines: list[str] = []
     for group in ([s for s in known if s < 100], [s for s in known if s >= 100]):

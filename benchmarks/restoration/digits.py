@@ -26,9 +26,10 @@ from torch.nn import functional as F
 
 from restoration.store import Cells, Values, table
 from scorefield import SampleRng, registry
-from scorefield.field import Field
+from scorefield.field import Field, ScoreModel
 from scorefield.guidance import posterior_sample
 from scorefield.metrics.judge import Judge, train_judge
+from scorefield.moments import Moments
 from scorefield.operators import parse
 from scorefield.pictures import grid
 from scorefield.randomness import stream_of, subsample
@@ -36,7 +37,7 @@ from scorefield.runs import open_run
 
 SIDES = ("left", "right", "top", "bottom")
 TASKS = {**{f"mask:{side}": 0.0 for side in SIDES}, "blur:1.5": 0.1, "downsample:4": 0.01}
-SAMPLES, SHOWN, JUDGED = 8, 6, 30_000
+SAMPLES, SHOWN, JUDGED, MEASURED = 8, 6, 30_000, 20_000
 
 
 def images_of(folder: Path, part: str) -> tuple[Tensor, Tensor]:
@@ -45,19 +46,26 @@ def images_of(folder: Path, part: str) -> tuple[Tensor, Tensor]:
         return torch.from_numpy(file["images"]).float()[:, None] / 127.5 - 1, torch.from_numpy(file["labels"]).long()
 
 
+def with_moments(field: ScoreModel, data: Tensor) -> ScoreModel:
+    """Return a run's field with the moments of its training data: the run's own, or, of an older run, those measured here."""
+    if field.moments is None:
+        field.moments = Moments.of_data(data[:MEASURED])
+    return field
+
+
 class Workshop:
     """What all cells share: the field, the judge, the mean image, and held-out digits in a fixed random order."""
 
     def __init__(self, run: Path, data: Path, keep: Path) -> None:
         opened = open_run(run)
-        self.field: Field = opened.field
         images, labels = images_of(data, "train")
+        self.field: Field = with_moments(opened.field, images)
         self.mean = images.mean(dim=0)
         path = keep / "judge.pt"
         if not path.exists():
             chosen = subsample(len(images), JUDGED)
             keep.mkdir(parents=True, exist_ok=True)
-            torch.save(train_judge(images[chosen], labels[chosen], steps=2000, strides=(1, 2)).state_dict(), path)
+            torch.save(train_judge(images[chosen], labels[chosen], steps=600, strides=(1, 2)).state_dict(), path)
         self.judge = Judge(1, 10, (1, 2)).eval()
         self.judge.load_state_dict(torch.load(path))
         self.images, self.labels = images_of(data, "test")

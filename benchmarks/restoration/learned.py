@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scorefield.operators.units import in_model_space
+import torch
 
+from restoration.digits import with_moments
 from restoration.mixtures import DRAWS, Judge, ours, pooled
 from restoration.store import Cells, Values, table, verdict
 from scorefield import SampleRng, registry
 from scorefield.app import train
 from scorefield.guidance import posterior_sample
 from scorefield.operators import Matrix
+from scorefield.operators.units import in_model_space
 from scorefield.randomness import stream_of
 from scorefield.runs import open_run
 from scorefield.verification.mixture_posterior import Problem
@@ -48,7 +50,9 @@ def one(d: int, dy: int, seed: int, seconds: float, folder: Path, settings: dict
     operator, y = in_model_space(Matrix(problem.matrix), problem.y, scales, shifts)
     method = registry.find("posterior", "twisted")(**settings)
     rng = SampleRng(range(DRAWS), stream=stream_of("restore", seed))
-    found = posterior_sample(run.field, operator, y, problem.noise_std, rng=rng, method=method)
+    rows = torch.from_numpy(np.load(trained(problem, seconds, folder).with_suffix(".npy"), mmap_mode="r")[:20_000].copy())
+    field = with_moments(run.field, run.normaliser.encode(rows))
+    found = posterior_sample(field, operator, y, problem.noise_std, rng=rng, method=method)
     x = (found.x * scales + shifts).flatten(1)
     exact, _ = ours(problem, "twisted", settings)
     return {

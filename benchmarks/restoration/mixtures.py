@@ -120,14 +120,20 @@ def contenders(only: Iterable[str] = ()) -> list[str]:
     return [name for name in found if not wanted or any(name == w or name.startswith(f"azula {w} ") for w in wanted)]
 
 
-def measure(cells: Cells, seeds: Iterable[int], only: Iterable[str], sizes: Callable[[int, int], bool]) -> None:
-    """Measure every contender on every problem that is asked for."""
-    names = contenders(only)
+def measure(
+    cells: Cells,
+    seeds: Iterable[int],
+    only: Iterable[str],
+    sizes: Callable[[int, int], bool],
+    settings: dict[str, Any] | None = None,
+) -> None:
+    """Measure every contender on every problem that is asked for; the settings are those of the default method."""
+    rows = [(name, settings or {} if name == "twisted" else {}) for name in contenders(only)]
     for seed in seeds:
         for d in DIMENSIONS:
             for dy in MEASURED:
                 if sizes(d, dy):
-                    _one(cells, d, dy, seed, [(name, {}) for name in names])
+                    _one(cells, d, dy, seed, rows)
 
 
 def _one(cells: Cells, d: int, dy: int, seed: int, rows: list[tuple[str, dict[str, Any]]]) -> None:
@@ -153,22 +159,40 @@ def pooled(found: list[tuple[Values, Values]], part: str = "sw2") -> float:
     return median(v for value in values for v in (value if isinstance(value, list) else [value]))
 
 
+def same_seeds(found: list[tuple[Values, Values]], mine: list[tuple[Values, Values]]) -> list[tuple[Values, Values]]:
+    """Return those of the seeds that a contender has."""
+    seeds = {key["seed"] for key, _ in mine}
+    return [(key, values) for key, values in found if key["seed"] in seeds]
+
+
 def report(cells: Cells, seeds: list[int]) -> list[str]:
     """Return the tables of these seeds."""
     chosen = [(key, values) for key, values in cells.where() if key["seed"] in seeds]
     sizes = sorted({(key["d"], key["dy"]) for key, _ in chosen})
 
-    def at(d: int, dy: int, contender: str) -> list[tuple[Values, Values]]:
-        wanted = {"d": d, "dy": dy, "contender": contender, "settings": {}}
+    def at(d: int, dy: int, contender: str, settings: Values | None = None) -> list[tuple[Values, Values]]:
+        wanted = {"d": d, "dy": dy, "contender": contender, "settings": settings or {}}
         return [(key, values) for key, values in chosen if all(key[k] == v for k, v in wanted.items())]
 
+    lines: list[str] = []
+    texts = dict.fromkeys(json.dumps(key["settings"]) for key, _ in chosen if key["contender"] == "twisted")
+    for settings in map(json.loads, texts):
+        lines += [f"### The default{f' with {json.dumps(settings)}' if settings else ''}", "", *_default(sizes, at, settings)]
+    return [*lines, *_everybody(chosen, sizes, at)]
+
+
+At = Callable[..., list[tuple[Values, Values]]]
+
+
+def _default(sizes: list[tuple[int, int]], at: At, settings: Values) -> list[str]:
     rows = []
     for d, dy in sizes:
-        floor, mine = pooled(at(d, dy, "floor")), at(d, dy, "twisted")
+        mine = at(d, dy, "twisted", settings)
         if not mine:
             continue
-        exact = at(d, dy, "exact draws")
-        sw2, tv, expected = pooled(mine), pooled(mine, "variation"), pooled(at(d, dy, "floor"), "variation")
+        floors, exact = (same_seeds(at(d, dy, name), mine) for name in ("floor", "exact draws"))
+        floor = pooled(floors)
+        sw2, tv, expected = pooled(mine), pooled(mine, "variation"), pooled(floors, "variation")
         seconds = pooled(mine, "cpu_seconds")
         rows.append(
             (
@@ -182,7 +206,11 @@ def report(cells: Cells, seeds: list[int]) -> list[str]:
         *("d", "dy", "seeds", "floor", "exact draws", "SW2", "SW2/floor", f"<= {LIMIT}", "TV", "of exact draws", "excess"),
         *(f"<= {VARIATION}", "effective", "evaluations", "seconds", "in time"),
     ]
-    lines = ["### The default", "", *table(columns, rows)]
+    return table(columns, rows)
+
+
+def _everybody(chosen: list[tuple[Values, Values]], sizes: list[tuple[int, int]], at: At) -> list[str]:
+    lines: list[str] = []
     names = list(dict.fromkeys(key["contender"] for key, _ in chosen if not key["settings"]))
     body = []
     for name in names:
@@ -194,7 +222,8 @@ def report(cells: Cells, seeds: list[int]) -> list[str]:
             lines += [f"`{name}` is not in the table: {refused[0]}", ""]
             continue
         cellsof = [at(d, dy, name) for d, dy in sizes]
-        ratios = [pooled(cell) / pooled(at(d, dy, "floor")) for cell, (d, dy) in zip(cellsof, sizes, strict=True)]
+        floors = [same_seeds(at(d, dy, "floor"), cell) for cell, (d, dy) in zip(cellsof, sizes, strict=True)]
+        ratios = [pooled(cell) / pooled(floor) for cell, floor in zip(cellsof, floors, strict=True)]
         body.append((name, *(f"{ratio:.2f}" if math.isfinite(ratio) else "-" for ratio in ratios)))
     if body:
         lines += ["### Every method: SW2 over the floor", "", *table(["", *(f"({d}, {dy})" for d, dy in sizes)], body)]
