@@ -24,7 +24,7 @@ FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right und
     {"errors", "renamed"},
     {"shapes", "registry", "files", "progress", "durations", "devices", "pictures", "forks", "specs"},
     {"randomness", "process", "nets", "moments", "runge_kutta"},
-    {"levels", "ncsnv2", "noise_label", "data", "metrics", "operators"},
+    {"levels", "ncsnv2", "noise_label", "data", "metrics", "moments", "operators"},
     {"prediction"},
     {"field"},
     {"exact", "samplers", "bound"},

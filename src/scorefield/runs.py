@@ -2,6 +2,7 @@
 
 config.json        the run as one nested value (`config.py`)
 model.safetensors  averaged weights, and the data's mean
+moments.safetensors  mean and covariance of the training data, for posterior sampling
 manifest.json      what the data were (shape, scaling, fingerprint, place), versions, reasons, how far the training went
 metrics.jsonl      one line per report of the training loop
 checkpoints/       what a stopped training continues from
@@ -42,6 +43,7 @@ from scorefield.data.layout import Layout
 from scorefield.data.table.coordinates import snapped
 from scorefield.errors import ScorefieldError
 from scorefield.field import EnergyModel, ScoreModel
+from scorefield.moments import Moments
 from scorefield.nets.energy import Potential
 from scorefield.nets.known_cells import KnownCells, doubled
 from scorefield.noise_label import check_noise_label
@@ -51,6 +53,8 @@ from scorefield.randomness import stream_of
 VERSION = 1
 LEAST_HELD_OUT = 20  # held-out examples, below which `evaluate` and `tune` have nothing to compare samples with
 PAUSES = (0.0, 0.0, *(2**k / 1000 for k in range(10)))  # seconds between attempts to read a run that is being written: 1 s
+MOMENTS = "moments.safetensors"
+UNSURE = 0.02  # of the data's standard deviation: about what a network's denoised image is off by where data do not vary
 NEEDED = ("shape", "kind", "classes", "std", "normaliser", "fingerprint")  # of a manifest's data
 
 
@@ -256,7 +260,20 @@ class Run:
                 "training: sample with its recipe's own sampler and ladder, or train anew",
                 stacklevel=3,  # where the property is used
             )
+        if self.moments is not None:
+            model.moments = self.moments.floored((UNSURE * std) ** 2)
         return model.eval().requires_grad_(False)
+
+    @cached_property
+    def moments(self) -> Moments | None:
+        """Mean and covariance of the training data in model space; None where the run has none, or those of other data."""
+        try:
+            content = (self.path / MOMENTS).read_bytes()
+            named = load_tensors(content)
+            is_own = bytes(named.pop("data").tolist()).decode() == self.manifest["data"]["fingerprint"]
+            return Moments.of_tensors(named) if is_own else None
+        except (OSError, SafetensorError, KeyError, UnicodeDecodeError):
+            return None
 
     def decode(self, x: Tensor) -> Tensor:
         """Return samples in the data's own units, `(n, *shape)`, float64."""
@@ -306,6 +323,13 @@ def save_model(folder: Path, model: ScoreModel, manifest: dict[str, Any]) -> Non
     files.write(folder / "model.safetensors", content)
     manifest["model_sha256"] = files.digest(content)
     files.write_json(folder / "manifest.json", manifest)
+
+
+def save_moments(folder: Path, moments: Moments, manifest: Mapping[str, Any]) -> None:
+    """Write mean and covariance of the data that a manifest describes."""
+    data = torch.tensor(list(manifest["data"]["fingerprint"].encode()), dtype=torch.uint8)
+    tensors = {name: value.cpu().contiguous() for name, value in moments.to_tensors().items()}
+    files.write(folder / MOMENTS, save_tensors({**tensors, "data": data}))
 
 
 def _opened(folder: Path) -> tuple[Any, Any, bytes | None]:

@@ -176,9 +176,7 @@ def jacobian_diagonal(
     return Jacobian(diagonal, error, len(rounds) * len(colours))
 
 
-def _probed(
-    field: Field, z: Sample, sigma: PerSample, colours: Tensor, cond: Tensor | None, progress: Progress
-) -> Sample:
+def _probed(field: Field, z: Sample, sigma: PerSample, colours: Tensor, cond: Tensor | None, progress: Progress) -> Sample:
     """Return one estimate of the diagonal from probes `(colours, *shape)`, or `(batch, colours, *shape)`."""
     found, count = torch.zeros_like(z), colours.shape[-z.ndim]
     step = max(1, ROWS // len(z))
@@ -233,9 +231,7 @@ def posterior_draws(
         level = torch.full((len(z),), sigma, dtype=torch.float64, device=z.device)
         return denoised_at(field, z.double(), level, cond) + sigma * rng.normal(field.shape)
     start = process.time_of_sigma(torch.tensor(sigma, dtype=torch.float64))
-    ladder = process.time_of_sigma(
-        torch.logspace(math.log10(sigma), math.log10(lowest), levels, dtype=torch.float64)
-    )
+    ladder = process.time_of_sigma(torch.logspace(math.log10(sigma), math.log10(lowest), levels, dtype=torch.float64))
     ladder[0] = start
     x = float(process.alpha(start)) * z.double()
     for snapshot in simulate(field, sampler or StochasticABM(), ladder, x, rng=rng, cond=cond):
