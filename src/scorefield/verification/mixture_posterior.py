@@ -87,7 +87,8 @@ class Problem:
         off = self.y - self.means @ self.matrix.mT
         evidence = self.matrix @ self.matrix.mT + self.noise_std**2 * torch.eye(len(self.y), dtype=torch.float64)
         log_weights = self.weights.log() - 0.5 * (off * torch.linalg.solve(evidence, off.mT).mT).sum(dim=1)
-        return log_weights.softmax(dim=0)
+        weights: Tensor = log_weights.softmax(dim=0)
+        return weights
 
     def exact(self, n: int, index: int) -> Tensor:
         """Return exact posterior draws, `(n, d)`: x - K(A·x + s·noise - y) is one where x ~ N(m_k, I), k ~ the posterior's."""

@@ -14,7 +14,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from statistics import median
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -76,7 +76,7 @@ def _method(kind: Any, **settings: Any) -> Method:
     if not kind.keeps_weights:
         return method
     known = {field.name for field in fields(kind)}
-    return cast(Method, replace(method, **{k: v for k, v in settings.items() if k in known}))  # type: ignore[type-var]
+    return replace(method, **{k: v for k, v in settings.items() if k in known})  # type: ignore[type-var]
 
 
 def gaussian_posteriors(draws: int) -> Iterator[Check]:
