@@ -17,13 +17,16 @@ from scipy import integrate
 from scorefield import VE, VP, GaussianMixture, Process, RectifiedFlow, SampleRng, ScorefieldError, registry
 from scorefield.cli import main
 from scorefield.exact import Box
+from scorefield.guidance.posterior.twisted import Twisted
 from scorefield.levels import ladder_of
 from scorefield.metrics.two_sample import directions, mmd, sliced_wasserstein
 from scorefield.objectives.base import Terms
 from scorefield.objectives.denoising import Denoising
+from scorefield.operators import Matrix
 from scorefield.samplers import ABM, DDIM, Annealed, AnnealedMala, Euler, Langevin, simulate
-from scorefield.verification import checks
+from scorefield.verification import checks, restoration
 from scorefield.verification.bench import Bench, ring, spread, within_evaluations
+from scorefield.verification.mixture_posterior import Problem
 
 N = 20_000
 
@@ -214,6 +217,124 @@ def test_plain_langevin_promises_to_get_the_weights_wrong() -> None:
     assert not checks.verdict("langevin", Langevin(), 1000, replace(score, weights=1.0))
 
 
+# --- measurements and posteriors --------------------------------------------------------------------------------------
+
+
+def test_every_linear_operator_and_a_composition_keep_the_adjoint_identity() -> None:
+    found = {check.name: check.passed for check in restoration.adjoints()}
+    linear = {name for name, kind in registry.built_in("operator").items() if kind.linear}
+    assert found == dict.fromkeys([*linear, "composition"], True)
+
+
+class Correlation(Matrix):
+    """A matrix whose adjoint is off by a millionth."""
+
+    def adjoint(self, y: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+        return (1 + 1e-6) * super().adjoint(y, shape)
+
+
+def test_an_adjoint_that_is_off_by_a_millionth_is_seen() -> None:
+    rows = [[1.0, -2.0, 0.5], [0.0, 3.0, 1.0]]
+    assert restoration.adjoint_error(Matrix(rows), (3,)) < 1e-14
+    assert restoration.adjoint_error(Correlation(rows), (3,)) > 1e-8
+
+
+class Careless(Twisted):
+    """A sampler that takes the noise for 1.2 times as large."""
+
+    def draw(self, field: Any, measured: Any, **others: Any) -> Any:
+        return super().draw(field, replace(measured, noise_std=1.2 * measured.noise_std), **others)
+
+
+class Credulous(Twisted):
+    """A sampler that takes the noise for 3 times as large."""
+
+    def draw(self, field: Any, measured: Any, **others: Any) -> Any:
+        return super().draw(field, replace(measured, noise_std=3 * measured.noise_std), **others)
+
+
+class Refusing(Twisted):
+    """A sampler that takes no measurement at all."""
+
+    def draw(self, field: Any, measured: Any, **others: Any) -> Any:
+        raise ScorefieldError("got a measurement, expected none: ask for nothing")
+
+
+def test_a_posterior_sampler_with_a_wrong_noise_fails_on_a_gaussian(monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "posterior", right=Twisted, wrong=Careless, refuses=Refusing)
+    right, wrong, refuses = restoration.gaussian_posteriors(4000)
+    assert right.passed
+    assert wrong.passed is False
+    assert refuses.passed is False
+    assert wrong.values["covariance_standard_errors"] > 5
+    assert wrong.values["uneven"] < 1e-9  # its weights are constant all the same: they alone could not tell
+
+
+def test_a_posterior_sampler_with_a_wrong_noise_fails_on_the_mixtures(monkeypatch: pytest.MonkeyPatch) -> None:
+    only(monkeypatch, "posterior", right=Twisted, wrong=Credulous)
+    right, wrong = restoration.mixture_posteriors(200)
+    assert right.passed
+    assert wrong.passed is False
+
+
+def test_deviations_of_normal_rows_are_a_few_standard_errors_and_those_of_others_many() -> None:
+    u = SampleRng(range(N)).normal((3,))
+    assert max(restoration.deviations(u)) < 5
+    assert restoration.deviations(u + 0.1)[0] > 10
+    assert restoration.deviations(u @ torch.tensor([[1, 0.2, 0], [0, 1, 0], [0, 0, 1.0]], dtype=torch.float64))[1] > 10
+
+
+@pytest.mark.parametrize("dy", [1, 2, 4])
+def test_the_posterior_of_the_public_benchmark_is_prior_times_likelihood(dy: int) -> None:
+    """log of the closed form - log p(x) - log N(y; A·x, s²) is one constant, -log p(y), wherever x is."""
+    problem = Problem.make(8, dy, 3)
+    x = problem.exact(50, 0) + 3 * SampleRng(range(50), stream=9).normal((8,))
+    covariance = torch.eye(8, dtype=torch.float64) - problem.gain @ problem.matrix
+    off = problem.y - problem.means @ problem.matrix.mT
+    parts = [
+        torch.distributions.MultivariateNormal(mean, covariance).log_prob(x) for mean in problem.means + off @ problem.gain.mT
+    ]
+    closed = (torch.stack(parts, dim=1) + problem.posterior_weights.log()).logsumexp(dim=1)
+    corners = torch.stack([-0.5 * (x - mean).square().sum(dim=1) for mean in problem.means], dim=1)
+    prior = (corners + problem.weights.log()).logsumexp(dim=1)
+    likelihood = -0.5 * ((problem.y - x @ problem.matrix.mT) / problem.noise_std).square().sum(dim=1)
+    constant = closed - prior - likelihood
+    assert float(constant.max() - constant.min()) < 1e-8
+
+
+def test_exact_draws_of_the_public_benchmark_have_the_posteriors_mean_and_second_moment() -> None:
+    problem = Problem.make(8, 2, 3)
+    x, off = problem.exact(N, 0), problem.y - problem.means @ problem.matrix.mT
+    means = problem.means + off @ problem.gain.mT
+    covariance = torch.eye(8, dtype=torch.float64) - problem.gain @ problem.matrix
+    mean = problem.posterior_weights @ means
+    second = covariance + (means.mT * problem.posterior_weights) @ means
+    for values, truth in ((x, mean), (x[:, :, None] * x[:, None], second)):
+        error = (values.mean(dim=0) - truth) / (values.std(dim=0) / math.sqrt(N))
+        assert float(error.abs().max()) < 5
+
+
+def test_exact_draws_are_at_the_floor_of_the_public_benchmark_and_prior_draws_are_far_above() -> None:
+    problem = Problem.make(8, 1, 0)
+    sets = [problem.slices(problem.exact(500, i)) for i in range(12)]
+    pairs = torch.tensor([problem.distance(sets[i], sets[i + 1]) for i in range(0, 12, 2)], dtype=torch.float64)
+    other = torch.tensor([problem.distance(problem.slices(problem.exact(500, 20 + i)), sets[i]) for i in range(12)])
+    spread = math.hypot(float(pairs.std()) / math.sqrt(len(pairs)), float(other.std()) / math.sqrt(len(other)))
+    assert abs(float(other.double().mean() - pairs.mean())) < 5 * spread
+    prior = problem.slices(problem.field().sample(SampleRng(range(500))))
+    assert problem.distance(prior, sets[0]) > 5 * float(pairs.max())
+
+
+def test_the_total_variation_of_exact_draws_falls_with_the_root_of_their_number() -> None:
+    """0.4·sum sqrt(w(1 - w)/n) where no weight is rare: E|N(0, 1)| = sqrt(2/pi), and half of the sum is taken."""
+    problem = Problem.make(8, 1, 1)
+    w = problem.posterior_weights
+    for n in (1000, 4000):
+        normal = 0.5 * math.sqrt(2 / math.pi) * float((w * (1 - w) / n).sqrt().sum())
+        assert math.isclose(problem.expected_variation(n), normal, rel_tol=0.15)
+        assert problem.variation(problem.exact(n, 0)) < 3 * normal
+
+
 # --- faces ------------------------------------------------------------------------------------------------------------
 
 
@@ -221,8 +342,12 @@ def test_plain_langevin_promises_to_get_the_weights_wrong() -> None:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     process = VE(0.01, 80.0)
     monkeypatch.setattr(checks, "benches", lambda samples, sets: (Bench("tiny ring", ring(process), 100, 2),))
+    monkeypatch.setattr(restoration, "LIMIT", 3.0)  # of 20 draws
+    mixtures = restoration.mixture_posteriors
+    monkeypatch.setattr(restoration, "mixture_posteriors", lambda draws: mixtures(draws // 10))
     only(monkeypatch, "objective", denoising=Denoising)
     only(monkeypatch, "sampler", ddim=DDIM, euler=Euler)
+    only(monkeypatch, "posterior", twisted=Twisted)
 
 
 @pytest.mark.usefixtures("small")
@@ -236,6 +361,9 @@ def test_the_command_prints_every_table_and_the_same_as_json(capsys: pytest.Capt
         "likelihood",
         "sampler: facts",
         "sampler: order",
+        "operator",
+        "posterior: Gaussian",
+        "posterior: mixture",
         "tiny ring",
         "everything is as",
     ):

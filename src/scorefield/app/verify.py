@@ -9,7 +9,7 @@ from typing import Any
 
 from scorefield.errors import ScorefieldError
 from scorefield.progress import Progress, silent
-from scorefield.verification import checks
+from scorefield.verification import checks, restoration
 from scorefield.verification.bench import BUDGETS, Bench, Score
 from scorefield.verification.checks import Check
 
@@ -30,7 +30,7 @@ class VerifyReport:
     """Everything that was measured.
 
     Attributes:
-        checks: of processes, parametrisations, samplers, objectives and likelihoods.
+        checks: of processes, parametrisations, samplers, objectives, likelihoods, operators and methods of posterior sampling.
         bench: every sampler at every budget on both mixtures.
         floors: sliced Wasserstein-2 and root mean square MMD² of two exact sets, by mixture.
         samples, sets: of the bench.
@@ -87,6 +87,9 @@ def verify(*, quick: bool = False, full: bool = False, progress: Progress = sile
         ("bias of Langevin steps", checks.langevin(5000 if quick else 20_000)),
         ("facts of samplers", checks.facts()),
         ("orders of samplers", checks.orders()),
+        ("adjoints of operators", restoration.adjoints()),
+        ("posteriors of a Gaussian", restoration.gaussian_posteriors(1000 if quick else 4000)),
+        ("posteriors of a mixture", restoration.mixture_posteriors(200 if quick else 500)),
     )
     for place, (name, part) in enumerate(parts):
         for check in part:

@@ -1,0 +1,1 @@
+"""The parts of `benchmarks/restore.py`, each with a truth of its own."""
