@@ -24,6 +24,7 @@ from scorefield.operators import Blur, Gray, Mask, Matrix, Operator
 from scorefield.process import VE
 from scorefield.runs import Run, open_run
 
+DEFAULT = restoration.method_of  # before any test replaces it
 SIDE = (4, 6)
 SHAPE = (1, *SIDE)
 D = math.prod(SIDE)
@@ -48,7 +49,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The default method on 20 levels; on Gaussian data it is exact on any number of them."""
     find = restoration.method_of
-    monkeypatch.setattr(restoration, "method_of", lambda name: Twisted(levels=20) if name == "auto" else find(name))
+    monkeypatch.setattr(
+        restoration, "method_of", lambda name: Twisted(levels=20, together=False) if name == "auto" else find(name)
+    )
 
 
 def covariance(d: int) -> torch.Tensor:
@@ -372,3 +375,17 @@ def test_a_run_of_no_steps_and_one_that_needs_a_class_are_refused(runs: dict[str
     with pytest.raises(ScorefieldError, match="got no --label"):
         app.restore(tmp_path / "always", GREY, "blur:0.7")
     assert trained(run) is run
+
+
+def test_samples_of_one_file_do_not_descend_from_one_another(runs: dict[str, Path]) -> None:
+    """One filter a sample: the first samples are the same however many are asked for."""
+    few, more = (app.restore(runs["grey"], GREY, "blur:0.7", samples=n).answers[0].samples for n in (2, 5))
+    assert float((few - more[:2]).abs().max()) < 1e-3
+    assert not find_auto().together
+
+
+def find_auto() -> Twisted:
+    """The default of the verb itself, whatever the fixture puts in its place."""
+    method = DEFAULT("auto")
+    assert isinstance(method, Twisted)
+    return method

@@ -122,7 +122,9 @@ def between(
         )
         latents, spent = [*latents, up.x[0]], max(spent, int(up.evaluations.max()))
     steps = torch.linspace(0, 1, spec.frames, dtype=torch.float64, device=device)
-    down = decode(field, great_circle(*latents, steps), cond, tolerance=TOLERANCE, progress=portion(progress, 0.3, 0.7))
+    down = decode(
+        field, great_circle(latents[0], latents[1], steps), cond, tolerance=TOLERANCE, progress=portion(progress, 0.3, 0.7)
+    )
     raw, errors = run.decode(down.x.cpu()), list[float]()
     for frame, end in zip((raw[0], raw[-1]), ends, strict=True):
         if end.item is not None:

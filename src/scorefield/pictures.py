@@ -264,11 +264,11 @@ def bands(
         measured: drawn as dots where it has the length of a sample.
         reference: `shape`, drawn in black.
     """
-    rows = [torch.atleast_2d(one) for one in samples.double().cpu()]
+    rows = [one.reshape(-1, one.shape[-1]) for one in samples.double().cpu()]
     figure, axes = _small(min(len(rows[0]), HISTOGRAMS))
     figure.set_size_inches(9, max(3.0, 2.4 * math.ceil(math.sqrt(len(axes)))))
     middle, spread, dots, true = (
-        None if v is None else torch.atleast_2d(v.double().cpu()) for v in (mean, std, measured, reference)
+        None if v is None else v.double().cpu().reshape(-1, v.shape[-1]) for v in (mean, std, measured, reference)
     )
     assert middle is not None
     for channel, one in enumerate(axes):

@@ -28,7 +28,7 @@ from scorefield.drawing import field_of, labels_of
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field, MomentsField, moments_of
 from scorefield.guidance.noise_level import noise_level
-from scorefield.guidance.posterior import Measured, Method, Posterior, posterior_sample
+from scorefield.guidance.posterior import Measured, Method, Posterior, Twisted, posterior_sample
 from scorefield.guidance.posterior.stein import LEAST, answer_discrepancy
 from scorefield.guidance.tiles import Tiled
 from scorefield.inputs import Item, check_size, read_items
@@ -149,9 +149,14 @@ class Restored:
         return values
 
 
-def method_of(name: str) -> Method | str:
-    """Return a method by its name, or auto; raises `ScorefieldError` for an unknown one."""
-    return name if name == "auto" else registry.find("posterior", name)()
+def method_of(name: str) -> Method:
+    """Return a method by its name; raises `ScorefieldError` for an unknown one.
+
+    auto is the twisted filter, one for each sample: a file has few samples of many numbers, and in one filter for all of them
+    one particle is the ancestor of every sample.
+    """
+    method: Method = Twisted(together=False) if name == "auto" else registry.find("posterior", name)()
+    return method
 
 
 def operator_of(operator: Any, seed: int) -> Operator:
