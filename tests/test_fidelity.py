@@ -24,8 +24,8 @@ def pictures(channels: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(x)[None], torch.from_numpy(y)[None]
 
 
-# scikit-image 0.26.0: structural_similarity(x, y, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
-# channel_axis=0) and peak_signal_noise_ratio(x, y, data_range=255) of `pictures`
+# scikit-image 0.26.0: structural_similarity(x, y, data_range=255, gaussian_weights=True, sigma=1.5, channel_axis=0,
+# use_sample_covariance=False) and peak_signal_noise_ratio(x, y, data_range=255) of `pictures`
 THEIRS = {1: (0.9208373431833822, 25.533720309259195), 3: (0.9401326763111161, 17.68750242140662)}
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from helpers import OfScore, double, within_five
+from helpers import OfScore, double, shaken, within_five
 from torch import Tensor
 
 from scorefield import (
@@ -23,9 +23,11 @@ from scorefield import (
     RectifiedFlow,
     SampleRng,
     ScorefieldError,
+    ScoreModel,
     geometric,
     registry,
 )
+from scorefield.field import EnergyModel
 from scorefield.guidance import Replacement
 from scorefield.guidance.posterior import Measured, posterior_sample
 from scorefield.guidance.posterior.base import measured_of
@@ -35,12 +37,26 @@ from scorefield.guidance.posterior.guided import Guided, GuidedMethod
 from scorefield.guidance.posterior.mmps import MmpsField
 from scorefield.guidance.posterior.pigdm import Pigdm, PigdmField
 from scorefield.guidance.posterior.repaint import Repaint, known_of
-from scorefield.guidance.posterior.split_gibbs import SplitGibbs, explained
+from scorefield.guidance.posterior.split_gibbs import SplitGibbs, likely
 from scorefield.guidance.posterior.tmpd import TmpdField
 from scorefield.levels import ladder_of
 from scorefield.moments import Moments
-from scorefield.operators import Mask, Matrix
-from scorefield.operators.base import Operator, Shape
+from scorefield.nets.energy import Potential
+from scorefield.nets.mlp import MLP
+from scorefield.operators import (
+    Absolute,
+    Blur,
+    Compose,
+    Crop,
+    Downsample,
+    Fourier,
+    InUnits,
+    Mask,
+    Matrix,
+    Project,
+    dense,
+)
+from scorefield.prediction import EDM, Energy, Prediction
 from scorefield.process import DDPMChain
 from scorefield.samplers import Ancestral, simulate
 from scorefield.verification.affine import affine_map, push
@@ -56,32 +72,10 @@ MEAN = double([1.0, 0.0, -1.0])
 COVARIANCE = double([[1.0, 0.8, 0.3], [0.8, 1.0, 0.5], [0.3, 0.5, 2.0]])
 MATRIX = double([[1.0, -2.0, 0.5], [0.3, 0.1, 1.0]])
 Y, NOISE = double([0.7, -0.4]), double([0.3, 0.1])
+FIRST = Mask([True, False])
+RHO = Gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]], VE(0.01, 20.0))
+MODES = GaussianMixture([0.7, 0.3], [[-2.0, -1.0], [2.0, 1.0]], [0.7, 0.7], VE(0.01, 20.0))
 X = SampleRng(range(16), stream=7).normal((3,)) * 2
-
-
-class Absolute(Operator):
-    """|x|, which is not linear; its evidence is that of y and of -y, each with the sign that it asks for."""
-
-    linear = False
-
-    def shape_out(self, shape: Shape) -> Shape:
-        return shape
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return x.abs()
-
-    @property
-    def inner(self) -> Operator:
-        return Mask([True])
-
-    def log_evidence(self, mean: Tensor, variance: Tensor, y: Tensor, noise_std: Any) -> Tensor:
-        spread = variance + noise_std**2
-        scale = (variance * noise_std**2 / spread).sqrt().clamp(min=1e-12)
-        sides = [
-            torch.special.log_ndtr((m * noise_std**2 + y * variance) / spread / scale) - 0.5 * (y - m) ** 2 / spread
-            for m in (mean, -mean)
-        ]
-        return torch.stack(sides).logsumexp(0).sum(dim=1) - 0.5 * (2 * math.pi * spread).log().expand_as(mean).sum(dim=1)
 
 
 def levels_of(process: Process, count: int = 9) -> list[float]:
@@ -123,6 +117,34 @@ def test_mmps_is_the_score_of_the_posterior_at_every_level_for_a_gaussian_prior(
     for t in levels_of(process):
         found, true = guided_scores(truth, guided, t, X)
         assert largest(found - true, true) < 1e-8, t
+
+
+LINEAR = {
+    "mask": Mask(torch.arange(16).reshape(4, 4) % 3 > 0),
+    "blur": Blur(0.6),
+    "circular blur": Blur(0.6, padding="circular"),
+    "downsample": Downsample(2),
+    "crop": Crop(3),
+    "fourier": Fourier(0.5),
+    "project": Project(5),
+    "composition": Compose(Blur(0.6), Downsample(2)),
+    "in units": InUnits(Blur(0.6), torch.full((1, 4, 4), 3.0), torch.ones(1, 4, 4)),
+}
+
+
+@pytest.mark.parametrize("operator", LINEAR.values(), ids=LINEAR)
+def test_mmps_and_pigdm_are_the_score_of_the_posterior_of_an_image_for_every_linear_operator(operator: Any) -> None:
+    shape, process = (1, 4, 4), VE(0.01, 20.0)
+    root = SampleRng(range(16), stream=1).normal((16,)) / 4 + torch.eye(16)
+    prior = Gaussian(torch.zeros(shape), root @ root.mT, process)
+    y = SampleRng([3]).normal(operator.shape_out(shape))[0]
+    mean, covariance = posterior_of(prior.mean, prior.covariance, dense(operator, shape), y.flatten(), 0.5)
+    truth = Gaussian(mean.reshape(shape), covariance, process)
+    measured, x = measured_of(prior, operator, y, 0.5), SampleRng(range(4)).normal(shape)
+    for guided in (MmpsField(prior, measured, 3 * y.numel()), Pigdm(covariance="data").guided(prior, measured)):
+        for t in levels_of(process):
+            found, true = guided_scores(truth, guided, t, x)
+            assert largest(found - true, true) < 1e-8, t
 
 
 @each_process
@@ -186,6 +208,26 @@ def test_fewer_iterations_than_numbers_leave_mmps_short_of_y() -> None:
     assert largest(short - true, true) > 0.01
 
 
+@pytest.mark.parametrize("rows", [1, 2], ids=["one number and any network", "two and an energy, whose Jacobian is symmetric"])
+def test_mmps_of_a_network_solves_its_equation_with_the_networks_own_jacobian(rows: int) -> None:
+    parts = (MLP((2,), width=16), EDM()) if rows == 1 else (Potential(MLP((2,), width=16)), Energy())
+    kind: Any = ScoreModel if rows == 1 else EnergyModel
+    field = kind(shaken(parts[0], by=0.3), parts[1], VE(0.01, 20.0), (2,))
+    matrix, y, sigma, s = double([[1.0, -0.5], [0.3, 0.8]])[:rows], double([0.4, -0.2])[:rows], 0.7, 0.3
+    time, solvable = field.process.time_of_sigma(double([sigma])), 0
+    guided = MmpsField(field, measured_of(field, Matrix(matrix), y, s), 20)
+    for x in X[:, :2]:
+        jacobian = torch.autograd.functional.jacobian(lambda v: field(v.unsqueeze(0), time).denoised[0], x)
+        pull = jacobian.mT @ matrix.mT
+        inner = s**2 * torch.eye(rows, dtype=torch.float64) + sigma**2 * matrix @ pull
+        seen = field(x.unsqueeze(0), time)
+        wanted = seen.score[0] + pull @ torch.linalg.solve(inner, y - matrix @ seen.denoised[0])
+        if bool((torch.linalg.eigvalsh((inner + inner.mT) / 2) > 0).all()):  # of a network, not of every x
+            numpy.testing.assert_allclose(guided(x.unsqueeze(0), time).score[0].detach(), wanted.detach(), rtol=1e-6)
+            solvable += 1
+    assert solvable >= 8
+
+
 # --- DPS --------------------------------------------------------------------------------------------------------------
 
 
@@ -225,8 +267,8 @@ def test_dps_with_ancestral_steps_on_ddpms_chain_is_the_published_algorithm() ->
 
 def test_dps_takes_any_operator_with_a_gradient() -> None:
     prior = GaussianMixture([0.5, 0.5], [[-2.0], [2.0]], [0.5, 0.5], VE(0.01, 20.0))
-    found = posterior_sample(prior, Absolute(), double([2.5]), 0.1, rng=SampleRng(range(200)), method=Dps(levels=300))
-    other = posterior_sample(prior, Absolute(), double([1.5]), 0.1, rng=SampleRng(range(200)), method=Dps(levels=300))
+    found = posterior_sample(prior, Absolute(), double([2.5]), 0.1, rng=SampleRng(range(200)), method=Dps())
+    other = posterior_sample(prior, Absolute(), double([1.5]), 0.1, rng=SampleRng(range(200)), method=Dps())
     assert float((found.x.abs().mean() - 2.5).abs()) < 0.1 and float((other.x.abs().mean() - 1.5).abs()) < 0.1
     assert within_five((found.x[:, 0] > 0).double(), 0.5)
 
@@ -310,9 +352,9 @@ def test_every_sampler_draws_from_mmps_what_it_draws_from_the_score_of_the_poste
 def test_every_sampler_comes_nearer_to_y_than_the_prior_with_every_guided_field(name: str, sampler: str) -> None:
     field = mixture(VE(0.05, 10.0))
     measured = measured_of(field, Matrix([[1.0, 0.0, 0.0]]), double([2.0]), 0.3)
-    how, levels = registry.find("sampler", sampler)().within(40)
+    how, levels = registry.find("sampler", sampler)().within(20)
     if sampler == "adaptive":
-        how = dataclasses.replace(how, tolerance=0.05)
+        how = dataclasses.replace(how, tolerance=0.3)
     method = GUIDED[name](sampler=how, levels=max(levels, 2))
     if how.ladder == "lowest":  # one level, which does not lead there: it stays there
         start = double([[2.0, 1.0, 0.5]]).expand(16, 3)
@@ -351,6 +393,25 @@ def test_a_draw_is_a_function_of_its_seed_alone(name: str) -> None:
     assert len({tuple(row) for row in many.tolist()}) == 16
 
 
+class OfClass:
+    """Gaussian data around -2 or 2, by the class."""
+
+    def __init__(self) -> None:
+        self.process, self.shape, self.data_mean, self.data_std = VE(0.05, 10.0), (2,), torch.zeros(2), 2.1
+
+    def __call__(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Prediction:
+        assert cond is not None and len(cond) == len(x)
+        middle = (4.0 * cond - 2).unsqueeze(1)
+        return Prediction.of_score(self.process, x, t, (middle - x) / (0.25 + self.process.sigma(t).unsqueeze(1) ** 2))
+
+
+@each_method
+def test_every_draw_has_its_own_class(name: str) -> None:
+    classes, y = torch.arange(32) % 2, double([0.3])
+    found = posterior_sample(OfClass(), FIRST, y, 1.0, rng=SampleRng(range(32)), method=small(METHODS[name], 30), cond=classes)
+    assert bool(((found.x[:, 1] > 0) == (classes == 1)).all())
+
+
 @each_method
 def test_a_method_for_linear_operators_refuses_others_before_it_draws(name: str) -> None:
     field = mixture(VE(0.05, 10.0))
@@ -368,6 +429,23 @@ def test_a_method_for_linear_operators_refuses_others_before_it_draws(name: str)
 
 
 @each_method
+def test_two_readings_of_one_number_that_differ_are_averaged_where_there_is_no_noise(name: str) -> None:
+    """The equations have no solution; what the operator cannot have measured is not answered by a number without limit."""
+    if name in ("dps", "repaint", "split-gibbs"):  # of a scatter of its own; of masks only; smoothed by its last rho
+        return
+    method, y = small(METHODS[name], 30), double([1.0, 1.2, 0.7])
+    twice = Matrix([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    found = posterior_sample(mixture(VE(0.01, 10.0)), twice, y, 0.0, rng=SampleRng(range(8)), method=method)
+    numpy.testing.assert_allclose(found.x[:, 0], 1.1, atol=1e-3)
+
+
+def test_split_gibbs_has_an_answer_to_two_readings_that_differ() -> None:
+    twice = Matrix([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    v = likely(Measured(twice, double([1.0, 1.2, 0.7]), 0.0), X, 0.5, 2.0, SampleRng(range(16)))
+    numpy.testing.assert_allclose(v[:, 0], 1.1, atol=1e-6)
+
+
+@each_method
 def test_a_method_is_its_own_configuration(name: str) -> None:
     method = METHODS[name]()
     assert dataclasses.replace(method) == method
@@ -377,9 +455,6 @@ def test_a_method_is_its_own_configuration(name: str) -> None:
 
 # --- what the docstrings say of the bias ------------------------------------------------------------------------------
 
-RHO = Gaussian([0.0, 0.0], [[1.0, 0.8], [0.8, 1.0]], VE(0.01, 20.0))
-MODES = GaussianMixture([0.7, 0.3], [[-2.0, -1.0], [2.0, 1.0]], [0.7, 0.7], VE(0.01, 20.0))
-FIRST = Mask([True, False])
 STATED = {  # of `guided.py`: means, variances, share of the second mode
     "exact": (1.376, 1.101, 0.083, 0.413, 0.490),
     "mmps": (1.376, 1.100, 0.082, 0.412, 0.450),
@@ -425,22 +500,27 @@ def test_repaint_puts_y_back_exactly_and_is_replacement_with_repeats() -> None:
     assert torch.equal(found[:, 1], same.x[:, 1]) and bool((found[:, 0] == 1.5).all())
 
 
-def test_repaint_takes_any_choice_of_coordinates_and_nothing_else() -> None:
-    swapped = Matrix([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+def test_repaint_takes_any_choice_of_coordinates_in_any_units_and_nothing_else() -> None:
+    swapped = Matrix([[0.0, 0.0, 1.0], [-2.0, 0.0, 0.0]])
     known = known_of(Measured(swapped, double([5.0, 7.0]), 0.0), (3,))
-    assert known[[0, 2]].tolist() == [7.0, 5.0] and bool(known[1].isnan())
-    for matrix in ([[1.0, 1.0, 0.0]], [[2.0, 0.0, 0.0]], [[0.0, 0.0, -1.0]], [[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]):
+    assert known[[0, 2]].tolist() == [-3.5, 5.0] and bool(known[1].isnan())
+    cut = InUnits(Crop(2), torch.full((1, 4, 4), 3.0), torch.ones(1, 4, 4))
+    known = known_of(Measured(cut, torch.arange(4.0, dtype=torch.float64).reshape(1, 2, 2), 0.0), (1, 4, 4))
+    assert known[0, 1:3, 1:3].flatten().tolist() == [0.0, 1 / 3, 2 / 3, 1.0] and int(known.isnan().sum()) == 12
+    for operator in (Matrix([[1.0, 1.0, 0.0]]), Matrix([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0]]), Project(2), Blur(0.5)):
+        shape = (1, 8, 8) if isinstance(operator, Blur) else (3,)
+        y = torch.ones(operator.shape_out(shape), dtype=torch.float64)
         with pytest.raises(
             ScorefieldError, match=r"for RePaint, .* expected an operator that leaves some coordinates as they are"
         ):
-            known_of(Measured(Matrix(matrix), torch.ones(len(matrix), dtype=torch.float64), 0.0), (3,))
+            known_of(Measured(operator, y, 0.0), shape)
 
 
 def test_the_copy_with_the_likelihood_is_drawn_from_its_conditional() -> None:
     """v given x is Gaussian: prior N(x, rho²·I), measured by A with noise s."""
     rho, n = 0.7, 20_000
     x = MEAN.expand(n, 3)
-    v = explained(Measured(Matrix(MATRIX), Y, NOISE), x, rho, SampleRng(range(n)))
+    v = likely(Measured(Matrix(MATRIX), Y, NOISE), x, rho, 5.0, SampleRng(range(n)))
     mean, covariance = posterior_of(MEAN, rho**2 * torch.eye(3, dtype=torch.float64), MATRIX, Y, NOISE)
     assert bool(((v.mean(dim=0) - mean).abs() < 5 * (covariance.diagonal() / n).sqrt()).all())
     scale = covariance.diagonal().sqrt()
@@ -467,7 +547,7 @@ def test_split_gibbs_refuses_what_it_cannot_anneal() -> None:
 
 
 STATED_BY_MONTE_CARLO = {  # of `guided.py`, from so many draws
-    "dps": (Dps(), 2000, (1.433, 1.063, 0.054, 0.521, 0.675)),
+    "dps": (Dps(), 10_000, (1.420, 1.041, 0.065, 0.514, 0.672)),
     "split-gibbs": (SplitGibbs(), 3000, (1.336, 1.003, 0.096, 0.454, 0.416)),
     "repaint": (Repaint(), 2000, (1.500, 1.157, 0.000, 0.330, 0.780)),
 }

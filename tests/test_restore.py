@@ -242,7 +242,7 @@ def test_a_folder_appears_with_every_file_that_its_list_names(runs: dict[str, Pa
     listed = json.loads(written.pop("restore.json"))
     assert {name: files.digest(content) for name, content in written.items()} == listed["files"]
     samples = [f"blurred-sample-{k}.png" for k in (1, 2, 3)]
-    assert set(written) == {*samples, "blurred-mean.png", "blurred-std.npy", "blurred-answer.png"}
+    assert set(written) == {*samples, "blurred-mean.png", "blurred-std.npy", "blurred-std.png", "blurred-answer.png"}
     answer = found.answers[0]
     for name, sample in zip([*samples, "blurred-mean.png"], [*answer.samples, answer.mean], strict=True):
         with Image.open(found.folder / name) as pixels:

@@ -44,6 +44,7 @@ ARRAYS = (".npy", ".npz")
 PICTURES = {"uint8": 255, "uint16": 65535}  # type of the pixels of a picture -> white
 COLOURS = (2, 3, 4)  # a last axis of so few is one of channels, not of a width
 FAINT = 50  # values that span less than this part of the run's range are in other units
+FAR = 20  # ranges beyond it; noise as large as the range reaches four, and 16 bits read as 8 reach 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -279,7 +280,7 @@ class _Reader:
         least, most = float(known.min()), float(known.max())
         whole = bool((known == known.round()).all())
         faint = not whole and most - least < (high - low) / FAINT
-        if faint or least < low - 2 * (high - low) or most > high + 2 * (high - low):
+        if faint or least < low - FAR * (high - low) or most > high + FAR * (high - low):
             raise ScorefieldError(
                 f"got {item.name!r} with values from {least:.4g} to {most:.4g}, expected the units of the run's data, "
                 f"{low:g} to {high:g}: multiply them"

@@ -11,7 +11,7 @@ Reference: Tipping, Bishop (1999), "Probabilistic principal component analysis",
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,7 +19,10 @@ import torch
 from torch import Tensor
 
 from scorefield.errors import ScorefieldError
+from scorefield.randomness import SampleRng
 from scorefield.shapes import flat
+
+EXACT = 1024  # numbers or examples, up to which all directions are computed
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,8 +54,13 @@ class Moments:
         return cls(mean.double().reshape(-1), vectors.flip(1), values.flip(0).clamp(min=0), 0.0)
 
     @classmethod
-    def of_data(cls, data: Tensor, rank: int = 1024) -> Moments:
+    def of_data(cls, data: Tensor, rank: int = 256) -> Moments:
         """Return those of examples, `(n, *shape)`, along at most `rank` directions.
+
+        Of many examples of many numbers the directions are found by a randomised range finder, to far below what a finite
+        number of examples says of them.
+
+        Reference: Halko, Martinsson, Tropp (2011), "Finding structure with randomness", SIAM Review 53(2).
 
         Raises:
             ScorefieldError: fewer than two examples.
@@ -63,7 +71,14 @@ class Moments:
             raise ScorefieldError(f"got {n} examples for a covariance, expected at least 2: give more")
         mean = rows.mean(dim=0)
         rows = rows - mean
-        if d <= n:
+        if min(n, d) > EXACT:  # the range of S is that of S²·(random rows), but for directions of little variance
+            width = min(n, d, rank + 32)
+            basis = SampleRng(range(width)).normal((d,)).mT
+            for _ in range(2):
+                basis = torch.linalg.qr(rows.mT @ (rows @ basis)).Q
+            values, turn = torch.linalg.eigh((rows @ basis).mT @ (rows @ basis) / n)
+            vectors = basis @ turn
+        elif d <= n:
             values, vectors = torch.linalg.eigh(rows.mT @ rows / n)
         else:
             values, left = torch.linalg.eigh(rows @ rows.mT / n)
@@ -72,6 +87,17 @@ class Moments:
         kept = min(rank, int((values > 1e-12 * values[0]).sum()))
         rest = float((rows**2).sum() / n - values[:kept].sum()) / max(d - kept, 1)
         return cls(mean, vectors[:, :kept].contiguous(), values[:kept], max(rest, 0.0))
+
+    @classmethod
+    def of_tensors(cls, tensors: Mapping[str, Tensor]) -> Moments:
+        """Return those that `to_tensors` gave."""
+        mean, vectors, variances = (tensors[name].double() for name in ("mean", "vectors", "variances"))
+        return cls(mean, vectors, variances[:-1], float(variances[-1]))
+
+    def to_tensors(self) -> dict[str, Tensor]:
+        """Return them as tensors to store, the directions in float32, and the variance of the rest at the end of the others."""
+        variances = torch.cat([self.variances, self.variances.new_tensor([self.rest])])
+        return {"mean": self.mean, "vectors": self.vectors.float(), "variances": variances}
 
     @property
     def size(self) -> int:
@@ -91,6 +117,10 @@ class Moments:
     def both(self, function: Callable[[Tensor], Tensor]) -> tuple[Tensor, Tensor]:
         """Return f of the variances along U and of the rest."""
         return function(self.variances), function(torch.tensor(self.rest, dtype=self.variances.dtype))
+
+    def given(self, lam: float) -> tuple[Tensor, Tensor]:
+        """Return the variances of C = (S⁻¹ + I/lambda²)⁻¹, of x0 given x0 + lambda·noise, along U and of the rest."""
+        return self.both(lambda v: v * lam**2 / (v + lam**2))
 
     def weighted(self, along: Tensor, rest: Tensor, rows: Tensor) -> Tensor:
         """Return (U·diag(along - rest)·Uᵀ + rest·I)·rows."""

@@ -11,6 +11,8 @@ given as keywords.
 """
 
 from scorefield.app.arguments import checked
+from scorefield.app.denoise import DenoiseReport
+from scorefield.app.denoise import denoise as _denoise
 from scorefield.app.evaluate import evaluate as _evaluate
 from scorefield.app.inspect import InspectReport
 from scorefield.app.inspect import inspect as _inspect
@@ -34,13 +36,14 @@ from scorefield.evaluation.likelihood import LikelihoodSpec
 from scorefield.evaluation.likelihood_report import LikelihoodReport, likelihood_table
 from scorefield.evaluation.measure import EvaluateSpec
 from scorefield.evaluation.report import QualityReport, quality_table
-from scorefield.specs import ComputeSpec, InterpolateSpec, RestoreSpec, SampleSpec, TrainSpec
+from scorefield.specs import ComputeSpec, DenoiseSpec, InterpolateSpec, RestoreSpec, SampleSpec, TrainSpec
 from scorefield.tuning.measure import TuneSpec
 from scorefield.tuning.report import TuningReport, tuning_table
 
 plan = checked(_plan)
 train = checked(_train)
 sample = checked(_sample)
+denoise = checked(_denoise)
 restore = checked(_restore)
 interpolate = checked(_interpolate)
 inspect = checked(_inspect)
@@ -53,6 +56,8 @@ verify = checked(_verify)
 __all__ = [
     "ComputeSpec",
     "DataPlan",
+    "DenoiseReport",
+    "DenoiseSpec",
     "EvaluateSpec",
     "InspectReport",
     "InterpolateReport",
@@ -71,6 +76,7 @@ __all__ = [
     "TuneSpec",
     "TuningReport",
     "VerifyReport",
+    "denoise",
     "evaluate",
     "forget_tuning",
     "inspect",

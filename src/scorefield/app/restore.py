@@ -7,7 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from scorefield import pictures
-from scorefield.answers import Answer, answer_picture, answering, check_pictures, check_place, place_of, save_spread
+from scorefield.answers import (
+    Answer,
+    answer_picture,
+    answering,
+    check_pictures,
+    check_place,
+    panel,
+    place_of,
+    save_spread,
+    shown_spread,
+)
+from scorefield.data.planes import PICTURED
 from scorefield.devices import pick_device
 from scorefield.drawing import trained
 from scorefield.progress import Progress, portion, silent
@@ -15,6 +26,7 @@ from scorefield.restoration import Restored, restore_one, tasks_of
 from scorefield.runs import Run, open_run
 from scorefield.specs import RestoreSpec
 
+FEW = 2  # particles that count, below which samples come from one
 STRANGE = 1.5  # times the residual that is expected
 
 
@@ -107,6 +119,10 @@ def _write(run: Run, answer: Answer, one: Restored) -> None:
     target.save(stem.with_name(f"{one.name}-mean{target.ending}"), one.mean)
     if one.std is not None:
         save_spread(stem.with_name(f"{one.name}-std.npy"), target, one.std)
+        if run.kind in PICTURED:
+            spread, most = shown_spread(one.std)
+            picture = panel([(f"std, white {most:.3g}", spread)])
+            stem.with_name(f"{one.name}-std.png").write_bytes(pictures.png(picture, run.made_from))
     picture = answer_picture(run, ("measured", one.measured), one.samples, one.mean, one.std, one.task.reference)
     stem.with_name(f"{one.name}-answer.png").write_bytes(pictures.png(picture, run.made_from))
 
@@ -114,7 +130,12 @@ def _write(run: Run, answer: Answer, one: Restored) -> None:
 def _notes(answers: tuple[Restored, ...]) -> tuple[str, ...]:
     notes = []
     for one in answers:
-        residual = one.to_dict()["residual"]
+        residual, particles = one.to_dict()["residual"], one.posterior.particles * len(one.samples)
+        if len(one.samples) > 1 and float(one.posterior.effective.mean()) * particles < FEW:
+            notes.append(
+                f"{one.name}: hardly more than one of {particles} particles explains what was measured, so its samples are "
+                "more alike than they should be: ask for more --samples, or state a larger --noise"
+            )
         if one.noise > 0 and residual > STRANGE:
             notes.append(
                 f"{one.name}: the samples lie {residual:.1f} times the noise from what was measured, where 1 is expected: its "

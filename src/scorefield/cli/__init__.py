@@ -31,6 +31,7 @@ examples:
   scorefield plan photos/                        is my data all right, and how long will it take?
   scorefield train digits --time 3m              learn handwritten digits
   scorefield sample runs/digits -n 64            draw 64 new ones
+  scorefield denoise runs/digits noisy.png       remove noise from your own image
   scorefield restore --help                      fill a hole in your own image, sharpen it, enlarge it
   scorefield inspect runs/digits                 what is in that folder
   scorefield evaluate runs/digits                how good they are
@@ -44,6 +45,7 @@ VERBS = {  # each is the class of its name in the module of its name, imported w
     "plan": "Check your data, and show what training would do with them on this machine.",
     "train": "Learn the score of your data and leave a run folder.",
     "sample": "Draw new samples from a trained run.",
+    "denoise": "Remove noise from images or signals, its amount stated or estimated.",
     "restore": "Restore images or signals that a mask, a blur or another known operator damaged.",
     "interpolate": "Go from one image or signal to another through samples of a run.",
     "inspect": "Show what a run's folder holds, and why.",

@@ -4,11 +4,12 @@
 what clipping and masks have taken from y.
 """
 
-from scorefield.denoising.cuts import Seen, completed, cuts_of
+from scorefield.denoising.cuts import Chains, Seen, completed, cuts_of
 from scorefield.denoising.evidence import SigmaEstimate, estimate_sigma
 from scorefield.denoising.level import Jacobian, denoised_at, jacobian_diagonal, posterior_draws
 
 __all__ = [
+    "Chains",
     "Jacobian",
     "Seen",
     "SigmaEstimate",

@@ -16,9 +16,10 @@ colour lie `stride` apart along every axis, and all colours together cover every
 
 without bias, and with the error of far pixels alone. With a stride as long as the sides a colour is one pixel: J_ii itself.
 
-References: Efron (2011), "Tweedie's formula and selection bias", JASA 106. Manor, Michaeli (2024), "On the posterior distribution
-in denoising: application to uncertainty quantification", arXiv 2309.13598. Tang, Saad (2012), "A probing method for computing
-the diagonal of a matrix inverse", Numer. Linear Algebra Appl. 19. Anderson (1982), "Reverse-time diffusion equation models".
+References: Efron (2011), "Tweedie's formula and selection bias", JASA 106. Manor, Michaeli (2024), "On the posterior
+distribution in denoising: application to uncertainty quantification", arXiv 2309.13598. Tang, Saad (2012), "A probing method
+for computing the diagonal of a matrix inverse", Numer. Linear Algebra Appl. 19. Anderson (1982), "Reverse-time diffusion
+equation models".
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from scorefield.randomness import SampleRng
 from scorefield.samplers import Sampler, StochasticABM, simulate
 from scorefield.shapes import PerSample, Sample, check_rows, over, total
 
-EXACT = 256  # numbers of a sample, up to which the diagonal of J is computed exactly
+EXACT = 1024  # numbers of a sample, up to which the diagonal of J is computed exactly
 STRIDE = 8  # pixels between those of one colour, where it is not
 ROWS = 128  # samples of a field at a time
 
@@ -176,15 +177,13 @@ def jacobian_diagonal(
     return Jacobian(diagonal, error, len(rounds) * len(colours))
 
 
-def _probed(
-    field: Field, z: Sample, sigma: PerSample, colours: Tensor, cond: Tensor | None, progress: Progress
-) -> Sample:
+def _probed(field: Field, z: Sample, sigma: PerSample, colours: Tensor, cond: Tensor | None, progress: Progress) -> Sample:
     """Return one estimate of the diagonal from probes `(colours, *shape)`, or `(batch, colours, *shape)`."""
     found, count = torch.zeros_like(z), colours.shape[-z.ndim]
     step = max(1, ROWS // len(z))
     for first in range(0, count, step):
-        probes = colours[..., first : first + step, *(slice(None),) * (z.ndim - 1)]
-        size = probes.shape[-z.ndim]
+        size = min(step, count - first)
+        probes = colours.narrow(-z.ndim, first, size)
         probes = probes.expand(len(z), size, *z.shape[1:]).to(z)
         rows, levels = z.repeat_interleave(size, dim=0), sigma.repeat_interleave(size)
         labels = None if cond is None else cond.repeat_interleave(size, dim=0)
@@ -233,9 +232,7 @@ def posterior_draws(
         level = torch.full((len(z),), sigma, dtype=torch.float64, device=z.device)
         return denoised_at(field, z.double(), level, cond) + sigma * rng.normal(field.shape)
     start = process.time_of_sigma(torch.tensor(sigma, dtype=torch.float64))
-    ladder = process.time_of_sigma(
-        torch.logspace(math.log10(sigma), math.log10(lowest), levels, dtype=torch.float64)
-    )
+    ladder = process.time_of_sigma(torch.logspace(math.log10(sigma), math.log10(lowest), levels, dtype=torch.float64))
     ladder[0] = start
     x = float(process.alpha(start)) * z.double()
     for snapshot in simulate(field, sampler or StochasticABM(), ladder, x, rng=rng, cond=cond):

@@ -4,8 +4,8 @@
     SSIM = mean over places of (2·m·m' + C1)·(2·c + C2) / ((m² + m'² + C1)·(v + v' + C2))           at most 1
 
 with means m, variances v and the covariance c of two images inside a Gaussian window of standard deviation 1.5, 11 pixels wide,
-C1 = (0.01·range)², C2 = (0.03·range)², over the places at which the whole window lies inside, and over channels. An axis shorter
-than 11 has the largest odd window that fits.
+C1 = (0.01·range)², C2 = (0.03·range)², over the places at which the whole window lies inside, and over channels. An axis
+shorter than 11 has the largest odd window that fits.
 
 Reference: Wang, Bovik, Sheikh, Simoncelli (2004), "Image quality assessment: from error visibility to structural similarity",
 IEEE Transactions on Image Processing 13(4).

@@ -68,8 +68,9 @@ class Operator(ABC):
     def pseudo_inverse(self, y: Tensor, shape: Shape) -> Sample:
         """Return A⁺y, the smallest x of those with the least |Ax - y|, `(batch, *shape)`, by conjugate gradients."""
         self._needs_linear("a pseudo-inverse")
-        # The normal equations have a solution for every y, and steps that start at 0 stay in the range of Aᵀ.
-        return conjugate_gradients(lambda x: self.adjoint(self(x), shape), self.adjoint(y, shape))
+        # The normal equations have a solution for every y, and steps that start at 0 stay in the range of Aᵀ. Where A is almost
+        # singular they would go on for what cannot be seen in y.
+        return conjugate_gradients(lambda x: self.adjoint(self(x), shape), self.adjoint(y, shape), most=500)
 
     def log_evidence(self, mean: Tensor, variance: Tensor, y: Tensor, noise_std: NoiseStd) -> PerSample:
         """Return log of the integral of p(y | u) N(u; mean, variance) du, summed over the numbers of y, `(batch,)`.

@@ -9,27 +9,24 @@ turns the kernel round; with a kernel that is not symmetric the two differ.) Bey
                  scipy calls it "mirror")
     "circular"   from the other end, b c d | a b c d | a b c
 
-The sum is a product of Fourier transforms, of the padded sample in the first case and of the sample itself in the second, so
-that there A⁺ is a division.
+A Gaussian, or a kernel of one axis, is a matrix along each axis; any other kernel is a product of Fourier transforms (`waves`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from scorefield.errors import ScorefieldError, unknown
 from scorefield.operators import text as texts
-from scorefield.operators.axes import Shape, axes_of, places_of
+from scorefield.operators.axes import PerAxis, Shape, matrix_of, places_of
 from scorefield.operators.base import Operator
+from scorefield.operators.waves import Padding, Waves, source
 from scorefield.registry import register
 from scorefield.shapes import Sample
-
-Padding = Literal["reflect", "circular"]
 
 
 @register("operator", "blur")
@@ -62,7 +59,7 @@ class Blur(Operator):
         self.kernel = _gaussian(sigma) if sigma is not None else torch.as_tensor(kernel, dtype=torch.float64)
         if not self.kernel.ndim or not bool(self.kernel.isfinite().all()) or not bool(self.kernel.any()):
             raise ScorefieldError("got a kernel that is empty, 0 or not finite, expected an array of numbers: correct it")
-        self._spectra: dict[tuple[Any, ...], Tensor] = {}
+        self._map = PerAxis(self._matrix) if self.kernel.ndim == 1 else Waves(self.kernel, padding)
 
     def __repr__(self) -> str:
         size = f"{self.sigma:g}" if self.sigma is not None else "x".join(map(str, self.kernel.shape))
@@ -89,76 +86,21 @@ class Blur(Operator):
         return shape
 
     def __call__(self, x: Sample) -> Tensor:
-        axes = axes_of(self.shape_out(tuple(x.shape[1:])))
-        places = x.shape[axes[0] :]
-        for axis, index in self._edges(axes, places, x.device):
-            x = x.index_select(axis, index)
-        y = self._filter(x, axes, turned=False)
-        for axis, (before, _), n in zip(axes, self._margins(axes), places, strict=True):
-            y = y.narrow(axis, before, n)
-        return y
+        self.shape_out(tuple(x.shape[1:]))
+        return self._map(x)
 
     def adjoint(self, y: Tensor, shape: Shape) -> Sample:
-        axes = axes_of(shape)
-        for axis, (before, after) in zip(axes, self._margins(axes), strict=True):
-            y = torch.cat([_zeros(y, axis, before), y, _zeros(y, axis, after)], dim=axis)
-        x = self._filter(y, axes, turned=True)
-        for axis, index in self._edges(axes, places_of(shape), y.device):
-            x = _zeros(x, axis, shape[axis - 1]).index_add(axis, index, x)
-        return x
+        return self._map.adjoint(y, shape)
 
     def pseudo_inverse(self, y: Tensor, shape: Shape) -> Sample:
-        if self.padding == "reflect":
-            return super().pseudo_inverse(y, shape)
-        axes = axes_of(shape)
-        spectrum = self._spectrum(y.shape[axes[0] :], y)
-        size = spectrum.abs()
-        seen = size > size.max() * torch.finfo(y.dtype).eps * math.prod(shape)
-        inverse = torch.where(seen, 1 / torch.where(seen, spectrum, 1.0), 0.0)
-        x: Tensor = torch.fft.irfftn(torch.fft.rfftn(y, dim=axes) * inverse, s=y.shape[axes[0] :], dim=axes)
-        return x
+        x = self._map.pseudo_inverse(y, shape)
+        return super().pseudo_inverse(y, shape) if x is None else x
 
-    def _kernels(self, count: int) -> Sequence[int]:
-        """Return the size of the kernel in each of `count` axes."""
-        return [len(self.kernel)] * count if self.sigma is not None else self.kernel.shape
-
-    def _margins(self, axes: Sequence[int]) -> list[tuple[int, int]]:
-        """Return how many places are added before and after, in each axis."""
-        if self.padding == "circular":
-            return [(0, 0)] * len(axes)
-        return [(size // 2, (size - 1) // 2) for size in self._kernels(len(axes))]
-
-    def _edges(self, axes: Sequence[int], places: Sequence[int], device: torch.device) -> list[tuple[int, Tensor]]:
-        """Return, for each axis that is padded, which place of the sample stands at each place of the padded one."""
-        found = []
-        for axis, (before, after), n in zip(axes, self._margins(axes), places, strict=True):
-            if before or after:
-                place = torch.arange(-before, n + after, device=device) % max(2 * (n - 1), 1)
-                found.append((axis, torch.where(place < n, place, 2 * (n - 1) - place)))
-        return found
-
-    def _filter(self, x: Tensor, axes: tuple[int, ...], *, turned: bool) -> Tensor:
-        """Return the circular convolution with the kernel, or with the kernel turned round, which is its adjoint."""
-        places = x.shape[axes[0] :]
-        spectrum = self._spectrum(places, x)
-        waves = torch.fft.rfftn(x, dim=axes) * (spectrum.conj() if turned else spectrum)
-        y: Tensor = torch.fft.irfftn(waves, s=places, dim=axes)
-        return y
-
-    def _spectrum(self, places: Sequence[int], like: Tensor) -> Tensor:
-        """Return the Fourier transform of the kernel around place 0."""
-        key = (tuple(places), like.dtype, like.device)
-        if key not in self._spectra:
-            kernel = self.kernel
-            if self.sigma is not None:
-                for _ in places[1:]:
-                    kernel = kernel.unsqueeze(-1) * self.kernel
-            for axis, n in enumerate(places):
-                size = kernel.shape[axis]
-                index = (torch.arange(size) - (size - 1) // 2) % n
-                kernel = _zeros(kernel, axis, n).index_add(axis, index, kernel)
-            self._spectra[key] = torch.fft.rfftn(kernel).to(like.device, like.dtype.to_complex())
-        return self._spectra[key]
+    def _matrix(self, n: int) -> Tensor:
+        """Return the convolution along an axis of n places as a matrix."""
+        size = len(self.kernel)
+        offset = torch.arange(size) - (size - 1) // 2
+        return matrix_of(source(torch.arange(n).unsqueeze(1) - offset, n, self.padding), self.kernel.expand(n, size), n)
 
     @classmethod
     def of_text(cls, text: str, *, seed: int = 0) -> Operator:
@@ -184,8 +126,3 @@ def _gaussian(sigma: float) -> Tensor:
     place = torch.arange(-radius, radius + 1, dtype=torch.float64)
     kernel = (-0.5 * (place / sigma) ** 2).exp()
     return kernel / kernel.sum()
-
-
-def _zeros(like: Tensor, axis: int, count: int) -> Tensor:
-    """Return zeros as `like`, with `count` places in an axis."""
-    return like.new_zeros([*like.shape[:axis], count, *like.shape[axis + 1 :]])

@@ -13,20 +13,19 @@ Reference: Keys (1981), "Cubic convolution interpolation for digital image proce
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from scorefield.errors import ScorefieldError, unknown
 from scorefield.operators import text as texts
-from scorefield.operators.axes import Shape, along, axes_of, places_of, with_places
+from scorefield.operators.axes import PerAxis, Shape, matrix_of, places_of, with_places
 from scorefield.operators.base import Operator
 from scorefield.registry import register
 from scorefield.shapes import Sample
 
 Way = Literal["area", "bicubic"]
-LARGE = 1 << 22  # entries of a matrix; beyond, only those that are not 0 are stored
 
 
 @register("operator", "downsample")
@@ -52,7 +51,7 @@ class Downsample(Operator):
         if way not in get_args(Way):
             raise unknown("way of downsampling", way, get_args(Way))
         self.factor, self.way = int(factor), way
-        self._matrices: dict[tuple[Any, ...], Tensor] = {}
+        self._axes = PerAxis(lambda n: _weights(n, self.factor, self.way))
 
     def __repr__(self) -> str:
         return f"Downsample({self.factor}, {self.way})"
@@ -67,29 +66,15 @@ class Downsample(Operator):
         return with_places(shape, tuple(n // self.factor for n in places))
 
     def __call__(self, x: Sample) -> Tensor:
-        for axis in axes_of(self.shape_out(tuple(x.shape[1:]))):
-            x = along(self._matrix(x.shape[axis], x), x, axis)
-        return x
+        self.shape_out(tuple(x.shape[1:]))
+        return self._axes(x)
 
     def adjoint(self, y: Tensor, shape: Shape) -> Sample:
-        for axis in axes_of(shape):
-            y = along(self._matrix(shape[axis - 1], y).mT, y, axis)
-        return y
+        return self._axes.adjoint(y, shape)
 
     def pseudo_inverse(self, y: Tensor, shape: Shape) -> Sample:
-        matrices = [self._matrix(n, y) for n in shape]
-        if any(matrix.is_sparse for matrix in matrices):
-            return super().pseudo_inverse(y, shape)
-        for axis in axes_of(shape):
-            y = along(torch.linalg.pinv(matrices[axis - 1]), y, axis)
-        return y
-
-    def _matrix(self, n: int, like: Tensor) -> Tensor:
-        """Return w for an axis of n pixels, `(n // f, n)`."""
-        key = (n, like.dtype, like.device)
-        if key not in self._matrices:
-            self._matrices[key] = _weights(n, self.factor, self.way).to(like)
-        return self._matrices[key]
+        x = self._axes.pseudo_inverse(y, shape)
+        return super().pseudo_inverse(y, shape) if x is None else x
 
     @classmethod
     def of_text(cls, text: str, *, seed: int = 0) -> Operator:
@@ -99,7 +84,7 @@ class Downsample(Operator):
 
 
 def _weights(n: int, factor: int, way: Way) -> Tensor:
-    """Return the matrix of one axis of n pixels, `(n // factor, n)`, stored by its entries where it is large."""
+    """Return the matrix of one axis of n pixels, `(n // factor, n)`."""
     count = n // factor
     middle = factor * torch.arange(count, dtype=torch.float64) + (factor - 1) / 2
     reach = 2 * factor if way == "bicubic" else (factor - 1) // 2
@@ -108,10 +93,7 @@ def _weights(n: int, factor: int, way: Way) -> Tensor:
     weight = _cubic(distance) if way == "bicubic" else (distance < 0.5).double()
     weight = torch.where((place >= 0) & (place < n), weight, 0.0)
     weight = weight / weight.sum(dim=1, keepdim=True)
-    row, column = torch.nonzero(weight, as_tuple=True)
-    entries, values = torch.stack([row, place[row, column]]), weight[row, column]
-    matrix = torch.sparse_coo_tensor(entries, values, (count, n), check_invariants=False).coalesce()
-    return matrix.to_dense() if count * n <= LARGE else matrix
+    return matrix_of(place.clamp(0, n - 1), weight, n)
 
 
 def _cubic(distance: Tensor) -> Tensor:

@@ -14,14 +14,13 @@ annex K.1, and their scaling with the quality is that of the Independent JPEG Gr
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from scorefield.errors import ScorefieldError
 from scorefield.operators import text as texts
-from scorefield.operators.axes import Shape, along
+from scorefield.operators.axes import PerAxis, Shape, along, matrix_of
 from scorefield.operators.base import NoiseStd, Operator
 from scorefield.operators.quantise import log_rounded
 from scorefield.registry import register
@@ -61,7 +60,7 @@ class Cosines(Operator):
     """
 
     def __init__(self) -> None:
-        self._matrices: dict[tuple[Any, ...], Tensor] = {}
+        self._axes = PerAxis(_blocks)
 
     def shape_out(self, shape: Shape) -> Shape:
         if len(shape) != 3 or shape[0] not in (1, 3):
@@ -70,27 +69,17 @@ class Cosines(Operator):
 
     def __call__(self, x: Sample) -> Tensor:
         self.shape_out(tuple(x.shape[1:]))
-        x = along(self._colours(x), x, 1) if x.shape[1] == 3 else x
-        return along(self._axis(x.shape[3], x), along(self._axis(x.shape[2], x), x, 2), 3)
+        return self._axes(along(x.new_tensor(COLOURS), x, 1) if x.shape[1] == 3 else x)
 
     def adjoint(self, y: Tensor, shape: Shape) -> Sample:
-        y = along(self._axis(shape[1], y).mT, along(self._axis(shape[2], y).mT, y, 3), 2)
-        return along(self._colours(y).mT, y, 1) if shape[0] == 3 else y
+        x = self._axes.adjoint(y, shape)
+        return along(x.new_tensor(COLOURS).mT, x, 1) if shape[0] == 3 else x
 
     def pseudo_inverse(self, y: Tensor, shape: Shape) -> Sample:
-        y = along(torch.linalg.pinv(self._axis(shape[1], y)), along(torch.linalg.pinv(self._axis(shape[2], y)), y, 3), 2)
-        return along(torch.linalg.inv(self._colours(y)), y, 1) if shape[0] == 3 else y
-
-    def _colours(self, like: Tensor) -> Tensor:
-        return like.new_tensor(COLOURS)
-
-    def _axis(self, n: int, like: Tensor) -> Tensor:
-        """Return the matrix of one axis of n pixels: they are continued by the last one, and each block is transformed."""
-        key = (n, like.dtype, like.device)
-        if key not in self._matrices:
-            padded = torch.eye(n, dtype=torch.float64)[torch.arange(math.ceil(n / SIDE) * SIDE).clamp(max=n - 1)]
-            self._matrices[key] = along(cosines(), padded.reshape(-1, SIDE, n), 1).reshape(-1, n).to(like)
-        return self._matrices[key]
+        x = self._axes.pseudo_inverse(y, shape)
+        if x is None:
+            return super().pseudo_inverse(y, shape)
+        return along(torch.linalg.inv(x.new_tensor(COLOURS)), x, 1) if shape[0] == 3 else x
 
 
 @register("operator", "jpeg")
@@ -153,6 +142,13 @@ def cosines() -> Tensor:
     matrix = torch.cos(math.pi / SIDE * place.unsqueeze(1) * (place + 0.5)) * math.sqrt(2 / SIDE)
     matrix[0] /= math.sqrt(2)
     return matrix
+
+
+def _blocks(n: int) -> Tensor:
+    """Return the matrix of one axis of n pixels: they are continued by the last one, and each 8 are transformed."""
+    padded = math.ceil(n / SIDE) * SIDE
+    first = torch.arange(padded).unsqueeze(1) // SIDE * SIDE
+    return matrix_of((first + torch.arange(SIDE)).clamp(max=n - 1), cosines().repeat(padded // SIDE, 1), n)
 
 
 def table_of(table: tuple[tuple[int, ...], ...], quality: int) -> Tensor:

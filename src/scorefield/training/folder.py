@@ -19,8 +19,9 @@ from scorefield.config import to_dict
 from scorefield.errors import NotFinite
 from scorefield.process import Process
 from scorefield.progress import Viewer
-from scorefield.runs import Run, open_run, read_log, save_model
+from scorefield.runs import MOMENTS, Run, open_run, read_log, save_model, save_moments
 from scorefield.training.begin import ISSUES, Begun, conditions
+from scorefield.training.covariance import data_moments
 from scorefield.training.loop import Trainer
 from scorefield.training.previews import Previews, curve, losses_by_level, preview
 from scorefield.training.reports import Plan, TrainingState, TrainReport
@@ -100,7 +101,9 @@ class RunFolder:
         if not (self.path / "manifest.json").exists():
             files.write_json(self.path / "manifest.json", self.manifest)
         self._save()
-        files.write_json(self.path / "config.json", to_dict(self.trainer.config))  # last: with it the folder is a run
+        files.write_json(self.path / "config.json", to_dict(self.trainer.config))  # with it the folder is a run
+        if not (self.path / MOMENTS).exists() and (moments := data_moments(self.trainer.data)) is not None:
+            save_moments(self.path, moments, self.manifest)
         _forget_later_lines(self.path / "metrics.jsonl", self.trainer.clock.step)
 
     def _save(self, finished: bool = False) -> None:

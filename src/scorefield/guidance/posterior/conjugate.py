@@ -133,8 +133,8 @@ class Level:
         """Return R⁻¹·r of rows, `(batch, m)`."""
         if self.measurement.matrix is None:
             return conjugate_gradients(self._times, r, start=self._woodbury)
-        if self._factor is not None:
-            return torch.cholesky_solve(r.mT, self._factor).mT
+        if self.factor is not None:
+            return torch.cholesky_solve(r.mT, self.factor).mT
         return self._woodbury(r)
 
     def log_density(self, r: Tensor) -> Tensor:
@@ -156,8 +156,8 @@ class Level:
             roots = self.along.sqrt(), self.rest.sqrt()
             whole = measurement.measure(measurement.moments.weighted(*roots, normal(measurement.moments.size)))
             return whole + self.noise.sqrt() * normal(m)
-        if self._factor is not None:
-            return normal(m) @ self._factor.mT
+        if self.factor is not None:
+            return normal(m) @ self.factor.mT
         w, _ = self._small
         return self._base.sqrt() * normal(m) + normal(w.shape[1]) @ w.mT
 
@@ -165,7 +165,7 @@ class Level:
         return self.noise * r + self.measurement.measure(self.spread(self.measurement.adjoint(r)))
 
     @cached_property
-    def _factor(self) -> Tensor | None:
+    def factor(self) -> Tensor | None:
         """Cholesky's factor of R, where Woodbury's identity is of no use."""
         gram, w = self.measurement.gram, self.measurement.along
         if gram.ndim == 1 and w.shape[0] > w.shape[1] and bool((self._base > 0).all()):

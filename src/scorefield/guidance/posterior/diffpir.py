@@ -39,7 +39,7 @@ class DiffpirField(Guided):
 
     def rise(self, denoised: Sample, lam: PerSample, transposed: Product) -> Sample:
         variance = over(lam**2, denoised) / self.strength
-        return self.explained(self.residual(denoised), lambda rows: variance * rows) / self.strength
+        return self.explained(self.residual(denoised), lam, lambda rows: variance * rows) / self.strength
 
 
 @register("posterior", "diffpir")

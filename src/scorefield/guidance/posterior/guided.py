@@ -27,7 +27,7 @@ second mode:
     MMPS, TMPD      1.376   1.100    0.082   0.412    0.450 ± 0.003
     PiGDM           1.344   1.045    0.091   0.434    0.487 ± 0.003
     DiffPIR         1.350   0.691    0.073   0.544    0.447 ± 0.003
-    DPS             1.433   1.063    0.054   0.521    0.675 ± 0.009        ± 0.02 of a mean
+    DPS             1.420   1.041    0.065   0.514    0.672 ± 0.005        ± 0.01 of a mean
     split Gibbs     1.336   1.003    0.096   0.454    0.416 ± 0.009        ± 0.01
     RePaint         1.500   1.157    0.000   0.330    0.780 ± 0.009        ± 0.01; it takes y as exact
 
@@ -39,6 +39,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -46,7 +47,7 @@ from torch import Tensor
 
 from scorefield.field import Field
 from scorefield.guidance.posterior.base import Measured, Method, Posterior
-from scorefield.levels import ladder_of
+from scorefield.levels import data_scale, ladder_of
 from scorefield.operators.base import conjugate_gradients
 from scorefield.prediction import Prediction
 from scorefield.progress import Progress, silent
@@ -55,6 +56,8 @@ from scorefield.registry import name_of
 from scorefield.samplers import Sampler, simulate
 from scorefield.shapes import PerSample, Sample, over
 
+LEAST = 1e-8  # of the variance of A·x0 given z: the least variance of the noise
+STEPS = 200  # of conjugate gradients at a level: what they do not reach is hardly measured
 Product = Callable[[Tensor], Tensor]  # rows to rows, each its own
 
 
@@ -99,19 +102,53 @@ class Guided(ABC):
             rise = self.rise(denoised.detach(), lam, transposed).detach()
         return Prediction.of_score(self.process, x, t.double(), prediction.score.detach() + rise / over(alpha, x))
 
-    def explained(self, residual: Tensor, covariance: Product, most: int = 2000) -> Tensor:
-        """Return Aᵀ·(s²·I + A·C·Aᵀ)⁻¹·residual, `(batch, *shape)`, by conjugate gradients of at most `most` steps."""
-        operator, shape = self.measured.operator, self.shape
-        s = torch.as_tensor(self.measured.noise_std, dtype=residual.dtype, device=residual.device)
+    @cached_property
+    def gain(self) -> float:
+        """An estimate of the largest eigenvalue of A·Aᵀ."""
+        return gain_of(self.measured, self.shape)
 
-        def matrix(v: Tensor) -> Tensor:
-            return s**2 * v + operator(covariance(operator.adjoint(v, shape)))
-
-        return operator.adjoint(conjugate_gradients(matrix, residual, most=most), shape)
+    def explained(self, residual: Tensor, lam: PerSample, covariance: Product, most: int = STEPS) -> Sample:
+        """Return Aᵀ·(s²·I + A·C·Aᵀ)⁻¹·residual, by at most `most` steps of conjugate gradients."""
+        scale = data_scale(self.field, 1e-12)
+        size = over(self.gain * lam**2 * scale**2 / (lam**2 + scale**2), residual)
+        return explained(self.measured, residual, size, covariance, self.shape, most)
 
     def residual(self, denoised: Sample) -> Tensor:
         """Return y - H(D), `(batch, *shape of y)`."""
         return self.measured.y.to(denoised) - self.measured.operator(denoised)
+
+
+def gain_of(measured: Measured, shape: tuple[int, ...]) -> float:
+    """Return an estimate of the largest eigenvalue of A·Aᵀ, by a few steps of power iteration from y and a constant."""
+    v, size = 1 + measured.y.abs().unsqueeze(0), 0.0
+    for _ in range(8):
+        v = measured.operator(measured.operator.adjoint(v / v.norm(), shape))
+        size = float(v.norm())
+    return max(size, 1e-300)
+
+
+def explained(
+    measured: Measured, residual: Tensor, size: Tensor | float, covariance: Product, shape: tuple[int, ...], most: int = STEPS
+) -> Sample:
+    """Return Aᵀ·(s²·I + A·C·Aᵀ)⁻¹·residual, `(batch, *shape)`, by conjugate gradients.
+
+    Args:
+        measured: gives A and s.
+        residual: `(batch, *shape of y)`.
+        size: of A·C·Aᵀ. A variance s² far below it is raised to `LEAST` of it: what the same A cannot have measured, two
+            readings of one number that differ, would else have no solution.
+        covariance: w -> C·w.
+        shape: of a sample.
+        most: steps.
+    """
+    operator = measured.operator
+    s = torch.as_tensor(measured.noise_std, dtype=residual.dtype, device=residual.device)
+    noise = torch.maximum(s**2, torch.as_tensor(LEAST * size, dtype=residual.dtype, device=residual.device))
+
+    def matrix(v: Tensor) -> Tensor:
+        return noise * v + operator(covariance(operator.adjoint(v, shape)))
+
+    return operator.adjoint(conjugate_gradients(matrix, residual, most=most), shape)
 
 
 class GuidedMethod(Method):

@@ -36,7 +36,9 @@ class MmpsField(Guided):
 
     def rise(self, denoised: Sample, lam: PerSample, transposed: Product) -> Sample:
         variance = over(lam**2, denoised)
-        return transposed(self.explained(self.residual(denoised), lambda rows: variance * transposed(rows), self.iterations))
+        return transposed(
+            self.explained(self.residual(denoised), lam, lambda rows: variance * transposed(rows), self.iterations)
+        )
 
 
 @register("posterior", "mmps")

@@ -40,7 +40,7 @@ class PigdmField(Guided):
         def covariance(rows: Sample) -> Sample:
             return moments.map(lambda v: v * square / (v + square), flat(rows)).reshape(rows.shape)
 
-        return transposed(self.explained(self.residual(denoised), covariance))
+        return transposed(self.explained(self.residual(denoised), lam, covariance))
 
 
 @register("posterior", "pigdm")

@@ -33,24 +33,23 @@ from scorefield.samplers import Ancestral, Sampler, simulate
 
 
 def known_of(measured: Measured, shape: tuple[int, ...]) -> Tensor:
-    """Return y in the coordinates that were measured and NaN in the others, the shape of a sample.
+    """Return what y says of the coordinates that were measured and NaN in the others, the shape of a sample.
 
     Raises:
-        ScorefieldError: an operator that is anything but a choice of coordinates.
+        ScorefieldError: an operator that is anything but a choice of coordinates, each times a number (a change of units).
     """
-    operator, y = measured.operator, measured.y
-    # Coordinate i, as i + 1, comes back as itself or as 0 from A and its adjoint; and A gives it unchanged, or not at all
-    size = math.prod(shape)
-    numbers = torch.arange(1, size + 1, dtype=torch.float64, device=y.device).reshape(1, *shape)
-    seen = operator(numbers)
-    back = operator.adjoint(seen, shape)
-    kept = back == numbers
-    if not bool((kept | (back == 0)).all()) or not torch.equal(seen.flatten().sort().values, numbers[kept].sort().values):
+    operator, y = measured.operator, measured.y.unsqueeze(0)
+    # Then, and only then, are both Aᵀ·A and A·Aᵀ diagonal: they multiply each number by what they multiply 1 by
+    of_x, of_y = (SampleRng([0], device=y.device).normal(size) for size in (shape, y.shape[1:]))
+    by_x, by_y = (operator.adjoint(operator(v), shape) for v in (torch.ones_like(of_x), of_x))
+    row, rows = (operator(operator.adjoint(v, shape)) for v in (torch.ones_like(of_y), of_y))
+    if not torch.allclose(by_x * of_x, by_y, atol=1e-9) or not torch.allclose(row * of_y, rows, atol=1e-9):
         raise ScorefieldError(
             f"got {operator} for RePaint, which puts measured coordinates back, expected an operator that leaves some "
             "coordinates as they are and drops the others, as a mask does: use another method"
         )
-    return torch.where(kept[0], operator.adjoint(y.unsqueeze(0), shape)[0], math.nan)
+    kept = by_x[0] > 0
+    return torch.where(kept, operator.adjoint(y, shape)[0] / torch.where(kept, by_x[0], 1.0), math.nan)
 
 
 @register("posterior", "repaint")

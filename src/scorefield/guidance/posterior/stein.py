@@ -41,6 +41,7 @@ from scorefield.shapes import Sample, flat, over
 LEAST = 3  # draws: with one left out there must still be a pair
 BLOCK = 512  # rows at a time
 PILOTS = 1000  # draws that the median distance is taken of
+STEPS = 50  # of conjugate gradients
 
 
 def median_distance(rows: Tensor) -> float:
@@ -132,5 +133,5 @@ def answer_discrepancy(field: Field, measured: Measured, x: Sample, cond: Tensor
     rng = SampleRng(range(len(x)), stream=stream_of("stein"), device=x.device)
     alpha, lam = field.process.alpha(t), field.process.sigma(t) / field.process.alpha(t)
     z = x.double() + over(lam, x) * rng.normal(x.shape[1:])
-    guided = MmpsField(field, measured, iterations=measured.y.numel())
+    guided = MmpsField(field, measured, min(measured.y.numel(), STEPS))  # few, where s is not far below that noise
     return stein_discrepancy(z, over(alpha, x) * guided(over(alpha, x) * z, t, cond).score)

@@ -206,7 +206,7 @@ class _Particles:
     def step(self, t: float, lam: float, following: float) -> None:
         """Weigh the particles at a level, resample them where they are uneven, and move them to the next one."""
         problem, moments, g = self.problem, self.problem.measurement.moments, 1 - (following / lam) ** 2
-        along, rest = moments.both(lambda v: v * lam**2 / (v + lam**2))
+        along, rest = moments.given(lam)
         noise, variances = problem.noise_at(along, rest)
         level = problem.measurement.level(along, rest, noise)
         alpha = self.field.alpha(t)
