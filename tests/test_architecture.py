@@ -31,6 +31,7 @@ FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right und
     {"likelihood"},
     {"objectives", "guidance", "diagnosis", "denoising"},
     {"config"},
+    {"models"},
     {"runs"},
     {"recipes", "verification"},
     {"drawing", "outputs", "inputs"},

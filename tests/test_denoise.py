@@ -1,4 +1,4 @@
-"""Denoising: files in, their mean, doubt and samples out, in the files' own units; what is wrong is refused, and leaves nothing."""
+"""Denoising: files in, their mean, doubt and samples out, in the files' own units; what is wrong leaves nothing."""
 
 from __future__ import annotations
 

@@ -14,14 +14,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from scorefield import files
 from scorefield.errors import ScorefieldError
 from scorefield.randomness import SampleRng
 from scorefield.shapes import flat
 
+MOMENTS = "moments.safetensors"
 EXACT = 1024  # numbers or examples, up to which all directions are computed
 
 
@@ -133,3 +139,20 @@ class Moments:
     def floored(self, least: float) -> Moments:
         """Return them with no variance below `least`."""
         return Moments(self.mean, self.vectors, self.variances.clamp(min=least), max(self.rest, least))
+
+
+def save_moments(folder: Path, moments: Moments, fingerprint: str) -> None:
+    """Write the moments of data into a run's folder, with the fingerprint of the data."""
+    data = torch.tensor(list(fingerprint.encode()), dtype=torch.uint8)
+    tensors = {name: value.cpu().contiguous() for name, value in moments.to_tensors().items()}
+    files.write(folder / MOMENTS, save_tensors({**tensors, "data": data}))
+
+
+def read_moments(folder: Path, fingerprint: str) -> Moments | None:
+    """Return the moments in a run's folder; None where there are none, or those of other data."""
+    try:
+        named = load_tensors((folder / MOMENTS).read_bytes())
+        is_own = bytes(named.pop("data").tolist()).decode() == fingerprint
+        return Moments.of_tensors(named) if is_own else None
+    except (OSError, SafetensorError, KeyError, UnicodeDecodeError):
+        return None

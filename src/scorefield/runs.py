@@ -20,7 +20,7 @@ import os
 import platform
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from dataclasses import field as default
 from functools import cached_property
@@ -40,71 +40,20 @@ import scorefield
 from scorefield import files
 from scorefield.config import RunConfig, from_dict, to_dict
 from scorefield.data import Dataset, Normaliser, open_again, place_of
-from scorefield.data.holes import Holes
 from scorefield.data.layout import Layout
 from scorefield.data.table.coordinates import snapped
 from scorefield.errors import ScorefieldError
-from scorefield.field import EnergyModel, ScoreModel
-from scorefield.moments import Moments
-from scorefield.nets.energy import Potential
-from scorefield.nets.known_cells import KnownCells, doubled
+from scorefield.field import ScoreModel
+from scorefield.models import build_model as build_model
+from scorefield.models import classes_of as classes_of
+from scorefield.moments import Moments, read_moments
 from scorefield.noise_label import check_noise_label
-from scorefield.prediction import Energy
-from scorefield.randomness import stream_of
 
 VERSION = 1
 LEAST_HELD_OUT = 20  # held-out examples, below which `evaluate` and `tune` have nothing to compare samples with
 PAUSES = (0.0, 0.0, *(2**k / 1000 for k in range(10)))  # seconds between attempts to read a run that is being written: 1 s
-MOMENTS = "moments.safetensors"
 UNSURE = 0.02  # of the data's standard deviation: about what a network's denoised image is off by where data do not vary
 NEEDED = ("shape", "kind", "classes", "std", "normaliser", "fingerprint")  # of a manifest's data
-
-
-def classes_of(config: RunConfig, names: Sequence[str]) -> int:
-    """Return the number of classes that a run's network is conditioned on, 0 for none: those of the data, if it uses labels."""
-    return len(names) if config.training.labels > 0 and len(names) > 1 else 0
-
-
-def build_model(
-    config: RunConfig,
-    shape: tuple[int, ...],
-    data_std: float,
-    data_mean: Tensor | None = None,
-    *,
-    classes: int = 0,
-    holes: Holes | None = None,
-) -> ScoreModel:
-    """Return the model of a run with fresh weights, a function of the run's seed, and what its objective learns beside them.
-
-    Args:
-        config: the run.
-        shape: shape of one sample.
-        data_std: root of the data's variance around its mean, averaged over coordinates.
-        data_mean: mean of the data, the shape of one sample; None for zero.
-        classes: number of classes that the network is conditioned on (`classes_of`).
-        holes: of the data; None where every cell is known.
-
-    Raises:
-        ScorefieldError: an energy, which is one number for all cells, of data with unknown ones.
-    """
-    if holes is not None and isinstance(config.parametrisation, Energy):
-        raise ScorefieldError(
-            "got an energy for data with unknown cells (NaN), expected a field that is known cell by cell: choose another "
-            "parametrisation, such as edm, or fill them"
-        )
-    with torch.random.fork_rng(devices=[]):  # torch's initialisers use the global generator: leave it as it was
-        torch.manual_seed(stream_of("weights", config.seed) >> 1)
-        network = config.network.build(shape if holes is None else doubled(shape), classes)
-    if holes is not None:
-        network = KnownCells(network, holes.absent.reshape(shape))
-    model: ScoreModel
-    given, unconditional = (config.process, shape, data_mean, data_std), not classes or config.training.labels < 1
-    if isinstance(meaning := config.parametrisation, Energy):
-        model = EnergyModel(Potential(network, meaning.form), meaning, *given, unconditional=unconditional)
-    else:
-        model = ScoreModel(network, meaning, *given, unconditional=unconditional, takes_unknown=holes is not None)
-    model.add_learned(config.objective.prepare(model))
-    return model
 
 
 @dataclass(frozen=True)
@@ -245,7 +194,14 @@ class Run:
                 "training: sample with its recipe's own sampler and ladder, or train anew",
                 stacklevel=3,  # where the property is used
             )
+<<<<<<< HEAD
         return self._loaded("model", self.weights)
+=======
+        model = self._loaded("model", self.weights)
+        if self.moments is not None:
+            model.moments = self.moments.floored((UNSURE * model.data_std) ** 2)
+        return model
+>>>>>>> guide
 
     @cached_property
     def early_field(self) -> ScoreModel:
@@ -275,20 +231,17 @@ class Run:
             raise ScorefieldError(
                 f"got weights in {path} that do not fit config.json ({reason}), expected the run's own: restore both files"
             ) from None
+<<<<<<< HEAD
         if self.moments is not None:
             model.moments = self.moments.floored((UNSURE * std) ** 2)
+=======
+>>>>>>> guide
         return model.eval().requires_grad_(False)
 
     @cached_property
     def moments(self) -> Moments | None:
         """Mean and covariance of the training data in model space; None where the run has none, or those of other data."""
-        try:
-            content = (self.path / MOMENTS).read_bytes()
-            named = load_tensors(content)
-            is_own = bytes(named.pop("data").tolist()).decode() == self.manifest["data"]["fingerprint"]
-            return Moments.of_tensors(named) if is_own else None
-        except (OSError, SafetensorError, KeyError, UnicodeDecodeError):
-            return None
+        return read_moments(self.path, self.manifest["data"]["fingerprint"])
 
     def decode(self, x: Tensor) -> Tensor:
         """Return samples in the data's own units, `(n, *shape)`, float64."""
@@ -339,13 +292,6 @@ def save_model(folder: Path, model: ScoreModel, manifest: dict[str, Any], early:
         files.write(folder / f"{name}.safetensors", content)
         manifest[f"{name}_sha256"] = files.digest(content)
     files.write_json(folder / "manifest.json", manifest)
-
-
-def save_moments(folder: Path, moments: Moments, manifest: Mapping[str, Any]) -> None:
-    """Write mean and covariance of the data that a manifest describes."""
-    data = torch.tensor(list(manifest["data"]["fingerprint"].encode()), dtype=torch.uint8)
-    tensors = {name: value.cpu().contiguous() for name, value in moments.to_tensors().items()}
-    files.write(folder / MOMENTS, save_tensors({**tensors, "data": data}))
 
 
 def _opened(folder: Path) -> tuple[Any, Any, bytes | None]:

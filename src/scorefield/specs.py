@@ -87,8 +87,8 @@ class DenoiseSpec:
     """How noisy files are denoised.
 
     Attributes:
-        sigma: Standard deviation of the noise in the units of the file (grey levels of an 8-bit image, 0 to 255), a share of its
-            legal range such as 10%, or auto: estimated from the file.
+        sigma: Standard deviation of the noise in the units of the file (grey levels of an 8-bit image, 0 to 255), a share of
+            its legal range such as 10%, or auto: estimated from the file.
         samples: How many samples of what the file may have been are drawn, beside their mean and its standard deviation.
         label: The class of what is in the files, of a run that learned from labelled data; default unknown.
         seed: Of samples, probes and chains. The same seed gives the same bytes.

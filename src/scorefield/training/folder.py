@@ -17,9 +17,10 @@ from typing import Any
 from scorefield import files
 from scorefield.config import to_dict
 from scorefield.errors import NotFinite
+from scorefield.moments import MOMENTS, save_moments
 from scorefield.process import Process
 from scorefield.progress import Viewer
-from scorefield.runs import MOMENTS, Run, open_run, read_log, save_model, save_moments
+from scorefield.runs import Run, open_run, read_log, save_model
 from scorefield.training.begin import ISSUES, Begun, conditions
 from scorefield.training.covariance import data_moments
 from scorefield.training.loop import Trainer
@@ -103,7 +104,7 @@ class RunFolder:
         self._save()
         files.write_json(self.path / "config.json", to_dict(self.trainer.config))  # with it the folder is a run
         if not (self.path / MOMENTS).exists() and (moments := data_moments(self.trainer.data)) is not None:
-            save_moments(self.path, moments, self.manifest)
+            save_moments(self.path, moments, self.manifest["data"]["fingerprint"])
         _forget_later_lines(self.path / "metrics.jsonl", self.trainer.clock.step)
 
     def _save(self, finished: bool = False) -> None:
