@@ -194,14 +194,10 @@ class Run:
                 "training: sample with its recipe's own sampler and ladder, or train anew",
                 stacklevel=3,  # where the property is used
             )
-<<<<<<< HEAD
-        return self._loaded("model", self.weights)
-=======
         model = self._loaded("model", self.weights)
         if self.moments is not None:
             model.moments = self.moments.floored((UNSURE * model.data_std) ** 2)
         return model
->>>>>>> guide
 
     @cached_property
     def early_field(self) -> ScoreModel:
@@ -231,11 +227,6 @@ class Run:
             raise ScorefieldError(
                 f"got weights in {path} that do not fit config.json ({reason}), expected the run's own: restore both files"
             ) from None
-<<<<<<< HEAD
-        if self.moments is not None:
-            model.moments = self.moments.floored((UNSURE * std) ** 2)
-=======
->>>>>>> guide
         return model.eval().requires_grad_(False)
 
     @cached_property
