@@ -108,9 +108,8 @@ def test_ninety_percent_intervals_hold_ninety_percent_of_what_was_there() -> Non
     worlds = 40
     for seed in range(worlds):
         y = a @ (torch.linalg.cholesky(s) @ random(d, seed=100 + seed)) + 0.3 * random(2, seed=200 + seed)
-        x = posterior_sample(
-            field, Matrix(a), y, 0.3, rng=SampleRng(range(seed * n // worlds, (seed + 1) * n // worlds)), method=Twisted(levels=2, particles=1)
-        ).x  # fmt: skip
+        rng = SampleRng(range(seed * n // worlds, (seed + 1) * n // worlds))
+        x = posterior_sample(field, Matrix(a), y, 0.3, rng=rng, method=Twisted(levels=2, particles=1)).x
         mean, cov = truth(torch.zeros(d, dtype=torch.float64), s, a, y, torch.full((2,), 0.3, dtype=torch.float64))
         inside += ((x - mean).abs() < 1.6448536 * cov.diagonal().sqrt()).sum(dim=0)
     assert ((inside / n - 0.9).abs() < 5 * math.sqrt(0.09 / n)).all()
