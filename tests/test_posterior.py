@@ -141,8 +141,8 @@ def test_modes_get_their_posterior_weights(process: str, together: bool) -> None
     y = torch.tensor([0.6], dtype=torch.float64)
     weights, means = mixture_given(field, a, y, s)
     shares, centres = [], []
-    for first in range(0, 1500, 150):  # independent filters, whose spread is the standard error
-        rng = SampleRng(range(first, first + 150))
+    for first in range(0, 800, 100):  # independent filters, whose spread is the standard error
+        rng = SampleRng(range(first, first + 100))
         method = Twisted(particles=4 if together else 8, together=together, levels=200)
         x = posterior_sample(field, Matrix(a), y, s, rng=rng, method=method).x
         shares.append(field.responsibilities(x, torch.full((len(x),), field.process.t_min)).mean(dim=0))
