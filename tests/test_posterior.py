@@ -10,8 +10,7 @@ from torch import Tensor
 
 from scorefield import VE, VP, Gaussian, GaussianMixture, RectifiedFlow, SampleRng
 from scorefield.errors import NotFinite, ScorefieldError
-from scorefield.field import moments_of
-from scorefield.guidance import posterior_sample
+from scorefield.guidance import Autoguidance, ClassifierFree, Tempered, posterior_sample
 from scorefield.guidance.posterior import Twisted
 from scorefield.guidance.posterior.conjugate import Measurement
 from scorefield.moments import Moments
@@ -273,9 +272,30 @@ def test_what_was_measured_is_not_written_to() -> None:
     assert torch.equal(y, before)
 
 
-def test_a_field_that_wraps_another_measures_with_the_same_covariance() -> None:
-    field = mixture()
-    assert torch.equal(moments_of(field).variances, field.moments.variances)
+WRAPPED = {
+    "autoguidance": lambda field: Autoguidance(field, field, 2.0),  # of equal fields: the field itself
+    "classifier-free": lambda field: ClassifierFree(field, 2.0),  # likewise, for a field that has no classes
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPED)
+def test_weights_are_constant_through_guidance_that_changes_nothing(wrap: str) -> None:
+    field, a = Gaussian(random(4), covariance(4), VE(0.01, 200.0)), random(2, 4, seed=3)
+    guided, rng = WRAPPED[wrap](field), SampleRng(range(50))
+    cond = torch.zeros(50, dtype=torch.int64)
+    method = Twisted(levels=5, particles=1)
+    draws = posterior_sample(guided, Matrix(a), a @ random(4, seed=8), 0.3, rng=rng, method=method, cond=cond)
+    assert float(draws.effective.min()) > 1 - 1e-6
+
+
+def test_a_tempered_gaussian_has_its_own_exact_posterior() -> None:
+    d, n = 3, 4000
+    field = Tempered(Gaussian(torch.zeros(d), 2.0 * torch.eye(d), VE(0.01, 200.0)), 0.5)
+    a, y = random(2, d, seed=3), torch.tensor([0.4, -0.3], dtype=torch.float64)
+    draws = posterior_sample(field, Matrix(a), y, 0.3, rng=SampleRng(range(n)), method=Twisted(levels=5, particles=1))
+    eye = torch.eye(d, dtype=torch.float64)
+    right = truth(torch.zeros(d, dtype=torch.float64), eye, a, y, torch.full((2,), 0.3, dtype=torch.float64))
+    assert max(standard_errors(draws.x, *right)) < 5 and float(draws.effective.min()) > 1 - 1e-6
 
 
 class Broken:

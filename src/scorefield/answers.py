@@ -217,10 +217,13 @@ def answer_picture(
     return panel([*cells, *([] if reference is None else [("reference", shown(run, reference))])])
 
 
-def save_spread(path: Path, item: Item, std: Tensor) -> None:
-    """Write a map of standard deviations in the units and axes of a person's file, as float32 in a .npy file.
+def save_spread(path: Path, run: Run, item: Item, std: Tensor) -> None:
+    """Write a map of standard deviations: numbers to `path`, a .npy file, and beside it a picture, unless they are a signal's.
 
-    A file of 8 bits would round it to whole grey levels.
+    Numbers are float32 in the units and axes of the person's file: 8 bits would round them to whole grey levels.
     """
     as_floats = replace(item, layout=replace(item.layout, dtype="float32", legal=(), missing=None))
     save_array(path, as_floats.to_source(std[None] + item.offset)[0])
+    if run.kind in PICTURED:
+        spread, most = shown_spread(std)
+        path.with_suffix(".png").write_bytes(pictures.png(panel([(f"std, white {most:.3g}", spread)]), run.made_from))

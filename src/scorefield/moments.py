@@ -136,6 +136,10 @@ class Moments:
         """Return them on a device."""
         return Moments(self.mean.to(device), self.vectors.to(device), self.variances.to(device), self.rest)
 
+    def scaled(self, factor: float) -> Moments:
+        """Return them with every variance times a factor."""
+        return Moments(self.mean, self.vectors, factor * self.variances, factor * self.rest)
+
     def floored(self, least: float) -> Moments:
         """Return them with no variance below `least`."""
         return Moments(self.mean, self.vectors, self.variances.clamp(min=least), max(self.rest, least))

@@ -11,7 +11,6 @@ chains. The answer then is the mean over chains, and its variance the mean of th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,14 +27,14 @@ from scorefield.denoising import (
     jacobian_diagonal,
     posterior_draws,
 )
-from scorefield.denoising.level import EXACT, lambda_range
+from scorefield.denoising.level import EXACT, LEVELS, lambda_range
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
 from scorefield.inputs import Item, read_items
 from scorefield.metrics.fidelity import psnr, ssim
 from scorefield.progress import Progress, Stages, silent
 from scorefield.randomness import SampleRng, stream_of
-from scorefield.restoration import check_run, check_tiles, conditions, field_for
+from scorefield.restoration import check_run, check_tiles, conditions, field_for, references_of
 from scorefield.runs import Run
 from scorefield.specs import DenoiseSpec
 
@@ -166,7 +165,7 @@ def noisy_files(run: Run, source: Any, spec: DenoiseSpec, reference: Any = None)
             f"got {run.path}, a run whose channels have scales of their own ({float(scales.min()):.3g} to "
             f"{float(scales.max()):.3g}), expected one for all, as noise of one sigma has: use scorefield restore"
         )
-    clean = {} if reference is None else _references(run, reference, items)
+    clean = {} if reference is None else references_of(run, reference, items)
     return [_noisy(run, item, stated, clean.get(item.name), float(scales.max())) for item in items]
 
 
@@ -218,21 +217,6 @@ def _noisy(run: Run, item: Item, stated: tuple[float, bool] | None, clean: Tenso
         raise ScorefieldError(f"got {item.name!r} without a known number, expected some: check it")
     seen = cuts_of(item.raw[None], low, high).affine(normaliser.shifts(shape), scale)
     return Noisy(item, seen, sigma, clean, unit / scale)
-
-
-def _references(run: Run, reference: Any, items: Sequence[Item]) -> dict[str, Tensor]:
-    """Return references by the names of items."""
-    found = read_items(run, reference)
-    if len(found) == len(items) == 1:
-        return {items[0].name: found[0].raw}
-    named = {item.name: item.raw for item in found}
-    for item in items:
-        if item.name not in named:
-            raise ScorefieldError(
-                f"got no reference for {item.name!r} among the {len(found)} of --reference, expected a file of this name for "
-                "each noisy one: add it, or leave --reference out"
-            )
-    return named
 
 
 def denoise_one(run: Run, task: Noisy, spec: DenoiseSpec, device: torch.device, progress: Progress = silent) -> Denoised:
@@ -287,7 +271,7 @@ def denoise_one(run: Run, task: Noisy, spec: DenoiseSpec, device: torch.device, 
         std_error=error,
         negative=negative,
         samples=run.decode(draws.cpu()),
-        evaluations=used + spent + spec.samples * 24,
+        evaluations=used + spent + spec.samples * LEVELS,
         extent=extent,
     )
 

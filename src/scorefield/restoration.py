@@ -188,7 +188,7 @@ def tasks_of(run: Run, source: Any, operator: Any, spec: RestoreSpec, reference:
     check_spec(run, spec)
     made = operator_of(operator, spec.seed)
     items = read_items(run, source) if spec.simulate else _measured(run, source, made)
-    references = _references(run, reference, items) if reference is not None else {}
+    references = references_of(run, reference, items) if reference is not None else {}
     tasks = [_task(run, item, made, spec, references.get(item.name)) for item in items]
     if isinstance(operator, str) and operator.strip() == "mask":
         for task in tasks:
@@ -254,8 +254,8 @@ def _measured(run: Run, source: Any, operator: Operator) -> list[Item]:
         return read_items(run, source)  # a whole sample, of which the operator takes what it measures
 
 
-def _references(run: Run, reference: Any, items: Sequence[Item]) -> dict[str, Tensor]:
-    """Return references by the names of items."""
+def references_of(run: Run, reference: Any, items: Sequence[Item]) -> dict[str, Tensor]:
+    """Return references by the names of items, or one for one; raises `ScorefieldError` for an item without one."""
     found = read_items(run, reference)
     if len(found) == len(items) == 1:
         return {items[0].name: found[0].raw}
@@ -264,7 +264,7 @@ def _references(run: Run, reference: Any, items: Sequence[Item]) -> dict[str, Te
         if item.name not in named:
             raise ScorefieldError(
                 f"got no reference for {item.name!r} among the {len(found)} of --reference, expected a file of this name for "
-                "each that is restored: add it, or leave --reference out"
+                "each of the source: add it, or leave --reference out"
             )
     return named
 

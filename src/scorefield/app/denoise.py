@@ -13,10 +13,8 @@ from scorefield.answers import (
     answering,
     check_pictures,
     check_place,
-    panel,
     place_of,
     save_spread,
-    shown_spread,
 )
 from scorefield.data.planes import PICTURED
 from scorefield.devices import pick_device
@@ -109,11 +107,7 @@ def _write(run: Run, answer: Answer, one: Denoised) -> None:
     item.save(stem.with_name(f"{one.name}-denoised{item.ending}"), one.mean)
     for index, sample in enumerate(one.samples):
         item.save(stem.with_name(f"{one.name}-sample-{index + 1}{item.ending}"), sample)
-    save_spread(stem.with_name(f"{one.name}-std.npy"), item, one.std)
-    if run.kind in PICTURED:
-        spread, most = shown_spread(one.std)
-        picture = panel([(f"std, white {most:.3g}", spread)])
-        stem.with_name(f"{one.name}-std.png").write_bytes(pictures.png(picture, run.made_from))
+    save_spread(stem.with_name(f"{one.name}-std.npy"), run, item, one.std)
     samples = one.samples if len(one.samples) or run.kind in PICTURED else one.mean[None]
     picture = answer_picture(run, ("noisy", one.noisy), samples, one.mean, one.std, one.task.reference)
     stem.with_name(f"{one.name}-answer.png").write_bytes(pictures.png(picture, run.made_from))

@@ -13,12 +13,9 @@ from scorefield.answers import (
     answering,
     check_pictures,
     check_place,
-    panel,
     place_of,
     save_spread,
-    shown_spread,
 )
-from scorefield.data.planes import PICTURED
 from scorefield.devices import pick_device
 from scorefield.drawing import trained
 from scorefield.progress import Progress, portion, silent
@@ -118,11 +115,7 @@ def _write(run: Run, answer: Answer, one: Restored) -> None:
         target.save(stem.with_name(f"{one.name}-sample-{index + 1}{target.ending}"), sample)
     target.save(stem.with_name(f"{one.name}-mean{target.ending}"), one.mean)
     if one.std is not None:
-        save_spread(stem.with_name(f"{one.name}-std.npy"), target, one.std)
-        if run.kind in PICTURED:
-            spread, most = shown_spread(one.std)
-            picture = panel([(f"std, white {most:.3g}", spread)])
-            stem.with_name(f"{one.name}-std.png").write_bytes(pictures.png(picture, run.made_from))
+        save_spread(stem.with_name(f"{one.name}-std.npy"), run, target, one.std)
     picture = answer_picture(run, ("measured", one.measured), one.samples, one.mean, one.std, one.task.reference)
     stem.with_name(f"{one.name}-answer.png").write_bytes(pictures.png(picture, run.made_from))
 

@@ -41,6 +41,7 @@ from scorefield.shapes import PerSample, Sample, check_rows, over, total
 EXACT = 1024  # numbers of a sample, up to which the diagonal of J is computed exactly
 STRIDE = 8  # pixels between those of one colour, where it is not
 ROWS = 128  # samples of a field at a time
+LEVELS = 24  # of a draw; each is one evaluation by the default sampler
 
 
 def lambda_range(field: Field) -> tuple[float, float]:
@@ -200,7 +201,7 @@ def posterior_draws(
     *,
     rng: SampleRng,
     sampler: Sampler | None = None,
-    levels: int = 24,
+    levels: int = LEVELS,
     cond: Tensor | None = None,
     progress: Progress = silent,
 ) -> Sample:

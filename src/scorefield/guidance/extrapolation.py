@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 
 from scorefield.errors import ScorefieldError
-from scorefield.field import EnergyField, Field
+from scorefield.field import EnergyField, Field, moments_of
 from scorefield.prediction import Prediction
 from scorefield.shapes import PerSample, Sample, over
 
@@ -72,7 +72,7 @@ class Extrapolated:
             )
         self.better, self.worse, self.strength, self.interval = better, worse, float(strength), interval
         self.process, self.shape = better.process, better.shape
-        self.data_mean, self.data_std = better.data_mean, better.data_std
+        self.data_mean, self.data_std, self.moments = better.data_mean, better.data_std, moments_of(better)
         if isinstance(better, EnergyField) and isinstance(worse, EnergyField):
             # An attribute of the instance: without it this is no EnergyField.
 

@@ -39,7 +39,7 @@ from collections.abc import Callable
 from torch import Tensor
 
 from scorefield.errors import ScorefieldError
-from scorefield.field import EnergyField, Field
+from scorefield.field import EnergyField, Field, moments_of
 from scorefield.levels import data_scale
 from scorefield.prediction import Prediction
 from scorefield.shapes import PerSample, Sample, over
@@ -72,7 +72,7 @@ class Tempered:
             raise ScorefieldError(f"got a temperature of {temperature:g}, expected a positive number: try 0.8")
         self.field, self.temperature = field, float(temperature)
         self.process, self.shape, self.data_mean = field.process, field.shape, field.data_mean
-        self.data_std = math.sqrt(temperature) * field.data_std
+        self.data_std, self.moments = math.sqrt(temperature) * field.data_std, moments_of(field).scaled(temperature)
         if isinstance(field, EnergyField):  # an attribute of the instance: without it this is no EnergyField
 
             def energy(x: Sample, t: PerSample, cond: Tensor | None = None) -> PerSample:

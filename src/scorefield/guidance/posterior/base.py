@@ -61,7 +61,8 @@ class Posterior:
             filter of each draw, `(n,)`. Of a method without weights NaN.
         evaluations: of the field, for each particle.
         particles: for each draw.
-        residual: root mean square of (H(x) - y)/s of every draw, `(n,)`; about sqrt(1 - (share of y that x explains)) to 1.
+        residual: root mean square of (H(x) - y)/s of every draw, `(n,)`. Its square is 1 on average over measurements where the
+            prior and s are right.
         method: its name in the registry.
     """
 
