@@ -130,7 +130,8 @@ class Moments:
 
     def weighted(self, along: Tensor, rest: Tensor, rows: Tensor) -> Tensor:
         """Return (U·diag(along - rest)·Uᵀ + rest·I)·rows."""
-        return (rows @ self.vectors * (along - rest)) @ self.vectors.mT + rest * rows
+        # One pass over the rows: of few directions the products cost less than to read and write the rows again.
+        return torch.addmm(rows, rows @ self.vectors * (along - rest), self.vectors.mT, beta=float(rest))
 
     def to(self, device: torch.device) -> Moments:
         """Return them on a device."""

@@ -88,6 +88,18 @@ class Measurement:
             return r @ self.matrix
         return self.operator.adjoint(r.reshape(len(r), *self.operator.shape_out(self.shape)), self.shape).flatten(1)
 
+    def seen(self, along: Tensor, rest: Tensor, rows: Tensor) -> Tensor:
+        """Return A·f·x of rows, `(batch, d)` -> `(batch, m)`, with f = U·diag(along - rest)·Uᵀ + rest·I."""
+        if self.matrix is not None and len(self.matrix) < len(rows):
+            return rows @ self.moments.weighted(along, rest, self.matrix).mT
+        return self.measure(self.moments.weighted(along, rest, rows))
+
+    def spread(self, along: Tensor, rest: Tensor, r: Tensor) -> Tensor:
+        """Return f·Aᵀ·r of rows, `(batch, m)` -> `(batch, d)`: the adjoint of `seen`."""
+        if self.matrix is not None and len(self.matrix) < len(r):
+            return r @ self.moments.weighted(along, rest, self.matrix)
+        return self.moments.weighted(along, rest, self.adjoint(r))
+
     @cached_property
     def along(self) -> Tensor:
         """W = A·U, `(m, rank)`."""
@@ -132,7 +144,7 @@ class Level:
     def solve(self, r: Tensor) -> Tensor:
         """Return R⁻¹·r of rows, `(batch, m)`."""
         if self.measurement.matrix is None:
-            return conjugate_gradients(self._times, r, start=self._woodbury)
+            return conjugate_gradients(self.times, r, start=self._woodbury)
         if self.factor is not None:
             return torch.cholesky_solve(r.mT, self.factor).mT
         return self._woodbury(r)
@@ -143,11 +155,16 @@ class Level:
 
     def gain(self, r: Tensor) -> Tensor:
         """Return C·Aᵀ·R⁻¹·r of rows, `(batch, m)` -> `(batch, d)`."""
-        return self.spread(self.measurement.adjoint(self.solve(r)))
+        return self.measurement.spread(self.along, self.rest, self.solve(r))
 
-    def spread(self, rows: Tensor) -> Tensor:
-        """Return C·x of rows, `(batch, d)`."""
-        return self.measurement.moments.weighted(self.along, self.rest, rows)
+    def times(self, r: Tensor) -> Tensor:
+        """Return R·r of rows, `(batch, m)`."""
+        measurement = self.measurement
+        if measurement.matrix is None:
+            return self.noise * r + measurement.measure(measurement.spread(self.along, self.rest, r))
+        w, gram = measurement.along, measurement.gram
+        own = self.noise * r + self.rest * (r @ gram if gram.ndim == 2 else gram * r)
+        return own + (r @ w * (self.along - self.rest)) @ w.mT
 
     def draw(self, normal: Callable[[int], Tensor]) -> Tensor:
         """Return draws of N(0, R), `(batch, m)`, made of what `normal(size)` gives, standard normal numbers `(batch, size)`."""
@@ -160,9 +177,6 @@ class Level:
             return normal(m) @ self.factor.mT
         w, _ = self._small
         return self._base.sqrt() * normal(m) + normal(w.shape[1]) @ w.mT
-
-    def _times(self, r: Tensor) -> Tensor:
-        return self.noise * r + self.measurement.measure(self.spread(self.measurement.adjoint(r)))
 
     @cached_property
     def factor(self) -> Tensor | None:

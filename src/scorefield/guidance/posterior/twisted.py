@@ -201,7 +201,9 @@ class _Particles:
         noise, variances = problem.noise_at(along, rest)
         level = problem.measurement.level(along, rest, noise)
         residual = problem.evidence(level, problem.measurement.measure(moments.mean[None]), variances)[1]
-        self._move(level, moments.mean, residual, 1.0, lam)  # from infinite noise, where D is the mean and C is S
+        self._move(
+            level, moments.mean.repeat(self.log_w.numel(), 1), residual, 1.0, lam
+        )  # from infinite noise, where D is the mean and C is S
 
     def step(self, t: float, lam: float, following: float) -> None:
         """Weigh the particles at a level, resample them where they are uneven, and move them to the next one."""
@@ -226,24 +228,25 @@ class _Particles:
     def _move(self, level: Level, centre: Tensor, residual: Tensor, g: float, following: float) -> None:
         """Draw z' around m = `centre` with y in view, and weigh it by N(z'; m, Q)/proposal(z').
 
-        The proposal is N(m + shift, P), P = Q - g²·C·Aᵀ·R⁻¹·A·C, whose inverse is Q⁻¹ + H·M⁻¹·Hᵀ with Hᵀ = g·A·C·Q⁻¹, which
-        makes of z' what it says of A·x0, and M = N + A·C'·Aᵀ, where C' = C - g²·C·Q⁻¹·C is the covariance of x0 given z'.
+        The proposal is N(m + shift, P), P = Q - g²·C·Aᵀ·R⁻¹·A·C, whose inverse is Q⁻¹ + Hᵀ·M⁻¹·H with H = g·A·C·Q⁻¹, which
+        makes of z' - m what it says of A·x0, and M = N + A·C'·Aᵀ, where C' = C - g²·C·Q⁻¹·C is the covariance of x0 given z'.
+        A draw is shift + off, shift = g·C·Aᵀ·q and off = free - g·C·Aᵀ·p, with q = R⁻¹·r of the residual r, free ~ N(0, Q),
+        n ~ N(0, M) and p = R⁻¹·(H·free + n). As g·H·C·Aᵀ = R - M, the weight needs numbers of the measurement alone:
+
+            H·shift = r - M·q,    H·off = M·p - n,    log N(z'; m, Q)/P = -q·H·(off + shift/2) + H·off·M⁻¹·H·off/2
         """
         measurement, c, rest = level.measurement, level.along, level.rest
-        moments, q, q_rest = measurement.moments, g * following**2 + g**2 * c, g * following**2 + g**2 * rest
+        moments, variance, variance_rest = measurement.moments, g * following**2 + g**2 * c, g * following**2 + g**2 * rest
         along_left, rest_left = (v * following**2 / (following**2 + g * v) for v in (c, rest))
         left = measurement.level(along_left, rest_left, level.noise)
-
-        def seen(rows: Tensor) -> Tensor:
-            return measurement.measure(moments.weighted(g * c / q, g * rest / q_rest, rows))
-
-        shift = g * level.gain(residual)
-        free = moments.weighted(q.sqrt(), q_rest.sqrt(), self.normal(moments.size))
-        off = free - g * level.gain(seen(free) + left.draw(self.normal))
-        self.z = centre + shift + off
+        free = moments.weighted(variance.sqrt(), variance_rest.sqrt(), self.normal(moments.size))
+        n = left.draw(self.normal)
+        q = level.solve(residual)
+        p = level.solve(measurement.seen(g * c / variance, g * rest / variance_rest, free) + n)
+        self.z = centre.add_(free).add_(measurement.spread(c, rest, q - p), alpha=g)
         if following > 0 or self.problem.measured is not None:  # a linear measurement explains its last step exactly
-            ours = moments.weighted(1 / q, 1 / q_rest, shift)
-            self._weigh(-(ours * (off + 0.5 * shift)).sum(dim=1) - left.log_density(seen(off)))
+            shift, off = residual - left.times(q), left.times(p) - n
+            self._weigh(-(q * (off + 0.5 * shift)).sum(dim=1) - left.log_density(off))
 
     def _weigh(self, log_w: Tensor) -> None:
         self.log_w = self.log_w + log_w.reshape(self.log_w.shape)
