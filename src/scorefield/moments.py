@@ -129,9 +129,8 @@ class Moments:
         return self.both(lambda v: v * lam**2 / (v + lam**2))
 
     def weighted(self, along: Tensor, rest: Tensor, rows: Tensor) -> Tensor:
-        """Return (U·diag(along - rest)·Uᵀ + rest·I)·rows."""
-        # One pass over the rows: of few directions the products cost less than to read and write the rows again.
-        return torch.addmm(rows, rows @ self.vectors * (along - rest), self.vectors.mT, beta=float(rest))
+        """Return (U·diag(along - rest)·Uᵀ + rest·I)·x of rows, `(batch, d)`; both numbers may differ from row to row."""
+        return torch.addmm(rest * rows, rows @ self.vectors * (along - rest), self.vectors.mT)  # one pass less over the rows
 
     def to(self, device: torch.device) -> Moments:
         """Return them on a device."""

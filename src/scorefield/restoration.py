@@ -155,7 +155,7 @@ def method_of(name: str) -> Method:
     auto is the twisted filter, one for each sample: a file has few samples of many numbers, and in one filter for all of them
     one particle is the ancestor of every sample.
     """
-    method: Method = Twisted(together=False, levels=80) if name == "auto" else registry.find("posterior", name)()
+    method: Method = Twisted(particles=4, together=False, levels=80) if name == "auto" else registry.find("posterior", name)()
     return method
 
 

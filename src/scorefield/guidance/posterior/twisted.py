@@ -75,9 +75,9 @@ class Twisted(Method):
         moments: of the data; None for those that the field knows.
     """
 
-    particles: Annotated[int, Bound(ge=1)] = 4
+    particles: Annotated[int, Bound(ge=1)] = 2
     together: bool = True
-    levels: Annotated[int, Bound(ge=2)] = 200
+    levels: Annotated[int, Bound(ge=2)] = 100
     top: Positive = 10.0
     bottom: Positive = 1e-3
     moments: Moments | None = None
