@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from test_inputs import made
 from scorefield import Gaussian, ScorefieldError, app, noise_removal
 from scorefield.guidance.tiles import Tiled
 from scorefield.process import VE
-from scorefield.runs import Run
+from scorefield.runs import Run, open_run
+from scorefield.specs import DenoiseSpec
 
 SIDE, D = (4, 6), 24
 rng = np.random.default_rng(0)
@@ -73,11 +75,17 @@ def test_sigma_is_in_the_grey_levels_of_the_file_and_so_is_the_map_of_doubt(
     written = np.asarray(Image.open(tmp_path / "out" / "noisy-denoised.png")).astype(float)
     assert np.abs(written - mean).max() <= 0.5 + 1e-3
     np.testing.assert_allclose(report.answers[0].mean[0], mean, rtol=1e-6)
-    np.testing.assert_allclose(np.load(tmp_path / "out" / "noisy-std.npy"), np.full(SIDE, std), rtol=1e-5)
+    spread = np.load(tmp_path / "out" / "noisy-std.npy")
+    draws = report.answers[0].draws
+    assert spread.shape == SIDE
+    assert abs((spread**2).mean() / std**2 - 1) < 5 * math.sqrt(2 / (D * (draws - 1)))
+    low, high = (np.asarray(Image.open(tmp_path / "out" / f"noisy-{end}.png")).astype(float) for end in ("low", "high"))
+    share = NormalDist(0, std).cdf((high - mean).mean()) - NormalDist(0, std).cdf((low - mean).mean())
+    assert abs(share - 0.9) < 5 * math.sqrt(0.09 / (D * draws)) + 1 / std * 0.2  # an order statistic; rounding to whole levels
     values = json.loads((tmp_path / "out" / "denoise.json").read_text())["answers"][0]
     assert (values["sigma"], values["sigma_unit"]) == (20.0, "grey levels, 0 to 255")
-    assert values["std_mean"] == pytest.approx(std, rel=1e-6)
-    assert (values["sigma_estimated"], values["std_standard_error"]) == (False, 0.0)
+    assert values["std_mean"] == pytest.approx(math.sqrt((spread**2).mean()), rel=1e-5)
+    assert (values["sigma_estimated"], values["draws"], values["samples"]) == (False, 39, 2)
 
 
 @pytest.mark.usefixtures("exact")
@@ -102,6 +110,18 @@ def test_the_noise_of_a_large_image_is_found_and_its_intervals_hold(runs: dict[s
     least = 10 * math.log10(255**2 / (sigma**2 * (1 - sigma**2 / variance)))
     assert values["psnr"] == pytest.approx(least, abs=5 * 10 / math.log(10) * math.sqrt(2 / clean.size))
     assert one.samples.shape == (3, 1, *size)
+
+
+def test_intervals_of_exact_draws_hold_ninety_percent_even_of_pixels_with_few_values(runs: dict[str, Path]) -> None:
+    draw, size = np.random.default_rng(5), (64, 96)
+    levels = draw.choice([0, 0, 0, 100, 255], size=(40, 1, *size)).astype(np.uint8)  # the truth and 39 draws of one law
+    opened = open_run(runs["grey"])
+    (task,) = noise_removal.noisy_files(opened, levels[0], DenoiseSpec(sigma=20), levels[0])
+    held = noise_removal._within(torch.from_numpy(levels[1:]).double(), task)
+    assert held is not None
+    assert abs(held - 0.9) < 5 * math.sqrt(0.09 / math.prod(size))
+    none = noise_removal._within(torch.full((39, 1, *size), 101.0), task)
+    assert none == pytest.approx(0.0)  # a truth that no draw reaches is inside none
 
 
 @pytest.mark.usefixtures("exact")

@@ -30,7 +30,8 @@ class DenoiseReport:
     """What was denoised, and where it went.
 
     Attributes:
-        answers: one for each file, in the order of their paths: mean, standard deviation, samples and sigma.
+        answers: one for each file, in the order of their paths: mean, standard deviation, 90 % interval, samples
+            and sigma.
         folder: where the files are; None where nothing was written.
         spec: how it was done.
         made_from: the run's weights and data.
@@ -107,6 +108,8 @@ def _write(run: Run, answer: Answer, one: Denoised) -> None:
     item.save(stem.with_name(f"{one.name}-denoised{item.ending}"), one.mean)
     for index, sample in enumerate(one.samples):
         item.save(stem.with_name(f"{one.name}-sample-{index + 1}{item.ending}"), sample)
+    for end, raw in (("low", one.low), ("high", one.high)):
+        item.save(stem.with_name(f"{one.name}-{end}{item.ending}"), raw)
     save_spread(stem.with_name(f"{one.name}-std.npy"), run, item, one.std)
     samples = one.samples if len(one.samples) or run.kind in PICTURED else one.mean[None]
     picture = answer_picture(run, ("noisy", one.noisy), samples, one.mean, one.std, one.task.reference)

@@ -20,7 +20,8 @@ SHOWN = 20
 class Denoise:
     """Remove noise from images or signals: the mean of what they may have been, a map of doubt, and samples.
 
-    The noise is Gaussian, equal in all pixels; how much of it there is, is estimated or stated. Pixels that were clipped to the
+    The noise is Gaussian, equal in all pixels; how much of it there is, is estimated or stated. NAME-low and NAME-high are the
+    ends of the interval that holds each number in 90 % of all cases. Pixels that were clipped to the
     legal range or masked are allowed for. Larger images than those of the run are covered by tiles.
 
     examples:
@@ -69,7 +70,9 @@ class Denoise:
                 for key in ("psnr", "ssim")
                 if values.get(key) is not None and values.get(f"{key}_noisy") is not None
             )
-            print(f"{one.name}: sigma {one.sigma:.3g}{estimated}, {values['sigma_unit']}; std {values['std_mean']:.3g}{near}")
+            held = "" if one.within is None else f", {one.within:.0%} inside the 90 % intervals"
+            noise = f"sigma {one.sigma:.3g}{estimated}, {values['sigma_unit']}"
+            print(f"{one.name}: {noise}; std {values['std_mean']:.3g}{near}{held}")
         if len(report.answers) > SHOWN:
             print(f"and {len(report.answers) - SHOWN:,} more, all of them in denoise.json")
         print(f"  {report.folder}")
