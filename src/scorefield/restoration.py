@@ -26,8 +26,8 @@ from scorefield import files, registry
 from scorefield.data.layout import Layout
 from scorefield.drawing import field_of, labels_of
 from scorefield.errors import ScorefieldError
-from scorefield.field import Field, MomentsField, moments_of
-from scorefield.guidance.noise_level import noise_level
+from scorefield.field import Field
+from scorefield.guidance.noise_level import DRAWS, refined_noise_level
 from scorefield.guidance.posterior import Measured, Method, Posterior, Twisted, posterior_sample
 from scorefield.guidance.posterior.stein import LEAST, answer_discrepancy
 from scorefield.guidance.tiles import Tiled
@@ -36,7 +36,7 @@ from scorefield.metrics.base import Estimate
 from scorefield.metrics.fidelity import psnr, ssim
 from scorefield.operators import Identity, Mask, Operator, in_model_space, parse
 from scorefield.operators.compose import compose
-from scorefield.progress import Progress, silent
+from scorefield.progress import Progress, Stages, silent
 from scorefield.randomness import SampleRng, stream_of
 from scorefield.runs import Run
 from scorefield.specs import RestoreSpec
@@ -286,11 +286,11 @@ def _task(run: Run, item: Item, operator: Operator, spec: RestoreSpec, reference
     if not bool(known.all()):
         operator, y = compose(operator, Mask(known)), y[known]
     noise = float(spec.noise) if isinstance(spec.noise, float | int) else _rounding(run, item)
-    estimated = spec.noise in (None, "auto") and not spec.simulate and shape == run.shape and _can_estimate(run, operator)
+    estimated = spec.noise in (None, "auto") and not spec.simulate and shape == run.shape and operator.linear
     if spec.noise == "auto" and not estimated:
         raise ScorefieldError(
-            f"got --noise auto for {item.name!r}, expected a measurement of the run's own size by a linear operator, and a run "
-            "that knows the covariance of its data, to estimate it: give a number"
+            f"got --noise auto for {item.name!r}, expected a measurement of the run's own size by a linear operator, to "
+            "estimate it: give a number"
         )
     task = Task(item, _target(run, item, shape), shape, operator, y, noise, estimated, reference)
     if spec.simulate and noise:
@@ -338,10 +338,6 @@ def _rounding(run: Run, item: Item) -> float:
     return STEP * float(run.normaliser.scales(run.shape).mean() / item.unit.mean()) / math.sqrt(12)
 
 
-def _can_estimate(run: Run, operator: Operator) -> bool:
-    return operator.linear and isinstance(run.field, MomentsField) and run.field.moments is not None
-
-
 def _target(run: Run, item: Item, shape: tuple[int, ...]) -> Item:
     """Return what an answer is written as: the item, with the channels of a sample."""
     if len(item.raw) == shape[0] and item.raw.ndim == len(shape):
@@ -378,23 +374,25 @@ def restore_one(run: Run, task: Task, spec: RestoreSpec, device: torch.device, p
     field = field_for(run, task.shape, device)
     scales, shifts = run.normaliser.scales(task.shape), run.normaliser.shifts(task.shape)
     operator, y = in_model_space(task.operator, task.y, scales, shifts)
-    noise = task.noise
+    y, noise, stages = y.to(device), task.noise, Stages(progress, noise=1.0 if task.estimated else 0.01, samples=6.0)
+
+    def seeds_of(what: str, n: int) -> dict[str, Any]:
+        """Return the random numbers and the class of n draws."""
+        cond = conditions(run, spec.label, n)
+        rng = SampleRng(range(n), stream=_stream(what, spec, task.y), device=device)
+        return {"rng": rng, "cond": None if cond is None else cond.to(device)}
+
     if task.estimated:
-        noise = max(noise, noise_level(moments_of(run.field), operator, y, task.shape) / task.unit)
-    rng = SampleRng(range(spec.samples), stream=_stream("restore", spec, task.y), device=device)
-    cond = conditions(run, spec.label, spec.samples)
+        estimate = refined_noise_level(
+            field, operator, y, least=noise * task.unit, progress=stages("noise"), **seeds_of("noise", DRAWS)
+        )
+        noise = estimate / task.unit
+    seeds = seeds_of("restore", spec.samples)
     found = posterior_sample(
-        field,
-        operator,
-        y.to(device),
-        noise * task.unit,
-        rng=rng,
-        method=method_of(spec.method),
-        cond=None if cond is None else cond.to(device),
-        progress=progress,
+        field, operator, y, noise * task.unit, method=method_of(spec.method), progress=stages("samples"), **seeds
     )
     extent, discrepancy = 2 * float(run.normaliser.scales(run.shape).max()), None
     if operator.linear and noise > 0 and y.numel() <= FEW and len(found.x) >= LEAST:
-        measured = Measured(operator, y.to(device), noise * task.unit)
-        discrepancy = answer_discrepancy(field, measured, found.x, None if cond is None else cond.to(device))
+        measured = Measured(operator, y, noise * task.unit)
+        discrepancy = answer_discrepancy(field, measured, found.x, seeds["cond"])
     return Restored(task.item.name, task, run.decode(found.x.cpu()), noise, found, extent, spec.label, discrepancy)
