@@ -8,7 +8,8 @@ of a noise or the error that is left in a solution, is therefore small beside th
 
 It is exact where A is applied to every unit vector, or Aᵀ, as is done for few numbers. For many it is the mean over `PROBES`
 signs, exact where a row has one number, and with a standard deviation of at most sqrt(2/PROBES) of it else. What scatters by
-chance is then rounded to powers of 16 of the median, so that rows of one size stay rows of one size.
+chance is then rounded to powers of 16 of the median, so that rows of one size stay rows of one size: a size is meant as one of
+units, and within a factor of about 8 it is right.
 
 Reference: Bekas, Kokiopoulou, Saad (2007), "An estimator for the diagonal of a matrix".
 """
@@ -29,7 +30,7 @@ ROUNDING = 1e-13  # of the largest row: what is smaller is an error of the arith
 
 
 def row_sizes(measured: Measured, shape: Shape) -> Tensor:
-    """Return |a_i|² of every row of A, the shape of y, float64: of a large A within a factor of about 5.
+    """Return |a_i|² of every row of A, the shape of y, float64: of a large A within a factor of about 8.
 
     Args:
         measured: gives A, which is linear.
