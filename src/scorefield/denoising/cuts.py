@@ -32,7 +32,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from scorefield.denoising.level import denoised_at, lambda_range, pulled
+from scorefield.denoising.level import ROWS, denoised_at, lambda_range, pulled
 from scorefield.field import Field
 from scorefield.progress import Progress, silent
 from scorefield.randomness import SampleRng
@@ -190,12 +190,17 @@ class Chains:
         guess = torch.where(self._cut, guess + torch.where(self.seen.low.isfinite(), beyond, -beyond), guess)
         self.z = torch.where(guess.isnan(), field.data_mean.to(guess), guess)
 
-    def visit(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """Do a sweep at the noise of each sample, `(batch,)`: return |z - D|²/sigma² and tr J of every chain, before it."""
+    def visit(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Do a sweep at the noise of each sample, `(batch,)`.
+
+        Returns:
+            |z - D|²/sigma², d - tr J and |I - J|² of every chain, before the sweep; the last two by one probe.
+        """
         sigma = sigma.repeat_interleave(self.count)
         probes = self._each(self.rng.sign)
         mean, product = pulled(self.field, self.z, sigma, probes, self.cond)
-        off, trace = total((self.z - mean) ** 2) / sigma**2, total(probes * product)
+        left = probes - product
+        off, free, stiff = total((self.z - mean) ** 2) / sigma**2, total(probes * left), total(left**2)
         self.evaluations += self.count
         if not self.whole:
             step = 0.75 * (mean - self.z) + math.sqrt(0.75) * over(sigma, mean) * self._each(self.rng.normal)
@@ -203,7 +208,22 @@ class Chains:
                 x0 = denoised_at(self.field, self.z + step, sigma / 2, self.cond)
             self.evaluations += self.count
             self._move(x0, over(sigma, x0))
-        return off, trace
+        return off, free, stiff
+
+    def probed(self, sigma: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Return g and |I - J|² of samples that are wholly seen at their noise, `(batch,)`, by that many new probes of each."""
+        found = list[tuple[Tensor, Tensor]]()
+        step = max(1, ROWS // len(sigma))
+        for first in range(0, count, step):
+            size = min(step, count - first)
+            z, cond = (None if a is None else a[:: self.count].repeat_interleave(size, dim=0) for a in (self.z, self.cond))
+            probes, levels = self.rng.sign((size, *z.shape[1:])).flatten(0, 1).to(z), sigma.repeat_interleave(size)
+            mean, product = pulled(self.field, z, levels, probes, cond)
+            left = probes - product
+            found.append((total((z - mean) ** 2) / levels**2 - total(probes * left), total(left**2)))
+        self.evaluations += count
+        g, stiff = (torch.cat([part.reshape(-1, len(part) // len(sigma)) for part in parts], 1).mean(1) for parts in zip(*found))
+        return g, stiff
 
     def _resample(self, log_weights: Tensor) -> None:
         """Draw the chains of each sample anew by their weights, those of one sample from each other."""
@@ -222,17 +242,17 @@ class Chains:
         masked = self._cut & (chosen * (rho + (1 - rho) * self.seen.mass(x0, std)) < rho)
         self.z = torch.where(masked, x0 + std * torch.special.ndtri(uniform), self.seen.draw(x0, std, uniform))
 
-    def anneal(self, sigma: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+    def anneal(self, sigma: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Do a sweep at a noise after that at a larger one, `before`: as `visit`, and resample the chains of each sample.
 
         Their weights are p_sigma(z) over p_before(z), of which log is about -g·log(before/sigma) with g = |z - D|²/sigma² - d +
         tr J: a chain that is caught in another mode, and so explains less and less, is dropped.
         """
-        off, trace = self.visit(sigma)
+        off, free, stiff = self.visit(sigma)
         if not self.whole:
             log_ratio = (before / sigma).log().repeat_interleave(self.count)
-            self._resample((self.z[0].numel() - trace - off) * log_ratio)
-        return off, trace
+            self._resample((free - off) * log_ratio)
+        return off, free, stiff
 
 
 def largest_noise(field: Field, seen: Seen) -> float:
