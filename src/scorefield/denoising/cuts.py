@@ -95,6 +95,14 @@ class Seen:
         mass: Sample = torch.special.ndtr(self._end_in_units(mean, std))
         return mass
 
+    def widening(self, mean: Sample, std: Tensor) -> Sample:
+        """Return the derivative in log std of the log probability that a cut pixel is masked, or N(mean, std²) is beyond it."""
+        end = self._end_in_units(mean, std)
+        inside = (1 - self.masked).log() + torch.special.log_ndtr(end)
+        density = (1 - self.masked).log() - end**2 / 2 - math.log(2 * math.pi) / 2
+        found: Sample = -end * (density - torch.logaddexp(self.masked.log(), inside)).exp()
+        return found
+
     def _end_in_units(self, mean: Sample, std: Tensor) -> Sample:
         """Return the end of each interval as that of a left tail of N(0, 1): [low, inf) is turned over."""
         turned = self.low.isfinite()
@@ -194,20 +202,25 @@ class Chains:
         """Do a sweep at the noise of each sample, `(batch,)`.
 
         Returns:
-            |z - D|²/sigma², d - tr J and |I - J|² of every chain, before the sweep; the last two by one probe.
+            For every chain before the sweep, over the pixels that are seen: |z - D|²/sigma², their number less the trace of J,
+            by one probe and less what the cut pixels add to g, and |I - J|², by that probe.
         """
         sigma = sigma.repeat_interleave(self.count)
-        probes = self._each(self.rng.sign)
+        known = self.seen.known
+        probes = self._each(self.rng.sign) * known
         mean, product = pulled(self.field, self.z, sigma, probes, self.cond)
-        left = probes - product
-        off, free, stiff = total((self.z - mean) ** 2) / sigma**2, total(probes * left), total(left**2)
-        self.evaluations += self.count
+        left = (probes - product) * known
+        off = total(known * (self.z - mean) ** 2) / sigma**2
+        free, stiff = total(probes * left), total(left**2)
         if not self.whole:
             step = 0.75 * (mean - self.z) + math.sqrt(0.75) * over(sigma, mean) * self._each(self.rng.normal)
             with torch.no_grad():
                 x0 = denoised_at(self.field, self.z + step, sigma / 2, self.cond)
             self.evaluations += self.count
-            self._move(x0, over(sigma, x0))
+            std = over(sigma, x0)
+            free = free - total(torch.where(self._cut, self.seen.widening(x0, std), 0.0))
+            self._move(x0, std)
+        self.evaluations += self.count
         return off, free, stiff
 
     def probed(self, sigma: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -206,13 +206,12 @@ def _information(stiff: Tensor) -> Tensor:
 
 def _polished(at: Chains, start: Tensor, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
     """Return the root of E[g | intervals], and its error, by stochastic approximation with averaging over its second half."""
-    known = at.seen.known.double().flatten(1).mean(dim=1)[:: at.count]
     log_sigma, sums, stiffness, count = start.log(), torch.zeros_like(start), torch.zeros_like(start), 0
     for k in range(POLISHED):
         g, free, stiff = _g(at, *at.visit(log_sigma.exp()))
-        step = g / (2 * free.clamp(min=1) * known.clamp(min=0.05)) * max(k - 5, 1) ** -0.6
+        step = g / (2 * free.clamp(min=1)) * max(k - 5, 1) ** -0.6
         log_sigma = torch.minimum(torch.maximum(log_sigma + step.clamp(-0.3, 0.3), low.log()), high.log())
         if k >= POLISHED // 2:
             sums, stiffness, count = sums + log_sigma, stiffness + stiff, count + 1
     sigma = (sums / count).exp()
-    return sigma, sigma * ((1 + 1 / (count * at.count)) / _information(known * stiffness / count)).sqrt()
+    return sigma, sigma * ((1 + 1 / (count * at.count)) / _information(stiffness / count)).sqrt()
