@@ -235,7 +235,8 @@ class Chains:
             left = probes - product
             found.append((total((z - mean) ** 2) / levels**2 - total(probes * left), total(left**2)))
         self.evaluations += count
-        g, stiff = (torch.cat([part.reshape(-1, len(part) // len(sigma)) for part in parts], 1).mean(1) for parts in zip(*found))
+        parts = zip(*found, strict=True)
+        g, stiff = (torch.cat([each.reshape(len(sigma), -1) for each in part], dim=1).mean(dim=1) for part in parts)
         return g, stiff
 
     def _resample(self, log_weights: Tensor) -> None:
