@@ -25,8 +25,8 @@ variance sigma² of its draw all the same, and so many cut pixels of a clean pic
 The trace is estimated by Hutchinson's probes. On a Gaussian g falls with log sigma by 2·|I - J|², the information of z, so that
 sigma has the standard error sigma/sqrt(2·|I - J|²), however exact the field. The mean of m probes has the error
 sqrt(2/m)·|J without its diagonal|, which is at most sqrt(2/m)·|I - J|. So the probes add at most 1/sqrt(m) of that standard
-error. Eight probes find the best level and nearly its root, and 112 new ones correct it (`_settled`), to a tenth of the standard error
-or less. The exact trace of a digit would cost 784 evaluations for each step.
+error. Eight probes find the best level and nearly its root, and 112 new ones correct it (`_settled`), to a tenth of the
+standard error or less. The exact trace of a digit would cost 784 evaluations for each step.
 
 References: Robbins (1956); Stein (1981), "Estimation of the mean of a multivariate normal distribution", Ann. Stat. 9. MacKay
 (1992), "Bayesian interpolation", Neural Computation 4. Louis (1982), "Finding the observed information matrix when using the EM
