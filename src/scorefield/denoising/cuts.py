@@ -202,23 +202,27 @@ class Chains:
         """Do a sweep at the noise of each sample, `(batch,)`.
 
         Returns:
-            For every chain before the sweep, over the pixels that are seen: |z - D|²/sigma², their number less the trace of J,
-            by one probe and less what the cut pixels add to g, and |I - J|², by that probe.
+            For every chain before the sweep, two parts whose difference is g, and |I - J|² over the pixels that are seen. The
+            parts are |z - D|²/sigma² and d - tr J, each pixel counted by the share of g that it gives in this form; the
+            second is less what cut pixels give in the other.
         """
         sigma = sigma.repeat_interleave(self.count)
         known = self.seen.known
-        probes = self._each(self.rng.sign) * known
+        scale = max(float(self.field.data_std), 1e-12)
+        share = over(sigma**2 / (sigma**2 + scale**2), self.z)
+        counted = torch.where(known, 1.0, share * self._cut)
+        probes = self._each(self.rng.sign) * counted.sqrt()
         mean, product = pulled(self.field, self.z, sigma, probes, self.cond)
-        left = (probes - product) * known
-        off = total(known * (self.z - mean) ** 2) / sigma**2
-        free, stiff = total(probes * left), total(left**2)
+        left = probes - product
+        off = total(counted * (self.z - mean) ** 2) / sigma**2
+        free, stiff = total(probes * left), total(known * left**2)
         if not self.whole:
             step = 0.75 * (mean - self.z) + math.sqrt(0.75) * over(sigma, mean) * self._each(self.rng.normal)
             with torch.no_grad():
                 x0 = denoised_at(self.field, self.z + step, sigma / 2, self.cond)
             self.evaluations += self.count
             std = over(sigma, x0)
-            free = free - total(torch.where(self._cut, self.seen.widening(x0, std), 0.0))
+            free = free - total(torch.where(self._cut, (1 - share) * self.seen.widening(x0, std), 0.0))
             self._move(x0, std)
         self.evaluations += self.count
         return off, free, stiff

@@ -19,8 +19,10 @@ the mean over draws of what is not seen. g is a sum over pixels, and each kind o
     cut         d log P(z_i is cut | x0_i)/d log sigma, x0 a draw given z
     missing     0
 
-The first form would do for all. But a trained network's J_ii is too large at its lowest levels, where what is cut has the
-variance sigma² of its draw all the same, and so many cut pixels of a clean picture would be taken for noise.
+The first form would do for cut pixels too. But a trained network's J_ii is too large at its lowest levels, where a cut pixel
+has the variance sigma² of its draw all the same, so that a clean picture with many would be taken for noise. The second suffers
+from draws of x0 that are approximate, which shows at large noise. As both have the same mean, so has any mixture: the first
+counts as sigma²/(sigma² + sd²) there, with the standard deviation sd of the data.
 
 The trace is estimated by Hutchinson's probes. On a Gaussian g falls with log sigma by 2·|I - J|², the information of z, so that
 sigma has the standard error sigma/sqrt(2·|I - J|²), however exact the field. The mean of m probes has the error
