@@ -233,7 +233,8 @@ class Chains:
         step = max(1, ROWS // len(sigma))
         for first in range(0, count, step):
             size = min(step, count - first)
-            z, cond = (None if a is None else a[:: self.count].repeat_interleave(size, dim=0) for a in (self.z, self.cond))
+            z = self.z[:: self.count].repeat_interleave(size, dim=0)
+            cond = None if self.cond is None else self.cond[:: self.count].repeat_interleave(size, dim=0)
             probes, levels = self.rng.sign((size, *z.shape[1:])).flatten(0, 1).to(z), sigma.repeat_interleave(size)
             mean, product = pulled(self.field, z, levels, probes, cond)
             left = probes - product
