@@ -14,7 +14,7 @@ import pytest
 import torch
 from scipy import integrate
 
-from scorefield import VE, VP, GaussianMixture, Process, RectifiedFlow, SampleRng, ScorefieldError, registry
+from scorefield import VE, VP, GaussianMixture, Process, RectifiedFlow, SampleRng, ScorefieldError, app, registry
 from scorefield.cli import main
 from scorefield.exact import Box
 from scorefield.guidance.posterior.twisted import Twisted
@@ -272,7 +272,7 @@ def test_a_posterior_sampler_with_a_wrong_noise_fails_on_a_gaussian(monkeypatch:
 
 def test_a_posterior_sampler_with_a_wrong_noise_fails_on_the_mixtures(monkeypatch: pytest.MonkeyPatch) -> None:
     only(monkeypatch, "posterior", right=Twisted, wrong=Credulous)
-    right, wrong = restoration.mixture_posteriors(200)
+    right, wrong = restoration.mixture_posteriors(200, problems=3)
     assert right.passed
     assert wrong.passed is False
 
@@ -344,14 +344,18 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "benches", lambda samples, sets: (Bench("tiny ring", ring(process), 100, 2),))
     monkeypatch.setattr(restoration, "LIMIT", 3.0)  # of 20 draws
     mixtures = restoration.mixture_posteriors
-    monkeypatch.setattr(restoration, "mixture_posteriors", lambda draws: mixtures(draws // 10))
+    monkeypatch.setattr(restoration, "mixture_posteriors", lambda draws: mixtures(draws // 10, problems=1))
     only(monkeypatch, "objective", denoising=Denoising)
     only(monkeypatch, "sampler", ddim=DDIM, euler=Euler)
     only(monkeypatch, "posterior", twisted=Twisted)
 
 
 @pytest.mark.usefixtures("small")
-def test_the_command_prints_every_table_and_the_same_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_every_table_and_the_same_as_json(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reports, measure = list[app.VerifyReport](), app.verify
+    monkeypatch.setattr(app, "verify", lambda **how: reports.append(measure(**how)) or reports[0])
     main(["verify", "--quick"])
     table = capsys.readouterr().out
     for word in (
@@ -368,9 +372,11 @@ def test_the_command_prints_every_table_and_the_same_as_json(capsys: pytest.Capt
         "everything is as",
     ):
         assert word in table
+    monkeypatch.setattr(app, "verify", lambda **_: reports[0])
     main(["verify", "--quick", "--json"])
     report = json.loads(capsys.readouterr().out)
     assert report["failures"] == []
+    assert len(report["checks"]) == len(reports[0].checks)
     assert {row["sampler"] for row in report["bench"]} == {"ddim", "euler"}
 
 

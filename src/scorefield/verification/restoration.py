@@ -128,19 +128,19 @@ def deviations(u: Tensor) -> tuple[float, float]:
     return float(u.mean(dim=0).abs().max()) * math.sqrt(n), float(second.abs().max())
 
 
-def mixture_posteriors(draws: int) -> Iterator[Check]:
-    """Sliced Wasserstein-2 over the floor on 8 problems of the public benchmark, d = 8, the median; with 100 levels.
+def mixture_posteriors(draws: int, problems: int = 8) -> Iterator[Check]:
+    """Sliced Wasserstein-2 over the floor on problems of the public benchmark, d = 8, the median; with 100 levels.
 
     The median, as the benchmark's: where one mode has nearly all the weight a few draws of another one are many floors.
     Methods without weights are at 3 floors and more: `benchmarks/results/restore-mixtures.md` has them.
     """
-    problems = [Problem.make(8, 1 + seed % 2, seed) for seed in range(500, 508)]
-    sets = [[problem.slices(problem.exact(draws, index)) for index in range(6)] for problem in problems]
+    chosen = [Problem.make(8, 1 + seed % 2, seed) for seed in range(500, 500 + problems)]
+    sets = [[problem.slices(problem.exact(draws, index)) for index in range(6)] for problem in chosen]
     for name, kind in registry.every("posterior").items():
         if not kind.keeps_weights:
             continue
         ratios, method = list[float](), _method(kind, levels=100)
-        for problem, six in zip(problems, sets, strict=True):
+        for problem, six in zip(chosen, sets, strict=True):
             floor = sum(problem.distance(six[i], six[i + 1]) for i in (0, 2, 4)) / 3
             rng = SampleRng(range(draws), stream=stream_of("verify", problem.seed))
             given = Matrix(problem.matrix), problem.y, problem.noise_std
