@@ -35,6 +35,7 @@ FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right und
     {"runs"},
     {"recipes", "verification"},
     {"drawing", "outputs", "inputs"},
+    {"measurements"},
     {"training", "answers", "restoration"},
     {"evaluation", "interpolation", "noise_removal"},
     {"tuning"},

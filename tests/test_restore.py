@@ -20,7 +20,7 @@ from test_inputs import made
 from scorefield import Gaussian, SampleRng, ScorefieldError, app, files, restoration
 from scorefield.drawing import trained
 from scorefield.guidance.posterior import Twisted
-from scorefield.operators import Blur, Gray, Mask, Matrix, Operator
+from scorefield.operators import JPEG, Blur, Gray, Mask, Matrix, Operator
 from scorefield.process import VE
 from scorefield.runs import Run, open_run
 
@@ -134,6 +134,28 @@ def test_a_larger_image_is_restored_by_tiles_and_a_small_one_says_how_large_its_
     assert app.restore(runs["grey"], tall, "blur:0.7", samples=2).answers[0].samples.shape == (2, 1, 8, 9)
     assert app.restore(runs["grey"], GREY, "downsample:2", samples=2).answers[0].samples.shape == (2, 1, 8, 12)
     assert app.restore(runs["grey"], GREY[:2, :3], "downsample:2", samples=2).answers[0].samples.shape == (2, *SHAPE)
+
+
+@pytest.mark.parametrize("operator", ["jpeg:20", "blur:0.7,jpeg:50"])
+def test_a_jpeg_file_has_the_size_of_its_picture_whatever_its_blocks_continue_it_to(
+    operator: str, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    """4 x 6 pixels are coded as a block of 8 x 8: y has 64 coefficients, those of the picture, and the sample has 24 pixels."""
+    path = tmp_path / "j.jpg"
+    Image.fromarray(GREY).save(path, quality=int(operator[-2:]))
+    with Image.open(path) as picture:
+        pixels = torch.from_numpy(np.asarray(picture).astype(float))
+    one = app.restore(runs["grey"], path, operator, samples=1, noise=1.0).answers[0]
+    assert one.samples.shape == (1, *SHAPE)
+    assert one.task.y.equal(JPEG(int(operator[-2:]))(pixels[None, None])[0]) and one.task.y.shape == (1, 8, 8)
+    with pytest.raises(ScorefieldError, match="a sample of 1x3x3, expected 1x4x6 or larger"):
+        app.restore(runs["grey"], GREY[:3, :3], operator, samples=1)
+
+
+def test_a_hole_in_a_small_image_is_one_of_the_small_image(runs: dict[str, Path]) -> None:
+    """y = the right half of the downsampled image: the file is the small image as a whole."""
+    one = app.restore(runs["grey"], GREY[:2, :3], "downsample:2,mask:left", samples=1).answers[0]
+    assert one.samples.shape == (1, *SHAPE) and one.task.y.tolist() == GREY[:2, 1:3].flatten().tolist()
 
 
 def test_noise_is_in_the_units_of_the_file(runs: dict[str, Path], tmp_path: Path, exact: Callable[[Run], Gaussian]) -> None:
@@ -323,6 +345,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     png(tmp_path / "small.png", GREY[:3, :3])
     png(tmp_path / "colour.png", rng.integers(0, 256, (*SIDE, 3), dtype=np.uint8))
     png(tmp_path / "hole.png", np.zeros((5, 5), dtype=np.uint8))
+    png(tmp_path / "white.png", np.full((5, 5), 255, dtype=np.uint8))
     png(tmp_path / "everything.png", np.full(SIDE, 255, dtype=np.uint8))
     (tmp_path / "broken.png").write_bytes((tmp_path / "grey.png").read_bytes()[:50])
     (tmp_path / "empty").mkdir()
@@ -338,6 +361,7 @@ WRONG = [
     ("grey", ("grey.png", "--operator", "blur:1", "--noise", "-1"), "--noise -1, expected a standard deviation >= 0"),
     ("grey", ("grey.png", "--operator", "blur:1", "--noise", "nan"), "--noise nan, expected a standard deviation >= 0"),
     ("grey", ("grey.png", "--operator", "mask:everything.png"), "keeps nothing"),
+    ("grey", ("grey.png", "--operator", "mask:white.png"), "a mask of shape (5, 5)"),
     ("grey", ("grey.png", "--operator", "blur:kernel.npy"), "kernel"),
     ("grey", ("broken.png", "--operator", "blur:1"), "'broken.png', which cannot be read"),
     ("grey", ("nothing.png", "--operator", "blur:1"), "where nothing is"),

@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 from scorefield import files, registry
-from scorefield.data.layout import Layout
 from scorefield.drawing import field_of, labels_of
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field, MomentsField, moments_of
@@ -32,6 +31,7 @@ from scorefield.guidance.posterior import Measured, Method, Posterior, Twisted, 
 from scorefield.guidance.posterior.stein import LEAST, answer_discrepancy
 from scorefield.guidance.tiles import Tiled
 from scorefield.inputs import Item, check_size, read_items
+from scorefield.measurements import read_measured, rounding_of, shape_of, target_of
 from scorefield.metrics.base import Estimate
 from scorefield.metrics.fidelity import psnr, ssim
 from scorefield.operators import Identity, Mask, Operator, in_model_space, parse
@@ -41,9 +41,7 @@ from scorefield.randomness import SampleRng, stream_of
 from scorefield.runs import Run
 from scorefield.specs import RestoreSpec
 
-STEP = 2 / 255  # of 8 bits, in model space
 FEW = 64  # measured numbers, up to which the Stein discrepancy costs less than the draws
-LARGER = 16  # times the side of what was measured, at most, is the side of a sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +185,7 @@ def tasks_of(run: Run, source: Any, operator: Any, spec: RestoreSpec, reference:
     check_run(run)
     check_spec(run, spec)
     made = operator_of(operator, spec.seed)
-    items = read_items(run, source) if spec.simulate else _measured(run, source, made)
+    items = read_items(run, source) if spec.simulate else read_measured(run, source, made)
     references = references_of(run, reference, items) if reference is not None else {}
     tasks = [_task(run, item, made, spec, references.get(item.name)) for item in items]
     if isinstance(operator, str) and operator.strip() == "mask":
@@ -240,20 +238,6 @@ def field_for(run: Run, shape: tuple[int, ...], device: torch.device) -> Field:
     return field if shape == run.shape else Tiled(field, shape)
 
 
-def _measured(run: Run, source: Any, operator: Operator) -> list[Item]:
-    """Return the items of a measurement: of its channels, or of a row of numbers."""
-    try:
-        out = operator.shape_out(run.shape)
-    except ScorefieldError:
-        return read_items(run, source)  # of a larger size, perhaps: `_shape_of` says what is wrong
-    if len(out) == len(run.shape):
-        return read_items(run, source, out)
-    try:
-        return read_items(run, source, out)
-    except ScorefieldError:
-        return read_items(run, source)  # a whole sample, of which the operator takes what it measures
-
-
 def references_of(run: Run, reference: Any, items: Sequence[Item]) -> dict[str, Tensor]:
     """Return references by the names of items, or one for one; raises `ScorefieldError` for an item without one."""
     found = read_items(run, reference)
@@ -270,7 +254,7 @@ def references_of(run: Run, reference: Any, items: Sequence[Item]) -> dict[str, 
 
 
 def _task(run: Run, item: Item, operator: Operator, spec: RestoreSpec, reference: Tensor | None) -> Task:
-    shape = tuple(item.raw.shape) if spec.simulate else _shape_of(run, operator, item)
+    shape = tuple(item.raw.shape) if spec.simulate else shape_of(run, operator, item)
     check_tiles(run, shape, item.name)
     if reference is not None:
         check_size(replace(item, name=f"reference of {item.name}", raw=reference), shape, "the size of a sample")
@@ -285,38 +269,18 @@ def _task(run: Run, item: Item, operator: Operator, spec: RestoreSpec, reference
         raise ScorefieldError(f"got {item.name!r} with nothing that is measured and known, expected some numbers: check it")
     if not bool(known.all()):
         operator, y = compose(operator, Mask(known)), y[known]
-    noise = float(spec.noise) if isinstance(spec.noise, float | int) else _rounding(run, item)
+    noise = float(spec.noise) if isinstance(spec.noise, float | int) else rounding_of(run, item)
     estimated = spec.noise in (None, "auto") and not spec.simulate and shape == run.shape and _can_estimate(run, operator)
     if spec.noise == "auto" and not estimated:
         raise ScorefieldError(
             f"got --noise auto for {item.name!r}, expected a measurement of the run's own size by a linear operator, and a run "
             "that knows the covariance of its data, to estimate it: give a number"
         )
-    task = Task(item, _target(run, item, shape), shape, operator, y, noise, estimated, reference)
+    task = Task(item, target_of(run, item, shape), shape, operator, y, noise, estimated, reference)
     if spec.simulate and noise:
         rng = SampleRng([0], stream=_stream("simulate", spec, item.raw))
         task = replace(task, y=y + noise * task.unit * rng.normal(tuple(y.shape))[0])
     return task
-
-
-def _shape_of(run: Run, operator: Operator, item: Item) -> tuple[int, ...]:
-    """Return the shape of the sample of which a file is the measurement: the run's, or a larger one."""
-    size = tuple(item.raw.shape)
-    larger = [(run.shape[0], *(f * side for side in size[1:])) for f in range(1, LARGER + 1)] if len(run.shape) > 1 else []
-    for shape in (run.shape, *larger):
-        if len(shape) != len(run.shape):
-            continue
-        try:
-            out = operator.shape_out(shape)
-        except ScorefieldError:
-            continue
-        if size in (out, shape if len(out) != len(shape) else out):
-            return shape
-    out = operator.shape_out(run.shape)  # says what is wrong with the operator itself
-    if len(out) == len(run.shape):
-        check_size(item, out, f"what {operator} makes of a sample of {'x'.join(map(str, run.shape))}")
-    check_size(item, run.shape, "the size of the run's data")
-    raise AssertionError("one of the sizes differs")
 
 
 def check_tiles(run: Run, shape: tuple[int, ...], name: str) -> None:
@@ -331,29 +295,8 @@ def check_tiles(run: Run, shape: tuple[int, ...], name: str) -> None:
         )
 
 
-def _rounding(run: Run, item: Item) -> float:
-    """Return the standard deviation of rounding, in the units of a file: to whole numbers, or of other files to 8 bits."""
-    if item.layout.type.kind in "iu":
-        return 1 / math.sqrt(12)
-    return STEP * float(run.normaliser.scales(run.shape).mean() / item.unit.mean()) / math.sqrt(12)
-
-
 def _can_estimate(run: Run, operator: Operator) -> bool:
     return operator.linear and isinstance(run.field, MomentsField) and run.field.moments is not None
-
-
-def _target(run: Run, item: Item, shape: tuple[int, ...]) -> Item:
-    """Return what an answer is written as: the item, with the channels of a sample."""
-    if len(item.raw) == shape[0] and item.raw.ndim == len(shape):
-        return item
-    ones = torch.ones(shape[0], *(1 for _ in shape[1:]), dtype=torch.float64)
-    if item.raw.ndim != len(shape):
-        layout = replace(run.layout, dtype=item.layout.dtype, format="", header={})
-        return replace(item, layout=layout, unit=ones, offset=0 * ones, ending=".npy")
-    plain = Layout.plain(run.kind, shape)
-    kept = item.ending if item.ending != ".png" or item.layout.dtype == "uint8" else ".npy"
-    layout = Layout(plain.axes, item.layout.dtype, plain.shape, format=item.layout.format, header=item.layout.header)
-    return replace(item, layout=layout, unit=item.unit[:1] * ones, offset=item.offset[:1] * ones, ending=kept)
 
 
 def _stream(what: str, spec: RestoreSpec, values: Tensor) -> int:

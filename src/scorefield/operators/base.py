@@ -84,6 +84,15 @@ class Operator(ABC):
         spread = variance + torch.as_tensor(noise_std, dtype=mean.dtype, device=mean.device) ** 2
         return total((-0.5 * ((y - mean) ** 2 / spread + spread.log() + math.log(2 * math.pi))).expand_as(mean))
 
+    def shapes_of_file(self, shape: Shape) -> tuple[Shape, ...]:
+        """Return the shapes that a person's file of a measurement may have, as `measurement_of` takes it, the likeliest first.
+
+        A picture of the measurement is one; of numbers in a row the file is the whole sample, too. The file of a small image
+        is never taken for a sample that is to be made small.
+        """
+        out = self.shape_out(shape)
+        return (out,) if len(out) == len(shape) else (out, shape)
+
     def measurement_of(self, data: Tensor, shape: Shape) -> Tensor:
         """Return the y that a person's file holds, `shape_out(shape)`.
 

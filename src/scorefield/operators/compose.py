@@ -64,6 +64,10 @@ class Compose(Operator):
     def log_evidence(self, mean: Tensor, variance: Tensor, y: Tensor, noise_std: NoiseStd) -> PerSample:
         return self.operators[-1].log_evidence(mean, variance, y, noise_std)
 
+    def shapes_of_file(self, shape: Shape) -> tuple[Shape, ...]:
+        """Return the shapes of a file of what the last operator measures."""
+        return self.operators[-1].shapes_of_file(self._shapes(shape)[-2])
+
     def measurement_of(self, data: Tensor, shape: Shape) -> Tensor:
         """Return the y that a person's file holds: what the last operator makes of it, where it was not applied yet."""
         return self.operators[-1].measurement_of(data, self._shapes(shape)[-2])

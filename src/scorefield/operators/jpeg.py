@@ -124,6 +124,11 @@ class JPEG(Operator):
         mean, variance, y = mean.double(), variance.double(), y.to(mean.device, torch.float64)
         return log_rounded(mean, variance, y, noise_std, self.steps(mean))
 
+    def shapes_of_file(self, shape: Shape) -> tuple[Shape, ...]:
+        """Return the shape of a decoded picture: that of the sample, whatever the encoder continued it to."""
+        self.shape_out(shape)
+        return (shape,)
+
     def measurement_of(self, data: Tensor, shape: Shape) -> Tensor:
         """Return the coefficients of a decoded picture, `shape`, which are those of its file but for the rounding of pixels."""
         if tuple(data.shape) != shape:

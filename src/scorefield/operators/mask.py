@@ -95,7 +95,8 @@ class Mask(Operator):
         """
         if texts.is_file(text):
             hole = texts.read_array(text, "a mask, a picture whose white pixels are hidden")
-            return cls(hole < 128 if text.lower().endswith(texts.PICTURES) else hole == 0, f"of {text}")
+            keep = hole < 128 if text.lower().endswith(texts.PICTURES) else hole == 0
+            return cls(lambda places: keep, f"of {text}")  # as a function, so that its size is checked before what it keeps
         kind, _, share = text.partition(":")
         if kind in SIDES and not share:
             return cls(hidden_side(kind), f"without the {kind} half")
