@@ -8,8 +8,8 @@ A file has the size of what H gives. The sample then is of the run's own size, o
 number of a file is unknown it was not measured: H is followed by a mask of what is known. So `mask` alone, without a hole of
 its own, needs no more than a file with NaN, or with an opacity of 0.
 
-The residual of a right answer is 1 on average, whatever H and the data are: x0 and a draw of p(x0 | y) have one distribution
-given y, so H(draw) lies from y as far as H(x0) does, which is the noise.
+The residual of right answers is on average what `residuals.py` expects, whatever H and the data are: x0 and a draw of
+p(x0 | y) have one distribution given y, so H(draw) lies from y as far as H(x0) does, which is the noise.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from scorefield.operators import Identity, Mask, Operator, in_model_space, parse
 from scorefield.operators.compose import compose
 from scorefield.progress import Progress, silent
 from scorefield.randomness import SampleRng, stream_of
+from scorefield.residuals import Fit, fit_of
 from scorefield.runs import Run
 from scorefield.specs import RestoreSpec
 
@@ -83,7 +84,8 @@ class Restored:
         task: what was asked.
         samples: draws of p(x0 | y), `(n, *shape)`.
         noise: standard deviation of the noise that was assumed, in the units of the file.
-        posterior: what is known of the draws: evaluations, effective particles, residuals.
+        posterior: what is known of the draws: evaluations, effective particles.
+        fit: how far they lie from what was measured, and how far right ones would.
         extent: the span of the run's range, in which PSNR counts; 255 of 8-bit images.
         label: the class of the samples, if one was asked for.
         discrepancy: squared kernel Stein discrepancy of the draws from p(x0 | y), and its standard error; None where it is not
@@ -95,6 +97,7 @@ class Restored:
     samples: Tensor
     noise: float
     posterior: Posterior
+    fit: Fit
     extent: float
     label: str | int | None = None
     discrepancy: Estimate | None = None
@@ -137,8 +140,8 @@ class Restored:
             "evaluations": found.evaluations,
             "particles": found.particles,
             "effective": None if bool(effective.isnan().any()) else float(effective.mean()),
-            "residual": float(found.residual.square().mean().sqrt()),
-            "residual_expected": 1.0 if self.noise > 0 else 0.0,
+            "residual": self.fit.residual,
+            "residual_expected": self.fit.expected,
             "ksd": None if self.discrepancy is None else [self.discrepancy.value, self.discrepancy.standard_error],
         }
         if self.task.reference is not None and len(self.task.shape) > 1:
@@ -261,7 +264,8 @@ def _task(run: Run, item: Item, operator: Operator, spec: RestoreSpec, reference
     if spec.simulate:
         if not bool(item.known.all()):
             raise ScorefieldError(f"got unknown numbers in {item.name!r} for --simulate, expected an intact file: fill them")
-        y, reference = operator(item.raw[None])[0], item.raw
+        reference = item.raw
+        y = operator(reference[None])[0]
     else:
         y = operator.measurement_of(item.raw, shape)
     known = ~y.isnan()
@@ -279,7 +283,7 @@ def _task(run: Run, item: Item, operator: Operator, spec: RestoreSpec, reference
     task = Task(item, target_of(run, item, shape), shape, operator, y, noise, estimated, reference)
     if spec.simulate and noise:
         rng = SampleRng([0], stream=_stream("simulate", spec, item.raw))
-        task = replace(task, y=y + noise * task.unit * rng.normal(tuple(y.shape))[0])
+        task = replace(task, y=operator.noisy(item.raw[None], noise * task.unit * rng.normal(tuple(y.shape)))[0])
     return task
 
 
@@ -340,4 +344,6 @@ def restore_one(run: Run, task: Task, spec: RestoreSpec, device: torch.device, p
     if operator.linear and noise > 0 and y.numel() <= FEW and len(found.x) >= LEAST:
         measured = Measured(operator, y.to(device), noise * task.unit)
         discrepancy = answer_discrepancy(field, measured, found.x, None if cond is None else cond.to(device))
-    return Restored(task.item.name, task, run.decode(found.x.cpu()), noise, found, extent, spec.label, discrepancy)
+    x, ends = found.x.cpu(), (run.normaliser.low, run.normaliser.high)
+    fit = fit_of(task.operator, shifts + scales * x, task.y, noise * task.unit, None if None in ends else ends)  # type: ignore[arg-type]
+    return Restored(task.item.name, task, run.decode(x), noise, found, fit, extent, spec.label, discrepancy)

@@ -39,9 +39,11 @@ class Operator(ABC):
 
     Attributes:
         linear: whether it is a matrix A.
+        rounds: whether it rounds after the noise was added; else the noise comes last.
     """
 
     linear: bool = True
+    rounds: bool = False
 
     @abstractmethod
     def shape_out(self, shape: Shape) -> Shape:
@@ -50,6 +52,18 @@ class Operator(ABC):
     @abstractmethod
     def __call__(self, x: Sample) -> Tensor:
         """Return the measurements of samples, `(batch, *shape)` -> `(batch, *shape_out(shape))`, in the dtype of x."""
+
+    def noisy(self, x: Sample, noise: Tensor | float) -> Tensor:
+        """Return what is measured of samples with this noise, which comes last, or is rounded with the rest."""
+        return self(x) + noise
+
+    def unrounded(self, x: Sample) -> Tensor:
+        """Return what would be measured without noise and without rounding: `operator(x)`, unless it rounds."""
+        return self(x)
+
+    def holds_noise(self, y: Tensor) -> Tensor:
+        """Return which numbers of measurements have noise in them, bool: all, unless something cut them to a bound."""
+        return torch.ones_like(y, dtype=torch.bool)
 
     @property
     def inner(self) -> Operator:

@@ -56,6 +56,10 @@ class Clip(Operator):
     def __call__(self, x: Sample) -> Tensor:
         return x.clamp(self.low, self.high)
 
+    def holds_noise(self, y: Tensor) -> Tensor:
+        """Return which numbers lie at no bound: noise that came after the cut would have moved them away from it."""
+        return (y != self.low) & (y != self.high)
+
     @property
     def inner(self) -> Operator:
         return Identity()

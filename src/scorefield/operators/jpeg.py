@@ -90,7 +90,7 @@ class JPEG(Operator):
     (3, 32, 32)
     """
 
-    linear = False
+    linear, rounds = False, True
 
     def __init__(self, quality: int) -> None:
         """Take the quality, 1 (worst) to 100, as encoders have it; raises `ScorefieldError` for another."""
@@ -105,11 +105,17 @@ class JPEG(Operator):
         return self._inner.shape_out(shape)
 
     def __call__(self, x: Sample) -> Tensor:
-        u = self._inner(x)
+        return self.noisy(x, 0.0)
+
+    def noisy(self, x: Sample, noise: Tensor | float) -> Tensor:
+        u = self._inner(x) + noise
         steps = self.steps(u)
         origin = torch.zeros_like(u[:1])
         origin[:, 0, ::SIDE, ::SIDE] = 128.0 * SIDE  # black is -128 to an encoder
         return ((u - origin) / steps).round() * steps + origin
+
+    def unrounded(self, x: Sample) -> Tensor:
+        return self._inner(x)
 
     @property
     def inner(self) -> Operator:
