@@ -202,7 +202,7 @@ WRONG = {
     "a class of a run without": (["grey", "{place}/a.png", "--label", "7"], "without classes"),
     "samples below 0": (["grey", "{place}/a.png", "--samples=-1"], "expected 0 or more"),
     "a reference of another size": (["grey", "{place}/a.png", "--reference", "{place}/large.png"], "the same size"),
-    "a folder as out that holds something": (["grey", "{place}/a.png", "--out", "{place}"], "expected a new one"),
+    "a folder as out that holds something": (["grey", "{place}/a.png", "--out", "{place}"], "choose another --out"),
 }
 
 

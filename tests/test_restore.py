@@ -17,7 +17,8 @@ from helpers import command, contents
 from PIL import Image
 from test_inputs import made
 
-from scorefield import Gaussian, SampleRng, ScorefieldError, app, files, restoration
+from scorefield import Gaussian, SampleRng, ScorefieldError, app, files, pictures, restoration
+from scorefield.answers import GAP, HATCH, LINE, panel, shown
 from scorefield.drawing import trained
 from scorefield.guidance.posterior import Twisted
 from scorefield.operators import JPEG, Blur, Gray, Mask, Matrix, Operator
@@ -287,6 +288,7 @@ def test_python_and_the_command_give_the_same_bytes(
     assert command("restore", runs["grey"], path, *asked) == 0
     assert contents(tmp_path / "python") == contents(tmp_path / "command")
     out = capsys.readouterr().out
+    assert "particles" not in out and "effective" in (tmp_path / "command" / "restore.json").read_text()
     assert "b: noise" in out and "(expected 1)" in out and str(tmp_path / "command") in out
 
 
@@ -299,6 +301,46 @@ def test_signals_are_restored_and_plotted(runs: dict[str, Path], tmp_path: Path)
     assert found.folder is not None and np.load(found.folder / "s-mean.npy").shape == (1, 16)
     with Image.open(found.folder / "s-answer.png") as picture:
         assert picture.width > 500
+
+
+def test_a_hole_is_hatched_in_colours_so_that_the_end_of_a_picture_is_seen() -> None:
+    image = torch.full((1, 12, 12), 0.5)
+    image[:, :, :6] = torch.nan
+    pixels = np.asarray(panel([("a", image), ("b", torch.rand(3, 12, 12))])).astype(int)
+    cell = pixels[GAP + LINE : GAP + LINE + 96, GAP : GAP + 96]  # enlarged by 8
+    grey = (cell == cell[..., :1]).all(axis=2)
+    assert not grey[:, :48].any() and grey[:, 48:].all()
+    assert {tuple(colour) for colour in cell[:, :48].reshape(-1, 3).tolist()} == set(HATCH)
+
+
+def test_a_hole_that_was_measured_by_a_mask_is_hatched_in_the_answer(runs: dict[str, Path]) -> None:
+    one = app.restore(runs["grey"], GREY, "mask:left", samples=1).answers[0]
+    assert one.measured is not None
+    image = shown(open_run(runs["grey"]), one.measured)
+    assert image[0].isnan().tolist() == [[True] * 3 + [False] * 3] * 4
+
+
+def test_a_signal_is_drawn_with_its_measurement_by_its_name_and_axes_that_say_what_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("matplotlib")
+    figures = []
+    monkeypatch.setattr(pictures, "_render", figures.append)
+    pictures.bands(torch.rand(3, 2, 16), torch.rand(2, 16), torch.rand(2, 16), ("noisy", torch.rand(2, 16)), torch.rand(2, 16))
+    for channel, axes in enumerate(figures[0].axes):
+        said = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert said == ["samples", "mean, 2 std", "noisy", "reference"]
+        assert (axes.get_xlabel(), axes.get_ylabel()) == ("place", f"value of channel {channel + 1}")
+
+
+def test_the_peak_of_a_signal_is_the_span_of_its_reference_and_that_of_an_image_its_range(runs: dict[str, Path]) -> None:
+    truth = np.linspace(-3.0, 5.0, 16)[None]
+    one = app.restore(runs["signal"], truth, "identity", samples=2, simulate=True, noise=0.5).answers[0]
+    error = float((one.mean - torch.from_numpy(truth)).square().mean())
+    assert one.to_dict()["psnr"] == pytest.approx(10 * math.log10(8**2 / error))
+    assert app.restore(runs["grey"], GREY, "identity", samples=1, reference=GREY).answers[0].extent == 255
+    flat = app.restore(runs["signal"], 0 * truth, "identity", samples=1, simulate=True, noise=0.5).answers[0]
+    assert flat.extent == pytest.approx(2 * float(open_run(runs["signal"]).normaliser.scale[0]))
 
 
 def test_force_replaces_an_answer_and_nothing_else(runs: dict[str, Path], tmp_path: Path) -> None:
@@ -319,7 +361,7 @@ def test_force_replaces_an_answer_and_nothing_else(runs: dict[str, Path], tmp_pa
         (out / name).unlink() if kept is None else (out / name).write_bytes(kept)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "x.png").write_bytes(b"x")
-    with pytest.raises(ScorefieldError, match=r"that no restore.json lists"):
+    with pytest.raises(ScorefieldError, match=r"that no restore.json lists, .*: choose another --out"):
         app.restore(runs["grey"], path, force=True, **(how | {"out": tmp_path / "mine"}))
 
 
@@ -358,8 +400,17 @@ WRONG = [
     ("grey", ("grey.png", "--operator", "mask:hole.png"), "(5, 5)"),
     ("grey", ("colour.png", "--operator", "blur:1"), "three channels"),
     ("labelled", ("grey.png", "--operator", "blur:1", "--label", "seven"), "unknown class 'seven'"),
-    ("grey", ("grey.png", "--operator", "blur:1", "--noise", "-1"), "--noise -1, expected a standard deviation >= 0"),
-    ("grey", ("grey.png", "--operator", "blur:1", "--noise", "nan"), "--noise nan, expected a standard deviation >= 0"),
+    ("grey", ("grey.png", "--operator", "blur:1", "--noise", "-1"), "--noise -1, expected auto, or a standard deviation >= 0"),
+    (
+        "grey",
+        ("grey.png", "--operator", "blur:1", "--noise", "nan"),
+        "--noise nan, expected auto, or a standard deviation >= 0",
+    ),
+    (
+        "grey",
+        ("grey.png", "--operator", "blur:1", "--noise", "abc"),
+        "--noise abc, expected auto, or a standard deviation >= 0",
+    ),
     ("grey", ("grey.png", "--operator", "mask:everything.png"), "keeps nothing"),
     ("grey", ("grey.png", "--operator", "mask:white.png"), "a mask of shape (5, 5)"),
     ("grey", ("grey.png", "--operator", "blur:kernel.npy"), "kernel"),

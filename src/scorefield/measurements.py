@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from scorefield.data.layout import Layout
 from scorefield.errors import ScorefieldError
@@ -53,6 +54,19 @@ def shape_of(run: Run, operator: Operator, item: Item) -> tuple[int, ...]:
     sample = "x".join(map(str, run.shape))
     check_size(item, wanted, "the size of the run's data" if wanted == run.shape else f"what {operator} makes of {sample}")
     raise AssertionError("one of the sizes differs")
+
+
+def extent_of(run: Run, shape: tuple[int, ...], reference: Tensor | None) -> float:
+    """Return the peak of PSNR and SSIM: the span of the range that the run maps to [-1, 1], 255 of 8-bit images.
+
+    Data without a range, such as signals, are mapped to mean 0 and variance 1: the peak then is that of their reference, from
+    its smallest number to its largest.
+    """
+    mapped = 2 * float(run.normaliser.scales(shape).max())
+    if run.kind in ("image", "volume") or reference is None:
+        return mapped
+    known = reference[~reference.isnan()]
+    return float(known.max() - known.min()) or mapped
 
 
 def rounding_of(run: Run, item: Item) -> float:

@@ -31,7 +31,7 @@ from scorefield.guidance.posterior import Measured, Method, Posterior, Twisted, 
 from scorefield.guidance.posterior.stein import LEAST, answer_discrepancy
 from scorefield.guidance.tiles import Tiled
 from scorefield.inputs import Item, check_size, read_items
-from scorefield.measurements import read_measured, rounding_of, shape_of, target_of
+from scorefield.measurements import extent_of, read_measured, rounding_of, shape_of, target_of
 from scorefield.metrics.base import Estimate
 from scorefield.metrics.fidelity import psnr, ssim
 from scorefield.operators import Identity, Mask, Operator, in_model_space, parse
@@ -86,7 +86,7 @@ class Restored:
         noise: standard deviation of the noise that was assumed, in the units of the file.
         posterior: what is known of the draws: evaluations, effective particles.
         fit: how far they lie from what was measured, and how far right ones would.
-        extent: the span of the run's range, in which PSNR counts; 255 of 8-bit images.
+        extent: the peak of PSNR and SSIM: see `measurements.extent_of`.
         label: the class of the samples, if one was asked for.
         discrepancy: squared kernel Stein discrepancy of the draws from p(x0 | y), and its standard error; None where it is not
             known: of few draws, a nonlinear operator, or many measured numbers, where it costs more than the draws.
@@ -203,14 +203,28 @@ def tasks_of(run: Run, source: Any, operator: Any, spec: RestoreSpec, reference:
 
 def check_spec(run: Run, spec: RestoreSpec) -> None:
     """Refuse what a run cannot do, and numbers out of range."""
-    if spec.noise is not None and spec.noise != "auto" and not (math.isfinite(spec.noise) and spec.noise >= 0):
-        raise ScorefieldError(
-            f"got --noise {spec.noise:g}, expected a standard deviation >= 0 in the units of the file, or auto: correct it"
-        )
+    _stated(spec)
     if spec.samples < 1:
         raise ScorefieldError(f"got --samples {spec.samples}, expected at least 1: ask for more")
     conditions(run, spec.label, spec.samples)
     method_of(spec.method)
+
+
+def _stated(spec: RestoreSpec) -> float | None:
+    """Return the noise that is stated; None where it is left to the file. Raises `ScorefieldError` for what is no noise."""
+    text = str(spec.noise).strip()
+    if spec.noise is None or text == "auto":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise ScorefieldError(
+            f"got --noise {text}, expected auto, or a standard deviation >= 0 in the units of the file (of an 8-bit image 0 to "
+            "255): correct it"
+        )
+    return value
 
 
 def check_run(run: Run) -> None:
@@ -273,9 +287,10 @@ def _task(run: Run, item: Item, operator: Operator, spec: RestoreSpec, reference
         raise ScorefieldError(f"got {item.name!r} with nothing that is measured and known, expected some numbers: check it")
     if not bool(known.all()):
         operator, y = compose(operator, Mask(known)), y[known]
-    noise = float(spec.noise) if isinstance(spec.noise, float | int) else rounding_of(run, item)
-    estimated = spec.noise in (None, "auto") and not spec.simulate and shape == run.shape and _can_estimate(run, operator)
-    if spec.noise == "auto" and not estimated:
+    stated = _stated(spec)
+    noise = rounding_of(run, item) if stated is None else stated
+    estimated = stated is None and not spec.simulate and shape == run.shape and _can_estimate(run, operator)
+    if spec.noise is not None and stated is None and not estimated:
         raise ScorefieldError(
             f"got --noise auto for {item.name!r}, expected a measurement of the run's own size by a linear operator, and a run "
             "that knows the covariance of its data, to estimate it: give a number"
@@ -340,7 +355,7 @@ def restore_one(run: Run, task: Task, spec: RestoreSpec, device: torch.device, p
         cond=None if cond is None else cond.to(device),
         progress=progress,
     )
-    extent, discrepancy = 2 * float(run.normaliser.scales(run.shape).max()), None
+    extent, discrepancy = extent_of(run, run.shape, task.reference), None
     if operator.linear and noise > 0 and y.numel() <= FEW and len(found.x) >= LEAST:
         measured = Measured(operator, y.to(device), noise * task.unit)
         discrepancy = answer_discrepancy(field, measured, found.x, None if cond is None else cond.to(device))

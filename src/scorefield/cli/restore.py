@@ -10,6 +10,7 @@ import tyro
 
 from scorefield.cli.flags import flags
 from scorefield.cli.show import Bar
+from scorefield.durations import short
 from scorefield.specs import RestoreSpec
 
 HOW = flags(RestoreSpec, samples="N", noise="X|auto", method="NAME", label="CLASS", simulate=(tyro.conf.FlagCreatePairsOff,))
@@ -63,12 +64,11 @@ class Restore:
             )
         for one in report.answers[:20]:
             values = one.to_dict()
-            known = "" if values["effective"] is None else f", {values['effective']:.0%} of the particles count"
-            known += "".join(f", {key.upper()} {values[key]:.4g}" for key in ("psnr", "ssim") if key in values)
+            known = "".join(f", {key.upper()} {values[key]:.4g}" for key in ("psnr", "ssim") if key in values)
             estimated = " (estimated)" if values["noise_estimated"] else ""
             print(
-                f"{one.name}: noise {one.noise:.3g}{estimated}, residual {values['residual']:.2f} (expected "
-                f"{values['residual_expected']:g}){known}"
+                f"{one.name}: noise {short(one.noise)}{estimated}, residual {values['residual']:.2f} (expected "
+                f"{values['residual_expected']:.3g}){known}"
             )
         if len(report.answers) > 20:
             print(f"and {len(report.answers) - 20:,} more, all of them in restore.json")
