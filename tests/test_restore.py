@@ -180,7 +180,8 @@ def test_noise_that_nobody_states_is_estimated_and_no_less_than_rounding(
     levels = torch.tensor([one.noise for one in answers])
     assert all(one.to_dict()["noise_estimated"] for one in answers)
     assert abs(float(levels.mean()) - 40) < 5 * float(levels.std()) / math.sqrt(n) + 40 / D  # the bias is of order 1/D
-    assert app.restore(runs["grey"], noisy[0], "identity", samples=1, noise=3.0).answers[0].noise == 3
+    for said in (3.0, "3", 3):
+        assert app.restore(runs["grey"], noisy[0], "identity", samples=1, noise=said).answers[0].noise == 3
 
 
 # --- holes, references, simulation ----------------------------------------------------------------------------------------

@@ -149,7 +149,10 @@ def check_pictures(run: Run) -> None:
 
 
 def shown(run: Run, raw: Tensor) -> Tensor:
-    """Return one image or volume in the run's units, `(channels, *size)`, as it is shown, `(1 or 3, height, width)`, NaN where unknown."""
+    """Return one image or volume in the run's units, `(channels, *size)`, as it is shown, `(1 or 3, height, width)`.
+
+    What is unknown stays NaN.
+    """
     if len(raw) == run.shape[0]:
         return planes(raw[None], run, unknown=math.nan)[0]
     return run.normaliser.visible(raw[None].expand(1, run.shape[0], *raw.shape[1:]))[0, :1]  # grey, of a run of colours

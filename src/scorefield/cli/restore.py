@@ -8,12 +8,22 @@ from typing import Annotated
 
 import tyro
 
+from scorefield import registry
 from scorefield.cli.flags import flags
 from scorefield.cli.show import Bar
 from scorefield.durations import short
 from scorefield.specs import RestoreSpec
 
 HOW = flags(RestoreSpec, samples="N", noise="X|auto", method="NAME", label="CLASS", simulate=(tyro.conf.FlagCreatePairsOff,))
+
+
+class _Forms(str):
+    """What an operator is, and all their forms, found when the help is shown: no operator is imported for it."""
+
+    def __call__(self) -> str:
+        return "\n".join(
+            [f"{self} `scorefield list operator` says more. One or several of", *registry.forms("operator").values()]
+        )
 
 
 @dataclass
@@ -36,8 +46,7 @@ class Restore:
     """The run's folder."""
     source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE|FOLDER")]
     """What was measured: an image, a sound, a .npy, or a folder of them."""
-    operator: Annotated[str, tyro.conf.arg(metavar="NAME:ARG,...")]
-    """What was done to it, in order (see `scorefield list operator`)."""
+    operator: Annotated[str, tyro.conf.arg(metavar="NAME:ARG,...", help=_Forms("What was done to it, in order."))]
     spec: Annotated[RestoreSpec, tyro.conf.arg(name="")] = HOW
     """How it is restored."""
     reference: Annotated[Path | None, tyro.conf.arg(metavar="FILE|FOLDER")] = None

@@ -134,6 +134,9 @@ class Operator(ABC):
     def of_text(cls, text: str, *, seed: int = 0) -> Operator:
         """Return the operator that a person writes as NAME:text in a command; raises `ScorefieldError` for a wrong text.
 
+        An operator that takes a text opens the docstring of this function with its forms, which the command shows: "Return
+        `blur:SIGMA`, or `blur:FILE` with a kernel."
+
         Args:
             text: what follows the name and its colon, or nothing.
             seed: of what is random in the operator itself.

@@ -82,7 +82,7 @@ class Clip(Operator):
 
     @classmethod
     def of_text(cls, text: str, *, seed: int = 0) -> Operator:
-        """Return `clip:LOW:HIGH`; one of the two may be left out."""
+        """Return `clip:LOW:HIGH`, `clip:LOW:` or `clip::HIGH`."""
         low, colon, high = text.partition(":")
         example = "clip:0:255, clip::255 or clip:0:"
         if not colon:

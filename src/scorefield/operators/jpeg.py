@@ -143,7 +143,7 @@ class JPEG(Operator):
 
     @classmethod
     def of_text(cls, text: str, *, seed: int = 0) -> Operator:
-        """Return `jpeg:QUALITY`."""
+        """Return `jpeg:QUALITY`, 1 to 100, of grey files or of colours with every pixel (4:4:4)."""
         return cls(texts.whole(text, "the quality of jpeg", "jpeg:20"))
 
 

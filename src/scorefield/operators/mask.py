@@ -86,12 +86,11 @@ class Mask(Operator):
 
     @classmethod
     def of_text(cls, text: str, *, seed: int = 0) -> Operator:
-        """Return the mask that hides what a text says.
+        """Return `mask:left`, `mask:right`, `mask:top`, `mask:bottom`, `mask:box:SHARE`, `mask:random:SHARE`, or `mask:FILE` with
+        white on what is hidden.
 
-        - `mask:FILE`: what is white in a picture, or not 0 in an array.
-        - `mask:left`, `right`, `top`, `bottom`: that half.
-        - `mask:box:SHARE`: a box in the middle, of this share of every side.
-        - `mask:random:SHARE`: every place with this probability, by the seed.
+        The others hide that half; a box in the middle, of this share of every side; every place with this probability, by the
+        seed. Of an array what is not 0 is hidden.
         """
         if texts.is_file(text):
             hole = texts.read_array(text, "a mask, a picture whose white pixels are hidden")
