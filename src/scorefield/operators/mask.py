@@ -86,8 +86,8 @@ class Mask(Operator):
 
     @classmethod
     def of_text(cls, text: str, *, seed: int = 0) -> Operator:
-        """Return `mask:left`, `mask:right`, `mask:top`, `mask:bottom`, `mask:box:SHARE`, `mask:random:SHARE`, or `mask:FILE` with
-        white on what is hidden.
+        """Return `mask:left`, `mask:right`, `mask:top`, `mask:bottom`, `mask:box:SHARE`, `mask:random:SHARE`, or `mask:FILE`
+        with white on what is hidden.
 
         The others hide that half; a box in the middle, of this share of every side; every place with this probability, by the
         seed. Of an array what is not 0 is hidden.
