@@ -7,8 +7,10 @@ import math
 import pytest
 import torch
 
-from scorefield import SampleRng, ScorefieldError
-from scorefield.guidance.noise_level import _most_likely, noise_level
+from scorefield import VE, Gaussian, SampleRng, ScorefieldError
+from scorefield.exact import Labelled
+from scorefield.guidance.noise_level import ROUNDS, _most_likely, noise_level, refined_noise_level
+from scorefield.guidance.posterior import Twisted, posterior_sample
 from scorefield.moments import Moments
 from scorefield.operators import Blur, Identity, Mask, Matrix, Operator, dense
 from scorefield.randomness import stream_of
@@ -73,6 +75,50 @@ def test_an_intact_measurement_has_none() -> None:
     moments = smooth()
     for y in Blur(1.0)(draws(moments, 5)):
         assert noise_level(moments, Blur(1.0), y, SHAPE) < 1e-4
+
+
+@pytest.mark.parametrize("operator", OPERATORS, ids=str)
+def test_the_most_likely_noise_is_where_expectation_maximisation_stays(operator: Operator) -> None:
+    """On a Gaussian field the draws are exact, and the likelihood of s is known: a round started there leads to it again."""
+    moments, s, n = smooth(), 0.1, 400
+    field = Gaussian(moments.mean.reshape(SHAPE), moments.map(lambda v: v, torch.eye(D).double()), VE(1e-3, 100.0))
+    clean = operator(draws(moments, 1))[0]
+    y = clean + s * SampleRng([5]).normal(tuple(clean.shape))[0]
+    best = noise_level(moments, operator, y, SHAPE)
+    exact = Twisted(particles=1, levels=2, together=False)
+    found = posterior_sample(field, operator, y, best, rng=SampleRng(range(n)), method=exact)
+    squares = found.residual.square()
+    assert abs(float(squares.mean()) - 1) < 5 * float(squares.std()) / math.sqrt(n)
+    refined = refined_noise_level(field, operator, y, rng=SampleRng(range(20)), method=exact)
+    assert best * 0.9 < refined < best * 1.35  # it comes from above, and stops where a round changes it by 5 %
+
+
+def test_what_one_kind_of_sample_cannot_be_is_noise() -> None:
+    """Each of 8 classes varies along 12 directions of its own, and all together along 96 of 100: a covariance sees little."""
+    s, n = 0.1, 4
+    turn = torch.linalg.qr(SampleRng([3]).normal((D, D))[0]).Q
+    own = [turn[:, 12 * k : 12 * k + 12] for k in range(8)]
+    eye = torch.eye(D, dtype=torch.float64)
+    classes = [Gaussian(torch.zeros(SHAPE), 25 * u @ u.mT + 1e-6 * eye, VE(1e-3, 200.0)) for u in own]
+    field = Labelled([1.0] * 8, classes)
+    ys = classes[0].sample(SampleRng(range(n))) + s * SampleRng(range(n), stream=1).normal(SHAPE)
+    best = torch.tensor([noise_level(classes[0].moments, Identity(), y, SHAPE) for y in ys])  # which knows the class
+    of_field = torch.tensor([refined_noise_level(field, Identity(), y, rng=SampleRng(range(2))) for y in ys])
+    of_covariance = torch.tensor([noise_level(field.moments, Identity(), y, SHAPE) for y in ys])
+    assert float((of_field / best - 1).abs().max()) < 0.05  # where a round of expectation maximisation settles
+    assert float((of_covariance / best - 1).abs().max()) > 0.2
+
+
+def test_no_round_goes_below_the_least_and_no_noise_needs_none() -> None:
+    moments = smooth()
+    field = Gaussian(moments.mean.reshape(SHAPE), moments.map(lambda v: v, torch.eye(D).double()), VE(1e-3, 100.0))
+    y, calls = draws(moments, 1)[0], list[float]()
+    found = refined_noise_level(
+        field, Identity(), y, rng=SampleRng(range(2)), least=0.05, progress=lambda share, text: calls.append(share)
+    )
+    assert found == 0.05
+    assert 1 <= len(calls) <= ROUNDS
+    assert refined_noise_level(field, Identity(), y, rng=SampleRng([0]), least=1e6) == 1e6
 
 
 def test_an_operator_that_is_not_linear_is_refused() -> None:

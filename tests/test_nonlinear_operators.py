@@ -116,6 +116,36 @@ def test_without_spread_and_noise_quantise_tells_the_possible_from_the_impossibl
     assert float(log_likelihood(Quantise(0.4, -0.8, 0.8), x[4:], double([-0.8]), 0.0)) == 0.0
 
 
+IMPOSSIBLE = {  # an operator, an x, the y that it gives without noise, and one that it does not
+    "absolute": (Absolute(), [[-0.5]], [0.5], [0.7]),
+    "absolute, below 0": (Absolute(), [[-0.5]], [0.5], [-0.5]),
+    "clip, inside": (Clip(-1.0, 1.0), [[0.3]], [0.3], [0.4]),
+    "clip, at a bound": (Clip(-1.0, 1.0), [[3.0]], [1.0], [-1.0]),
+    "clip, x inside": (Clip(-1.0, 1.0), [[0.3]], [0.3], [1.0]),
+    "clip, x beyond": (Clip(-1.0, 1.0), [[3.0]], [1.0], [0.3]),
+    "clip, one bound": (Clip(0.0), [[-3.0]], [0.0], [0.3]),
+    "quantise": (Quantise(0.5), [[0.3]], [0.5], [0.0]),
+    "in float32": (Clip(-1.0, 1.0), [[0.25]], [0.25], [0.5]),
+}
+
+
+@each_case(case=IMPOSSIBLE)
+def test_without_spread_and_noise_a_nonlinear_operator_tells_the_possible_from_the_impossible(case: tuple[Any, ...]) -> None:
+    operator, x, possible, impossible = case
+    x = torch.tensor(x) if x == [[0.25]] else double(x)
+    found, other = (float(log_likelihood(operator, x, double(y), 0.0)) for y in (possible, impossible))
+    assert -1e-9 <= found < math.inf and other < -1e20
+    assert float(log_likelihood(operator, x, double(impossible), double([0.0]))) == other
+
+
+def test_without_spread_and_noise_jpeg_tells_its_own_coefficients_from_others() -> None:
+    x = 255 * SampleRng(range(4)).uniform((3, 16, 24))
+    jpeg = JPEG(30)
+    y = jpeg(x)[0]
+    found = log_likelihood(jpeg, x, y, 0.0)
+    assert float(found[0]) == 0 and bool((found[1:] < -1e20).all()) and bool(found.isfinite().all())
+
+
 EXTREMES = [0.0, 1e-300, 1e-12, 1e-3, 1.0, 1e6]
 
 

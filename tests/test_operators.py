@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import torch
-from helpers import command, each_case
+from helpers import command, double, each_case
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -597,6 +597,36 @@ def test_the_likelihood_of_a_linear_operator_is_the_gaussian_density_with_a_nois
     for s in (0.3, draw(5, name="s").abs() + 0.1):
         wanted = torch.distributions.Normal(operator(x), torch.as_tensor(s, dtype=torch.float64)).log_prob(y).sum(1)
         assert largest(log_likelihood(operator, x, y, s) - wanted) <= 1e-12 * largest(wanted)
+
+
+def test_without_noise_the_likelihood_of_a_linear_operator_is_its_limit() -> None:
+    """inf where Ax is y, -inf where one number differs; what else is measured with noise counts only where none does."""
+    operator, y = Matrix(draw(3, 4, name="matrix")), double([0.5, -1.0, 2.0])
+    exact = operator.pseudo_inverse(y.unsqueeze(0), (4,))
+    assert log_likelihood(Identity(), double([[1.0, 2.0], [1.0, 2.1], [3.0, 0.0]]), double([1.0, 2.0]), 0.0).tolist() == [
+        math.inf,
+        -math.inf,
+        -math.inf,
+    ]
+    assert float(log_likelihood(operator, exact + 1, y, 0.0)) == -math.inf
+    assert float(log_likelihood(Identity(), double([[math.nan]]), double([1.0]), 0.0)) != -math.inf
+    some, x = double([0.0, 0.3]), double([[1.0, 2.0], [1.0, 5.0], [1.5, 2.0]])
+    assert log_likelihood(Identity(), x, double([1.0, 2.0]), some).tolist() == [math.inf, math.inf, -math.inf]
+    tiny = [log_likelihood(Identity(), x, double([1.0, 2.0]), double([s, 0.3])) for s in (1e-3, 1e-5, 1e-7)]
+    assert all(bool((after[:2] > before[:2]).all() and after[2] < before[2]) for before, after in itertools.pairwise(tiny))
+
+
+def test_where_a_variance_is_left_evidence_without_noise_is_the_density_and_its_gradient() -> None:
+    mean = draw(3, 5).requires_grad_(True)
+    variance, y = double([0.0, 0.5, 2.0, 0.1, 1.0]), draw(5, name="y")
+    some = variance > 0
+    found = Identity().log_evidence(mean[:, some], variance[some], y[some], 0.0)
+    wanted = torch.distributions.Normal(mean[:, some], variance[some].sqrt()).log_prob(y[some]).sum(1)
+    assert largest(found - wanted) <= 1e-12 * largest(wanted)
+    impossible = Identity().log_evidence(mean, variance, y, 0.0)
+    assert bool((impossible == -math.inf).all())
+    gradients = [torch.autograd.grad(each.sum(), mean, retain_graph=True)[0] for each in (found, impossible)]
+    assert bool(gradients[0].isfinite().all() and gradients[1].isfinite().all())
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from scorefield.guidance.posterior.conjugate import Measurement
 from scorefield.moments import Moments
 from scorefield.operators import Absolute, Blur, Clip, Compose, Downsample, Mask, Matrix, Operator, Quantise
 
+CORRELATED = 2.0  # draws of one filter are not independent: their means scatter by at most this much more
 PROCESSES = {"ve": VE(0.01, 200.0), "vp": VP(), "flow": RectifiedFlow()}
 
 
@@ -250,6 +251,36 @@ def test_a_draw_of_the_measurement_has_its_covariance() -> None:
     inverse = level.solve(torch.eye(len(variance), dtype=torch.float64))
     zero = torch.zeros(len(variance), dtype=torch.float64)
     assert max(standard_errors(draws, zero, torch.linalg.inv(inverse))) < 5
+
+
+def test_an_exact_nonlinear_measurement_leaves_the_rest_free() -> None:
+    n, s = 4000, torch.tensor([[1.0, 0.8], [0.8, 1.0]], dtype=torch.float64)
+    field = Gaussian(torch.zeros(2), s, VE(1e-3, 50.0))
+    x = posterior_sample(field, Clip(-1.0, 1.0), torch.tensor([0.2, 1.0]), 0.0, rng=SampleRng(range(n))).x
+    assert float((x[:, 0] - 0.2).abs().max()) < 1e-3
+    above = torch.linspace(1, 8, 200_001, dtype=torch.float64)  # x2 is N(0.16, 0.36) above the bound
+    density = torch.exp(-((above - 0.16) ** 2) / 0.72)
+    density = density / density.sum()
+    mean = float(density @ above)
+    std = math.sqrt(float(density @ (above - mean) ** 2))
+    assert abs(float(x[:, 1].mean()) - mean) < 5 * std / math.sqrt(n) * CORRELATED
+    assert abs(float(x[:, 1].std()) - std) < 5 * std / math.sqrt(n) * CORRELATED
+    prior = Gaussian([0.5], [[4.0]], VE(1e-3, 50.0))
+    draws = posterior_sample(prior, Absolute(), torch.tensor([1.5]), 0.0, rng=SampleRng(range(n))).x[:, 0]
+    assert float((draws.abs() - 1.5).abs().max()) < 1e-3
+    share = 1 / (1 + math.exp(-((1.5 + 0.5) ** 2 - (1.5 - 0.5) ** 2) / 8))
+    assert abs(float((draws > 0).double().mean()) - share) < 5 * math.sqrt(share * (1 - share) / n) * CORRELATED
+
+
+def test_one_draw_has_the_particles_it_needs() -> None:
+    prior = GaussianMixture([0.5, 0.5], [[-3.0], [3.0]], [1.0, 1.0], VE(0.01, 50.0))
+    y, draws = torch.tensor([1.0]), 1000
+    assert posterior_sample(prior, Matrix([[1.0]]), y, 1.0, rng=SampleRng([0])).particles == 64
+    own = Twisted(particles=64, together=False)  # as many calls of one draw would be
+    x = posterior_sample(prior, Matrix([[1.0]]), y, 1.0, rng=SampleRng(range(draws)), method=own).x
+    left = 1 / (1 + math.exp(((1 + 3) ** 2 - (1 - 3) ** 2) / 4))  # y is N(-3, 2) or N(3, 2)
+    mean, variance = (1 - left) * 2 - left, 0.5 + left * (1 - left) * 9
+    assert abs(float(x.mean()) - mean) < 5 * math.sqrt(variance / draws)
 
 
 # --- what a person relies on ------------------------------------------------------------------------------------------

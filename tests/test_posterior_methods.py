@@ -441,7 +441,7 @@ def test_two_readings_of_one_number_that_differ_are_averaged_where_there_is_no_n
 
 def test_split_gibbs_has_an_answer_to_two_readings_that_differ() -> None:
     twice = Matrix([[1.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
-    v = likely(Measured(twice, double([1.0, 1.2, 0.7]), 0.0), X, 0.5, 2.0, SampleRng(range(16)))
+    v = likely(Measured(twice, double([1.0, 1.2, 0.7]), 0.0), X, 0.5, double([1.0, 1.0, 0.0]), SampleRng(range(16)))
     numpy.testing.assert_allclose(v[:, 0], 1.1, atol=1e-6)
 
 
@@ -520,7 +520,7 @@ def test_the_copy_with_the_likelihood_is_drawn_from_its_conditional() -> None:
     """v given x is Gaussian: prior N(x, rho²·I), measured by A with noise s."""
     rho, n = 0.7, 20_000
     x = MEAN.expand(n, 3)
-    v = likely(Measured(Matrix(MATRIX), Y, NOISE), x, rho, 5.0, SampleRng(range(n)))
+    v = likely(Measured(Matrix(MATRIX), Y, NOISE), x, rho, MATRIX.square().sum(dim=1), SampleRng(range(n)))
     mean, covariance = posterior_of(MEAN, rho**2 * torch.eye(3, dtype=torch.float64), MATRIX, Y, NOISE)
     assert bool(((v.mean(dim=0) - mean).abs() < 5 * (covariance.diagonal() / n).sqrt()).all())
     scale = covariance.diagonal().sqrt()

@@ -426,7 +426,7 @@ WRONG = [
     ("grey", ("grey.png", "--operator", "blur:1", "--out", "no/where"), "in a folder that does not exist"),
     ("grey", ("grey.png", "--operator", "blur:1", "--out", "grey.png"), "where there is a file"),
     ("grey", ("grey.png", "--operator", "blur:1", "--reference", "small.png"), "reference of grey"),
-    ("grey", ("grey.png", "--operator", "blur:1", "--noise", "auto"), "to estimate it: give a number"),
+    ("grey", ("grey.png", "--operator", "clip:10:200", "--noise", "auto"), "to estimate it: give a number"),
     ("table", ("grey.png", "--operator", "blur:1"), "a run of tables"),
 ]
 

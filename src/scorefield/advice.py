@@ -70,4 +70,4 @@ def _near(one: Restored, spec: RestoreSpec) -> str:
         return "the noise was probably estimated too large: state --noise"
     if spec.simulate:
         return "the samples copy the noise, though it was simulated and is as it was said: train the run longer"
-    return "its noise is smaller than was said, or was cut off at the ends of the range: state a smaller --noise"
+    return "its noise is smaller than was said: state a smaller --noise"

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from scorefield.errors import ScorefieldError
+from scorefield.field import moments_of
 from scorefield.moments import Moments
 from scorefield.prediction import Prediction
 from scorefield.process import Process
@@ -272,6 +273,17 @@ class Labelled:
         spread = flat(means - self.data_mean).square().mean(dim=1)
         spread = spread + torch.tensor([field.data_std**2 for field in self.fields], dtype=torch.float64)
         self.data_std = math.sqrt(float(self.weights @ spread))
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Mean and covariance of the data of all classes."""
+        own = [moments_of(field) for field in self.fields]
+        centre, eye = flat(self.data_mean.unsqueeze(0))[0], torch.eye(own[0].size, dtype=torch.float64)
+        covariance = torch.zeros_like(eye)
+        for weight, one in zip(self.weights, own, strict=True):
+            off = one.mean - centre
+            covariance += weight * (one.map(lambda v: v, eye) + off[:, None] * off)
+        return Moments.of_covariance(centre, covariance)
 
     def _joint(self, x: Sample, t: PerSample) -> Tensor:
         """Return log weights_k·p_t(x | k), `(batch, k)`."""

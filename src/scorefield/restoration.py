@@ -25,8 +25,8 @@ from torch import Tensor
 from scorefield import files, registry
 from scorefield.drawing import field_of, labels_of
 from scorefield.errors import ScorefieldError
-from scorefield.field import Field, MomentsField, moments_of
-from scorefield.guidance.noise_level import noise_level
+from scorefield.field import Field
+from scorefield.guidance.noise_level import DRAWS, refined_noise_level
 from scorefield.guidance.posterior import Measured, Method, Posterior, Twisted, posterior_sample
 from scorefield.guidance.posterior.stein import LEAST, answer_discrepancy
 from scorefield.guidance.tiles import Tiled
@@ -36,7 +36,7 @@ from scorefield.metrics.base import Estimate
 from scorefield.metrics.fidelity import psnr, ssim
 from scorefield.operators import Identity, Mask, Operator, in_model_space, parse
 from scorefield.operators.compose import compose
-from scorefield.progress import Progress, silent
+from scorefield.progress import Progress, Stages, silent
 from scorefield.randomness import SampleRng, stream_of
 from scorefield.residuals import Fit, fit_of
 from scorefield.runs import Run
@@ -289,11 +289,11 @@ def _task(run: Run, item: Item, operator: Operator, spec: RestoreSpec, reference
         operator, y = compose(operator, Mask(known)), y[known]
     stated = _stated(spec)
     noise = rounding_of(run, item) if stated is None else stated
-    estimated = stated is None and not spec.simulate and shape == run.shape and _can_estimate(run, operator)
+    estimated = stated is None and not spec.simulate and shape == run.shape and operator.linear
     if spec.noise is not None and stated is None and not estimated:
         raise ScorefieldError(
-            f"got --noise auto for {item.name!r}, expected a measurement of the run's own size by a linear operator, and a run "
-            "that knows the covariance of its data, to estimate it: give a number"
+            f"got --noise auto for {item.name!r}, expected a measurement of the run's own size by a linear operator, to "
+            "estimate it: give a number"
         )
     task = Task(item, target_of(run, item, shape), shape, operator, y, noise, estimated, reference)
     if spec.simulate and noise:
@@ -312,10 +312,6 @@ def check_tiles(run: Run, shape: tuple[int, ...], name: str) -> None:
             f"got {name!r}, which is or belongs to a sample of {got}, expected {wanted} or larger, as {run.path.name} was "
             "trained on: enlarge it, or train on smaller ones"
         )
-
-
-def _can_estimate(run: Run, operator: Operator) -> bool:
-    return operator.linear and isinstance(run.field, MomentsField) and run.field.moments is not None
 
 
 def _stream(what: str, spec: RestoreSpec, values: Tensor) -> int:
@@ -340,25 +336,27 @@ def restore_one(run: Run, task: Task, spec: RestoreSpec, device: torch.device, p
     field = field_for(run, task.shape, device)
     scales, shifts = run.normaliser.scales(task.shape), run.normaliser.shifts(task.shape)
     operator, y = in_model_space(task.operator, task.y, scales, shifts)
-    noise = task.noise
+    y, noise, stages = y.to(device), task.noise, Stages(progress, noise=1.0 if task.estimated else 0.01, samples=6.0)
+
+    def seeds_of(what: str, n: int) -> dict[str, Any]:
+        """Return the random numbers and the class of n draws."""
+        cond = conditions(run, spec.label, n)
+        rng = SampleRng(range(n), stream=_stream(what, spec, task.y), device=device)
+        return {"rng": rng, "cond": None if cond is None else cond.to(device)}
+
     if task.estimated:
-        noise = max(noise, noise_level(moments_of(run.field), operator, y, task.shape) / task.unit)
-    rng = SampleRng(range(spec.samples), stream=_stream("restore", spec, task.y), device=device)
-    cond = conditions(run, spec.label, spec.samples)
+        estimate = refined_noise_level(
+            field, operator, y, least=noise * task.unit, progress=stages("noise"), **seeds_of("noise", DRAWS)
+        )
+        noise = estimate / task.unit
+    seeds = seeds_of("restore", spec.samples)
     found = posterior_sample(
-        field,
-        operator,
-        y.to(device),
-        noise * task.unit,
-        rng=rng,
-        method=method_of(spec.method),
-        cond=None if cond is None else cond.to(device),
-        progress=progress,
+        field, operator, y, noise * task.unit, method=method_of(spec.method), progress=stages("samples"), **seeds
     )
     extent, discrepancy = extent_of(run, run.shape, task.reference), None
     if operator.linear and noise > 0 and y.numel() <= FEW and len(found.x) >= LEAST:
-        measured = Measured(operator, y.to(device), noise * task.unit)
-        discrepancy = answer_discrepancy(field, measured, found.x, None if cond is None else cond.to(device))
+        measured = Measured(operator, y, noise * task.unit)
+        discrepancy = answer_discrepancy(field, measured, found.x, seeds["cond"])
     x, ends = found.x.cpu(), (run.normaliser.low, run.normaliser.high)
     fit = fit_of(task.operator, shifts + scales * x, task.y, noise * task.unit, None if None in ends else ends)  # type: ignore[arg-type]
     return Restored(task.item.name, task, run.decode(x), noise, found, fit, extent, spec.label, discrepancy)

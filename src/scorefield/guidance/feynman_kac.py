@@ -39,7 +39,7 @@ from torch import Tensor
 
 from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.guidance.extrapolation import Extrapolated
-from scorefield.guidance.particles import effective, systematic
+from scorefield.guidance.particles import effective, filters_of, systematic
 from scorefield.levels import ladder_of
 from scorefield.progress import Progress, silent
 from scorefield.randomness import SampleRng
@@ -147,10 +147,7 @@ class _Crowd:
     def __init__(self, guided: Extrapolated, rng: SampleRng, cond: Tensor | None) -> None:
         self.guided, self.rng, self.cond, self.evaluations = guided, rng, cond, 0
         self.rate, device = guided.strength * (guided.strength - 1) / 2, rng.seeds.device
-        which = torch.zeros(len(rng), dtype=torch.int64, device=device)
-        if cond is not None:
-            which = torch.unique(cond, dim=0, return_inverse=True)[1].to(device)
-        self.filters = [(which == i).nonzero().flatten() for i in range(int(which.max()) + 1)]
+        self.filters = [rows.to(device) for rows in filters_of(len(rng), cond)]
         self.least = torch.ones(len(rng), dtype=torch.float64, device=device)
 
     @torch.no_grad()

@@ -44,3 +44,15 @@ def systematic(log_w: Tensor, u: Tensor) -> Tensor:
     points = points.clamp(max=1 - torch.finfo(shares.dtype).eps)  # rounding may put the last on 1, which is nobody's
     # Right: a point on the edge of a share belongs to the next one, so that a particle without weight is never taken.
     return torch.searchsorted(shares, points, right=True)
+
+
+def filters_of(n: int, cond: Tensor | None) -> list[Tensor]:
+    """Return which of n particles are in each filter: those of one condition, whose states could take each other's place.
+
+    >>> filters_of(4, torch.tensor([1, 0, 1, 1]))
+    [tensor([1]), tensor([0, 2, 3])]
+    """
+    if cond is None:
+        return [torch.arange(n)]
+    kinds, which = torch.unique(cond, dim=0, return_inverse=True)
+    return [(which == k).nonzero().flatten() for k in range(len(kinds))]

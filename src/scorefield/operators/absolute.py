@@ -6,7 +6,8 @@ With u ~ N(m, v), noise of variance s² and t = v + s², the evidence of one num
 
     N(y; m, t)·Phi(( m·s² + y·v)/sqrt(t·v·s²)) + N(y; -m, t)·Phi((-m·s² + y·v)/sqrt(t·v·s²))
 
-A y that is impossible, as -1 without noise, has a very negative logarithm instead of minus infinity.
+A y that is impossible, as -1 without noise, has a very negative logarithm instead of minus infinity. Where v = s = 0, the only
+one that is possible has a large number, of a density at a point.
 """
 
 from __future__ import annotations

@@ -94,9 +94,18 @@ class Operator(ABC):
             variance: of u, >= 0, broadcasts with the mean.
             y: measurements, broadcasts with the mean.
             noise_std: s >= 0.
+
+        Where variance and s are 0, it is the limit of s -> 0: -inf where any such y differs from u, and inf, of a density at a
+        point, where all of them are equal. A nonlinear operator may have a very large number in the place of either.
         """
         spread = variance + torch.as_tensor(noise_std, dtype=mean.dtype, device=mean.device) ** 2
-        return total((-0.5 * ((y - mean) ** 2 / spread + spread.log() + math.log(2 * math.pi))).expand_as(mean))
+        sure = spread <= 0
+        spread = torch.where(sure, 1.0, spread)
+        each = -0.5 * ((y - mean) ** 2 / spread + spread.log() + math.log(2 * math.pi))
+        limit = torch.where(y == mean, math.inf, (y - mean).detach().abs() * -math.inf)  # NaN stays NaN
+        each = torch.where(sure, limit, each).expand_as(mean)
+        impossible = (each == -math.inf).flatten(1).any(dim=1)
+        return torch.where(impossible, -math.inf, total(torch.where(each == -math.inf, 0.0, each)))
 
     def shapes_of_file(self, shape: Shape) -> tuple[Shape, ...]:
         """Return the shapes that a person's file of a measurement may have, as `measurement_of` takes it, the likeliest first.
@@ -156,7 +165,14 @@ class Operator(ABC):
 
 
 def log_likelihood(operator: Operator, x: Sample, y: Tensor, noise_std: NoiseStd) -> PerSample:
-    """Return log p(y | x0 = x), `(batch,)`: for a linear operator log N(y; Ax, s²·I)."""
+    """Return log p(y | x0 = x), `(batch,)`: for a linear operator log N(y; Ax, s²·I).
+
+    Where s is 0, -inf for a y that differs from Ax, and inf for one that is equal: see `Operator.log_evidence`.
+
+    >>> from scorefield.operators import Identity
+    >>> log_likelihood(Identity(), torch.tensor([[1.0], [2.0]]), torch.tensor([1.0]), 0.0)
+    tensor([inf, -inf])
+    """
     u = operator.inner(x)
     return operator.log_evidence(u, torch.zeros((), dtype=u.dtype, device=u.device), y, noise_std)
 

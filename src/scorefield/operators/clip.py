@@ -7,7 +7,8 @@ With u ~ N(m, v), noise of variance s² and t = v + s², the evidence of one num
     N(y; low, s²)·P(u < low) + N(y; high, s²)·P(u > high) + N(y; m, t)·P(low < u < high | y as if it were not cut)
 
 where u given such a y is N((m·s² + y·v)/t, v·s²/t). For s = 0 a y at a bound, or beyond it, has the probability of that side,
-and another the density N(y; m, v).
+and another the density N(y; m, v). Where v = 0 too, a y that is impossible has a very negative logarithm instead of minus
+infinity, and one between the bounds that is u itself a large number, of a density at a point.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ about its bias; those that change the score are fields, so that every sampler wo
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
@@ -18,12 +19,15 @@ from torch import Tensor
 
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
+from scorefield.guidance.particles import filters_of
 from scorefield.operators import Operator, log_likelihood
 from scorefield.operators.base import NoiseStd
 from scorefield.progress import Progress, silent
 from scorefield.randomness import SampleRng
 from scorefield.registry import find
 from scorefield.shapes import PerSample, Sample, check_rows, total
+
+CROWD, FEWEST = 64, 4  # particles of a filter of few numbers, and of one of many, at least, where nothing is said
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +62,7 @@ class Posterior:
     Attributes:
         x: the draws, `(n, *shape)`, float64, equally likely.
         effective: effective number of particles, as a share: the smallest over the levels of 1/(K·sum w²), in (0, 1], of the
-            filter of each draw, `(n,)`. Of a method without weights NaN.
+            filter of each draw, `(n,)`. Of a method without weights, and of a filter of one particle, NaN.
         evaluations: of the field, for each particle.
         particles: for each draw.
         residual: root mean square of (H(x) - y)/s of every draw, `(n,)`. Its square is 1 on average over measurements where the
@@ -136,7 +140,10 @@ def posterior_sample(
         y: the measurement, `operator.shape_out(field.shape)`.
         noise_std: s >= 0, a number or one for each number of y.
         rng: one seed for each draw.
-        method: how; "auto" for `Twisted()`, or a name in the registry.
+        method: how; "auto" for `Twisted`, or a name in the registry. Auto takes one filter of two particles for each draw where
+            there are 64 draws or more, and half as many as a sample has numbers; else a filter for each draw, of 64 particles
+            for few numbers, and of 4 for a thousand and more. A few particles do not find all modes, which their effective
+            number cannot tell.
         cond: conditioning of each draw, or None.
         progress: called after every level.
 
@@ -161,8 +168,13 @@ def posterior_sample(
     if not len(rng):
         raise ScorefieldError("got an rng without seeds, expected one for each draw: for example SampleRng(range(64))")
     check_rows(len(rng), cond=cond)
-    if isinstance(method, str):
-        method = find("posterior", "twisted" if method == "auto" else method)()
+    if method == "auto":
+        fewest, numbers = min(len(rows) for rows in filters_of(len(rng), cond)), math.prod(field.shape)
+        many = fewest >= max(CROWD, numbers / 2)
+        own = {"together": False, "particles": min(CROWD, max(FEWEST, FEWEST * 1024 // numbers))}
+        method = find("posterior", "twisted")(**({} if many else own))
+    elif isinstance(method, str):
+        method = find("posterior", method)()
     assert isinstance(method, Method)
     if method.linear_only and not operator.linear:
         raise ScorefieldError(

@@ -33,7 +33,8 @@ from scorefield.randomness import SampleRng
 
 NUMBERS = 2**24  # of a matrix that is held: 128 MB
 ROWS = 2048  # of a matrix whose A·Aᵀ is factored
-LEAST = 1e-12  # of the largest eigenvalue of A·Aᵀ: what is below measures nothing
+NOTHING = 1e-6  # share of a variance, by which all that is left out of a measurement may change it
+APART = 1e-7  # correlation, below which two numbers are not correlated
 PIECE = 256  # vectors at a time
 
 
@@ -45,12 +46,14 @@ class Measurement:
         moments: of the data.
         operator, shape: what was measured, and the shape of a sample.
         matrix: A as it is used, `(m, d)`, float64; None where it is too large to hold.
+        least: variance of the noise over the largest of the data; what is far below it in A·Aᵀ is nothing.
     """
 
     moments: Moments
     operator: Operator
     shape: tuple[int, ...]
     matrix: Tensor | None
+    least: float = 0.0
 
     @classmethod
     def of(cls, moments: Moments, operator: Operator, shape: tuple[int, ...]) -> Measurement:
@@ -72,9 +75,12 @@ class Measurement:
         if self.matrix is None:
             return self, y, noise_std**2
         rows, y = self.matrix / noise_std[:, None], y / noise_std
-        values, turn = torch.linalg.eigh(rows @ rows.mT)
-        turn = turn[:, values > LEAST * values[-1]]
-        return Measurement(self.moments, self.operator, self.shape, turn.mT @ rows), turn.mT @ y, y.new_ones(turn.shape[1])
+        turn = torch.linalg.eigh(rows @ rows.mT).eigenvectors
+        rows, y, least = turn.mT @ rows, turn.mT @ y, 1 / self.moments.largest
+        kept = (rows**2).sum(dim=1) * len(rows) > NOTHING * least
+        kept[-1] = True  # the one that says most
+        made = Measurement(self.moments, self.operator, self.shape, rows[kept], least)
+        return made, y[kept], y.new_ones(int(kept.sum()))
 
     def measure(self, rows: Tensor) -> Tensor:
         """Return A·x of rows, `(batch, d)` -> `(batch, m)`."""
@@ -113,9 +119,10 @@ class Measurement:
             probes = SampleRng(range(8), device=self.moments.mean.device).sign((m,))
             return (self.adjoint(probes) ** 2).sum(dim=1).mean().reshape(1) / m
         whole = self.matrix @ self.matrix.mT
-        diagonal = whole.diagonal()
-        apart = float((whole - torch.diag(diagonal)).abs().max()) <= LEAST * float(diagonal.max())
-        return diagonal.clone() if apart else whole
+        diagonal = whole.diagonal().clone()
+        size = (diagonal + self.least).sqrt()
+        apart = bool(((whole - torch.diag(diagonal)).abs() <= APART * size[:, None] * size).all())
+        return diagonal if apart else whole
 
     @cached_property
     def squares(self) -> Tensor:

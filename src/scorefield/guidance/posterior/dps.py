@@ -15,6 +15,9 @@ on any process, with any sampler and number of levels. The norm of m numbers gro
 published steps of 0.3 to 1, for images of 256x256 in colour with an sd of about 0.5, are zeta = 0.0014 to 0.0045. The norm is
 that of one sample alone, so that the draws do not depend on the batch.
 
+The norm adds the numbers of y in the units that they have, and its gradient is as long as A is large. So DPS depends on these
+units by its definition: A and y times c are as zeta times c, and of numbers in different units the small ones hardly count.
+
 Reference: Chung, Kim, McCann, Klasky, Ye (2023), "Diffusion posterior sampling for general noisy inverse problems", arXiv
 2209.14687, algorithm 1.
 """
@@ -70,6 +73,9 @@ class Dps(GuidedMethod):
     On N(0, [[1, 0.8], [0.8, 1]]) with the first coordinate measured as 1.5, noise 0.3, its variances are 0.065 and 0.514 where
     0.083 and 0.413 are right, and the same whatever the noise. With zeta = 0.03 the first is 0.0005. With 0.003 it is 0.66, and
     the means are 0.65 and 0.40 where 1.38 and 1.10 are right: the spread of its draws says nothing about the doubt in y.
+
+    Its draws depend on the units of y, and zeta is meant for an A whose rows have about length 1: divide each number of y, and
+    its row of A, by the length of that row.
 
     Attributes:
         zeta: length of a step of DDPM towards y, in standard deviations of the data, for each number of y.

@@ -47,6 +47,7 @@ from torch import Tensor
 
 from scorefield.field import Field
 from scorefield.guidance.posterior.base import Measured, Method, Posterior
+from scorefield.guidance.posterior.rows import row_sizes, weights
 from scorefield.levels import data_scale, ladder_of
 from scorefield.operators.base import conjugate_gradients
 from scorefield.prediction import Prediction
@@ -56,7 +57,7 @@ from scorefield.registry import name_of
 from scorefield.samplers import Sampler, simulate
 from scorefield.shapes import PerSample, Sample, over
 
-LEAST = 1e-8  # of the variance of A·x0 given z: the least variance of the noise
+LEAST = 1e-8  # of the variance of a number of A·x0 given z: the least variance of its noise
 STEPS = 200  # of conjugate gradients at a level: what they do not reach is hardly measured
 Product = Callable[[Tensor], Tensor]  # rows to rows, each its own
 
@@ -103,52 +104,54 @@ class Guided(ABC):
         return Prediction.of_score(self.process, x, t.double(), prediction.score.detach() + rise / over(alpha, x))
 
     @cached_property
-    def gain(self) -> float:
-        """An estimate of the largest eigenvalue of A·Aᵀ."""
-        return gain_of(self.measured, self.shape)
+    def sizes(self) -> Tensor:
+        """The size of each number of y, |a_i|² of the rows of A, the shape of y."""
+        return row_sizes(self.measured, self.shape)
+
+    def size(self, lam: PerSample, residual: Tensor) -> Tensor:
+        """Return about the variance of each number of A·x0 given z, as the residual: that of isotropic Gaussian data."""
+        scale = data_scale(self.field, 1e-12)
+        return over(lam**2 * scale**2 / (lam**2 + scale**2), residual) * self.sizes.to(residual)
 
     def explained(self, residual: Tensor, lam: PerSample, covariance: Product, most: int = STEPS) -> Sample:
         """Return Aᵀ·(s²·I + A·C·Aᵀ)⁻¹·residual, by at most `most` steps of conjugate gradients."""
-        scale = data_scale(self.field, 1e-12)
-        size = over(self.gain * lam**2 * scale**2 / (lam**2 + scale**2), residual)
-        return explained(self.measured, residual, size, covariance, self.shape, most)
+        return explained(self.measured, residual, self.size(lam, residual), covariance, self.shape, most)
 
     def residual(self, denoised: Sample) -> Tensor:
         """Return y - H(D), `(batch, *shape of y)`."""
         return self.measured.y.to(denoised) - self.measured.operator(denoised)
 
 
-def gain_of(measured: Measured, shape: tuple[int, ...]) -> float:
-    """Return an estimate of the largest eigenvalue of A·Aᵀ, by a few steps of power iteration from y and a constant."""
-    v, size = 1 + measured.y.abs().unsqueeze(0), 0.0
-    for _ in range(8):
-        v = measured.operator(measured.operator.adjoint(v / v.norm(), shape))
-        size = float(v.norm())
-    return max(size, 1e-300)
-
-
 def explained(
-    measured: Measured, residual: Tensor, size: Tensor | float, covariance: Product, shape: tuple[int, ...], most: int = STEPS
+    measured: Measured, residual: Tensor, size: Tensor, covariance: Product, shape: tuple[int, ...], most: int = STEPS
 ) -> Sample:
     """Return Aᵀ·(s²·I + A·C·Aᵀ)⁻¹·residual, `(batch, *shape)`, by conjugate gradients.
+
+    With N the variances of the noise and W = (N + size)^(-1/2), both diagonal, the system that is solved is
+
+        W·(N + A·C·Aᵀ)·W·u = W·residual,    the answer is Aᵀ·W·u
+
+    in which every number of y counts in units of its own.
 
     Args:
         measured: gives A and s.
         residual: `(batch, *shape of y)`.
-        size: of A·C·Aᵀ. A variance s² far below it is raised to `LEAST` of it: what the same A cannot have measured, two
-            readings of one number that differ, would else have no solution.
+        size: of the diagonal of A·C·Aᵀ, about; broadcasts with the residual. A variance s² far below it is raised to `LEAST` of
+            it: what the same A cannot have measured, two readings of one number that differ, would else have no solution. A
+            number without size and noise is left out.
         covariance: w -> C·w.
         shape: of a sample.
         most: steps.
     """
     operator = measured.operator
     s = torch.as_tensor(measured.noise_std, dtype=residual.dtype, device=residual.device)
-    noise = torch.maximum(s**2, torch.as_tensor(LEAST * size, dtype=residual.dtype, device=residual.device))
+    noise = torch.maximum(s**2, LEAST * size)
+    weight = weights(noise + size)
 
     def matrix(v: Tensor) -> Tensor:
-        return noise * v + operator(covariance(operator.adjoint(v, shape)))
+        return weight**2 * noise * v + weight * operator(covariance(operator.adjoint(weight * v, shape)))
 
-    return operator.adjoint(conjugate_gradients(matrix, residual, most=most), shape)
+    return operator.adjoint(weight * conjugate_gradients(matrix, weight * residual, most=most), shape)
 
 
 class GuidedMethod(Method):

@@ -24,6 +24,7 @@ from scorefield.errors import ScorefieldError
 from scorefield.field import Field
 from scorefield.guidance.posterior.base import Measured, Method, Posterior
 from scorefield.guidance.posterior.guided import unweighted
+from scorefield.guidance.posterior.rows import row_sizes, weights
 from scorefield.guidance.replacement import Replacement
 from scorefield.levels import ladder_of
 from scorefield.progress import Progress, silent
@@ -39,17 +40,18 @@ def known_of(measured: Measured, shape: tuple[int, ...]) -> Tensor:
         ScorefieldError: an operator that is anything but a choice of coordinates, each times a number (a change of units).
     """
     operator, y = measured.operator, measured.y.unsqueeze(0)
+    weight = weights(row_sizes(measured, shape))  # then a row has about length 1, in any units of y
     # Then, and only then, are both Aᵀ·A and A·Aᵀ diagonal: they multiply each number by what they multiply 1 by
     of_x, of_y = (SampleRng([0], device=y.device).normal(size) for size in (shape, y.shape[1:]))
-    by_x, by_y = (operator.adjoint(operator(v), shape) for v in (torch.ones_like(of_x), of_x))
-    row, rows = (operator(operator.adjoint(v, shape)) for v in (torch.ones_like(of_y), of_y))
+    by_x, by_y = (operator.adjoint(weight**2 * operator(v), shape) for v in (torch.ones_like(of_x), of_x))
+    row, rows = (weight * operator(operator.adjoint(weight * v, shape)) for v in (torch.ones_like(of_y), of_y))
     if not torch.allclose(by_x * of_x, by_y, atol=1e-9) or not torch.allclose(row * of_y, rows, atol=1e-9):
         raise ScorefieldError(
             f"got {operator} for RePaint, which puts measured coordinates back, expected an operator that leaves some "
             "coordinates as they are and drops the others, as a mask does: use another method"
         )
-    kept = by_x[0] > 0
-    return torch.where(kept, operator.adjoint(y, shape)[0] / torch.where(kept, by_x[0], 1.0), math.nan)
+    kept, squares = by_x[0] > 1e-6, operator.adjoint(operator(torch.ones_like(of_x)), shape)[0]
+    return torch.where(kept, operator.adjoint(y, shape)[0] / torch.where(kept, squares, 1.0), math.nan)
 
 
 @register("posterior", "repaint")

@@ -30,7 +30,8 @@ from torch import Tensor
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
 from scorefield.guidance.posterior.base import Measured, Method, Posterior
-from scorefield.guidance.posterior.guided import explained, gain_of, unweighted
+from scorefield.guidance.posterior.guided import explained, unweighted
+from scorefield.guidance.posterior.rows import row_sizes
 from scorefield.levels import data_scale
 from scorefield.process import Positive
 from scorefield.progress import Progress, silent
@@ -40,17 +41,17 @@ from scorefield.samplers import Sampler, StochasticABM, simulate
 from scorefield.shapes import Sample
 
 
-def likely(measured: Measured, x: Sample, rho: float, gain: float, rng: SampleRng) -> Sample:
+def likely(measured: Measured, x: Sample, rho: float, sizes: Tensor, rng: SampleRng) -> Sample:
     """Return a draw of v given x, p(v | x) ∝ exp(-‖x - v‖²/(2·rho²))·N(y; A·v, s²·I), one for each row.
 
     A draw of N(x, rho²·I) with a measurement of its own is moved by what y has in excess of that measurement (Matheron's rule).
-    `gain` is the largest eigenvalue of A·Aᵀ.
+    `sizes` are `row_sizes` of A.
     """
     operator, shape = measured.operator, tuple(x.shape[1:])
     s = torch.as_tensor(measured.noise_std, dtype=x.dtype, device=x.device)
     v = x + rho * rng.normal(shape)
     lacks = measured.y.to(x) + s * rng.normal(measured.y.shape) - operator(v)
-    return v + explained(measured, lacks, rho**2 * gain, lambda rows: rho**2 * rows, shape) * rho**2
+    return v + explained(measured, lacks, rho**2 * sizes.to(x), lambda rows: rho**2 * rows, shape) * rho**2
 
 
 @register("posterior", "split-gibbs")
@@ -91,9 +92,9 @@ class SplitGibbs(Method):
         scale = data_scale(field, 1e-12)
         rhos = torch.logspace(0, 1, self.turns, base=self.last / self.first, dtype=torch.float64) * self.first * scale
         x = field.data_mean.to(device, torch.float64) + field.data_std * rng.normal(field.shape)
-        evaluations, gain = 0, gain_of(measured, field.shape)
+        evaluations, sizes = 0, row_sizes(measured, field.shape)
         for turn, rho in enumerate(rhos.clamp(low * (1 + 1e-6), high).tolist()):
-            v = likely(measured, x, rho, gain, rng)
+            v = likely(measured, x, rho, sizes, rng)
             times = process.time_of_sigma(torch.logspace(0, 1, self.levels, base=low / rho, dtype=torch.float64) * rho)
             start = float(process.alpha(times[:1])) * v
             last = deque(simulate(field, self.sampler, times, start, rng=rng, cond=cond), maxlen=1).pop()

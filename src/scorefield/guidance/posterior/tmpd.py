@@ -1,9 +1,10 @@
 """Tweedie moment projected diffusion (TMPD): the covariance of p(y | z) is projected to a diagonal, by its row sums.
 
-    rise = Jᵀ·Aᵀ·(y - A·D)/(s² + c),    c = lambda²·A·Jᵀ·Aᵀ·1
+    rise = Jᵀ·Aᵀ·(y - A·D)/(s² + c),    c_i = lambda²·|a_i|·(A·Jᵀ·Aᵀ·w)_i,    w_k = 1/|a_k|,    a_i the rows of A
 
 Two backward passes a level and no system to solve. The row sums are the matrix where it is diagonal; they may be negative where
-it is not, and are then taken as 0.
+it is not, and are then taken as 0. Each number of y is taken in units in which its row has length 1: sums in the units of y, as
+published, would change with them. Where the rows have one length, both are the same.
 
 Reference: Boys, Girolami, Pidstrigach, Reich, Mosca, Akyildiz (2023), "Tweedie moment projected diffusions for inverse
 problems", arXiv 2310.06721.
@@ -21,11 +22,12 @@ from pydantic.dataclasses import dataclass
 from scorefield.field import Field
 from scorefield.guidance.posterior.base import Measured
 from scorefield.guidance.posterior.guided import Guided, GuidedMethod, Product
+from scorefield.guidance.posterior.rows import weights
 from scorefield.registry import COMPONENT, register
 from scorefield.samplers import Sampler, StochasticABM
 from scorefield.shapes import PerSample, Sample, over
 
-LEAST = 1e-6  # of lambda², below which no variance of y is trusted where the noise is zero
+LEAST = 1e-6  # of the variance of a number of A·x0 given z, below which none is trusted where the noise is zero
 
 
 class TmpdField(Guided):
@@ -34,10 +36,11 @@ class TmpdField(Guided):
     def rise(self, denoised: Sample, lam: PerSample, transposed: Product) -> Sample:
         operator, residual = self.measured.operator, self.residual(denoised)
         s = torch.as_tensor(self.measured.noise_std, dtype=residual.dtype, device=residual.device)
-        sums = operator(transposed(operator.adjoint(torch.ones_like(residual), self.shape)))
-        square = over(lam**2, residual)
-        variance = (s**2 + square * sums.clamp(min=0)).clamp(min=LEAST * square)
-        return transposed(operator.adjoint(residual / variance, self.shape))
+        sizes, square = self.sizes.to(residual), over(lam**2, residual)
+        ones = weights(sizes).expand_as(residual)  # of one in the units of each number
+        sums = sizes.sqrt() * operator(transposed(operator.adjoint(ones, self.shape)))
+        weight = weights(torch.maximum(s**2 + square * sums.clamp(min=0), LEAST * self.size(lam, residual)))
+        return transposed(operator.adjoint(weight**2 * residual, self.shape))
 
 
 @register("posterior", "tmpd")

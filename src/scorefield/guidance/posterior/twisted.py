@@ -37,6 +37,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass as plain_dataclass
+from dataclasses import replace
 from typing import Annotated, ClassVar
 
 import torch
@@ -44,19 +45,19 @@ from pydantic import Field as Bound
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
-from scorefield.errors import NotFinite
+from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.field import Field, moments_of
-from scorefield.guidance.particles import effective, systematic
+from scorefield.guidance.particles import effective, filters_of, systematic
 from scorefield.guidance.posterior.base import Measured, Method, Posterior
 from scorefield.guidance.posterior.conjugate import Level, Measurement
 from scorefield.moments import Moments
 from scorefield.process import Positive, Process
-from scorefield.progress import Progress, silent
+from scorefield.progress import Progress, portion, silent
 from scorefield.randomness import SampleRng
 from scorefield.registry import COMPONENT, register
 from scorefield.samplers.base import CountedField
 
-LEAST_NOISE = 1e-5  # of the largest standard deviation that is measured: a noise of 0 has no density
+LEAST_NOISE = 1e-5  # of the standard deviation of the number that is measured: a noise of 0 has no density
 LEAST_VARIANCE = 1e-12  # of the largest
 
 
@@ -87,7 +88,16 @@ class Twisted(Method):
     def draw(
         self, field: Field, measured: Measured, *, rng: SampleRng, cond: Tensor | None = None, progress: Progress = silent
     ) -> Posterior:
-        """Return one draw for each seed; see `posterior_sample`."""
+        """Return one draw for each seed; see `posterior_sample`. Draws of different conditions are in different filters."""
+        groups = filters_of(len(rng), cond)
+        if cond is not None and self.together and len(groups) > 1:
+            share, parts = 1 / len(groups), list[Posterior]()
+            for k, rows in enumerate(groups):
+                part = portion(progress, k * share, share)
+                parts.append(self.draw(field, measured, rng=rng[rows], cond=cond[rows], progress=part))
+            order = torch.cat(groups).argsort()
+            x, least, off = (torch.cat([getattr(p, name) for p in parts])[order] for name in ("x", "effective", "residual"))
+            return replace(parts[0], x=x, effective=least, residual=off)
         device = rng.seeds.device
         moments = (self.moments or moments_of(field)).to(device)
         moments = moments.floored(LEAST_VARIANCE * moments.largest)
@@ -171,11 +181,17 @@ class _Problem:
 def _problem_of(field: Field, moments: Moments, measured: Measured) -> _Problem:
     device, y = moments.mean.device, measured.y.reshape(-1).to(moments.mean.device)
     measurement = Measurement.of(moments, measured.operator.inner, field.shape)
-    if not measured.operator.linear:
-        return _Problem(measured, measurement, y, torch.zeros_like(y))
-    largest = float(measurement.variances(*moments.both(lambda v: v)).max())
+    varying = measurement.variances(*moments.both(lambda v: v)).expand_as(y)
+    if not bool((varying > 0).any()):
+        raise ScorefieldError(
+            f"got {measured.operator}, of which every number is 0 whatever the sample is, expected one that measures "
+            "something: correct it"
+        )
     noise = torch.as_tensor(measured.noise_std, dtype=torch.float64, device=device).reshape(-1)
-    noise = noise.clamp(min=LEAST_NOISE * math.sqrt(max(largest, 1e-300))).expand_as(y)
+    # numbers may differ in their units, so each has a least noise of its own
+    noise = torch.maximum(noise, LEAST_NOISE * torch.where(varying > 0, varying, varying.max()).sqrt())
+    if not measured.operator.linear:
+        return _Problem(replace(measured, noise_std=noise.reshape(measured.y.shape)), measurement, y, torch.zeros_like(y))
     return _Problem(None, *measurement.whitened(y, noise))
 
 
@@ -269,6 +285,8 @@ class _Particles:
             x = self.z.reshape(-1, *self.field.field.shape)
             self._weigh(problem.measured.log_likelihood(x) - self.log_h)
         self.least = torch.minimum(self.least, (effective(self.log_w) / size).expand_as(self.least))
+        if size == 1:
+            self.least = torch.full_like(self.least, math.nan)  # one particle has no other to be compared with
         taken = systematic(self.log_w, self.rng.uniform(())[: self.filters])
         first = (self.rng.uniform(()) * self.k).long()  # of K neighbours in the order of the weights
         if self.filters == 1:
