@@ -10,6 +10,7 @@ from torch import Tensor
 
 from scorefield import VE, VP, Gaussian, GaussianMixture, RectifiedFlow, SampleRng
 from scorefield.errors import NotFinite, ScorefieldError
+from scorefield.exact import Labelled
 from scorefield.guidance import Autoguidance, ClassifierFree, Tempered, posterior_sample
 from scorefield.guidance.posterior import Twisted
 from scorefield.guidance.posterior.conjugate import Measurement
@@ -98,6 +99,55 @@ def test_every_weight_is_constant_on_a_gaussian_prior(process: str, case: str) -
     y = (a @ (mean + random(d, seed=8))).reshape(operator.shape_out(shape))
     draws = posterior_sample(field, operator, y, noise_std, rng=SampleRng(range(50)), method=Twisted(levels=5))
     assert float(draws.effective.min()) > 1 - 1e-6
+
+
+def test_draws_of_different_classes_are_not_mixed() -> None:
+    field = Labelled([0.5, 0.5], [Gaussian([c], [[1.0]], VE(0.01, 50.0)) for c in (-3.0, 3.0)])
+    cond = torch.arange(2000) % 2
+    draws = posterior_sample(field, Matrix([[1.0]]), torch.tensor([-3.0]), 1.0, rng=SampleRng(range(2000)), cond=cond).x[:, 0]
+    for k, middle in enumerate((-3.0, 0.0)):  # halfway between the class and y, with half of its variance
+        own = draws[cond == k]
+        assert abs(float(own.mean()) - middle) < 5 * math.sqrt(0.5 / len(own)) * CORRELATED
+        assert abs(float(own.var()) - 0.5) < 5 * math.sqrt(2 / len(own)) * 0.5 * CORRELATED
+
+
+UNITS = {
+    "thousands and thousandths, no noise": ([1e6, 1e-6], [1e3, 1e-3], 0.0),
+    "thousands and thousandths, little noise": ([1e6, 1e-6], [1e3, 1e-3], [0.3, 1e-4]),
+    "a row in another unit": ([1.0, 1.0], [1e6, 1.0], [1.0, 0.1]),
+    "data in another unit": ([1e6, 1.0], [1.0, 1.0], [0.1, 1e-3]),
+}
+
+
+@pytest.mark.parametrize("case", UNITS)
+def test_a_number_counts_in_whatever_units_it_is_measured(case: str) -> None:
+    variances, rows, noise = (torch.tensor(v, dtype=torch.float64) for v in UNITS[case])
+    field = Gaussian(torch.zeros(2), torch.diag(variances), VE(1e-3, 1e5))
+    y = rows * variances.sqrt() * torch.tensor([0.5, 0.7])
+    noise_std = noise.expand(2)
+    n = 2000
+    x = posterior_sample(field, Matrix(torch.diag(rows)), y, noise_std, rng=SampleRng(range(n))).x
+    mean, cov = truth(torch.zeros(2, dtype=torch.float64), torch.diag(variances), torch.diag(rows), y, noise_std)
+    least = 1e-5 * variances.sqrt()  # what a noise of 0 is raised to
+    assert bool(((x.mean(dim=0) - mean).abs() < 5 * (cov.diagonal() / n).sqrt() + least).all())
+    assert bool((x.std(dim=0) <= (cov.diagonal().sqrt() + least) * (1 + 5 / math.sqrt(2 * n))).all())
+    assert bool((x.std(dim=0) + least >= cov.diagonal().sqrt() * (1 - 5 / math.sqrt(2 * n))).all())
+
+
+def test_one_exact_number_takes_nothing_from_many_noisy_ones() -> None:
+    d, n = 201, 2000
+    s = torch.eye(d, dtype=torch.float64)
+    s[1:, 1:] = 1 + 1e-4 * torch.eye(d - 1, dtype=torch.float64)  # one number, seen 200 times through noise of 20
+    y = torch.full((d,), 2.0, dtype=torch.float64)
+    noise = torch.full((d,), 20.0, dtype=torch.float64)
+    noise[0] = 0.0
+    field = Gaussian(torch.zeros(d), s, VE(1e-3, 500.0))
+    x = posterior_sample(field, Matrix(torch.eye(d)), y, noise, rng=SampleRng(range(n)), method=Twisted(levels=10)).x
+    mean, cov = truth(torch.zeros(d, dtype=torch.float64), s, torch.eye(d, dtype=torch.float64), y, noise)
+    middle, variance = float(mean[1:].mean()), float(cov[1:, 1:].mean())
+    found = x[:, 1:].mean(dim=1)
+    assert abs(float(found.mean()) - middle) < 5 * math.sqrt(variance / n)
+    assert abs(float(found.var()) / variance - 1) < 5 * math.sqrt(2 / n)
 
 
 def test_ninety_percent_intervals_hold_ninety_percent_of_what_was_there() -> None:

@@ -10,8 +10,11 @@ from helpers import double, each_case
 from torch import Tensor
 
 from scorefield import VE, VP, Gaussian, SampleRng, ScorefieldError, geometric
-from scorefield.field import Field
-from scorefield.guidance import Tiled
+from scorefield.field import Field, moments_of
+from scorefield.guidance import Tiled, posterior_sample
+from scorefield.guidance.posterior import Twisted
+from scorefield.moments import Moments
+from scorefield.operators import Mask
 from scorefield.samplers import sample
 
 PROCESS = VE(0.01, 10.0)
@@ -149,3 +152,35 @@ def test_the_overlap_is_at_least_what_was_asked() -> None:
         assert starts[0] == 0
         assert starts[-1] == side - LENGTH
         assert all(b - a <= LENGTH - overlap for a, b in itertools.pairwise(starts))
+
+
+@pytest.mark.parametrize("rank", [12, 3])
+def test_the_covariance_of_independent_tiles_is_that_of_the_larger_sample(rank: int) -> None:
+    """Of tiles side by side, the last one cut, it is exact; the posterior then is too, with one particle."""
+    root = SampleRng([1]).normal((12, 12))[0]
+    values, vectors = torch.linalg.eigh(root @ root.mT / 12)
+    values[: 12 - rank] = values[0]  # what a low rank leaves out has one variance
+    covariance = vectors @ torch.diag(values) @ vectors.mT
+    field = Gaussian(torch.arange(12.0).reshape(1, 3, 4), covariance, VE(1e-3, 200.0))
+    field.moments = Moments(
+        field.mean, vectors.flip(1)[:, :rank], values.flip(0)[:rank], float(values[0]) if rank < 12 else 0.0
+    )
+    tiled = Tiled(field, (1, 6, 8), overlap=0)
+    moments = moments_of(tiled)
+    whole = torch.block_diag(*[covariance] * 4)
+    place = torch.arange(48).reshape(6, 8)
+    order = torch.cat([place[i : i + 3, j : j + 4].reshape(-1) for i in (0, 3) for j in (0, 4)])
+    found = moments.map(lambda v: v, torch.eye(48, dtype=torch.float64))
+    torch.testing.assert_close(found[order][:, order], whole, rtol=1e-10, atol=1e-12)
+    drawn = posterior_sample(
+        tiled, Mask(place % 3 > 0), 5 + torch.zeros(32), 0.3, rng=SampleRng(range(50)), method=Twisted(levels=5)
+    )
+    assert float(drawn.effective.min()) > 1 - 1e-6
+
+
+def test_a_cell_that_is_cut_has_the_covariance_of_what_is_left() -> None:
+    root = SampleRng([1]).normal((6, 6))[0]
+    covariance = root @ root.mT
+    field = Gaussian(torch.zeros(1, 6), covariance, VE(1e-3, 200.0))
+    found = moments_of(Tiled(field, (1, 10))).map(lambda v: v, torch.eye(10, dtype=torch.float64))
+    torch.testing.assert_close(found, torch.block_diag(covariance, covariance[:4, :4]), rtol=1e-10, atol=1e-10)

@@ -117,6 +117,9 @@ def contenders(only: Iterable[str] = ()) -> list[str]:
     if foreign.installed():
         found += [f"azula {name} {schedule}" for name in foreign.NAMES for schedule in foreign.SCHEDULES]
     wanted = list(only)
+    for w in wanted:
+        if not any(name == w or name.startswith(f"azula {w} ") for name in found):
+            raise SystemExit(f"got --only {w}, expected some of {', '.join(found)}: correct it")
     return [name for name in found if not wanted or any(name == w or name.startswith(f"azula {w} ") for w in wanted)]
 
 
@@ -154,7 +157,7 @@ def _one(cells: Cells, d: int, dy: int, seed: int, rows: list[tuple[str, dict[st
 
 
 def pooled(found: list[tuple[Values, Values]], part: str = "sw2") -> float:
-    """Return the median over seeds and pairs."""
+    """Return the median over seeds and pairs; NaN of none."""
     values = (values[part] for _, values in found if part in values)
     return median(v for value in values for v in (value if isinstance(value, list) else [value]))
 

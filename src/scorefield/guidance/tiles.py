@@ -27,17 +27,20 @@ import torch
 from torch import Tensor
 
 from scorefield.errors import ScorefieldError
-from scorefield.field import Field
+from scorefield.field import Field, MomentsField
+from scorefield.moments import Moments
 from scorefield.prediction import Prediction
 from scorefield.shapes import PerSample, Sample
 
 NUMBERS = 2**22  # of tiles at a time: 5,000 tiles of 28x28
+MEMORY = 2**24  # numbers of the directions that are kept of a larger sample's covariance: 128 MB
 
 
 class Tiled:
     """A field of larger samples: images, signals or volumes with the field's channels, `(channels, ...)`.
 
-    A sample's prediction does not depend on the others of its batch.
+    A sample's prediction does not depend on the others of its batch. The covariance that it states, for the proposals of
+    posterior sampling, is that of tiles side by side that are independent of each other.
 
     >>> from scorefield import VE, GaussianMixture
     >>> tile = GaussianMixture([1.0], torch.zeros(1, 1, 8, 8), [1.0], VE(0.01, 10.0))
@@ -87,6 +90,8 @@ class Tiled:
         ]
         mean = field.data_mean
         self.data_mean, self.data_std = self.blend(mean.expand(1, self.tiles, *tile))[0], field.data_std
+        known = field.moments if isinstance(field, MomentsField) else None
+        self.moments = None if known is None else _of_cells(known, self.data_mean, tile)
 
     @property
     def tiles(self) -> int:
@@ -121,6 +126,33 @@ class Tiled:
         """Return where a tile lies in samples with a batch."""
         lengths = self.tile[1:]
         return (slice(None), slice(None), *(slice(at, at + length) for at, length in zip(corner, lengths, strict=True)))
+
+
+def _of_cells(moments: Moments, mean: Tensor, tile: tuple[int, ...]) -> Moments:
+    """Return the moments of samples that are cells of a tile's size side by side, independent of each other.
+
+    Those at the end of an axis may be shorter. Of all directions those of the largest variance are kept, as many as memory
+    takes, and the others share their mean variance.
+    """
+    shape, d = tuple(mean.shape), mean.numel()
+    place = torch.arange(d).reshape(shape)
+    found = list[tuple[float, Tensor, Tensor]]()  # a variance, the direction within its cell, and where that is
+    for corner in itertools.product(*(range(0, side, length) for side, length in zip(shape[1:], tile[1:], strict=True))):
+        ends = [min(length, side - at) for at, side, length in zip(corner, shape[1:], tile[1:], strict=True)]
+        inside = (slice(None), *(slice(0, end) for end in ends))
+        where = place[(slice(None), *(slice(at, at + end) for at, end in zip(corner, ends, strict=True)))].reshape(-1)
+        vectors = moments.vectors.reshape(*tile, -1)[inside].reshape(len(where), -1)
+        basis, upper = torch.linalg.qr(vectors)
+        values, turn = torch.linalg.eigh((upper * (moments.variances - moments.rest)) @ upper.mT)
+        found += [(float(v), basis @ turn[:, k], where) for k, v in enumerate(values)]
+    found.sort(key=lambda one: -one[0])
+    kept = min(len(found), MEMORY // d)
+    vectors = torch.zeros(d, kept, dtype=torch.float64)
+    for k, (_, direction, where) in enumerate(found[:kept]):
+        vectors[where, k] = direction
+    rest = moments.rest + sum(v for v, _, _ in found[kept:]) / max(1, d - kept)
+    kept_values = torch.tensor([v for v, _, _ in found[:kept]], dtype=torch.float64)
+    return Moments(mean.double().reshape(-1), vectors, (kept_values + moments.rest).clamp(min=0), rest)
 
 
 def _starts(side: int, length: int, overlap: int) -> list[int]:

@@ -76,7 +76,7 @@ class Twisted(Method):
         moments: of the data; None for those that the field knows.
     """
 
-    particles: Annotated[int, Bound(ge=1)] = 2
+    particles: Annotated[int, Bound(ge=1)] = 3
     together: bool = True
     levels: Annotated[int, Bound(ge=2)] = 100
     top: Positive = 10.0
