@@ -123,6 +123,17 @@ def test_draws_from_between_two_modes_choose_them_as_often_as_the_posterior_does
     assert abs(float((x[:, 0] > 0).double().mean()) - share) < 5 * math.sqrt(share * (1 - share) / n)
 
 
+def test_the_shares_of_three_modes_have_the_bias_that_is_stated() -> None:
+    means = [[-2.0, 0.0, 1.0, 0.0], [0.0, 0.0, 0.0, 1.0], [1.0, 2.0, 0.0, -1.0]]
+    field = GaussianMixture([0.15, 0.5, 0.35], means, [0.2, 0.1, 0.2], PROCESSES["ve"])
+    sigma, n, z = 1.2, 60_000, double([[0.2, 0.6, 0.1, 0.3]])
+    right = field.responsibilities(z, field.process.time_of_sigma(double([sigma])))[0]
+    x = posterior_draws(field, z.expand(n, 4), sigma, rng=SampleRng(range(n)))
+    nearest = (torch.cdist(x, field.means.to(x)) / field.stds.to(x)).argmin(dim=1)
+    shares = torch.bincount(nearest, minlength=3).double() / n
+    assert float((shares - right).abs().sum() / 2) < 0.003 + 2 * math.sqrt(0.16 / n)
+
+
 def test_below_the_lowest_level_its_score_is_kept() -> None:
     field = gaussian(VE(0.2, 10.0))
     z = SampleRng(range(4)).normal((D,))

@@ -32,7 +32,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from scorefield.denoising.level import denoised_at, lambda_range, pulled
+from scorefield.denoising.level import ROWS, denoised_at, lambda_range, pulled
 from scorefield.field import Field
 from scorefield.progress import Progress, silent
 from scorefield.randomness import SampleRng
@@ -94,6 +94,14 @@ class Seen:
         """Return the probability of each interval under N(mean, std²); of what is seen it means nothing."""
         mass: Sample = torch.special.ndtr(self._end_in_units(mean, std))
         return mass
+
+    def widening(self, mean: Sample, std: Tensor) -> Sample:
+        """Return the derivative in log std of the log probability that a cut pixel is masked, or N(mean, std²) is beyond it."""
+        end = self._end_in_units(mean, std)
+        inside = (1 - self.masked).log() + torch.special.log_ndtr(end)
+        density = (1 - self.masked).log() - end**2 / 2 - math.log(2 * math.pi) / 2
+        found: Sample = -end * (density - torch.logaddexp(self.masked.log(), inside)).exp()
+        return found
 
     def _end_in_units(self, mean: Sample, std: Tensor) -> Sample:
         """Return the end of each interval as that of a left tail of N(0, 1): [low, inf) is turned over."""
@@ -190,20 +198,51 @@ class Chains:
         guess = torch.where(self._cut, guess + torch.where(self.seen.low.isfinite(), beyond, -beyond), guess)
         self.z = torch.where(guess.isnan(), field.data_mean.to(guess), guess)
 
-    def visit(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        """Do a sweep at the noise of each sample, `(batch,)`: return |z - D|²/sigma² and tr J of every chain, before it."""
+    def visit(self, sigma: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Do a sweep at the noise of each sample, `(batch,)`.
+
+        Returns:
+            For every chain before the sweep, two parts whose difference is g, and |I - J|² over the pixels that are seen. The
+            parts are |z - D|²/sigma² and d - tr J, each pixel counted by the share of g that it gives in this form; the
+            second is less what cut pixels give in the other.
+        """
         sigma = sigma.repeat_interleave(self.count)
-        probes = self._each(self.rng.sign)
+        known = self.seen.known
+        scale = max(float(self.field.data_std), 1e-12)
+        share = over(sigma**2 / (sigma**2 + scale**2), self.z)
+        counted = torch.where(known, 1.0, share * self._cut)
+        probes = self._each(self.rng.sign) * counted.sqrt()
         mean, product = pulled(self.field, self.z, sigma, probes, self.cond)
-        off, trace = total((self.z - mean) ** 2) / sigma**2, total(probes * product)
-        self.evaluations += self.count
+        left = probes - product
+        off = total(counted * (self.z - mean) ** 2) / sigma**2
+        free, stiff = total(probes * left), total(known * left**2)
         if not self.whole:
             step = 0.75 * (mean - self.z) + math.sqrt(0.75) * over(sigma, mean) * self._each(self.rng.normal)
             with torch.no_grad():
                 x0 = denoised_at(self.field, self.z + step, sigma / 2, self.cond)
             self.evaluations += self.count
-            self._move(x0, over(sigma, x0))
-        return off, trace
+            std = over(sigma, x0)
+            free = free - total(torch.where(self._cut, (1 - share) * self.seen.widening(x0, std), 0.0))
+            self._move(x0, std)
+        self.evaluations += self.count
+        return off, free, stiff
+
+    def probed(self, sigma: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        """Return g and |I - J|² of samples that are wholly seen at their noise, `(batch,)`, by that many new probes of each."""
+        found = list[tuple[Tensor, Tensor]]()
+        step = max(1, ROWS // len(sigma))
+        for first in range(0, count, step):
+            size = min(step, count - first)
+            z = self.z[:: self.count].repeat_interleave(size, dim=0)
+            cond = None if self.cond is None else self.cond[:: self.count].repeat_interleave(size, dim=0)
+            probes, levels = self.rng.sign((size, *z.shape[1:])).flatten(0, 1).to(z), sigma.repeat_interleave(size)
+            mean, product = pulled(self.field, z, levels, probes, cond)
+            left = probes - product
+            found.append((total((z - mean) ** 2) / levels**2 - total(probes * left), total(left**2)))
+        self.evaluations += count
+        parts = zip(*found, strict=True)
+        g, stiff = (torch.cat([each.reshape(len(sigma), -1) for each in part], dim=1).mean(dim=1) for part in parts)
+        return g, stiff
 
     def _resample(self, log_weights: Tensor) -> None:
         """Draw the chains of each sample anew by their weights, those of one sample from each other."""
@@ -222,17 +261,17 @@ class Chains:
         masked = self._cut & (chosen * (rho + (1 - rho) * self.seen.mass(x0, std)) < rho)
         self.z = torch.where(masked, x0 + std * torch.special.ndtri(uniform), self.seen.draw(x0, std, uniform))
 
-    def anneal(self, sigma: Tensor, before: Tensor) -> tuple[Tensor, Tensor]:
+    def anneal(self, sigma: Tensor, before: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Do a sweep at a noise after that at a larger one, `before`: as `visit`, and resample the chains of each sample.
 
         Their weights are p_sigma(z) over p_before(z), of which log is about -g·log(before/sigma) with g = |z - D|²/sigma² - d +
         tr J: a chain that is caught in another mode, and so explains less and less, is dropped.
         """
-        off, trace = self.visit(sigma)
+        off, free, stiff = self.visit(sigma)
         if not self.whole:
             log_ratio = (before / sigma).log().repeat_interleave(self.count)
-            self._resample((self.z[0].numel() - trace - off) * log_ratio)
-        return off, trace
+            self._resample((free - off) * log_ratio)
+        return off, free, stiff
 
 
 def largest_noise(field: Field, seen: Seen) -> float:

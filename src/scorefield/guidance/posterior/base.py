@@ -140,10 +140,9 @@ def posterior_sample(
         y: the measurement, `operator.shape_out(field.shape)`.
         noise_std: s >= 0, a number or one for each number of y.
         rng: one seed for each draw.
-        method: how; "auto" for `Twisted`, or a name in the registry. Auto takes one filter of three particles for each draw where
-            there are 64 draws or more, and half as many as a sample has numbers; else a filter for each draw, of 64 particles
-            for few numbers, and of 4 for a thousand and more. A few particles do not find all modes, which their effective
-            number cannot tell.
+        method: how; "auto" for `Twisted`, or a name in the registry. Where there are 64 draws or more, and half as many as a
+            sample has numbers, auto takes one filter of all; else a filter for each draw, of 64 particles for few numbers, and
+            of 4 for a thousand and more. A few particles do not find all modes, which their effective number cannot tell.
         cond: conditioning of each draw, or None.
         progress: called after every level.
 
