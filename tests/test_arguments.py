@@ -54,7 +54,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("tune", {"evaluations": ("a",)}, r"got evaluations=\('a',\) for tune, expected a list of whole numbers"),
     ("tune", {"seconds": 10**400}, "got seconds="),
     ("likelihood", {"tolerance": "x"}, "got tolerance='x' for likelihood, expected a number or None"),
-    ("restore", {"noise": "loud"}, "got noise='loud' for restore, expected a number, 'auto' or None: correct noise"),
+    ("restore", {"noise": [1]}, r"got noise=\[1\] for restore, expected a text, a number or None: correct noise"),
     ("restore", {"samples": 2.5}, "got samples=2.5 for restore, expected a whole number"),
     ("restore", {"operator": 3}, "got 'none', which is no folder"),
     ("interpolate", {"frames": "many"}, "got frames='many' for interpolate, expected a whole number"),

@@ -183,7 +183,17 @@ def test_an_answer_is_replaced_only_if_asked(runs: dict[str, Path], tmp_path: Pa
     app.denoise(runs["grey"], source, sigma=12, samples=0, force=True)
 
 
+def test_large_numbers_are_said_without_an_exponent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "deep.npy", rng.integers(0, 60_000, (60, *SIDE), dtype=np.uint16))
+    np.save(tmp_path / "noisy.npy", rng.integers(0, 60_000, SIDE, dtype=np.uint16))
+    run = made(tmp_path / "run", str(tmp_path / "deep.npy"), "image")
+    assert command("denoise", run, tmp_path / "noisy.npy", "--sigma", 6731.4, "--samples", 0) == 0
+    said = capsys.readouterr().out
+    assert "sigma 6,731, grey levels, 0 to 65535; std " in said and "e+" not in said
+
+
 # --- what is refused ---------------------------------------------------------------------------------------------------
+
 
 WRONG = {
     "no such file": (["grey", "{place}/none.png"], "where nothing is"),
@@ -202,7 +212,7 @@ WRONG = {
     "a class of a run without": (["grey", "{place}/a.png", "--label", "7"], "without classes"),
     "samples below 0": (["grey", "{place}/a.png", "--samples=-1"], "expected 0 or more"),
     "a reference of another size": (["grey", "{place}/a.png", "--reference", "{place}/large.png"], "the same size"),
-    "a folder as out that holds something": (["grey", "{place}/a.png", "--out", "{place}"], "expected a new one"),
+    "a folder as out that holds something": (["grey", "{place}/a.png", "--out", "{place}"], "choose another --out"),
 }
 
 

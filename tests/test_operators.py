@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 import torch
-from helpers import double, each_case
+from helpers import command, double, each_case
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import interpolate
@@ -569,6 +569,24 @@ def test_a_file_holds_the_measurement_or_a_sample_to_be_measured() -> None:
     assert blurred_with_a_hole.equal(parse("mask:left")(sample.unsqueeze(0))[0])  # it is blurred already
     with pytest.raises(ScorefieldError, match=r"got data of shape \(1, 5, 5\), expected \(1, 4, 4\)"):
         parse("downsample:2").measurement_of(torch.zeros(1, 5, 5), shape)
+
+
+def test_every_operator_that_takes_a_text_says_its_forms_in_the_list_and_in_the_help(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One place has them, the docstring of `of_text`: a new operator is listed by itself."""
+    assert command("list", "operator") == 0
+    listed = " ".join(capsys.readouterr().out.split())
+    assert command("restore", "--help") == 0
+    helped = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    forms = registry.forms("operator")
+    assert set(forms) == set(registry.names("operator"))
+    for name, form in forms.items():
+        takes = "of_text" in vars(registry.find("operator", name))
+        assert form.startswith(f"{name}:" if takes and name != "gray" else name), form
+        assert form in listed and form in helped
+    for words in ("mask:left", "mask:box:SHARE", "4bit", "crop:HEIGHTxWIDTH+TOP+LEFT", "4:4:4", "downsample:FACTOR:bicubic"):
+        assert words in listed
 
 
 # --- likelihoods ------------------------------------------------------------------------------------------------------

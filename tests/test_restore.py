@@ -17,10 +17,11 @@ from helpers import command, contents
 from PIL import Image
 from test_inputs import made
 
-from scorefield import Gaussian, SampleRng, ScorefieldError, app, files, restoration
+from scorefield import Gaussian, SampleRng, ScorefieldError, app, files, pictures, restoration
+from scorefield.answers import GAP, HATCH, LINE, panel, shown
 from scorefield.drawing import trained
 from scorefield.guidance.posterior import Twisted
-from scorefield.operators import Blur, Gray, Mask, Matrix, Operator
+from scorefield.operators import JPEG, Blur, Gray, Mask, Matrix, Operator
 from scorefield.process import VE
 from scorefield.runs import Run, open_run
 
@@ -136,6 +137,28 @@ def test_a_larger_image_is_restored_by_tiles_and_a_small_one_says_how_large_its_
     assert app.restore(runs["grey"], GREY[:2, :3], "downsample:2", samples=2).answers[0].samples.shape == (2, *SHAPE)
 
 
+@pytest.mark.parametrize("operator", ["jpeg:20", "blur:0.7,jpeg:50"])
+def test_a_jpeg_file_has_the_size_of_its_picture_whatever_its_blocks_continue_it_to(
+    operator: str, runs: dict[str, Path], tmp_path: Path
+) -> None:
+    """4 x 6 pixels are coded as a block of 8 x 8: y has 64 coefficients, those of the picture, and the sample has 24 pixels."""
+    path = tmp_path / "j.jpg"
+    Image.fromarray(GREY).save(path, quality=int(operator[-2:]))
+    with Image.open(path) as picture:
+        pixels = torch.from_numpy(np.asarray(picture).astype(float))
+    one = app.restore(runs["grey"], path, operator, samples=1, noise=1.0).answers[0]
+    assert one.samples.shape == (1, *SHAPE)
+    assert one.task.y.equal(JPEG(int(operator[-2:]))(pixels[None, None])[0]) and one.task.y.shape == (1, 8, 8)
+    with pytest.raises(ScorefieldError, match="a sample of 1x3x3, expected 1x4x6 or larger"):
+        app.restore(runs["grey"], GREY[:3, :3], operator, samples=1)
+
+
+def test_a_hole_in_a_small_image_is_one_of_the_small_image(runs: dict[str, Path]) -> None:
+    """y = the right half of the downsampled image: the file is the small image as a whole."""
+    one = app.restore(runs["grey"], GREY[:2, :3], "downsample:2,mask:left", samples=1).answers[0]
+    assert one.samples.shape == (1, *SHAPE) and one.task.y.tolist() == GREY[:2, 1:3].flatten().tolist()
+
+
 def test_noise_is_in_the_units_of_the_file(runs: dict[str, Path], tmp_path: Path, exact: Callable[[Run], Gaussian]) -> None:
     """Of a run on floats an 8-bit picture is read as brightness: 3 grey levels are 3/255 of the range in its own units."""
     run = open_run(runs["floats"])
@@ -157,7 +180,8 @@ def test_noise_that_nobody_states_is_estimated_and_no_less_than_rounding(
     levels = torch.tensor([one.noise for one in answers])
     assert all(one.to_dict()["noise_estimated"] for one in answers)
     assert abs(float(levels.mean()) - 40) < 5 * float(levels.std()) / math.sqrt(n) + 40 / D  # the bias is of order 1/D
-    assert app.restore(runs["grey"], noisy[0], "identity", samples=1, noise=3.0).answers[0].noise == 3
+    for said in (3.0, "3", 3):
+        assert app.restore(runs["grey"], noisy[0], "identity", samples=1, noise=said).answers[0].noise == 3
 
 
 # --- holes, references, simulation ----------------------------------------------------------------------------------------
@@ -265,6 +289,7 @@ def test_python_and_the_command_give_the_same_bytes(
     assert command("restore", runs["grey"], path, *asked) == 0
     assert contents(tmp_path / "python") == contents(tmp_path / "command")
     out = capsys.readouterr().out
+    assert "particles" not in out and "effective" in (tmp_path / "command" / "restore.json").read_text()
     assert "b: noise" in out and "(expected 1)" in out and str(tmp_path / "command") in out
 
 
@@ -277,6 +302,46 @@ def test_signals_are_restored_and_plotted(runs: dict[str, Path], tmp_path: Path)
     assert found.folder is not None and np.load(found.folder / "s-mean.npy").shape == (1, 16)
     with Image.open(found.folder / "s-answer.png") as picture:
         assert picture.width > 500
+
+
+def test_a_hole_is_hatched_in_colours_so_that_the_end_of_a_picture_is_seen() -> None:
+    image = torch.full((1, 12, 12), 0.5)
+    image[:, :, :6] = torch.nan
+    pixels = np.asarray(panel([("a", image), ("b", torch.rand(3, 12, 12))])).astype(int)
+    cell = pixels[GAP + LINE : GAP + LINE + 96, GAP : GAP + 96]  # enlarged by 8
+    grey = (cell == cell[..., :1]).all(axis=2)
+    assert not grey[:, :48].any() and grey[:, 48:].all()
+    assert {tuple(colour) for colour in cell[:, :48].reshape(-1, 3).tolist()} == set(HATCH)
+
+
+def test_a_hole_that_was_measured_by_a_mask_is_hatched_in_the_answer(runs: dict[str, Path]) -> None:
+    one = app.restore(runs["grey"], GREY, "mask:left", samples=1).answers[0]
+    assert one.measured is not None
+    image = shown(open_run(runs["grey"]), one.measured)
+    assert image[0].isnan().tolist() == [[True] * 3 + [False] * 3] * 4
+
+
+def test_a_signal_is_drawn_with_its_measurement_by_its_name_and_axes_that_say_what_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("matplotlib")
+    figures = []
+    monkeypatch.setattr(pictures, "_render", figures.append)
+    pictures.bands(torch.rand(3, 2, 16), torch.rand(2, 16), torch.rand(2, 16), ("noisy", torch.rand(2, 16)), torch.rand(2, 16))
+    for channel, axes in enumerate(figures[0].axes):
+        said = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert said == ["samples", "mean, 2 std", "noisy", "reference"]
+        assert (axes.get_xlabel(), axes.get_ylabel()) == ("place", f"value of channel {channel + 1}")
+
+
+def test_the_peak_of_a_signal_is_the_span_of_its_reference_and_that_of_an_image_its_range(runs: dict[str, Path]) -> None:
+    truth = np.linspace(-3.0, 5.0, 16)[None]
+    one = app.restore(runs["signal"], truth, "identity", samples=2, simulate=True, noise=0.5).answers[0]
+    error = float((one.mean - torch.from_numpy(truth)).square().mean())
+    assert one.to_dict()["psnr"] == pytest.approx(10 * math.log10(8**2 / error))
+    assert app.restore(runs["grey"], GREY, "identity", samples=1, reference=GREY).answers[0].extent == 255
+    flat = app.restore(runs["signal"], 0 * truth, "identity", samples=1, simulate=True, noise=0.5).answers[0]
+    assert flat.extent == pytest.approx(2 * float(open_run(runs["signal"]).normaliser.scale[0]))
 
 
 def test_force_replaces_an_answer_and_nothing_else(runs: dict[str, Path], tmp_path: Path) -> None:
@@ -297,7 +362,7 @@ def test_force_replaces_an_answer_and_nothing_else(runs: dict[str, Path], tmp_pa
         (out / name).unlink() if kept is None else (out / name).write_bytes(kept)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "x.png").write_bytes(b"x")
-    with pytest.raises(ScorefieldError, match=r"that no restore.json lists"):
+    with pytest.raises(ScorefieldError, match=r"that no restore.json lists, .*: choose another --out"):
         app.restore(runs["grey"], path, force=True, **(how | {"out": tmp_path / "mine"}))
 
 
@@ -323,6 +388,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     png(tmp_path / "small.png", GREY[:3, :3])
     png(tmp_path / "colour.png", rng.integers(0, 256, (*SIDE, 3), dtype=np.uint8))
     png(tmp_path / "hole.png", np.zeros((5, 5), dtype=np.uint8))
+    png(tmp_path / "white.png", np.full((5, 5), 255, dtype=np.uint8))
     png(tmp_path / "everything.png", np.full(SIDE, 255, dtype=np.uint8))
     (tmp_path / "broken.png").write_bytes((tmp_path / "grey.png").read_bytes()[:50])
     (tmp_path / "empty").mkdir()
@@ -335,9 +401,19 @@ WRONG = [
     ("grey", ("grey.png", "--operator", "mask:hole.png"), "(5, 5)"),
     ("grey", ("colour.png", "--operator", "blur:1"), "three channels"),
     ("labelled", ("grey.png", "--operator", "blur:1", "--label", "seven"), "unknown class 'seven'"),
-    ("grey", ("grey.png", "--operator", "blur:1", "--noise", "-1"), "--noise -1, expected a standard deviation >= 0"),
-    ("grey", ("grey.png", "--operator", "blur:1", "--noise", "nan"), "--noise nan, expected a standard deviation >= 0"),
+    ("grey", ("grey.png", "--operator", "blur:1", "--noise", "-1"), "--noise -1, expected auto, or a standard deviation >= 0"),
+    (
+        "grey",
+        ("grey.png", "--operator", "blur:1", "--noise", "nan"),
+        "--noise nan, expected auto, or a standard deviation >= 0",
+    ),
+    (
+        "grey",
+        ("grey.png", "--operator", "blur:1", "--noise", "abc"),
+        "--noise abc, expected auto, or a standard deviation >= 0",
+    ),
     ("grey", ("grey.png", "--operator", "mask:everything.png"), "keeps nothing"),
+    ("grey", ("grey.png", "--operator", "mask:white.png"), "a mask of shape (5, 5)"),
     ("grey", ("grey.png", "--operator", "blur:kernel.npy"), "kernel"),
     ("grey", ("broken.png", "--operator", "blur:1"), "'broken.png', which cannot be read"),
     ("grey", ("nothing.png", "--operator", "blur:1"), "where nothing is"),

@@ -7,6 +7,7 @@ By this list --force knows what it may replace: an earlier answer in which nothi
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 from collections.abc import Iterator, Sequence
@@ -20,11 +21,13 @@ from torch import Tensor
 
 from scorefield import __version__, files, pictures
 from scorefield.data.planes import PICTURED, planes
+from scorefield.durations import short
 from scorefield.errors import ScorefieldError
 from scorefield.inputs import Item, save_array
 from scorefield.runs import Run
 
 GAP, LINE = 6, 14  # pixels between the pictures of a panel, and of a line of text
+HATCH, STRIPES = ((70, 90, 170), (150, 170, 225)), 6  # colours of what is unknown, and pixels from stripe to stripe
 ACROSS = 1600  # pixels, within which small images are enlarged
 
 
@@ -74,7 +77,8 @@ def check_place(path: Path, verb: str, force: bool) -> None:
     listed = _listed(path, verb)
     if listed is None:
         raise ScorefieldError(
-            f"{got}, a folder with files ({inside[0]}) that no {verb}.json lists, expected a new one: rename it"
+            f"{got}, a folder with files ({inside[0]}) that no {verb}.json lists, expected a new folder, or an earlier answer "
+            f"of scorefield {verb}: choose another --out"
         )
     changed = [name for name in inside if name != f"{verb}.json" and _changed(path / name, listed.get(name))]
     if changed:
@@ -145,9 +149,12 @@ def check_pictures(run: Run) -> None:
 
 
 def shown(run: Run, raw: Tensor) -> Tensor:
-    """Return one image or volume in the run's units, `(channels, *size)`, as it is shown, `(1 or 3, height, width)`."""
+    """Return one image or volume in the run's units, `(channels, *size)`, as it is shown, `(1 or 3, height, width)`.
+
+    What is unknown stays NaN.
+    """
     if len(raw) == run.shape[0]:
-        return planes(raw[None], run)[0]
+        return planes(raw[None], run, unknown=math.nan)[0]
     return run.normaliser.visible(raw[None].expand(1, run.shape[0], *raw.shape[1:]))[0, :1]  # grey, of a run of colours
 
 
@@ -163,8 +170,9 @@ def panel(cells: Sequence[tuple[str, Tensor]]) -> Image.Image:
     """Lay images of any sizes out side by side, each with a line of text above it.
 
     Args:
-        cells: text and image `(1 or 3, height, width)` with values in [0, 1], NaN as grey. Small ones are enlarged without
-            smoothing, by whole factors, to about the height of the tallest.
+        cells: text and image `(1 or 3, height, width)` with values in [0, 1], NaN hatched: a grey would be a brightness, and
+            that of the canvas the end of the image. Small ones are enlarged without smoothing, by whole factors, to about the
+            height of the tallest.
 
     >>> import torch
     >>> panel([("a", torch.zeros(1, 8, 8)), ("b", torch.zeros(1, 4, 4))]).size
@@ -176,7 +184,8 @@ def panel(cells: Sequence[tuple[str, Tensor]]) -> Image.Image:
     pixels = []
     for _, one in cells:
         factor = max(1, tallest * zoom // one.shape[-2])
-        pixels.append(pictures.to_pixels(one[None])[0].repeat(factor, axis=0).repeat(factor, axis=1))
+        shown_, unknown = pictures.to_pixels(one[None])[0], one.isnan().any(dim=0).cpu().numpy()
+        pixels.append(_hatched(*(each.repeat(factor, axis=0).repeat(factor, axis=1) for each in (shown_, unknown))))
     widths = [max(one.shape[1], int(font.getlength(text)) + 2) for one, (text, _) in zip(pixels, cells, strict=True)]
     height = max(one.shape[0] for one in pixels) + LINE + 2 * GAP
     canvas = Image.fromarray(np.full((height, sum(widths) + GAP * (len(cells) + 1), 3), 128, dtype=np.uint8))
@@ -186,6 +195,13 @@ def panel(cells: Sequence[tuple[str, Tensor]]) -> Image.Image:
         canvas.paste(Image.fromarray(one), (left, LINE + GAP))
         left += width + GAP
     return canvas
+
+
+def _hatched(pixels: Any, unknown: Any) -> Any:
+    """Return pixels `(height, width, 3)` with slanted stripes, of colours that no grey image has, where they are unknown."""
+    down, across = np.indices(unknown.shape)
+    stripe = (down + across) % STRIPES < STRIPES // 2
+    return np.where(unknown[..., None], np.where(stripe[..., None], *np.array(HATCH, dtype=np.uint8)), pixels)
 
 
 def answer_picture(
@@ -207,13 +223,13 @@ def answer_picture(
         reference: `shape`, or None.
     """
     if run.kind not in PICTURED:
-        return pictures.bands(samples, mean, std, measured[1], reference)
+        return pictures.bands(samples, mean, std, measured, reference)
     cells = [] if measured[1] is None else [(measured[0], shown(run, measured[1]))]
     cells += [(f"sample {index + 1}", shown(run, one)) for index, one in enumerate(samples[:8])]
     cells += [("mean", shown(run, mean))]
     if std is not None:
         spread, most = shown_spread(std)
-        cells += [(f"std, white {most:.3g}", spread)]
+        cells += [(f"std, white {short(most)}", spread)]
     return panel([*cells, *([] if reference is None else [("reference", shown(run, reference))])])
 
 
@@ -226,4 +242,4 @@ def save_spread(path: Path, run: Run, item: Item, std: Tensor) -> None:
     save_array(path, as_floats.to_source(std[None] + item.offset)[0])
     if run.kind in PICTURED:
         spread, most = shown_spread(std)
-        path.with_suffix(".png").write_bytes(pictures.png(panel([(f"std, white {most:.3g}", spread)]), run.made_from))
+        path.with_suffix(".png").write_bytes(pictures.png(panel([(f"std, white {short(most)}", spread)]), run.made_from))

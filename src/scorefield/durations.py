@@ -1,4 +1,4 @@
-"""Durations as people read them, 1 min 15 s, and as a flag takes them, 2m."""
+"""Durations and numbers as people read them, 1 min 15 s and 6,731, and a duration as a flag takes it, 2m."""
 
 from __future__ import annotations
 
@@ -30,3 +30,13 @@ def flag_of(seconds: float) -> str:
     ('2m', '3h')
     """
     return f"{math.ceil(seconds / 60)}m" if seconds < 7200 else f"{math.ceil(seconds / 3600)}h"
+
+
+def short(number: float, digits: int = 3) -> str:
+    """Write a number with so many digits, large ones as whole numbers, without an exponent.
+
+    >>> short(0.28867), short(24.96), short(6731.4), short(242.0, 2), short(3e12)
+    ('0.289', '25', '6,731', '242', '3e+12')
+    """
+    text = f"{number:.{digits}g}"
+    return f"{number:,.0f}" if "e+" in text and abs(number) < 1e9 else text

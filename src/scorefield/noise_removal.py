@@ -36,6 +36,7 @@ from scorefield.denoising.level import LEVELS, lambda_range
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
 from scorefield.inputs import Item, read_items
+from scorefield.measurements import extent_of
 from scorefield.metrics.fidelity import psnr, ssim
 from scorefield.progress import Progress, Stages, portion, silent
 from scorefield.randomness import SampleRng, stream_of
@@ -83,7 +84,7 @@ class Denoised:
         within: share of the numbers whose interval holds the reference; None without one.
         samples: draws of x0 given the file, `(n, *shape)`.
         evaluations: of the field, all together.
-        extent: the span of the run's range, in which PSNR counts; 255 of 8-bit images.
+        extent: the peak of PSNR and SSIM: see `measurements.extent_of`.
     """
 
     task: Noisy
@@ -252,7 +253,7 @@ def denoise_one(run: Run, task: Noisy, spec: DenoiseSpec, device: torch.device, 
         estimate = estimate_sigma(field, seen, rng=rng("sigma"), cond=cond, progress=stages("sigma"))
     sigma = task.sigma * task.to_model if estimate is None else float(estimate.sigma)  # type: ignore[operator]
     used = 0 if estimate is None else estimate.evaluations
-    extent = 2 * float(run.normaliser.scales(run.shape).max())
+    extent = extent_of(run, run.shape, task.reference)
     if sigma == 0 and bool(task.item.known.all()):
         raw, within = task.item.raw, _within(task.item.raw[None], task)
         samples = raw.repeat(spec.samples, *(1,) * raw.ndim)

@@ -254,35 +254,37 @@ def lines(signals: Tensor, limits: tuple[float, float] | None = None) -> Image.I
 
 
 def bands(
-    samples: Tensor, mean: Tensor, std: Tensor | None, measured: Tensor | None = None, reference: Tensor | None = None
+    samples: Tensor, mean: Tensor, std: Tensor | None, measured: tuple[str, Tensor | None], reference: Tensor | None = None
 ) -> Image.Image:
     """Plot the answer for one signal or vector: its mean with 2 standard deviations on either side, and the samples.
 
     Args:
         samples: `(n, *shape)`; each channel gets axes of its own.
         mean, std: `shape`.
-        measured: drawn as dots where it has the length of a sample.
+        measured: its name, and its numbers, drawn as dots where they have the length of a sample.
         reference: `shape`, drawn in black.
     """
     rows = [one.reshape(-1, one.shape[-1]) for one in samples.double().cpu()]
     figure, axes = _small(min(len(rows[0]), HISTOGRAMS))
     figure.set_size_inches(9, max(3.0, 2.4 * math.ceil(math.sqrt(len(axes)))))
     middle, spread, dots, true = (
-        None if v is None else v.double().cpu().reshape(-1, v.shape[-1]) for v in (mean, std, measured, reference)
+        None if v is None else v.double().cpu().reshape(-1, v.shape[-1]) for v in (mean, std, measured[1], reference)
     )
     assert middle is not None
     for channel, one in enumerate(axes):
-        for row in rows:
-            one.plot(row[channel], color="0.7", lw=0.5)
+        for index, row in enumerate(rows):
+            one.plot(row[channel], color="0.7", lw=0.5, label=None if index else "samples")
         if spread is not None:
             ends = [middle[channel] + sign * 2 * spread[channel] for sign in (-1, 1)]
             one.fill_between(range(len(ends[0])), *ends, color="tab:blue", alpha=0.2, lw=0)
-        one.plot(middle[channel], color="tab:blue", lw=1, label="mean, 2 std")
+        one.plot(middle[channel], color="tab:blue", lw=1, label="mean" if spread is None else "mean, 2 std")
         if dots is not None and dots.shape == middle.shape:
-            one.plot(dots[channel], ".", color="tab:red", ms=3, label="measured")
+            one.plot(dots[channel], ".", color="tab:red", ms=3, label=measured[0])
         if true is not None:
             one.plot(true[channel], color="black", lw=0.8, ls="--", label="reference")
         one.legend(fontsize=7)
+        one.set_xlabel("place", fontsize=7)
+        one.set_ylabel("value" if len(axes) == 1 else f"value of channel {channel + 1}", fontsize=7)
         one.tick_params(labelsize=6)
     return _render(figure)
 

@@ -8,9 +8,11 @@ point (`load_plugins`).
 
 from __future__ import annotations
 
+import ast
 import functools
 import importlib
 import importlib.util
+import inspect
 import pkgutil
 import re
 from collections.abc import Callable
@@ -122,18 +124,54 @@ def names(kind: str) -> list[str]:
     return list(every(kind))
 
 
+def _sources(kind: str) -> list[str]:
+    """Return the texts of the modules of a kind, of which none is imported."""
+    home = importlib.util.find_spec(HOMES[kind])
+    assert home is not None and home.origin is not None  # it is a part of this package
+    path = Path(home.origin)
+    sources = sorted(path.parent.rglob("*.py")) if home.submodule_search_locations else [path]
+    return [source.read_text(encoding="utf-8") for source in sources]
+
+
 def written(kind: str) -> list[str]:
     """Return the names of a kind that this package registers, sorted, as its source says: nothing is imported, for `--help`.
 
     >>> written("recipe")
     ['auto', 'ddpm', 'edm', 'ncsn', 'ncsnv2']
     """
-    home = importlib.util.find_spec(HOMES[kind])
-    assert home is not None and home.origin is not None  # it is a part of this package
-    path = Path(home.origin)
-    sources = sorted(path.parent.rglob("*.py")) if home.submodule_search_locations else [path]
-    found = (re.findall(rf'@register\("{kind}", "([^"]+)"\)', source.read_text(encoding="utf-8")) for source in sources)
+    found = (re.findall(rf'@register\("{kind}", "([^"]+)"\)', source) for source in _sources(kind))
     return sorted({name for names in found for name in names})
+
+
+def forms(kind: str) -> dict[str, str]:
+    """Return how each component of a kind is written in a command, by name, as its source says: see `form`.
+
+    >>> forms("operator")["crop"]
+    'crop:SIZE, crop:HEIGHTxWIDTH or crop:HEIGHTxWIDTH+TOP+LEFT'
+    """
+    found = {}
+    for source in _sources(kind):
+        for node in ast.parse(source).body:
+            of_text = next(
+                (one for one in getattr(node, "body", ()) if isinstance(one, ast.FunctionDef) and one.name == "of_text"), None
+            )
+            for decorator in getattr(node, "decorator_list", ()):
+                name = re.fullmatch(rf"register\('{kind}', '([^']+)'\)", ast.unparse(decorator))
+                if name:
+                    found[name[1]] = form(name[1], None if of_text is None else ast.get_docstring(of_text))
+    return dict(sorted(found.items()))
+
+
+def form(name: str, docstring: str | None) -> str:
+    """Return how a component is written: what its `of_text` returns, as its docstring opens; without one its name.
+
+    >>> form("gray", "Return `gray`, or `gray:W:W:W` with other weights.")
+    'gray, or gray:W:W:W with other weights'
+    """
+    if docstring is None:
+        return name
+    first = " ".join(inspect.cleandoc(docstring).split("\n\n")[0].split())
+    return first.removeprefix("Return ").removesuffix(".").replace("`", "")
 
 
 def find(kind: str, name: str) -> Any:

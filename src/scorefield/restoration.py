@@ -8,8 +8,8 @@ A file has the size of what H gives. The sample then is of the run's own size, o
 number of a file is unknown it was not measured: H is followed by a mask of what is known. So `mask` alone, without a hole of
 its own, needs no more than a file with NaN, or with an opacity of 0.
 
-The residual of a right answer is 1 on average, whatever H and the data are: x0 and a draw of p(x0 | y) have one distribution
-given y, so H(draw) lies from y as far as H(x0) does, which is the noise.
+The residual of right answers is on average what `residuals.py` expects, whatever H and the data are: x0 and a draw of
+p(x0 | y) have one distribution given y, so H(draw) lies from y as far as H(x0) does, which is the noise.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import torch
 from torch import Tensor
 
 from scorefield import files, registry
-from scorefield.data.layout import Layout
 from scorefield.drawing import field_of, labels_of
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
@@ -32,18 +31,18 @@ from scorefield.guidance.posterior import Measured, Method, Posterior, Twisted, 
 from scorefield.guidance.posterior.stein import LEAST, answer_discrepancy
 from scorefield.guidance.tiles import Tiled
 from scorefield.inputs import Item, check_size, read_items
+from scorefield.measurements import extent_of, read_measured, rounding_of, shape_of, target_of
 from scorefield.metrics.base import Estimate
 from scorefield.metrics.fidelity import psnr, ssim
 from scorefield.operators import Identity, Mask, Operator, in_model_space, parse
 from scorefield.operators.compose import compose
 from scorefield.progress import Progress, Stages, silent
 from scorefield.randomness import SampleRng, stream_of
+from scorefield.residuals import Fit, fit_of
 from scorefield.runs import Run
 from scorefield.specs import RestoreSpec
 
-STEP = 2 / 255  # of 8 bits, in model space
 FEW = 64  # measured numbers, up to which the Stein discrepancy costs less than the draws
-LARGER = 16  # times the side of what was measured, at most, is the side of a sample
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +84,9 @@ class Restored:
         task: what was asked.
         samples: draws of p(x0 | y), `(n, *shape)`.
         noise: standard deviation of the noise that was assumed, in the units of the file.
-        posterior: what is known of the draws: evaluations, effective particles, residuals.
-        extent: the span of the run's range, in which PSNR counts; 255 of 8-bit images.
+        posterior: what is known of the draws: evaluations, effective particles.
+        fit: how far they lie from what was measured, and how far right ones would.
+        extent: the peak of PSNR and SSIM: see `measurements.extent_of`.
         label: the class of the samples, if one was asked for.
         discrepancy: squared kernel Stein discrepancy of the draws from p(x0 | y), and its standard error; None where it is not
             known: of few draws, a nonlinear operator, or many measured numbers, where it costs more than the draws.
@@ -97,6 +97,7 @@ class Restored:
     samples: Tensor
     noise: float
     posterior: Posterior
+    fit: Fit
     extent: float
     label: str | int | None = None
     discrepancy: Estimate | None = None
@@ -139,8 +140,8 @@ class Restored:
             "evaluations": found.evaluations,
             "particles": found.particles,
             "effective": None if bool(effective.isnan().any()) else float(effective.mean()),
-            "residual": float(found.residual.square().mean().sqrt()),
-            "residual_expected": 1.0 if self.noise > 0 else 0.0,
+            "residual": self.fit.residual,
+            "residual_expected": self.fit.expected,
             "ksd": None if self.discrepancy is None else [self.discrepancy.value, self.discrepancy.standard_error],
         }
         if self.task.reference is not None and len(self.task.shape) > 1:
@@ -187,7 +188,7 @@ def tasks_of(run: Run, source: Any, operator: Any, spec: RestoreSpec, reference:
     check_run(run)
     check_spec(run, spec)
     made = operator_of(operator, spec.seed)
-    items = read_items(run, source) if spec.simulate else _measured(run, source, made)
+    items = read_items(run, source) if spec.simulate else read_measured(run, source, made)
     references = references_of(run, reference, items) if reference is not None else {}
     tasks = [_task(run, item, made, spec, references.get(item.name)) for item in items]
     if isinstance(operator, str) and operator.strip() == "mask":
@@ -202,14 +203,28 @@ def tasks_of(run: Run, source: Any, operator: Any, spec: RestoreSpec, reference:
 
 def check_spec(run: Run, spec: RestoreSpec) -> None:
     """Refuse what a run cannot do, and numbers out of range."""
-    if spec.noise is not None and spec.noise != "auto" and not (math.isfinite(spec.noise) and spec.noise >= 0):
-        raise ScorefieldError(
-            f"got --noise {spec.noise:g}, expected a standard deviation >= 0 in the units of the file, or auto: correct it"
-        )
+    _stated(spec)
     if spec.samples < 1:
         raise ScorefieldError(f"got --samples {spec.samples}, expected at least 1: ask for more")
     conditions(run, spec.label, spec.samples)
     method_of(spec.method)
+
+
+def _stated(spec: RestoreSpec) -> float | None:
+    """Return the noise that is stated; None where it is left to the file. Raises `ScorefieldError` for what is no noise."""
+    text = str(spec.noise).strip()
+    if spec.noise is None or text == "auto":
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise ScorefieldError(
+            f"got --noise {text}, expected auto, or a standard deviation >= 0 in the units of the file (of an 8-bit image 0 to "
+            "255): correct it"
+        )
+    return value
 
 
 def check_run(run: Run) -> None:
@@ -240,20 +255,6 @@ def field_for(run: Run, shape: tuple[int, ...], device: torch.device) -> Field:
     return field if shape == run.shape else Tiled(field, shape)
 
 
-def _measured(run: Run, source: Any, operator: Operator) -> list[Item]:
-    """Return the items of a measurement: of its channels, or of a row of numbers."""
-    try:
-        out = operator.shape_out(run.shape)
-    except ScorefieldError:
-        return read_items(run, source)  # of a larger size, perhaps: `_shape_of` says what is wrong
-    if len(out) == len(run.shape):
-        return read_items(run, source, out)
-    try:
-        return read_items(run, source, out)
-    except ScorefieldError:
-        return read_items(run, source)  # a whole sample, of which the operator takes what it measures
-
-
 def references_of(run: Run, reference: Any, items: Sequence[Item]) -> dict[str, Tensor]:
     """Return references by the names of items, or one for one; raises `ScorefieldError` for an item without one."""
     found = read_items(run, reference)
@@ -270,14 +271,15 @@ def references_of(run: Run, reference: Any, items: Sequence[Item]) -> dict[str, 
 
 
 def _task(run: Run, item: Item, operator: Operator, spec: RestoreSpec, reference: Tensor | None) -> Task:
-    shape = tuple(item.raw.shape) if spec.simulate else _shape_of(run, operator, item)
+    shape = tuple(item.raw.shape) if spec.simulate else shape_of(run, operator, item)
     check_tiles(run, shape, item.name)
     if reference is not None:
         check_size(replace(item, name=f"reference of {item.name}", raw=reference), shape, "the size of a sample")
     if spec.simulate:
         if not bool(item.known.all()):
             raise ScorefieldError(f"got unknown numbers in {item.name!r} for --simulate, expected an intact file: fill them")
-        y, reference = operator(item.raw[None])[0], item.raw
+        reference = item.raw
+        y = operator(reference[None])[0]
     else:
         y = operator.measurement_of(item.raw, shape)
     known = ~y.isnan()
@@ -285,38 +287,19 @@ def _task(run: Run, item: Item, operator: Operator, spec: RestoreSpec, reference
         raise ScorefieldError(f"got {item.name!r} with nothing that is measured and known, expected some numbers: check it")
     if not bool(known.all()):
         operator, y = compose(operator, Mask(known)), y[known]
-    noise = float(spec.noise) if isinstance(spec.noise, float | int) else _rounding(run, item)
-    estimated = spec.noise in (None, "auto") and not spec.simulate and shape == run.shape and operator.linear
-    if spec.noise == "auto" and not estimated:
+    stated = _stated(spec)
+    noise = rounding_of(run, item) if stated is None else stated
+    estimated = stated is None and not spec.simulate and shape == run.shape and operator.linear
+    if spec.noise is not None and stated is None and not estimated:
         raise ScorefieldError(
             f"got --noise auto for {item.name!r}, expected a measurement of the run's own size by a linear operator, to "
             "estimate it: give a number"
         )
-    task = Task(item, _target(run, item, shape), shape, operator, y, noise, estimated, reference)
+    task = Task(item, target_of(run, item, shape), shape, operator, y, noise, estimated, reference)
     if spec.simulate and noise:
         rng = SampleRng([0], stream=_stream("simulate", spec, item.raw))
-        task = replace(task, y=y + noise * task.unit * rng.normal(tuple(y.shape))[0])
+        task = replace(task, y=operator.noisy(item.raw[None], noise * task.unit * rng.normal(tuple(y.shape)))[0])
     return task
-
-
-def _shape_of(run: Run, operator: Operator, item: Item) -> tuple[int, ...]:
-    """Return the shape of the sample of which a file is the measurement: the run's, or a larger one."""
-    size = tuple(item.raw.shape)
-    larger = [(run.shape[0], *(f * side for side in size[1:])) for f in range(1, LARGER + 1)] if len(run.shape) > 1 else []
-    for shape in (run.shape, *larger):
-        if len(shape) != len(run.shape):
-            continue
-        try:
-            out = operator.shape_out(shape)
-        except ScorefieldError:
-            continue
-        if size in (out, shape if len(out) != len(shape) else out):
-            return shape
-    out = operator.shape_out(run.shape)  # says what is wrong with the operator itself
-    if len(out) == len(run.shape):
-        check_size(item, out, f"what {operator} makes of a sample of {'x'.join(map(str, run.shape))}")
-    check_size(item, run.shape, "the size of the run's data")
-    raise AssertionError("one of the sizes differs")
 
 
 def check_tiles(run: Run, shape: tuple[int, ...], name: str) -> None:
@@ -329,27 +312,6 @@ def check_tiles(run: Run, shape: tuple[int, ...], name: str) -> None:
             f"got {name!r}, which is or belongs to a sample of {got}, expected {wanted} or larger, as {run.path.name} was "
             "trained on: enlarge it, or train on smaller ones"
         )
-
-
-def _rounding(run: Run, item: Item) -> float:
-    """Return the standard deviation of rounding, in the units of a file: to whole numbers, or of other files to 8 bits."""
-    if item.layout.type.kind in "iu":
-        return 1 / math.sqrt(12)
-    return STEP * float(run.normaliser.scales(run.shape).mean() / item.unit.mean()) / math.sqrt(12)
-
-
-def _target(run: Run, item: Item, shape: tuple[int, ...]) -> Item:
-    """Return what an answer is written as: the item, with the channels of a sample."""
-    if len(item.raw) == shape[0] and item.raw.ndim == len(shape):
-        return item
-    ones = torch.ones(shape[0], *(1 for _ in shape[1:]), dtype=torch.float64)
-    if item.raw.ndim != len(shape):
-        layout = replace(run.layout, dtype=item.layout.dtype, format="", header={})
-        return replace(item, layout=layout, unit=ones, offset=0 * ones, ending=".npy")
-    plain = Layout.plain(run.kind, shape)
-    kept = item.ending if item.ending != ".png" or item.layout.dtype == "uint8" else ".npy"
-    layout = Layout(plain.axes, item.layout.dtype, plain.shape, format=item.layout.format, header=item.layout.header)
-    return replace(item, layout=layout, unit=item.unit[:1] * ones, offset=item.offset[:1] * ones, ending=kept)
 
 
 def _stream(what: str, spec: RestoreSpec, values: Tensor) -> int:
@@ -391,8 +353,10 @@ def restore_one(run: Run, task: Task, spec: RestoreSpec, device: torch.device, p
     found = posterior_sample(
         field, operator, y, noise * task.unit, method=method_of(spec.method), progress=stages("samples"), **seeds
     )
-    extent, discrepancy = 2 * float(run.normaliser.scales(run.shape).max()), None
+    extent, discrepancy = extent_of(run, run.shape, task.reference), None
     if operator.linear and noise > 0 and y.numel() <= FEW and len(found.x) >= LEAST:
         measured = Measured(operator, y, noise * task.unit)
         discrepancy = answer_discrepancy(field, measured, found.x, seeds["cond"])
-    return Restored(task.item.name, task, run.decode(found.x.cpu()), noise, found, extent, spec.label, discrepancy)
+    x, ends = found.x.cpu(), (run.normaliser.low, run.normaliser.high)
+    fit = fit_of(task.operator, shifts + scales * x, task.y, noise * task.unit, None if None in ends else ends)  # type: ignore[arg-type]
+    return Restored(task.item.name, task, run.decode(x), noise, found, fit, extent, spec.label, discrepancy)

@@ -73,7 +73,7 @@ class RestoreSpec:
 
     __flat__: ClassVar[bool] = True
 
-    noise: float | Literal["auto"] | None = None
+    noise: str | float | None = None
     samples: int = 8
     method: str = "auto"
     simulate: bool = False

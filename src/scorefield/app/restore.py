@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scorefield import pictures
+from scorefield.advice import advice
 from scorefield.answers import (
     Answer,
     answer_picture,
@@ -22,9 +23,6 @@ from scorefield.progress import Progress, portion, silent
 from scorefield.restoration import Restored, restore_one, tasks_of
 from scorefield.runs import Run, open_run
 from scorefield.specs import RestoreSpec
-
-FEW = 2  # particles that count, below which samples come from one
-STRANGE = 1.5  # times the residual that is expected
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +93,7 @@ def restore(
         restore_one(opened, task, spec, device, _named(progress, task.item.name, index * share, share))
         for index, task in enumerate(tasks)
     )
-    report = RestoreReport(answers, folder, str(operator), spec, opened.made_from, _notes(answers))
+    report = RestoreReport(answers, folder, str(operator), spec, opened.made_from, advice(answers, spec))
     if folder is not None:
         with answering(folder, "restore", force) as answer:
             answer.values |= report.to_dict()
@@ -118,20 +116,3 @@ def _write(run: Run, answer: Answer, one: Restored) -> None:
         save_spread(stem.with_name(f"{one.name}-std.npy"), run, target, one.std)
     picture = answer_picture(run, ("measured", one.measured), one.samples, one.mean, one.std, one.task.reference)
     stem.with_name(f"{one.name}-answer.png").write_bytes(pictures.png(picture, run.made_from))
-
-
-def _notes(answers: tuple[Restored, ...]) -> tuple[str, ...]:
-    notes = []
-    for one in answers:
-        residual, particles = one.to_dict()["residual"], one.posterior.particles * len(one.samples)
-        if len(one.samples) > 1 and float(one.posterior.effective.mean()) * particles < FEW:
-            notes.append(
-                f"{one.name}: hardly more than one of {particles} particles explains what was measured, so its samples are "
-                "more alike than they should be: ask for more --samples, or state a larger --noise"
-            )
-        if one.noise > 0 and residual > STRANGE:
-            notes.append(
-                f"{one.name}: the samples lie {residual:.1f} times the noise from what was measured, where 1 is expected: its "
-                "noise is larger than was said, or another operator measured it"
-            )
-    return tuple(notes)

@@ -10,6 +10,7 @@ import tyro
 
 from scorefield.cli.flags import flags
 from scorefield.cli.show import Bar
+from scorefield.durations import short
 from scorefield.specs import DenoiseSpec
 
 HOW = flags(DenoiseSpec, sigma="auto|X|X%", samples="N", label="CLASS")
@@ -63,7 +64,11 @@ class Denoise:
             values = one.to_dict()
             error = values["sigma_standard_error"]
             estimated = (
-                "" if not values["sigma_estimated"] else " (estimated)" if error is None else f" ± {error:.2g} (estimated)"
+                ""
+                if not values["sigma_estimated"]
+                else " (estimated)"
+                if error is None
+                else f" ± {short(error, 2)} (estimated)"
             )
             near = "".join(
                 f", {key.upper()} {values[f'{key}_noisy']:.4g} -> {values[key]:.4g}"
@@ -71,8 +76,8 @@ class Denoise:
                 if values.get(key) is not None and values.get(f"{key}_noisy") is not None
             )
             held = "" if one.within is None else f", {one.within:.0%} inside the 90 % intervals"
-            noise = f"sigma {one.sigma:.3g}{estimated}, {values['sigma_unit']}"
-            print(f"{one.name}: {noise}; std {values['std_mean']:.3g}{near}{held}")
+            noise = f"sigma {short(one.sigma)}{estimated}, {values['sigma_unit']}"
+            print(f"{one.name}: {noise}; std {short(values['std_mean'])}{near}{held}")
         if len(report.answers) > SHOWN:
             print(f"and {len(report.answers) - SHOWN:,} more, all of them in denoise.json")
         print(f"  {report.folder}")

@@ -8,11 +8,22 @@ from typing import Annotated
 
 import tyro
 
+from scorefield import registry
 from scorefield.cli.flags import flags
 from scorefield.cli.show import Bar
+from scorefield.durations import short
 from scorefield.specs import RestoreSpec
 
 HOW = flags(RestoreSpec, samples="N", noise="X|auto", method="NAME", label="CLASS", simulate=(tyro.conf.FlagCreatePairsOff,))
+
+
+class _Forms(str):
+    """What an operator is, and all their forms, found when the help is shown: no operator is imported for it."""
+
+    def __call__(self) -> str:
+        return "\n".join(
+            [f"{self} `scorefield list operator` says more. One or several of", *registry.forms("operator").values()]
+        )
 
 
 @dataclass
@@ -35,8 +46,7 @@ class Restore:
     """The run's folder."""
     source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE|FOLDER")]
     """What was measured: an image, a sound, a .npy, or a folder of them."""
-    operator: Annotated[str, tyro.conf.arg(metavar="NAME:ARG,...")]
-    """What was done to it, in order (see `scorefield list operator`)."""
+    operator: Annotated[str, tyro.conf.arg(metavar="NAME:ARG,...", help=_Forms("What was done to it, in order."))]
     spec: Annotated[RestoreSpec, tyro.conf.arg(name="")] = HOW
     """How it is restored."""
     reference: Annotated[Path | None, tyro.conf.arg(metavar="FILE|FOLDER")] = None
@@ -63,12 +73,11 @@ class Restore:
             )
         for one in report.answers[:20]:
             values = one.to_dict()
-            known = "" if values["effective"] is None else f", {values['effective']:.0%} of the particles count"
-            known += "".join(f", {key.upper()} {values[key]:.4g}" for key in ("psnr", "ssim") if key in values)
+            known = "".join(f", {key.upper()} {values[key]:.4g}" for key in ("psnr", "ssim") if key in values)
             estimated = " (estimated)" if values["noise_estimated"] else ""
             print(
-                f"{one.name}: noise {one.noise:.3g}{estimated}, residual {values['residual']:.2f} (expected "
-                f"{values['residual_expected']:g}){known}"
+                f"{one.name}: noise {short(one.noise)}{estimated}, residual {values['residual']:.2f} (expected "
+                f"{values['residual_expected']:.3g}){known}"
             )
         if len(report.answers) > 20:
             print(f"and {len(report.answers) - 20:,} more, all of them in restore.json")

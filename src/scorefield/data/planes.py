@@ -37,15 +37,16 @@ class Pictured(Protocol):
     def layout(self) -> Layout: ...
 
 
-def planes(raw: Tensor, data: Pictured) -> Tensor:
+def planes(raw: Tensor, data: Pictured, unknown: float = GREY) -> Tensor:
     """Return what of examples is shown, as images with values from 0, black, to 1, white.
 
     Args:
         raw: images or volumes in the data's own units, `(n, channels, ..., height, width)`.
         data: what they are of: a data set or a run.
+        unknown: what is shown where a cell is unknown; NaN leaves it so.
 
     Returns:
-        `(n, 1 or 3, height, width)`, as wide as `plane_size` says; grey where a cell is unknown.
+        `(n, 1 or 3, height, width)`, as wide as `plane_size` says.
     """
     if raw.ndim == 5:
         middle = raw.shape[2] // 2
@@ -54,7 +55,7 @@ def planes(raw: Tensor, data: Pictured) -> Tensor:
     shown = visible.squeeze(2) if raw.ndim == 5 else visible
     if shown.shape[1] != 3:
         shown = torch.cat(torch.split(shown[:, :SIDE_BY_SIDE], 1, dim=1), dim=3)
-    return shown.nan_to_num(GREY)
+    return shown.nan_to_num(unknown)
 
 
 def plane_size(data: Pictured) -> tuple[int, int]:

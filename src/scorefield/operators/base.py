@@ -39,9 +39,11 @@ class Operator(ABC):
 
     Attributes:
         linear: whether it is a matrix A.
+        rounds: whether it rounds after the noise was added; else the noise comes last.
     """
 
     linear: bool = True
+    rounds: bool = False
 
     @abstractmethod
     def shape_out(self, shape: Shape) -> Shape:
@@ -50,6 +52,18 @@ class Operator(ABC):
     @abstractmethod
     def __call__(self, x: Sample) -> Tensor:
         """Return the measurements of samples, `(batch, *shape)` -> `(batch, *shape_out(shape))`, in the dtype of x."""
+
+    def noisy(self, x: Sample, noise: Tensor | float) -> Tensor:
+        """Return what is measured of samples with this noise, which comes last, or is rounded with the rest."""
+        return self(x) + noise
+
+    def unrounded(self, x: Sample) -> Tensor:
+        """Return what would be measured without noise and without rounding: `operator(x)`, unless it rounds."""
+        return self(x)
+
+    def holds_noise(self, y: Tensor) -> Tensor:
+        """Return which numbers of measurements have noise in them, bool: all, unless something cut them to a bound."""
+        return torch.ones_like(y, dtype=torch.bool)
 
     @property
     def inner(self) -> Operator:
@@ -93,6 +107,15 @@ class Operator(ABC):
         impossible = (each == -math.inf).flatten(1).any(dim=1)
         return torch.where(impossible, -math.inf, total(torch.where(each == -math.inf, 0.0, each)))
 
+    def shapes_of_file(self, shape: Shape) -> tuple[Shape, ...]:
+        """Return the shapes that a person's file of a measurement may have, as `measurement_of` takes it, the likeliest first.
+
+        A picture of the measurement is one; of numbers in a row the file is the whole sample, too. The file of a small image
+        is never taken for a sample that is to be made small.
+        """
+        out = self.shape_out(shape)
+        return (out,) if len(out) == len(shape) else (out, shape)
+
     def measurement_of(self, data: Tensor, shape: Shape) -> Tensor:
         """Return the y that a person's file holds, `shape_out(shape)`.
 
@@ -119,6 +142,9 @@ class Operator(ABC):
     @classmethod
     def of_text(cls, text: str, *, seed: int = 0) -> Operator:
         """Return the operator that a person writes as NAME:text in a command; raises `ScorefieldError` for a wrong text.
+
+        An operator that takes a text opens the docstring of this function with its forms, which the command shows: "Return
+        `blur:SIGMA`, or `blur:FILE` with a kernel."
 
         Args:
             text: what follows the name and its colon, or nothing.

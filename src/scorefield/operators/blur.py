@@ -104,7 +104,7 @@ class Blur(Operator):
 
     @classmethod
     def of_text(cls, text: str, *, seed: int = 0) -> Operator:
-        """Return `blur:SIGMA`, or `blur:FILE` with a kernel, each with `:circular` or `:reflect` behind it if so.
+        """Return `blur:SIGMA`, or `blur:FILE` with a kernel, each with `:circular` or `:reflect` at the edges, or without.
 
         The kernel of a picture is divided by its sum; that of an array is taken as it is.
         """

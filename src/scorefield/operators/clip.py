@@ -57,6 +57,10 @@ class Clip(Operator):
     def __call__(self, x: Sample) -> Tensor:
         return x.clamp(self.low, self.high)
 
+    def holds_noise(self, y: Tensor) -> Tensor:
+        """Return which numbers lie at no bound: noise that came after the cut would have moved them away from it."""
+        return (y != self.low) & (y != self.high)
+
     @property
     def inner(self) -> Operator:
         return Identity()
@@ -79,7 +83,7 @@ class Clip(Operator):
 
     @classmethod
     def of_text(cls, text: str, *, seed: int = 0) -> Operator:
-        """Return `clip:LOW:HIGH`; one of the two may be left out."""
+        """Return `clip:LOW:HIGH`, `clip:LOW:` or `clip::HIGH`."""
         low, colon, high = text.partition(":")
         example = "clip:0:255, clip::255 or clip:0:"
         if not colon:

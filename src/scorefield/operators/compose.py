@@ -35,7 +35,7 @@ class Compose(Operator):
         for each in self.operators[:-1]:
             if not each.linear:
                 raise ScorefieldError(f"got {each}, which is not linear, before another operator, expected it last: move it")
-        self.linear = self.operators[-1].linear
+        self.linear, self.rounds = self.operators[-1].linear, self.operators[-1].rounds
 
     def __repr__(self) -> str:
         return " then ".join(map(repr, self.operators))
@@ -44,9 +44,16 @@ class Compose(Operator):
         return self._shapes(shape)[-1]
 
     def __call__(self, x: Sample) -> Tensor:
-        for operator in self.operators:
-            x = operator(x)
-        return x
+        return self.operators[-1](self._before(x))
+
+    def noisy(self, x: Sample, noise: Tensor | float) -> Tensor:
+        return self.operators[-1].noisy(self._before(x), noise)
+
+    def unrounded(self, x: Sample) -> Tensor:
+        return self.operators[-1].unrounded(self._before(x))
+
+    def holds_noise(self, y: Tensor) -> Tensor:
+        return self.operators[-1].holds_noise(y)
 
     @property
     def inner(self) -> Operator:
@@ -64,9 +71,19 @@ class Compose(Operator):
     def log_evidence(self, mean: Tensor, variance: Tensor, y: Tensor, noise_std: NoiseStd) -> PerSample:
         return self.operators[-1].log_evidence(mean, variance, y, noise_std)
 
+    def shapes_of_file(self, shape: Shape) -> tuple[Shape, ...]:
+        """Return the shapes of a file of what the last operator measures."""
+        return self.operators[-1].shapes_of_file(self._shapes(shape)[-2])
+
     def measurement_of(self, data: Tensor, shape: Shape) -> Tensor:
         """Return the y that a person's file holds: what the last operator makes of it, where it was not applied yet."""
         return self.operators[-1].measurement_of(data, self._shapes(shape)[-2])
+
+    def _before(self, x: Sample) -> Tensor:
+        """Return what the last operator is given."""
+        for operator in self.operators[:-1]:
+            x = operator(x)
+        return x
 
     def _shapes(self, shape: Shape) -> list[Shape]:
         """Return the shape before every operator, and that of y."""

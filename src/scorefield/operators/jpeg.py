@@ -90,7 +90,7 @@ class JPEG(Operator):
     (3, 32, 32)
     """
 
-    linear = False
+    linear, rounds = False, True
 
     def __init__(self, quality: int) -> None:
         """Take the quality, 1 (worst) to 100, as encoders have it; raises `ScorefieldError` for another."""
@@ -105,11 +105,17 @@ class JPEG(Operator):
         return self._inner.shape_out(shape)
 
     def __call__(self, x: Sample) -> Tensor:
-        u = self._inner(x)
+        return self.noisy(x, 0.0)
+
+    def noisy(self, x: Sample, noise: Tensor | float) -> Tensor:
+        u = self._inner(x) + noise
         steps = self.steps(u)
         origin = torch.zeros_like(u[:1])
         origin[:, 0, ::SIDE, ::SIDE] = 128.0 * SIDE  # black is -128 to an encoder
         return ((u - origin) / steps).round() * steps + origin
+
+    def unrounded(self, x: Sample) -> Tensor:
+        return self._inner(x)
 
     @property
     def inner(self) -> Operator:
@@ -124,6 +130,11 @@ class JPEG(Operator):
         mean, variance, y = mean.double(), variance.double(), y.to(mean.device, torch.float64)
         return log_rounded(mean, variance, y, noise_std, self.steps(mean))
 
+    def shapes_of_file(self, shape: Shape) -> tuple[Shape, ...]:
+        """Return the shape of a decoded picture: that of the sample, whatever the encoder continued it to."""
+        self.shape_out(shape)
+        return (shape,)
+
     def measurement_of(self, data: Tensor, shape: Shape) -> Tensor:
         """Return the coefficients of a decoded picture, `shape`, which are those of its file but for the rounding of pixels."""
         if tuple(data.shape) != shape:
@@ -132,7 +143,7 @@ class JPEG(Operator):
 
     @classmethod
     def of_text(cls, text: str, *, seed: int = 0) -> Operator:
-        """Return `jpeg:QUALITY`."""
+        """Return `jpeg:QUALITY`, 1 to 100, of grey files or of colours with every pixel (4:4:4)."""
         return cls(texts.whole(text, "the quality of jpeg", "jpeg:20"))
 
 

@@ -86,16 +86,16 @@ class Mask(Operator):
 
     @classmethod
     def of_text(cls, text: str, *, seed: int = 0) -> Operator:
-        """Return the mask that hides what a text says.
+        """Return `mask:left`, `mask:right`, `mask:top`, `mask:bottom`, `mask:box:SHARE`, `mask:random:SHARE`, or `mask:FILE`
+        with white on what is hidden.
 
-        - `mask:FILE`: what is white in a picture, or not 0 in an array.
-        - `mask:left`, `right`, `top`, `bottom`: that half.
-        - `mask:box:SHARE`: a box in the middle, of this share of every side.
-        - `mask:random:SHARE`: every place with this probability, by the seed.
+        The others hide that half; a box in the middle, of this share of every side; every place with this probability, by the
+        seed. Of an array what is not 0 is hidden.
         """
         if texts.is_file(text):
             hole = texts.read_array(text, "a mask, a picture whose white pixels are hidden")
-            return cls(hole < 128 if text.lower().endswith(texts.PICTURES) else hole == 0, f"of {text}")
+            keep = hole < 128 if text.lower().endswith(texts.PICTURES) else hole == 0
+            return cls(lambda places: keep, f"of {text}")  # as a function, so that its size is checked before what it keeps
         kind, _, share = text.partition(":")
         if kind in SIDES and not share:
             return cls(hidden_side(kind), f"without the {kind} half")

@@ -37,7 +37,7 @@ class Quantise(Operator):
     tensor([[0.0000, 0.5000, 2.0000]])
     """
 
-    linear = False
+    linear, rounds = False, True
 
     def __init__(self, step: float, low: float | None = None, high: float | None = None) -> None:
         """Take the grid.
@@ -69,8 +69,13 @@ class Quantise(Operator):
         return shape
 
     def __call__(self, x: Sample) -> Tensor:
-        x = x if self.low is None and self.high is None else x.clamp(self.low, self.high)
-        return ((x - self.origin) / self.step).round() * self.step + self.origin
+        return ((self.unrounded(x) - self.origin) / self.step).round() * self.step + self.origin
+
+    def noisy(self, x: Sample, noise: Tensor | float) -> Tensor:
+        return self(x + noise)
+
+    def unrounded(self, x: Sample) -> Tensor:
+        return x if self.low is None and self.high is None else x.clamp(self.low, self.high)
 
     @property
     def inner(self) -> Operator:
