@@ -13,7 +13,7 @@ to 20x20 pixels it found 7 to 20 grey levels. `refined_noise_level` takes the fi
 
 whose fixed points are those of the likelihood of s under the field. It starts from a large s, from which it falls fast; from
 a small one it would rise slowly, as draws that follow y closely leave no residual but s. Of digits with noise of 25, 8 and 0.3
-grey levels, cut, half hidden, or with every other pixel missing, it finds 24 to 28, 6.5 to 9, and 1.4 to 5.
+grey levels, cut, half hidden, or with every other pixel missing, it finds 23 to 27, 6.3 to 8.5, and 1.5 to 5.3.
 
 References: Tipping, Bishop (1999), "Probabilistic principal component analysis", JRSS B 61(3), for A = I. Dempster, Laird,
 Rubin (1977), "Maximum likelihood from incomplete data via the EM algorithm", JRSS B 39.
@@ -34,7 +34,7 @@ from scorefield.randomness import SampleRng
 
 MOST = 2048  # numbers of y that are looked at, neighbours in the middle: the eigenvectors of so many take seconds
 LARGE = 0.25  # of the root mean square of y around the mean: a noise to start from
-ROUNDS, DRAWS, SETTLED = 6, 2, 0.05  # of expectation maximisation; for each; a change that is none
+ROUNDS, DRAWS, SETTLED = 5, 2, 0.05  # of expectation maximisation; for each; a change that is none
 AT_A_TIME = 256  # rows of A
 LEAST, POINTS, HALVINGS = 1e-12, 200, 60  # of the variances; of the grid; of the interval around its best point
 
@@ -87,7 +87,7 @@ def refined_noise_level(
         operator: A.
         y: the measurement, without a batch.
         rng: a seed for each draw of a round.
-        method: of posterior sampling; None for a short one, 2 particles at 16 levels for each draw.
+        method: of posterior sampling; None for a short one, 2 particles at 12 levels for each draw.
         cond: conditioning of each draw, or None.
         least: what the noise is at least, such as that of rounding.
         progress: called after every round.
@@ -105,7 +105,7 @@ def refined_noise_level(
     first = noise_level(moments_of(field).to(y.device), operator, y, field.shape)
     away = y.double() - operator(field.data_mean.to(y.device).double().unsqueeze(0))[0]
     s = max(first, LARGE * float(away.square().mean().sqrt()), least)
-    chosen = method or Twisted(particles=2, together=False, levels=16)
+    chosen = method or Twisted(particles=2, together=False, levels=12)
     for k in range(ROUNDS if s > least else 0):
         found = posterior_sample(field, operator, y, s, rng=rng, method=chosen, cond=cond)
         before, s = s, max(least, s * float(found.residual.square().mean().sqrt()))
