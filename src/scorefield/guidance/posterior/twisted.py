@@ -187,11 +187,14 @@ def _problem_of(field: Field, moments: Moments, measured: Measured) -> _Problem:
             f"got {measured.operator}, of which every number is 0 whatever the sample is, expected one that measures "
             "something: correct it"
         )
-    noise = torch.as_tensor(measured.noise_std, dtype=torch.float64, device=device).reshape(-1)
+    given = torch.as_tensor(measured.noise_std, dtype=torch.float64, device=device).reshape(-1).expand_as(y)
     # numbers may differ in their units, so each has a least noise of its own
-    noise = torch.maximum(noise, LEAST_NOISE * torch.where(varying > 0, varying, varying.max()).sqrt())
+    noise = torch.maximum(given, LEAST_NOISE * torch.where(varying > 0, varying, varying.max()).sqrt())
     if not measured.operator.linear:
-        return _Problem(replace(measured, noise_std=noise.reshape(measured.y.shape)), measurement, y, torch.zeros_like(y))
+        # what is rounded, or cut to a bound, has a probability without noise, too
+        dense = measured.operator.holds_noise(measured.y).reshape(-1).to(device) & (not measured.operator.rounds)
+        raised = torch.where(dense, noise, given).reshape(measured.y.shape)
+        return _Problem(replace(measured, noise_std=raised), measurement, y, torch.zeros_like(y))
     return _Problem(None, *measurement.whitened(y, noise))
 
 
