@@ -277,7 +277,10 @@ def report_speed(cells: Cells, seeds: list[int]) -> list[str]:
                 mine = [(key, values) for key, values in of if key["contender"] == name and "sw2" in values]
                 label = f"{name}, isotropic twist" if "isotropic" in settings else name
                 if mine:
-                    curves.setdefault(label, {})[round(pooled(mine, "evaluations"))] = pooled(mine) / floor
+                    own = pooled(same_seeds(floors, mine))
+                    curves.setdefault(f"{label} ({len(mine)} seeds)", {})[round(pooled(mine, "evaluations"))] = (
+                        pooled(mine) / own
+                    )
         counts = sorted({count for curve in curves.values() for count in curve})
         rows = []
         for name, curve in curves.items():
