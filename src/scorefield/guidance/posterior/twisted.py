@@ -26,8 +26,8 @@ A nonlinear measurement y = g(B·x0) + noise has h(z) = its evidence with B·x0 
 Gaussian that has this evidence's slope at the particle, and its curvature at y.
 
 The covariance S is that of the data (`Moments`). With S = data_std²·I in its place (isotropic) weights are uneven, and more
-particles are needed. The start takes p at the highest level for N(mean, S + lambda²·I), which is not weighed: where S is not known
-and the data vary far more along some direction than data_std, `top` must be raised as well.
+particles are needed. The start takes p at the highest level for N(mean, S + lambda²·I), which is not weighed: where S is not
+known, and the data vary far more along some direction than data_std, `top` must be raised as well.
 
 References: Wu et al. (2023), "Practical and asymptotically exact conditional sampling in diffusion models", arXiv 2306.17775.
 Cardoso et al. (2023), arXiv 2308.07983. Trippe et al. (2023), arXiv 2206.04119. Rozet et al. (2024), "Learning diffusion priors
