@@ -4,9 +4,8 @@
 # What one would guess: a sampler that is given one measurement and a batch of starts treats every row alike, whatever the size
 # of the batch: 1,024 draws in one batch are what 64 batches of 16 are.
 # What it does: DPSSampler (diffusion posterior sampling) divides the pull towards the measurement by ONE norm over the whole
-# batch, so a row's pull falls as 1/sqrt(batch). Alone a draw is pulled beyond the
-# measurement and back; in large batches the draws hardly know of it. Other samplers of the
-# library (here DDPM on the DiffPIR denoiser) do not depend on the batch.
+# batch, so a row's pull falls as 1/sqrt(batch). Alone a draw is pulled beyond the measurement and back; in large batches the
+# draws hardly know of it. Other samplers of the library (here DDPM on the DiffPIR denoiser) do not depend on the batch.
 # Whom it hurts: whoever tunes zeta on a few images and then draws many, compares methods on large sets of draws, or runs the
 # same script on a device with more memory. Nothing is raised; the draws look like draws of the prior.
 #
