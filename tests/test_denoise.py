@@ -138,8 +138,10 @@ def test_what_is_missing_is_filled_in_and_does_not_count(runs: dict[str, Path]) 
 @pytest.mark.usefixtures("exact")
 def test_an_image_without_noise_comes_back_as_it_was_and_says_so(runs: dict[str, Path], tmp_path: Path) -> None:
     source = save(tmp_path / "clean.png", np.full(SIDE, 127, dtype=np.uint8))
-    report = app.denoise(runs["grey"], source, out=tmp_path / "out")
+    other = save(tmp_path / "other.png", np.full(SIDE, 90, dtype=np.uint8))
+    report = app.denoise(runs["grey"], source, reference=other, out=tmp_path / "out")
     assert report.answers[0].sigma == 0
+    assert report.answers[0].to_dict()["within_90"] is None  # there are no draws, so no interval that could hold it
     assert "no noise was found" in report.notes[0]
     assert (np.asarray(Image.open(tmp_path / "out" / "clean-denoised.png")) == 127).all()
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from scorefield import VE, VP, Gaussian, SampleRng, ScorefieldError, geometric
 from scorefield.field import Field, moments_of
-from scorefield.guidance import Tiled, posterior_sample
+from scorefield.guidance import Tiled, posterior_sample, tiles
 from scorefield.guidance.posterior import Twisted
 from scorefield.moments import Moments
 from scorefield.operators import Mask
@@ -184,3 +184,13 @@ def test_a_cell_that_is_cut_has_the_covariance_of_what_is_left() -> None:
     field = Gaussian(torch.zeros(1, 6), covariance, VE(1e-3, 200.0))
     found = moments_of(Tiled(field, (1, 10))).map(lambda v: v, torch.eye(10, dtype=torch.float64))
     torch.testing.assert_close(found, torch.block_diag(covariance, covariance[:4, :4]), rtol=1e-10, atol=1e-10)
+
+
+def test_directions_beyond_memory_share_their_mean_variance(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = SampleRng([1]).normal((6, 6))[0]
+    covariance = root @ root.mT
+    monkeypatch.setattr(tiles, "MEMORY", 12 * 5)
+    moments = moments_of(Tiled(Gaussian(torch.zeros(1, 6), covariance, VE(1e-3, 200.0)), (1, 12)))
+    every = torch.linalg.eigvalsh(torch.block_diag(covariance, covariance)).flip(0)
+    torch.testing.assert_close(moments.variances, every[:5])
+    assert moments.rest == pytest.approx(float(every[5:].mean()))

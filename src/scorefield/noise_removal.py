@@ -81,7 +81,7 @@ class Denoised:
         std: posterior standard deviation, `shape`.
         low, high: ends of the posterior's 90 % interval, `shape`.
         draws: how many draws these are from.
-        within: share of the numbers whose interval holds the reference; None without one.
+        within: share of the numbers whose interval holds the reference; None without one, and of a clean file.
         samples: draws of x0 given the file, `(n, *shape)`.
         evaluations: of the field, all together.
         extent: the peak of PSNR and SSIM: see `measurements.extent_of`.
@@ -255,9 +255,9 @@ def denoise_one(run: Run, task: Noisy, spec: DenoiseSpec, device: torch.device, 
     used = 0 if estimate is None else estimate.evaluations
     extent = extent_of(run, run.shape, task.reference)
     if sigma == 0 and bool(task.item.known.all()):
-        raw, within = task.item.raw, _within(task.item.raw[None], task)
+        raw = task.item.raw
         samples = raw.repeat(spec.samples, *(1,) * raw.ndim)
-        return Denoised(task, 0.0, estimate, raw, 0 * raw, raw, raw, 0, within, samples, used, extent)
+        return Denoised(task, 0.0, estimate, raw, 0 * raw, raw, raw, 0, None, samples, used, extent)
     level = sigma or lambda_range(field)[0]  # what is missing in a clean file is filled in at the lowest level
     chains = 1 if seen.whole else CHAINS
     z = completed(field, seen, level, rng=rng("unseen"), count=chains, cond=cond, progress=stages("unseen"))

@@ -30,8 +30,8 @@ class DenoiseReport:
     """What was denoised, and where it went.
 
     Attributes:
-        answers: one for each file, in the order of their paths: mean, standard deviation, 90 % interval, samples
-            and sigma.
+        answers: one for each file, in the order of their paths: mean, standard deviation, 90 % interval, samples and
+            sigma.
         folder: where the files are; None where nothing was written.
         spec: how it was done.
         made_from: the run's weights and data.

@@ -22,8 +22,8 @@ class Denoise:
     """Remove noise from images or signals: the mean of what they may have been, a map of doubt, and samples.
 
     The noise is Gaussian, equal in all pixels; how much of it there is, is estimated or stated. NAME-low and NAME-high are the
-    ends of the interval that holds each number in 90 % of all cases. Pixels that were clipped to the
-    legal range or masked are allowed for. Larger images than those of the run are covered by tiles.
+    ends of the interval that holds each number in 90 % of all cases. Pixels that were clipped to the legal range or masked are
+    allowed for. Larger images than those of the run are covered by tiles.
 
     examples:
       scorefield denoise runs/photos dark.png

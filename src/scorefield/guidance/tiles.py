@@ -22,6 +22,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -90,8 +91,12 @@ class Tiled:
         ]
         mean = field.data_mean
         self.data_mean, self.data_std = self.blend(mean.expand(1, self.tiles, *tile))[0], field.data_std
-        known = field.moments if isinstance(field, MomentsField) else None
-        self.moments = None if known is None else _of_cells(known, self.data_mean, tile)
+
+    @cached_property
+    def moments(self) -> Moments | None:
+        """Mean and covariance of cells of a tile's size side by side; None where the field knows none."""
+        known = self.field.moments if isinstance(self.field, MomentsField) else None
+        return None if known is None else _of_cells(known, self.data_mean.to(known.mean.device), self.tile)
 
     @property
     def tiles(self) -> int:
@@ -136,23 +141,30 @@ def _of_cells(moments: Moments, mean: Tensor, tile: tuple[int, ...]) -> Moments:
     """
     shape, d = tuple(mean.shape), mean.numel()
     place = torch.arange(d).reshape(shape)
-    found = list[tuple[float, Tensor, Tensor]]()  # a variance, the direction within its cell, and where that is
-    for corner in itertools.product(*(range(0, side, length) for side, length in zip(shape[1:], tile[1:], strict=True))):
-        ends = [min(length, side - at) for at, side, length in zip(corner, shape[1:], tile[1:], strict=True)]
+
+    @functools.cache  # all cells are of one size, but for the last ones
+    def of_size(ends: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+        """Return the variances beyond the rest, and the directions, of the first numbers of a tile along each axis."""
         inside = (slice(None), *(slice(0, end) for end in ends))
-        where = place[(slice(None), *(slice(at, at + end) for at, end in zip(corner, ends, strict=True)))].reshape(-1)
-        vectors = moments.vectors.reshape(*tile, -1)[inside].reshape(len(where), -1)
-        basis, upper = torch.linalg.qr(vectors)
+        basis, upper = torch.linalg.qr(moments.vectors.reshape(*tile, -1)[inside].flatten(0, len(ends)))
         values, turn = torch.linalg.eigh((upper * (moments.variances - moments.rest)) @ upper.mT)
-        found += [(float(v), basis @ turn[:, k], where) for k, v in enumerate(values)]
-    found.sort(key=lambda one: -one[0])
-    kept = min(len(found), MEMORY // d)
+        return values, basis @ turn
+
+    cells = list[tuple[tuple[int, ...], Tensor]]()  # the size of each, and where its numbers are
+    for corner in itertools.product(*(range(0, side, length) for side, length in zip(shape[1:], tile[1:], strict=True))):
+        ends = tuple(min(length, side - at) for at, side, length in zip(corner, shape[1:], tile[1:], strict=True))
+        cells.append((ends, place[(slice(None), *map(slice, corner, map(sum, zip(corner, ends, strict=True))))].reshape(-1)))
+    every = torch.cat([of_size(ends)[0] for ends, _ in cells])
+    cell = torch.cat([torch.full_like(of_size(ends)[0], i, dtype=torch.int64) for i, (ends, _) in enumerate(cells)])
+    direction = torch.cat([torch.arange(len(of_size(ends)[0])) for ends, _ in cells])
+    order = every.argsort(descending=True)
+    kept = min(len(order), MEMORY // d)
     vectors = torch.zeros(d, kept, dtype=torch.float64)
-    for k, (_, direction, where) in enumerate(found[:kept]):
-        vectors[where, k] = direction
-    rest = moments.rest + sum(v for v, _, _ in found[kept:]) / max(1, d - kept)
-    kept_values = torch.tensor([v for v, _, _ in found[:kept]], dtype=torch.float64)
-    return Moments(mean.double().reshape(-1), vectors, (kept_values + moments.rest).clamp(min=0), rest)
+    for k, i in enumerate(order[:kept].tolist()):
+        ends, where = cells[int(cell[i])]
+        vectors[where, k] = of_size(ends)[1][:, direction[i]]
+    rest = moments.rest + float(every[order[kept:]].sum()) / max(1, d - kept)
+    return Moments(mean.double().reshape(-1), vectors, (every[order[:kept]] + moments.rest).clamp(min=0), rest)
 
 
 def _starts(side: int, length: int, overlap: int) -> list[int]:

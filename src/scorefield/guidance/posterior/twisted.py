@@ -221,9 +221,8 @@ class _Particles:
         noise, variances = problem.noise_at(along, rest)
         level = problem.measurement.level(along, rest, noise)
         residual = problem.evidence(level, problem.measurement.measure(moments.mean[None]), variances)[1]
-        self._move(
-            level, moments.mean.repeat(self.log_w.numel(), 1), residual, 1.0, lam
-        )  # from infinite noise, where D is the mean and C is S
+        mean = moments.mean.repeat(self.log_w.numel(), 1)
+        self._move(level, mean, residual, 1.0, lam)  # from infinite noise, where D is the mean and C is S
 
     def step(self, t: float, lam: float, following: float) -> None:
         """Weigh the particles at a level, resample them where they are uneven, and move them to the next one."""
