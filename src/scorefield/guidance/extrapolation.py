@@ -30,12 +30,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from scorefield.errors import ScorefieldError
 from scorefield.field import EnergyField, Field, moments_of
+from scorefield.moments import Moments
 from scorefield.prediction import Prediction
 from scorefield.shapes import PerSample, Sample, over
 
@@ -72,7 +74,7 @@ class Extrapolated:
             )
         self.better, self.worse, self.strength, self.interval = better, worse, float(strength), interval
         self.process, self.shape = better.process, better.shape
-        self.data_mean, self.data_std, self.moments = better.data_mean, better.data_std, moments_of(better)
+        self.data_mean, self.data_std = better.data_mean, better.data_std
         if isinstance(better, EnergyField) and isinstance(worse, EnergyField):
             # An attribute of the instance: without it this is no EnergyField.
 
@@ -81,6 +83,11 @@ class Extrapolated:
                 return (1 - g) * worse.energy(x, t, cond) + g * better.energy(x, t, cond)
 
             self.energy = energy
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Mean and covariance of the data, as the better field knows them."""
+        return moments_of(self.better)
 
     def guided(self, t: PerSample) -> Tensor:
         """Return where g is not 1, `(batch,)`, bool."""

@@ -35,12 +35,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 
 from torch import Tensor
 
 from scorefield.errors import ScorefieldError
 from scorefield.field import EnergyField, Field, moments_of
 from scorefield.levels import data_scale
+from scorefield.moments import Moments
 from scorefield.prediction import Prediction
 from scorefield.shapes import PerSample, Sample, over
 
@@ -72,13 +74,18 @@ class Tempered:
             raise ScorefieldError(f"got a temperature of {temperature:g}, expected a positive number: try 0.8")
         self.field, self.temperature = field, float(temperature)
         self.process, self.shape, self.data_mean = field.process, field.shape, field.data_mean
-        self.data_std, self.moments = math.sqrt(temperature) * field.data_std, moments_of(field).scaled(temperature)
+        self.data_std = math.sqrt(temperature) * field.data_std
         if isinstance(field, EnergyField):  # an attribute of the instance: without it this is no EnergyField
 
             def energy(x: Sample, t: PerSample, cond: Tensor | None = None) -> PerSample:
                 return self.factor(t).to(x.dtype) * field.energy(x, t, cond)
 
             self.energy = energy
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Mean and covariance of the data, with every variance times the temperature."""
+        return moments_of(self.field).scaled(self.temperature)
 
     def factor(self, t: PerSample) -> PerSample:
         """Return k(t), `(batch,)`, float64, between 1 and 1/T."""
