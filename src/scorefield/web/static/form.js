@@ -83,7 +83,7 @@ export function makeForm({ described, first = [], hidden = [], changes = {}, val
   if (late.some((one) => valueOf(one.field, one.input) !== undefined)) more.open = true;
   const send = submit ? h("button", { type: "submit", class: "button primary" }, submit) : null;
 
-  const read = () => Object.fromEntries(rows.map(({ field, input }) => [field.name, valueOf(field, input)]).filter(([, value]) => value !== undefined));
+  const read = () => Object.fromEntries([...early, ...late].map(({ field, input }) => [field.name, valueOf(field, input)]).filter(([, value]) => value !== undefined));
   const clear = () => {
     general.hidden = true;
     for (const { input, error } of rows) {
@@ -92,10 +92,11 @@ export function makeForm({ described, first = [], hidden = [], changes = {}, val
       input.removeAttribute("aria-errormessage");
     }
   };
-  /** Show a refusal beside its field and go there; return whether the form has the field. */
-  const refuse = (problem) => {
+  /** Show a refusal beside its field, or beside a row of the view's own, and go there; return whether there is such a field. */
+  const refuse = (problem, own) => {
     clear();
-    const found = rows.find(({ field }) => field.name === problem.field);
+    const found = own || rows.find(({ field, element: { hidden } }) => field.name === problem.field && !hidden);
+    if (own && !rows.includes(own)) rows.push(own); // so that it is cleared, too
     if (!found) {
       general.textContent = problem.message;
       general.hidden = false;

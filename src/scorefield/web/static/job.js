@@ -1,7 +1,7 @@
 // A job as a person sees it: where it is, how far, what it says, a button that ends it, and the same as a command.
 
 import * as api from "./api.js";
-import { bytes, button, commandLine, duration, errorText, fill, h, say } from "./dom.js";
+import { bytes, button, commandLine, errorText, fill, h, say } from "./dom.js";
 
 const STATES = { waiting: "Waiting", running: "Running", done: "Done", failed: "Failed", cancelled: "Cancelled" };
 
@@ -40,7 +40,6 @@ export function jobPanel({ stop = "Cancel", name = "Job" } = {}) {
     bar.value = job.state === "done" ? 1 : job.fraction || 0;
     const parts = [STATES[job.state]];
     if (job.state === "waiting" && job.place) parts.push(`number ${job.place} in the queue`);
-    if (job.state === "done" && job.made) parts.push(duration(job.made));
     if (job.text && job.state !== "failed") parts.push(job.text);
     words.textContent = parts.join(" · ");
     if (job.state === "failed" && shownError !== job.error) {

@@ -149,6 +149,7 @@ function trainingView(stay) {
         name = runName(one);
         if (one.plan && !planned) {
           planned = true;
+        refresh();
           figures.hidden = false;
           fill(plan, startView(one.plan));
         }
@@ -167,7 +168,11 @@ function trainingView(stay) {
   return { element, watch, end: () => stops.forEach((stop) => stop()), stay };
 }
 
-const runName = (job) => job.run || String(job.arguments.out || job.report?.folder || job.plan?.name || job.arguments.source || "").split("/").at(-1);
+/** The name of the run that a job trains: as it was asked, or that of the data. */
+const runName = (job) => {
+  const last = (path) => String(path).split("/").at(-1);
+  return job.report?.folder ? last(job.report.folder) : job.arguments.out || last(job.arguments.source || "").split(".")[0] || "data";
+};
 
 /** What a training said before it began. */
 const startView = (plan) =>
