@@ -48,7 +48,7 @@ const short = (value) => (value !== 0 && (Math.abs(value) >= 1e5 || Math.abs(val
 
 /**
  * A chart. `update({series, x, y})` draws it anew.
- *   series  [{name, points: [[x, y, error]...], marks: whether points are marked and not joined, emphasis: the chosen one}]
+ *   series  [{name, points: [[x, y, error]...], marks: whether points are marked and not joined, tone: 1 to 5}]
  *   x, y    {label, log, zero}
  */
 export function chart({ title, x, y, series = [], empty = "Nothing to draw yet." }) {
@@ -71,7 +71,7 @@ export function chart({ title, x, y, series = [], empty = "Nothing to draw yet."
     if (!sx || !sy) return;
     const spoken = `${title}. ${shown.map((one) => `${one.name}: last ${number(one.points.at(-1)[1])} at ${number(one.points.at(-1)[0])}`).join("; ")}.`;
     const picture = svg("svg", { width, height: HEIGHT, viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": spoken });
-    picture.append(...axis(sx, sy, now, width), ...now.series.map((one, index) => drawn(one, index, sx, sy)));
+    picture.append(...axis(sx, sy, now, width), ...now.series.map((one, index) => drawn(one, index, sx, sy)).reverse()); // the first lies on top
     place.replaceChildren(picture);
   }
   new ResizeObserver(() => place.clientWidth && draw()).observe(element);
@@ -79,11 +79,12 @@ export function chart({ title, x, y, series = [], empty = "Nothing to draw yet."
   return { element, update: (changes) => ((now = { ...now, ...changes }), draw()) };
 }
 
-const tone = (index) => `series-${(index % 5) + 1}`;
+/** The class of a series: its place, or the one that it names. */
+const tone = (one, index) => `series-${one.tone || (index % 5) + 1}`;
 
 /** The sign of a series in the legend. */
 function key(one, index) {
-  const line = one.marks ? mark(one.points[0] || [0, 0], index, 12, 6) : svg("line", { x1: 0, x2: 24, y1: 6, y2: 6, class: `line ${tone(index)}`, "stroke-dasharray": DASHES[index % 5] });
+  const line = one.marks ? mark(one, [0, 0], index, 12, 6) : svg("line", { x1: 0, x2: 24, y1: 6, y2: 6, class: `line ${tone(one, index)}`, "stroke-dasharray": DASHES[index % 5] });
   return svg("svg", { width: 26, height: 12, "aria-hidden": "true" }, line);
 }
 
@@ -103,8 +104,8 @@ function axis(sx, sy, { x, y }, width) {
 }
 
 /** A mark: circle, square, triangle or diamond. */
-function mark(point, index, px, py) {
-  const style = `mark ${tone(index)}`;
+function mark(one, point, index, px, py) {
+  const style = `mark ${tone(one, index)}`;
   const shape = index % 4;
   const about = point[3] ? svg("title", null, point[3]) : null;
   if (shape === 0) return svg("circle", { class: style, cx: px, cy: py, r: 4 }, about);
@@ -116,10 +117,10 @@ function mark(point, index, px, py) {
 function drawn(one, index, sx, sy) {
   const usable = one.points.filter(([px, py]) => Number.isFinite(px) && Number.isFinite(py) && (!sx.log || px > 0) && (!sy.log || py > 0));
   const clamp = (value) => (sy.log ? Math.max(value, sy.low) : value);
-  const bars = usable.filter((point) => point[2]).map(([px, py, error]) => svg("line", { class: `bar ${tone(index)}`, x1: sx.place(px), x2: sx.place(px), y1: sy.place(clamp(py - error)), y2: sy.place(py + error) }));
-  if (one.marks) return svg("g", null, bars, usable.map((point) => mark(point, index, sx.place(point[0]), sy.place(point[1]))));
+  const bars = usable.filter((point) => point[2]).map(([px, py, error]) => svg("line", { class: `bar ${tone(one, index)}`, x1: sx.place(px), x2: sx.place(px), y1: sy.place(clamp(py - error)), y2: sy.place(py + error) }));
+  if (one.marks) return svg("g", null, bars, usable.map((point) => mark(one, point, index, sx.place(point[0]), sy.place(point[1]))));
   const path = usable.map(([px, py], at) => `${at ? "L" : "M"}${sx.place(px).toFixed(1)} ${sy.place(py).toFixed(1)}`).join("");
-  return svg("g", null, bars, svg("path", { class: `line ${tone(index)}`, d: path || null, "stroke-dasharray": DASHES[index % 5] }), usable.length === 1 ? mark(usable[0], index, sx.place(usable[0][0]), sy.place(usable[0][1])) : null);
+  return svg("g", null, bars, svg("path", { class: `line ${tone(one, index)}`, d: path || null, "stroke-dasharray": DASHES[index % 5] }), usable.length === 1 ? mark(one, usable[0], index, sx.place(usable[0][0]), sy.place(usable[0][1])) : null);
 }
 
 /** The charts of a training from lines of metrics: loss over time, and by noise level. */

@@ -14,6 +14,7 @@ const labelOf = (field) => {
 };
 
 const written = (value) => (Array.isArray(value) ? value.join(", ") : value === true ? "yes" : value === false ? "no" : String(value));
+const COMPLETE = new Set(["sampler", "ladder", "recipe", "method"]); // their suggestions are all that there is
 const isEmpty = (value) => value === null || value === undefined || value === "" || (Array.isArray(value) && !value.length);
 
 /** The default as a person reads it in an empty field. */
@@ -21,13 +22,15 @@ const placeholder = (field) => field.placeholder ?? (isEmpty(field.default) ? (f
 
 /** Make the input of a field; `id` and the id of its help are given. */
 function inputOf(field, id, value) {
-  const shared = { id, name: field.name, "aria-describedby": `${id}-help`, required: field.required || null };
-  if (field.kind === "boolean") return h("input", { ...shared, type: "checkbox", checked: value === undefined ? field.default : value === true || value === "true", required: null });
-  if (field.choices) {
+  const shared = { id, name: field.name, "aria-describedby": `${id}-help`, "aria-required": field.required ? "true" : null };
+  if (field.kind === "boolean") return h("input", { ...shared, type: "checkbox", checked: value === undefined ? field.default : value === true || value === "true"});
+  const choices = field.choices || (COMPLETE.has(field.name) && field.suggestions);
+  if (choices) {
     const blank = field.required ? [] : [h("option", { value: "" }, isEmpty(field.default) ? "default" : `default (${written(field.default)})`)];
     const named = (one) => (typeof one === "object" ? one : { value: one, text: String(one) });
-    const options = field.choices.map(named).map((one) => h("option", { value: one.value }, one.text));
-    return h("select", { ...shared, value: value ?? (field.required && field.choices.length ? named(field.choices[0]).value : "") }, blank, options);
+    const unknown = !isEmpty(value) && !choices.map(named).some((one) => String(one.value) === value) ? [value] : []; // the server says what is wrong with it
+    const options = [...choices, ...unknown].map(named).map((one) => h("option", { value: one.value }, one.text));
+    return h("select", { ...shared, value: value ?? (field.required && choices.length ? named(choices[0]).value : "") }, blank, options);
   }
   if (field.kind === "list") return h("textarea", { ...shared, rows: 2, value: value ?? "", placeholder: placeholder(field), spellcheck: "false" });
   const numeric = { integer: "numeric", number: "decimal" }[field.kind];
@@ -55,7 +58,7 @@ function row(field, value) {
   const input = inputOf(field, id, value);
   const error = h("span", { class: "error", id: `${id}-error`, hidden: true });
   const label = h("label", { for: id }, labelOf(field));
-  const list = field.suggestions && !field.choices ? h("datalist", { id: `${id}-list` }, field.suggestions.map((one) => h("option", { value: one }))) : null;
+  const list = input.hasAttribute("list") ? h("datalist", { id: `${id}-list` }, field.suggestions.map((one) => h("option", { value: one }))) : null;
   const help = h("span", { class: "help", id: `${id}-help` }, field.help, field.kind === "list" ? " One a line." : null);
   const parts = field.kind === "boolean" ? [h("span", { class: "check" }, input, label)] : [label, input, list];
   return { field, input, error, element: h("div", { class: "field", "data-field": field.name }, parts, error, help) };

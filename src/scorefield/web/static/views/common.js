@@ -17,14 +17,14 @@ export const noRun = (what = "No run yet.", source = "") =>
 /** Runs that can be used: of these kinds, after at least one step. */
 export const usable = (runs, kinds) => runs.filter((one) => one.step > 0 && (!kinds || kinds.includes(one.kind)));
 
-const about = (one) => `${one.name} - ${shapeText(one)}, ${number(one.step)} steps`;
 export const shapeText = (one) => (one.kind === "table" ? `${(one.columns || one.shape).length || one.shape[0]} columns` : `${KINDS[one.kind] || one.kind} of ${(one.shape || []).join(" x ")}`);
 
 /** A field that chooses a run. */
 export function runField(runs, chosen, onchange) {
   const id = newId("run");
-  const select = h("select", { id, value: chosen, onchange: () => onchange(select.value) }, runs.map((one) => h("option", { value: one.name }, about(one))));
-  return h("div", { class: "field" }, h("label", { for: id }, "Run"), select);
+  const select = h("select", { id, value: chosen, onchange: () => onchange(select.value) }, runs.map((one) => h("option", { value: one.name }, one.name)));
+  const one = runs.find(({ name }) => name === chosen);
+  return h("div", { class: "field" }, h("label", { for: id }, "Run"), select, one ? h("span", { class: "help" }, `${shapeText(one)}, ${number(one.step)} steps of training${one.training ? ", and going on" : ""}`) : null);
 }
 
 /** The run that the address asks for, else the newest; says in a sentence when the address asks for one that is not there. */

@@ -186,6 +186,8 @@ export async function mount(element, place) {
       const [verb, given] = await asked(values);
       const job = await api.job(verb, given);
       result.hidden = true;
+      panel.show(job);
+      panel.element.scrollIntoView({ block: "nearest" });
       const before = state.task === "mask" ? await holed(paint, state.address) : null;
       api.finished(job, panel.show).then((ended) => {
         if (ended.state !== "done") return;

@@ -69,11 +69,12 @@ function levelChart(levels) {
   const { sigma, ...series } = levels;
   const usable = Object.entries(series).filter(([, values]) => Array.isArray(values) && values.length === sigma?.length && values.every((value) => typeof value === "number" || value === null));
   if (!sigma || !usable.length) return null;
-  return chart({ title: "Error by noise level, measured after training", x: { label: "noise level sigma, in units of the model", log: true }, y: { label: "error per number", log: true }, series: usable.map(([name, values]) => ({ name, points: sigma.map((level, index) => [level, values[index]]) })) }).element;
+  return chart({ title: "Error by noise level, measured after training", x: { label: "noise level sigma, in units of the model", log: true }, y: { label: "error per number", zero: true }, series: usable.map(([name, values]) => ({ name, points: sigma.map((level, index) => [level, values[index]]) })) }).element;
 }
 
 const section = (title, ...content) => (content.some(Boolean) ? h("section", { class: "panel" }, h("h2", null, title), content) : null);
-const pictureNames = (one) => one.files.filter((file) => /\.(png|gif)$/.test(file) && !file.startsWith("previews/"));
+const pictureNames = (one) => one.files.filter((file) => /\.(png|gif)$/.test(file) && !file.startsWith("previews/") && !DRAWN.has(file));
+const DRAWN = new Set(["loss_by_level.png", "tuning.png"]); // the page draws them itself
 
 function actions(one) {
   const kind = one.kind;

@@ -34,9 +34,12 @@ function drawing(form, chosen) {
   const element = h("div", { class: "stack" }, panel.element, result);
   let stops = [];
 
-  async function watch(job) {
+  async function watch(job, begun = false) {
     stops.forEach((stop) => stop());
+    result.hidden = true;
     fill(picture);
+    panel.show(job);
+    if (begun) panel.element.scrollIntoView({ block: "nearest" });
     live.element.hidden = true;
     stops = [
       api.onFrame(job.id, (header, payload) => {
@@ -91,16 +94,16 @@ export async function mount(element, place) {
   fill(element, head);
   let run = pick(runs, place.query.run, element);
   const classes = classChoices(run);
-  const labels = classes.length ? { label: { kind: "choice", choices: classes } } : {};
+  const changes = { n: { help: "How many are drawn." }, ...(classes.length ? { label: { kind: "choice", choices: classes } } : {}) };
   const hidden = ["run", "out", "gif", "data", ...(classes.length ? [] : ["label", "guidance", "guidance_interval"])];
   let view = null;
   const form = makeForm({
-    described: forms.sample, first: FIRST, hidden, changes: labels, values: place.query, submit: "Draw samples", label: "Sample",
+    described: forms.sample, first: FIRST, hidden, changes, values: place.query, submit: "Draw samples", label: "Sample",
     onChange: (values) => place.set({ run: run.name, ...values }),
     onSubmit: async (values) => {
       const names = run.kind === "table" ? { out: nameOf(values, "csv") } : {};
       const job = await api.job("sample", { run: run.name, ...values, ...names });
-      view.watch(job).catch(form.refuse);
+      view.watch(job, true).catch(form.refuse);
     },
   });
   form.element.prepend(runField(runs, run.name, (name) => place.go(`/sample?${new URLSearchParams({ ...place.query, label: "", run: name })}`)));

@@ -12,7 +12,8 @@ const FIRST = ["out", "seconds", "recipe", "size"];
 const CHANGES = {
   out: { label: "Name of the run", help: "A new folder under the runs' root. Left empty, it is the name of the data.", placeholder: "name of the data" },
   seconds: { label: "Time", help: "How long to train at most, such as 30s, 3m or 1h30m.", placeholder: "3m" },
-  size: { label: "Size of images", placeholder: "theirs" },
+  size: { label: "Size of images", placeholder: "theirs", help: "In pixels, such as 32 or 48x64; left empty, that of the images if all have one." },
+  recipe: { help: "What chooses process, network, objective and sampler." },
 };
 
 /** Choose data: built in, a folder of the server, or an upload. */

@@ -20,7 +20,7 @@ export function tuningView(tuning, use) {
   const picture = chart({
     title: `${tuning.figure} against time: lower and further left is better`,
     x: { label: "seconds for 1,000 samples", log: true }, y: { label: tuning.figure },
-    series: [["chosen", chosen], ["no other is better and faster", front], ["others", others]].map(([name, some]) => ({ name, points: some.map(point), marks: true })),
+    series: [["chosen", chosen, 2], ["no other is better and faster", front, 1], ["others", others, 5]].map(([name, some, tone]) => ({ name, points: some.map(point), marks: true, tone })),
   });
   const rows = all.filter((one) => one.front || one.chosen || one.recipe).sort((one, other) => one.seconds - other.seconds);
   const row = (one) =>
