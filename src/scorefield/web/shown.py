@@ -125,11 +125,11 @@ def held_out(run: str, first: int, count: int) -> dict[str, Any]:
 
 
 def held_out_picture(run: str, index: int) -> bytes:
-    """Return a held-out image as it is shown, PNG."""
+    """Return a held-out image as it is shown, PNG, with its own number of pixels: a mask is painted over them."""
     opened = _opened(run)
     if opened.kind not in PICTURED:
         raise ScorefieldError(f"got a run of {opened.kind}s, expected one of images: read held-out.csv")
-    return pictures.png(pictures.grid(planes(_example(opened, index), opened)))
+    return pictures.png(pictures.image(pictures.to_pixels(planes(_example(opened, index), opened))[0]))
 
 
 def held_out_rows(run: str, first: int, count: int) -> str:
