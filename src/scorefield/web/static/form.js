@@ -52,6 +52,11 @@ export function valueOf(field, input) {
 
 const asNumber = (text) => (/^[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?$/i.test(text) ? Number(text) : text);
 
+/** Open what an element is folded away in. */
+function reveal(element) {
+  for (let fold = element.closest("details"); fold; fold = fold.parentElement.closest("details")) fold.open = true;
+}
+
 /** One labelled field, with its help and a place for an error. */
 function row(field, value) {
   const id = newId(`f-${field.name}`);
@@ -93,6 +98,7 @@ export function makeForm({ described, first = [], hidden = [], changes = {}, val
       error.hidden = true;
       input.removeAttribute("aria-invalid");
       input.removeAttribute("aria-errormessage");
+      input.setAttribute("aria-describedby", `${input.id}-help`);
     }
   };
   /** Show a refusal beside its field, or beside a row of the view's own, and go there; return whether there is such a field. */
@@ -101,15 +107,17 @@ export function makeForm({ described, first = [], hidden = [], changes = {}, val
     const found = own || rows.find(({ field, element: { hidden } }) => field.name === problem.field && !hidden);
     if (own && !rows.includes(own)) rows.push(own); // so that it is cleared, too
     if (!found) {
+      reveal(general);
       general.textContent = problem.message;
       general.hidden = false;
       return false;
     }
-    if (more.contains(found.element)) more.open = true;
+    reveal(found.element);
     found.error.textContent = problem.message;
     found.error.hidden = false;
     found.input.setAttribute("aria-invalid", "true");
     found.input.setAttribute("aria-errormessage", found.error.id);
+    found.input.setAttribute("aria-describedby", `${found.error.id} ${found.input.id}-help`);
     found.input.focus();
     return true;
   };

@@ -4,7 +4,7 @@
 import * as api from "../api.js";
 import { errorText, fill, h, number } from "../dom.js";
 import { makeForm, ownField, radios } from "../form.js";
-import { fileLinks, jobPanel } from "../job.js";
+import { fileLinks, jobPanel, lastJob } from "../job.js";
 import { painter } from "../mask.js";
 import { classChoices, dataLink, dropZone, facts, heading, loaded, noRun, pick, pixels, runField, sentences, usable } from "./common.js";
 
@@ -179,6 +179,12 @@ export async function mount(element, place) {
     if (problem.field === "source") chooser.refuse(problem);
     else forming.refuse(problem, row);
   };
+  const watch = async (job, before) => {
+    const ended = await api.finished(job, panel.show);
+    if (ended.state !== "done") return;
+    result.hidden = false;
+    fill(result, h("h2", null, "Answers"), answerView(ended, before));
+  };
   const classes = classChoices(run);
   const submit = async (values) => {
     if (!state.source) return chooser.refuse({ message: "Choose or upload an image first." });
@@ -189,12 +195,7 @@ export async function mount(element, place) {
       panel.show(job);
       panel.element.scrollIntoView({ block: "nearest" });
       const before = state.task === "mask" ? await holed(paint, state.address) : null;
-      api.finished(job, panel.show).then((ended) => {
-        if (ended.state !== "done") return;
-        result.hidden = false;
-        fill(result, h("h2", null, "Answers"), answerView(ended, before));
-        result.scrollIntoView({ block: "nearest" });
-      }).catch(refuse);
+      watch(job, before).then(() => result.scrollIntoView({ block: "nearest" })).catch(refuse);
     } catch (problem) {
       refuse(problem);
     }
@@ -209,6 +210,8 @@ export async function mount(element, place) {
   element.append(h("div", { class: "split" }, forming.element, h("div", { class: "stack" }, measured, panel.element, result)), dataLink(`${api.path("runs", run.name, "held-out")}?first=0&count=${COUNT}`));
   chooser.begin();
   showTask(state.task);
+  const earlier = await lastJob(["restore", "denoise"], (one) => one.arguments.run === run.name);
+  if (earlier) watch(earlier, null).catch(() => {}); // its panel shows what went wrong
   return paint.end;
 }
 

@@ -116,6 +116,6 @@ export async function mount(element, place) {
   const tuned = tuningPanel(run, forms, use);
   element.append(h("div", { class: "split" }, form.element, h("div", { class: "stack" }, view.element, tuned.element)), dataLink(api.path("runs", run.name)));
   const running = await lastJob(["sample"], (one) => one.arguments.run === run.name && !/\.np[yz]$/.test(one.arguments.out || ""));
-  if (running && running.state !== "failed") view.watch(running).catch(form.refuse);
+  if (running) view.watch(running).catch(() => {}); // its panel shows what went wrong
   return () => (view.end(), tuned.end());
 }

@@ -264,7 +264,7 @@ export async function mount(element, place) {
   const rest = h("div", null, unfinished(runs, goOn));
   fill(result, h("section", { class: "panel" }, h("h2", null, "What happens"), h("p", null, "Choose data. Check them first if you like: that takes some seconds and writes nothing. Then start: the losses and the first pictures come within seconds, and you can stop at any time without losing what was learned."), h("p", null, "To try it, leave everything as it is and start: handwritten digits, 3 minutes.")));
   fill(element, heading("Train", "Learn the score of your own data: images, sounds, volumes, arrays or a table."), h("div", { class: "split" }, h("div", { class: "stack" }, form.element, rest), result), dataLink("/api/runs"));
-  const running = await lastJob(["train"], (one) => !api.over(one) && !String(one.arguments.out || "").startsWith("field-"));
+  const running = await lastJob(["train"], (one) => one.state !== "done" && !String(one.arguments.out || "").startsWith("field-"));
   if (running) {
     fill(result, view.element);
     view.watch(running, (problem) => problem && form.refuse(problem));
