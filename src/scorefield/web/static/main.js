@@ -33,7 +33,8 @@ function placeOf(address) {
     go,
     /** Replace the whole query without leaving the view. */
     set(query) {
-      const kept = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== "");
+      const text = (value) => (Array.isArray(value) ? value.join("\n") : value); // one a line, as the form shows it
+      const kept = Object.entries(query).map(([key, value]) => [key, text(value)]).filter(([, value]) => value !== null && value !== undefined && value !== "");
       const search = new URLSearchParams(kept).toString();
       history.replaceState(null, "", location.pathname + (search ? `?${search}` : ""));
     },
