@@ -64,14 +64,16 @@ def bundle(folder: Path, start: str) -> str:
         try:
             source = (folder / module).read_text(encoding="utf-8")
         except FileNotFoundError:
-            raise ScorefieldError(f"got an import of {module} in {above[-1:] or 'no module'}, expected a file in {folder}") from None
+            raise ScorefieldError(
+                f"got an import of {module} in {above[-1:] or 'no module'}, expected a file in {folder}"
+            ) from None
         for _, name in _IMPORT.findall(source):
             add(name, (*above, module))
         exported = _EXPORT.findall(source)
         body = _EXPORT.sub("", _IMPORT.sub(lambda found: f"const {{ {_names(found[1])} }} = {_variable(found[2])};", source))
         if (odd := _OTHER.search(body)) is not None:
             raise ScorefieldError(
-                f"got the line {odd[0]!r} in {module}, expected imports of the form import {{ names }} from \"./module.js\" and "
+                f'got the line {odd[0]!r} in {module}, expected imports of the form import {{ names }} from "./module.js" and '
                 "exports of const, let, function or class: write it so"
             )
         written[module] = f"const {_variable(module)} = (() => {{\n{body}\nreturn {{ {', '.join(exported)} }};\n}})();\n"

@@ -2,19 +2,21 @@
 //
 // The density is computed on a coarse grid and scaled up smoothly; its colour goes with the square root, so that thin parts can be
 // seen. An arrow's length is m/(m + median) of its cell for a score of size m: it grows with the score and stays in its cell. The
-// colours are the page's own (--fg, --bg, --muted) and a blue and an orange that colour-blind people tell apart.
+// colours are the page's own (--ink, --card, --soft) and a blue and an orange that colour-blind people tell apart.
 
 export const CELLS = 160;
 export const ARROWS = 21;
 
-const LIGHT = { density: "#5b9bd5", particle: "#b23c00", trail: "#d9803f", data: "#5a3d00", error: "#d55e00", fg: "#16202a", bg: "#ffffff", muted: "#5b6670" };
-const DARK = { density: "#2f6fae", particle: "#ffb454", trail: "#c98a3c", data: "#ffe9c4", error: "#ff8a3d", fg: "#e8edf2", bg: "#12171c", muted: "#9aa6b2" };
-
-const parser = () => document.createElement("canvas").getContext("2d");
+const LIGHT = {
+  density: "#5b9bd5", particle: "#b23c00", trail: "#d9803f", data: "#5a3d00", error: "#d55e00", ink: "#16202a", card: "#ffffff", soft: "#5b6670",
+};
+const DARK = {
+  density: "#2f6fae", particle: "#ffb454", trail: "#c98a3c", data: "#ffe9c4", error: "#ff8a3d", ink: "#e8edf2", card: "#12171c", soft: "#9aa6b2",
+};
 
 /** The colours of an element's surroundings, each as "#rrggbb". */
 export function palette(node) {
-  const style = getComputedStyle(node), pen = parser();
+  const style = getComputedStyle(node), pen = document.createElement("canvas").getContext("2d");
   const hex = (text) => {
     pen.fillStyle = "#000";
     pen.fillStyle = text;
@@ -23,7 +25,7 @@ export function palette(node) {
   const light = rgb(hex(style.color)).reduce((sum, part) => sum + part, 0) > 384; // light text: a dark page
   const colours = { ...(light ? DARK : LIGHT) };
   for (const name of Object.keys(colours)) {
-    const given = style.getPropertyValue(["fg", "bg", "muted"].includes(name) ? `--${name}` : `--field-${name}`).trim();
+    const given = style.getPropertyValue(["ink", "card", "soft"].includes(name) ? `--${name}` : `--field-${name}`).trim();
     if (given) colours[name] = hex(given);
   }
   return colours;
@@ -55,10 +57,10 @@ export function median(vectors) {
   return sizes[sizes.length >> 1];
 }
 
-/** A square part of the plane on a canvas. */
+/** A square part of the plane, `window` = {x, y, half}, on a canvas. */
 export class Plane {
-  constructor(canvas, square) {
-    Object.assign(this, { canvas, window: square, pen: canvas.getContext("2d", { willReadFrequently: true }), image: document.createElement("canvas") });
+  constructor(canvas) {
+    Object.assign(this, { canvas, window: null, pen: canvas.getContext("2d", { willReadFrequently: true }), image: document.createElement("canvas") });
   }
 
   /** Follow the size of the canvas on the screen, in its own pixels; the picture is then empty. */
@@ -67,7 +69,7 @@ export class Plane {
     const side = Math.max(64, Math.round((box.width || 300) * ratio));
     if (this.canvas.width !== side) this.canvas.width = this.canvas.height = side;
     Object.assign(this, { side, ratio, colours });
-    this.pen.fillStyle = colours.bg;
+    this.pen.fillStyle = colours.card;
     this.pen.fillRect(0, 0, side, side);
   }
 
@@ -83,7 +85,7 @@ export class Plane {
 
   /** Paint a grid of values (row 0 at the top) from the background to a colour; `top` is the value of the full colour. */
   values(grid, cells, colour, top = grid.reduce((most, value) => Math.max(most, value), 0)) {
-    const from = rgb(this.colours.bg), to = rgb(colour), image = this.image;
+    const from = rgb(this.colours.card), to = rgb(colour), image = this.image;
     image.width = image.height = cells;
     const pen = image.getContext("2d"), pixels = pen.createImageData(cells, cells), { data } = pixels;
     for (let i = 0; i < grid.length; i++) {
@@ -113,7 +115,7 @@ export class Plane {
       pen.lineTo(tipX, tipY);
       pen.lineTo(tipX - head * (dx - 0.6 * dy), tipY - head * (dy + 0.6 * dx));
     }
-    pen.strokeStyle = this.colours.fg;
+    pen.strokeStyle = this.colours.ink;
     pen.lineWidth = Math.max(1, 0.9 * ratio);
     pen.globalAlpha = 0.7;
     pen.stroke();
@@ -163,16 +165,16 @@ export class Plane {
   axes() {
     const { pen, side, ratio, window: square } = this, mark = 4 * ratio;
     pen.font = `${11 * ratio}px system-ui, sans-serif`;
-    pen.strokeStyle = pen.fillStyle = this.colours.fg;
+    pen.strokeStyle = pen.fillStyle = this.colours.ink;
     pen.lineWidth = ratio;
     const write = (text, x, y) => {
-      pen.strokeStyle = this.colours.bg;
+      pen.strokeStyle = this.colours.card;
       pen.lineWidth = 3 * ratio;
       pen.strokeText(text, x, y);
       pen.fillText(text, x, y);
     };
     const line = (...ends) => {
-      pen.strokeStyle = this.colours.fg;
+      pen.strokeStyle = this.colours.ink;
       pen.lineWidth = ratio;
       pen.beginPath();
       pen.moveTo(ends[0], ends[1]);

@@ -11,7 +11,7 @@ const TRAILS = 150; // particles with a trail
 function figure(title, focusable) {
   const canvas = h("canvas", { class: "field-canvas", role: "img", tabindex: focusable ? 0 : null });
   const caption = h("figcaption", {}, title);
-  return { canvas, caption, node: h("figure", { class: "field-figure" }, canvas, caption) };
+  return { canvas, caption, plane: new Plane(canvas), node: h("figure", { class: "field-figure" }, canvas, caption) };
 }
 
 export class Figures {
@@ -33,9 +33,9 @@ export class Figures {
   /** Take another data set. */
   open(set) {
     this.set = set;
-    for (const each of [this.exact, this.learned, this.error]) each.plane = new Plane(each.canvas, set.window);
+    for (const each of [this.exact, this.learned, this.error]) each.plane.window = set.window;
     this.places = arrowPlaces(set.window);
-    this.sigma = null;
+    this.sigma = this.dots = null;
   }
 
   recolour() {

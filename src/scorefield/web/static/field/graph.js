@@ -31,14 +31,14 @@ export function drawGraph(canvas, colours, lines, { logX = false, logY = false, 
   const ratio = globalThis.devicePixelRatio || 1, box = canvas.getBoundingClientRect(), pen = canvas.getContext("2d", { willReadFrequently: true });
   const width = Math.round((box.width || 280) * ratio), height = Math.round((box.height || 150) * ratio);
   if (canvas.width !== width || canvas.height !== height) [canvas.width, canvas.height] = [width, height];
-  pen.fillStyle = colours.bg;
+  pen.fillStyle = colours.card;
   pen.fillRect(0, 0, width, height);
-  const [left, right, top, bottom] = [44 * ratio, width - 10 * ratio, 18 * ratio, height - 32 * ratio];
+  const [left, right, top, bottom] = [44 * ratio, width - 18 * ratio, 18 * ratio, height - 32 * ratio];
   const all = lines.flatMap(({ points }) => points), ys = all.map(([, y]) => y);
   const across = scale(all.map(([x]) => x), logX, left, right), up = scale(zero && !logY ? [0, ...ys] : ys, logY, bottom, top);
   pen.font = `${11 * ratio}px system-ui, sans-serif`;
-  pen.fillStyle = colours.fg;
-  pen.strokeStyle = colours.muted;
+  pen.fillStyle = colours.ink;
+  pen.strokeStyle = colours.soft;
   pen.lineWidth = ratio;
   pen.strokeRect(left, top, right - left, bottom - top);
   pen.textAlign = "center";

@@ -8,6 +8,7 @@
 // deviation, and noise that is round in the data's units must be round for the run, too. A turn leaves distances as they are.
 
 import { STREAM } from "./random.js";
+import { digits } from "./ui.js";
 
 export const MAP = 41; // cells of the error's map on each side
 const SAMPLES = 600;
@@ -59,20 +60,28 @@ export function errorOf(learned, exact) {
   return { rms: Math.sqrt(off / (exact.length / 2)), relative: Math.sqrt(off / square((value) => value)) };
 }
 
-/** A run's field in the coordinates of a data set. `source.score(run, positions, sigma)` asks for it: {score, step, low, high}. */
+/** A run's field in the coordinates of a data set. `source.score(run, float32 positions, sigma)` asks for it: {scores, step, low, high}. */
 export class LearnedField {
   constructor(source, run, set) {
     Object.assign(this, { source, run, set, angle: ours(run) ? angleOf(set.mixture) : 0, low: 0, high: Infinity, step: null });
   }
 
   async score(positions, sigma) {
-    const found = await this.source.score(this.run, turned(positions, this.angle), sigma);
+    const found = await this.source.score(this.run, new Float32Array(turned(positions, this.angle)), sigma);
     Object.assign(this, { low: found.low, high: found.high, step: found.step });
-    return turned(found.score, -this.angle);
+    return turned(Float64Array.from(found.scores), -this.angle);
+  }
+
+  /** Ask once, so that the levels that the run knows are known. */
+  async #ends() {
+    if (this.step === null) await this.score(Float64Array.of(0, 0), this.set.levels[1]);
   }
 
   /** Compare at one level: {score at `places`, error of the map, rms, relative, step, sigma}. */
   async compare(places, sigma) {
+    await this.#ends();
+    if (sigma < this.low * (1 - 1e-6) || sigma > this.high * (1 + 1e-6))
+      return { sentence: `The run knows noise levels from ${digits(this.low)} to ${digits(this.high)}: move the slider there.`, sigma };
     const { mixture, window } = this.set, map = mapPlaces(window), samples = mixture.sample(SAMPLES, 0, sigma, STREAM.other);
     const all = joined(places, map, samples), learned = await this.score(all, sigma), exact = mixture.score(all, sigma);
     const from = places.length, to = from + map.length;
@@ -85,6 +94,7 @@ export class LearnedField {
 
   /** Relative error at levels between the run's ends: {levels: [[sigma, relative], ...], step}. */
   async byLevel() {
+    await this.#ends();
     const { mixture, levels: [lowest, highest] } = this.set, low = Math.max(lowest, this.low), high = Math.min(highest, this.high), levels = [];
     for (let i = 0; i < LEVELS; i++) {
       const sigma = low * (high / low) ** (i / (LEVELS - 1)), samples = mixture.sample(SAMPLES, 1, sigma, STREAM.other);

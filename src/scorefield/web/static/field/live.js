@@ -4,9 +4,12 @@ import { DATASETS } from "./datasets.js";
 import { palette } from "./draw.js";
 import { drawGraph } from "./graph.js";
 import { LearnedField, densityOf, trainingPoints } from "./learned.js";
+import { npy } from "./npy.js";
 import { button, choice, count, h } from "./ui.js";
 
 const POINTS = 20000;
+const SETTINGS = ["training.checkpoint_seconds=1", "training.pictures=0"];
+const drawingKey = (run) => `scorefield-drawing-${run}`;
 const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 
 export class Live {
@@ -19,7 +22,7 @@ export class Live {
     const time = count("Seconds of training", 5, 600, (value) => (this.seconds = value));
     time.set(this.seconds);
     this.start = button("Train on this density", () => this.train());
-    this.end = button("Stop the training", () => this.job && source.stop(this.job), { hidden: true });
+    this.end = button("Stop the training", () => this.job && source.cancel(this.job), { hidden: true });
     this.levels = h("canvas", { class: "field-graph", role: "img", "aria-label": "Relative error of the learned score by noise level" });
     this.time = h("canvas", { class: "field-graph", role: "img", "aria-label": "Relative error of the learned score against seconds of training" });
     this.node = h("fieldset", { class: "field-group field-learned" }, h("legend", {}, "Learned beside exact"),
@@ -30,7 +33,8 @@ export class Live {
 
   async open() {
     try {
-      this.runs = await this.source.runs();
+      const drawn = (name) => localStorage.getItem(drawingKey(name)) ?? "";
+      this.runs = (await this.source.runs()).map((run) => ({ ...run, drawing: drawn(run.name) }));
     } catch (error) {
       this.status.textContent = error.message;
     }
@@ -112,17 +116,20 @@ export class Live {
   async train() {
     const { view, source } = this, { data, drawing, seed } = view.state, { set } = view;
     this.start.disabled = true;
+    let stop = () => {};
     try {
       const numbers = (await source.runs()).map(({ name }) => Number(new RegExp(`^field-${data}-(\\d+)$`).exec(name)?.[1] ?? 0));
-      const name = `field-${data}-${Math.max(0, ...numbers) + 1}`;
-      let job = await source.train({ name, points: trainingPoints(set, POINTS, seed), seconds: this.seconds, drawing });
+      const name = `field-${data}-${Math.max(0, ...numbers) + 1}`, points = trainingPoints(set, POINTS, seed);
+      const file = await source.upload(`${name}.npy`, npy(points));
+      let job = await source.job("train", { source: file, out: name, seconds: `${this.seconds}s`, settings: SETTINGS });
+      stop = source.onJob(job.id, (news) => (job = news));
+      if (drawing) localStorage.setItem(drawingKey(name), drawing);
       Object.assign(this, { job: job.id, curve: [] });
       view.change({ lesson: "", run: name });
       const began = performance.now();
       while (this.alive && (job.state === "waiting" || job.state === "running")) {
         this.status.textContent = job.state === "waiting" ? "Waiting for other work to end." : `Training ${name}: ${job.text || "beginning"}`;
         await wait(1000);
-        job = await source.job(job.id);
         if (this.field?.run === name) await this.look((performance.now() - began) / 1000);
       }
       this.status.textContent = job.error || `Training ${name}: ${job.state}.`;
@@ -131,6 +138,7 @@ export class Live {
     } catch (error) {
       this.status.textContent = error.message;
     }
+    stop();
     this.job = null;
     this.start.disabled = false;
     this.show();

@@ -30,13 +30,13 @@ export function decodeStrokes(text) {
 /**
  * Let a person draw on a plane.
  * @param plane has `canvas`, `window`, and `toData(event)`.
- * @param model get(): the strokes; brush(): std; set(strokes, settled): called while drawing and, settled, at its end;
+ * @param model open(): whether one may draw now; get(): the strokes; brush(): std; set(strokes, settled): called while drawing and, settled, at its end;
  *   cross(place): where the keyboard's cross is, or null; refuse(sentence).
  * @returns a function that ends it.
  */
 export function sketchOn(plane, model) {
   const { canvas } = plane, ending = new AbortController();
-  let stroke = null, cross = [plane.window.x, plane.window.y];
+  let stroke = null, before = [], cross = [0, 0];
   const rounded = (place) => place.map((value) => Math.round(value * HUNDREDTH) / HUNDREDTH);
   const used = () => model.get().reduce((sum, each) => sum + each.points.length, 0);
   const full = () => {
@@ -46,17 +46,18 @@ export function sketchOn(plane, model) {
   };
   const add = (place) => {
     if (full()) return;
-    const last = stroke.points.at(-1);
+    const last = stroke.points.at(-1); // the Gaussians of a stroke stand one std apart
     if (last && Math.hypot(place[0] - last[0], place[1] - last[1]) < stroke.std) return;
     stroke.points.push(rounded(place));
-    model.set([...model.get().filter((each) => each !== stroke), stroke], false);
+    model.set([...before, stroke], false);
   };
   const listen = (name, f) => canvas.addEventListener(name, f, { signal: ending.signal });
   listen("pointerdown", (event) => {
-    if (event.button !== 0 || full()) return;
+    if (event.button !== 0 || !model.open() || full()) return;
     event.preventDefault();
     canvas.focus({ preventScroll: true });
     canvas.setPointerCapture(event.pointerId);
+    before = model.get();
     stroke = { std: model.brush(), points: [] };
     add(plane.toData(event));
   });
@@ -67,9 +68,10 @@ export function sketchOn(plane, model) {
   };
   listen("pointerup", end);
   listen("pointercancel", end);
-  listen("focus", () => canvas.matches(":focus-visible") && model.cross(cross));
+  listen("focus", () => model.open() && canvas.matches(":focus-visible") && model.cross(cross));
   listen("blur", () => model.cross(null));
   listen("keydown", (event) => {
+    if (!model.open()) return;
     const by = (plane.window.half / 25) * (event.shiftKey ? 4 : 1);
     const [dx, dy] = { ArrowLeft: [-by, 0], ArrowRight: [by, 0], ArrowUp: [0, by], ArrowDown: [0, -by] }[event.key] ?? [0, 0];
     if (dx || dy) {

@@ -4,12 +4,11 @@ import { mount } from "./view.js";
 
 const start = () => mount(document.querySelector("main"), {
   query: location.hash.slice(1),
-  onQuery: (query) => history.replaceState(null, "", `#${query}`),
+  onQuery: (query) => history.replaceState(null, "", `#${new URLSearchParams(query)}`),
 });
 
-let view = start();
+let end = start();
 addEventListener("hashchange", () => {
-  view.destroy();
-  view = start();
+  end();
+  end = start();
 });
-globalThis.fieldView = () => view;

@@ -39,7 +39,7 @@ const lowest = Object.fromEntries(Object.entries(KEYS).map(([key, [value]]) => [
 /** The state that a lesson begins with. */
 export const lessonState = (name) => ({ ...lowest, lesson: name, ...(name ? LESSONS[name].state : {}) });
 
-/** {state, problems} of a query; what cannot be read is named, and its default is used. */
+/** {state, problems} of a query, a text or an object; what cannot be read is named, and its default is used. */
 export function readState(query) {
   const asked = new URLSearchParams(query), problems = [];
   const read = (key) => {
@@ -57,10 +57,9 @@ export function readState(query) {
   return { state, problems };
 }
 
-/** The query of a state, without a question mark. */
+/** The query of a state, as an object of texts. */
 export function writeState(state) {
-  const base = lessonState(state.lesson), query = new URLSearchParams();
-  for (const key of Object.keys(KEYS))
-    if (state[key] !== null && (key === "lesson" ? state.lesson : state[key] !== base[key])) query.set(key, state[key]);
-  return query.toString();
+  const base = lessonState(state.lesson);
+  const written = Object.keys(KEYS).filter((key) => state[key] !== null && (key === "lesson" ? state.lesson : state[key] !== base[key]));
+  return Object.fromEntries(written.map((key) => [key, String(state[key])]));
 }

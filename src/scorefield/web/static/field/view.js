@@ -2,8 +2,9 @@
 //
 //     mount(node, {query, onQuery, learned})
 //
-// fills a node. `query` is the state as an address has it; `onQuery(text)` is called when it changes, so that every state can be
-// shared. `learned` is what `learnedFields` of server.js returns, or null where there is no server: what needs one is not shown.
+// fills a node and returns a function that ends the view. `query` is the state as an address has it; `onQuery(query)` is called with
+// an object when it changes, so that every state can be shared. `learned` is what the server offers, `learned` of ../api.js, or
+// null where there is none: what needs it is then not shown.
 
 import { controls, counters, transport } from "./controls.js";
 import { dataset } from "./datasets.js";
@@ -21,7 +22,7 @@ const NEEDS = { look: 0, level: 1, chain: 2, set: 3 };
 const NEED_OF = { data: "set", drawing: "set", lesson: "look", arrows: "look", trails: "look", dots: "look", speed: "level", sigma: "level", tau: "level" };
 
 class View {
-  constructor(node, { query = "", onQuery = () => {}, learned = null }) {
+  constructor(node, { query = {}, onQuery = () => {}, learned = null }) {
     const { state, problems } = readState(query);
     Object.assign(this, { state, onQuery, brush: 0.3, peek: state.sigma, problems });
     this.figures = new Figures();
@@ -37,6 +38,7 @@ class View {
     this.node = h("div", { class: "field" }, this.controls.lessons, stage, this.controls.node);
     node.replaceChildren(this.node);
     this.open();
+    this.endSketch = this.sketch();
     this.watch();
     this.live?.open();
     if (problems.length) this.say(problems[0]);
@@ -46,11 +48,15 @@ class View {
   open() {
     this.set = dataset(this.state.data, decodeStrokes(this.state.drawing));
     this.figures.open(this.set);
-    this.figures.dots = null;
-    this.endSketch?.();
-    const { plane } = this.figures.exact, strokes = () => decodeStrokes(this.state.drawing);
     this.figures.exact.canvas.classList.toggle("field-drawable", this.state.data === "sketch");
-    this.endSketch = this.state.data !== "sketch" ? null : sketchOn(plane, {
+    this.reset();
+  }
+
+  /** Let the person draw on the exact figure, as long as the data set is the drawing. */
+  sketch() {
+    const strokes = () => decodeStrokes(this.state.drawing);
+    return sketchOn(this.figures.exact.plane, {
+      open: () => this.state.data === "sketch",
       get: strokes,
       brush: () => this.brush,
       set: (all, settled) => this.change({ drawing: encodeStrokes(all) }, settled),
@@ -60,7 +66,6 @@ class View {
       },
       refuse: (sentence) => this.say(sentence),
     });
-    this.reset();
   }
 
   /** The level of a sampler that stays on one, chosen or else in the middle. */
@@ -164,7 +169,7 @@ class View {
     figures.draw(this.state, sigma, player);
     this.counters.show();
     const { colours } = figures, line = (key) => player.series.map((each) => [each.step, each[key]]);
-    drawGraph(this.graph, colours, [{ points: line("floor"), colour: colours.muted, dashed: true }, { points: line("distance"), colour: colours.particle }],
+    drawGraph(this.graph, colours, [{ points: line("floor"), colour: colours.soft, dashed: true }, { points: line("distance"), colour: colours.particle }],
       { x: "step", y: "distance to the truth (dashed: of exact samples)" });
     if (!live?.field) return;
     live.ask(sigma, figures.places);
@@ -211,7 +216,7 @@ class View {
   destroy() {
     this.player.pause();
     this.player.turn += 1;
-    this.endSketch?.();
+    this.endSketch();
     this.sizes.disconnect();
     this.themes.disconnect();
     this.scheme.removeEventListener("change", this.again);
@@ -220,7 +225,8 @@ class View {
   }
 }
 
-/** Fill a node with the view; the view has `destroy()`, and `data()`, which is what "data as JSON" saves. */
+/** Fill a node with the view: the function returned ends it, and its `view` is what the tests look at. */
 export function mount(node, options = {}) {
-  return new View(node, options);
+  const view = new View(node, options);
+  return Object.assign(() => view.destroy(), { view });
 }
