@@ -1,7 +1,8 @@
 """The Field view in a real browser: its densities, scores and samplers against closed form, its lessons, its one file.
 
-The view computes in the page what the package computes in Python, so it is held to the same truths. One browser serves the whole
-file; its pages get the modules from the disk, and any other address is refused. Bounds are 5 standard errors, or rounding.
+The view computes in the page what the package computes in Python, so it is held to the same truths. One browser serves the
+whole file; its pages get the modules from the disk, and any other address is refused. Bounds are 5 standard errors, or
+rounding.
 """
 
 import json
@@ -87,7 +88,8 @@ def mounted(page: Any, query: str = "", learned: str = "null") -> None:
     script = """
         globalThis.shown?.();
         const server = (0, eval)(a.learned);
-        globalThis.shown = view.mount(document.querySelector("main"), { query: a.query, onQuery: (q) => (globalThis.query = q), learned: server });
+        const options = { query: a.query, onQuery: (q) => (globalThis.query = q), learned: server };
+        globalThis.shown = view.mount(document.querySelector("main"), options);
     """
     run(page, script, {"query": query, "learned": learned})
 
@@ -97,10 +99,12 @@ CHAIN = """
     const levels = a.levels ? samplers.geometric(high, low, a.levels) : Float64Array.of(a.sigma);
     const field = a.score ? { score: (x, sigma) => set.mixture.score(x, sigma) } : set.mixture;
     const positions = samplers.startOf(a.start ?? "wide", set, levels[0], a.n, a.seed ?? 0);
-    const chain = new samplers.Chain(field, a.sampler, { levels, hold: a.hold ?? 1, step: a.step ?? null, seed: a.seed ?? 0, positions });
+    const options = { levels, hold: a.hold ?? 1, step: a.step ?? null, seed: a.seed ?? 0, positions };
+    const chain = new samplers.Chain(field, a.sampler, options);
     for (let i = 0; i < (a.steps ?? Infinity) && (await chain.advance()); i++);
     const shares = measures.modeShares(set.mixture, chain.x, chain.sigma);
-    return { x: [...chain.x], start: [...positions], shares: [...shares], done: chain.done, evaluations: chain.evaluations, acceptance: chain.acceptance };
+    const { done, evaluations, acceptance } = chain;
+    return { x: [...chain.x], start: [...positions], shares: [...shares], done, evaluations, acceptance };
 """
 
 
@@ -131,8 +135,10 @@ def test_densities_scores_and_responsibilities_are_those_of_python_at_every_leve
         const { window: w, levels: [low, high] } = datasets.dataset(a.name), n = 60;
         const x = Float64Array.from(random.draws(1, 9, 0, n).normal, (z, i) => (i % 2 ? w.y : w.x) + 0.7 * w.half * z);
         const levels = [0, low, Math.sqrt(low * high), high];
-        return { components, x: [...x], levels, found: levels.map((sigma) => ({
-          score: [...m.score(x, sigma)], log: [...m.logDensity(x, sigma)], share: [...m.responsibilities(x, sigma)] })), modes: [...m.modes] };
+        const at = (sigma) => ({
+          score: [...m.score(x, sigma)], log: [...m.logDensity(x, sigma)], share: [...m.responsibilities(x, sigma)],
+        });
+        return { components, x: [...x], levels, found: levels.map(at), modes: [...m.modes] };
     """
     )
     got = run(page, script, {"name": name})
@@ -177,11 +183,13 @@ def test_the_score_integrates_along_a_line_to_the_difference_of_log_densities(pa
     script = (
         COMPONENTS
         + """
-        const ends = m.sample(40, 3, a.sigma), width = Math.hypot(m.smallest, a.sigma), there = ends.map((x, i) => x + (i % 2 ? 0.5 : 0.8) * width);
+        const ends = m.sample(40, 3, a.sigma), width = Math.hypot(m.smallest, a.sigma);
+        const there = ends.map((x, i) => x + (i % 2 ? 0.5 : 0.8) * width);
         let integral = new Float64Array(40);
         a.nodes.forEach((u, j) => {
           const score = m.score(ends.map((x, i) => x + ((u + 1) / 2) * (there[i] - x)), a.sigma);
-          integral = integral.map((sum, i) => sum + (a.weights[j] / 2) * [2 * i, 2 * i + 1].reduce((all, k) => all + score[k] * (there[k] - ends[k]), 0));
+          const slope = (k) => score[k] * (there[k] - ends[k]);
+          integral = integral.map((sum, i) => sum + (a.weights[j] / 2) * (slope(2 * i) + slope(2 * i + 1)));
         });
         const from = m.logDensity(ends, a.sigma), to = m.logDensity(there, a.sigma);
         return { integral: [...integral], difference: [...to].map((log, i) => log - from[i]) };
@@ -218,9 +226,11 @@ def test_the_image_of_a_density_is_its_density_in_the_middle_of_every_cell(page:
         COMPONENTS
         + """
         const { window: w } = datasets.dataset(a.name), cells = 24, side = (2 * w.half) / cells;
-        const places = Float64Array.from({ length: 2 * cells * cells }, (_, i) =>
-          i % 2 ? w.y + w.half - side * (Math.floor((i >> 1) / cells) + 0.5) : w.x - w.half + side * (((i >> 1) % cells) + 0.5));
-        return { grid: [...m.grid(w, cells, a.sigma)], log: [...m.logDensity(places, a.sigma)], top: Math.max(...m.grid(w, cells, a.sigma)) };
+        const across = (i) => w.x - w.half + side * ((i % cells) + 0.5);
+        const down = (i) => w.y + w.half - side * (Math.floor(i / cells) + 0.5);
+        const places = Float64Array.from({ length: 2 * cells * cells }, (_, i) => (i % 2 ? down(i >> 1) : across(i >> 1)));
+        const grid = m.grid(w, cells, a.sigma);
+        return { grid: [...grid], log: [...m.logDensity(places, a.sigma)], top: Math.max(...grid) };
     """
     )
     for name in NAMES:
@@ -364,9 +374,10 @@ def test_the_sliced_distance_of_a_moved_copy_is_the_mean_length_of_the_move_seen
 
 
 FAKE = """({
-  runs: async () => [{ name: "field-moons-1", source: "upload" }, { name: "mine", source: "mixture" }, { name: "other", source: "x" }],
+  runs: async () => [{ name: "field-moons-1", source: "upload" }, { name: "mine", source: "mixture" }],
   score: async (run, positions, sigma) => {
-    const set = globalThis.shown?.view.set ?? globalThis.set, angle = run.startsWith("field-") ? learned_.angleOf(set.mixture) : 0;
+    const set = globalThis.shown?.view.set ?? globalThis.set;
+    const angle = run.startsWith("field-") ? learned_.angleOf(set.mixture) : 0;
     const exact = set.mixture.score(learned_.turned(positions, -angle), sigma);
     return { scores: learned_.turned(exact, angle).map((s) => s * (1 + globalThis.wrong)), step: 12, low: 0.02, high: 3 };
   },
@@ -386,10 +397,10 @@ def test_a_field_that_is_a_tenth_too_strong_has_the_relative_error_of_a_tenth_at
     script = f"""
         globalThis.shown?.(); globalThis.shown = null;
         const set = globalThis.set = datasets.dataset("moons"), source = {FAKE};
-        const field = new learned.LearnedField(source, a, set), found = await field.compare(draw.arrowPlaces(set.window), 0.4);
-        const exact = set.mixture.score(draw.arrowPlaces(set.window), 0.4);
-        const outside = await field.compare(draw.arrowPlaces(set.window), 3.5);
-        return {{ relative: found.relative, levels: (await field.byLevel()).levels, score: [...found.score], exact: [...exact], step: found.step, outside }};
+        const field = new learned.LearnedField(source, a, set), places = draw.arrowPlaces(set.window);
+        const {{ relative, score, step }} = await field.compare(places, 0.4), {{ levels }} = await field.byLevel();
+        const exact = [...set.mixture.score(places, 0.4)], outside = await field.compare(places, 3.5);
+        return {{ relative, score: [...score], step, levels, exact, outside }};
     """
     for name in ("field-moons-1", "moons"):  # turned and not turned: the same
         got = run(page, script, name)
@@ -403,7 +414,8 @@ def test_a_field_that_is_a_tenth_too_strong_has_the_relative_error_of_a_tenth_at
 def test_points_for_a_training_are_turned_to_one_variance_and_can_be_read_by_numpy(page: Any, tmp_path: Path) -> None:
     script = """
         const set = datasets.dataset(a), points = learned.trainingPoints(set, 600, 0);
-        return { file: [...npy.npy(points)], back: [...learned.turned(points, -learned.angleOf(set.mixture))], data: [...set.mixture.sample(600, 0)] };
+        const back = learned.turned(points, -learned.angleOf(set.mixture));
+        return { file: [...npy.npy(points)], back: [...back], data: [...set.mixture.sample(600, 0)] };
     """
     for name in NAMES:
         got = run(page, script, name)
@@ -575,8 +587,8 @@ def test_the_one_file_opens_without_a_server_asks_for_nothing_and_samples(browse
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda message: errors.append(message.text))
     page.goto(f"{path.as_uri()}#data=pair&sampler=sde&levels=12&n=300&speed=1000")
-    colours = "new Set(new Uint32Array(document.querySelector('canvas').getContext('2d').getImageData(0, 0, 300, 300).data.buffer)).size"
-    assert page.evaluate(colours) > 50
+    pixels = "document.querySelector('canvas').getContext('2d').getImageData(0, 0, 300, 300).data.buffer"
+    assert page.evaluate(f"new Set(new Uint32Array({pixels})).size") > 50  # colours
     page.get_by_role("button", name="Play").click()
     page.get_by_text("Done after 11 steps.").wait_for()
     page.get_by_label("Data set").select_option("ring")
