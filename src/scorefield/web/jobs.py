@@ -86,8 +86,9 @@ class Job:
         """Return what it wrote into its folder, the main file first."""
         if self.state != "done" or not self.folder.is_dir():
             return []
+        given = set(self.folder.glob("held-out-*"))  # the example that was to be restored, not the answers named after it
         inside = sorted(
-            path for path in self.folder.rglob("*") if path.is_file() and not path.name.startswith((".", "held-out-"))
+            path for path in self.folder.rglob("*") if path.is_file() and not path.name.startswith(".") and path not in given
         )
         named = [(path.relative_to(self.folder).as_posix(), path.stat().st_size) for path in inside]
         return [{"name": name, "url": f"/api/jobs/{self.id}/files/{name}", "bytes": size} for name, size in named]
