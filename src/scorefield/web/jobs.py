@@ -108,14 +108,18 @@ class Jobs:
     """All jobs, and the workers that do them."""
 
     def __init__(self, places: Places, hub: Hub) -> None:
-        """Begin without jobs; one worker is started, to be ready."""
+        """Begin without jobs, and without workers."""
         self.places, self.hub = places, hub
         self.jobs, self.running = dict[str, Job](), dict[str, Job]()
         self.idle: list[Process] = []
         self.closing = False
-        self._start_worker()
 
     # --- workers ------------------------------------------------------------------------------------------------------
+
+    def warm(self) -> None:
+        """Start a worker, to be ready for the first job."""
+        if not self.idle and not self.running and not self.closing:
+            self._start_worker()
 
     def _start_worker(self) -> None:
         holder = list[Process]()
