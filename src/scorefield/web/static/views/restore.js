@@ -127,7 +127,7 @@ export async function mount(element, place) {
   const own = taskFields(query);
   const state = { task: TASKS.some(([name]) => name === query.task) ? query.task : "mask", source: null, address: null, intact: true };
   const intact = h("input", { type: "checkbox", id: "intact" });
-  const intactRow = h("div", { class: "field" }, h("span", { class: "check" }, intact, h("label", { for: "intact" }, "The image is intact: damage it first")), h("span", { class: "help" }, "Then the answers are compared with the truth."));
+  const intactRow = h("div", { class: "entry" }, h("span", { class: "check" }, intact, h("label", { for: "intact" }, "The image is intact: damage it first")), h("span", { class: "help" }, "Then the answers are compared with the truth."));
   const about = h("p", { class: "help" });
   const ownPlace = h("div", { class: "controls" }, Object.values(own.rows).map((one) => one.element));
   let forming = null;

@@ -45,7 +45,7 @@ async function list(element, place) {
   const names = ["", "run", "data", "steps", "trained", "recipe", "state"];
   const titles = names.map((name, index) => (name ? h("th", { scope: "col", class: index === 3 || index === 4 ? "number" : null }, name) : h("td")));
   const table = h("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "All runs" }, h("table", { class: "runs" }, h("thead", null, h("tr", null, titles)), h("tbody", null, rows)));
-  fill(element, head, h("section", { class: "panel" }, h("div", { class: "bar-line" }, h("div", { class: "field" }, h("label", { for: "filter" }, "Filter by name, kind, recipe or data"), search), h("div", { class: "actions" }, go, hint)), count, table), dataLink("/api/runs"));
+  fill(element, head, h("section", { class: "panel" }, h("div", { class: "bar-line" }, h("div", { class: "entry" }, h("label", { for: "filter" }, "Filter by name, kind, recipe or data"), search), h("div", { class: "actions" }, go, hint)), count, table), dataLink("/api/runs"));
   filter();
   return undefined;
 }

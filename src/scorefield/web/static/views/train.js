@@ -261,7 +261,7 @@ export async function mount(element, place) {
   form = makeForm({
     described: forms.train, first: FIRST, hidden: ["source", "resume"], changes: CHANGES, values: { ...place.query, out: place.query.name }, submit: "Start training", label: "Train", onSubmit: begin,
     onChange: ({ out, ...values }) => place.set({ source: place.query.source, name: out, ...values }),
-    others: h("div", { class: "field" }, h("span", { class: "check" }, stay, h("label", { for: "stay" }, "Keep training when this page is closed"))),
+    others: h("div", { class: "entry" }, h("span", { class: "check" }, stay, h("label", { for: "stay" }, "Keep training when this page is closed"))),
     actions: [button("Check the data first", look)],
   });
   form.element.prepend(chooser.element);
