@@ -340,12 +340,12 @@ def test_the_reverse_sde_ends_with_the_right_mode_weights(page: Any) -> None:
 
 
 def test_plain_langevin_keeps_the_weights_of_its_start_and_annealed_langevin_finds_the_true_ones(page: Any) -> None:
-    n = 2000
+    n = 1000
     plain = {"data": "pair", "sampler": "langevin", "sigma": 0.05, "step": 0.1, "n": n, "steps": 500}
     error = 5 * math.sqrt(0.25 / n)
     assert chain(page, start="mode", **plain)["shares"][1] > 0.99  # all began in the lighter mode, and stay there
     assert abs(chain(page, start="box", **plain)["shares"][0] - 0.5) < error
-    annealed = {"data": "pair", "sampler": "annealed", "levels": 60, "hold": 40, "step": 0.05, "n": n}
+    annealed = {"data": "pair", "sampler": "annealed", "levels": 40, "hold": 30, "step": 0.05, "n": n}
     for start in ("wide", "mode"):
         assert abs(chain(page, start=start, **annealed)["shares"][0] - 0.8) < 5 * math.sqrt(0.8 * 0.2 / n)
 
@@ -374,7 +374,7 @@ def test_the_sliced_distance_of_a_moved_copy_is_the_mean_length_of_the_move_seen
 
 
 FAKE = """({
-  runs: async () => [{ name: "field-moons-1", source: "upload" }, { name: "mine", source: "mixture" }],
+  runs: async () => [{ name: "field-moons-1", source: "upload" }, { name: "mine", source: "mixture" }, ...(globalThis.asked ? [{ name: asked.given.out, step: 3 }] : [])],
   score: async (run, positions, sigma) => {
     const set = globalThis.shown?.view.set ?? globalThis.set;
     const angle = run.startsWith("field-") ? learned_.angleOf(set.mixture) : 0;

@@ -9,7 +9,7 @@ const titles = (all) => Object.fromEntries(Object.entries(all).map(([name, each]
 const group = (title, ...children) => h("fieldset", { class: "field-group" }, h("legend", {}, title), ...children);
 
 /**
- * @param view state; change(changes); the data set `set`; level(): the noise level shown; stepSize(): the step in use;
+ * @param view state; change(changes); live: the learned fields, or null; the data set `set`; level(): the noise level shown; stepSize(): the step in use;
  *   brush and undo(), clear() of a drawing; save(): the data as JSON.
  * @returns {node, lessons, show(), showLevel()}: `show` brings every input up to date with the view.
  */
@@ -23,7 +23,7 @@ export function controls(view) {
   const brush = logSlider("Brush (std of a stroke)", (value) => (view.brush = value));
   const hand = h("div", { class: "field-hand" }, brush.row,
     h("div", { class: "field-buttons" }, button("Undo", () => view.undo()), button("Clear", () => view.clear())),
-    h("small", { class: "field-hint" }, "By keyboard: move the cross with the arrow keys, Enter sets a Gaussian, Backspace takes the last stroke back."));
+    h("small", { class: "field-hint" }, "By keyboard, on the picture: the arrow keys move a cross, Enter sets a Gaussian, Backspace takes the last stroke back."));
   const sigma = logSlider("Noise level sigma", (value) => view.change({ sigma: value }));
   const sampler = choice("Sampler", titles(SAMPLERS), (value) => view.change({ sampler: value, tau: null, h: null }));
   const start = choice("Particles start", STARTS, to("start"));
@@ -37,14 +37,14 @@ export function controls(view) {
   const lessons = h("div", { class: "field-lesson" }, group("Lesson", lesson.row, text, look));
   const node = h("div", { class: "field-controls" },
     group("Density", data.row, about, hand, sigma.row),
+    view.live?.node,
     group("Sampler", sampler.row, start.row, tau.row, h1.row, h("div", { class: "field-pairs" }, levels.row, hold.row, n.row, seed.row)),
     group("Show", h("div", { class: "field-ticks" }, ...Object.values(shows).map(({ row }) => row)),
       h("div", { class: "field-buttons" }, button("Download data as JSON", () => view.save()))));
 
   function show() {
     const { state, set } = view, method = SAMPLERS[state.sampler], chosen = LESSONS[state.lesson], variance = set.mixture.smallest ** 2;
-    for (const [input, key] of [[lesson, "lesson"], [data, "data"], [sampler, "sampler"], [start, "start"], [levels, "levels"], [hold, "hold"], [n, "n"], [seed, "seed"]])
-      input.set(state[key]);
+    for (const [key, input] of Object.entries({ lesson, data, sampler, start, levels, hold, n, seed })) input.set(state[key]);
     for (const [key, input] of Object.entries(shows)) input.set(state[key]);
     text.textContent = chosen?.text ?? "Particles follow the score, the gradient of the log-density, towards where the data are.";
     look.textContent = chosen ? `Look for: ${chosen.look}` : "Choose a lesson, or choose a data set and a sampler and press play.";
@@ -73,7 +73,7 @@ export function controls(view) {
 
 /** Play, pause, step, reset and speed: {node, show(playing)}. */
 export function transport(view) {
-  const play = button("Play", () => view.toggle(), { class: "field-play" });
+  const play = button("Play", () => view.toggle(), { class: "button primary field-play" });
   const speed = logSlider("Steps a second", (value) => view.change({ speed: Math.round(value) }));
   const step = button("Step", () => view.step()), reset = button("Reset", () => view.reset());
   const show = () => {
@@ -84,10 +84,15 @@ export function transport(view) {
   return { node: h("div", { class: "field-transport" }, play, step, reset, speed.row), show };
 }
 
+const COUNTED = {
+  step: "step", level: "noise level", evaluations: "evaluations of the field", acceptance: "acceptance", variance: "variance, truth",
+  distance: "distance, floor",
+};
+
 /** The counters: {node, show()}. */
 export function counters(view) {
   const cells = {}, list = h("dl", { class: "field-counters" });
-  for (const [key, title] of [["step", "step"], ["level", "noise level"], ["evaluations", "evaluations of the field"], ["acceptance", "acceptance"], ["variance", "variance, truth"], ["distance", "distance, floor"]]) {
+  for (const [key, title] of Object.entries(COUNTED)) {
     cells[key] = h("dd", {});
     list.append(h("div", {}, h("dt", {}, title), cells[key]));
   }

@@ -83,7 +83,8 @@ export class Figures {
     const level = `noise level ${digits(found.sigma)}`;
     const texts = found.score
       ? [`Learned score of ${state.run} at ${level}, step ${found.step}`,
-        `Error of the predicted noise, sigma·|learned - exact|, up to ${digits(Math.max(...found.error))}. Over the density: RMS error of the score ${digits(found.rms)}, relative ${digits(100 * found.relative)} %`]
+        `Error of the predicted noise, sigma·|learned - exact|, up to ${digits(Math.max(...found.error))}. ` +
+          `Over the density: RMS error of the score ${digits(found.rms)}, relative ${digits(100 * found.relative)} %`]
       : [found.sentence ?? "Waiting for the learned field.", "Without a learned field there is no error."];
     [this.learned, this.error].forEach((each, i) => {
       each.caption.textContent = texts[i];

@@ -125,12 +125,15 @@ export class Live {
       stop = source.onJob(job.id, (news) => (job = news));
       if (drawing) localStorage.setItem(drawingKey(name), drawing);
       Object.assign(this, { job: job.id, curve: [] });
-      view.change({ lesson: "", run: name });
+      this.show();
       const began = performance.now();
+      let known = false;
       while (this.alive && (job.state === "waiting" || job.state === "running")) {
-        this.status.textContent = job.state === "waiting" ? "Waiting for other work to end." : `Training ${name}: ${job.text || "beginning"}`;
+        const share = `${Math.round(100 * (job.fraction ?? 0))} %`;
+        this.status.textContent = job.state === "waiting" ? "Waiting for other work to end." : `Training ${name}: ${share}, ${job.text || "beginning"}`;
         await wait(1000);
-        if (this.field?.run === name) await this.look((performance.now() - began) / 1000);
+        if (!known && (known = (await source.runs()).some((run) => run.name === name && run.step > 0))) view.change({ lesson: "", run: name });
+        if (known && this.field?.run === name) await this.look((performance.now() - began) / 1000);
       }
       this.status.textContent = job.error || `Training ${name}: ${job.state}.`;
       this.job = null;
