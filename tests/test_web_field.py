@@ -449,7 +449,7 @@ def test_every_state_comes_back_from_its_address_and_what_cannot_be_read_is_name
         assert again == once["state"] and once["problems"] == []
     assert run(page, "return state.writeState(state.readState('').state);") == {}
     got = run(page, "return state.readState(a);", "sampler=langevine&n=0&levels=2.5&drawing=<b>&seed=3")
-    assert got["state"]["seed"] == 3 and got["state"]["sampler"] == "sde" and len(got["problems"]) == 4
+    assert got["state"]["seed"] == 3 and got["state"]["sampler"] == "langevin" and len(got["problems"]) == 4
     assert got["problems"][0].startswith("got drawing=<b>, expected") and "one of langevin, mala" in got["problems"][1]
 
 
@@ -592,7 +592,7 @@ def test_the_one_file_opens_without_a_server_asks_for_nothing_and_samples(browse
     page.get_by_role("button", name="Play").click()
     page.get_by_text("Done after 11 steps.").wait_for()
     page.get_by_label("Data set").select_option("ring")
-    assert page.evaluate("location.hash") == "#data=ring&levels=12&n=300&speed=1000"
+    assert page.evaluate("location.hash") == "#data=ring&sampler=sde&levels=12&n=300&speed=1000"
     with page.expect_download() as got:
         page.get_by_role("button", name="Download data as JSON").click()
     saved = json.loads(Path(got.value.path()).read_text())

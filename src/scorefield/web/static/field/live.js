@@ -95,6 +95,7 @@ export class Live {
     try {
       const found = await field.byLevel();
       if (field !== this.field) return;
+      if (!this.byLevel && this.view.state.follow === "learned" && !this.view.player.chain.done) this.view.reset(); // its levels are known now
       this.byLevel = found;
       const square = found.levels.reduce((sum, [, error]) => sum + error ** 2, 0) / found.levels.length;
       if (seconds !== null) this.curve.push([seconds, Math.sqrt(square)]);

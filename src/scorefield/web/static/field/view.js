@@ -157,13 +157,14 @@ class View {
   }
 
   frame() {
-    this.controls.showLevel();
+    this.transport.showLevel();
     this.draw();
   }
 
   show() {
     this.controls.show();
     this.transport.show();
+    this.transport.showLevel();
     this.draw();
   }
 
@@ -171,12 +172,20 @@ class View {
     const sigma = this.level(), { player, figures, live } = this;
     figures.draw(this.state, sigma, player);
     this.counters.show();
-    const { colours } = figures, line = (key) => player.series.map((each) => [each.step, each[key]]);
-    const lines = [{ points: line("floor"), colour: colours.soft, dashed: true }, { points: line("distance"), colour: colours.particle }];
-    drawGraph(this.graph, colours, lines, { x: "step", y: "distance to the truth (dashed: of exact samples)" });
+    this.drawSeries();
     if (!live?.field) return;
     live.ask(sigma, figures.places);
     if (!live.found) figures.compare(this.state, { sigma });
+  }
+
+  /** Draw the graph, if it has changed. */
+  drawSeries(again = false) {
+    const { player, figures: { colours } } = this, last = player.series.at(-1);
+    if (last === this.drawn && !again) return;
+    this.drawn = last;
+    const line = (key) => player.series.map((each) => [each.step, each[key]]);
+    const lines = [{ points: line("floor"), colour: colours.soft, dashed: true }, { points: line("distance"), colour: colours.particle }];
+    drawGraph(this.graph, colours, lines, { x: "step", y: "distance to the truth (dashed: of exact samples)" });
   }
 
   /** The learned field has answered. */
@@ -189,6 +198,7 @@ class View {
     const again = () => {
       this.figures.recolour();
       this.draw();
+      this.drawSeries(true);
       this.live?.draw();
       if (this.live?.found) this.compared(this.live.found);
     };
