@@ -78,6 +78,7 @@ def _names_fields(jobs: Jobs, ready: asyncio.Future[dict[str, Any]]) -> None:
     from scorefield.web.refusals import field_of
 
     jobs.field_of = lambda verb, sentence: field_of(sentence, names.get(verb, ()))  # type: ignore[method-assign]
+    jobs.warm()  # after the other: both at once would delay the first view
 
 
 def _refusals(app: FastAPI) -> None:

@@ -86,8 +86,9 @@ class Job:
         """Return what it wrote into its folder, the main file first."""
         if self.state != "done" or not self.folder.is_dir():
             return []
+        given = set(self.folder.glob("held-out-*"))  # the example that was to be restored, not the answers named after it
         inside = sorted(
-            path for path in self.folder.rglob("*") if path.is_file() and not path.name.startswith((".", "held-out-"))
+            path for path in self.folder.rglob("*") if path.is_file() and not path.name.startswith(".") and path not in given
         )
         named = [(path.relative_to(self.folder).as_posix(), path.stat().st_size) for path in inside]
         return [{"name": name, "url": f"/api/jobs/{self.id}/files/{name}", "bytes": size} for name, size in named]
@@ -107,14 +108,18 @@ class Jobs:
     """All jobs, and the workers that do them."""
 
     def __init__(self, places: Places, hub: Hub) -> None:
-        """Begin without jobs; one worker is started, to be ready."""
+        """Begin without jobs, and without workers."""
         self.places, self.hub = places, hub
         self.jobs, self.running = dict[str, Job](), dict[str, Job]()
         self.idle: list[Process] = []
         self.closing = False
-        self._start_worker()
 
     # --- workers ------------------------------------------------------------------------------------------------------
+
+    def warm(self) -> None:
+        """Start a worker, to be ready for the first job."""
+        if not self.idle and not self.running and not self.closing:
+            self._start_worker()
 
     def _start_worker(self) -> None:
         holder = list[Process]()

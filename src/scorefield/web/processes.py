@@ -49,9 +49,8 @@ class Process:
             self.connection.send(message)
 
     def close(self) -> None:
-        """Close the pipe: the worker ends after what it is doing, and a training saves its state."""
-        with suppress(OSError):
-            self.connection.close()
+        """Let the worker end after what it is doing. A pipe that a thread reads is not closed by `Connection.close`."""
+        self.send(None)
 
     def kill(self) -> None:
         """End the worker now."""

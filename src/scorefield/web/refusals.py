@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+OPERATORS = r"\b(operator|kernel|blur|clip|crop|downsample|fourier|gray|jpeg|mask|matrix|projection|quantise|subsample)\b"
 FLAGS = {"n": "-n", "seconds": "--time", "settings": "--set"}  # of arguments whose flag has another name
 
 
@@ -19,15 +20,23 @@ def field_of(sentence: str, names: Sequence[str]) -> str | None:
     'sampler'
     >>> field_of("got 0 samples to draw, expected at least 1: ask for more", ("n", "sampler"))
     'n'
+    >>> field_of("got a mask of shape (9, 9) for samples of shape (1, 8, 8), expected the same size", ("samples", "operator"))
+    'operator'
     """
     found = list[tuple[int, str]]()
     flags = {"time": "seconds", "set": "settings", "data": "source"}
     got = sentence.partition(", expected")[0]
     for name in names:
-        words = [rf"--{name.replace('_', '-')}\b", rf"\b{name}[= ]", rf"unknown {name}\b", rf"argument of \w+ '{name}'"]
+        words = [
+            rf"--{name.replace('_', '-')}\b",
+            rf"\b{name}=|^got {name} ",
+            rf"unknown {name}\b",
+            rf"argument of \w+ '{name}'",
+        ]
         words += [rf"--{flag}\b" for flag, meant in flags.items() if meant == name]
         words += [r"\bsamples to draw"] if name == "n" else []
         words += [r"unknown (class|label)\b"] if name == "label" else [r"unknown posterior"] if name == "method" else []
+        words += [OPERATORS] if name == "operator" else []
         for word in words:
             match = re.search(word, got)
             if match:

@@ -103,16 +103,26 @@ def _example(run: Run, index: int) -> torch.Tensor:
 
 
 def held_out_file(path: str, index: int, folder: Path) -> Path:
-    """Write a held-out example of a run as a file that the verbs read, a picture or an array, and return its path."""
+    """Write a held-out example of a run as a file that the verbs read, and return its path.
+
+    An image of 8 bits is what the page shows of it: a verb reads the greys 0 to 255 as the whole range of the data, whatever
+    their own numbers are. Everything else is an array in the data's own units.
+    """
     run = open_run(path)
-    sample = run.to_source(_example(run, index))[0]
-    if run.kind == "image" and sample.dtype.name in ("uint8", "uint16") and sample.shape[-1] in (1, 3, *run.shape[-1:]):
+    example = _example(run, index)
+    sample = run.to_source(example)[0]
+    if run.kind == "image" and sample.dtype.name == "uint8" and run.shape[0] in (1, 3):
         target = folder / f"held-out-{index}.png"
-        target.write_bytes(pictures.png(pictures.image(sample)))
+        target.write_bytes(_picture(example, run))
     else:
         target = folder / f"held-out-{index}.npy"
         save_array(target, sample)
     return target
+
+
+def _picture(example: torch.Tensor, run: Run) -> bytes:
+    """Return one image as it is shown, PNG, with its own number of pixels."""
+    return pictures.png(pictures.image(pictures.to_pixels(planes(example, run))[0]))
 
 
 def held_out(run: str, first: int, count: int) -> dict[str, Any]:
@@ -125,11 +135,11 @@ def held_out(run: str, first: int, count: int) -> dict[str, Any]:
 
 
 def held_out_picture(run: str, index: int) -> bytes:
-    """Return a held-out image as it is shown, PNG."""
+    """Return a held-out image as it is shown, PNG, with its own number of pixels: a mask is painted over them."""
     opened = _opened(run)
     if opened.kind not in PICTURED:
         raise ScorefieldError(f"got a run of {opened.kind}s, expected one of images: read held-out.csv")
-    return pictures.png(pictures.grid(planes(_example(opened, index), opened)))
+    return _picture(_example(opened, index), opened)
 
 
 def held_out_rows(run: str, first: int, count: int) -> str:
