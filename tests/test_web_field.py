@@ -538,7 +538,9 @@ def test_moving_the_noise_level_shows_the_density_there_and_keeps_the_particles(
     after = page.evaluate("({ ...shown.view.data(), grid: Math.max(...shown.view.figures.grid) })")
     assert after["shown"] == after["sigma"] == 15 and after["positions"] == before["positions"] and after["step"] == 3
     # of two Gaussians of variance 1 + 15², 10 apart, the top is that of their sum
-    expected = run(page, "const s = datasets.dataset('pair'); return Math.max(...s.mixture.grid(s.window, draw.CELLS, 15));")
+    expected = run(
+        page, "const s = datasets.dataset('pair'); return Math.max(...s.mixture.grid(s.window, shown.view.figures.cells, 15));"
+    )
     assert after["grid"] == expected and page.evaluate("query.sigma") == "15"
 
 
@@ -600,6 +602,11 @@ def test_the_one_file_opens_without_a_server_asks_for_nothing_and_samples(browse
     assert [url for url in asked if not url.startswith((path.as_uri(), "blob:"))] == [] and errors == []
     refused = page.evaluate("fetch('http://127.0.0.1:9/').then(() => 'sent', () => 'refused')")
     assert refused == "refused" and any("Content Security Policy" in error for error in errors)
+
+
+def test_the_file_in_the_docs_is_the_one_that_the_package_writes() -> None:
+    kept = Path(__file__).parents[1] / "docs" / "field.html"
+    assert kept.read_text(encoding="utf-8") == field_page(), "run python -m scorefield.web.standalone docs/field.html"
 
 
 def test_the_one_file_names_no_other_address() -> None:
