@@ -1,6 +1,6 @@
 """Conditional draws of many rows at once: p(x0 | the numbers of it that are known), each row with a pattern of its own.
 
-The twisted particles of `posterior/twisted.py`, where the measurement is y = M·x0 with a diagonal M of 1 where a number is known
+The twisted particles of `posterior/twisted.py`, where the measurement is y = M·x0 with a diagonal M, 1 where a number is known
 and 0 where it is missing. With that the algebra of a level is one batch for all rows, whatever their patterns:
 
     R = N + M·C·M        N: the variance of the noise where a number is known, 1 where it is missing
@@ -33,7 +33,7 @@ from scorefield.progress import Progress, portion, silent
 from scorefield.randomness import SampleRng
 from scorefield.samplers.base import CountedField
 
-FEWEST = 32  # particles for a row
+PARTICLES, FEWEST = 8, 32  # for a draw, and for a row at least
 CENTRE, WIDTH = 0.7, 0.7  # of the levels: where they are dense, in the data's standard deviation, and how wide, in log
 TOP, BOTTOM = 10.0, 0.003  # the highest and the lowest level, likewise
 BATCH, NUMBERS = 2**13, 2**22  # particles at a time, and numbers of their matrices; they change the memory, not the draws
@@ -63,7 +63,7 @@ def conditional_draws(
     draws: int = 1,
     *,
     rng: SampleRng,
-    particles: int = 8,
+    particles: int = PARTICLES,
     levels: int = 20,
     progress: Progress = silent,
 ) -> Conditional:
@@ -118,8 +118,8 @@ def conditional_draws(
     if not parts:
         empty = known.double()
         return Conditional(empty.expand(draws, *empty.shape), empty, empty.new_zeros(0), 0)
-    x, mean, least = (torch.cat([getattr(one, name) for one in parts], dim=axis) for name, axis in PARTS)
-    return Conditional(x, mean, least, parts[0].evaluations)
+    x, mean, share = (torch.cat([getattr(one, name) for one in parts], dim=axis) for name, axis in PARTS)
+    return Conditional(x, mean, share, parts[0].evaluations)
 
 
 def _times(field: Field, moments: Moments, levels: int) -> list[float]:
@@ -157,7 +157,8 @@ class _Level:
 
     def draw(self, white: Tensor) -> Tensor:
         """Return draws of N(0, R), `(n, k, d)`."""
-        return white @ self.factor.mT
+        drawn: Tensor = white @ self.factor.mT
+        return drawn
 
     def log_density(self, r: Tensor) -> Tensor:
         """Return log N(r; 0, R) but for a constant, `(n, k)`."""
