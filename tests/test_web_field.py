@@ -340,12 +340,12 @@ def test_the_reverse_sde_ends_with_the_right_mode_weights(page: Any) -> None:
 
 
 def test_plain_langevin_keeps_the_weights_of_its_start_and_annealed_langevin_finds_the_true_ones(page: Any) -> None:
-    n = 2000
+    n = 1000
     plain = {"data": "pair", "sampler": "langevin", "sigma": 0.05, "step": 0.1, "n": n, "steps": 500}
     error = 5 * math.sqrt(0.25 / n)
     assert chain(page, start="mode", **plain)["shares"][1] > 0.99  # all began in the lighter mode, and stay there
     assert abs(chain(page, start="box", **plain)["shares"][0] - 0.5) < error
-    annealed = {"data": "pair", "sampler": "annealed", "levels": 60, "hold": 40, "step": 0.05, "n": n}
+    annealed = {"data": "pair", "sampler": "annealed", "levels": 40, "hold": 30, "step": 0.05, "n": n}
     for start in ("wide", "mode"):
         assert abs(chain(page, start=start, **annealed)["shares"][0] - 0.8) < 5 * math.sqrt(0.8 * 0.2 / n)
 
@@ -374,7 +374,7 @@ def test_the_sliced_distance_of_a_moved_copy_is_the_mean_length_of_the_move_seen
 
 
 FAKE = """({
-  runs: async () => [{ name: "field-moons-1", source: "upload" }, { name: "mine", source: "mixture" }],
+  runs: async () => [{ name: "field-moons-1", source: "upload" }, { name: "mine", source: "mixture" }, ...(globalThis.asked ? [{ name: asked.given.out, step: 3 }] : [])],
   score: async (run, positions, sigma) => {
     const set = globalThis.shown?.view.set ?? globalThis.set;
     const angle = run.startsWith("field-") ? learned_.angleOf(set.mixture) : 0;
@@ -449,7 +449,7 @@ def test_every_state_comes_back_from_its_address_and_what_cannot_be_read_is_name
         assert again == once["state"] and once["problems"] == []
     assert run(page, "return state.writeState(state.readState('').state);") == {}
     got = run(page, "return state.readState(a);", "sampler=langevine&n=0&levels=2.5&drawing=<b>&seed=3")
-    assert got["state"]["seed"] == 3 and got["state"]["sampler"] == "sde" and len(got["problems"]) == 4
+    assert got["state"]["seed"] == 3 and got["state"]["sampler"] == "langevin" and len(got["problems"]) == 4
     assert got["problems"][0].startswith("got drawing=<b>, expected") and "one of langevin, mala" in got["problems"][1]
 
 
@@ -538,7 +538,9 @@ def test_moving_the_noise_level_shows_the_density_there_and_keeps_the_particles(
     after = page.evaluate("({ ...shown.view.data(), grid: Math.max(...shown.view.figures.grid) })")
     assert after["shown"] == after["sigma"] == 15 and after["positions"] == before["positions"] and after["step"] == 3
     # of two Gaussians of variance 1 + 15², 10 apart, the top is that of their sum
-    expected = run(page, "const s = datasets.dataset('pair'); return Math.max(...s.mixture.grid(s.window, draw.CELLS, 15));")
+    expected = run(
+        page, "const s = datasets.dataset('pair'); return Math.max(...s.mixture.grid(s.window, shown.view.figures.cells, 15));"
+    )
     assert after["grid"] == expected and page.evaluate("query.sigma") == "15"
 
 
@@ -592,7 +594,7 @@ def test_the_one_file_opens_without_a_server_asks_for_nothing_and_samples(browse
     page.get_by_role("button", name="Play").click()
     page.get_by_text("Done after 11 steps.").wait_for()
     page.get_by_label("Data set").select_option("ring")
-    assert page.evaluate("location.hash") == "#data=ring&levels=12&n=300&speed=1000"
+    assert page.evaluate("location.hash") == "#data=ring&sampler=sde&levels=12&n=300&speed=1000"
     with page.expect_download() as got:
         page.get_by_role("button", name="Download data as JSON").click()
     saved = json.loads(Path(got.value.path()).read_text())
@@ -600,6 +602,11 @@ def test_the_one_file_opens_without_a_server_asks_for_nothing_and_samples(browse
     assert [url for url in asked if not url.startswith((path.as_uri(), "blob:"))] == [] and errors == []
     refused = page.evaluate("fetch('http://127.0.0.1:9/').then(() => 'sent', () => 'refused')")
     assert refused == "refused" and any("Content Security Policy" in error for error in errors)
+
+
+def test_the_file_in_the_docs_is_the_one_that_the_package_writes() -> None:
+    kept = Path(__file__).parents[1] / "docs" / "field.html"
+    assert kept.read_text(encoding="utf-8") == field_page(), "run python -m scorefield.web.standalone docs/field.html"
 
 
 def test_the_one_file_names_no_other_address() -> None:

@@ -9,9 +9,9 @@ const titles = (all) => Object.fromEntries(Object.entries(all).map(([name, each]
 const group = (title, ...children) => h("fieldset", { class: "field-group" }, h("legend", {}, title), ...children);
 
 /**
- * @param view state; change(changes); the data set `set`; level(): the noise level shown; stepSize(): the step in use;
+ * @param view state; change(changes); live: the learned fields, or null; the data set `set`; stepSize(): the step in use;
  *   brush and undo(), clear() of a drawing; save(): the data as JSON.
- * @returns {node, lessons, show(), showLevel()}: `show` brings every input up to date with the view.
+ * @returns {node, lessons, show()}: `show` brings every input up to date with the view.
  */
 export function controls(view) {
   const to = (key) => (value) => view.change({ [key]: value });
@@ -23,8 +23,7 @@ export function controls(view) {
   const brush = logSlider("Brush (std of a stroke)", (value) => (view.brush = value));
   const hand = h("div", { class: "field-hand" }, brush.row,
     h("div", { class: "field-buttons" }, button("Undo", () => view.undo()), button("Clear", () => view.clear())),
-    h("small", { class: "field-hint" }, "By keyboard: move the cross with the arrow keys, Enter sets a Gaussian, Backspace takes the last stroke back."));
-  const sigma = logSlider("Noise level sigma", (value) => view.change({ sigma: value }));
+    h("small", { class: "field-hint" }, "By keyboard, on the picture: the arrow keys move a cross, Enter sets a Gaussian, Backspace takes the last stroke back."));
   const sampler = choice("Sampler", titles(SAMPLERS), (value) => view.change({ sampler: value, tau: null, h: null }));
   const start = choice("Particles start", STARTS, to("start"));
   const tau = logSlider("Step size tau", (value) => view.change({ tau: value }), "x + tau·score + sqrt(2·tau)·z");
@@ -36,15 +35,15 @@ export function controls(view) {
   const shows = { arrows: tick("score arrows", flag("arrows")), trails: tick("trails", flag("trails")), dots: tick("300 data points", flag("dots")) };
   const lessons = h("div", { class: "field-lesson" }, group("Lesson", lesson.row, text, look));
   const node = h("div", { class: "field-controls" },
-    group("Density", data.row, about, hand, sigma.row),
+    group("Density", data.row, about, hand),
+    view.live?.node,
     group("Sampler", sampler.row, start.row, tau.row, h1.row, h("div", { class: "field-pairs" }, levels.row, hold.row, n.row, seed.row)),
     group("Show", h("div", { class: "field-ticks" }, ...Object.values(shows).map(({ row }) => row)),
       h("div", { class: "field-buttons" }, button("Download data as JSON", () => view.save()))));
 
   function show() {
     const { state, set } = view, method = SAMPLERS[state.sampler], chosen = LESSONS[state.lesson], variance = set.mixture.smallest ** 2;
-    for (const [input, key] of [[lesson, "lesson"], [data, "data"], [sampler, "sampler"], [start, "start"], [levels, "levels"], [hold, "hold"], [n, "n"], [seed, "seed"]])
-      input.set(state[key]);
+    for (const [key, input] of Object.entries({ lesson, data, sampler, start, levels, hold, n, seed })) input.set(state[key]);
     for (const [key, input] of Object.entries(shows)) input.set(state[key]);
     text.textContent = chosen?.text ?? "Particles follow the score, the gradient of the log-density, towards where the data are.";
     look.textContent = chosen ? `Look for: ${chosen.look}` : "Choose a lesson, or choose a data set and a sampler and press play.";
@@ -59,35 +58,41 @@ export function controls(view) {
     (method.step === "h" ? h1 : tau).set(view.stepSize() ?? variance);
     levels.row.hidden = !method.ladder;
     hold.row.hidden = !(method.ladder && method.holds);
-    showLevel();
   }
 
-  /** Bring the slider of the noise level up to date alone, as it is when the particles move down a ladder. */
+  return { node, lessons, show };
+}
+
+/** Below the figure: play, pause, step, reset, the noise level and the speed: {node, show(), showLevel()}. */
+export function transport(view) {
+  const play = button("Play", () => view.toggle(), { class: "button primary field-play" });
+  const sigma = logSlider("Noise level sigma", (value) => view.change({ sigma: value }));
+  const speed = logSlider("Steps a second", (value) => view.change({ speed: Math.round(value) }));
+  const step = button("Step", () => view.step()), reset = button("Reset", () => view.reset());
+
   function showLevel() {
     sigma.range(...view.set.levels);
     sigma.set(view.level());
   }
 
-  return { node, lessons, show, showLevel };
-}
-
-/** Play, pause, step, reset and speed: {node, show(playing)}. */
-export function transport(view) {
-  const play = button("Play", () => view.toggle(), { class: "field-play" });
-  const speed = logSlider("Steps a second", (value) => view.change({ speed: Math.round(value) }));
-  const step = button("Step", () => view.step()), reset = button("Reset", () => view.reset());
-  const show = () => {
+  function show() {
     play.textContent = view.player.playing ? "Pause" : "Play";
     speed.range(1, 500);
     speed.set(view.state.speed);
-  };
-  return { node: h("div", { class: "field-transport" }, play, step, reset, speed.row), show };
+  }
+
+  return { node: h("div", { class: "field-transport" }, play, step, reset, sigma.row, speed.row), show, showLevel };
 }
+
+const COUNTED = {
+  step: "step", level: "noise level", evaluations: "evaluations of the field", acceptance: "acceptance", variance: "variance (truth)",
+  distance: "distance (floor)",
+};
 
 /** The counters: {node, show()}. */
 export function counters(view) {
   const cells = {}, list = h("dl", { class: "field-counters" });
-  for (const [key, title] of [["step", "step"], ["level", "noise level"], ["evaluations", "evaluations of the field"], ["acceptance", "acceptance"], ["variance", "variance, truth"], ["distance", "distance, floor"]]) {
+  for (const [key, title] of Object.entries(COUNTED)) {
     cells[key] = h("dd", {});
     list.append(h("div", {}, h("dt", {}, title), cells[key]));
   }
@@ -111,8 +116,11 @@ export function counters(view) {
     cells.level.textContent = digits(chain.sigma);
     cells.evaluations.textContent = chain.evaluations;
     cells.acceptance.textContent = digits(chain.acceptance);
-    cells.variance.textContent = `${digits(variance.found)}, ${digits(variance.truth)}`;
-    cells.distance.textContent = `${digits(measured.distance, 2)}, ${digits(measured.floor, 2)}`;
+    const v = variance.truth, gaussian = set.mixture.size === 1 && view.state.sampler === "langevin";
+    const settles = gaussian ? v / (1 - chain.tau / (2 * v)) : null;
+    cells.variance.textContent = `${digits(variance.found)} (${digits(v)}${settles > 0 ? `; these steps: ${digits(settles)}` : ""})`;
+    cells.distance.textContent = `${digits(measured.distance, 2)} (${digits(measured.floor, 2)})`;
+    table.hidden = set.modes.length < 2;
     if (shown !== set) modes(set);
     rows.forEach(({ share, truth, bar }, mode) => {
       share.textContent = measured.shares[mode].toFixed(3);

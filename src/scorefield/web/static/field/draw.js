@@ -60,7 +60,8 @@ export function median(vectors) {
 /** A square part of the plane, `window` = {x, y, half}, on a canvas. */
 export class Plane {
   constructor(canvas) {
-    Object.assign(this, { canvas, window: null, pen: canvas.getContext("2d", { willReadFrequently: true }), image: document.createElement("canvas") });
+    const images = { image: document.createElement("canvas"), layer: document.createElement("canvas") };
+    Object.assign(this, images, { canvas, window: null, pen: canvas.getContext("2d", { willReadFrequently: true }) });
   }
 
   /** Follow the size of the canvas on the screen, in its own pixels; the picture is then empty. */
@@ -122,13 +123,22 @@ export class Plane {
     pen.globalAlpha = 1;
   }
 
+  /** Draw points as squares of `size` pixels: written into one image, which is many times faster than a rectangle for each. */
   points(positions, colour, size, alpha = 1) {
-    const { pen, side, ratio } = this, { x, y, half } = this.window, scale = side / half / 2, width = Math.round(size * ratio);
-    const left = side / 2 - x * scale - width / 2, top = side / 2 + y * scale - width / 2; // whole pixels are drawn faster
-    pen.fillStyle = colour;
-    pen.globalAlpha = alpha;
-    for (let i = 0; i < positions.length; i += 2) pen.fillRect(Math.round(left + positions[i] * scale), Math.round(top - positions[i + 1] * scale), width, width);
-    pen.globalAlpha = 1;
+    const { side, ratio, layer } = this, { x, y, half } = this.window, scale = side / half / 2, width = Math.max(1, Math.round(size * ratio));
+    if (layer.width !== side) {
+      layer.width = layer.height = side;
+      this.dots = layer.getContext("2d", { willReadFrequently: true }).createImageData(side, side);
+    }
+    const pixels = new Uint32Array(this.dots.data.buffer).fill(0), [red, green, blue] = rgb(colour);
+    const ink = new Uint32Array(Uint8Array.of(red, green, blue, 255 * alpha).buffer)[0];
+    for (let i = 0; i < positions.length; i += 2) {
+      const left = Math.round(side / 2 + (positions[i] - x) * scale - width / 2), top = Math.round(side / 2 - (positions[i + 1] - y) * scale - width / 2);
+      if (!(left >= 0 && top >= 0 && left + width <= side && top + width <= side)) continue;
+      for (let row = top; row < top + width; row++) pixels.fill(ink, row * side + left, row * side + left + width);
+    }
+    layer.getContext("2d").putImageData(this.dots, 0, 0);
+    this.pen.drawImage(layer, 0, 0);
   }
 
   /** Draw where the first particles came from: `history` is a list of positions, the oldest first. */

@@ -46,7 +46,9 @@ export class Figures {
   at(sigma) {
     if (sigma === this.sigma) return;
     const { mixture, window } = this.set;
-    this.grid = mixture.grid(window, CELLS, sigma);
+    const smooth = Math.hypot(mixture.smallest, sigma) > window.half / 20; // half of the cells show it as well
+    this.cells = smooth ? CELLS / 2 : CELLS;
+    this.grid = mixture.grid(window, this.cells, sigma);
     this.score = mixture.score(this.places, sigma);
     this.reference = median(this.score);
     this.sigma = sigma;
@@ -58,7 +60,7 @@ export class Figures {
     this.at(sigma);
     const { plane, canvas, caption } = this.exact, { colours } = this;
     plane.begin(colours);
-    plane.values(this.grid, CELLS, colours.density);
+    plane.values(this.grid, this.cells, colours.density);
     if (state.arrows) plane.arrows(this.places, this.score, this.reference);
     if (state.dots) plane.points((this.dots ??= this.set.mixture.sample(300, state.seed)), colours.data, 3.5, 0.9);
     if (state.trails) plane.trails(player.history, TRAILS);
@@ -75,7 +77,7 @@ export class Figures {
     const { colours } = this;
     for (const each of [this.learned, this.error]) each.plane.begin(colours);
     if (found.score) {
-      this.learned.plane.values(this.grid, CELLS, colours.density);
+      this.learned.plane.values(this.grid, this.cells, colours.density);
       this.learned.plane.arrows(this.places, found.score, this.reference);
       this.error.plane.values(found.error, MAP, colours.error, Math.max(0.5, ...found.error));
     }
@@ -83,7 +85,8 @@ export class Figures {
     const level = `noise level ${digits(found.sigma)}`;
     const texts = found.score
       ? [`Learned score of ${state.run} at ${level}, step ${found.step}`,
-        `Error of the predicted noise, sigma·|learned - exact|, up to ${digits(Math.max(...found.error))}. Over the density: RMS error of the score ${digits(found.rms)}, relative ${digits(100 * found.relative)} %`]
+        `Error of the predicted noise, sigma·|learned - exact|, up to ${digits(Math.max(...found.error))}. ` +
+          `Over the density: RMS error of the score ${digits(found.rms)}, relative ${digits(100 * found.relative)} %`]
       : [found.sentence ?? "Waiting for the learned field.", "Without a learned field there is no error."];
     [this.learned, this.error].forEach((each, i) => {
       each.caption.textContent = texts[i];

@@ -95,6 +95,7 @@ export class Live {
     try {
       const found = await field.byLevel();
       if (field !== this.field) return;
+      if (!this.byLevel && this.view.state.follow === "learned" && !this.view.player.chain.done) this.view.reset(); // its levels are known now
       this.byLevel = found;
       const square = found.levels.reduce((sum, [, error]) => sum + error ** 2, 0) / found.levels.length;
       if (seconds !== null) this.curve.push([seconds, Math.sqrt(square)]);
@@ -125,12 +126,15 @@ export class Live {
       stop = source.onJob(job.id, (news) => (job = news));
       if (drawing) localStorage.setItem(drawingKey(name), drawing);
       Object.assign(this, { job: job.id, curve: [] });
-      view.change({ lesson: "", run: name });
+      this.show();
       const began = performance.now();
+      let known = false;
       while (this.alive && (job.state === "waiting" || job.state === "running")) {
-        this.status.textContent = job.state === "waiting" ? "Waiting for other work to end." : `Training ${name}: ${job.text || "beginning"}`;
+        const share = `${Math.round(100 * (job.fraction ?? 0))} %`;
+        this.status.textContent = job.state === "waiting" ? "Waiting for other work to end." : `Training ${name}: ${share}, ${job.text || "beginning"}`;
         await wait(1000);
-        if (this.field?.run === name) await this.look((performance.now() - began) / 1000);
+        if (!known && (known = (await source.runs()).some((run) => run.name === name && run.step > 0))) view.change({ lesson: "", run: name });
+        if (known && this.field?.run === name) await this.look((performance.now() - began) / 1000);
       }
       this.status.textContent = job.error || `Training ${name}: ${job.state}.`;
       this.job = null;

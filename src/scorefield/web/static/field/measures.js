@@ -8,6 +8,7 @@
 import { STREAM } from "./random.js";
 
 const DIRECTIONS = 8;
+const PAIRS = 3; // of exact samples, whose mean distance is the floor
 
 export function modeShares(mixture, positions, sigma) {
   const rows = mixture.responsibilities(positions, sigma), width = mixture.modeWeights.length, count = positions.length / 2;
@@ -16,34 +17,45 @@ export function modeShares(mixture, positions, sigma) {
   return shares;
 }
 
+/** The points seen from each direction: numbers along it, in their order. */
 function projections(points) {
   return Array.from({ length: DIRECTIONS }, (_, d) => {
-    const cos = Math.cos((Math.PI * d) / DIRECTIONS), sin = Math.sin((Math.PI * d) / DIRECTIONS), line = new Float64Array(points.length / 2);
-    for (let i = 0; i < line.length; i++) line[i] = cos * points[2 * i] + sin * points[2 * i + 1];
-    return line.sort();
+    const cos = Math.cos((Math.PI * d) / DIRECTIONS), sin = Math.sin((Math.PI * d) / DIRECTIONS);
+    return new Float64Array(points.length / 2).map((_, i) => cos * points[2 * i] + sin * points[2 * i + 1]);
   });
 }
 
-const apart = (left, right) =>
-  left.reduce((sum, line, d) => sum + line.reduce((all, value, i) => all + Math.abs(value - right[d][i]), 0) / line.length, 0) / DIRECTIONS;
+const sorted = (lines) => lines.map((line) => line.sort());
+
+function apart(left, right) {
+  let sum = 0;
+  left.forEach((line, d) => line.forEach((value, i) => (sum += Math.abs(value - right[d][i]))));
+  return sum / (left.length * left[0].length);
+}
 
 /** Sliced Wasserstein distance of two sets of as many points. */
-export const slicedDistance = (left, right) => apart(projections(left), projections(right));
+export const slicedDistance = (left, right) => apart(sorted(projections(left)), sorted(projections(right)));
 
-/** Distances to the truth: the exact samples of a level are kept until the level or the number of particles changes. */
+/** Distances to the truth. The exact samples are x0 + sigma·noise with the same x0 and noise at every level. */
 export class Truth {
   constructor(mixture, count, seed) {
-    Object.assign(this, { mixture, count, seed, sigma: null });
+    const sets = Array.from({ length: 1 + PAIRS }, (_, k) => {
+      const [stream, own] = k ? [STREAM.other, seed + k] : [STREAM.reference, seed];
+      const data = mixture.sample(count, own, 0, stream), noised = mixture.sample(count, own, 1, stream);
+      return { data: projections(data), noise: projections(noised.map((value, i) => value - data[i])) };
+    });
+    Object.assign(this, { sets, sigma: null });
   }
 
   /** {distance, floor} of the particles to p_sigma. */
   compare(positions, sigma) {
     if (sigma !== this.sigma) {
-      this.reference = projections(this.mixture.sample(this.count, this.seed, sigma, STREAM.reference));
-      this.floor = apart(this.reference, projections(this.mixture.sample(this.count, this.seed, sigma, STREAM.other)));
-      this.sigma = sigma;
+      const at = ({ data, noise }) => sorted(data.map((line, d) => line.map((value, i) => value + sigma * noise[d][i])));
+      const [reference, ...others] = this.sets.map(at);
+      this.floor = others.reduce((sum, other) => sum + apart(other, reference), 0) / PAIRS;
+      Object.assign(this, { reference, sigma });
     }
-    return { distance: apart(projections(positions), this.reference), floor: this.floor };
+    return { distance: apart(sorted(projections(positions)), this.reference), floor: this.floor };
   }
 }
 

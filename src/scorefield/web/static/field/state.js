@@ -18,7 +18,7 @@ const KEYS = {
   data: ["moons", among({ ...DATASETS, sketch: 1 })],
   drawing: ["", words(/^[-0-9._]{0,6000}$/)],
   sigma: [null, number(1e-3, 100)],
-  sampler: ["sde", among(SAMPLERS)],
+  sampler: ["langevin", among(SAMPLERS)],
   start: ["wide", among(STARTS)],
   tau: [null, number(1e-6, 100)],
   h: [null, number(1e-6, 2)],

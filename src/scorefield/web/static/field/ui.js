@@ -79,7 +79,7 @@ export function tick(text, onChange) {
   return { row: h("label", { class: "field-tick" }, input, text), input, set: (value) => (input.checked = Boolean(value)) };
 }
 
-export const button = (text, onClick, attributes = {}) => h("button", { type: "button", onclick: onClick, ...attributes }, text);
+export const button = (text, onClick, attributes = {}) => h("button", { type: "button", class: "button", onclick: onClick, ...attributes }, text);
 
 /** Give a text to download as a file. */
 export function download(name, text) {

@@ -19,10 +19,13 @@ import { download, h } from "./ui.js";
 
 /** What a change of a key asks for; the strongest of a change wins. */
 const NEEDS = { look: 0, level: 1, chain: 2, set: 3 };
-const NEED_OF = { data: "set", drawing: "set", lesson: "look", arrows: "look", trails: "look", dots: "look", speed: "level", sigma: "level", tau: "level" };
+const NEED_OF = {
+  data: "set", drawing: "set", lesson: "look", arrows: "look", trails: "look", dots: "look", speed: "level", sigma: "level", tau: "level",
+};
 
 class View {
   constructor(node, { query = {}, onQuery = () => {}, learned = null }) {
+    node.replaceChildren();
     const { state, problems } = readState(query);
     Object.assign(this, { state, onQuery, brush: 0.3, peek: state.sigma, problems });
     this.figures = new Figures();
@@ -34,9 +37,9 @@ class View {
     this.graph = h("canvas", { class: "field-graph", role: "img", "aria-label": "Distance of the particles to the truth, by step" });
     const stage = h("div", { class: "field-stage" }, this.figures.node, this.transport.node, this.status,
       h("div", { class: "field-facts" }, this.counters.node, this.graph), this.live?.graphs);
-    this.controls.node.append(...(this.live ? [this.live.node] : []));
-    this.node = h("div", { class: "field" }, this.controls.lessons, stage, this.controls.node);
-    node.replaceChildren(this.node);
+    const title = document.querySelector("h1") ? null : h("h1", { class: "field-title" }, "The score field");
+    this.node = h("div", { class: "field" }, title, this.controls.lessons, stage, this.controls.node);
+    node.append(this.node);
     this.open();
     this.endSketch = this.sketch();
     this.watch();
@@ -154,13 +157,14 @@ class View {
   }
 
   frame() {
-    this.controls.showLevel();
+    this.transport.showLevel();
     this.draw();
   }
 
   show() {
     this.controls.show();
     this.transport.show();
+    this.transport.showLevel();
     this.draw();
   }
 
@@ -168,12 +172,20 @@ class View {
     const sigma = this.level(), { player, figures, live } = this;
     figures.draw(this.state, sigma, player);
     this.counters.show();
-    const { colours } = figures, line = (key) => player.series.map((each) => [each.step, each[key]]);
-    drawGraph(this.graph, colours, [{ points: line("floor"), colour: colours.soft, dashed: true }, { points: line("distance"), colour: colours.particle }],
-      { x: "step", y: "distance to the truth (dashed: of exact samples)" });
+    this.drawSeries();
     if (!live?.field) return;
     live.ask(sigma, figures.places);
     if (!live.found) figures.compare(this.state, { sigma });
+  }
+
+  /** Draw the graph, if it has changed. */
+  drawSeries(again = false) {
+    const { player, figures: { colours } } = this, last = player.series.at(-1);
+    if (last === this.drawn && !again) return;
+    this.drawn = last;
+    const line = (key) => player.series.map((each) => [each.step, each[key]]);
+    const lines = [{ points: line("floor"), colour: colours.soft, dashed: true }, { points: line("distance"), colour: colours.particle }];
+    drawGraph(this.graph, colours, lines, { x: "step", y: "distance to the truth (dashed: of exact samples)" });
   }
 
   /** The learned field has answered. */
@@ -186,6 +198,7 @@ class View {
     const again = () => {
       this.figures.recolour();
       this.draw();
+      this.drawSeries(true);
       this.live?.draw();
       if (this.live?.found) this.compared(this.live.found);
     };
@@ -201,12 +214,15 @@ class View {
   /** What is shown, as plain values. */
   data() {
     const { state, set, player } = this, { chain, measured, series } = player, { mixture } = set;
-    const components = Array.from(mixture.weights, (weight, k) => ({ weight, x: mixture.x[k], y: mixture.y[k], std: mixture.stds[k], mode: set.modes[mixture.modes[k]] }));
+    const { x, y, stds, modes: of } = mixture;
+    const components = Array.from(mixture.weights, (weight, k) => ({ weight, x: x[k], y: y[k], std: stds[k], mode: set.modes[of[k]] }));
     const modes = set.modes.map((name, mode) => ({ name, truth: mixture.modeWeights[mode], particles: measured.shares[mode] }));
     const positions = Array.from({ length: chain.x.length / 2 }, (_, i) => [chain.x[2 * i], chain.x[2 * i + 1]]);
     const { done: step, sigma, evaluations, acceptance } = chain, { variance, distance, floor } = measured;
-    const learned = this.live?.found?.score && { run: state.run, rms: this.live.found.rms, relative: this.live.found.relative, byLevel: this.live.byLevel?.levels, curve: this.live.curve };
-    return { state, shown: this.level(), components, step, sigma, evaluations, acceptance, modes, variance, distance, floor, series, learned: learned || null, positions };
+    const { found, byLevel, curve } = this.live ?? {};
+    const learned = found?.score ? { run: state.run, rms: found.rms, relative: found.relative, byLevel: byLevel?.levels, curve } : null;
+    const particles = { step, sigma, evaluations, acceptance, modes, variance, distance, floor, series };
+    return { state, shown: this.level(), components, ...particles, learned, positions };
   }
 
   save() {
