@@ -234,7 +234,8 @@ def _of_jobs(app: FastAPI, state: State) -> None:
             job = state.jobs.add(verb, arguments, owner, stay)
         except ScorefieldError as error:
             names = tuple(field["name"] for field in forms[verb]["fields"])
-            return JSONResponse({"error": str(error), "field": field_of(str(error), names)}, 400)
+            field = getattr(error, "field", None) or field_of(str(error), names)
+            return JSONResponse({"error": str(error), "field": field}, 400)
         job.command = command(verb, forms[verb]["fields"], state.jobs.as_command(job))
         return JSONResponse(state.jobs.told(job), 202)
 

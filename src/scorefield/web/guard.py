@@ -9,6 +9,7 @@ for one in chunks states no length. Outside of this machine a password is asked 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import json
@@ -100,18 +101,24 @@ class Guard:
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send, headers: dict[str, str]) -> None:
         """Pass a request on, counting its body, with our headers on the answer."""
-        count, begun = 0, False
+        count, begun, refused = 0, False, False
 
         async def counted() -> Message:
-            nonlocal count
+            nonlocal count, refused
             message = await receive()
             count += len(message.get("body", b""))
+            if count > MOST_BYTES and not begun:
+                refused = True
+                sentence = f"got a body of more than {MOST_BYTES:,} bytes, expected fewer: use the command for larger files"
+                await _answer(scope, receive, send, 413, sentence)
             if count > MOST_BYTES:
                 raise _TooLarge
             return message
 
         async def headed(message: Message) -> None:
             nonlocal begun
+            if refused:  # what the application says of the body that was cut short
+                return
             if message["type"] == "http.response.start":
                 begun = True
                 own = {name.lower() for name, _ in message.get("headers", ())}
@@ -119,12 +126,8 @@ class Guard:
                 message = {**message, "headers": [*message.get("headers", ()), *added]}
             await send(message)
 
-        try:
+        with contextlib.suppress(_TooLarge):
             await self.app(scope, counted, headed)
-        except _TooLarge:
-            if not begun:
-                sentence = f"got a body of more than {MOST_BYTES:,} bytes, expected fewer: use the command for larger files"
-                await _answer(scope, receive, send, 413, sentence)
 
     # --- passwords ----------------------------------------------------------------------------------------------------
 

@@ -8,11 +8,12 @@ its owner has been away for a while.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import secrets
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from dataclasses import field as default
 from pathlib import Path
@@ -35,6 +36,28 @@ SOURCES = ("source", "reference", "data", "against", "a", "b")
 
 class Busy(Exception):
     """Too many jobs wait."""
+
+
+class Unfit(ScorefieldError):
+    """An argument that the page may not give.
+
+    Attributes:
+        field: its name.
+    """
+
+    def __init__(self, field: str, sentence: str) -> None:
+        """Keep the name."""
+        super().__init__(sentence)
+        self.field = field
+
+
+@contextlib.contextmanager
+def _about(field: str) -> Iterator[None]:
+    """Name the argument in what is refused inside."""
+    try:
+        yield
+    except ScorefieldError as error:
+        raise Unfit(field, str(error)) from None
 
 
 @dataclass(eq=False)
@@ -177,7 +200,8 @@ class Jobs:
         if error is not None:
             job.field = self.field_of(job.verb, error)
         process, job.process = job.process, None
-        self.running.pop(job.lane, None)
+        if self.running.get(job.lane) is job:
+            del self.running[job.lane]
         if job.verb == "train":
             _forget_unused(job)
         if process is not None and reuse and job.verb != "train" and not self.idle:
@@ -232,16 +256,14 @@ class Jobs:
         """Return the arguments with paths for names, and which of them are held-out examples."""
         places, taken, held_out = self.places, dict(given), dict[str, int]()
         if verb == "train":
-            taken["out"] = str(places.new_run(given.get("out") or _run_name(given.get("source"))))
-            if given.get("resume"):
-                taken["source"] = _own_source(places, given.get("out"))
-            elif str(given.get("source", "")).startswith(UPLOAD):
-                places.upload(str(given["source"]))  # it is copied when nothing else is wrong
-            else:
-                taken["source"] = places.source(given.get("source"))
+            with _about("out"):
+                taken["out"] = str(places.new_run(given.get("out") or _run_name(given.get("source"))))
+            with _about("source"):
+                taken["source"] = self._training_source(given)
             return taken, held_out
-        if "run" in given or verb not in ("plan", "verify"):
-            taken["run"] = str(places.run(given.get("run")))
+        if verb not in ("plan", "verify"):
+            with _about("run"):
+                taken["run"] = str(places.run(given.get("run")))
         for name in SOURCES:
             value = given.get(name)
             if isinstance(value, str) and value.startswith(HELD_OUT) and value.removeprefix(HELD_OUT).isdecimal():
@@ -249,14 +271,25 @@ class Jobs:
                 del taken[name]
             elif name in ("a", "b") and (isinstance(value, int) or str(value).isdecimal()):
                 taken[name] = int(str(value))
-            elif name == "against" and value in list(places.runs()):
-                taken[name] = str(places.run(value))
             elif value is not None:
-                taken[name] = places.source(value)
-        if "operator" in given:
-            taken["operator"] = places.operator(given["operator"])
-        taken |= _out(verb, given, folder)
+                with _about(name):
+                    is_run = name == "against" and value in list(places.runs())
+                    taken[name] = str(places.run(value)) if is_run else places.source(value)
+        with _about("operator"):
+            taken |= {"operator": places.operator(given["operator"])} if "operator" in given else {}
+        with _about("out"):
+            taken |= _out(verb, given, folder)
         return taken, held_out
+
+    def _training_source(self, given: Mapping[str, Any]) -> str:
+        """Return what a training learns from: of one that goes on, what it began with."""
+        if given.get("resume") and not given.get("source"):
+            return _own_source(self.places, given.get("out"))
+        source = given.get("source")
+        if isinstance(source, str) and source.startswith(UPLOAD):
+            self.places.upload(source)  # it is copied when nothing else is wrong
+            return source
+        return self.places.source(source)
 
     def as_command(self, job: Job) -> dict[str, Any]:
         """Return the arguments of a job as a person would give them to the command, beside the runs' folder."""
