@@ -103,7 +103,7 @@ def opened(browser: Any, server: Server, width: int = 1280, scheme: str = "light
     page = browser.new_context(
         viewport={"width": width, "height": 900}, color_scheme=scheme, base_url=server.url, reduced_motion="reduce"
     ).new_page()
-    page.set_default_timeout(15_000)
+    page.set_default_timeout(30_000)
     page.wrong = []
     page.on("console", lambda said: said.type == "error" and page.wrong.append(said.text))
     page.on("pageerror", lambda error: page.wrong.append(str(error)))
@@ -251,6 +251,27 @@ def test_a_person_sees_what_is_wrong_with_data_before_training_on_them(page: Any
     assert plan.findings.warnings
     for sentence in (*plan.data.notes, *plan.findings.warnings):
         assert page.get_by_text(sentence, exact=True).count() == 1, sentence
+
+
+def test_a_table_comes_back_with_its_holes_filled_and_an_interval_for_each(
+    page: Any, root: Path, uploads: Path, tmp_path: Path, shots: Path
+) -> None:
+    settled(page, "/tables?run=flowers")
+    page.get_by_label("Row 2, width").fill("")
+    page.get_by_label("Row 3, kind").fill("")
+    page.get_by_role("button", name="Fill", exact=True).click()
+    page.get_by_role("heading", name="Answers").wait_for()
+    (sent,) = uploads.rglob("held-out.csv")
+    report = app.impute(root / "flowers", sent, out=tmp_path / "filled.csv").to_dict()
+    holes = [(row["row"], name, cell) for row in report["rows"] for name, cell in row["cells"].items()]
+    assert len(holes) == page.locator("input[placeholder=empty]").evaluate_all("all => all.filter((one) => !one.value).length")
+    assert page.locator("td.filled").count() == len(holes)
+    for row, name, cell in holes:
+        column = ["length", "width", "kind"].index(name)
+        shown = page.get_by_role("region", name="Answers").locator("tbody tr").nth(row).locator("td").nth(column)
+        assert shown.inner_text().startswith(f"{cell['value']:g}" if name != "kind" else cell["value"])
+        assert ("of the draws" if name == "kind" else f"{cell['low']:g} to {cell['high']:g}") in shown.inner_text()
+    page.screenshot(path=shots / "filled.png", full_page=True)
 
 
 def test_an_address_holds_the_state_of_its_view(page: Any) -> None:
