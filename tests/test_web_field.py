@@ -374,7 +374,10 @@ def test_the_sliced_distance_of_a_moved_copy_is_the_mean_length_of_the_move_seen
 
 
 FAKE = """({
-  runs: async () => [{ name: "field-moons-1", source: "upload" }, { name: "mine", source: "mixture" }, ...(globalThis.asked ? [{ name: asked.given.out, step: 3 }] : [])],
+  runs: async () => [
+    { name: "field-moons-1", source: "upload" }, { name: "mine", source: "mixture" },
+    ...(globalThis.asked ? [{ name: asked.given.out, step: 3 }] : []),
+  ],
   score: async (run, positions, sigma) => {
     const set = globalThis.shown?.view.set ?? globalThis.set;
     const angle = run.startsWith("field-") ? learned_.angleOf(set.mixture) : 0;
@@ -453,13 +456,48 @@ def test_every_state_comes_back_from_its_address_and_what_cannot_be_read_is_name
     assert got["problems"][0].startswith("got drawing=<b>, expected") and "one of langevin, mala" in got["problems"][1]
 
 
+def after(page: Any, query: str, steps: int) -> dict[str, Any]:
+    """What the view holds after some steps."""
+    mounted(page, query)
+    found: dict[str, Any] = page.evaluate("async (n) => { await shown.view.step(n); return shown.view.data(); }", steps)
+    assert found["step"] == steps and np.isfinite(found["positions"]).all()
+    return found
+
+
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_every_lesson_runs_and_its_particles_stay_finite(page: Any, lesson: str) -> None:
     assert run(page, "return Object.keys(lessons.LESSONS);") == LESSONS
-    mounted(page, f"lesson={lesson}")
-    got = page.evaluate("async () => { await shown.view.step(60); return shown.view.data(); }")
-    assert got["step"] == 60 and np.isfinite(got["positions"]).all() and np.isfinite(got["distance"])
+    assert np.isfinite(after(page, f"lesson={lesson}", 60)["distance"])
     assert page.locator(".field-look").inner_text().startswith("Look for:")
+
+
+def test_the_lessons_show_the_numbers_that_they_speak_of(page: Any) -> None:
+    first = {name: after(page, f"lesson={name}", steps) for name, steps in (("weights", 300), ("bias", 40), ("metropolis", 60))}
+    assert abs(first["weights"]["modes"][0]["particles"] - 0.5) < 5 * math.sqrt(0.25 / 1000)
+    v = 1 + 0.02**2
+    for name, variance in (("bias", v / (1 - 1 / (2 * v))), ("metropolis", v)):
+        assert abs(first[name]["variance"]["found"] - variance) < 5 * variance_error(variance, 4000)
+    assert "these steps: 2)" in (mounted(page, "lesson=bias") or page.locator(".field-counters").inner_text())
+    shares = [
+        after(page, query, steps)["modes"][0]["particles"]
+        for query, steps in (("lesson=annealing", 400), ("lesson=annealing&hold=40", 1600))
+    ]
+    error = math.sqrt(0.8 * 0.2 / 2000)
+    assert abs(shares[0] - 0.78) < 5 * error and abs(shares[1] - 0.8) < 5 * error and shares[1] > shares[0]
+
+
+def test_a_step_that_suits_a_level_throws_particles_off_a_curve_at_a_lower_one(page: Any) -> None:
+    def width(query: str) -> float:
+        """Root mean square distance from the curve y = sin 2x, to first order, over that of the density at its level."""
+        found = after(page, query, 300)
+        x, y = np.array(found["positions"]).T
+        off = (y - np.sin(2 * x)) / np.sqrt(1 + 4 * np.cos(2 * x) ** 2)
+        inside = np.abs(x) < 1.8  # without the ends
+        return float(np.sqrt(np.mean(off[inside] ** 2)) / math.hypot(0.03, found["sigma"]))
+
+    expected = 1 / math.sqrt(1 - 0.0018 / (2 * (0.03**2 + 0.01**2)))  # of a straight line: the variance v/(1 - tau/(2v))
+    assert 2.5 < width("lesson=curve") < 4 and expected == pytest.approx(3.16, abs=0.01)
+    assert 0.9 < width("lesson=curve&sigma=0.1") < 1.15
 
 
 def test_the_same_seed_gives_the_same_particles_and_graph_whatever_the_speed(page: Any) -> None:
