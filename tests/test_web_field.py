@@ -6,6 +6,7 @@ rounding.
 """
 
 import base64
+import itertools
 import json
 import math
 import random
@@ -217,7 +218,7 @@ def test_the_score_integrates_along_a_line_to_the_difference_of_log_densities(pa
 
 @pytest.mark.parametrize("name", NAMES)
 def test_exact_samples_have_the_mean_the_covariance_and_the_mode_weights_of_the_density(page: Any, name: str) -> None:
-    n, sigma = 5000, 0.2
+    n, sigma = 5000, 3.0
     script = (
         COMPONENTS
         + """
@@ -548,6 +549,7 @@ def test_a_density_can_be_drawn_by_pointer_and_by_keyboard_and_is_kept_in_the_ad
     page.mouse.up()
     drawn = page.evaluate("shown.view.data().components")
     assert len(drawn) > 8 and all(abs(each["y"]) < 0.05 and each["std"] == 0.3 for each in drawn)
+    assert all(right["x"] - left["x"] >= 0.29 for left, right in itertools.pairwise(drawn))  # one std apart, to a hundredth
     assert drawn[0]["x"] == pytest.approx(-2, abs=0.05) and drawn[-1]["x"] == pytest.approx(2, abs=0.35)
     canvas.press("ArrowUp")
     canvas.press("Shift+ArrowUp")
