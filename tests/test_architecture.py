@@ -23,7 +23,7 @@ HOUSE = Path(scorefield.__file__).parent
 FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right under src/scorefield
     {"errors", "renamed"},
     {"shapes", "registry", "files", "progress", "durations", "devices", "pictures", "forks", "specs"},
-    {"randomness", "process", "nets", "moments", "runge_kutta"},
+    {"randomness", "process", "nets", "moments", "runge_kutta", "conformal"},
     {"levels", "ncsnv2", "noise_label", "data", "metrics", "moments", "operators"},
     {"prediction"},
     {"field"},
@@ -36,7 +36,7 @@ FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right und
     {"recipes", "verification"},
     {"drawing", "outputs", "inputs", "residuals"},
     {"measurements"},
-    {"training", "answers", "restoration"},
+    {"training", "answers", "restoration", "imputation", "anomaly"},
     {"evaluation", "interpolation", "noise_removal", "advice"},
     {"tuning"},
     {"app", "estimator"},

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -24,13 +24,14 @@ class Server:
     def __init__(self, runs: Path, *flags: Any, before: str = "") -> None:
         arguments = ["serve", str(runs), "--port", "0", "--no-open", *map(str, flags)]
         code = f"{before}\nfrom scorefield.cli import main\nmain({arguments!r})"
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
-        )
+        self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115  # as long as the server; a pipe that is not read would fill
+        self.process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=self.said, text=True)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line.startswith("http://"):
-            raise RuntimeError(f"no server: {line}{self.process.communicate()[1]}")
+            self.process.wait(60)
+            self.said.seek(0)
+            raise RuntimeError(f"no server: {line}{self.said.read()}")
         self.url = line.split()[0].rstrip("/")
         self.host = self.url.removeprefix("http://")
         self.port = int(self.host.rpartition(":")[2])
@@ -100,6 +101,7 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(how)
         self.process.communicate(timeout=90)
+        self.said.close()
         return self.process.returncode
 
 

@@ -125,6 +125,24 @@ class InterpolateSpec:
 
 
 @dataclass(frozen=True)
+class ImputeSpec:
+    """How the holes of a table are filled.
+
+    Attributes:
+        draws: How many completed tables, below each other in one file with their number in a column; 1 for one table with the
+            median of each cell, of texts the likeliest.
+        seed: Of the draws. The same seed gives the same bytes.
+        device: Where to compute.
+    """
+
+    __flat__: ClassVar[bool] = True
+
+    draws: int = 20
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+@dataclass(frozen=True)
 class ComputeSpec:
     """Where the work is done, and how much of it at a time. Neither changes what comes out but for rounding.
 

@@ -14,6 +14,8 @@ from scorefield.app.arguments import checked
 from scorefield.app.denoise import DenoiseReport
 from scorefield.app.denoise import denoise as _denoise
 from scorefield.app.evaluate import evaluate as _evaluate
+from scorefield.app.impute import ImputeReport
+from scorefield.app.impute import impute as _impute
 from scorefield.app.inspect import InspectReport
 from scorefield.app.inspect import inspect as _inspect
 from scorefield.app.interpolate import InterpolateReport
@@ -36,7 +38,7 @@ from scorefield.evaluation.likelihood import LikelihoodSpec
 from scorefield.evaluation.likelihood_report import LikelihoodReport, likelihood_table
 from scorefield.evaluation.measure import EvaluateSpec
 from scorefield.evaluation.report import QualityReport, quality_table
-from scorefield.specs import ComputeSpec, DenoiseSpec, InterpolateSpec, RestoreSpec, SampleSpec, TrainSpec
+from scorefield.specs import ComputeSpec, DenoiseSpec, ImputeSpec, InterpolateSpec, RestoreSpec, SampleSpec, TrainSpec
 from scorefield.tuning.measure import TuneSpec
 from scorefield.tuning.report import TuningReport, tuning_table
 
@@ -46,6 +48,7 @@ sample = checked(_sample)
 denoise = checked(_denoise)
 restore = checked(_restore)
 interpolate = checked(_interpolate)
+impute = checked(_impute)
 inspect = checked(_inspect)
 evaluate = checked(_evaluate)
 tune = checked(_tune)
@@ -59,6 +62,8 @@ __all__ = [
     "DenoiseReport",
     "DenoiseSpec",
     "EvaluateSpec",
+    "ImputeReport",
+    "ImputeSpec",
     "InspectReport",
     "InterpolateReport",
     "InterpolateSpec",
@@ -79,6 +84,7 @@ __all__ = [
     "denoise",
     "evaluate",
     "forget_tuning",
+    "impute",
     "inspect",
     "interpolate",
     "likelihood",

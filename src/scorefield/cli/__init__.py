@@ -33,6 +33,7 @@ examples:
   scorefield sample runs/digits -n 64            draw 64 new ones
   scorefield denoise runs/digits noisy.png       remove noise from your own image
   scorefield restore --help                      fill a hole in your own image, sharpen it, enlarge it
+  scorefield impute runs/iris measured.csv       fill the holes of a table
   scorefield inspect runs/digits                 what is in that folder
   scorefield evaluate runs/digits                how good they are
   scorefield tune runs/digits                    which sampler to use, in how few steps
@@ -48,6 +49,7 @@ VERBS = {  # each is the class of its name in the module of its name, imported w
     "sample": "Draw new samples from a trained run.",
     "denoise": "Remove noise from images or signals, its amount stated or estimated.",
     "restore": "Restore images or signals that a mask, a blur or another known operator damaged.",
+    "impute": "Fill the holes of a table, with an interval for each cell.",
     "interpolate": "Go from one image or signal to another through samples of a run.",
     "inspect": "Show what a run's folder holds, and why.",
     "evaluate": "Measure how good the samples of a run are.",

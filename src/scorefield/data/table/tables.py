@@ -71,20 +71,21 @@ def aligned(path: str, columns: list[Column]) -> torch.Tensor:
         if "constant" not in column:
             if (one := series.get(column["name"])) is None:
                 raise unknown(f"column of {name!r}", column["name"], series)
-            parts.append(encode(_as_column(one, column, f"column {column['name']!r} of {name!r}"), column))
+            parts.append(encode(as_column(one, column, f"column {column['name']!r} of {name!r}"), column))
     return torch.from_numpy(np.concatenate(parts, axis=1))
 
 
-def _as_column(one: Series, column: Column, here: str) -> Series:
-    """Return a series as one of the type of another table's column; `here` is what messages call it."""
+def as_column(one: Series, column: Column, here: str, *, holes: bool = False) -> Series:
+    """Return a series as one of the type of another table's column; `here` is what messages call it, `holes` may be missing."""
     if (one.type == "category") != (column["type"] == "category") and one.type not in ("integer", "boolean"):
         raise ScorefieldError(f"got {here} as {one.type}, expected {column['type']}: write it as in the run's table")
     if column["type"] != "category":
-        if not column["missing"] and one.missing.any():
+        if not (column["missing"] or holes) and one.missing.any():
             raise ScorefieldError(f"got missing values in {here}, expected none, as in the run's table: fill or drop them")
         return replace(one, type=column["type"])
     texts = one.values if one.type == "category" else [_text(v, one.type, column["values"]) for v in one.values]
-    if odd := sorted({str(text) for text in texts} - {str(text) for text in column["values"]}):
+    allowed = [*column["values"], *([None] if holes else [])]
+    if odd := sorted({str(text) for text in texts} - {str(text) for text in allowed}):
         known = ", ".join(map(str, column["values"][:5]))
         raise ScorefieldError(f"got {odd[0]!r} in {here}, expected the texts of the run's table ({known}): map it to one")
     return replace(one, type="category", values=np.array(texts, dtype=object))

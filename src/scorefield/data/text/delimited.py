@@ -26,6 +26,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from scorefield.data.issues import DataIssue
@@ -79,12 +80,16 @@ class Text:
         notes: sentences about the file.
         issues: what was left out or is odd.
         style: how the file is laid out, as JSON values.
+        lines: of the file, on which the rows end.
+        head: lines of the names of the columns, and of the rows of units below them.
     """
 
     columns: list[Series]
     notes: list[str]
     issues: list[DataIssue]
     style: dict[str, Any]
+    lines: tuple[int, ...] = ()
+    head: tuple[int, ...] = ()
 
 
 def read_text(path: str, name: str, known: Sequence[Mapping[str, Any]] | None = None) -> Text:
@@ -105,7 +110,7 @@ def read_text(path: str, name: str, known: Sequence[Mapping[str, Any]] | None = 
     layout, issues = _layout(path, name), list[DataIssue]()
     rows = _rectangle(layout, name, issues)
     titles, headed, why = names_of([row for _, row in rows], issues)
-    rows = rows[headed:]
+    top, rows = rows, rows[headed:]
     units = unit_rows([row for _, row in rows]) if headed else 0
     unit_cells, rows = [row for _, row in rows[:units]], rows[units:]
     style = layout.style | {"header": headed, "units": units}
@@ -131,18 +136,13 @@ def read_text(path: str, name: str, known: Sequence[Mapping[str, Any]] | None = 
         one = series_of(Column(title, column, lines, decimal, style["delimiter"][0], given.get(title)), issues)
         marks: dict[str, Any] = {"units": [row[i] for row in unit_cells]} if units else {}
         series.append(replace(one, text=dict(one.text) | marks | ({"quoted": True} if quoted[1][i] else {})))
-    return Text(series, layout.notes, issues, style)
+    return Text(series, layout.notes, issues, style, tuple(lines), tuple(line for line, _ in top[: headed + units]))
 
 
 def _layout(path: str, name: str) -> Layout:
     """Return the rows of a file, without comments, and how they are laid out."""
     packed = path.lower().endswith(".gz")
-    if packed:
-        content = unpacked(path, name)
-    else:
-        with open(path, "rb") as stream:
-            content = stream.read()
-    text, encoding, notes = _decoded(content, name)
+    text, encoding, notes = decoded(path, name)
     ending = os.path.splitext(path.lower().removesuffix(".gz"))[1]
     newline = "\r\n" if "\r\n" in text else "\n" if "\n" in text or "\r" not in text else "\r"
     style = {"ending": ending, "newline": newline, "encoding": encoding, "packed": packed}
@@ -184,8 +184,9 @@ def _refuse_size(text: str, newline: str, delimiter: str, name: str) -> None:
         raise ScorefieldError(f"{found}, expected at most {MOST_CELLS:,}: write a part of the rows, or a .parquet file")
 
 
-def _decoded(content: bytes, name: str) -> tuple[str, str, list[str]]:
+def decoded(path: str, name: str) -> tuple[str, str, list[str]]:
     """Return a file's text, its encoding, and a note if that is a guess."""
+    content = unpacked(path, name) if path.lower().endswith(".gz") else Path(path).read_bytes()
     for mark, kind in BINARY.items():
         if content.startswith(mark):
             raise ScorefieldError(f"got {name!r}, which is no text, expected delimited text: it looks like a {kind} file")

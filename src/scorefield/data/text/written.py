@@ -43,14 +43,14 @@ def text_of(
     if not delimiter:
         delimiter = USUAL.get(ending) or (";" if any(text.get("decimal") == "," for text in texts) else ",")
     newline, encoding = style.get("newline", "\n"), style.get("encoding", "utf-8")
-    cells = [_cell(column, text, delimiter) for column, text in zip(columns, texts, strict=True)]
+    cells = [cell_writer(column, text, delimiter) for column, text in zip(columns, texts, strict=True)]
     lines = list[str]()
     if style.get("header", True):
-        names = [_quoted(str(column["name"]), delimiter, style.get("quoted", False)) for column in columns]
+        names = [quoted(str(column["name"]), delimiter, style.get("quoted", False)) for column in columns]
         lines.append((style.get("comment", "") if style.get("ending") == ending else "") + delimiter.join(names))
     for row in range(style.get("units", 0)):
         units = [(text.get("units", []) + [""] * style["units"])[row] for text in texts]
-        lines.append(delimiter.join(_quoted(unit, delimiter, style.get("quoted", False)) for unit in units))
+        lines.append(delimiter.join(quoted(unit, delimiter, style.get("quoted", False)) for unit in units))
 
     plain = encoding.removesuffix("-sig")
     end = f"{delimiter if style.get('ended') and style.get('ending') == ending else ''}{newline}"
@@ -66,20 +66,20 @@ def text_of(
     return MARKS.get(encoding, b"") + said.encode(plain) + encoded(lines, plain), rows
 
 
-def _cell(column: Column, text: Mapping[str, Any], delimiter: str) -> Callable[[Any], str]:
+def cell_writer(column: Column, text: Mapping[str, Any], delimiter: str) -> Callable[[Any], str]:
     """Return what writes the values of a column."""
     write, quote = spelling(column), bool(text.get("quoted"))
     nothing: str = text.get("missing", "")
     if not nothing and delimiter == " ":
         nothing = '""' if column.get("type") == "category" else "nan"
     elif nothing:
-        nothing = _quoted(nothing, delimiter, False)
+        nothing = quoted(nothing, delimiter, False)
     plain = column.get("type") in ("number", "integer", "boolean") and not text and "as" not in column.get("stored", {})
 
     def cell(value: Any) -> str:
         if value is None:
             return nothing
-        return write(value) if plain else _quoted(write(value), delimiter, quote)
+        return write(value) if plain else quoted(write(value), delimiter, quote)
 
     return cell
 
@@ -116,7 +116,7 @@ def _span(value: timedelta) -> str:
     return f"{value.days} days {str(value - timedelta(days=value.days)).zfill(8)}"
 
 
-def _quoted(text: str, delimiter: str, always: bool) -> str:
+def quoted(text: str, delimiter: str, always: bool) -> str:
     """Return a cell, in quotes where it needs them or all others have them."""
     if text and not always and not any(mark in text for mark in (delimiter[0], '"', "\n", "\r")) and text == text.strip():
         return text

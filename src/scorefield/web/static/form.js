@@ -66,7 +66,7 @@ function row(field, value) {
   const list = input.hasAttribute("list") ? h("datalist", { id: `${id}-list` }, field.suggestions.map((one) => h("option", { value: one }))) : null;
   const help = h("span", { class: "help", id: `${id}-help` }, field.help, field.kind === "list" ? " One a line." : null);
   const parts = field.kind === "boolean" ? [h("span", { class: "check" }, input, label)] : [label, input, list];
-  return { field, input, error, element: h("div", { class: "field", "data-field": field.name }, parts, error, help) };
+  return { field, input, error, element: h("div", { class: "entry", "data-field": field.name }, parts, error, help) };
 }
 
 /**

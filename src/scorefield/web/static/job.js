@@ -5,8 +5,8 @@ import { bytes, button, commandLine, errorText, fill, h, say } from "./dom.js";
 
 const STATES = { waiting: "Waiting", running: "Running", done: "Done", failed: "Failed", cancelled: "Cancelled" };
 
-/** The state of a job, kept up to date by `show(job)`. */
-export function jobPanel({ stop = "Cancel", name = "Job" } = {}) {
+/** The state of a job, kept up to date by `show(job)`; `states` has other words for some of them, `words` false hides its text. */
+export function jobPanel({ stop = "Cancel", name = "Job", states = {}, words: shown = true } = {}) {
   const element = h("div", { class: "job panel", hidden: true });
   const bar = h("progress", { max: 1, value: 0, "aria-label": `${name}: progress` });
   const words = h("p", { class: "job-text" });
@@ -38,9 +38,9 @@ export function jobPanel({ stop = "Cancel", name = "Job" } = {}) {
     element.dataset.state = job.state;
     end.hidden = !busy;
     bar.value = job.state === "done" ? 1 : job.fraction || 0;
-    const parts = [STATES[job.state]];
+    const parts = [states[job.state] || STATES[job.state]];
     if (job.state === "waiting" && job.place) parts.push(`number ${job.place} in the queue`);
-    if (job.text && job.state !== "failed") parts.push(job.text);
+    if (job.text && shown && job.state !== "failed") parts.push(job.text);
     words.textContent = parts.join(" · ");
     if (job.state === "failed" && shownError !== job.error) {
       shownError = job.error;

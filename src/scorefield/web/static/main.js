@@ -5,13 +5,20 @@ import * as api from "./api.js";
 import { errorText, fill, h } from "./dom.js";
 
 const VIEWS = {
-  field: { title: "Field", load: () => import("./field/view.js").then(({ mount }) => ({ mount: (element, place) => mount(element, { query: place.query, onQuery: place.set, learned: api.learned }) })) },
+  field: { title: "Field", load: async () => ({ mount: ofField((await import("./field/view.js")).mount) }) },
   train: { title: "Train", load: () => import("./views/train.js") },
   sample: { title: "Sample", load: () => import("./views/sample.js") },
   restore: { title: "Restore", load: () => import("./views/restore.js") },
   tables: { title: "Tables", load: () => import("./views/tables.js") },
   runs: { title: "Runs", load: () => import("./views/runs.js") },
 };
+/** The Field view, which knows nothing of this page. */
+const ofField = (mount) => (element, place) => {
+  const inner = h("div");
+  fill(element, h("h1", null, "Field"), h("p", { class: "lead" }, "A density, its score at any noise level, and particles that follow it."), inner);
+  return mount(inner, { query: place.query, onQuery: place.set, learned: api.learned });
+};
+
 const THEMES = { "": "Auto", light: "Light", dark: "Dark" };
 
 let leave = null;
@@ -33,7 +40,8 @@ function placeOf(address) {
     go,
     /** Replace the whole query without leaving the view. */
     set(query) {
-      const kept = Object.entries(query).filter(([, value]) => value !== null && value !== undefined && value !== "");
+      const text = (value) => (Array.isArray(value) ? value.join("\n") : value); // one a line, as the form shows it
+      const kept = Object.entries(query).map(([key, value]) => [key, text(value)]).filter(([, value]) => value !== null && value !== undefined && value !== "");
       const search = new URLSearchParams(kept).toString();
       history.replaceState(null, "", location.pathname + (search ? `?${search}` : ""));
     },

@@ -24,7 +24,7 @@ export function runField(runs, chosen, onchange) {
   const id = newId("run");
   const select = h("select", { id, value: chosen, onchange: () => onchange(select.value) }, runs.map((one) => h("option", { value: one.name }, one.name)));
   const one = runs.find(({ name }) => name === chosen);
-  return h("div", { class: "field" }, h("label", { for: id }, "Run"), select, one ? h("span", { class: "help" }, `${shapeText(one)}, ${number(one.step)} steps of training${one.training ? ", and going on" : ""}`) : null);
+  return h("div", { class: "entry" }, h("label", { for: id }, "Run"), select, one ? h("span", { class: "help" }, `${shapeText(one)}, ${number(one.step)} steps of training${one.training ? ", and going on" : ""}`) : null);
 }
 
 /** The run that the address asks for, else the newest; says in a sentence when the address asks for one that is not there. */

@@ -74,14 +74,14 @@ function answerView(job, measured) {
   const one = job.report?.answers?.[0] || {};
   const named = (ending) => job.files.find((file) => file.name.endsWith(ending));
   const samples = job.files.filter((file) => /-sample-\d+\.png$/.test(file.name)).sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
-  const cell = (file, text) => file && h("figure", null, pixels(file.url, text, 150), h("figcaption", null, text));
+  const cell = (file, text, target = 150) => file && h("figure", null, pixels(file.url, text, target), h("figcaption", null, text));
   const whole = named("-answer.png");
   const doubt = named("-std.png");
   const largest = one.std_max ?? one.std_mean;
   const residual = one.residual === undefined ? null : `${number(one.residual)} times the noise; ${number(one.residual_expected)} is expected`;
   return h(
     "div", { class: "stack" },
-    h("div", { class: "gallery" }, measured, cell(named("-mean.png") || named("-denoised.png"), "mean of the answers"), cell(doubt, "map of doubt: standard deviation, white is largest"), cell(named("-low.png"), "low end of 90 %"), cell(named("-high.png"), "high end of 90 %")),
+    h("div", { class: "gallery" }, measured, cell(named("-mean.png") || named("-denoised.png"), "mean of the answers"), cell(doubt, "map of doubt: standard deviation, white is largest", 240), cell(named("-low.png"), "low end of 90 %"), cell(named("-high.png"), "high end of 90 %")),
     samples.length ? [h("h3", null, `${samples.length} answers, each as good as the others`), h("div", { class: "gallery" }, samples.map((file, index) => cell(file, `answer ${index + 1}`)))] : null,
     h("h3", null, "Are they consistent with what was measured?"),
     facts([
@@ -127,7 +127,7 @@ export async function mount(element, place) {
   const own = taskFields(query);
   const state = { task: TASKS.some(([name]) => name === query.task) ? query.task : "mask", source: null, address: null, intact: true };
   const intact = h("input", { type: "checkbox", id: "intact" });
-  const intactRow = h("div", { class: "field" }, h("span", { class: "check" }, intact, h("label", { for: "intact" }, "The image is intact: damage it first")), h("span", { class: "help" }, "Then the answers are compared with the truth."));
+  const intactRow = h("div", { class: "entry" }, h("span", { class: "check" }, intact, h("label", { for: "intact" }, "The image is intact: damage it first")), h("span", { class: "help" }, "Then the answers are compared with the truth."));
   const about = h("p", { class: "help" });
   const ownPlace = h("div", { class: "controls" }, Object.values(own.rows).map((one) => one.element));
   let forming = null;

@@ -45,7 +45,7 @@ async function list(element, place) {
   const names = ["", "run", "data", "steps", "trained", "recipe", "state"];
   const titles = names.map((name, index) => (name ? h("th", { scope: "col", class: index === 3 || index === 4 ? "number" : null }, name) : h("td")));
   const table = h("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "All runs" }, h("table", { class: "runs" }, h("thead", null, h("tr", null, titles)), h("tbody", null, rows)));
-  fill(element, head, h("section", { class: "panel" }, h("div", { class: "bar-line" }, h("div", { class: "field" }, h("label", { for: "filter" }, "Filter by name, kind, recipe or data"), search), h("div", { class: "actions" }, go, hint)), count, table), dataLink("/api/runs"));
+  fill(element, head, h("section", { class: "panel" }, h("div", { class: "bar-line" }, h("div", { class: "entry" }, h("label", { for: "filter" }, "Filter by name, kind, recipe or data"), search), h("div", { class: "actions" }, go, hint)), count, table), dataLink("/api/runs"));
   filter();
   return undefined;
 }
@@ -101,7 +101,7 @@ async function oneRun(element, place) {
     h("div", { class: "stack" },
       section("The run", actions(one), summary(one), one.manifest?.warnings?.length ? [h("h3", { class: "warn" }, "Warnings"), sentences(one.manifest.warnings)] : null, one.manifest?.why?.length ? h("details", { class: "more", open: true }, h("summary", null, "Why it is as it is"), sentences(one.manifest.why)) : null),
       section("Training", h("div", { class: "pair" }, charts.elements), one.levels ? levelChart(one.levels) : null), previewPanel,
-      section("Pictures", pictures.length ? h("div", { class: "gallery" }, pictures) : null),
+      section("Pictures", pictures.length ? h("div", { class: "gallery large" }, pictures) : null),
       one.tuning ? section("Which sampler, in how few steps", ...tuningView(one.tuning)) : null,
       section("How good its samples are", ...(report.length ? report : [h("p", null, "It has not been evaluated. ", h("a", { href: `/sample?run=${encodeURIComponent(one.name)}` }, "Evaluate it beside its samples."))])),
       section("Configuration", one.config ? h("details", { class: "more" }, h("summary", null, "All settings"), configTable(one.config)) : null),

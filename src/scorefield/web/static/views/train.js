@@ -88,7 +88,7 @@ export function planView(plan) {
 
 /** What is seen of a training: the bar, the curves and the pictures. */
 function trainingView(stay) {
-  const panel = jobPanel({ stop: "Stop and save", name: "Training" });
+  const panel = jobPanel({ stop: "Stop and save", name: "Training", states: { cancelled: "Stopped and saved" }, words: false });
   const charts = trainingCharts();
   const now = h("p", { class: "job-text" });
   const messages = h("ul", { class: "help" });
@@ -100,10 +100,11 @@ function trainingView(stay) {
   let name = null;
   let lines = [];
   let seen = 0;
+  let there = false; // whether the run's folder is
   let stops = [];
 
   const refresh = async () => {
-    if (!name) return;
+    if (!name || !there) return;
     try {
       lines = (await api.get(api.path("runs", name, "metrics"))).lines;
       charts.show(lines);
@@ -118,6 +119,7 @@ function trainingView(stay) {
     }
   };
   const take = (state) => {
+    there = true;
     figures.hidden = false;
     const loss = Number.isFinite(state.loss) ? `loss ${number(state.loss)}` : null;
     const held = state.extra?.held_out !== undefined ? `held out ${number(state.extra.held_out)}` : null;
@@ -142,6 +144,7 @@ function trainingView(stay) {
     stops = [api.onTraining(job.id, take)];
     const timer = setInterval(refresh, 4000);
     stops.push(() => clearInterval(timer));
+    there = job.state === "running" && job.fraction > 0;
     refresh();
     let planned = false;
     try {
@@ -150,7 +153,6 @@ function trainingView(stay) {
         name = runName(one);
         if (one.plan && !planned) {
           planned = true;
-        refresh();
           figures.hidden = false;
           fill(plan, startView(one.plan));
         }
@@ -161,6 +163,8 @@ function trainingView(stay) {
       stops.forEach((stop) => stop());
       stops = [];
     }
+    if (!there && !(await api.runs()).some((one) => one.name === name)) return onEnd(null); // ended before it began
+    there = true;
     figures.hidden = false;
     await refresh();
     fill(next, h("a", { class: "button primary", href: `/sample?run=${encodeURIComponent(name)}` }, "Draw samples"), h("a", { class: "button", href: `/runs/${encodeURIComponent(name)}` }, "See the run"));
@@ -257,7 +261,7 @@ export async function mount(element, place) {
   form = makeForm({
     described: forms.train, first: FIRST, hidden: ["source", "resume"], changes: CHANGES, values: { ...place.query, out: place.query.name }, submit: "Start training", label: "Train", onSubmit: begin,
     onChange: ({ out, ...values }) => place.set({ source: place.query.source, name: out, ...values }),
-    others: h("div", { class: "field" }, h("span", { class: "check" }, stay, h("label", { for: "stay" }, "Keep training when this page is closed"))),
+    others: h("div", { class: "entry" }, h("span", { class: "check" }, stay, h("label", { for: "stay" }, "Keep training when this page is closed"))),
     actions: [button("Check the data first", look)],
   });
   form.element.prepend(chooser.element);

@@ -1,0 +1,97 @@
+"""Impute: the holes of a table filled. `imputation/` draws the values and writes them; this verb reads the table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scorefield.data.table.partial import partial_of
+from scorefield.devices import pick_device
+from scorefield.drawing import trained
+from scorefield.errors import ScorefieldError
+from scorefield.imputation.draws import SHARE, Imputed, impute_table, left_out_of
+from scorefield.imputation.output import places_of, save, table_of, to_dict
+from scorefield.progress import Progress, silent
+from scorefield.runs import Run, open_run
+from scorefield.specs import ImputeSpec
+
+DEFAULT = ImputeSpec()
+
+
+@dataclass(frozen=True, eq=False)
+class ImputeReport:
+    """What was filled, and where it went.
+
+    Attributes:
+        imputed: the table, its draws, and what stands in each hole.
+        spec: how it was done.
+        made_from: the run's weights and data.
+        written: the filled table, then the intervals; nothing where nothing was written.
+    """
+
+    imputed: Imputed
+    spec: ImputeSpec
+    made_from: dict[str, Any]
+    written: tuple[Path, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a person should know."""
+        return self.imputed.notes
+
+    def table(self, draw: int | None = None) -> dict[str, list[Any]]:
+        """Return the filled table, name -> n values: of a draw, counted from 0, or with the median or likeliest value."""
+        return table_of(self.imputed, draw)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the holes and what stands in them, as values of JSON; rows count from 0."""
+        how = {"seed": self.spec.seed, "draws": self.spec.draws, "interval": SHARE}
+        return {"made_from": self.made_from, "source": self.imputed.partial.name, **how, **to_dict(self.imputed)}
+
+
+def impute(
+    run: str | Path,
+    source: Any,
+    spec: ImputeSpec = DEFAULT,
+    *,
+    out: str | Path | None = None,
+    force: bool = False,
+    progress: Progress = silent,
+) -> ImputeReport:
+    """Fill the holes of a table by draws given what each row knows: multiple imputation.
+
+    Args:
+        run: the folder of a run that learned from a table.
+        source: a table with the run's columns and with holes: a file, a data frame, or columns by name; one row is enough.
+        spec: how. Its fields are keywords, too: draws, seed and device.
+        out: a file; None for NAME-filled.csv beside the source, or for nothing of data of Python. A table of text keeps every
+            byte but those of its holes. The intervals go into a second file, NAME-intervals.csv.
+        force: files that are there may be replaced.
+        progress: called with the share of the work that is done.
+
+    Raises:
+        ScorefieldError: whatever does not fit, in one sentence, before anything is drawn or written.
+
+    >>> app.impute("runs/iris", "measured.csv", draws=1).table()["petal width"]  # doctest: +SKIP
+    [0.2, 1.4, 2.1]
+    """
+    opened = table_run(run)
+    if spec.draws < 1:
+        raise ScorefieldError(f"got --draws {spec.draws}, expected at least 1: ask for more")
+    partial = partial_of(source, opened.manifest["data"]["columns"], left_out_of(opened))
+    places = places_of(source, partial, out, force)
+    report = ImputeReport(
+        impute_table(opened, partial, spec, pick_device(spec.device), progress), spec, opened.made_from, places
+    )
+    if places:
+        save(report.imputed, spec.draws, places)
+    return report
+
+
+def table_run(run: str | Path) -> Run:
+    """Return an opened run that learned from a table; raises `ScorefieldError` for another."""
+    opened = trained(open_run(run))
+    if opened.kind != "table":
+        raise ScorefieldError(f"got {opened.path}, a run of {opened.kind}s, expected one that learned from a table: choose one")
+    return opened

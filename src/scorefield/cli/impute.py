@@ -1,0 +1,64 @@
+"""`scorefield impute`: the holes of a table filled."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from scorefield.cli.flags import flags
+from scorefield.cli.show import Bar
+from scorefield.specs import ImputeSpec
+
+HOW = flags(ImputeSpec, draws="N")
+
+
+@dataclass
+class Impute:
+    """Fill the holes of a table, several times, with an interval for each cell that holds the true value in 9 of 10.
+
+    TABLE has the columns of the run's table and empty cells, in any rows and columns. What is in it stays byte for byte. The
+    intervals go into a second file, NAME-intervals.csv.
+
+    examples:
+      scorefield impute runs/iris measured.csv                       20 completed tables, below each other
+      scorefield impute runs/iris measured.csv --draws 1             one, with the median of each cell
+      scorefield impute runs/iris measured.csv --out filled.csv --json filled.json
+    """
+
+    run_: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(name="run", metavar="RUN")]
+    """The folder of a run that learned from a table."""
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="TABLE")]
+    """A table with holes."""
+    spec: Annotated[ImputeSpec, tyro.conf.arg(name="")] = HOW
+    """How it is filled."""
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """The filled table; default TABLE-filled beside it."""
+    json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
+    """What stands in each hole, with its interval, as JSON, too."""
+    force: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Replace files that are there."""
+
+    def run(self) -> None:
+        """Fill, showing progress, a summary for each column, and where the files went."""
+        from scorefield import app, files
+
+        if self.json is not None:
+            files.refuse_existing(self.json, self.force, "--json")
+        with Bar("filling") as bar:
+            report = app.impute(self.run_, self.source, self.spec, out=self.out, force=self.force, progress=bar.at)
+        values = report.to_dict()
+        if self.json is not None:
+            files.write_json(self.json, values)
+        for column in values["columns"]:
+            if column["holes"]:
+                print(f"{column['name']}: {column['holes']:,} filled")
+        if values["calibration"] is not None:
+            cells, share = values["calibration"]["cells"], values["calibration"]["widened"]
+            print(f"intervals widened by {share:.0%} of their half, as {cells:,} held-out cells ask for")
+        for path in (*report.written, *([self.json] if self.json is not None else [])):
+            print(f"  {path}")
+        for note in report.notes:
+            print(f"  note: {note}")
