@@ -15,6 +15,14 @@ const labelOf = (field) => {
 
 const written = (value) => (Array.isArray(value) ? value.join(", ") : value === true ? "yes" : value === false ? "no" : String(value));
 const COMPLETE = new Set(["sampler", "ladder", "recipe", "method"]); // their suggestions are all that there is
+
+/** The help of a field as a sentence of the page, where no value is an empty field. */
+function helpOf(field) {
+  const text = (field.help || "").replace(/\bNone\b/g, "empty");
+  const isName = field.suggestions?.includes(text.split(/[, ]/)[0]);
+  return isName || !text ? text : text[0].toUpperCase() + text.slice(1);
+}
+
 const isEmpty = (value) => value === null || value === undefined || value === "" || (Array.isArray(value) && !value.length);
 
 /** The default as a person reads it in an empty field. */
@@ -64,7 +72,7 @@ function row(field, value) {
   const error = h("span", { class: "error", id: `${id}-error`, hidden: true });
   const label = h("label", { for: id }, labelOf(field));
   const list = input.hasAttribute("list") ? h("datalist", { id: `${id}-list` }, field.suggestions.map((one) => h("option", { value: one }))) : null;
-  const help = h("span", { class: "help", id: `${id}-help` }, field.help, field.kind === "list" ? " One a line." : null);
+  const help = h("span", { class: "help", id: `${id}-help` }, helpOf(field), field.kind === "list" ? " One a line." : null);
   const parts = field.kind === "boolean" ? [h("span", { class: "check" }, input, label)] : [label, input, list];
   return { field, input, error, element: h("div", { class: "entry", "data-field": field.name }, parts, error, help) };
 }

@@ -38,9 +38,9 @@ export function jobPanel({ stop = "Cancel", name = "Job", states = {}, words: sh
     element.dataset.state = job.state;
     end.hidden = !busy;
     bar.value = job.state === "done" ? 1 : job.fraction || 0;
-    const parts = [states[job.state] || STATES[job.state]];
+    const parts = [job.state === "running" && job.text === "stopping" ? "Stopping" : states[job.state] || STATES[job.state]];
     if (job.state === "waiting" && job.place) parts.push(`number ${job.place} in the queue`);
-    if (job.text && shown && job.state !== "failed") parts.push(job.text);
+    if (job.text && job.text !== "stopping" && shown && job.state !== "failed") parts.push(job.text);
     words.textContent = parts.join(" · ");
     if (job.state === "failed" && shownError !== job.error) {
       shownError = job.error;

@@ -14,6 +14,13 @@ const HOLES = new Set(["", "na", "nan", "null", "none", "?"]);
 const isHole = (cell) => HOLES.has(cell.trim().toLowerCase());
 const percent = (share) => `${number(100 * share, 2)} %`;
 
+/** A number in [0, 1) for a cell and a turn: the same whenever it is asked for. */
+function chance(...numbers) {
+  let hash = numbers.reduce((mixed, one) => Math.imul(mixed ^ one, 0x9e3779b1) ^ (mixed >>> 13), 0x2545f491);
+  hash = Math.imul(hash ^ (hash >>> 15), 0x85ebca6b);
+  return ((hash ^ (hash >>> 13)) >>> 0) / 2 ** 32;
+}
+
 /** The rows that a person works on; `changed()` is told when a cell is. */
 function editor(changed) {
   const state = { name: "rows.csv", head: [], rows: [], file: null };
@@ -47,8 +54,7 @@ function editor(changed) {
   let turn = 0;
   const thin = () => {
     state.rows.slice(0, SHOWN).forEach((row, index) => row.forEach((_, column) => {
-      const chance = (((index * 31 + column * 17 + turn * 13) * 2654435761) >>> 0) / 2 ** 32;
-      if (chance < 0.2 && row.filter((one) => !isHole(one)).length > 1) row[column] = "";
+      if (chance(index, column, turn) < 0.2 && row.filter((one) => !isHole(one)).length > 1) row[column] = "";
     }));
     turn += 1;
     state.file = null;
@@ -95,7 +101,7 @@ export async function mount(element, place) {
   }
   const run = pick(runs, place.query.run, element);
   const answers = { impute: null, odd: null, jobs: {} };
-  const result = h("section", { class: "panel", hidden: true });
+  const result = h("section", { class: "panel stack", hidden: true });
   const problem = h("div");
   const panels = { impute: jobPanel({ name: "Filling" }), odd: jobPanel({ name: "Looking for odd rows" }) };
   const rows = editor(() => {
@@ -116,6 +122,7 @@ export async function mount(element, place) {
   };
   const start = (verb, form) => async (values) => {
     fill(problem);
+    if (!rows.state.rows.length) throw new api.Refused("There are no rows yet: take held-out ones, or upload a table.");
     const job = await api.job(verb, { run: run.name, source: await rows.upload(), ...values });
     api.finished(job, panels[verb].show).then((ended) => {
       if (ended.state !== "done") return;

@@ -137,6 +137,7 @@ function trainingView(stay) {
     name = runName(job);
     lines = [];
     seen = 0;
+    fill(now);
     fill(messages);
     fill(next);
     pictures.hidden = true;

@@ -36,6 +36,8 @@ export function tuningView(tuning, use) {
 /** What an evaluation says in sentences, with the way to the whole report. */
 export const verdictView = (run, quality) => [sentences(quality.verdict), h("p", null, h("a", { href: `/runs/${encodeURIComponent(run.name)}?part=quality` }, "The whole report, with pictures"))];
 
+const CHANGES = { tune: { seconds: { help: "About how long the drawing may take, such as 90s or 3m." }, n: { placeholder: "as many as suit" } } };
+
 /** The panel beside the samples: tune and evaluate. */
 export function tuningPanel(run, forms, use) {
   const found = h("div", { class: "stack" });
@@ -57,7 +59,7 @@ export function tuningPanel(run, forms, use) {
     }
   };
   const formOf = (verb, first, submit) => {
-    const form = makeForm({ described: forms[verb], first, hidden: ["run", "html"], submit, label: submit, onSubmit: async (values) => watch(await api.job(verb, { run: run.name, ...values }), form.refuse) });
+    const form = makeForm({ described: forms[verb], first, changes: CHANGES[verb], hidden: ["run", "html", "data"], submit, label: submit, onSubmit: async (values) => watch(await api.job(verb, { run: run.name, ...values }), form.refuse) });
     form.element.classList.remove("panel");
     return form;
   };
