@@ -40,7 +40,8 @@ FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right und
     {"evaluation", "interpolation", "noise_removal", "advice"},
     {"tuning"},
     {"app", "estimator"},
-    {"cli", "web"},
+    {"web"},
+    {"cli"},
     {"__main__"},
 ]
 FLOOR_OF = {unit: floor for floor, units in enumerate(FLOORS) for unit in units}

@@ -16,8 +16,8 @@ from helpers import command, contents
 from PIL import Image
 
 from scorefield import ScorefieldError, app, outputs, registry
-from scorefield.cli.show import seconds_of
 from scorefield.drawing import Drawing, SampleSpec, choose_sampler
+from scorefield.durations import seconds_of
 from scorefield.runs import load_field, open_run
 from scorefield.specs import ComputeSpec
 from scorefield.training.begin import folder_name

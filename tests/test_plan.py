@@ -17,7 +17,7 @@ from helpers import command
 from numpy.typing import NDArray
 
 from scorefield import ScorefieldError, app
-from scorefield.cli.show import issue_lines, size_of
+from scorefield.cli.show import issue_lines
 from scorefield.config import override
 from scorefield.data import DataConfig, Dataset, open_data, open_source
 from scorefield.data.base import DataIssue, Examples, Normaliser, build, split
@@ -25,6 +25,7 @@ from scorefield.data.doctor import examine
 from scorefield.nets.residual import ResidualConfig
 from scorefield.recipes import auto, data_stats
 from scorefield.runs import build_model, classes_of
+from scorefield.specs import size_of
 from scorefield.training.loop import Trainer
 from scorefield.training.memory import Memory, kept_for_backward
 from scorefield.training.pilot import Pace, Pilot, pilot, reach

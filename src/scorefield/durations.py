@@ -1,8 +1,13 @@
-"""Durations and numbers as people read them, 1 min 15 s and 6,731, and a duration as a flag takes it, 2m."""
+"""Durations and numbers as people read them, 1 min 15 s and 6,731, and a duration as people write it, 2m."""
 
 from __future__ import annotations
 
 import math
+import re
+
+from scorefield.errors import ScorefieldError
+
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def duration(seconds: float) -> str:
@@ -40,3 +45,21 @@ def short(number: float, digits: int = 3) -> str:
     """
     text = f"{number:.{digits}g}"
     return f"{number:,.0f}" if "e+" in text and abs(number) < 1e9 else text
+
+
+def seconds_of(text: str) -> float:
+    """Read a duration: 90, 90s, 3m, 1.5h or 1h30m.
+
+    >>> seconds_of("3m"), seconds_of("1h30m"), seconds_of("45")
+    (180.0, 5400.0, 45.0)
+    """
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smh]?)", text.strip().lower())
+    whole = "".join(number + unit for number, unit in parts) == text.strip().lower()
+    if not parts or not whole or (len(parts) > 1 and not all(unit for _, unit in parts)):
+        raise ScorefieldError(
+            f"got --time {text!r}, expected a duration such as 90s, 3m or 1h30m: write a number and s, m or h"
+        )
+    total = sum(float(number) * UNITS[unit or "s"] for number, unit in parts)
+    if total <= 0:
+        raise ScorefieldError(f"got --time {text!r}, expected more than 0 seconds: give it more")
+    return total

@@ -6,8 +6,11 @@ checked where it is used. This module imports nothing slow, so that the command 
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar, Literal
+
+from scorefield.errors import ScorefieldError
 
 
 @dataclass(frozen=True)
@@ -209,3 +212,31 @@ class TrainSpec:
             *(("data.flip=true",) if self.flip else ()),
             *self.settings,
         )
+
+
+def size_of(text: str) -> int | tuple[int, int]:
+    """Read the size of images: a side, or height x width.
+
+    >>> size_of("64"), size_of("48x64")
+    (64, (48, 64))
+    """
+    sides = re.fullmatch(r"([1-9]\d*)(?:\s*[x,]\s*([1-9]\d*))?", text.strip().lower())
+    if sides is None:
+        raise ScorefieldError(f"got --size {text!r}, expected a side or height x width: write 64 or 48x64")
+    height, width = sides.groups()
+    return (int(height), int(width)) if width else int(height)
+
+
+def interval_of(text: str) -> tuple[float, float]:
+    """Read an interval of noise levels, LOW,HIGH.
+
+    >>> interval_of("0.2,5"), interval_of("1, inf")
+    ((0.2, 5.0), (1.0, inf))
+    """
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        raise ScorefieldError(
+            f"got --guidance-interval {text!r}, expected two noise levels LOW,HIGH: write them with a comma, as 0.2,5"
+        ) from None
+    return low, high

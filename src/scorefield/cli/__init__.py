@@ -38,6 +38,7 @@ examples:
   scorefield evaluate runs/digits                how good they are
   scorefield tune runs/digits                    which sampler to use, in how few steps
   scorefield likelihood runs/digits              how probable unseen ones are under it
+  scorefield serve                               all of this in a browser
   scorefield verify                              every method against closed-form truth
   scorefield list sampler                        what can be named
 """
@@ -55,6 +56,7 @@ VERBS = {  # each is the class of its name in the module of its name, imported w
     "evaluate": "Measure how good the samples of a run are.",
     "tune": "Find the cheapest sampler and ladder of a run that lose no quality, and make them the default.",
     "likelihood": "Measure how probable data are under a run.",
+    "serve": "Open the page: see score fields, train, sample and restore in a browser.",
     "verify": "Measure every method against closed-form truth, on this machine.",
     "list": "List what can be named: samplers, recipes, sources, ...",
 }

@@ -9,8 +9,8 @@ import tyro
 
 from scorefield import registry
 from scorefield.cli.flags import flags
-from scorefield.cli.show import seconds_of, size_of
-from scorefield.specs import TrainSpec
+from scorefield.durations import seconds_of
+from scorefield.specs import TrainSpec, size_of
 
 
 class _Sources(str):

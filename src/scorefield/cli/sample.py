@@ -10,8 +10,8 @@ import tyro
 
 from scorefield import outputs
 from scorefield.cli.flags import flags
-from scorefield.cli.show import Bar, interval_of
-from scorefield.specs import ComputeSpec, SampleSpec
+from scorefield.cli.show import Bar
+from scorefield.specs import ComputeSpec, SampleSpec, interval_of
 
 OUT = f"Where they go: {outputs.help_text()}; default RUN/samples-seedN.png, or .csv of a table."
 HOW = flags(

@@ -1,10 +1,9 @@
-"""What the verbs share: progress as a bar in a terminal and as plain lines elsewhere, and durations as people write them."""
+"""What the verbs share: progress as a bar in a terminal and as plain lines elsewhere."""
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import re
 import sys
 import time
 from collections.abc import Sequence
@@ -12,32 +11,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from scorefield.errors import ScorefieldError
-
 if TYPE_CHECKING:
     from rich.progress import Progress
 
     from scorefield.data.base import DataIssue
-
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
-
-
-def seconds_of(text: str) -> float:
-    """Read a duration: 90, 90s, 3m, 1.5h or 1h30m.
-
-    >>> seconds_of("3m"), seconds_of("1h30m"), seconds_of("45")
-    (180.0, 5400.0, 45.0)
-    """
-    parts = re.findall(r"(\d+(?:\.\d+)?)([smh]?)", text.strip().lower())
-    whole = "".join(number + unit for number, unit in parts) == text.strip().lower()
-    if not parts or not whole or (len(parts) > 1 and not all(unit for _, unit in parts)):
-        raise ScorefieldError(
-            f"got --time {text!r}, expected a duration such as 90s, 3m or 1h30m: write a number and s, m or h"
-        )
-    total = sum(float(number) * _UNITS[unit or "s"] for number, unit in parts)
-    if total <= 0:
-        raise ScorefieldError(f"got --time {text!r}, expected more than 0 seconds: give it more")
-    return total
 
 
 def issue_lines(issues: Sequence[DataIssue], most: int) -> list[str]:
@@ -62,34 +39,6 @@ def places(run: Path, written: Sequence[Path]) -> None:
         print(f"  {path}")
     if not any(path.parent == run.expanduser() for path in written):
         print(f"note: {run} cannot be written, so nothing was written there", file=sys.stderr)
-
-
-def size_of(text: str) -> int | tuple[int, int]:
-    """Read the size of images: a side, or height x width.
-
-    >>> size_of("64"), size_of("48x64")
-    (64, (48, 64))
-    """
-    sides = re.fullmatch(r"([1-9]\d*)(?:\s*[x,]\s*([1-9]\d*))?", text.strip().lower())
-    if sides is None:
-        raise ScorefieldError(f"got --size {text!r}, expected a side or height x width: write 64 or 48x64")
-    height, width = sides.groups()
-    return (int(height), int(width)) if width else int(height)
-
-
-def interval_of(text: str) -> tuple[float, float]:
-    """Read an interval of noise levels, LOW,HIGH.
-
-    >>> interval_of("0.2,5"), interval_of("1, inf")
-    ((0.2, 5.0), (1.0, inf))
-    """
-    try:
-        low, high = map(float, text.split(","))
-    except ValueError:
-        raise ScorefieldError(
-            f"got --guidance-interval {text!r}, expected two noise levels LOW,HIGH: write them with a comma, as 0.2,5"
-        ) from None
-    return low, high
 
 
 class Bar:

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from scorefield.cli.show import Bar, places, seconds_of
+from scorefield.cli.show import Bar, places
+from scorefield.durations import seconds_of
 from scorefield.errors import ScorefieldError
 
 

@@ -1,0 +1,193 @@
+"""Places: names of the page become paths of this machine. Nothing outside the runs' folder and the uploads has a name.
+
+    digits                     a run, a folder right under the runs' folder
+    photos/cats                data under the runs' folder
+    upload:TOKEN/mask.png      a file that was uploaded
+    held-out:3                 an example of a run that training never saw
+
+A name with "..", an absolute one, and one that passes through a link are refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from scorefield import registry
+from scorefield.errors import ScorefieldError, unknown
+
+UPLOAD, HELD_OUT = "upload:", "held-out:"
+UPLOADS = "uploads"  # under the runs' folder: what runs were trained on
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+SHOWN = (".png", ".gif", ".json", ".jsonl", ".md", ".html", ".csv", ".tsv", ".txt", ".npz", ".npy", ".wav", ".parquet")
+MOST_UPLOADS = 200  # files that wait in the temporary folder
+
+
+class Places:
+    """The runs' folder, and a temporary one for uploads and for what jobs write."""
+
+    def __init__(self, root: Path, temporary: Path) -> None:
+        """Hold both folders; the runs' folder need not exist yet."""
+        self.root, self.temporary = Path(os.path.abspath(root)), temporary
+
+    # --- runs ---------------------------------------------------------------------------------------------------------
+
+    def runs(self) -> Iterator[str]:
+        """Yield the names of the runs, the one that was changed last first."""
+        found = list[tuple[float, str]]()
+        for folder in self.root.iterdir() if self.root.is_dir() else ():
+            with contextlib.suppress(OSError):
+                if not folder.is_symlink() and (folder / "config.json").is_file() and NAME.fullmatch(folder.name):
+                    found.append(((folder / "manifest.json").stat().st_mtime, folder.name))
+        yield from (name for _, name in sorted(found, reverse=True))
+
+    def run(self, name: Any) -> Path:
+        """Return the folder of a run; raises `ScorefieldError` for a name that none has, with a did-you-mean."""
+        known = list(self.runs())
+        if not isinstance(name, str) or name not in known:
+            raise unknown("run", str(name), known)
+        return self.root / name
+
+    def new_run(self, name: Any) -> Path:
+        """Return the folder of a run to be; raises `ScorefieldError` for a name that is no plain one."""
+        if not isinstance(name, str) or not NAME.fullmatch(name) or name == UPLOADS:
+            raise ScorefieldError(
+                f"got out {name!r}, expected the name of a new run, of letters, digits, dots and dashes: write another"
+            )
+        return self.root / name
+
+    def file(self, folder: Path, name: str) -> Path:
+        """Return a file of a kind that the page shows, in a folder; raises `ScorefieldError` where there is none."""
+        path = self._inside(folder, name)
+        if path.suffix not in SHOWN or not path.is_file():
+            raise ScorefieldError(f"got {name!r}, where there is no file to show, expected one that is listed: choose it")
+        return path
+
+    def _inside(self, folder: Path, name: str) -> Path:
+        """Return a path under a folder that passes through no link; raises `ScorefieldError` for any other."""
+        parts = PurePosixPath(name).parts
+        plain = (
+            bool(parts) and not name.startswith("/") and not any(part == ".." or "\\" in part or "\0" in part for part in parts)
+        )
+        path = folder
+        for part in parts if plain else ():
+            path = path / part
+            plain = plain and not path.is_symlink()
+        if not plain:
+            raise ScorefieldError(
+                f"got {name!r}, which leaves the folder it was looked for in, expected a name inside it: choose one"
+            )
+        return path
+
+    # --- data ---------------------------------------------------------------------------------------------------------
+
+    def source(self, name: Any) -> str:
+        """Return what a verb takes as its source: a built-in name as it is, or the path of data or of an upload.
+
+        Raises:
+            ScorefieldError: no such data, or a place that is not for the page.
+        """
+        if not isinstance(name, str) or not name:
+            raise ScorefieldError(f"got source {name!r}, expected the name of data: choose one, or upload a file")
+        if name.startswith(UPLOAD):
+            return str(self.upload(name))
+        if name in (builtin := registry.written("source")):
+            return name
+        path = self._inside(self.root, name)
+        if not path.exists():
+            raise unknown("data", name, [*builtin, *self.folders()])
+        return str(path)
+
+    def folders(self) -> list[str]:
+        """Return what under the runs' folder may be data: folders that are no runs, and files, two levels deep at most."""
+        found = list[str]()
+        for path in sorted(self.root.iterdir()) if self.root.is_dir() else ():
+            if path.name.startswith(".") or path.is_symlink() or (path / "config.json").exists():
+                continue
+            if path.name != UPLOADS:
+                found.append(path.name)
+            if path.is_dir():
+                inside = [one for one in sorted(path.iterdir())[:200] if not one.name.startswith(".") and not one.is_symlink()]
+                found += [f"{path.name}/{one.name}" for one in inside if one.is_dir() or path.name == UPLOADS]
+        return found
+
+    # --- uploads ------------------------------------------------------------------------------------------------------
+
+    def new_upload(self, name: str) -> tuple[str, Path]:
+        """Return the name that an upload will have on the page, and the path to write it to.
+
+        Raises:
+            ScorefieldError: a name that is no plain one, or too many uploads.
+        """
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", PurePosixPath(name.replace("\\", "/")).name).lstrip(".-")[-80:]
+        if not plain:
+            raise ScorefieldError(f"got an upload called {name[:80]!r}, expected the name of a file: rename it")
+        folder = self.temporary / "uploads"
+        folder.mkdir(exist_ok=True)
+        if len(list(folder.iterdir())) >= MOST_UPLOADS:
+            raise ScorefieldError(f"got more than {MOST_UPLOADS} uploads, expected fewer: start the server again")
+        token = secrets.token_urlsafe(9)
+        (folder / token).mkdir()
+        return f"{UPLOAD}{token}/{plain}", folder / token / plain
+
+    def upload(self, name: str) -> Path:
+        """Return the path of an upload; raises `ScorefieldError` if there is none of this name."""
+        path = self._inside(self.temporary / "uploads", name.removeprefix(UPLOAD))
+        if not path.is_file():
+            raise ScorefieldError(f"got {name!r}, which is not here any more, expected an upload: upload the file again")
+        return path
+
+    def keep(self, name: str) -> tuple[Path, Path | None]:
+        """Copy an upload to where a run will find it again, under a free name.
+
+        Returns:
+            Its path, and the path again if the copy is new: the same content may be there already.
+        """
+        given, folder = self.upload(name), self.root / UPLOADS
+        folder.mkdir(parents=True, exist_ok=True)
+        stem, ending = (given.name.partition(".")[0], "".join(given.suffixes))
+        for number in range(1, 10_000):
+            path = folder / (given.name if number == 1 else f"{stem}-{number}{ending}")
+            try:
+                with open(path, "xb") as stream, open(given, "rb") as content:
+                    shutil.copyfileobj(content, stream)
+            except FileExistsError:
+                if path.is_file() and path.read_bytes() == given.read_bytes():
+                    return path, None
+                continue
+            return path, path
+        raise ScorefieldError(f"got {given.name!r}, whose name is taken ten thousand times, expected a free one: rename it")
+
+    def operator(self, text: Any) -> str:
+        """Return an operator's text with the path of each upload in it; raises `ScorefieldError` for any other path.
+
+        >>> Places(Path("runs"), Path("tmp")).operator("blur:2,downsample:4")
+        'blur:2,downsample:4'
+        """
+        if not isinstance(text, str):
+            raise ScorefieldError(f"got operator {text!r}, expected a text such as blur:2: write one")
+        parts = list[str]()
+        for part in text.split(","):
+            name, colon, argument = part.partition(":")
+            if argument.startswith(UPLOAD):
+                argument = str(self.upload(argument))
+            elif re.search(r"[/\\~]|\.[A-Za-z]", argument):
+                raise ScorefieldError(
+                    f"got operator {part!r}, which names a file of the server, expected an upload: upload the file"
+                )
+            parts.append(f"{name}{colon}{argument}")
+        return ",".join(parts)
+
+
+def read_json(path: Path) -> Any:
+    """Return the value of a JSON file, None for one that is missing or being written."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(path.read_text(encoding="utf-8"))
+    return None

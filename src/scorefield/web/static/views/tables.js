@@ -1,0 +1,148 @@
+// Tables: rows with empty cells are filled, each with an interval; rows that do not belong are marked, with the columns that make
+// them odd. Rows come from a file, or are held-out ones of the run, of which some cells are emptied.
+
+import * as api from "../api.js";
+import { readCsv, writeCsv } from "../csv.js";
+import { button, download, errorText, fill, h, number } from "../dom.js";
+import { makeForm } from "../form.js";
+import { fileLinks, jobPanel } from "../job.js";
+import { dataLink, dropZone, heading, loaded, noRun, pick, runField, sentences, usable } from "./common.js";
+
+const SHOWN = 40; // rows of a grid
+const SHARE = 0.25; // of the surprise, from which a column is marked
+const HOLES = new Set(["", "na", "nan", "null", "none", "?"]);
+const isHole = (cell) => HOLES.has(cell.trim().toLowerCase());
+const percent = (share) => `${number(100 * share, 2)} %`;
+
+/** The rows that a person works on; `changed()` is told when a cell is. */
+function editor(changed) {
+  const state = { name: "rows.csv", head: [], rows: [], file: null };
+  const element = h("div", { class: "stack" });
+  const count = h("p", { class: "help", role: "status" });
+  const tell = () => {
+    const holes = state.rows.reduce((sum, row) => sum + row.filter(isHole).length, 0);
+    const more = state.rows.length > SHOWN ? ` The first ${SHOWN} are shown; all are used.` : "";
+    count.textContent = `${number(state.rows.length)} rows, ${number(holes)} empty cells.${more}`;
+  };
+  const edit = (row, column) => (event) => {
+    state.rows[row][column] = event.target.value;
+    state.file = null;
+    tell();
+    changed();
+  };
+  const cell = (text, row, column) => h("td", null, h("input", { type: "text", value: text, placeholder: "empty", "aria-label": `Row ${row + 1}, ${state.head[column]}`, oninput: edit(row, column) }));
+  const show = () => {
+    const body = state.rows.slice(0, SHOWN).map((row, index) => h("tr", null, h("th", { scope: "row" }, index + 1), state.head.map((_, column) => cell(row[column] ?? "", index, column))));
+    fill(element, count, h("div", { class: "wide" }, h("table", { class: "cells" }, h("thead", null, h("tr", null, h("th", { scope: "col" }, "row"), state.head.map((name) => h("th", { scope: "col" }, name)))), h("tbody", null, body))));
+    tell();
+    changed();
+  };
+  const take = (text, name, file) => {
+    const [head, ...rows] = readCsv(text);
+    if (!head || !rows.length) throw new Error(`${name} has no rows: it needs a line with the names of the columns, and rows below it.`);
+    Object.assign(state, { name, head, file, rows: rows.map((row) => head.map((_, column) => row[column] ?? "")) });
+    show();
+  };
+  /** Empty about one cell in five of the rows shown, but never a whole row. The same cells at every press, then further ones. */
+  let turn = 0;
+  const thin = () => {
+    state.rows.slice(0, SHOWN).forEach((row, index) => row.forEach((_, column) => {
+      const chance = (((index * 31 + column * 17 + turn * 13) * 2654435761) >>> 0) / 2 ** 32;
+      if (chance < 0.2 && row.filter((one) => !isHole(one)).length > 1) row[column] = "";
+    }));
+    turn += 1;
+    state.file = null;
+    show();
+  };
+  const upload = async () => (await api.upload(state.name.replace(/\.(tsv|txt)$/, state.file ? ".$1" : ".csv"), state.file || new Blob([writeCsv([state.head, ...state.rows])]))).id;
+  return { element, state, take, thin, upload };
+}
+
+/** The answers as a grid: filled cells with their intervals, odd rows with the columns that make them odd. */
+function answerGrid({ head, rows }, filled, odd) {
+  const byRow = new Map((filled?.rows || []).map((one) => [one.row, one.cells]));
+  const oddities = new Map((odd?.rows || []).map((one) => [one.row, one]));
+  const level = filled ? percent(filled.interval ?? 0.9) : "";
+  const cell = (row, column, text) => {
+    const found = isHole(text) ? byRow.get(row)?.[head[column]] : null;
+    const share = oddities.get(row)?.odd ? oddities.get(row).columns.find((one) => one.name === head[column])?.share || 0 : 0;
+    const why = share >= SHARE ? h("span", { class: "help" }, ` ${percent(share)} of the oddness`) : null;
+    const marks = [found ? "filled" : "", share >= SHARE ? "odd-cell" : ""].filter(Boolean).join(" ");
+    if (!found) return h("td", { class: marks || null }, text === "" ? h("span", { class: "help" }, "empty") : text, why);
+    const range = found.share === null || found.share === undefined ? `${level}: ${found.low} to ${found.high}` : `${percent(found.share)} of the draws`;
+    return h("td", { class: marks }, String(found.value), h("span", { class: "range" }, range), why);
+  };
+  const order = [...rows.keys()].filter((row) => row < SHOWN || byRow.has(row) || oddities.get(row)?.odd).slice(0, 3 * SHOWN);
+  const header = (row) => {
+    const found = oddities.get(row);
+    return h("th", { scope: "row" }, row + 1, found ? h("span", { class: found.odd ? "warn" : "help" }, found.odd ? ` odd, p = ${number(found.p_value, 2)}, by its ${found.spoke === "norms" ? "score norms" : "density"}` : ` p = ${number(found.p_value, 2)}`) : null);
+  };
+  const body = order.map((row) => h("tr", { class: oddities.get(row)?.odd ? "odd-row" : null }, header(row), rows[row].map((text, column) => cell(row, column, text))));
+  return h("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Answers" }, h("table", { class: "cells" }, h("thead", null, h("tr", null, h("th", { scope: "col" }, "row"), head.map((name) => h("th", { scope: "col" }, name)))), h("tbody", null, body)));
+}
+
+/** What a job says in a sentence. */
+const oddSentence = (odd) => `${odd.count === 1 ? "1 row is" : `${number(odd.count)} rows are`} odd at a false-alarm rate of ${percent(odd.rate)}, calibrated on ${number(odd.held_out)} rows that training never saw: no p can be below ${number(1 / (odd.held_out + 1), 2)}.`;
+
+export async function mount(element, place) {
+  const [forms, all] = await loaded();
+  const runs = usable(all, ["table"]);
+  const head = heading("Tables", "Fill the empty cells of a table, each with an interval, and find the rows that do not belong.");
+  fill(element, head);
+  if (!runs.length) {
+    element.append(noRun("No run on a table yet. Upload a CSV in Train."));
+    return undefined;
+  }
+  const run = pick(runs, place.query.run, element);
+  const answers = { impute: null, odd: null, jobs: {} };
+  const result = h("section", { class: "panel", hidden: true });
+  const problem = h("div");
+  const panels = { impute: jobPanel({ name: "Filling" }), odd: jobPanel({ name: "Looking for odd rows" }) };
+  const rows = editor(() => {
+    Object.assign(answers, { impute: null, odd: null, jobs: {} });
+    result.hidden = true;
+  });
+  const show = () => {
+    const { impute, odd, jobs } = answers;
+    const files = Object.values(jobs).flatMap((one) => one.files);
+    const csv = jobs.impute?.files.find((file) => /filled\.csv$/.test(file.name));
+    result.hidden = false;
+    fill(
+      result, h("h2", null, "Answers"), odd ? h("p", null, oddSentence(odd)) : null, impute ? h("p", null, `Filled cells are marked; each has the interval that holds ${percent(impute.interval ?? 0.9)} of true values. ${impute.draws > 1 ? `The file has ${impute.draws} completed tables, one after the other.` : ""}`) : null,
+      answerGrid(rows.state, impute, odd), sentences([...(impute?.notes || []), ...(odd?.notes || [])]),
+      csv ? h("div", { class: "actions" }, button("Download the filled table", () => download(csv.url, "filled.csv"), { class: "button primary" })) : null,
+      files.length ? h("details", { class: "more" }, h("summary", null, `${files.length} files to download`), fileLinks(files)) : null, Object.values(jobs).map((one) => dataLink(api.path("jobs", one.id))),
+    );
+  };
+  const start = (verb, form) => async (values) => {
+    fill(problem);
+    const job = await api.job(verb, { run: run.name, source: await rows.upload(), ...values });
+    api.finished(job, panels[verb].show).then((ended) => {
+      if (ended.state !== "done") return;
+      answers[verb] = ended.report;
+      answers.jobs[verb] = ended;
+      show();
+    }).catch((error) => (error.field === "source" ? fill(problem, errorText(error.message)) : form().refuse(error)));
+  };
+  const held = async () => {
+    try {
+      rows.take(await api.text(`${api.path("runs", run.name, "held-out.csv")}?first=0&count=12`), "held-out.csv", null);
+      if (forms.impute) rows.thin();
+    } catch (error) {
+      fill(problem, errorText(error.message));
+    }
+  };
+  const drop = dropZone({ label: "A table of your own (CSV)", accept: ".csv,.tsv,.txt", take: async (file) => (fill(problem), rows.take(await file.text(), file.name, file)) });
+  const made = {};
+  const panel = (verb, first, title, submit) => {
+    if (!forms[verb]) return null;
+    made[verb] = makeForm({ described: forms[verb], first, hidden: ["run", "source", "out", "data"], values: place.query, submit, label: title, onSubmit: start(verb, () => made[verb]), onChange: (values) => place.update(values) });
+    made[verb].element.prepend(h("h2", null, title));
+    return [made[verb].element, panels[verb].element];
+  };
+  const choose = h("div", { class: "panel controls" }, runField(runs, run.name, (name) => place.go(`/tables?run=${encodeURIComponent(name)}`)), drop.element, h("div", { class: "actions" }, button("Take held-out rows", held, { class: "button small" }), button("Empty some cells", rows.thin, { class: "button small" })), problem);
+  const left = h("div", { class: "stack" }, choose, panel("impute", ["draws", "seed"], "Fill the empty cells", "Fill"), panel("odd", ["rate"], "Find odd rows", "Find"));
+  element.append(h("div", { class: "split" }, left, h("div", { class: "stack" }, h("section", { class: "panel" }, h("h2", null, "Rows"), rows.element), result)), dataLink(`${api.path("runs", run.name, "held-out.csv")}?first=0&count=12`));
+  await held();
+  return undefined;
+}
