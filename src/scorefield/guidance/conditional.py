@@ -33,7 +33,7 @@ from scorefield.progress import Progress, portion, silent
 from scorefield.randomness import SampleRng
 from scorefield.samplers.base import CountedField
 
-PARTICLES, FEWEST = 8, 32  # for a draw, and for a row at least
+PARTICLES, FEWEST = 8, 16  # for a draw, and for a row at least
 CENTRE, WIDTH = 0.7, 0.7  # of the levels: where they are dense, in the data's standard deviation, and how wide, in log
 TOP, BOTTOM = 10.0, 0.003  # the highest and the lowest level, likewise
 BATCH, NUMBERS = 2**13, 2**22  # particles at a time, and numbers of their matrices; they change the memory, not the draws
@@ -76,7 +76,7 @@ def conditional_draws(
         known: `(n, d)`, NaN where a number is missing; a row of NaN alone is drawn from p(x0).
         draws: for each row, >= 1.
         rng: one seed for each row, whose draws are the same whatever the other rows are.
-        particles: for each draw, >= 1; a row has 32 at least.
+        particles: for each draw, >= 1; a row has 16 at least.
         levels: of noise, >= 2.
         progress: called with the share of the work that is done.
 

@@ -25,7 +25,7 @@ from scorefield import files
 from scorefield.conformal import interval, scores_of, widened, widening
 from scorefield.data.table.columns import Column, choices, typed, width
 from scorefield.data.table.coordinates import Table, decode, snapped
-from scorefield.data.table.partial import Partial, filled_in, opened
+from scorefield.data.table.partial import Partial, filled_in, opened, within_reach
 from scorefield.errors import ScorefieldError
 from scorefield.guidance.conditional import PARTICLES, conditional_draws
 from scorefield.progress import Progress, Stages, silent
@@ -36,7 +36,6 @@ from scorefield.specs import ImputeSpec
 SHARE = 0.9  # of the true values that intervals hold
 LEAST_DRAWS = 20  # of which the ends of an interval are ranks
 PAIRS = 100  # held-out rows and patterns of holes, on which intervals are measured
-FAR = 1.0  # ranges of a column beyond its training rows, from which on a known value counts as if it were there
 FEW = 2.0  # particles that count
 ISSUES = "data_issues.json"  # of a run's folder
 Holes = Mapping[str, NDArray[np.bool_]]
@@ -149,23 +148,11 @@ def _drawn(run: Run, raw: Tensor, draws: int, rng: SampleRng, progress: Progress
     """Return draws `(draws, n, d)` of rows `(n, d)` with NaN, at values that are legal, and their effective shares `(n,)`."""
     columns = run.manifest["data"]["columns"]
     shift, scale = run.normaliser.shifts(run.shape), run.normaliser.scales(run.shape)
-    known = (_within(raw, columns) - shift) / scale
+    known = (within_reach(raw, columns) - shift) / scale
     field = run.field.to(rng.seeds.device)
     found = conditional_draws(field, known.to(rng.seeds.device), draws, rng=rng, progress=progress)
     drawn = [snapped(filled_in(shift + scale * one.cpu(), columns), columns) for one in found.x]
     return torch.stack(drawn), found.effective.cpu()
-
-
-def _within(raw: Tensor, columns: list[Column]) -> Tensor:
-    """Return known values at most one range outside the training rows: beyond, the network has learned nothing."""
-    found, first = raw.clone(), 0
-    for column in columns:
-        if "low" in column:
-            low, high = column["low"], column["high"]
-            reach = FAR * (high - low)
-            found[:, first] = found[:, first].clamp(low - reach, high + reach)
-        first += width(column)
-    return found
 
 
 def _numbers(drawn: Tensor, columns: list[Column]) -> list[Tensor | None]:
@@ -286,16 +273,12 @@ def _notes(partial: Partial, run: Run) -> tuple[str, ...]:
     for name, hole in partial.holes.items():
         if hole.all() and len(hole) > 1:
             notes.append(f"column {name!r} is empty: it is filled from the others")
-    first = 0
-    for column in run.manifest["data"]["columns"]:
-        if "low" in column:
-            low, high, values = column["low"], column["high"], partial.rows[:, first]
-            far = (values < low - FAR * (high - low)) | (values > high + FAR * (high - low))
-            if bool(far.any()):
-                where = _listed(far.nonzero().flatten().tolist())
-                notes.append(
-                    f"column {column['name']!r} is far outside the run's {low:g} to {high:g} in {where}: it counts less"
-                )
+    columns = run.manifest["data"]["columns"]
+    far, first = (within_reach(partial.rows, columns) != partial.rows) & ~partial.rows.isnan(), 0
+    for column in columns:
+        if width(column) and bool(far[:, first].any()):
+            where = _listed(far[:, first].nonzero().flatten().tolist())
+            notes.append(f"column {column['name']!r} is far outside the run's rows in {where}: it counts as less far")
         first += width(column)
     return tuple(notes)
 
