@@ -453,21 +453,6 @@ def _untimed(value: Any) -> Any:
     """A report without what a clock measured, and without paths."""
     timed = ("verdict", "second", "time", "written", "path", "made", "source", "per_", "expect", "step", "memory", "pace")
     timed += ("run", "flags")
-        "second",
-        "time",
-        "verdict",
-        "written",
-        "path",
-        "made",
-        "source",
-        "per_",
-        "expect",
-        "step",
-        "memory",
-        "pace",
-        "run",
-        "flags",
-    )
     if isinstance(value, dict):
         return {key: _untimed(inner) for key, inner in value.items() if not any(word in key for word in timed)}
     return [_untimed(inner) for inner in value] if isinstance(value, list) else value
