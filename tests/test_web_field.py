@@ -5,6 +5,8 @@ whole file; its pages get the modules from the disk, and any other address is re
 rounding.
 """
 
+import base64
+import itertools
 import json
 import math
 import random
@@ -77,10 +79,24 @@ def _nothing_went_wrong(request: pytest.FixtureRequest) -> Iterator[None]:
         assert (shown.errors, shown.elsewhere) == ([], [])
 
 
+PACK = """
+    const pack = (numbers) => {
+      const bytes = new Uint8Array(Float64Array.from(numbers).buffer);
+      return btoa(Array.from({ length: Math.ceil(bytes.length / 8192) }, (_, i) =>
+        String.fromCharCode(...bytes.subarray(8192 * i, 8192 * (i + 1)))).join(""));
+    };
+"""
+
+
+def unpacked(text: str) -> np.ndarray:
+    """Many numbers that came as one text, `pack` of PACK: as a list they would take most of the time of a test."""
+    return np.frombuffer(base64.b64decode(text), dtype="<f8")
+
+
 def run(page: Any, script: str, given: Any = None) -> Any:
-    """Run a script with every export of every module by its name, and `a`, what is given."""
+    """Run a script with every module by its name, `pack`, and `a`, what is given."""
     names = "".join(f"const {stem} = await import('{address}');" for stem, address in MODULES.items())
-    return page.evaluate(f"async (a) => {{ {names} {script} }}", given)
+    return page.evaluate(f"async (a) => {{ {names} {PACK} {script} }}", given)
 
 
 def mounted(page: Any, query: str = "", learned: str = "null") -> None:
@@ -104,13 +120,13 @@ CHAIN = """
     for (let i = 0; i < (a.steps ?? Infinity) && (await chain.advance()); i++);
     const shares = measures.modeShares(set.mixture, chain.x, chain.sigma);
     const { done, evaluations, acceptance } = chain;
-    return { x: [...chain.x], start: [...positions], shares: [...shares], done, evaluations, acceptance };
+    return { x: pack(chain.x), start: pack(positions), shares: [...shares], done, evaluations, acceptance };
 """
 
 
 def chain(page: Any, **given: Any) -> dict[str, Any]:
     found: dict[str, Any] = run(page, CHAIN, given)
-    found["x"], found["start"] = np.array(found["x"]), np.array(found["start"])
+    found["x"], found["start"] = unpacked(found["x"]), unpacked(found["start"])
     return found
 
 
@@ -202,22 +218,22 @@ def test_the_score_integrates_along_a_line_to_the_difference_of_log_densities(pa
 
 @pytest.mark.parametrize("name", NAMES)
 def test_exact_samples_have_the_mean_the_covariance_and_the_mode_weights_of_the_density(page: Any, name: str) -> None:
-    n, sigma = 5000, 0.2
+    n, sigma = 5000, 3.0
     script = (
         COMPONENTS
         + """
         const x = m.sample(a.n, 5, a.sigma);
-        return { x: [...x], moments: m.moments(), weights: [...m.modeWeights], rows: [...m.responsibilities(x, a.sigma)] };
+        return { x: pack(x), moments: m.moments(), weights: [...m.modeWeights], rows: pack(m.responsibilities(x, a.sigma)) };
     """
     )
     got = run(page, script, {"name": name, "n": n, "sigma": sigma})
-    x, moments = np.array(got["x"]).reshape(-1, 2), got["moments"]
+    x, moments = unpacked(got["x"]).reshape(-1, 2), got["moments"]
     off = x - [moments["x"], moments["y"]]
     assert np.all(np.abs(off.mean(0)) < 5 * off.std(0) / math.sqrt(n))
     for i, j, key in ((0, 0, "xx"), (0, 1, "xy"), (1, 1, "yy")):
         product = off[:, i] * off[:, j]
         assert abs(product.mean() - moments[key] - (sigma**2 if i == j else 0)) < 5 * product.std() / math.sqrt(n)
-    rows = np.array(got["rows"]).reshape(n, -1)
+    rows = unpacked(got["rows"]).reshape(n, -1)
     assert np.all(np.abs(rows.mean(0) - got["weights"]) <= 5 * rows.std(0) / math.sqrt(n) + 1e-12)
 
 
@@ -374,7 +390,10 @@ def test_the_sliced_distance_of_a_moved_copy_is_the_mean_length_of_the_move_seen
 
 
 FAKE = """({
-  runs: async () => [{ name: "field-moons-1", source: "upload" }, { name: "mine", source: "mixture" }, ...(globalThis.asked ? [{ name: asked.given.out, step: 3 }] : [])],
+  runs: async () => [
+    { name: "field-moons-1", source: "upload" }, { name: "mine", source: "mixture" },
+    ...(globalThis.asked ? [{ name: asked.given.out, step: 3 }] : []),
+  ],
   score: async (run, positions, sigma) => {
     const set = globalThis.shown?.view.set ?? globalThis.set;
     const angle = run.startsWith("field-") ? learned_.angleOf(set.mixture) : 0;
@@ -415,14 +434,15 @@ def test_points_for_a_training_are_turned_to_one_variance_and_can_be_read_by_num
     script = """
         const set = datasets.dataset(a), points = learned.trainingPoints(set, 600, 0);
         const back = learned.turned(points, -learned.angleOf(set.mixture));
-        return { file: [...npy.npy(points)], back: [...back], data: [...set.mixture.sample(600, 0)] };
+        const file = String.fromCharCode(...npy.npy(points));
+        return { file: btoa(file), back: pack(back), data: pack(set.mixture.sample(600, 0)) };
     """
     for name in NAMES:
         got = run(page, script, name)
-        (tmp_path / "points.npy").write_bytes(bytes(got["file"]))
+        (tmp_path / "points.npy").write_bytes(base64.b64decode(got["file"]))
         points = np.load(tmp_path / "points.npy")
         assert points.shape == (600, 2) and points.dtype == np.float64
-        np.testing.assert_allclose(got["back"], got["data"], rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(unpacked(got["back"]), unpacked(got["data"]), rtol=1e-12, atol=1e-12)
         off = points - points.mean(0)
         difference = off[:, 0] ** 2 - off[:, 1] ** 2
         assert abs(difference.mean()) < 5 * difference.std() / math.sqrt(len(points))
@@ -453,13 +473,48 @@ def test_every_state_comes_back_from_its_address_and_what_cannot_be_read_is_name
     assert got["problems"][0].startswith("got drawing=<b>, expected") and "one of langevin, mala" in got["problems"][1]
 
 
+def after(page: Any, query: str, steps: int) -> dict[str, Any]:
+    """What the view holds after some steps."""
+    mounted(page, query)
+    found: dict[str, Any] = page.evaluate("async (n) => { await shown.view.step(n); return shown.view.data(); }", steps)
+    assert found["step"] == steps and np.isfinite(found["positions"]).all()
+    return found
+
+
 @pytest.mark.parametrize("lesson", LESSONS)
 def test_every_lesson_runs_and_its_particles_stay_finite(page: Any, lesson: str) -> None:
     assert run(page, "return Object.keys(lessons.LESSONS);") == LESSONS
-    mounted(page, f"lesson={lesson}")
-    got = page.evaluate("async () => { await shown.view.step(60); return shown.view.data(); }")
-    assert got["step"] == 60 and np.isfinite(got["positions"]).all() and np.isfinite(got["distance"])
+    assert np.isfinite(after(page, f"lesson={lesson}", 60)["distance"])
     assert page.locator(".field-look").inner_text().startswith("Look for:")
+
+
+def test_the_lessons_show_the_numbers_that_they_speak_of(page: Any) -> None:
+    first = {name: after(page, f"lesson={name}", steps) for name, steps in (("weights", 300), ("bias", 40), ("metropolis", 60))}
+    assert abs(first["weights"]["modes"][0]["particles"] - 0.5) < 5 * math.sqrt(0.25 / 1000)
+    v = 1 + 0.02**2
+    for name, variance in (("bias", v / (1 - 1 / (2 * v))), ("metropolis", v)):
+        assert abs(first[name]["variance"]["found"] - variance) < 5 * variance_error(variance, 4000)
+    assert "these steps: 2)" in (mounted(page, "lesson=bias") or page.locator(".field-counters").inner_text())
+    shares = [
+        after(page, query, steps)["modes"][0]["particles"]
+        for query, steps in (("lesson=annealing", 400), ("lesson=annealing&hold=30", 1200))
+    ]
+    error = math.sqrt(0.8 * 0.2 / 2000)
+    assert abs(shares[0] - 0.78) < 5 * error and abs(shares[1] - 0.8) < 5 * error and shares[1] > shares[0]
+
+
+def test_a_step_that_suits_a_level_throws_particles_off_a_curve_at_a_lower_one(page: Any) -> None:
+    def width(query: str) -> float:
+        """Root mean square distance from the curve y = sin 2x, to first order, over that of the density at its level."""
+        found = after(page, query, 300)
+        x, y = np.array(found["positions"]).T
+        off = (y - np.sin(2 * x)) / np.sqrt(1 + 4 * np.cos(2 * x) ** 2)
+        inside = np.abs(x) < 1.8  # without the ends
+        return float(np.sqrt(np.mean(off[inside] ** 2)) / math.hypot(0.03, found["sigma"]))
+
+    expected = 1 / math.sqrt(1 - 0.0018 / (2 * (0.03**2 + 0.01**2)))  # of a straight line: the variance v/(1 - tau/(2v))
+    assert 2.5 < width("lesson=curve") < 4 and expected == pytest.approx(3.16, abs=0.01)
+    assert 0.9 < width("lesson=curve&sigma=0.1") < 1.15
 
 
 def test_the_same_seed_gives_the_same_particles_and_graph_whatever_the_speed(page: Any) -> None:
@@ -494,6 +549,7 @@ def test_a_density_can_be_drawn_by_pointer_and_by_keyboard_and_is_kept_in_the_ad
     page.mouse.up()
     drawn = page.evaluate("shown.view.data().components")
     assert len(drawn) > 8 and all(abs(each["y"]) < 0.05 and each["std"] == 0.3 for each in drawn)
+    assert all(right["x"] - left["x"] >= 0.29 for left, right in itertools.pairwise(drawn))  # one std apart, to a hundredth
     assert drawn[0]["x"] == pytest.approx(-2, abs=0.05) and drawn[-1]["x"] == pytest.approx(2, abs=0.35)
     canvas.press("ArrowUp")
     canvas.press("Shift+ArrowUp")
@@ -613,12 +669,13 @@ def test_the_one_file_names_no_other_address() -> None:
     assert re.findall(r"https?://|fetch\(|WebSocket|XMLHttpRequest|import\(", field_page()) == []
 
 
-@pytest.mark.parametrize("width", [1280, 390])
-def test_the_view_is_as_wide_as_the_window_and_no_wider(browser: Any, width: int) -> None:
-    page = opened(browser, viewport={"width": width, "height": 800})
-    mounted(page, "lesson=annealing")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.locator(".field-canvas").first.bounding_box()["width"] >= 0.8 * min(width, 640)
+def test_the_view_is_as_wide_as_the_window_and_no_wider(page: Any) -> None:
+    mounted(page, "lesson=annealing", FAKE)
+    for width in (1280, 390):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.locator(".field-canvas").first.bounding_box()["width"] >= 0.8 * min(width, 640)
+    page.set_viewport_size({"width": 1280, "height": 900})
 
 
 @pytest.mark.parametrize(

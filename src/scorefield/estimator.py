@@ -42,19 +42,21 @@ from scorefield.data.numeric import masked_as_nan, refuse_masked
 from scorefield.devices import pick_device
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
-from scorefield.guidance.replacement import fill_in
+from scorefield.guidance.conditional import conditional_draws
 from scorefield.likelihood import Exact, Hutchinson, Section, data_log_prob, support_of
+from scorefield.moments import Moments
 from scorefield.randomness import SampleRng, stream_of
 from scorefield.recipes import data_stats
-from scorefield.runs import build_model
+from scorefield.runs import UNSURE, build_model
 from scorefield.samplers.base import sample
+from scorefield.training.covariance import data_moments
 from scorefield.training.loop import Trainer
 from scorefield.training.reports import TrainingState
 
 Array = NDArray[np.float64]
 SMALL = 16  # columns up to which the trace of the log-density is exact
 FAR = 1e6  # standard deviations, beyond which all values are treated alike
-PIECE = 4096  # rows (times particles) at a time: changes the memory used, not the results
+PIECE = 4096  # rows at a time: changes the memory used, not the results
 
 
 class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -165,6 +167,8 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         self._normaliser = Normaliser(shift=tuple((np.array(normaliser.shift) * size).tolist()), scale=tuple(scale.tolist()))
         # float64: the result for a row is then the same to a dozen digits in every batch
         self.field_ = trainer.average.double().eval().requires_grad_(False)
+        self._moments = data_moments(data)
+        self._give_moments()
         self._set_attributes()
         try:
             separate = support_of(rows, torch.from_numpy(self.smoothing_ / size)).separate
@@ -261,14 +265,14 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         clean = [self.field_(x[piece], t.to(z.device).expand(len(x[piece]))).denoised for piece in _pieces(len(x))]
         return self._raw(torch.cat(clean))
 
-    def impute(self, X: Any, n_draws: Any = 1, *, mean: bool = False, particles: Any = 16, random_state: Any = None) -> Array:
-        """Fill missing values by draws given the observed ones, by `guidance.replacement.fill_in`.
+    def impute(self, X: Any, n_draws: Any = 1, *, mean: bool = False, particles: Any = 8, random_state: Any = None) -> Array:
+        """Fill missing values by draws given the observed ones, by `guidance.conditional.conditional_draws`.
 
         Args:
             X: `(n, d)`, NaN (or a mask of numpy) where a value is missing, any pattern.
-            n_draws: independent draws for each row, >= 1.
-            mean: return the mean given the observed values instead, over all particles of the draws.
-            particles: of each draw; more are more accurate, and slower.
+            n_draws: draws for each row, >= 1, all taken from the same particles.
+            mean: return the mean given the observed values instead, over all particles of a row.
+            particles: for each draw; more are more accurate, and slower. A row has 16 at least.
             random_state: as for the estimator; None for another result every time.
 
         Returns:
@@ -279,18 +283,12 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         _count(n_draws=n_draws, particles=particles)
         seed, missing = _seed(random_state), np.isnan(raw)
         gaps = np.flatnonzero(missing.any(axis=1))
-        observed, filled = self._standard(raw[gaps]), np.repeat(raw[None], n_draws, axis=0)
-        for draw in range(n_draws if len(gaps) else 0):
-            rng = self._rng(len(raw), "impute", seed, draw)[torch.from_numpy(gaps)]
-            parts = [
-                fill_in(self.field_, observed[piece], rng=rng[piece], particles=particles)
-                for piece in _pieces(len(gaps), max(1, PIECE // particles))
-            ]
-            x = self._raw(torch.cat([part.mean if mean else part.x for part in parts]))
-            filled[draw, gaps] = np.where(missing[gaps], x, raw[gaps])
-        if mean:
-            return np.asarray(filled.mean(axis=0))
-        return np.asarray(filled[0] if n_draws == 1 else filled)
+        rng = self._rng(len(raw), "impute", seed)[torch.from_numpy(gaps)]
+        found = conditional_draws(self.field_, self._standard(raw[gaps]), n_draws, rng=rng, particles=particles)
+        filled = np.repeat(raw[None], 1 if mean else n_draws, axis=0)
+        for draw, x in enumerate(found.mean[None] if mean else found.x):
+            filled[draw, gaps] = np.where(missing[gaps], self._raw(x), raw[gaps])
+        return np.asarray(filled[0] if mean or n_draws == 1 else filled)
 
     # --- internal ----------------------------------------------------------------------------------------------------
 
@@ -300,6 +298,11 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         process = self.field_.process
         low = torch.tensor(process.t_min, dtype=torch.float64)
         self.smoothing_ = float(process.sigma(low) / process.alpha(low)) * self.scale_
+
+    def _give_moments(self) -> None:
+        """Tell the field the covariance of the rows, by which missing values are proposed."""
+        if self._moments is not None:
+            self.field_.moments = self._moments.floored((UNSURE * self.field_.data_std) ** 2).to(self.field_.data_mean.device)
 
     def _report(self, progress: TrainingState) -> None:
         self.held_out_loss_ = progress.extra.get("held_out", self.held_out_loss_)
@@ -341,7 +344,9 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         state: dict[str, Any] = dict(super().__getstate__())
         if "field_" in state:
             weights = {name: value.cpu().numpy() for name, value in state.pop("field_").state_dict().items()}
-            state["_kept"] = to_dict(state.pop("config_")), to_dict(state.pop("_normaliser")), weights
+            known: Moments | None = state.pop("_moments")
+            moments = known and (*(part.cpu().numpy() for part in (known.mean, known.vectors, known.variances)), known.rest)
+            state["_kept"] = to_dict(state.pop("config_")), to_dict(state.pop("_normaliser")), weights, moments
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -349,11 +354,15 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         kept = state.pop("_kept", None)
         super().__setstate__(state)
         if kept is not None:
-            config, normaliser, weights = kept
+            config, normaliser, weights, *more = kept
             self.config_, self._normaliser = from_dict(config), Normaliser(**normaliser)
             model = build_model(self.config_, (self.n_features_in_,), self._std).double()
             model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()})
             self.field_ = model.eval().requires_grad_(False)
+            moments = more[0] if more else None  # an older version kept none
+            arrays = [torch.from_numpy(part.copy()) for part in moments[:3]] if moments else []
+            self._moments = Moments(arrays[0], arrays[1], arrays[2], moments[3]) if moments else None
+            self._give_moments()
 
 
 def _array(x: Tensor) -> Array:

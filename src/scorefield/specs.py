@@ -143,6 +143,21 @@ class ImputeSpec:
 
 
 @dataclass(frozen=True)
+class OddSpec:
+    """How odd rows are found.
+
+    Attributes:
+        rate: Of false alarms: the share of rows like those of the run that may be called odd, as 0.01 or 1%.
+        device: Where to compute.
+    """
+
+    __flat__: ClassVar[bool] = True
+
+    rate: str | float = 0.01
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+@dataclass(frozen=True)
 class ComputeSpec:
     """Where the work is done, and how much of it at a time. Neither changes what comes out but for rounding.
 

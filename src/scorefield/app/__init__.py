@@ -21,6 +21,8 @@ from scorefield.app.inspect import inspect as _inspect
 from scorefield.app.interpolate import InterpolateReport
 from scorefield.app.interpolate import interpolate as _interpolate
 from scorefield.app.likelihood import likelihood as _likelihood
+from scorefield.app.odd import OddReport
+from scorefield.app.odd import odd as _odd
 from scorefield.app.plan import DataPlan
 from scorefield.app.plan import plan as _plan
 from scorefield.app.restore import RestoreReport
@@ -38,7 +40,7 @@ from scorefield.evaluation.likelihood import LikelihoodSpec
 from scorefield.evaluation.likelihood_report import LikelihoodReport, likelihood_table
 from scorefield.evaluation.measure import EvaluateSpec
 from scorefield.evaluation.report import QualityReport, quality_table
-from scorefield.specs import ComputeSpec, DenoiseSpec, ImputeSpec, InterpolateSpec, RestoreSpec, SampleSpec, TrainSpec
+from scorefield.specs import ComputeSpec, DenoiseSpec, ImputeSpec, InterpolateSpec, OddSpec, RestoreSpec, SampleSpec, TrainSpec
 from scorefield.tuning.measure import TuneSpec
 from scorefield.tuning.report import TuningReport, tuning_table
 
@@ -50,6 +52,7 @@ restore = checked(_restore)
 interpolate = checked(_interpolate)
 impute = checked(_impute)
 inspect = checked(_inspect)
+odd = checked(_odd)
 evaluate = checked(_evaluate)
 tune = checked(_tune)
 forget_tuning = checked(_forget_tuning)
@@ -70,6 +73,8 @@ __all__ = [
     "LikelihoodReport",
     "LikelihoodSpec",
     "NotWritten",
+    "OddReport",
+    "OddSpec",
     "Plan",
     "QualityReport",
     "RestoreReport",
@@ -89,6 +94,7 @@ __all__ = [
     "interpolate",
     "likelihood",
     "likelihood_table",
+    "odd",
     "plan",
     "quality_table",
     "restore",

@@ -33,7 +33,7 @@ from scorefield.progress import Progress, portion, silent
 from scorefield.randomness import SampleRng
 from scorefield.samplers.base import CountedField
 
-PARTICLES, FEWEST = 8, 32  # for a draw, and for a row at least
+PARTICLES, FEWEST = 8, 16  # for a draw, and for a row at least
 CENTRE, WIDTH = 0.7, 0.7  # of the levels: where they are dense, in the data's standard deviation, and how wide, in log
 TOP, BOTTOM = 10.0, 0.003  # the highest and the lowest level, likewise
 BATCH, NUMBERS = 2**13, 2**22  # particles at a time, and numbers of their matrices; they change the memory, not the draws
@@ -65,6 +65,7 @@ def conditional_draws(
     rng: SampleRng,
     particles: int = PARTICLES,
     levels: int = 20,
+    bottom: float = BOTTOM,
     progress: Progress = silent,
 ) -> Conditional:
     """Draw the missing numbers of rows given the known ones.
@@ -76,8 +77,10 @@ def conditional_draws(
         known: `(n, d)`, NaN where a number is missing; a row of NaN alone is drawn from p(x0).
         draws: for each row, >= 1.
         rng: one seed for each row, whose draws are the same whatever the other rows are.
-        particles: for each draw, >= 1; a row has 32 at least.
+        particles: for each draw, >= 1; a row has 16 at least.
         levels: of noise, >= 2.
+        bottom: the lowest of them, in the data's standard deviation, or the lowest of the process if that is higher; what is
+            below is taken for Gaussian.
         progress: called with the share of the work that is done.
 
     Returns:
@@ -107,7 +110,7 @@ def conditional_draws(
     k = max(particles * draws, draws * math.ceil(FEWEST / draws))
     moments = moments_of(field)
     moments = moments.floored(LEAST_VARIANCE * moments.largest).to(rng.seeds.device)
-    times = _times(field, moments, levels)
+    times = _times(field, moments, levels, bottom)
     size, parts = max(1, min(BATCH // k, NUMBERS // known.shape[1] ** 2)), list[Conditional]()
     for first in range(0, len(known), size):
         rows, count = slice(first, first + size), min(size, len(known) - first)
@@ -122,7 +125,7 @@ def conditional_draws(
     return Conditional(x, mean, share, parts[0].evaluations)
 
 
-def _times(field: Field, moments: Moments, levels: int) -> list[float]:
+def _times(field: Field, moments: Moments, levels: int, bottom: float) -> list[float]:
     """Return the times of the levels, descending: dense where the noise decides what a draw becomes.
 
     Their log(lambda) are quantiles of a Cauchy density, as those of the ladder log-cauchy, but narrower: at as many levels the
@@ -132,7 +135,7 @@ def _times(field: Field, moments: Moments, levels: int) -> list[float]:
     ends = torch.tensor([process.t_max, process.t_min], dtype=torch.float64)
     high, low = (process.sigma(ends) / process.alpha(ends)).tolist()
     high = min(high, TOP * math.sqrt(moments.largest))
-    low = min(max(low, BOTTOM * std), 0.5 * high)
+    low = min(max(low, bottom * std), 0.5 * high)
     first, last = (math.atan((math.log(end / std) - math.log(CENTRE)) / WIDTH) for end in (high, low))
     angle = torch.linspace(first, last, levels, dtype=torch.float64)
     lams = CENTRE * std * (WIDTH * angle.tan()).exp()

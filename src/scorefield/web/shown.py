@@ -126,12 +126,16 @@ def _picture(example: torch.Tensor, run: Run) -> bytes:
 
 
 def held_out(run: str, first: int, count: int) -> dict[str, Any]:
-    """Return how many held-out examples there are, and the classes of some."""
+    """Return how many held-out examples there are, and the numbers and classes of some.
+
+    They come in steps of a golden section of all, which visits each once: data are often sorted by class.
+    """
     data = _opened(run).data
-    labels = data.held_out_labels
-    some = range(first, min(first + count, len(data.held_out)))
+    labels, total = data.held_out_labels, len(data.held_out)
+    step = next(step for step in range(round(total * 0.618) or 1, total + 2) if math.gcd(step, total) == 1)
+    some = [place * step % total for place in range(first, min(first + count, total))]
     named = [None if labels is None else data.classes[int(labels[index])] for index in some]
-    return {"total": len(data.held_out), "items": [{"index": i, "label": name} for i, name in zip(some, named, strict=True)]}
+    return {"total": total, "items": [{"index": i, "label": name} for i, name in zip(some, named, strict=True)]}
 
 
 def held_out_picture(run: str, index: int) -> bytes:

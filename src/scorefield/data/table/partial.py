@@ -74,6 +74,41 @@ class Partial:
         return {(row, name): writers[name](value) for (row, name), value in values.items()}
 
 
+def without_values(rows: Tensor, holes: Mapping[str, NDArray[np.bool_]], columns: list[Column]) -> Tensor:
+    """Return coordinates `(n, d)` with holes as values that are missing, of columns in which that is one of the values.
+
+    >>> column = {"name": "a", "type": "number", "missing": True, "fill": 5.0}
+    >>> without_values(torch.tensor([[1.0, 0.0], [torch.nan, 0.0]]), {"a": np.array([False, True])}, [column])
+    tensor([[1., 0.],
+            [5., 1.]])
+    """
+    found, first = rows.clone(), 0
+    for column in columns:
+        size, hole = width(column), torch.from_numpy(holes[column["name"]])
+        if said := _says_missing(column):
+            found[hole, first : first + size] = 0.0
+            found[hole, first] = 0.0 if column["type"] == "category" else column["fill"]
+            found[hole, first + said] = 1.0
+        first += size
+    return found
+
+
+def within_reach(rows: Tensor, columns: list[Column]) -> Tensor:
+    """Return coordinates `(n, d)` at most one range of their column outside it: beyond, a network has learned nothing.
+
+    >>> column = {"name": "a", "type": "number", "missing": False, "low": 0.0, "high": 2.0}
+    >>> within_reach(torch.tensor([[1.0], [99.0], [torch.nan]]), [column]).flatten()
+    tensor([1., 4., nan])
+    """
+    found, first = rows.clone(), 0
+    for column in columns:
+        if "low" in column and "constant" not in column:
+            reach = column["high"] - column["low"]
+            found[:, first] = found[:, first].clamp(column["low"] - reach, column["high"] + reach)
+        first += width(column)
+    return found
+
+
 def filled_in(rows: Tensor, columns: list[Column]) -> Tensor:
     """Return drawn coordinates `(n, d)` of which no value is missing: what is likeliest is then another one."""
     found, first = rows.clone(), 0

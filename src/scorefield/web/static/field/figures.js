@@ -8,15 +8,15 @@ import { digits, h } from "./ui.js";
 
 const TRAILS = 150; // particles with a trail
 
-function figure(title, focusable) {
-  const canvas = h("canvas", { class: "field-canvas", role: "img", tabindex: focusable ? 0 : null });
+function figure(title) {
+  const canvas = h("canvas", { class: "field-canvas", role: "img" });
   const caption = h("figcaption", {}, title);
   return { canvas, caption, plane: new Plane(canvas), node: h("figure", { class: "field-figure" }, canvas, caption) };
 }
 
 export class Figures {
   constructor() {
-    this.exact = figure("", true);
+    this.exact = figure("");
     this.learned = figure("");
     this.error = figure("");
     this.node = h("div", { class: "field-figures" }, this.exact.node, this.learned.node, this.error.node);
@@ -28,6 +28,15 @@ export class Figures {
   compared(shown) {
     this.learned.node.hidden = this.error.node.hidden = !shown;
     this.node.classList.toggle("field-compared", shown);
+  }
+
+  /** Let the keyboard reach the exact figure, where one may draw on it. */
+  drawable(may) {
+    const { canvas } = this.exact;
+    canvas.classList.toggle("field-drawable", may);
+    canvas.tabIndex = may ? 0 : -1;
+    canvas.setAttribute("role", may ? "application" : "img");
+    this.hint = may ? ". Draw here: the arrow keys move a cross, Enter sets a Gaussian, Backspace takes the last stroke back" : "";
   }
 
   /** Take another data set. */
@@ -69,7 +78,7 @@ export class Figures {
     plane.axes();
     const text = `${this.set.title}: density and score at noise level ${digits(sigma)}, exact, with ${state.n} particles`;
     if (caption.textContent !== text) caption.textContent = text;
-    canvas.setAttribute("aria-label", text);
+    canvas.setAttribute("aria-label", text + this.hint);
   }
 
   /** Draw a comparison: {score at the places, error on the map, rms, relative, step, sigma}, or why there is none. */

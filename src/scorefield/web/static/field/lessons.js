@@ -4,7 +4,7 @@ export const LESSONS = {
   curve: {
     title: "Data on a curve",
     text: "The data lie on a curve and fill almost no area. At a low noise level the score is right only within a hair of the curve; a little away from it the arrows are huge. A step that suits the surroundings throws the particles off the curve.",
-    look: "At noise level 0.01 the particles stand about three times as far from the curve as the data do. Move the level to 0.1: the same step is right, because noise gives the data a width. With a step above 0.002 at level 0.01 the particles run away.",
+    look: "At noise level 0.01 the particles stand about three times as far from the curve as the data do. Move the level to 0.1: the same step is nearly right, because noise gives the data a width. With a step above 0.002 at level 0.01 the particles run away.",
     state: { data: "curve", sampler: "langevin", sigma: 0.01, start: "truth", tau: 0.0018, n: 600, speed: 60 },
   },
   thin: {

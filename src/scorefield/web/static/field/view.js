@@ -51,7 +51,7 @@ class View {
   open() {
     this.set = dataset(this.state.data, decodeStrokes(this.state.drawing));
     this.figures.open(this.set);
-    this.figures.exact.canvas.classList.toggle("field-drawable", this.state.data === "sketch");
+    this.figures.drawable(this.state.data === "sketch");
     this.reset();
   }
 
@@ -157,6 +157,7 @@ class View {
   }
 
   frame() {
+    if (this.player.playing) this.peek = null;
     this.transport.showLevel();
     this.draw();
   }
