@@ -5,6 +5,7 @@ model.safetensors  averaged weights, and the data's mean
 moments.safetensors  mean and covariance of the training data, for posterior sampling
 manifest.json      what the data were (shape, scaling, fingerprint, place), versions, reasons, how far the training went
 metrics.jsonl      one line per report of the training loop
+imputing.json      what `impute` measured on held-out rows of a table
 early.safetensors  averaged weights from early in the training, a worse version of the field for autoguidance
 checkpoints/       what a stopped training continues from
 

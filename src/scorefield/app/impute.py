@@ -10,7 +10,8 @@ from scorefield.data.table.partial import partial_of
 from scorefield.devices import pick_device
 from scorefield.drawing import trained
 from scorefield.errors import ScorefieldError
-from scorefield.imputation.draws import SHARE, Imputed, impute_table, left_out_of
+from scorefield.imputation.draws import Imputed, impute_table, left_out_of
+from scorefield.imputation.numbers import SHARE
 from scorefield.imputation.output import places_of, save, table_of, to_dict
 from scorefield.progress import Progress, silent
 from scorefield.runs import Run, open_run
@@ -60,6 +61,8 @@ def impute(
     progress: Progress = silent,
 ) -> ImputeReport:
     """Fill the holes of a table by draws given what each row knows: multiple imputation.
+
+    What is measured for it on the run's held-out rows is kept in the run's folder, as imputing.json.
 
     Args:
         run: the folder of a run that learned from a table.

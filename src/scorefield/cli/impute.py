@@ -57,7 +57,8 @@ class Impute:
                 print(f"{column['name']}: {column['holes']:,} filled")
         if values["calibration"] is not None:
             cells, share = values["calibration"]["cells"], values["calibration"]["widened"]
-            print(f"intervals widened by {share:.0%} of their half, as {cells:,} held-out cells ask for")
+            made = f"widened by {share:.0%} of their half" if share else "as the draws have them"
+            print(f"intervals are {made}, measured on {cells:,} held-out cells")
         for path in (*report.written, *([self.json] if self.json is not None else [])):
             print(f"  {path}")
         for note in report.notes:

@@ -65,6 +65,7 @@ def conditional_draws(
     rng: SampleRng,
     particles: int = PARTICLES,
     levels: int = 20,
+    bottom: float = BOTTOM,
     progress: Progress = silent,
 ) -> Conditional:
     """Draw the missing numbers of rows given the known ones.
@@ -78,6 +79,8 @@ def conditional_draws(
         rng: one seed for each row, whose draws are the same whatever the other rows are.
         particles: for each draw, >= 1; a row has 16 at least.
         levels: of noise, >= 2.
+        bottom: the lowest of them, in the data's standard deviation, or the lowest of the process if that is higher; what is
+            below is taken for Gaussian.
         progress: called with the share of the work that is done.
 
     Returns:
@@ -107,7 +110,7 @@ def conditional_draws(
     k = max(particles * draws, draws * math.ceil(FEWEST / draws))
     moments = moments_of(field)
     moments = moments.floored(LEAST_VARIANCE * moments.largest).to(rng.seeds.device)
-    times = _times(field, moments, levels)
+    times = _times(field, moments, levels, bottom)
     size, parts = max(1, min(BATCH // k, NUMBERS // known.shape[1] ** 2)), list[Conditional]()
     for first in range(0, len(known), size):
         rows, count = slice(first, first + size), min(size, len(known) - first)
@@ -122,7 +125,7 @@ def conditional_draws(
     return Conditional(x, mean, share, parts[0].evaluations)
 
 
-def _times(field: Field, moments: Moments, levels: int) -> list[float]:
+def _times(field: Field, moments: Moments, levels: int, bottom: float) -> list[float]:
     """Return the times of the levels, descending: dense where the noise decides what a draw becomes.
 
     Their log(lambda) are quantiles of a Cauchy density, as those of the ladder log-cauchy, but narrower: at as many levels the
@@ -132,7 +135,7 @@ def _times(field: Field, moments: Moments, levels: int) -> list[float]:
     ends = torch.tensor([process.t_max, process.t_min], dtype=torch.float64)
     high, low = (process.sigma(ends) / process.alpha(ends)).tolist()
     high = min(high, TOP * math.sqrt(moments.largest))
-    low = min(max(low, BOTTOM * std), 0.5 * high)
+    low = min(max(low, bottom * std), 0.5 * high)
     first, last = (math.atan((math.log(end / std) - math.log(CENTRE)) / WIDTH) for end in (high, low))
     angle = torch.linspace(first, last, levels, dtype=torch.float64)
     lams = CENTRE * std * (WIDTH * angle.tan()).exp()

@@ -2,8 +2,8 @@
 
     draws         p(missing | known) of each row, by `guidance/conditional.py`, at values that the columns can have
     value         the median of a cell's draws, one of them; of texts and of true and false the one drawn most often
-    low, high     hold the true value in 9 of 10 cells. Where the run's data are there, that is measured: in rows that training
-                  did not see cells are hidden in the patterns of the table's holes, and the intervals widened as it takes
+    low, high     hold the true value in 9 of 10 cells: where the run has rows that training did not see, that is measured on
+                  these (`settled.py`), and the intervals are widened as it takes
 
 All this holds where it says nothing of a value that it is missing, or nothing more than the known ones of its row say.
 """
@@ -11,7 +11,6 @@ All this holds where it says nothing of a value that it is missing, or nothing m
 from __future__ import annotations
 
 import ast
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -22,20 +21,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scorefield import files
-from scorefield.conformal import interval, scores_of, widened, widening
-from scorefield.data.table.columns import Column, choices, typed, width
-from scorefield.data.table.coordinates import Table, decode, snapped
-from scorefield.data.table.partial import Partial, filled_in, opened, within_reach
-from scorefield.errors import ScorefieldError
-from scorefield.guidance.conditional import PARTICLES, conditional_draws
+from scorefield.conformal import widened
+from scorefield.data.table.columns import typed, width
+from scorefield.data.table.coordinates import Table, decode
+from scorefield.data.table.partial import Partial, within_reach
+from scorefield.guidance.conditional import PARTICLES
+from scorefield.imputation.numbers import ends_of, legal, numbers_of, units_of
+from scorefield.imputation.settled import PAIRS, drawn_of, settled
 from scorefield.progress import Progress, Stages, silent
 from scorefield.randomness import SampleRng, stream_of
 from scorefield.runs import Run
 from scorefield.specs import ImputeSpec
 
-SHARE = 0.9  # of the true values that intervals hold
 LEAST_DRAWS = 20  # of which the ends of an interval are ranks
-PAIRS = 100  # held-out rows and patterns of holes, on which intervals are measured
 FEW = 2.0  # particles that count
 ISSUES = "data_issues.json"  # of a run's folder
 Holes = Mapping[str, NDArray[np.bool_]]
@@ -110,14 +108,15 @@ def impute_table(run: Run, partial: Partial, spec: ImputeSpec, device: torch.dev
     if not len(rows):
         return Imputed(partial, (), (), {}, (), 0, 0.0, (*notes, "there are no holes: nothing is filled"))
     holes = {name: hole[rows] for name, hole in partial.holes.items()}
-    stages = Stages(progress, measuring=min(PAIRS, 10 * len(rows)), filling=len(rows))
-    by, count, said = _measured(run, holes, spec, device, stages("measuring"))
+    stages = Stages(progress, measuring=3.0 * PAIRS, filling=len(rows))
+    known = settled(run, device, stages("measuring"))
+    by, count = known.widening([name for name, hole in holes.items() if hole.any()])
     count_of_draws = max(spec.draws, LEAST_DRAWS)
     rng = SampleRng(torch.from_numpy(rows), stream=stream_of("impute", spec.seed), device=device)
-    drawn, effective = _drawn(run, partial.rows[rows], count_of_draws, rng, stages("filling"))
+    drawn, effective = drawn_of(run, partial.rows[rows], count_of_draws, rng, bottom=known.bottom, progress=stages("filling"))
     tables = tuple(decode(one, partial.columns) for one in drawn)
     cells: dict[tuple[int, str], Cell] = {}
-    for column, (low, high), numbers in zip(columns, _intervals(run, drawn, by), _numbers(drawn, columns), strict=True):
+    for column, (low, high), numbers in zip(columns, _intervals(run, drawn, by), numbers_of(drawn, columns), strict=True):
         name = column["name"]
         for i in map(int, np.flatnonzero(holes[name])):
             values = [table[name][i] for table in tables]
@@ -140,127 +139,20 @@ def impute_table(run: Run, partial: Partial, spec: ImputeSpec, device: torch.dev
         tuple(effective.tolist()),
         count,
         by,
-        (*notes, *said),
+        (*notes, *([known.said] if known.said else [])),
     )
-
-
-def _drawn(run: Run, raw: Tensor, draws: int, rng: SampleRng, progress: Progress) -> tuple[Tensor, Tensor]:
-    """Return draws `(draws, n, d)` of rows `(n, d)` with NaN, at values that are legal, and their effective shares `(n,)`."""
-    columns = run.manifest["data"]["columns"]
-    shift, scale = run.normaliser.shifts(run.shape), run.normaliser.scales(run.shape)
-    known = (within_reach(raw, columns) - shift) / scale
-    field = run.field.to(rng.seeds.device)
-    found = conditional_draws(field, known.to(rng.seeds.device), draws, rng=rng, progress=progress)
-    drawn = [snapped(filled_in(shift + scale * one.cpu(), columns), columns) for one in found.x]
-    return torch.stack(drawn), found.effective.cpu()
-
-
-def _numbers(drawn: Tensor, columns: list[Column]) -> list[Tensor | None]:
-    """Return the numbers of each column, `(draws, n)`; None of a column without numbers."""
-    found, first = list[Tensor | None](), 0
-    for column in columns:
-        part, first = drawn[..., first : first + width(column)], first + width(column)
-        if "constant" in column or column["type"] in ("category", "boolean"):
-            found.append(None)
-        elif "atoms" in column:
-            kinds = torch.tensor([math.nan if kind is None else kind for kind in choices(column)], dtype=torch.float64)
-            which = part[..., 1:].argmax(dim=-1)
-            found.append(torch.where(which == 0, part[..., 0], kinds[which]))
-        else:
-            found.append(part[..., 0])
-    return found
 
 
 def _intervals(run: Run, drawn: Tensor, by: float) -> list[tuple[Tensor, Tensor]]:
     """Return the ends of each column's intervals, each `(n,)`, at values that it can have."""
     columns, found = run.manifest["data"]["columns"], list[tuple[Tensor, Tensor]]()
-    for column, numbers, unit in zip(columns, _numbers(drawn, columns), _units(run), strict=True):
+    for column, numbers, unit in zip(columns, numbers_of(drawn, columns), units_of(run), strict=True):
         if numbers is None:
             found.append((torch.empty(0), torch.empty(0)))
             continue
-        low, high = widened(*_ends(numbers, column), unit, by)
-        found.append((_legal(low, column, -1), _legal(high, column, 1)))
+        low, high = widened(*ends_of(numbers, column), unit, by)
+        found.append((legal(low, column, -1), legal(high, column, 1)))
     return found
-
-
-def _ends(numbers: Tensor, column: Column) -> tuple[Tensor, Tensor]:
-    """Return the ends of the draws' own intervals, at values that the column can have."""
-    low, high = interval(numbers, SHARE)
-    return _legal(low, column, -1), _legal(high, column, 1)
-
-
-def _range(column: Column) -> tuple[float, float]:
-    """Return the smallest and the largest value of a column's training rows."""
-    atoms = column.get("atoms", [])
-    return min([column["low"], *atoms]), max([column["high"], *atoms])
-
-
-def _units(run: Run) -> list[Tensor]:
-    """Return the scale of each column's first coordinate, by which its numbers are measured."""
-    scales, found, first = run.normaliser.scales(run.shape), list[Tensor](), 0
-    for column in run.manifest["data"]["columns"]:
-        found.append(scales[min(first, len(scales) - 1)])
-        first += width(column)
-    return found
-
-
-def _legal(ends: Tensor, column: Column, side: int) -> Tensor:
-    """Return ends at the nearest values outwards that a column can have; `side` is -1 for low ends and 1 for high ones."""
-    if "levels" in column:
-        levels = torch.tensor(sorted({*column["levels"], *column.get("atoms", [])}), dtype=torch.float64)
-        place = torch.searchsorted(levels, ends.contiguous(), right=side < 0) - (side < 0)
-        return levels[place.clamp(0, len(levels) - 1)]
-    whole = column["type"] in ("integer", "date") or column.get("whole", False)
-    digits = column.get("digits", 300)
-    step, origin = column.get("step", 1.0 if whole else 0.0), column["low"]
-    if not step and digits < 300:
-        step, origin = 10.0**-digits, 0.0
-    if step:
-        off = (ends - origin) / step
-        ends = origin + step * (off + 1e-9).floor() if side < 0 else origin + step * (off - 1e-9).ceil()
-        ends = torch.from_numpy(np.round(ends.numpy(), digits)) if digits < 300 else ends
-    return ends.clamp(*_range(column))
-
-
-def _measured(
-    run: Run, holes: Holes, spec: ImputeSpec, device: torch.device, progress: Progress
-) -> tuple[float, int, tuple[str, ...]]:
-    """Return by how much intervals must be widened, on how many held-out cells that was measured, and what to say of it."""
-    columns = run.manifest["data"]["columns"]
-    try:
-        raw = torch.as_tensor(run.data.held_out[:]).double()
-    except ScorefieldError:
-        return 0.0, 0, ("the run's data are not where they were: the intervals are those of the draws, and were not measured",)
-    patterns = np.unique(np.stack(list(holes.values()), axis=1), axis=0)
-    number = torch.arange(min(PAIRS, len(raw) * len(patterns)))
-    row = number % max(len(raw), 1)
-    hidden = patterns[((number // max(len(raw), 1) + row) % len(patterns)).numpy()]
-    truth = raw[row]
-    known = opened(truth, {column["name"]: hidden[:, i] for i, column in enumerate(columns)}, columns)
-    rng = SampleRng(number, stream=stream_of("impute", "measure", spec.seed), device=device)
-    drawn, _ = _drawn(run, known, max(spec.draws, LEAST_DRAWS), rng, progress)
-    parts, first = list[Tensor](), 0
-    for i, (column, numbers, unit) in enumerate(zip(columns, _numbers(drawn, columns), _units(run), strict=True)):
-        size, first = width(column), first + width(column)
-        if numbers is None:
-            continue
-        (true,) = _numbers(truth[None, :, first - size : first], [column])
-        assert true is not None
-        there = torch.from_numpy(hidden[:, i]) & true[0].isfinite()
-        if column["missing"] and "atoms" not in column:
-            there &= truth[:, first - 1] < 0.5
-        smallest, largest = _range(column)
-        outside = (true[0] < smallest) | (true[0] > largest)  # where no interval reaches
-        scores = scores_of(torch.where(outside, math.inf, true[0]), *_ends(numbers, column), unit)
-        parts.append(torch.stack([scores, row.double()])[:, there])
-    if not parts or not (count := sum(part.shape[1] for part in parts)):
-        return 0.0, 0, ()
-    scores, of = torch.cat(parts, dim=1)
-    by = widening(scores, of.long(), SHARE)
-    if math.isinf(by):
-        few = f"{count} held-out cells are too few, or too far from the training rows, to measure the intervals"
-        return 0.0, 0, (f"{few}: they are those of the draws",)
-    return by, count, ()
 
 
 def _notes(partial: Partial, run: Run) -> tuple[str, ...]:

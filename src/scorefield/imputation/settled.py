@@ -1,0 +1,152 @@
+"""What is settled on rows that training did not see: where their cells are hidden at random, and found again.
+
+    bottom    the lowest level of noise at which the learned field is asked; below, a row is what a Gaussian with the data's
+              covariance makes of it. A field that has learned its rows by heart knows too much at low levels, and one with a
+              low level too little at high ones. That with the smallest CRPS on the hidden cells is taken.
+    scores    of the cells, by which intervals are widened (`conformal.py`)
+
+Both belong to the run, so they are kept in its folder, and a row is filled in the same way in every table.
+
+Reference: Gneiting, Raftery (2007), "Strictly proper scoring rules, prediction, and estimation", JASA 102(477).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scorefield import files
+from scorefield.conformal import scores_of, widening
+from scorefield.data.table.columns import width
+from scorefield.data.table.coordinates import snapped
+from scorefield.data.table.partial import filled_in, opened, within_reach
+from scorefield.errors import ScorefieldError
+from scorefield.guidance.conditional import BOTTOM, conditional_draws
+from scorefield.imputation.numbers import SHARE, ends_of, numbers_of, range_of, units_of
+from scorefield.progress import Progress, portion, silent
+from scorefield.randomness import SampleRng, stream_of
+from scorefield.runs import Run
+
+NAME = "imputing.json"  # of a run's folder
+BOTTOMS = (BOTTOM, 0.3, 0.8)  # in the data's standard deviation
+PAIRS, HIDDEN, DRAWS = 80, 0.25, 20  # rows with hidden cells, the share of these, and draws
+FEW = 30  # cells, below which those of other columns count, too
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What was found on rows that training did not see.
+
+    Attributes:
+        bottom: in the data's standard deviation.
+        scores: of each column with numbers, pairs (score of a cell, number of its row).
+        said: why nothing could be found, or "".
+    """
+
+    bottom: float
+    scores: dict[str, list[tuple[float, int]]]
+    said: str = ""
+
+    def widening(self, columns: Collection[str]) -> tuple[float, int]:
+        """Return by how much intervals of these columns must be widened, and on how many cells that was found."""
+        own = [pair for name in columns for pair in self.scores.get(name, [])]
+        own = own if len(own) >= FEW else [pair for pairs in self.scores.values() for pair in pairs]
+        if not own:
+            return 0.0, 0
+        scores, rows = (torch.tensor(part) for part in zip(*own, strict=True))
+        by = widening(scores, rows, SHARE)
+        return (by, len(own)) if math.isfinite(by) else (0.0, 0)
+
+
+def settled(run: Run, device: torch.device, progress: Progress = silent) -> Settled:
+    """Return what a run's folder holds, or find it and keep it there."""
+    path = run.path / NAME
+    with contextlib.suppress(ScorefieldError, KeyError, TypeError, ValueError):
+        kept = files.read_json(path) if path.is_file() else None
+        if kept is not None and run.stale(kept) is None:
+            scores = {name: [(float(score), int(row)) for score, row in pairs] for name, pairs in kept["scores"].items()}
+            return Settled(float(kept["bottom"]), scores)
+    try:
+        held_out = torch.as_tensor(run.data.held_out[:]).double()
+    except ScorefieldError:
+        return Settled(BOTTOM, {}, "the run's data are not where they were: the intervals are the draws' own, not measured")
+    if not len(held_out):
+        return Settled(BOTTOM, {}, "the run has no held-out rows: the intervals are the draws' own, not measured")
+    found = _found(run, held_out, device, progress)
+    if files.can_write(run.path):
+        values = {"made_from": run.made_from, "bottom": found.bottom, "scores": found.scores}
+        files.write_json(path, values)
+    return found
+
+
+def _found(run: Run, held_out: Tensor, device: torch.device, progress: Progress) -> Settled:
+    columns: list[dict[str, Any]] = run.manifest["data"]["columns"]
+    number = torch.arange(PAIRS)
+    row, rng = number % len(held_out), SampleRng(number, stream=stream_of("impute", "hide"))
+    hidden = rng.uniform((len(columns),)) < HIDDEN
+    truth = held_out[row]
+    known = opened(truth, {column["name"]: hidden[:, i].numpy() for i, column in enumerate(columns)}, columns)
+    best, found = math.inf, Settled(BOTTOM, {})
+    for j, bottom in enumerate(BOTTOMS):
+        rng = SampleRng(number, stream=stream_of("impute", "measure"), device=device)
+        part = portion(progress, j / len(BOTTOMS), 1 / len(BOTTOMS))
+        drawn, _ = drawn_of(run, known, DRAWS, rng, bottom=bottom, progress=part)
+        errors, scores = _compared(run, truth, drawn, hidden, row)
+        if errors < best:
+            best, found = errors, Settled(bottom, scores)
+    return found
+
+
+def drawn_of(
+    run: Run, raw: Tensor, draws: int, rng: SampleRng, *, bottom: float, progress: Progress = silent
+) -> tuple[Tensor, Tensor]:
+    """Return draws `(draws, n, d)` of rows `(n, d)` with NaN, at values that are legal, and their effective shares `(n,)`."""
+    columns = run.manifest["data"]["columns"]
+    shift, scale = run.normaliser.shifts(run.shape), run.normaliser.scales(run.shape)
+    known = ((within_reach(raw, columns) - shift) / scale).to(rng.seeds.device)
+    found = conditional_draws(run.field.to(rng.seeds.device), known, draws, rng=rng, bottom=bottom, progress=progress)
+    drawn = [snapped(filled_in(shift + scale * one.cpu(), columns), columns) for one in found.x]
+    return torch.stack(drawn), found.effective.cpu()
+
+
+def _compared(
+    run: Run, truth: Tensor, drawn: Tensor, hidden: Tensor, row: Tensor
+) -> tuple[float, dict[str, list[tuple[float, int]]]]:
+    """Return the CRPS over hidden numbers in units of their columns, and the scores of these by column."""
+    columns, first = run.manifest["data"]["columns"], 0
+    errors, scores = list[Tensor](), dict[str, list[tuple[float, int]]]()
+    for i, (column, numbers, unit) in enumerate(zip(columns, numbers_of(drawn, columns), units_of(run), strict=True)):
+        size, first = width(column), first + width(column)
+        if numbers is None:
+            continue
+        (true,) = numbers_of(truth[None, :, first - size : first], [column])
+        assert true is not None
+        there = hidden[:, i] & true[0].isfinite()
+        if column["missing"] and "atoms" not in column:
+            there &= truth[:, first - 1] < 0.5
+        if not bool(there.any()):
+            continue
+        errors.append(crps(numbers, true[0])[there] / unit)
+        smallest, largest = range_of(column)
+        beyond = (true[0] < smallest) | (true[0] > largest)  # where no interval reaches
+        own = scores_of(true[0], *ends_of(numbers, column), unit)
+        own = torch.where(beyond, 1e9, own)[there]
+        scores[column["name"]] = list(zip(own.tolist(), row[there].tolist(), strict=True))
+    return (float(torch.cat(errors).mean()) if errors else 0.0), scores
+
+
+def crps(draws: Tensor, truth: Tensor) -> Tensor:
+    """Return the continuous ranked probability score of draws, `(D, n)` and `(n,)`, without the bias of few: lower is better.
+
+    >>> crps(torch.tensor([[0.0], [2.0]]), torch.tensor([1.0])).item()
+    0.0
+    """
+    count, ordered = len(draws), draws.sort(dim=0).values
+    weights = (2 * torch.arange(1, count + 1) - count - 1).to(draws.dtype).unsqueeze(1)
+    return (draws - truth).abs().mean(dim=0) - (weights * ordered).sum(dim=0) / (count * max(count - 1, 1))
