@@ -116,7 +116,10 @@ COUNTED = """() => {
     };
   }
 }"""
-RATE = "(all) => { const t = [...new Set(all.map(Math.round))]; return t.length < 3 ? 0 : 1000 * (t.length - 1) / (t.at(-1) - t[0]); }"
+RATE = """(all) => {
+  const t = [...new Set(all.map(Math.round))];
+  return t.length < 3 ? 0 : 1000 * (t.length - 1) / (t.at(-1) - t[0]);
+}"""
 
 
 def digits(browser: Browser, url: str) -> float:
@@ -153,7 +156,7 @@ def learned(browser: Browser, url: str) -> float:
 
 
 def health(url: str) -> tuple[float, int]:
-    """Return the 95th percentile, in milliseconds, of 200 health checks at 8 at once while samples are drawn, and how many failed."""
+    """Return the 95th percentile of 200 health checks, 8 at once, in ms, and how many failed, while samples are drawn."""
     host = url.split("/")[2]
 
     def ask(method: str, path: str, body: object = None) -> tuple[int, bytes]:
@@ -191,8 +194,9 @@ def of_gradio(browser: Browser, python: str) -> dict[str, float]:
         for name in ("particles", "digits"):
             page.evaluate("""() => {
               globalThis.counted = [];
-              new MutationObserver((all) => { for (const one of all) if (one.target.tagName === "IMG") globalThis.counted.push(performance.now()); })
-                .observe(document.body, { subtree: true, attributes: true, attributeFilter: ["src"], childList: true });
+              new MutationObserver((all) => {
+                if (all.some((one) => one.target.tagName === "IMG")) globalThis.counted.push(performance.now());
+              }).observe(document.body, { subtree: true, attributes: true, attributeFilter: ["src"], childList: true });
             }""")
             page.get_by_role("button", name=name).click()
             page.wait_for_timeout(10_000)
@@ -221,7 +225,7 @@ def main() -> None:
         views = [first_view(browser, runs) for _ in range(5)]
         answered, drawn, ready = (statistics.median(each) for each in zip(*views, strict=True))
         print(
-            f"- from the command: {answered:.2f} s to an answer, {drawn:.2f} s to a drawn field, {ready:.2f} s with torch (medians of 5)"
+            f"- from the command: {answered:.2f} s to an answer, {drawn:.2f} s to the field, {ready:.2f} s with torch"
         )
         with served(runs) as url:
             print(f"- scores of a learned field at 2,600 positions: {learned(browser, url):.0f} ms")

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from scorefield.errors import ScorefieldError
 from scorefield.web import worker
 
 Listener = Callable[[tuple[Any, ...]], None]
@@ -90,7 +91,7 @@ class Asked:
         """Return the answer of a function of `shown.py`.
 
         Raises:
-            ValueError: a refusal, in a sentence.
+            ScorefieldError: a refusal, in a sentence.
             BlockingIOError: too many questions wait.
         """
         if len(self.waiting) >= self.most:
@@ -102,5 +103,5 @@ class Asked:
         self.process.send({"id": number, "kind": kind, "arguments": arguments})
         done, value = await future
         if not done:
-            raise ValueError(value)
+            raise ScorefieldError(value)
         return value
