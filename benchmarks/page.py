@@ -225,7 +225,7 @@ def main() -> None:
         views = [first_view(browser, runs) for _ in range(5)]
         answered, drawn, ready = (statistics.median(each) for each in zip(*views, strict=True))
         print(
-            f"- from the command, medians of 5: {answered:.2f} s to an answer, {drawn:.2f} s to a drawn field, {ready:.2f} s with torch"
+            f"- from the command: {answered:.2f} s to an answer, {drawn:.2f} s to the field, {ready:.2f} s with torch"
         )
         with served(runs) as url:
             print(f"- scores of a learned field at 2,600 positions: {learned(browser, url):.0f} ms")

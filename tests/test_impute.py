@@ -37,6 +37,9 @@ def table(n: int, seed: int = 0) -> dict[str, list[Any]]:
     }
 
 
+GOOD = table(4)
+
+
 def text_of(rows: dict[str, list[Any]], delimiter: str = ",", newline: str = "\n") -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, delimiter=delimiter, lineterminator=newline)
@@ -167,6 +170,19 @@ def test_an_empty_row_is_a_new_one_and_an_empty_column_is_filled_from_the_others
     assert all(None not in values for values in report.table().values())
 
 
+def test_a_line_of_delimiters_alone_is_a_row_to_fill_between_others_and_nothing_at_the_end(run: Path, tmp_path: Path) -> None:
+    lines = text_of(table(3)).splitlines()
+    empty = "," * (len(GOOD) - 1)
+    (tmp_path / "t.csv").write_text("\n".join([lines[0], lines[1], empty, "", lines[2], lines[3], empty, ""]))
+    report = app.impute(run, tmp_path / "t.csv", draws=1)
+    assert [(row["row"], row["line"], len(row["cells"])) for row in report.to_dict()["rows"]] == [(1, 3, len(GOOD))]
+    filled = report.written[0].read_text().split("\n")
+    assert [i for i, (a, b) in enumerate(zip(filled, (tmp_path / "t.csv").read_text().split("\n"), strict=True)) if a != b] == [
+        2
+    ]
+    assert any("row 1: nothing is known there" in note for note in report.notes)
+
+
 def test_a_table_without_holes_comes_back_as_it_is(run: Path, tmp_path: Path) -> None:
     (tmp_path / "whole.csv").write_text(text_of(table(9)))
     report = app.impute(run, tmp_path / "whole.csv", draws=1)
@@ -248,7 +264,6 @@ def cut(rows: dict[str, list[Any]], **changes: Any) -> str:
     return text_of({name: changes.get(name, values) for name, values in rows.items() if changes.get(name, values) is not None})
 
 
-GOOD = table(4)
 WRONG = [
     (text_of({**GOOD, "szie": [1, 2, 3, 4]}), "unknown column of 't.csv' 'szie': did you mean 'size'"),
     (cut(GOOD, rain=None), "without the column 'rain'"),

@@ -14,13 +14,14 @@ import torch
 from numpy.typing import NDArray
 
 from scorefield import VE, Gaussian, GaussianMixture, app
-from scorefield.guidance.conditional import BOTTOM
-from scorefield.imputation.settled import BOTTOMS, NAME
+from scorefield.guidance.conditional import BOTTOM, BOTTOMS
+from scorefield.imputation.numbers import legal
+from scorefield.imputation.settled import NAME
 from scorefield.runs import Run, open_run
 
 Rows = NDArray[np.float64]
 COVARIANCE = np.array([[1.0, 0.9, 0.3], [0.9, 1.0, 0.2], [0.3, 0.2, 0.5]])
-MODES = np.array([[-1.0, 1.0, 0.0], [1.0, 1.0, 0.5], [1.0, -1.0, -0.5], [-1.0, -1.0, 0.0]])
+MODES = np.array([[-1.0, 1.0, 0.5], [1.0, -1.0, -0.5]])  # any number tells the mode
 N = 250
 
 
@@ -30,7 +31,7 @@ def gaussian(n: int, seed: int) -> Rows:
 
 def modes(n: int, seed: int) -> Rows:
     rng = np.random.default_rng(seed)
-    return MODES[rng.integers(4, size=n)] + 0.02 * rng.normal(size=(n, 3))
+    return MODES[rng.integers(2, size=n)] + 0.02 * rng.normal(size=(n, 3))
 
 
 def run_on(rows: Rows, folder: Path) -> Path:
@@ -68,7 +69,7 @@ def exact(run: Run) -> Gaussian:
 
 def narrow(run: Run) -> GaussianMixture:
     shift, scale = np.array(run.normaliser.shift), np.array(run.normaliser.scale)
-    return GaussianMixture([1.0] * 4, ((MODES - shift) / scale).tolist(), [0.02 / scale.mean()] * 4, VE(0.01, 20.0))
+    return GaussianMixture([1.0] * 2, ((MODES - shift) / scale).tolist(), [0.02 / scale.mean()] * 2, VE(0.01, 20.0))
 
 
 def by_heart(run: Run) -> GaussianMixture:
@@ -115,6 +116,24 @@ def test_a_field_of_narrow_modes_that_is_right_is_asked_down_to_the_lowest_level
     run = run_on(modes(N, 0), tmp_path)
     held(run, modes(6, 1))
     assert json.loads((run / NAME).read_text())["bottom"] == BOTTOM
+
+
+@pytest.mark.parametrize(
+    ("column", "ends", "low", "high"),
+    [
+        ({"type": "number", "digits": 1}, [1.23, 1.3, 9.0], [1.2, 1.3, 5.0], [1.3, 1.3, 5.0]),
+        ({"type": "number", "levels": [0.0, 0.5, 5.0]}, [0.2, 0.5, -1.0], [0.0, 0.5, 0.0], [0.5, 0.5, 0.0]),
+        ({"type": "integer", "step": 2.0}, [1.0, 2.0, 4.9], [0.0, 2.0, 4.0], [2.0, 2.0, 5.0]),
+        ({"type": "date"}, [1.5, 2.0, 3.999], [1.0, 2.0, 3.0], [2.0, 2.0, 4.0]),
+        ({"type": "number", "digits": 300, "atoms": [-3.0]}, [-3.5, 0.123, 2.0], [-3.0, 0.123, 2.0], [-3.0, 0.123, 2.0]),
+    ],
+)
+def test_the_ends_of_an_interval_are_the_nearest_values_outwards_that_a_column_can_have(
+    column: dict[str, Any], ends: list[float], low: list[float], high: list[float]
+) -> None:
+    column = {"low": 0.0, "high": 5.0, **column}
+    found = [legal(torch.tensor(ends, dtype=torch.float64), column, side) for side in (-1, 1)]
+    assert [one.tolist() for one in found] == [low, high]
 
 
 def test_what_was_settled_is_kept_and_serves_when_the_data_are_gone_and_no_longer_than_the_weights_stay(

@@ -364,6 +364,15 @@ def _plain(text: str, root: Path) -> str:
 # --- the same as the command ---------------------------------------------------------------------------------------------
 
 
+def test_a_question_that_is_refused_is_answered_with_its_sentence(server: Server) -> None:
+    for method, path, body, sentence in (
+        ("POST", "/api/fields/digits?level=1", b"12345678", "expected points of the plane"),
+        ("GET", "/api/runs/digits/held-out/99999.png", None, "got held-out:99999 for digits"),
+    ):
+        status, _, answer = server.ask(method, path, body, {"Origin": server.url})
+        assert status == 400 and sentence in json.loads(answer)["error"]
+
+
 def test_the_forms_are_those_of_the_command(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
     forms = server.json("GET", "/api/forms")
     for verb, form in forms.items():

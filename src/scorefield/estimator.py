@@ -18,6 +18,7 @@ parameters and that integer; row i of `impute` has a draw of its own, whatever t
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
 from dataclasses import replace
@@ -32,7 +33,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
-from torch import Tensor
+from torch import Tensor, nn
 
 from scorefield import registry
 from scorefield.config import from_dict, override, to_dict
@@ -42,7 +43,7 @@ from scorefield.data.numeric import masked_as_nan, refuse_masked
 from scorefield.devices import pick_device
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
-from scorefield.guidance.conditional import conditional_draws
+from scorefield.guidance.conditional import BOTTOM, best_bottom, conditional_draws
 from scorefield.likelihood import Exact, Hutchinson, Section, data_log_prob, support_of
 from scorefield.moments import Moments
 from scorefield.randomness import SampleRng, stream_of
@@ -169,6 +170,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         self.field_ = trainer.average.double().eval().requires_grad_(False)
         self._moments = data_moments(data)
         self._give_moments()
+        self._bottom = best_bottom(_single(self.field_), normaliser.encode(torch.as_tensor(data.held_out[:])))
         self._set_attributes()
         try:
             separate = support_of(rows, torch.from_numpy(self.smoothing_ / size)).separate
@@ -276,7 +278,8 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             random_state: as for the estimator; None for another result every time.
 
         Returns:
-            `(n, d)`, or `(n_draws, n, d)` for several draws, in X's units, observed values untouched.
+            `(n, d)`, or `(n_draws, n, d)` for several draws, in X's units, observed values untouched; what is drawn is
+            computed in single precision.
         """
         check_is_fitted(self)
         raw = validate_data(self, masked_as_nan(X), reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
@@ -284,7 +287,8 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         seed, missing = _seed(random_state), np.isnan(raw)
         gaps = np.flatnonzero(missing.any(axis=1))
         rng = self._rng(len(raw), "impute", seed)[torch.from_numpy(gaps)]
-        found = conditional_draws(self.field_, self._standard(raw[gaps]), n_draws, rng=rng, particles=particles)
+        how = {"rng": rng, "particles": particles, "bottom": getattr(self, "_bottom", BOTTOM)}
+        found = conditional_draws(_single(self.field_), self._standard(raw[gaps]), n_draws, **how)
         filled = np.repeat(raw[None], 1 if mean else n_draws, axis=0)
         for draw, x in enumerate(found.mean[None] if mean else found.x):
             filled[draw, gaps] = np.where(missing[gaps], self._raw(x), raw[gaps])
@@ -363,6 +367,11 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             arrays = [torch.from_numpy(part.copy()) for part in moments[:3]] if moments else []
             self._moments = Moments(arrays[0], arrays[1], arrays[2], moments[3]) if moments else None
             self._give_moments()
+
+
+def _single(field: Any) -> Any:
+    """Return the field in single precision, which is twice as fast."""
+    return copy.deepcopy(field).float() if isinstance(field, nn.Module) else field
 
 
 def _array(x: Tensor) -> Array:

@@ -30,12 +30,14 @@ from scorefield.guidance.particles import effective, systematic
 from scorefield.guidance.posterior.twisted import LEAST_NOISE, LEAST_VARIANCE
 from scorefield.moments import Moments
 from scorefield.progress import Progress, portion, silent
-from scorefield.randomness import SampleRng
+from scorefield.randomness import SampleRng, stream_of
 from scorefield.samplers.base import CountedField
 
 PARTICLES, FEWEST = 8, 16  # for a draw, and for a row at least
 CENTRE, WIDTH = 0.7, 0.7  # of the levels: where they are dense, in the data's standard deviation, and how wide, in log
 TOP, BOTTOM = 10.0, 0.003  # the highest and the lowest level, likewise
+BOTTOMS = (BOTTOM, 0.3, 0.8)  # of which one suits a learned field
+HIDDEN, TRIED = 0.25, 80  # share of the numbers that are hidden to find it, and rows
 BATCH, NUMBERS = 2**13, 2**22  # particles at a time, and numbers of their matrices; they change the memory, not the draws
 PARTS = (("x", 1), ("mean", 0), ("effective", 0))  # of a batch, and the axis of its rows
 
@@ -123,6 +125,44 @@ def conditional_draws(
         return Conditional(empty.expand(draws, *empty.shape), empty, empty.new_zeros(0), 0)
     x, mean, share = (torch.cat([getattr(one, name) for one in parts], dim=axis) for name, axis in PARTS)
     return Conditional(x, mean, share, parts[0].evaluations)
+
+
+def best_bottom(field: Field, rows: Tensor) -> float:
+    """Return the lowest level that suits a field, in the data's standard deviation, by rows that it was not trained on.
+
+    Below it, a row is what a Gaussian with the data's covariance makes of it. A field that has learned its rows by heart knows
+    too much at low levels. That level is taken with which numbers that are hidden at random are found with the smallest CRPS.
+
+    Args:
+        field: of vectors.
+        rows: in model space, `(n, d)`; without any the lowest is returned.
+
+    Reference: Gneiting, Raftery (2007), "Strictly proper scoring rules, prediction, and estimation", JASA 102(477).
+    """
+    device = field.data_mean.device
+    number = torch.arange(min(TRIED, 4 * len(rows)))
+    truth = rows[number % max(len(rows), 1)].double().to(device)
+    hidden = SampleRng(number, stream=stream_of("conditional", "hide")).uniform(rows.shape[1:]).to(device) < HIDDEN
+    if not bool(hidden.any()):
+        return BOTTOM
+    errors = list[float]()
+    for bottom in BOTTOMS:
+        rng = SampleRng(number, stream=stream_of("conditional", "try"), device=device)
+        found = conditional_draws(field, truth.masked_fill(hidden, torch.nan), 10, rng=rng, particles=4, bottom=bottom)
+        errors.append(float(crps(found.x, truth)[hidden].mean()))
+    return BOTTOMS[errors.index(min(errors))]
+
+
+def crps(draws: Tensor, truth: Tensor) -> Tensor:
+    """Return the continuous ranked probability score of draws, `(D, ...)`, without the bias of few: lower is better.
+
+    >>> crps(torch.tensor([[0.0], [2.0]]), torch.tensor([1.0])).item()
+    0.0
+    """
+    count, ordered = len(draws), draws.sort(dim=0).values
+    weights = (2 * torch.arange(1, count + 1, device=draws.device) - count - 1).to(draws.dtype)
+    spread = torch.einsum("k,k...->...", weights, ordered) / (count * max(count - 1, 1))
+    return (draws - truth).abs().mean(dim=0) - spread
 
 
 def _times(field: Field, moments: Moments, levels: int, bottom: float) -> list[float]:

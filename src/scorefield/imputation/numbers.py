@@ -56,7 +56,7 @@ def legal(ends: Tensor, column: Column, side: int) -> Tensor:
     """Return ends at the nearest values outwards that a column can have; `side` is -1 for low ends and 1 for high ones."""
     if "levels" in column:
         levels = torch.tensor(sorted({*column["levels"], *column.get("atoms", [])}), dtype=torch.float64)
-        place = torch.searchsorted(levels, ends.contiguous(), right=side < 0) - (side < 0)
+        place = torch.searchsorted(levels, ends.contiguous(), right=side < 0) - int(side < 0)
         return levels[place.clamp(0, len(levels) - 1)]
     whole = column["type"] in ("integer", "date") or column.get("whole", False)
     digits = column.get("digits", 300)

@@ -27,15 +27,14 @@ from scorefield.data.table.columns import width
 from scorefield.data.table.coordinates import snapped
 from scorefield.data.table.partial import filled_in, opened, within_reach
 from scorefield.errors import ScorefieldError
-from scorefield.guidance.conditional import BOTTOM, conditional_draws
+from scorefield.guidance.conditional import BOTTOM, BOTTOMS, HIDDEN, conditional_draws, crps
 from scorefield.imputation.numbers import SHARE, ends_of, numbers_of, range_of, units_of
 from scorefield.progress import Progress, portion, silent
 from scorefield.randomness import SampleRng, stream_of
 from scorefield.runs import Run
 
 NAME = "imputing.json"  # of a run's folder
-BOTTOMS = (BOTTOM, 0.3, 0.8)  # in the data's standard deviation
-PAIRS, HIDDEN, DRAWS = 80, 0.25, 20  # rows with hidden cells, the share of these, and draws
+PAIRS, DRAWS = 80, 20  # rows with hidden cells, and draws
 FEW = 30  # cells, below which those of other columns count, too
 
 
@@ -139,14 +138,3 @@ def _compared(
         own = torch.where(beyond, 1e9, own)[there]
         scores[column["name"]] = list(zip(own.tolist(), row[there].tolist(), strict=True))
     return (float(torch.cat(errors).mean()) if errors else 0.0), scores
-
-
-def crps(draws: Tensor, truth: Tensor) -> Tensor:
-    """Return the continuous ranked probability score of draws, `(D, n)` and `(n,)`, without the bias of few: lower is better.
-
-    >>> crps(torch.tensor([[0.0], [2.0]]), torch.tensor([1.0])).item()
-    0.0
-    """
-    count, ordered = len(draws), draws.sort(dim=0).values
-    weights = (2 * torch.arange(1, count + 1) - count - 1).to(draws.dtype).unsqueeze(1)
-    return (draws - truth).abs().mean(dim=0) - (weights * ordered).sum(dim=0) / (count * max(count - 1, 1))

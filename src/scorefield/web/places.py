@@ -69,6 +69,13 @@ class Places:
             )
         return self.root / name
 
+    def source_of(self, name: Any) -> str:
+        """Return what an unfinished run was trained on, as its configuration says."""
+        folder = self.run(name)
+        manifest, config = read_json(folder / "manifest.json"), read_json(folder / "config.json")
+        path = ((manifest or {}).get("data") or {}).get("path")
+        return str(path or (config or {}).get("source") or "")
+
     def file(self, folder: Path, name: str) -> Path:
         """Return a file of a kind that the page shows, in a folder; raises `ScorefieldError` where there is none."""
         path = self._inside(folder, name)

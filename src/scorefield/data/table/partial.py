@@ -176,7 +176,7 @@ def _read(source: Any, columns: list[Column], name: str) -> tuple[list[Series], 
     if not os.path.isfile(path):
         raise ScorefieldError(f"got {path!r}, where there is no file, expected a table: correct its name")
     if path.lower().endswith(TEXT):
-        text = read_text(path, base, columns)
+        text = read_text(path, base, columns, holes=True)
         return text.columns, Fillable.of(path, base, text)
     if path.lower().endswith(tuple(labelled.READERS)):
         return labelled.read(path)[0], None

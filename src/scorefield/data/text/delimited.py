@@ -92,13 +92,14 @@ class Text:
     head: tuple[int, ...] = ()
 
 
-def read_text(path: str, name: str, known: Sequence[Mapping[str, Any]] | None = None) -> Text:
+def read_text(path: str, name: str, known: Sequence[Mapping[str, Any]] | None = None, *, holes: bool = False) -> Text:
     """Read the columns of a delimited file.
 
     Args:
         path: of the file.
         name: what messages call it.
         known: `Dataset.columns` of a table with the same columns, which decide what is open in this one.
+        holes: whether a line of delimiters alone, between rows, is a row of which nothing is known; else it is left out.
 
     Returns:
         Columns, notes, what was left out or is odd, and the style of the file.
@@ -107,7 +108,7 @@ def read_text(path: str, name: str, known: Sequence[Mapping[str, Any]] | None = 
         ScorefieldError: no text, no rows of equal length, or a packed file that is broken or too large.
         NotFinite: an infinite value.
     """
-    layout, issues = _layout(path, name), list[DataIssue]()
+    layout, issues = _layout(path, name, [str(column["name"]) for column in known or ()] if holes else []), list[DataIssue]()
     rows = _rectangle(layout, name, issues)
     titles, headed, why = names_of([row for _, row in rows], issues)
     top, rows = rows, rows[headed:]
@@ -139,8 +140,8 @@ def read_text(path: str, name: str, known: Sequence[Mapping[str, Any]] | None = 
     return Text(series, layout.notes, issues, style, tuple(lines), tuple(line for line, _ in top[: headed + units]))
 
 
-def _layout(path: str, name: str) -> Layout:
-    """Return the rows of a file, without comments, and how they are laid out."""
+def _layout(path: str, name: str, below: Sequence[str] = ()) -> Layout:
+    """Return the rows of a file, without comments, and how they are laid out; `below` as of `_rows`."""
     packed = path.lower().endswith(".gz")
     text, encoding, notes = decoded(path, name)
     ending = os.path.splitext(path.lower().removesuffix(".gz"))[1]
@@ -156,7 +157,7 @@ def _layout(path: str, name: str) -> Layout:
     delimiter = said[1] if said else _delimiter(looked, ending)
     _refuse_size(text, newline, delimiter, name)
     try:
-        rows = _rows(text, lines, delimiter)
+        rows = _rows(text, lines, delimiter, below)
     except csv.Error as cause:
         raise ScorefieldError(
             f"got {name!r}, which cannot be read ({cause}), expected delimited text: check its quotes"
@@ -263,8 +264,11 @@ def _commented(layout: Layout, number: int, mark: str, delimiter: str, cells: in
     return begin, names
 
 
-def _rows(text: str, lines: Sequence[str], delimiter: str) -> list[Row]:
-    """Return the rows that hold a value, with the numbers of their last lines, and no blanks around their cells."""
+def _rows(text: str, lines: Sequence[str], delimiter: str, below: Sequence[str] = ()) -> list[Row]:
+    """Return the rows that hold a value, with the numbers of their last lines, and no blanks around their cells.
+
+    Below one with these names, if there are some, rows of empty cells between others count, too.
+    """
     if delimiter == BLANKS:
         return [(number, row) for number, line in enumerate(lines, 1) if (row := _words(line))]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True)
@@ -272,7 +276,9 @@ def _rows(text: str, lines: Sequence[str], delimiter: str) -> list[Row]:
         rows = [(reader.line_num, row) for row in reader]  # nothing to strip, which takes half of the time
     else:
         rows = [(reader.line_num, list(map(str.strip, row))) for row in reader]
-    return [(line, row) for line, row in rows if any(row)]
+    head = next((i for i, (_, row) in enumerate(rows) if below and set(below) <= set(row)), len(rows))
+    end = max((i for i, (_, row) in enumerate(rows) if any(row)), default=0)
+    return [(line, row) for i, (line, row) in enumerate(rows) if any(row) or (head < i < end and len(row) > 1)]
 
 
 def _words(line: str) -> list[str]:

@@ -1,7 +1,7 @@
 // A form of a verb, made from what the server says of its arguments: the same names, defaults and texts as the command has.
 // Fields that most people want come first, the others under "More settings". A refusal is shown beside the field it is about.
 
-import { button, fill, h, newId } from "./dom.js";
+import { h, newId } from "./dom.js";
 
 const LABELS = {
   n: "Number of samples", seconds: "Time", steps: "Steps", out: "Name", gif: "Animation", settings: "Settings", label: "Class",
@@ -19,7 +19,8 @@ const COMPLETE = new Set(["sampler", "ladder", "recipe", "method"]); // their su
 /** The help of a field as a sentence of the page, where no value is an empty field. */
 function helpOf(field) {
   const text = (field.help || "").replace(/\bNone\b/g, "empty");
-  const isName = field.suggestions?.includes(text.split(/[, ]/)[0]);
+  const word = text.split(/[, ]/)[0];
+  const isName = word === field.default || field.suggestions?.includes(word);
   return isName || !text ? text : text[0].toUpperCase() + text.slice(1);
 }
 
@@ -77,6 +78,82 @@ function row(field, value) {
   return { field, input, error, element: h("div", { class: "entry", "data-field": field.name }, parts, error, help) };
 }
 
+/** The form of a verb. */
+class Form {
+  constructor(asked) {
+    const { described, first = [], hidden = [], changes = {}, values = {}, others = [], actions = [] } = asked;
+    const known = new Map(described.fields.map((field) => [field.name, { ...field, ...changes[field.name] }]));
+    const made = (names) => names.filter((name) => known.has(name) && !hidden.includes(name)).map((name) => row(known.get(name), values[name]));
+    const early = made(first);
+    const late = made([...known.keys()].filter((name) => !first.includes(name)));
+    this.own = [...early, ...late];
+    this.rows = [...this.own]; // and those of the view that were refused
+    this.onSubmit = asked.onSubmit;
+    this.general = h("p", { class: "error", role: "alert", hidden: true });
+    this.send = asked.submit ? h("button", { type: "submit", class: "button primary" }, asked.submit) : null;
+    const more = h("details", { class: "more" }, h("summary", null, "More settings"), h("div", { class: "controls" }, late.map((one) => one.element)));
+    more.open = late.some((one) => valueOf(one.field, one.input) !== undefined);
+    this.element = h(
+      "form", { class: "panel controls", novalidate: true, "aria-label": asked.label || asked.submit || described.summary, onsubmit: (event) => this.attempt(event) },
+      early.map((one) => one.element), others, late.length ? more : null, this.general, h("div", { class: "actions" }, this.send, actions),
+    );
+    for (const kind of ["input", "change"]) this.element.addEventListener(kind, () => asked.onChange?.(this.read()));
+  }
+
+  /** The values that a person gave. */
+  read() {
+    return Object.fromEntries(this.own.map(({ field, input }) => [field.name, valueOf(field, input)]).filter(([, value]) => value !== undefined));
+  }
+
+  input(name) {
+    return this.rows.find(({ field }) => field.name === name)?.input;
+  }
+
+  hide(name, away) {
+    const found = this.rows.find(({ field }) => field.name === name);
+    if (found) found.element.hidden = away;
+  }
+
+  clear() {
+    this.general.hidden = true;
+    for (const { input, error } of this.rows) {
+      error.hidden = true;
+      input.removeAttribute("aria-invalid");
+      input.removeAttribute("aria-errormessage");
+      input.setAttribute("aria-describedby", `${input.id}-help`);
+    }
+  }
+
+  /** Show a refusal beside its field, or beside a row of the view's own, and go there. It may be handed on as a function. */
+  refuse = (problem, own) => {
+    this.clear();
+    const found = own || this.rows.find(({ field, element: { hidden } }) => field.name === problem.field && !hidden);
+    if (own && !this.rows.includes(own)) this.rows.push(own);
+    const place = found?.error || this.general;
+    reveal(found?.element || this.general);
+    place.textContent = problem.message;
+    place.hidden = false;
+    if (!found) return;
+    found.input.setAttribute("aria-invalid", "true");
+    found.input.setAttribute("aria-errormessage", found.error.id);
+    found.input.setAttribute("aria-describedby", `${found.error.id} ${found.input.id}-help`);
+    found.input.focus();
+  };
+
+  async attempt(event) {
+    event.preventDefault();
+    this.clear();
+    this.send.disabled = true;
+    try {
+      await this.onSubmit(this.read());
+    } catch (problem) {
+      this.refuse(problem);
+    } finally {
+      this.send.disabled = false;
+    }
+  }
+}
+
 /**
  * Make the form of a verb.
  *   described  {summary, fields} of /api/forms
@@ -88,85 +165,10 @@ function row(field, value) {
  *   onChange   called with the values that differ from the defaults
  *   others     elements after the first fields; actions, after the button
  */
-export function makeForm({ described, first = [], hidden = [], changes = {}, values = {}, submit, onSubmit, onChange, others = [], actions = [], label }) {
-  const known = new Map(described.fields.map((field) => [field.name, { ...field, ...changes[field.name] }]));
-  const made = (names) => names.filter((name) => known.has(name) && !hidden.includes(name)).map((name) => row(known.get(name), values[name]));
-  const early = made(first);
-  const late = made([...known.keys()].filter((name) => !first.includes(name)));
-  const rows = [...early, ...late];
-  const general = h("p", { class: "error", role: "alert", hidden: true });
-  const more = h("details", { class: "more" }, h("summary", null, "More settings"), h("div", { class: "controls" }, late.map((one) => one.element)));
-  if (late.some((one) => valueOf(one.field, one.input) !== undefined)) more.open = true;
-  const send = submit ? h("button", { type: "submit", class: "button primary" }, submit) : null;
-
-  const read = () => Object.fromEntries([...early, ...late].map(({ field, input }) => [field.name, valueOf(field, input)]).filter(([, value]) => value !== undefined));
-  const clear = () => {
-    general.hidden = true;
-    for (const { input, error } of rows) {
-      error.hidden = true;
-      input.removeAttribute("aria-invalid");
-      input.removeAttribute("aria-errormessage");
-      input.setAttribute("aria-describedby", `${input.id}-help`);
-    }
-  };
-  /** Show a refusal beside its field, or beside a row of the view's own, and go there; return whether there is such a field. */
-  const refuse = (problem, own) => {
-    clear();
-    const found = own || rows.find(({ field, element: { hidden } }) => field.name === problem.field && !hidden);
-    if (own && !rows.includes(own)) rows.push(own); // so that it is cleared, too
-    if (!found) {
-      reveal(general);
-      general.textContent = problem.message;
-      general.hidden = false;
-      return false;
-    }
-    reveal(found.element);
-    found.error.textContent = problem.message;
-    found.error.hidden = false;
-    found.input.setAttribute("aria-invalid", "true");
-    found.input.setAttribute("aria-errormessage", found.error.id);
-    found.input.setAttribute("aria-describedby", `${found.error.id} ${found.input.id}-help`);
-    found.input.focus();
-    return true;
-  };
-  const attempt = async (action) => {
-    clear();
-    if (send) send.disabled = true;
-    try {
-      await action(read());
-    } catch (problem) {
-      refuse(problem);
-    } finally {
-      if (send) send.disabled = false;
-    }
-  };
-  const element = h(
-    "form",
-    { class: "panel controls", novalidate: true, "aria-label": label || submit || described.summary, onsubmit: (event) => (event.preventDefault(), onSubmit && attempt(onSubmit)) },
-    early.map((one) => one.element), others, late.length ? more : null, general, h("div", { class: "actions" }, send, actions),
-  );
-  element.addEventListener("input", () => onChange?.(read()));
-  element.addEventListener("change", () => onChange?.(read()));
-  const input = (name) => rows.find(({ field }) => field.name === name)?.input;
-  /** Other choices of a field whose values depend on another one. */
-  const choose = (name, choices) => {
-    const select = input(name);
-    const kept = select.value;
-    fill(select, h("option", { value: "" }, "default"), choices.map((one) => h("option", { value: one }, String(one))));
-    if (choices.map(String).includes(kept)) select.value = kept;
-  };
-  const hide = (name, away) => {
-    const found = rows.find(({ field }) => field.name === name);
-    if (found) found.element.hidden = away;
-  };
-  return { element, read, refuse, attempt, clear, input, choose, hide, send };
-}
+export const makeForm = (asked) => new Form(asked);
 
 /** A field of our own, beside those of a verb: {element, input}. */
-export function ownField({ name, label, help, kind = "text", value, ...rest }) {
-  const made = row({ name, label, help: help || "", kind, default: null, ...rest }, value);
-  return made;
-}
+export const ownField = ({ value, ...field }) => row({ kind: "text", default: null, ...field }, value);
 
 /** Two or more ways of which one is chosen: radio buttons in a group. */
 export function radios(legend, name, options, chosen, onchange) {
@@ -180,5 +182,3 @@ export function radios(legend, name, options, chosen, onchange) {
     ),
   );
 }
-
-export { button };

@@ -6,7 +6,7 @@ import { CELLS, Plane, arrowPlaces, median, palette } from "./draw.js";
 import { MAP } from "./learned.js";
 import { digits, h } from "./ui.js";
 
-const TRAILS = 150; // particles with a trail
+const TRAILS = 80; // particles with a trail
 
 function figure(title) {
   const canvas = h("canvas", { class: "field-canvas", role: "img" });

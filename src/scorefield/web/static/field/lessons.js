@@ -35,12 +35,12 @@ export const LESSONS = {
     title: "Bias against step size",
     text: "A Langevin step of finite size tau does not leave the density as it is. On a Gaussian of variance v its particles settle at the variance v/(1 - tau/(2v)). With tau = v that is twice the truth.",
     look: "The variance of the particles settles near 2 although the truth is 1. Make the step smaller: the variance falls to 1, but the particles need more steps.",
-    state: { data: "blob", sampler: "langevin", sigma: 0.02, start: "truth", tau: 1, n: 2000, speed: 20 },
+    state: { data: "blob", sampler: "langevin", sigma: 0.02, start: "truth", tau: 1, n: 2000, speed: 20, trails: 0 },
   },
   metropolis: {
     title: "Metropolis mends it",
     text: "Metropolis' test accepts a step with the probability that leaves the density exactly as it is, whatever the size of the step. A refused particle stays where it is for this step.",
     look: "The step is as large as in the lesson before, yet the variance stays at 1. Make the step larger: the acceptance falls, and the particles move less, but they stay right.",
-    state: { data: "blob", sampler: "mala", sigma: 0.02, start: "truth", tau: 1, n: 2000, speed: 20 },
+    state: { data: "blob", sampler: "mala", sigma: 0.02, start: "truth", tau: 1, n: 2000, speed: 20, trails: 0 },
   },
 };

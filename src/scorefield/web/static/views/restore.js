@@ -2,13 +2,14 @@
 // differ. An intact image can be damaged first, so that the answers can be compared with the truth.
 
 import * as api from "../api.js";
-import { errorText, fill, h, number } from "../dom.js";
+import { errorText, fill, h } from "../dom.js";
 import { makeForm, ownField, radios } from "../form.js";
-import { fileLinks, jobPanel, lastJob } from "../job.js";
-import { painter } from "../mask.js";
-import { classChoices, dataLink, dropZone, facts, heading, loaded, noRun, pick, pixels, runField, sentences, usable } from "./common.js";
+import { jobPanel, lastJob } from "../job.js";
+import { Painter } from "../mask.js";
+import { answerView, holed } from "./answers.js";
+import { classChoices, dataLink, heading, loaded, noRun, pick, pixels, runField, usable } from "./common.js";
+import { COUNT, imageChooser } from "./images.js";
 
-const COUNT = 24; // held-out images at a time
 const TASKS = [["mask", "Fill a hole"], ["noise", "Remove noise"], ["blur", "Sharpen"], ["downsample", "Enlarge"], ["other", "Another operator"]];
 const ABOUT = {
   mask: "Paint what is missing or to be replaced. What is under the paint is never looked at.",
@@ -17,85 +18,6 @@ const ABOUT = {
   downsample: "The image is made smaller, each pixel the mean of a square, or was.",
   other: "Any operator that scorefield knows, or several with commas, such as blur:1,downsample:2.",
 };
-
-/** Choose an image: a held-out one, or an upload. `changed({source, address, intact})` is told. */
-function imageChooser(run, query, changed) {
-  const state = { way: query.image === "upload" ? "upload" : "held-out", index: Number(query.image) || 0, first: 0, total: 0 };
-  const error = h("p", { class: "error", role: "alert", hidden: true });
-  const thumbs = h("div", { class: "thumbs", role: "group", "aria-label": "Held-out images" });
-  const more = h("button", { type: "button", class: "button small", onclick: () => load(state.first + COUNT) }, "More images");
-  const address = (index) => api.path("runs", run.name, "held-out", `${index}.png`);
-  const body = h("div", { class: "controls" });
-  const choose = (index) => {
-    state.index = index;
-    for (const thumb of thumbs.children) thumb.setAttribute("aria-pressed", String(Number(thumb.dataset.index) === index));
-    error.hidden = true;
-    changed({ source: `held-out:${index}`, address: address(index), intact: true });
-  };
-  const thumb = ({ index, label }) => h("button", { type: "button", class: "thumb", "data-index": index, "aria-pressed": String(index === state.index), "aria-label": `Held-out image ${index}${label === null || label === undefined ? "" : `, class ${label}`}`, onclick: () => choose(index) }, h("img", { src: address(index), alt: "", loading: "lazy" }), h("span", null, label ?? index));
-  async function load(first) {
-    try {
-      const { total, items } = await api.get(`${api.path("runs", run.name, "held-out")}?first=${first >= state.total ? 0 : first}&count=${COUNT}`);
-      Object.assign(state, { first: first >= state.total && state.total ? 0 : first, total });
-      fill(thumbs, items.map(thumb));
-      more.hidden = total <= COUNT;
-    } catch (problem) {
-      fill(thumbs);
-      refuse(problem);
-    }
-  }
-  const drop = dropZone({
-    label: "An image of your own", accept: "image/*,.npy",
-    take: async (file) => {
-      const { id } = await api.upload(file.name, file);
-      error.hidden = true;
-      changed({ source: id, address: file.type.startsWith("image/") ? URL.createObjectURL(file) : null, intact: false });
-    },
-  });
-  const refuse = (problem) => {
-    fill(error, problem.message);
-    error.hidden = false;
-  };
-  const show = (way) => {
-    state.way = way;
-    fill(body, way === "upload" ? drop.element : [thumbs, more], error);
-    if (way === "upload") changed({ source: null, address: null, intact: false });
-    else {
-      load(Math.floor(state.index / COUNT) * COUNT);
-      choose(state.index);
-    }
-  };
-  const element = h("div", { class: "controls" }, radios("Image", "image", [["held-out", "One that training never saw"], ["upload", "My own"]], state.way, show), body);
-  return { element, refuse, begin: () => show(state.way) };
-}
-
-/** Pictures of an answer: what was measured, samples, mean, and the map of doubt. */
-function answerView(job, measured) {
-  const one = job.report?.answers?.[0] || {};
-  const named = (ending) => job.files.find((file) => file.name.endsWith(ending));
-  const samples = job.files.filter((file) => /-sample-\d+\.png$/.test(file.name)).sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
-  const cell = (file, text, target = 150) => file && h("figure", null, pixels(file.url, text, target), h("figcaption", null, text));
-  const whole = named("-answer.png");
-  const doubt = named("-std.png");
-  const largest = one.std_max ?? one.std_mean;
-  const residual = one.residual === undefined ? null : `${number(one.residual)} times the noise; ${number(one.residual_expected)} is expected`;
-  return h(
-    "div", { class: "stack" },
-    h("div", { class: "gallery" }, measured, cell(named("-mean.png") || named("-denoised.png"), "mean of the answers"), cell(doubt, "map of doubt: standard deviation, white is largest", 240), cell(named("-low.png"), "low end of 90 %"), cell(named("-high.png"), "high end of 90 %")),
-    samples.length ? [h("h3", null, `${samples.length} answers, each as good as the others`), h("div", { class: "gallery" }, samples.map((file, index) => cell(file, `answer ${index + 1}`)))] : null,
-    h("h3", null, "Are they consistent with what was measured?"),
-    facts([
-      ["difference", residual], ["noise", one.noise === undefined ? null : `${number(one.noise)}${one.noise_estimated ? " (estimated)" : ""}`],
-      ["noise removed", one.sigma === undefined ? null : `${number(one.sigma)}${one.sigma_estimated ? ` ± ${number(one.sigma_standard_error, 2)} (estimated)` : ""}, ${one.sigma_unit || ""}`],
-      ["standard deviation", largest === undefined ? null : number(largest)], ["PSNR of the mean", one.psnr === undefined ? null : `${number(one.psnr)} dB`], ["SSIM of the mean", one.ssim === undefined ? null : number(one.ssim)],
-      ["method", one.method ? `${one.method}, ${number(one.evaluations)} evaluations` : null],
-    ]),
-    sentences(job.report?.notes),
-    whole ? h("figure", null, h("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "All side by side" }, h("img", { src: whole.url, alt: "What was measured, the answers, their mean and standard deviation side by side" })), h("figcaption", null, "All side by side")) : null,
-    h("details", { class: "more" }, h("summary", null, `${job.files.length} files to download`), fileLinks(job.files)),
-    dataLink(api.path("jobs", job.id)),
-  );
-}
 
 /** What a task needs to be asked: own fields with their rows, and the verb and arguments that they make. */
 function taskFields(query) {
@@ -109,128 +31,131 @@ function taskFields(query) {
   return { rows, values };
 }
 
+class Restore {
+  constructor(place, run, runs, forms) {
+    Object.assign(this, { place, run, forms, source: null, address: null, form: null });
+    const { query } = place;
+    this.task = TASKS.some(([name]) => name === query.task) ? query.task : "mask";
+    this.paint = new Painter();
+    this.measured = h("section", { class: "panel" });
+    this.result = h("section", { class: "panel", hidden: true });
+    this.panel = jobPanel({ name: "Restoring" });
+    this.own = taskFields(query);
+    this.about = h("p", { class: "help" });
+    this.intact = h("input", { type: "checkbox", id: "intact", onchange: () => this.showTask(this.task) });
+    this.intactRow = h("div", { class: "entry" }, h("span", { class: "check" }, this.intact, h("label", { for: "intact" }, "The image is intact: damage it first")), h("span", { class: "help" }, "Then the answers are compared with the truth."));
+    this.chooser = imageChooser(run, query, (image) => this.take(image));
+    this.form = this.makeForm(query);
+    const tasks = h("div", { class: "controls" }, radios("What happened to it", "task", TASKS, this.task, (task) => this.showTask(task)), this.about, Object.values(this.own.rows).map((one) => one.element), this.intactRow);
+    const other = (name) => place.go(`/restore?${new URLSearchParams({ ...place.query, run: name, image: "" })}`);
+    this.form.element.prepend(runField(runs, run.name, other), this.chooser.element, tasks);
+    this.element = h("div", { class: "split" }, this.form.element, h("div", { class: "stack" }, this.measured, this.panel.element, this.result));
+  }
+
+  makeForm(values) {
+    const classes = classChoices(this.run);
+    return makeForm({
+      described: this.forms.restore, first: ["samples", "noise"], hidden: ["run", "source", "operator", "reference", "out", "simulate", "data", ...(classes.length ? [] : ["label"])],
+      changes: { label: { kind: "choice", choices: classes }, samples: { label: "Number of answers" } }, values, submit: "Restore", label: "Restore",
+      onSubmit: (given) => this.submit(given), onChange: () => this.remember(),
+    });
+  }
+
+  /** Take an image that was chosen. */
+  take({ source, address, intact }) {
+    Object.assign(this, { source, address });
+    this.intact.checked = intact;
+    this.showTask(this.task);
+  }
+
+  remember() {
+    const image = this.source?.startsWith("held-out:") ? this.source.slice(9) : this.source ? "upload" : null;
+    const own = this.own.rows[this.task];
+    this.place.set({ run: this.run.name, image, task: this.task, ...(own ? { [own.field.name]: own.input.value } : {}), ...this.form.read() });
+  }
+
+  /** Whether the image is noisy already, so that it is denoised and not damaged first. */
+  get denoises() {
+    return this.task === "noise" && !this.intact.checked;
+  }
+
+  showTask(task) {
+    this.task = task;
+    this.about.textContent = ABOUT[task];
+    for (const [name, one] of Object.entries(this.own.rows)) one.element.hidden = name !== task;
+    this.intactRow.hidden = task === "mask";
+    this.form.hide("noise", task === "noise");
+    const { fields } = this.denoises ? this.forms.denoise : this.forms.restore;
+    this.form.input("samples").placeholder = fields.find(({ name }) => name === "samples").default;
+    this.showImage();
+    this.remember();
+  }
+
+  showImage() {
+    const { measured, address, paint } = this;
+    const title = h("h2", null, this.task === "mask" && address ? "Paint the hole" : "The image");
+    if (!address) return fill(measured, title, h("p", null, this.source ? "This file cannot be shown here, but it can be restored." : "Choose or upload an image."));
+    if (this.task !== "mask") return fill(measured, title, h("figure", null, pixels(address, "The image that was chosen", 300)));
+    paint.load(address).catch(() => fill(measured, title, errorText("This file is no image that can be shown here: choose another.")));
+    return fill(measured, title, paint.element);
+  }
+
+  /** The verb and the arguments of what is asked. */
+  async asked(values) {
+    const given = this.own.values();
+    const shared = { run: this.run.name, source: this.source, ...values };
+    if (this.denoises) {
+      const { samples, label, seed, device } = values;
+      return ["denoise", { run: this.run.name, source: this.source, samples, label, seed, device, sigma: given.sigma }];
+    }
+    if (this.task === "noise") return ["restore", { ...shared, operator: "identity", noise: given.sigma || "25", simulate: true }];
+    if (this.task !== "mask") return ["restore", { ...shared, operator: this.task === "other" ? given.operator : `${this.task}:${given[this.task]}`, simulate: this.intact.checked }];
+    if (!this.address) throw new api.Refused("This file cannot be painted on: choose an image.", "source");
+    if (!this.paint.count()) throw new api.Refused("Nothing is marked as missing: paint the hole first.");
+    return ["restore", { ...shared, operator: `mask:${(await api.upload("mask.png", await this.paint.mask())).id}` }];
+  }
+
+  refuse(problem) {
+    const row = { operator: this.own.rows[this.task], sigma: this.own.rows.noise, noise: this.task === "noise" ? this.own.rows.noise : null }[problem.field];
+    if (problem.field === "source") this.chooser.refuse(problem);
+    else this.form.refuse(problem, row);
+  }
+
+  async submit(values) {
+    try {
+      if (!this.source) throw new api.Refused("Choose or upload an image first.", "source");
+      const job = await api.job(...(await this.asked(values)));
+      this.result.hidden = true;
+      this.panel.show(job);
+      this.panel.element.scrollIntoView({ block: "nearest" });
+      const before = this.task === "mask" ? await holed(this.paint, this.address) : null;
+      this.watch(job, before).then(() => this.result.scrollIntoView({ block: "nearest" })).catch((problem) => this.refuse(problem));
+    } catch (problem) {
+      this.refuse(problem);
+    }
+  }
+
+  async watch(job, before) {
+    const ended = await api.finished(job, this.panel.show);
+    if (ended.state !== "done") return;
+    this.result.hidden = false;
+    fill(this.result, h("h2", null, "Answers"), answerView(ended, before));
+  }
+}
+
 export async function mount(element, place) {
   const [forms, all] = await loaded();
   const runs = usable(all, ["image"]);
-  const head = heading("Restore", "From a damaged image to what it may have been: several answers, their mean, and where they are in doubt.");
-  fill(element, head);
+  fill(element, heading("Restore", "From a damaged image to what it may have been: several answers, their mean, and where they are in doubt."));
   if (!runs.length) {
     element.append(noRun("No run on images yet.", "digits"));
     return undefined;
   }
   const run = pick(runs, place.query.run, element);
-  const query = place.query;
-  const paint = painter();
-  const measured = h("section", { class: "panel" });
-  const result = h("section", { class: "panel", hidden: true });
-  const panel = jobPanel({ name: "Restoring" });
-  const own = taskFields(query);
-  const state = { task: TASKS.some(([name]) => name === query.task) ? query.task : "mask", source: null, address: null, intact: true };
-  const intact = h("input", { type: "checkbox", id: "intact" });
-  const intactRow = h("div", { class: "entry" }, h("span", { class: "check" }, intact, h("label", { for: "intact" }, "The image is intact: damage it first")), h("span", { class: "help" }, "Then the answers are compared with the truth."));
-  const about = h("p", { class: "help" });
-  const ownPlace = h("div", { class: "controls" }, Object.values(own.rows).map((one) => one.element));
-  let forming = null;
-
-  const remember = () => place.set({ run: run.name, image: state.source?.startsWith("held-out:") ? state.source.slice(9) : state.source ? "upload" : null, task: state.task, ...(own.rows[state.task] ? { [own.rows[state.task].field.name]: own.rows[state.task].input.value } : {}), ...forming?.read() });
-  const showMeasured = () => {
-    if (!state.address) return fill(measured, h("h2", null, "The image"), h("p", null, state.source ? "This file cannot be shown here, but it can be restored." : "Choose or upload an image."));
-    const title = h("h2", null, state.task === "mask" ? "Paint the hole" : "The image");
-    fill(measured, title, state.task === "mask" ? paint.element : h("figure", null, pixels(state.address, "The image that was chosen", 300)));
-    if (state.task === "mask") paint.load(state.address).catch(() => fill(measured, title, errorText("This file is no image that can be shown here: choose another.")));
-    return undefined;
-  };
-  const showTask = (task) => {
-    state.task = task;
-    about.textContent = ABOUT[task];
-    for (const [name, one] of Object.entries(own.rows)) one.element.hidden = name !== task;
-    intactRow.hidden = task === "mask";
-    forming.hide("noise", task === "noise");
-    showMeasured();
-    remember();
-  };
-  const chooser = imageChooser(run, query, (image) => {
-    Object.assign(state, image);
-    intact.checked = image.intact;
-    if (forming) {
-      showMeasured();
-      remember();
-    }
-  });
-
-  /** The verb and the arguments of what is asked. */
-  const asked = async (values) => {
-    const given = own.values();
-    const shared = { run: run.name, source: state.source, ...values };
-    if (state.task === "mask") {
-      if (!paint.count()) throw new api.Refused("Nothing is marked as missing: paint the hole first.");
-      return ["restore", { ...shared, operator: `mask:${(await api.upload("mask.png", await paint.mask())).id}` }];
-    }
-    if (state.task === "noise" && !intact.checked) {
-      const { samples, label, seed, device } = values;
-      return ["denoise", { run: run.name, source: state.source, samples, label, seed, device, sigma: given.sigma }];
-    }
-    if (state.task === "noise") return ["restore", { ...shared, operator: "identity", noise: given.sigma || "25", simulate: true }];
-    const operator = state.task === "other" ? given.operator : `${state.task}:${given[state.task]}`;
-    return ["restore", { ...shared, operator, simulate: intact.checked }];
-  };
-  const refuse = (problem) => {
-    const row = { operator: own.rows[state.task], sigma: own.rows.noise, noise: state.task === "noise" ? own.rows.noise : null }[problem.field];
-    if (problem.field === "source") chooser.refuse(problem);
-    else forming.refuse(problem, row);
-  };
-  const watch = async (job, before) => {
-    const ended = await api.finished(job, panel.show);
-    if (ended.state !== "done") return;
-    result.hidden = false;
-    fill(result, h("h2", null, "Answers"), answerView(ended, before));
-  };
-  const classes = classChoices(run);
-  const submit = async (values) => {
-    if (!state.source) return chooser.refuse({ message: "Choose or upload an image first." });
-    try {
-      const [verb, given] = await asked(values);
-      const job = await api.job(verb, given);
-      result.hidden = true;
-      panel.show(job);
-      panel.element.scrollIntoView({ block: "nearest" });
-      const before = state.task === "mask" ? await holed(paint, state.address) : null;
-      watch(job, before).then(() => result.scrollIntoView({ block: "nearest" })).catch(refuse);
-    } catch (problem) {
-      refuse(problem);
-    }
-    return undefined;
-  };
-  forming = makeForm({
-    described: forms.restore, first: ["samples", "noise"], hidden: ["run", "source", "operator", "reference", "out", "simulate", "data", ...(classes.length ? [] : ["label"])],
-    changes: { label: { kind: "choice", choices: classes }, samples: { label: "Number of answers" } }, values: query, submit: "Restore", label: "Restore", onSubmit: submit, onChange: remember,
-  });
-  const tasks = h("div", { class: "controls" }, radios("What happened to it", "task", TASKS, state.task, showTask), about, ownPlace, intactRow);
-  forming.element.prepend(runField(runs, run.name, (name) => place.go(`/restore?${new URLSearchParams({ ...place.query, run: name, image: "" })}`)), chooser.element, tasks);
-  element.append(h("div", { class: "split" }, forming.element, h("div", { class: "stack" }, measured, panel.element, result)), dataLink(`${api.path("runs", run.name, "held-out")}?first=0&count=${COUNT}`));
-  chooser.begin();
-  showTask(state.task);
+  const view = new Restore(place, run, runs, forms);
+  element.append(view.element, dataLink(`${api.path("runs", run.name, "held-out")}?first=0&count=${COUNT}`));
+  view.chooser.begin();
   const earlier = await lastJob(["restore", "denoise"], (one) => one.arguments.run === run.name);
-  if (earlier) watch(earlier, null).catch(() => {}); // its panel shows what went wrong
-  return paint.end;
-}
-
-/** The image with its hole, as a figure for beside the answers. */
-async function holed(paint, address) {
-  const image = new Image();
-  image.src = address;
-  const mask = new Image();
-  mask.src = URL.createObjectURL(await paint.mask());
-  await Promise.all([image.decode(), mask.decode()]);
-  const [width, height] = [image.naturalWidth, image.naturalHeight];
-  const canvas = h("canvas", { width, height, class: "pixels", role: "img", "aria-label": "What was measured; the hole is coloured" });
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(mask, 0, 0);
-  const hidden = context.getImageData(0, 0, width, height).data;
-  context.drawImage(image, 0, 0);
-  context.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--hole");
-  for (let at = 0; at < width * height; at += 1) if (hidden[4 * at]) context.fillRect(at % width, Math.floor(at / width), 1, 1);
-  canvas.style.width = `${width * Math.max(1, Math.floor(150 / width))}px`;
-  URL.revokeObjectURL(mask.src);
-  return h("figure", null, canvas, h("figcaption", null, "measured; the hole is coloured"));
+  if (earlier) view.watch(earlier, null).catch(() => {}); // its panel shows what went wrong
+  return () => view.paint.end();
 }

@@ -4,7 +4,7 @@ import * as api from "../api.js";
 import { chart, trainingCharts } from "../chart.js";
 import { button, duration, errorText, fill, h, number } from "../dom.js";
 import { dataLink, facts, heading, noRun, pixels, sentences, shapeText } from "./common.js";
-import { showPreviews } from "./train.js";
+import { previewsOf, showPreviews } from "./training.js";
 import { tuningView } from "./tuning.js";
 
 const link = (name) => `/runs/${encodeURIComponent(name)}`;
@@ -90,7 +90,7 @@ async function oneRun(element, place) {
   const file = (name) => api.path("runs", one.name, "files", name);
   const charts = trainingCharts();
   charts.show(lines);
-  const previews = one.files.filter((name) => /^previews\/.*\.png$/.test(name)).sort();
+  const previews = previewsOf(one);
   const previewPanel = h("section", { class: "panel", hidden: true });
   if (previews.length) showPreviews(previewPanel, one.name, previews);
   const pages = one.files.filter((name) => name.endsWith(".html"));
@@ -125,7 +125,7 @@ async function compare(element, names) {
   const keys = [...new Set(settings.flatMap((one) => [...one.keys()]))].filter((key) => JSON.stringify(settings[0].get(key)) !== JSON.stringify(settings[1].get(key)));
   const heads = h("thead", null, h("tr", null, h("td"), both.map((one) => h("th", { scope: "col" }, h("a", { href: link(one.name) }, one.name)))));
   const table = (rows) => h("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Comparison" }, h("table", null, heads.cloneNode(true), h("tbody", null, rows.map(([name, ...cells]) => h("tr", null, h("th", { scope: "row" }, name), cells.map((cell) => h("td", null, cell)))))));
-  const latest = (one) => one.files.filter((name) => /^previews\/.*\.png$/.test(name)).sort().at(-1);
+  const latest = (one) => previewsOf(one).at(-1);
   const figures = [...new Set(both.flatMap((one) => Object.keys(one.quality?.figures || {})))];
   const figure = (one, name) => {
     const found = one.quality?.figures?.[name];

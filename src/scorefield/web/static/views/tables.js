@@ -87,69 +87,98 @@ function answerGrid({ head, rows }, filled, odd) {
   return h("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Answers" }, h("table", { class: "cells" }, h("thead", null, h("tr", null, h("th", { scope: "col" }, "row"), head.map((name) => h("th", { scope: "col" }, name)))), h("tbody", null, body)));
 }
 
-/** What a job says in a sentence. */
+/** What was found of odd rows, in a sentence. */
 const oddSentence = (odd) => `${odd.count === 1 ? "1 row is" : `${number(odd.count)} rows are`} odd at a false-alarm rate of ${percent(odd.rate)}, calibrated on ${number(odd.held_out)} rows that training never saw: no p can be below ${number(1 / (odd.held_out + 1), 2)}.`;
+const filledSentence = (filled) => `Filled cells are marked; each has the interval that holds ${percent(filled.interval ?? 0.9)} of true values. ${filled.draws > 1 ? `The file has ${filled.draws} completed tables, one after the other.` : ""}`;
+
+class Tables {
+  constructor(place, run, runs, forms) {
+    Object.assign(this, { place, run, forms, answers: {}, jobs: {} });
+    this.result = h("section", { class: "panel stack", hidden: true });
+    this.problem = h("div");
+    this.rows = editor(() => this.forget());
+    const other = (name) => place.go(`/tables?run=${encodeURIComponent(name)}`);
+    const drop = dropZone({ label: "A table of your own (CSV)", accept: ".csv,.tsv,.txt", take: (file) => this.take(file) });
+    const choose = h(
+      "div", { class: "panel controls" }, runField(runs, run.name, other), drop.element,
+      h("div", { class: "actions" }, button("Take held-out rows", () => this.held(), { class: "button small" }), button("Empty some cells", this.rows.thin, { class: "button small" })), this.problem,
+    );
+    const left = h("div", { class: "stack" }, choose, this.part("impute", ["draws", "seed"], "Fill the empty cells", "Fill", "Filling"), this.part("odd", ["rate"], "Find odd rows", "Find", "Looking for odd rows"));
+    this.element = h("div", { class: "split" }, left, h("div", { class: "stack" }, h("section", { class: "panel" }, h("h2", null, "Rows"), this.rows.element), this.result));
+  }
+
+  /** The form and the job of a verb, if there is this verb. */
+  part(verb, first, title, submit, name) {
+    const { forms, place } = this;
+    if (!forms[verb]) return null;
+    const panel = jobPanel({ name });
+    const form = makeForm({
+      described: forms[verb], first, hidden: ["run", "source", "out", "data"], values: place.query, submit, label: title,
+      onSubmit: (values) => this.start(verb, values, panel, form), onChange: (values) => place.update(values),
+    });
+    form.element.prepend(h("h2", null, title));
+    return [form.element, panel.element];
+  }
+
+  /** Forget the answers: the rows are others now. */
+  forget() {
+    Object.assign(this, { answers: {}, jobs: {} });
+    this.result.hidden = true;
+  }
+
+  async take(file) {
+    fill(this.problem);
+    this.rows.take(await file.text(), file.name, file);
+  }
+
+  async held() {
+    try {
+      this.rows.take(await api.text(`${api.path("runs", this.run.name, "held-out.csv")}?first=0&count=12`), "held-out.csv", null);
+      if (this.forms.impute) this.rows.thin();
+    } catch (error) {
+      fill(this.problem, errorText(error.message));
+    }
+  }
+
+  async start(verb, values, panel, form) {
+    fill(this.problem);
+    if (!this.rows.state.rows.length) throw new api.Refused("There are no rows yet: take held-out ones, or upload a table.");
+    const job = await api.job(verb, { run: this.run.name, source: await this.rows.upload(), ...values });
+    const asked = this.answers;
+    api.finished(job, panel.show).then((ended) => {
+      if (ended.state !== "done" || asked !== this.answers) return;
+      this.answers[verb] = ended.report;
+      this.jobs[verb] = ended;
+      this.show();
+    }).catch((error) => (error.field === "source" ? fill(this.problem, errorText(error.message)) : form.refuse(error)));
+  }
+
+  show() {
+    const { impute, odd } = this.answers;
+    const all = Object.values(this.jobs);
+    const files = all.flatMap((one) => one.files);
+    const csv = this.jobs.impute?.files.find((file) => /filled\.csv$/.test(file.name));
+    this.result.hidden = false;
+    fill(
+      this.result, h("h2", null, "Answers"), odd ? h("p", null, oddSentence(odd)) : null, impute ? h("p", null, filledSentence(impute)) : null,
+      answerGrid(this.rows.state, impute, odd), sentences([...(impute?.notes || []), ...(odd?.notes || [])]),
+      csv ? h("div", { class: "actions" }, button("Download the filled table", () => download(csv.url, "filled.csv"), { class: "button primary" })) : null,
+      files.length ? h("details", { class: "more" }, h("summary", null, `${files.length} files to download`), fileLinks(files)) : null, all.map((one) => dataLink(api.path("jobs", one.id))),
+    );
+  }
+}
 
 export async function mount(element, place) {
   const [forms, all] = await loaded();
   const runs = usable(all, ["table"]);
-  const head = heading("Tables", "Fill the empty cells of a table, each with an interval, and find the rows that do not belong.");
-  fill(element, head);
+  fill(element, heading("Tables", "Fill the empty cells of a table, each with an interval, and find the rows that do not belong."));
   if (!runs.length) {
     element.append(noRun("No run on a table yet. Upload a CSV in Train."));
     return undefined;
   }
   const run = pick(runs, place.query.run, element);
-  const answers = { impute: null, odd: null, jobs: {} };
-  const result = h("section", { class: "panel stack", hidden: true });
-  const problem = h("div");
-  const panels = { impute: jobPanel({ name: "Filling" }), odd: jobPanel({ name: "Looking for odd rows" }) };
-  const rows = editor(() => {
-    Object.assign(answers, { impute: null, odd: null, jobs: {} });
-    result.hidden = true;
-  });
-  const show = () => {
-    const { impute, odd, jobs } = answers;
-    const files = Object.values(jobs).flatMap((one) => one.files);
-    const csv = jobs.impute?.files.find((file) => /filled\.csv$/.test(file.name));
-    result.hidden = false;
-    fill(
-      result, h("h2", null, "Answers"), odd ? h("p", null, oddSentence(odd)) : null, impute ? h("p", null, `Filled cells are marked; each has the interval that holds ${percent(impute.interval ?? 0.9)} of true values. ${impute.draws > 1 ? `The file has ${impute.draws} completed tables, one after the other.` : ""}`) : null,
-      answerGrid(rows.state, impute, odd), sentences([...(impute?.notes || []), ...(odd?.notes || [])]),
-      csv ? h("div", { class: "actions" }, button("Download the filled table", () => download(csv.url, "filled.csv"), { class: "button primary" })) : null,
-      files.length ? h("details", { class: "more" }, h("summary", null, `${files.length} files to download`), fileLinks(files)) : null, Object.values(jobs).map((one) => dataLink(api.path("jobs", one.id))),
-    );
-  };
-  const start = (verb, form) => async (values) => {
-    fill(problem);
-    if (!rows.state.rows.length) throw new api.Refused("There are no rows yet: take held-out ones, or upload a table.");
-    const job = await api.job(verb, { run: run.name, source: await rows.upload(), ...values });
-    api.finished(job, panels[verb].show).then((ended) => {
-      if (ended.state !== "done") return;
-      answers[verb] = ended.report;
-      answers.jobs[verb] = ended;
-      show();
-    }).catch((error) => (error.field === "source" ? fill(problem, errorText(error.message)) : form().refuse(error)));
-  };
-  const held = async () => {
-    try {
-      rows.take(await api.text(`${api.path("runs", run.name, "held-out.csv")}?first=0&count=12`), "held-out.csv", null);
-      if (forms.impute) rows.thin();
-    } catch (error) {
-      fill(problem, errorText(error.message));
-    }
-  };
-  const drop = dropZone({ label: "A table of your own (CSV)", accept: ".csv,.tsv,.txt", take: async (file) => (fill(problem), rows.take(await file.text(), file.name, file)) });
-  const made = {};
-  const panel = (verb, first, title, submit) => {
-    if (!forms[verb]) return null;
-    made[verb] = makeForm({ described: forms[verb], first, hidden: ["run", "source", "out", "data"], values: place.query, submit, label: title, onSubmit: start(verb, () => made[verb]), onChange: (values) => place.update(values) });
-    made[verb].element.prepend(h("h2", null, title));
-    return [made[verb].element, panels[verb].element];
-  };
-  const choose = h("div", { class: "panel controls" }, runField(runs, run.name, (name) => place.go(`/tables?run=${encodeURIComponent(name)}`)), drop.element, h("div", { class: "actions" }, button("Take held-out rows", held, { class: "button small" }), button("Empty some cells", rows.thin, { class: "button small" })), problem);
-  const left = h("div", { class: "stack" }, choose, panel("impute", ["draws", "seed"], "Fill the empty cells", "Fill"), panel("odd", ["rate"], "Find odd rows", "Find"));
-  element.append(h("div", { class: "split" }, left, h("div", { class: "stack" }, h("section", { class: "panel" }, h("h2", null, "Rows"), rows.element), result)), dataLink(`${api.path("runs", run.name, "held-out.csv")}?first=0&count=12`));
-  await held();
+  const tables = new Tables(place, run, runs, forms);
+  element.append(tables.element, dataLink(`${api.path("runs", run.name, "held-out.csv")}?first=0&count=12`));
+  await tables.held();
   return undefined;
 }
