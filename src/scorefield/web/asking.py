@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scorefield.errors import ScorefieldError
-from scorefield.web.places import HELD_OUT, NAME, UPLOAD, Places, read_json
+from scorefield.web.places import HELD_OUT, NAME, UPLOAD, Places
 
 FOLDERS = ("denoise", "restore", "interpolate")  # verbs whose answer is a folder
 SOURCES = ("source", "reference", "data", "against", "a", "b")
@@ -70,7 +70,7 @@ def resolved(places: Places, verb: str, given: Mapping[str, Any], folder: Path) 
 def _training_source(places: Places, given: Mapping[str, Any]) -> str:
     """Return what a training learns from: of one that goes on, what it began with."""
     if given.get("resume") and not given.get("source"):
-        return _own_source(places, given.get("out"))
+        return places.source_of(given.get("out"))
     source = given.get("source")
     if isinstance(source, str) and source.startswith(UPLOAD):
         places.upload(source)  # it is copied when nothing else is wrong
@@ -107,14 +107,6 @@ def _run_name(source: Any) -> str:
     """Return the name of a run that was given none: that of its source."""
     name = str(source or "").rpartition("/")[2].partition(".")[0]
     return name if NAME.fullmatch(name) else "data"
-
-
-def _own_source(places: Places, name: Any) -> str:
-    """Return what an unfinished run was trained on, as its configuration says."""
-    folder = places.run(name)
-    manifest, config = read_json(folder / "manifest.json"), read_json(folder / "config.json")
-    path = ((manifest or {}).get("data") or {}).get("path")
-    return str(path or (config or {}).get("source") or "")
 
 
 def _plain(value: Any) -> Any:

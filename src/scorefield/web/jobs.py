@@ -254,6 +254,7 @@ class Jobs:
 
     def sweep(self) -> None:
         """Do once what `watch` does every second."""
+        self.hub.forget(2 * KEPT)
         for job in list(self.jobs.values()):
             away = self.hub.away(job.owner)
             if job.state in LIVE and away > GRACE and not (job.stays and job.verb == "train"):
