@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 from collections.abc import AsyncIterator
 from importlib.resources import files as resources
@@ -19,6 +20,7 @@ from starlette.exceptions import HTTPException as StarletteError
 from scorefield import __version__
 from scorefield.errors import ScorefieldError, unknown
 from scorefield.web import guard, limits
+from scorefield.web.asking import as_command
 from scorefield.web.hub import Hub
 from scorefield.web.jobs import Busy, Job, Jobs
 from scorefield.web.listing import described, listed, metrics
@@ -27,6 +29,7 @@ from scorefield.web.processes import Asked
 
 STATIC = Path(str(resources("scorefield.web").joinpath("static")))
 VIEWS = ("field", "train", "sample", "restore", "tables", "runs")
+MOST_TOLD = 2**16  # bytes of the arguments of a job
 OWNER = re.compile(r"[A-Za-z0-9_-]{8,64}")
 
 
@@ -56,7 +59,7 @@ def make_app(root: Path, temporary: Path) -> FastAPI:
         state.asked.ready.add_done_callback(lambda ready: _names_fields(state.jobs, ready))
         yield
         watching.cancel()
-        state.asked.process.close()
+        state.asked.close()
         await asyncio.to_thread(state.jobs.close)
 
     app = FastAPI(title="scorefield", version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
@@ -98,6 +101,11 @@ def _refusals(app: FastAPI) -> None:
     @app.exception_handler(BlockingIOError)
     async def too_many(_: Request, __: BlockingIOError) -> JSONResponse:
         return answer(503, "got more questions at once than can be answered, expected fewer: ask again in a moment")
+
+    @app.exception_handler(Exception)
+    async def failed(_: Request, error: Exception) -> JSONResponse:
+        cause = str(error) if isinstance(error, RuntimeError) else f"got {type(error).__name__}, expected none"
+        return answer(500, f"{cause}: see the terminal of the server")
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -228,6 +236,7 @@ def _of_jobs(app: FastAPI, state: State) -> None:
 
         forms = (await state.asked.ready)["forms"]
         _owner(state, owner)
+        _plain(arguments)
         if verb not in forms:
             raise unknown("verb", verb, forms)
         try:
@@ -236,7 +245,7 @@ def _of_jobs(app: FastAPI, state: State) -> None:
             names = tuple(field["name"] for field in forms[verb]["fields"])
             field = getattr(error, "field", None) or field_of(str(error), names)
             return JSONResponse({"error": str(error), "field": field}, 400)
-        job.command = command(verb, forms[verb]["fields"], state.jobs.as_command(job))
+        job.command = command(verb, forms[verb]["fields"], as_command(state.places, job.asked, job.arguments))
         return JSONResponse(state.jobs.told(job), 202)
 
     @app.get("/api/jobs")
@@ -289,8 +298,8 @@ def _socket(app: FastAPI, state: State) -> None:
                     await (page.send_bytes(message) if isinstance(message, bytes) else page.send_text(message))
 
         async def listen() -> None:
-            while True:  # nothing is asked for here; an end is noticed
-                await page.receive_text()
+            while (await page.receive())["type"] != "websocket.disconnect":
+                pass  # nothing is asked for here; an end is noticed
 
         tasks = [asyncio.create_task(tell()), asyncio.create_task(listen())]
         try:
@@ -311,6 +320,16 @@ def _owner(state: State, owner: str) -> None:
             "got an owner that is no name of 8 to 64 letters, digits and dashes, expected one: open the page again"
         )
     state.hub.see(owner)
+
+
+def _plain(arguments: dict[str, Any]) -> None:
+    """Raise `ScorefieldError` for what cannot be told again as JSON, or is too long to be told often."""
+    with contextlib.suppress(ValueError):  # no finite number, or half a character
+        if len(json.dumps(arguments, allow_nan=False, ensure_ascii=False).encode()) <= MOST_TOLD:
+            return
+    raise ScorefieldError(
+        f"got arguments that are no plain JSON, or more than {MOST_TOLD:,} bytes of it, expected less: correct them"
+    )
 
 
 def _sent(path: Path) -> FileResponse:

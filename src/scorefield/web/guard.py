@@ -27,6 +27,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 MOST_BYTES = 20 * 2**20
 COOKIE = "scorefield"
 PAUSE = 1.0  # seconds after a wrong password
+MOST_GUESSES = 10  # wrong passwords whose pause is not over; until then no other is compared
 
 OURS = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
@@ -65,7 +66,7 @@ class Guard:
             password: asked for, unless it is None.
         """
         self.app, self.hosts, self.password = app, frozenset(host.lower() for host in hosts), password
-        self.token = secrets.token_urlsafe(32)
+        self.token, self.guesses = secrets.token_urlsafe(32), 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -73,7 +74,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        refusal = self._refusal(headers)
+        refusal = self._refusal(scope, headers)
         if refusal is not None:
             await _answer(scope, receive, send, *refusal)
         elif self.password is not None and not self._is_known(headers) and scope["path"] != "/static/style.css":
@@ -83,19 +84,23 @@ class Guard:
         else:
             await self._pass(scope, receive, send, headers)
 
-    def _refusal(self, headers: dict[str, str]) -> tuple[int, str] | None:
+    def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple[int, str] | None:
         """Return the status and the sentence with which a request is refused; None if it may pass."""
         host, origin = headers.get("host", "").lower(), headers.get("origin")
+        names = [name.lower() for name, _ in scope["headers"]]
+        if any(names.count(name) > 1 for name in (b"host", b"origin", b"content-length")):
+            return 400, "got a request that says its host, origin or length twice, expected each once: send it again"
         if host not in self.hosts:
-            return 400, f"got a request to the host {host[:80]!r}, expected {sorted(self.hosts)[0]}: open the address shown"
+            sentence = f"got a request to the host {host[:80]!r}, expected {sorted(self.hosts)[0]}: open the address shown"
+            return 400, f"{sentence}, or start with --allow-host for another name of this machine"
         foreign = origin is not None and origin.lower() not in {f"{scheme}://{host}" for scheme in ("http", "https")}
-        if foreign or headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
-            # A link from another site is a cross-site request, too, and only opens the page.
-            if not foreign and headers.get("sec-fetch-mode") == "navigate":
-                return None
+        within = headers.get("sec-fetch-site", "none") in ("none", "same-origin")
+        # A link from another site is a cross-site request, too, and only opens the page.
+        linked = headers.get("sec-fetch-mode") == "navigate" and scope.get("method") in ("GET", "HEAD")
+        if foreign or not (within or linked):
             return 403, f"got a request from the page of {str(origin)[:80]!r}, expected one of this server's own: open that"
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or int(length) > MOST_BYTES:
+        if not length.isdecimal() or len(length) > 20 or int(length) > MOST_BYTES:
             return 413, f"got a body of {length[:20]} bytes, expected at most {MOST_BYTES:,}: use the command for larger files"
         return None
 
@@ -148,11 +153,18 @@ class Guard:
                 message = await receive()
                 body, more = body + message.get("body", b""), message.get("more_body", False)
             password = parse_qs(body.decode("utf-8", "replace")).get("password", [""])[0]
+            if self.guesses >= MOST_GUESSES:
+                await _answer(scope, receive, send, 429, "got many wrong passwords at once, expected few: wait for a second")
+                return
             if _same(password, str(self.password)):
                 cookie = f"{COOKIE}={self.token}; HttpOnly; SameSite=Strict; Path=/"
                 await _send(send, 303, b"", {b"location": b"/", b"set-cookie": cookie.encode()})
                 return
-            await asyncio.sleep(PAUSE)
+            self.guesses += 1
+            try:
+                await asyncio.sleep(PAUSE)
+            finally:
+                self.guesses -= 1
             note = "That is not the password."
         await _send(send, 401 if note else 200, LOGIN.format(note).encode(), {b"content-type": b"text/html; charset=utf-8"})
 

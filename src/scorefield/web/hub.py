@@ -64,6 +64,11 @@ class Hub:
         """Return for how many seconds an owner has had no page open and asked for nothing, 0 for one that has a page open."""
         return 0.0 if self.pages.get(owner) else time.monotonic() - self.seen.get(owner, -1e9)
 
+    def forget(self, seconds: float) -> None:
+        """Forget owners who have been away for so long."""
+        for owner in [owner for owner in self.seen if self.away(owner) > seconds]:
+            del self.seen[owner]
+
     def tell_job(self, owner: str, job: dict[str, Any]) -> None:
         """Tell an owner how a job stands."""
         for outbox in self.pages.get(owner, ()):

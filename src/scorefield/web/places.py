@@ -25,9 +25,10 @@ from scorefield.errors import ScorefieldError, unknown
 
 UPLOAD, HELD_OUT = "upload:", "held-out:"
 UPLOADS = "uploads"  # under the runs' folder: what runs were trained on
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")  # of what the page makes
+FOLDER = re.compile(r"[^./\\\x00-\x1f\ud800-\udfff][^/\\\x00-\x1f\ud800-\udfff]{0,199}")  # of a run that is there
 SHOWN = (".png", ".gif", ".json", ".jsonl", ".md", ".html", ".csv", ".tsv", ".txt", ".npz", ".npy", ".wav", ".parquet")
-MOST_UPLOADS = 200  # files that wait in the temporary folder
+MOST_UPLOADS = 50  # files in the temporary folder, of at most 20 MiB each; the one that was used last stays longest
 
 
 class Places:
@@ -44,9 +45,13 @@ class Places:
         found = list[tuple[float, str]]()
         for folder in self.root.iterdir() if self.root.is_dir() else ():
             with contextlib.suppress(OSError):
-                if not folder.is_symlink() and (folder / "config.json").is_file() and NAME.fullmatch(folder.name):
+                if self._may_be_run(folder.name) and (folder / "config.json").is_file():
                     found.append(((folder / "manifest.json").stat().st_mtime, folder.name))
         yield from (name for _, name in sorted(found, reverse=True))
+
+    def _may_be_run(self, name: str) -> bool:
+        """Whether a name can be shown, and is neither that of the uploads nor that of a link to another place."""
+        return bool(FOLDER.fullmatch(name)) and name != UPLOADS and not (self.root / name).is_symlink()
 
     def run(self, name: Any) -> Path:
         """Return the folder of a run; raises `ScorefieldError` for a name that none has, with a did-you-mean."""
@@ -57,11 +62,19 @@ class Places:
 
     def new_run(self, name: Any) -> Path:
         """Return the folder of a run to be; raises `ScorefieldError` for a name that is no plain one."""
-        if not isinstance(name, str) or not NAME.fullmatch(name) or name == UPLOADS:
+        is_plain = isinstance(name, str) and self._may_be_run(name) and (NAME.fullmatch(name) or name in self.runs())
+        if not isinstance(name, str) or not is_plain:
             raise ScorefieldError(
                 f"got out {name!r}, expected the name of a new run, of letters, digits, dots and dashes: write another"
             )
         return self.root / name
+
+    def source_of(self, name: Any) -> str:
+        """Return what an unfinished run was trained on, as its configuration says."""
+        folder = self.run(name)
+        manifest, config = read_json(folder / "manifest.json"), read_json(folder / "config.json")
+        path = ((manifest or {}).get("data") or {}).get("path")
+        return str(path or (config or {}).get("source") or "")
 
     def file(self, folder: Path, name: str) -> Path:
         """Return a file of a kind that the page shows, in a folder; raises `ScorefieldError` where there is none."""
@@ -73,9 +86,9 @@ class Places:
     def _inside(self, folder: Path, name: str) -> Path:
         """Return a path under a folder that passes through no link; raises `ScorefieldError` for any other."""
         parts = PurePosixPath(name).parts
-        plain = (
-            bool(parts) and not name.startswith("/") and not any(part == ".." or "\\" in part or "\0" in part for part in parts)
-        )
+        lengths = [len(part.encode("utf-8", "surrogatepass")) for part in parts]
+        plain = bool(parts) and not name.startswith("/") and max(lengths) < 256 and sum(lengths) < 1024
+        plain = plain and not any(part == ".." or "\\" in part or "\0" in part for part in parts)
         path = folder
         for part in parts if plain else ():
             path = path / part
@@ -109,7 +122,8 @@ class Places:
         """Return what under the runs' folder may be data: folders that are no runs, and files, two levels deep at most."""
         found = list[str]()
         for path in sorted(self.root.iterdir()) if self.root.is_dir() else ():
-            if path.name.startswith(".") or path.is_symlink() or (path / "config.json").exists():
+            is_closed = path.is_dir() and not os.access(path, os.R_OK | os.X_OK)
+            if path.name.startswith(".") or path.is_symlink() or is_closed or (path / "config.json").exists():
                 continue
             if path.name != UPLOADS:
                 found.append(path.name)
@@ -124,15 +138,16 @@ class Places:
         """Return the name that an upload will have on the page, and the path to write it to.
 
         Raises:
-            ScorefieldError: a name that is no plain one, or too many uploads.
+            ScorefieldError: a name that is no plain one.
         """
         plain = re.sub(r"[^A-Za-z0-9._-]+", "-", PurePosixPath(name.replace("\\", "/")).name).lstrip(".-")[-80:]
         if not plain:
             raise ScorefieldError(f"got an upload called {name[:80]!r}, expected the name of a file: rename it")
         folder = self.temporary / "uploads"
         folder.mkdir(exist_ok=True)
-        if len(list(folder.iterdir())) >= MOST_UPLOADS:
-            raise ScorefieldError(f"got more than {MOST_UPLOADS} uploads, expected fewer: start the server again")
+        used = sorted(folder.iterdir(), key=lambda one: one.stat().st_mtime)
+        for oldest in used[: max(0, len(used) + 1 - MOST_UPLOADS)]:
+            shutil.rmtree(oldest, ignore_errors=True)
         token = secrets.token_urlsafe(9)
         (folder / token).mkdir()
         return f"{UPLOAD}{token}/{plain}", folder / token / plain
@@ -142,6 +157,7 @@ class Places:
         path = self._inside(self.temporary / "uploads", name.removeprefix(UPLOAD))
         if not path.is_file():
             raise ScorefieldError(f"got {name!r}, which is not here any more, expected an upload: upload the file again")
+        os.utime(path.parent)  # it was used
         return path
 
     def keep(self, name: str) -> tuple[Path, Path | None]:

@@ -71,27 +71,30 @@ class Asked:
         self.most, self.number = most, 0
         self.waiting = dict[int, asyncio.Future[Any]]()
         self.ready: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        self.process = Process(self._hear, threads=1)
+        self.process: Process | None = Process(self._hear, threads=1)
 
     def _hear(self, event: tuple[Any, ...]) -> None:
         if event[0] == "ready":
-            self.ready.set_result(event[1])
+            if not self.ready.done():
+                self.ready.set_result(event[1])
             return
         if event[0] == "gone":  # it was killed, as by a machine without memory
             for future in [*self.waiting.values(), *([] if self.ready.done() else [self.ready])]:
-                future.set_exception(RuntimeError("the process that answers has ended: start the server again"))
+                future.set_exception(RuntimeError("the process that answers has ended: ask again"))
             self.waiting.clear()
+            self.process = None
             return
         kind, number, *values = event
         future = self.waiting.pop(number)
         if not future.done():  # who asked may have left
-            future.set_result((kind == "done", values[0]))
+            future.set_result((kind == "done", *values))
 
     async def ask(self, kind: str, **arguments: Any) -> Any:
         """Return the answer of a function of `shown.py`.
 
         Raises:
-            ScorefieldError: a refusal, in a sentence.
+            ScorefieldError: a refusal.
+            RuntimeError: a failure, in a sentence.
             BlockingIOError: too many questions wait.
         """
         if len(self.waiting) >= self.most:
@@ -100,8 +103,15 @@ class Asked:
         self.number += 1
         number, future = self.number, asyncio.get_running_loop().create_future()
         self.waiting[number] = future
+        if self.process is None:
+            self.process = Process(self._hear, threads=1)
         self.process.send({"id": number, "kind": kind, "arguments": arguments})
-        done, value = await future
+        done, value, *refused = await future
         if not done:
-            raise ScorefieldError(value)
+            raise ScorefieldError(value) if refused == [True] else RuntimeError(value)
         return value
+
+    def close(self) -> None:
+        """Let the worker end."""
+        if self.process is not None:
+            self.process.close()

@@ -103,10 +103,13 @@ def serve(
     """
     port = listening.getsockname()[1]
     known = [f"{host}:{port}" for host in (*LOCAL, *hosts)]
+    known += [*LOCAL, *hosts] if port == 80 else []  # which browsers leave out
+    shown = LOCAL[2] if listening.family == socket.AF_INET6 else LOCAL[0]
     with temporary_folder() as temporary:
         guarded = Guard(make_app(root, temporary), known, password)
         config = uvicorn.Config(
             guarded,
+            http="h11",  # of which the limit below is
             log_level="warning",
             access_log=False,
             server_header=False,
@@ -121,7 +124,7 @@ def serve(
 
         async def startup(sockets: list[socket.socket] | None = None) -> None:
             await original(sockets)
-            ready(f"http://{hosts[0] if hosts else LOCAL[0]}:{port}/")
+            ready(f"http://{hosts[0] if hosts else shown}:{port}/")
 
         server.startup = startup  # type: ignore[method-assign]
         assert MOST_BYTES > 2**16  # bodies are counted by the guard, headers by the server

@@ -106,10 +106,11 @@ class Verb:
         from scorefield import app
         from scorefield.runs import open_run
         from scorefield.training.reports import json_values
-        from scorefield.web import forms, shown
+        from scorefield.web import forms, limits, shown
 
         forms.check_names(self.verb, self.given)
         arguments = forms.arguments(self.verb, self.given)
+        limits.check(self.verb, arguments)  # again, of what came as a text
         for name, index in self.held_out.items():
             arguments[name] = str(shown.held_out_file(arguments["run"], index, self.folder))
         if self.verb == "sample":
@@ -152,6 +153,8 @@ def main(connection: Connection, threads: int | None = None) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt in the terminal is the server's, which says what to do
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with suppress(OSError):  # where a machine runs out of memory, Linux ends this process before any other
+        Path("/proc/self/oom_score_adj").write_text("1000")
     worker = Worker(connection)
     import torch
 
