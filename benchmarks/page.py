@@ -224,9 +224,7 @@ def main() -> None:
         browser = driver.chromium.launch(executable_path=asked.browser, args=["--no-sandbox"])
         views = [first_view(browser, runs) for _ in range(5)]
         answered, drawn, ready = (statistics.median(each) for each in zip(*views, strict=True))
-        print(
-            f"- from the command: {answered:.2f} s to an answer, {drawn:.2f} s to the field, {ready:.2f} s with torch"
-        )
+        print(f"- from the command: {answered:.2f} s to an answer, {drawn:.2f} s to the field, {ready:.2f} s with torch")
         with served(runs) as url:
             print(f"- scores of a learned field at 2,600 positions: {learned(browser, url):.0f} ms")
             print(f"- 64 digits while they are drawn: {digits(browser, url):.1f} frames a second")

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import io
 import json
+import math
 import pickle
 import re
 import shlex
@@ -33,7 +34,8 @@ from scorefield.web.places import Places
 
 TINY = ("network.width=16", "network.depth=1", "training.batch=32", "training.precision=float32", "training.pictures=0")
 SMALL = ("network.channels=8,16", "network.blocks=1", "training.precision=float32", "training.pictures=1", "training.ema=0.999")
-TABLE = "x,y,kind\n" + "".join(f"{i % 7 + i / 9:.3f},{i % 5 - i / 11:.3f},{'ab'[i % 2]}\n" for i in range(400))
+ROWS = (f"{3 * math.sin(1.7 * i):.4f},{math.cos(0.9 * i) + i / 300:.4f},{'ab'[i % 2]}\n" for i in range(400))
+TABLE = "x,y,kind\n" + "".join(ROWS)
 
 
 @pytest.fixture(scope="module")

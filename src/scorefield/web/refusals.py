@@ -8,6 +8,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 OPERATORS = r"\b(operator|kernel|blur|clip|crop|downsample|fourier|gray|jpeg|mask|matrix|projection|quantise|subsample)\b"
+WORDS = {  # of a field, beside its name: its flag where that has another name, and what a refusal calls it
+    "seconds": r"--time\b",
+    "settings": r"--set\b|^unknown setting\b",
+    "source": r"--data\b",
+    "n": r"\bsamples to draw|^got \d+ samples,",
+    "label": r"^unknown (class|label)\b",
+    "method": r"^unknown posterior\b",
+    "samplers": r"^unknown sampler\b",
+    "operator": OPERATORS,
+}
 FLAGS = {"n": "-n", "seconds": "--time", "settings": "--set"}  # of arguments whose flag has another name
 
 
@@ -24,7 +34,6 @@ def field_of(sentence: str, names: Sequence[str]) -> str | None:
     'operator'
     """
     found = list[tuple[int, str]]()
-    flags = {"time": "seconds", "set": "settings", "data": "source"}
     got = sentence.partition(", expected")[0]
     for name in names:
         words = [
@@ -33,11 +42,7 @@ def field_of(sentence: str, names: Sequence[str]) -> str | None:
             rf"unknown {name}\b",
             rf"argument of \w+ '{name}'",
         ]
-        words += [rf"--{flag}\b" for flag, meant in flags.items() if meant == name]
-        words += [r"\bsamples to draw"] if name == "n" else []
-        words += [r"unknown (class|label)\b"] if name == "label" else [r"unknown posterior"] if name == "method" else []
-        words += [OPERATORS] if name == "operator" else []
-        for word in words:
+        for word in (*words, *([WORDS[name]] if name in WORDS else [])):
             match = re.search(word, got)
             if match:
                 found.append((match.start(), name))
