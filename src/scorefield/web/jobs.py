@@ -8,6 +8,7 @@ its owner has been away for a while.
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
 import shutil
 import time
@@ -172,6 +173,8 @@ class Jobs:
         """Note that a job has ended, and use its worker for the next."""
         job.state, job.error, job.ended = state, error, time.time()
         if error is not None:
+            # A page knows no folder of this server: what it uploaded or named has the name that it gave.
+            job.error = error = re.sub(rf"{re.escape(str(self.places.temporary))}/(jobs|uploads)/[\w-]+/", "", error)
             job.field = self.field_of(job.verb, error)
         process, job.process = job.process, None
         if self.running.get(job.lane) is job:
