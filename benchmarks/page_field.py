@@ -81,7 +81,7 @@ def main() -> None:
         path.write_text(field_page(), encoding="utf-8")
         started = driver.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         page = started.new_page(viewport={"width": 1280, "height": 900})
-        print(f"{datetime.date.today()}, Chromium {started.version}, headless, {os.cpu_count()} cores, {platform.machine()}, ")
+        print(f"{datetime.date.today()}, Chromium {started.version}, headless, {os.cpu_count()} cores, {platform.machine()},")
         print(f"load {os.getloadavg()[0]:.1f}; the file has {path.stat().st_size:,} bytes\n")
         print("| 2,000 particles | ms to the picture | of these computed | frames a second |\n| --- | --- | --- | --- |")
         for name, state in STATES.items():

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from scorefield import VE, Gaussian, GaussianMixture, app
-from scorefield.guidance.conditional import BOTTOM, BOTTOMS
+from scorefield.guidance.conditional import BOTTOM, WAYS
 from scorefield.imputation.numbers import legal
 from scorefield.imputation.settled import NAME
 from scorefield.runs import Run, open_run
@@ -101,9 +101,9 @@ def test_a_field_that_knows_its_rows_by_heart_is_asked_at_high_levels_and_its_in
     put(by_heart)
     run = run_on(gaussian(60, 0), tmp_path)
     share, _ = held(run, gaussian(N, 1))
-    assert json.loads((run / NAME).read_text())["bottom"] == BOTTOMS[-1]
+    assert json.loads((run / NAME).read_text())["bottom"] == WAYS[-1][0]
     (run / NAME).unlink()
-    monkeypatch.setattr("scorefield.imputation.settled.BOTTOMS", (BOTTOM,))
+    monkeypatch.setattr("scorefield.imputation.settled.WAYS", WAYS[:1])
     monkeypatch.setattr("scorefield.imputation.settled.Settled.widening", lambda self, columns: (0.0, 0))
     sure, _ = held(run, gaussian(N, 1))
     assert sure < 0.7

@@ -158,7 +158,8 @@ def test_a_person_trains_stops_goes_on_samples_and_saves_what_the_command_would(
     stopped = progress()
     assert stopped["finished"] is False
     page.get_by_role("button", name="Go on with mine").click()
-    page.get_by_text(re.compile(f"Step (?!{stopped['step']} )[1-9].* left")).wait_for()
+    page.get_by_text("Stopped and saved").wait_for(state="hidden")
+    page.get_by_text(re.compile("Step [1-9].* left")).wait_for()
     page.get_by_role("button", name="Stop and save").click()
     page.get_by_text("Stopped and saved").wait_for()
     assert progress()["step"] > stopped["step"]
@@ -253,7 +254,7 @@ def test_a_person_sees_what_is_wrong_with_data_before_training_on_them(page: Any
         assert page.get_by_text(sentence, exact=True).count() == 1, sentence
 
 
-def test_a_table_comes_back_with_its_holes_filled_and_an_interval_for_each(
+def test_a_table_comes_back_with_its_holes_filled_an_interval_for_each_and_its_odd_rows_marked(
     page: Any, root: Path, uploads: Path, tmp_path: Path, shots: Path
 ) -> None:
     settled(page, "/tables?run=flowers")
@@ -271,6 +272,17 @@ def test_a_table_comes_back_with_its_holes_filled_and_an_interval_for_each(
         shown = page.get_by_role("region", name="Answers").locator("tbody tr").nth(row).locator("td").nth(column)
         assert shown.inner_text().startswith(f"{cell['value']:g}" if name != "kind" else cell["value"])
         assert ("of the draws" if name == "kind" else f"{cell['low']:g} to {cell['high']:g}") in shown.inner_text()
+    page.get_by_label("Rate").fill("0.5")
+    page.get_by_role("button", name="Find", exact=True).click()
+    page.get_by_text("at a false-alarm rate of 50 %").wait_for()
+    (whole,) = set(uploads.rglob("held-out.csv")) - {sent}
+    found = app.odd(root / "flowers", whole, rate=0.5).to_dict()
+    marked = (
+        page.get_by_role("region", name="Answers")
+        .locator("tbody tr")
+        .evaluate_all("all => all.map((row, index) => (row.matches('.odd-row') ? index : -1)).filter((index) => index >= 0)")
+    )
+    assert marked == [row["row"] for row in found["rows"] if row["odd"]]
     page.screenshot(path=shots / "filled.png", full_page=True)
 
 

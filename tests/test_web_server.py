@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
@@ -12,6 +13,8 @@ import shutil
 import signal
 import socket
 import struct
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +28,7 @@ from PIL import Image
 from web_server import OWNER, Server, serving
 
 from scorefield import ScorefieldError, app
-from scorefield.web import refusals
+from scorefield.web import guard, refusals
 from scorefield.web.places import Places
 
 TINY = ("network.width=16", "network.depth=1", "training.batch=32", "training.precision=float32", "training.pictures=0")
@@ -310,18 +313,33 @@ def test_a_killed_server_loses_nothing_of_a_training(root: Path, tmp_path: Path)
     assert (runs / "killed" / "model.safetensors").read_bytes() == (runs / "whole" / "model.safetensors").read_bytes()
 
 
-def test_what_is_temporary_is_removed_at_the_end_and_after_a_kill_by_the_next_server(root: Path, tmp_path: Path) -> None:
-    before = f"import tempfile; tempfile.tempdir = {str(tmp_path)!r}"
-    server = Server(root, before=before)
-    server.upload("a.png", png())
-    (kept,) = tmp_path.glob("scorefield-serve-*")
-    assert list(kept.rglob("a.png"))
-    with serving(root, before=before) as other:
-        assert list(kept.rglob("a.png"))  # of a server that lives
-        server.end(signal.SIGKILL)
-        assert other.json("GET", "/api/health")["ok"]
-    with serving(root, before=before):
-        assert not kept.exists()
+HOLD = """
+import sys, tempfile
+tempfile.tempdir = sys.argv[1]
+from scorefield.web.serve import temporary_folder
+with temporary_folder() as folder:
+    (folder / "upload.png").write_bytes(b"1")
+    print(folder, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_is_temporary_is_removed_at_the_end_and_after_a_kill_by_the_next_server(tmp_path: Path) -> None:
+    def begin() -> tuple[subprocess.Popen[str], Path]:
+        command = [sys.executable, "-c", HOLD, str(tmp_path)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        return process, Path(process.stdout.readline().strip())
+
+    first, kept = begin()
+    second, own = begin()
+    assert (kept / "upload.png").exists() and (own / "upload.png").exists()  # neither removes that of a server that lives
+    first.kill()
+    first.communicate()
+    third, _ = begin()
+    assert not kept.exists() and (own / "upload.png").exists()
+    for process in (second, third):
+        process.communicate("")
     assert not list(tmp_path.glob("scorefield-serve-*"))
 
 
@@ -338,7 +356,7 @@ def test_a_job_that_fails_shows_the_commands_own_sentence_beside_the_field(
         ("train", {"source": "digits", "out": "digits"}, "out", "expected"),
         ("train", {"source": "digits", "out": "new", "recipe": "ncns"}, "recipe", "did you mean 'ncsn'"),
         ("train", {"source": "digits", "out": "new", "seconds": "3 parsecs"}, "seconds", "expected a duration"),
-        ("train", {"source": "digits", "out": "new", "settings": ["training.bath=3"]}, "settings", "training.batch"),
+        ("train", {"source": "digits", "out": "new", "settings": ["training.bath=3"]}, "settings", "did you mean"),
         ("evaluate", {"run": "digits", "n": 3}, "n", "at least"),
         ("denoise", {"run": "digits", "source": "data/noisy.png", "sigma": "-1"}, "sigma", "expected"),
         ("restore", {"run": "digits", "source": "data/noisy.png", "operator": "blurr:1"}, "operator", "did you mean 'blur'"),
@@ -446,21 +464,33 @@ def test_page_and_command_leave_the_same_run_and_the_same_figures(server: Server
     assert [name for name in same if ours[name] != theirs[name] and "checkpoints" not in name] == []
     for verb, more in (
         ("evaluate", {"n": 40, "features": "identity"}),
-        ("tune", {"n": 64, "samplers": ["heun"], "evaluations": [5, 9], "seconds": 20}),
-        ("likelihood", {"n": 8}),
-        ("plan", {}),
+        ("tune", {"n": 64, "samplers": ["heun"], "evaluations": [5], "seconds": 20}),
+        ("likelihood", {"n": 4}),
     ):
-        of = {"run": "table"} if verb != "plan" else {"source": "data/table.csv"}
-        job = server.do(verb, **of, **more)
+        job = server.do(verb, run="table", **more)
         assert job["state"] == "done", job
-        report = app.__dict__[verb](*[root / value if verb == "plan" else here / value for value in of.values()], **more)
+        report = app.__dict__[verb](here / "table", **more)
         values = json.loads(json.dumps(report.to_dict()))
         assert _untimed(values) == _untimed(job["report"]), verb
 
 
 def _untimed(value: Any) -> Any:
     """A report without what a clock measured, and without paths."""
-    timed = ("verdict", "second", "time", "written", "path", "made", "source", "per_", "expect", "step", "memory", "pace")
+    timed = (
+        "verdict",
+        "sentence",
+        "second",
+        "time",
+        "written",
+        "path",
+        "made",
+        "source",
+        "per_",
+        "expect",
+        "step",
+        "memory",
+        "pace",
+    )
     timed += ("run", "flags")
     if isinstance(value, dict):
         return {key: _untimed(inner) for key, inner in value.items() if not any(word in key for word in timed)}
@@ -480,30 +510,50 @@ def test_an_upload_that_trains_is_kept_and_one_that_is_refused_is_not(server: Se
 
 
 def test_outside_of_this_machine_a_password_is_asked_for(
-    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert command("serve", root, "--host", "0.0.0.0", "--no-open") == 2
     assert "--password-file" in capsys.readouterr().err
     (tmp_path / "short").write_text("abc\n")
     assert command("serve", root, "--host", "0.0.0.0", "--password-file", tmp_path / "short") == 2
-    (tmp_path / "password").write_text("correct horse\n")
-    with serving(
-        root, "--password-file", tmp_path / "password", before="from scorefield.web import guard; guard.PAUSE = 0"
-    ) as server:
-        assert server.ask("GET", "/api/runs")[0] == 401
-        connection, status = handshake(server, Origin=server.url)
-        connection.close()
-        assert status == 403
-        status, _, body = server.ask("GET", "/field")
-        assert status == 200 and b'type="password"' in body
-        form = {"Content-Type": "application/x-www-form-urlencoded"}
-        status, headers, _ = server.ask("POST", "/login", b"password=wrong+horse", form)
-        assert status == 401 and "set-cookie" not in headers
-        status, headers, _ = server.ask("POST", "/login", b"password=correct+horse", form)
-        assert status == 303 and "HttpOnly" in headers["set-cookie"] and "SameSite=Strict" in headers["set-cookie"]
-        cookie = headers["set-cookie"].split(";")[0]
-        assert server.ask("GET", "/api/runs", headers={"Cookie": cookie})[0] == 200
-        assert server.ask("GET", "/api/runs", headers={"Cookie": cookie[:-1]})[0] == 401
+    monkeypatch.setattr(guard, "PAUSE", 0.0)
+    guarded = guard.Guard(whatever, ["here:80"], "correct horse")
+    assert asked(guarded, "GET", "/api/runs")[0] == 401
+    assert asked(guarded, "GET", "/ws", kind="websocket")[0] == 1008
+    status, _, body = asked(guarded, "GET", "/field")
+    assert status == 200 and b'type="password"' in body
+    status, headers, _ = asked(guarded, "POST", "/login", b"password=wrong+horse")
+    assert status == 401 and "set-cookie" not in headers
+    status, headers, _ = asked(guarded, "POST", "/login", b"password=correct+horse")
+    assert status == 303 and "HttpOnly" in headers["set-cookie"] and "SameSite=Strict" in headers["set-cookie"]
+    cookie = headers["set-cookie"].split(";")[0]
+    assert asked(guarded, "GET", "/api/runs", cookie=cookie)[::2] == (200, b"passed")
+    assert asked(guarded, "GET", "/api/runs", cookie=cookie[:-1])[0] == 401
+
+
+async def whatever(scope: Any, receive: Any, send: Any) -> None:
+    """An application that answers everything."""
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"passed"})
+
+
+def asked(
+    app: Any, method: str, path: str, body: bytes = b"", cookie: str = "", kind: str = "http"
+) -> tuple[int, dict[str, str], bytes]:
+    """Ask an application in this process; return status, or the code with which a WebSocket is closed, headers and body."""
+    sent = list[Any]()
+
+    async def receive() -> Any:
+        return {"type": f"{kind}.request", "body": body}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"here:80"), (b"cookie", cookie.encode())]
+    asyncio.run(app({"type": kind, "method": method, "path": path, "headers": headers}, receive, send))
+    first = sent[0]
+    found = {name.decode(): value.decode() for name, value in first.get("headers", ())}
+    return first.get("status") or first.get("code"), found, b"".join(one.get("body", b"") for one in sent)
 
 
 def test_a_port_in_use_and_a_folder_that_cannot_be_are_refused(

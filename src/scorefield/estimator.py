@@ -43,7 +43,7 @@ from scorefield.data.numeric import masked_as_nan, refuse_masked
 from scorefield.devices import pick_device
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
-from scorefield.guidance.conditional import BOTTOM, best_bottom, conditional_draws
+from scorefield.guidance.conditional import WAYS, best_way, conditional_draws
 from scorefield.likelihood import Exact, Hutchinson, Section, data_log_prob, support_of
 from scorefield.moments import Moments
 from scorefield.randomness import SampleRng, stream_of
@@ -170,7 +170,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         self.field_ = trainer.average.double().eval().requires_grad_(False)
         self._moments = data_moments(data)
         self._give_moments()
-        self._bottom = best_bottom(_single(self.field_), normaliser.encode(torch.as_tensor(data.held_out[:])))
+        self._way = best_way(_single(self.field_), normaliser.encode(torch.as_tensor(data.held_out[:])))
         self._set_attributes()
         try:
             separate = support_of(rows, torch.from_numpy(self.smoothing_ / size)).separate
@@ -272,7 +272,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
 
         Args:
             X: `(n, d)`, NaN (or a mask of numpy) where a value is missing, any pattern.
-            n_draws: draws for each row, >= 1, all taken from the same particles.
+            n_draws: draws for each row, >= 1.
             mean: return the mean given the observed values instead, over all particles of a row.
             particles: for each draw; more are more accurate, and slower. A row has 16 at least.
             random_state: as for the estimator; None for another result every time.
@@ -287,8 +287,8 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         seed, missing = _seed(random_state), np.isnan(raw)
         gaps = np.flatnonzero(missing.any(axis=1))
         rng = self._rng(len(raw), "impute", seed)[torch.from_numpy(gaps)]
-        how = {"rng": rng, "particles": particles, "bottom": getattr(self, "_bottom", BOTTOM)}
-        found = conditional_draws(_single(self.field_), self._standard(raw[gaps]), n_draws, **how)
+        how = {"particles": particles, **dict(zip(("bottom", "together"), getattr(self, "_way", WAYS[0]), strict=True))}
+        found = conditional_draws(_single(self.field_), self._standard(raw[gaps]), n_draws, rng=rng, **how)
         filled = np.repeat(raw[None], 1 if mean else n_draws, axis=0)
         for draw, x in enumerate(found.mean[None] if mean else found.x):
             filled[draw, gaps] = np.where(missing[gaps], self._raw(x), raw[gaps])

@@ -5,8 +5,10 @@ and 0 where it is missing. With that the algebra of a level is one batch for all
 
     R = N + M·C·M        N: the variance of the noise where a number is known, 1 where it is missing
 
-is that of the known numbers, and 1 beside it, where every residual is 0. All draws of a row are taken from one filter of K
-particles for it, `K = particles·draws`, so that they share what the filter costs; rows do not depend on each other.
+is that of the known numbers, and 1 beside it, where every residual is 0. A row has K = particles·draws particles, and rows do
+not depend on each other. `together`, all draws of a row are taken from one filter of K, which is right for most fields; apart,
+each from its own of K/draws. Of a learned field of many numbers the weights of one filter may leave a single particle, and all
+draws would be copies of it; those of filters of their own still differ.
 
 In the limit of many particles and levels the draws are those of p(x0 | known) for any prior; of a Gaussian one they are so with
 any number of either.
@@ -36,7 +38,7 @@ from scorefield.samplers.base import CountedField
 PARTICLES, FEWEST = 8, 16  # for a draw, and for a row at least
 CENTRE, WIDTH = 0.7, 0.7  # of the levels: where they are dense, in the data's standard deviation, and how wide, in log
 TOP, BOTTOM = 10.0, 0.003  # the highest and the lowest level, likewise
-BOTTOMS = (BOTTOM, 0.3, 0.8)  # of which one suits a learned field
+WAYS = ((BOTTOM, True), (BOTTOM, False), (0.3, False), (0.8, False))  # bottom and together: one suits a learned field
 HIDDEN, TRIED = 0.25, 80  # share of the numbers that are hidden to find it, and rows
 BATCH, NUMBERS = 2**13, 2**22  # particles at a time, and numbers of their matrices; they change the memory, not the draws
 PARTS = (("x", 1), ("mean", 0), ("effective", 0))  # of a batch, and the axis of its rows
@@ -68,6 +70,7 @@ def conditional_draws(
     particles: int = PARTICLES,
     levels: int = 20,
     bottom: float = BOTTOM,
+    together: bool = True,
     progress: Progress = silent,
 ) -> Conditional:
     """Draw the missing numbers of rows given the known ones.
@@ -83,6 +86,7 @@ def conditional_draws(
         levels: of noise, >= 2.
         bottom: the lowest of them, in the data's standard deviation, or the lowest of the process if that is higher; what is
             below is taken for Gaussian.
+        together: whether all draws of a row are from one filter.
         progress: called with the share of the work that is done.
 
     Returns:
@@ -116,7 +120,13 @@ def conditional_draws(
     size, parts = max(1, min(BATCH // k, NUMBERS // known.shape[1] ** 2)), list[Conditional]()
     for first in range(0, len(known), size):
         rows, count = slice(first, first + size), min(size, len(known) - first)
-        crowd = _Rows(CountedField(field, None), moments, known[rows].to(rng.seeds.device).double(), rng[rows], k)
+        crowd = _Rows(
+            CountedField(field, None),
+            moments,
+            known[rows].to(rng.seeds.device).double(),
+            rng[rows],
+            (k, 1 if together else draws),
+        )
         with torch.no_grad():
             crowd.go_down(times, portion(progress, first / len(known), count / len(known)))
         parts.append(crowd.drawn(draws))
@@ -127,15 +137,15 @@ def conditional_draws(
     return Conditional(x, mean, share, parts[0].evaluations)
 
 
-def best_bottom(field: Field, rows: Tensor) -> float:
-    """Return the lowest level that suits a field, in the data's standard deviation, by rows that it was not trained on.
+def best_way(field: Field, rows: Tensor) -> tuple[float, bool]:
+    """Return `bottom` and `together` that suit a field, by rows that it was not trained on.
 
-    Below it, a row is what a Gaussian with the data's covariance makes of it. A field that has learned its rows by heart knows
-    too much at low levels. That level is taken with which numbers that are hidden at random are found with the smallest CRPS.
+    Below the bottom, a row is what a Gaussian with the data's covariance makes of it. A field that has its rows by heart
+    knows too much at low levels. Those are taken with which numbers that are hidden at random are found with the least CRPS.
 
     Args:
         field: of vectors.
-        rows: in model space, `(n, d)`; without any the lowest is returned.
+        rows: in model space, `(n, d)`; without any the first way is returned.
 
     Reference: Gneiting, Raftery (2007), "Strictly proper scoring rules, prediction, and estimation", JASA 102(477).
     """
@@ -144,13 +154,14 @@ def best_bottom(field: Field, rows: Tensor) -> float:
     truth = rows[number % max(len(rows), 1)].double().to(device)
     hidden = SampleRng(number, stream=stream_of("conditional", "hide")).uniform(rows.shape[1:]).to(device) < HIDDEN
     if not bool(hidden.any()):
-        return BOTTOM
+        return WAYS[0]
     errors = list[float]()
-    for bottom in BOTTOMS:
+    for bottom, together in WAYS:
         rng = SampleRng(number, stream=stream_of("conditional", "try"), device=device)
-        found = conditional_draws(field, truth.masked_fill(hidden, torch.nan), 10, rng=rng, particles=4, bottom=bottom)
+        how = {"rng": rng, "particles": 4, "bottom": bottom, "together": together}
+        found = conditional_draws(field, truth.masked_fill(hidden, torch.nan), 10, **how)  # type: ignore[arg-type]
         errors.append(float(crps(found.x, truth)[hidden].mean()))
-    return BOTTOMS[errors.index(min(errors))]
+    return WAYS[errors.index(min(errors))]
 
 
 def crps(draws: Tensor, truth: Tensor) -> Tensor:
@@ -211,11 +222,12 @@ class _Level:
 class _Rows:
     """K particles for each of n rows, `(n, K, d)`; the letters are those of `posterior/twisted.py`."""
 
-    def __init__(self, field: CountedField, moments: Moments, known: Tensor, rng: SampleRng, k: int) -> None:
-        self.field, self.moments, self.rng, self.k = field, moments, rng, k
+    def __init__(self, field: CountedField, moments: Moments, known: Tensor, rng: SampleRng, size: tuple[int, int]) -> None:
+        """Take the parts, K, and in how many filters the particles of a row are."""
+        self.field, self.moments, self.rng, (self.k, self.filters) = field, moments, rng, size
         self.mask, self.y = (~known.isnan()).double(), known.nan_to_num(0.0)
         self.noise = torch.where(self.mask > 0, LEAST_NOISE**2 * self.dense(lambda v: v).diagonal(), 1.0)
-        self.log_w = torch.zeros(len(known), k, dtype=torch.float64, device=known.device)
+        self.log_w = torch.zeros(len(known), self.k, dtype=torch.float64, device=known.device)
         self.log_h = self.log_w  # of the twist that the weights hold
         self.z = self.moments.mean.expand(*self.log_w.shape, -1)
         self.least = self.log_w.new_ones(len(known))
@@ -274,25 +286,39 @@ class _Rows:
         """Draw standard normal numbers for every particle."""
         return self.rng.normal((self.k, self.y.shape[1]))
 
+    def by_filter(self) -> Tensor:
+        """Return the log-weights by filter, `(n, filters, K/filters)`."""
+        return self.log_w.reshape(len(self.y), self.filters, -1)
+
+    def counted(self) -> Tensor:
+        """Return the effective number of particles of each filter, `(n, filters)`, and remember the smallest share."""
+        count = effective(self.by_filter())
+        self.least = torch.minimum(self.least, count.mean(dim=1) * self.filters / self.k)
+        return count
+
+    def taken(self) -> Tensor:
+        """Return particles by weight, from each filter as many as it has, `(n, filters, K/filters)`, numbered in their row."""
+        size = self.k // self.filters
+        found = systematic(self.by_filter(), self.rng.uniform((self.filters,)))
+        return found + size * torch.arange(self.filters, device=found.device).unsqueeze(1)
+
     def chosen(self) -> Tensor:
-        """Return which particles of each row go on, `(n, K)`, after resampling where fewer than half of them count."""
-        count = effective(self.log_w)
-        self.least = torch.minimum(self.least, count / self.k)
-        uneven = (count < 0.5 * self.k).unsqueeze(1)
-        itself = torch.arange(self.k, device=count.device).expand_as(self.log_w)
-        taken = torch.where(uneven, systematic(self.log_w, self.rng.uniform()), itself)
+        """Return which particles of each row go on, `(n, K)`, after resampling where fewer than half of a filter's count."""
+        uneven = (self.counted() < 0.5 * self.k / self.filters).unsqueeze(2).expand(self.by_filter().shape).flatten(1)
+        itself = torch.arange(self.k, device=uneven.device).expand_as(self.log_w)
+        taken = torch.where(uneven, self.taken().flatten(1), itself)
         self.log_w = torch.where(uneven, 0.0, self.log_w)
         return taken
 
     def drawn(self, draws: int) -> Conditional:
         """Return `draws` particles of each row by weight, and their weighted mean."""
-        self.least = torch.minimum(self.least, effective(self.log_w) / self.k)
+        self.counted()
         share = self.k // draws
-        first = (self.rng.uniform() * share).long().unsqueeze(1)  # of neighbours in the order of the weights
-        every = first + share * torch.arange(draws, device=first.device)
-        taken = systematic(self.log_w, self.rng.uniform()).gather(1, every)
+        first = (self.rng.uniform() * share).long()[:, None, None]  # of neighbours in the order of the weights
+        every = first + share * torch.arange(draws // self.filters, device=first.device)
+        taken = self.taken().gather(2, every.expand(-1, self.filters, -1)).flatten(1)
         x = self.z.gather(1, taken.unsqueeze(2).expand(-1, -1, self.z.shape[2])).transpose(0, 1)
-        mean = torch.einsum("nk,nkd->nd", self.log_w.softmax(dim=1), self.z)
+        mean = torch.einsum("nk,nkd->nd", self.by_filter().softmax(dim=2).flatten(1) / self.filters, self.z)
         x, mean = (torch.where(self.mask > 0, self.y, part) for part in (x, mean))
         return Conditional(x, mean, self.least, self.field.evaluations)
 

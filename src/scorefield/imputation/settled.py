@@ -2,10 +2,12 @@
 
     bottom    the lowest level of noise at which the learned field is asked; below, a row is what a Gaussian with the data's
               covariance makes of it. A field that has learned its rows by heart knows too much at low levels, and one with a
-              low level too little at high ones. That with the smallest CRPS on the hidden cells is taken.
+              low level too little at high ones
+    together  whether all draws of a row are from one filter of particles (`guidance/conditional.py`)
+              of both, those with the smallest CRPS on the hidden cells are taken
     scores    of the cells, by which intervals are widened (`conformal.py`)
 
-Both belong to the run, so they are kept in its folder, and a row is filled in the same way in every table.
+All of it belongs to the run, so they are kept in its folder, and a row is filled in the same way in every table.
 
 Reference: Gneiting, Raftery (2007), "Strictly proper scoring rules, prediction, and estimation", JASA 102(477).
 """
@@ -27,7 +29,7 @@ from scorefield.data.table.columns import width
 from scorefield.data.table.coordinates import snapped
 from scorefield.data.table.partial import filled_in, opened, within_reach
 from scorefield.errors import ScorefieldError
-from scorefield.guidance.conditional import BOTTOM, BOTTOMS, HIDDEN, conditional_draws, crps
+from scorefield.guidance.conditional import HIDDEN, WAYS, conditional_draws, crps
 from scorefield.imputation.numbers import SHARE, ends_of, numbers_of, range_of, units_of
 from scorefield.progress import Progress, portion, silent
 from scorefield.randomness import SampleRng, stream_of
@@ -44,11 +46,13 @@ class Settled:
 
     Attributes:
         bottom: in the data's standard deviation.
+        together: as of `conditional_draws`.
         scores: of each column with numbers, pairs (score of a cell, number of its row).
         said: why nothing could be found, or "".
     """
 
     bottom: float
+    together: bool
     scores: dict[str, list[tuple[float, int]]]
     said: str = ""
 
@@ -70,16 +74,16 @@ def settled(run: Run, device: torch.device, progress: Progress = silent) -> Sett
         kept = files.read_json(path) if path.is_file() else None
         if kept is not None and run.stale(kept) is None:
             scores = {name: [(float(score), int(row)) for score, row in pairs] for name, pairs in kept["scores"].items()}
-            return Settled(float(kept["bottom"]), scores)
+            return Settled(float(kept["bottom"]), bool(kept["together"]), scores)
     try:
         held_out = torch.as_tensor(run.data.held_out[:]).double()
     except ScorefieldError:
-        return Settled(BOTTOM, {}, "the run's data are not where they were: the intervals are the draws' own, not measured")
+        return Settled(*WAYS[0], {}, "the run's data are not where they were: the intervals are the draws' own, not measured")
     if not len(held_out):
-        return Settled(BOTTOM, {}, "the run has no held-out rows: the intervals are the draws' own, not measured")
+        return Settled(*WAYS[0], {}, "the run has no held-out rows: the intervals are the draws' own, not measured")
     found = _found(run, held_out, device, progress)
     if files.can_write(run.path):
-        values = {"made_from": run.made_from, "bottom": found.bottom, "scores": found.scores}
+        values = {"made_from": run.made_from, "bottom": found.bottom, "together": found.together, "scores": found.scores}
         files.write_json(path, values)
     return found
 
@@ -91,25 +95,26 @@ def _found(run: Run, held_out: Tensor, device: torch.device, progress: Progress)
     hidden = rng.uniform((len(columns),)) < HIDDEN
     truth = held_out[row]
     known = opened(truth, {column["name"]: hidden[:, i].numpy() for i, column in enumerate(columns)}, columns)
-    best, found = math.inf, Settled(BOTTOM, {})
-    for j, bottom in enumerate(BOTTOMS):
+    best, found = math.inf, Settled(*WAYS[0], {})
+    for j, way in enumerate(WAYS):
         rng = SampleRng(number, stream=stream_of("impute", "measure"), device=device)
-        part = portion(progress, j / len(BOTTOMS), 1 / len(BOTTOMS))
-        drawn, _ = drawn_of(run, known, DRAWS, rng, bottom=bottom, progress=part)
+        part = portion(progress, j / len(WAYS), 1 / len(WAYS))
+        drawn, _ = drawn_of(run, known, DRAWS, rng, way=way, progress=part)
         errors, scores = _compared(run, truth, drawn, hidden, row)
         if errors < best:
-            best, found = errors, Settled(bottom, scores)
+            best, found = errors, Settled(*way, scores)
     return found
 
 
 def drawn_of(
-    run: Run, raw: Tensor, draws: int, rng: SampleRng, *, bottom: float, progress: Progress = silent
+    run: Run, raw: Tensor, draws: int, rng: SampleRng, *, way: tuple[float, bool], progress: Progress = silent
 ) -> tuple[Tensor, Tensor]:
     """Return draws `(draws, n, d)` of rows `(n, d)` with NaN, at values that are legal, and their effective shares `(n,)`."""
     columns = run.manifest["data"]["columns"]
     shift, scale = run.normaliser.shifts(run.shape), run.normaliser.scales(run.shape)
     known = ((within_reach(raw, columns) - shift) / scale).to(rng.seeds.device)
-    found = conditional_draws(run.field.to(rng.seeds.device), known, draws, rng=rng, bottom=bottom, progress=progress)
+    how = {"rng": rng, "bottom": way[0], "together": way[1], "progress": progress}
+    found = conditional_draws(run.field.to(rng.seeds.device), known, draws, **how)  # type: ignore[arg-type]
     drawn = [snapped(filled_in(shift + scale * one.cpu(), columns), columns) for one in found.x]
     return torch.stack(drawn), found.effective.cpu()
 

@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException as StarletteError
 from scorefield import __version__
 from scorefield.errors import ScorefieldError, unknown
 from scorefield.web import guard, limits
+from scorefield.web.asking import as_command
 from scorefield.web.hub import Hub
 from scorefield.web.jobs import GRACE, LIVE, Busy, Job, Jobs
 from scorefield.web.listing import described, listed, metrics
@@ -244,7 +245,7 @@ def _of_jobs(app: FastAPI, state: State) -> None:
             names = tuple(field["name"] for field in forms[verb]["fields"])
             field = getattr(error, "field", None) or field_of(str(error), names)
             return JSONResponse({"error": str(error), "field": field}, 400)
-        job.command = command(verb, forms[verb]["fields"], state.jobs.as_command(job))
+        job.command = command(verb, forms[verb]["fields"], as_command(state.places, job.asked, job.arguments))
         return JSONResponse(state.jobs.told(job), 202)
 
     @app.get("/api/jobs")

@@ -8,21 +8,19 @@ its owner has been away for a while.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field as default
 from pathlib import Path
 from typing import Any
 
-from scorefield.errors import ScorefieldError
 from scorefield.web import limits
+from scorefield.web.asking import resolved
 from scorefield.web.hub import Hub
-from scorefield.web.places import HELD_OUT, NAME, UPLOAD, Places
+from scorefield.web.places import UPLOAD, Places
 from scorefield.web.processes import Process
 from scorefield.web.worker import STOP
 
@@ -30,34 +28,10 @@ GRACE = 10.0  # seconds for a page to come back, as when it is loaded again
 KEPT = 600.0  # seconds for which the files of an owner who has left are kept
 STOPPING = 20.0  # seconds for a job to end when it is asked to; a training may take longer to save
 LIVE = ("waiting", "running")
-FOLDERS = ("denoise", "restore", "interpolate")  # verbs whose answer is a folder
-SOURCES = ("source", "reference", "data", "against", "a", "b")
 
 
 class Busy(Exception):
     """Too many jobs wait."""
-
-
-class Unfit(ScorefieldError):
-    """An argument that the page may not give.
-
-    Attributes:
-        field: its name.
-    """
-
-    def __init__(self, field: str, sentence: str) -> None:
-        """Keep the name."""
-        super().__init__(sentence)
-        self.field = field
-
-
-@contextlib.contextmanager
-def _about(field: str) -> Iterator[None]:
-    """Name the argument in what is refused inside."""
-    try:
-        yield
-    except ScorefieldError as error:
-        raise Unfit(field, str(error)) from None
 
 
 @dataclass(eq=False)
@@ -238,7 +212,7 @@ class Jobs:
         folder = self.places.temporary / "jobs" / name
         folder.mkdir(parents=True)
         try:
-            arguments, held_out = self._resolved(verb, given, folder)
+            arguments, held_out = resolved(self.places, verb, given, folder)
             kept = None
             if verb == "train" and str(arguments["source"]).startswith(UPLOAD):
                 arguments["source"], kept = self.places.keep(arguments["source"])
@@ -251,54 +225,6 @@ class Jobs:
         self._drop_old()
         self._next()
         return job
-
-    def _resolved(self, verb: str, given: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], dict[str, int]]:
-        """Return the arguments with paths for names, and which of them are held-out examples."""
-        places, taken, held_out = self.places, dict(given), dict[str, int]()
-        if verb == "train":
-            with _about("out"):
-                taken["out"] = str(places.new_run(given.get("out") or _run_name(given.get("source"))))
-            with _about("source"):
-                taken["source"] = self._training_source(given)
-            return taken, held_out
-        if verb not in ("plan", "verify"):
-            with _about("run"):
-                taken["run"] = str(places.run(given.get("run")))
-        for name in SOURCES:
-            value = given.get(name)
-            if isinstance(value, str) and value.startswith(HELD_OUT) and value.removeprefix(HELD_OUT).isdecimal():
-                held_out[name] = int(value.removeprefix(HELD_OUT))
-                del taken[name]
-            elif name in ("a", "b") and (isinstance(value, int) or str(value).isdecimal()):
-                taken[name] = int(str(value))
-            elif value is not None:
-                with _about(name):
-                    is_run = name == "against" and value in list(places.runs())
-                    taken[name] = str(places.run(value)) if is_run else places.source(value)
-        with _about("operator"):
-            taken |= {"operator": places.operator(given["operator"])} if "operator" in given else {}
-        with _about("out"):
-            taken |= _out(verb, given, folder)
-        return taken, held_out
-
-    def _training_source(self, given: Mapping[str, Any]) -> str:
-        """Return what a training learns from: of one that goes on, what it began with."""
-        if given.get("resume") and not given.get("source"):
-            return self.places.source_of(given.get("out"))
-        source = given.get("source")
-        if isinstance(source, str) and source.startswith(UPLOAD):
-            self.places.upload(source)  # it is copied when nothing else is wrong
-            return source
-        return self.places.source(source)
-
-    def as_command(self, job: Job) -> dict[str, Any]:
-        """Return the arguments of a job as a person would give them to the command, beside the runs' folder."""
-        root, given = self.places.root, dict(job.asked)
-        for name in ("run", "source", "data", "against", "out"):
-            value = job.arguments.get(name)
-            if isinstance(value, str) and value.startswith(f"{root}/"):
-                given[name] = f"{root.name}/{Path(value).relative_to(root).as_posix()}"
-        return {name: _plain(value) for name, value in given.items()}
 
     def cancel(self, job: Job) -> None:
         """End a job: one that waits at once, another when it next reports; a training saves its state."""
@@ -365,32 +291,6 @@ class Jobs:
 
 
 _GONE = "got a process that ended in the middle of its work, expected it to finish: there may be too little memory for it"
-
-
-def _out(verb: str, given: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Return where a verb writes: into the folder of its job."""
-    name = given.get("out")
-    if name is not None and (not isinstance(name, str) or not NAME.fullmatch(name)):
-        raise ScorefieldError(
-            f"got out {name!r}, expected the name of a file, of letters, digits, dots and dashes: write another"
-        )
-    if verb in FOLDERS:
-        return {"out": str(folder / (name or "answer"))}
-    if verb in ("sample", "impute") or name is not None:
-        default = {"sample": f"samples-seed{given.get('seed', 0)}.png", "impute": "filled.csv"}.get(verb, "out.json")
-        return {"out": str(folder / (name or default))}
-    return {}
-
-
-def _run_name(source: Any) -> str:
-    """Return the name of a run that was given none: that of its source."""
-    name = str(source or "").rpartition("/")[2].partition(".")[0]
-    return name if NAME.fullmatch(name) else "data"
-
-
-def _plain(value: Any) -> Any:
-    """Return a value without what only the page knows: an upload becomes the name of its file."""
-    return re.sub(rf"{UPLOAD}[^/,]*/", "", value) if isinstance(value, str) else value
 
 
 def _forget_unused(job: Job) -> None:

@@ -28,7 +28,7 @@ def field_of(sentence: str, names: Sequence[str]) -> str | None:
     got = sentence.partition(", expected")[0]
     for name in names:
         words = [
-            rf"--{name.replace('_', '-')}\b",
+            rf"--{name.replace('_', '-')}(?![\w-])",
             rf"\b{name}=|^got {name} ",
             rf"unknown {name}\b",
             rf"argument of \w+ '{name}'",

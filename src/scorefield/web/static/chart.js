@@ -16,7 +16,8 @@ function ticks(low, high, log, room) {
     const every = Math.max(1, Math.ceil((to - from) / room));
     const found = [];
     for (let power = from; power <= to; power += every) for (const lead of per) found.push(lead * 10 ** power);
-    return found.filter((value) => value >= low * 0.999 && value <= high * 1.001);
+    const inside = found.filter((value) => value >= low * 0.999 && value <= high * 1.001);
+    return inside.length > 1 ? inside : ticks(low, high, false, room); // less than a decade: powers of ten are too far apart
   }
   const raw = (high - low) / room;
   const power = 10 ** Math.floor(Math.log10(raw));

@@ -8,7 +8,7 @@ export const KINDS = { image: "images", signal: "signals", volume: "volumes", ve
 /** The start of a view: its heading and what it is for. */
 export const heading = (title, text) => h("div", null, h("h1", null, title), h("p", { class: "lead" }, text));
 
-export const dataLink = (address) => h("p", { class: "data-link" }, h("a", { href: address, target: "_blank", rel: "noopener" }, "Data as JSON"));
+export const dataLink = (address, what = "Data") => h("p", { class: "data-link" }, h("a", { href: address, target: "_blank", rel: "noopener" }, `${what} as JSON`));
 
 /** What to do when there is no run that suits. */
 export const noRun = (what = "No run yet.", source = "") =>

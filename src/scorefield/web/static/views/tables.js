@@ -21,6 +21,9 @@ function chance(...numbers) {
   return ((hash ^ (hash >>> 13)) >>> 0) / 2 ** 32;
 }
 
+/** The filled cells of a report by the number of their row. */
+const valuesOf = (filled) => new Map((filled?.rows || []).map((one) => [one.row, one.cells]));
+
 /** The rows that a person works on; `changed()` is told when a cell is. */
 function editor(changed) {
   const state = { name: "rows.csv", head: [], rows: [], file: null };
@@ -60,19 +63,25 @@ function editor(changed) {
     state.file = null;
     show();
   };
-  const upload = async () => (await api.upload(state.name.replace(/\.(tsv|txt)$/, state.file ? ".$1" : ".csv"), state.file || new Blob([writeCsv([state.head, ...state.rows])]))).id;
+  /** Upload the rows: the file as it came, unless a cell was changed or empty ones are to have what `filled` says. */
+  const upload = async (filled = null) => {
+    if (state.file && !filled) return (await api.upload(state.name, state.file)).id;
+    const values = valuesOf(filled);
+    const rows = state.rows.map((row, index) => row.map((text, column) => (isHole(text) ? values.get(index)?.[state.head[column]]?.value ?? "" : text)).map(String));
+    return (await api.upload(state.name.replace(/\.(tsv|txt)$/, ".csv"), new Blob([writeCsv([state.head, ...rows])]))).id;
+  };
   return { element, state, take, thin, upload };
 }
 
 /** The answers as a grid: filled cells with their intervals, odd rows with the columns that make them odd. */
 function answerGrid({ head, rows }, filled, odd) {
-  const byRow = new Map((filled?.rows || []).map((one) => [one.row, one.cells]));
+  const byRow = valuesOf(filled);
   const oddities = new Map((odd?.rows || []).map((one) => [one.row, one]));
   const level = filled ? percent(filled.interval ?? 0.9) : "";
   const cell = (row, column, text) => {
     const found = isHole(text) ? byRow.get(row)?.[head[column]] : null;
     const share = oddities.get(row)?.odd ? oddities.get(row).columns.find((one) => one.name === head[column])?.share || 0 : 0;
-    const why = share >= SHARE ? h("span", { class: "help" }, ` ${percent(share)} of the oddness`) : null;
+    const why = share >= SHARE ? h("span", { class: "help range" }, `${percent(share)} of the oddness`) : null;
     const marks = [found ? "filled" : "", share >= SHARE ? "odd-cell" : ""].filter(Boolean).join(" ");
     if (!found) return h("td", { class: marks || null }, text === "" ? h("span", { class: "help" }, "empty") : text, why);
     const range = found.share === null || found.share === undefined ? `${level}: ${found.low} to ${found.high}` : `${percent(found.share)} of the draws`;
@@ -81,7 +90,7 @@ function answerGrid({ head, rows }, filled, odd) {
   const order = [...rows.keys()].filter((row) => row < SHOWN || byRow.has(row) || oddities.get(row)?.odd).slice(0, 3 * SHOWN);
   const header = (row) => {
     const found = oddities.get(row);
-    return h("th", { scope: "row" }, row + 1, found ? h("span", { class: found.odd ? "warn" : "help" }, found.odd ? ` odd, p = ${number(found.p_value, 2)}, by its ${found.spoke === "norms" ? "score norms" : "density"}` : ` p = ${number(found.p_value, 2)}`) : null);
+    return h("th", { scope: "row" }, row + 1, found ? h("span", { class: found.odd ? "warn range" : "help range" }, found.odd ? `odd, p = ${number(found.p_value, 2)}, by its ${found.spoke === "norms" ? "score norms" : "density"}` : `p = ${number(found.p_value, 2)}`) : null);
   };
   const body = order.map((row) => h("tr", { class: oddities.get(row)?.odd ? "odd-row" : null }, header(row), rows[row].map((text, column) => cell(row, column, text))));
   return h("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Answers" }, h("table", { class: "cells" }, h("thead", null, h("tr", null, h("th", { scope: "col" }, "row"), head.map((name) => h("th", { scope: "col" }, name)))), h("tbody", null, body)));
@@ -143,7 +152,8 @@ class Tables {
   async start(verb, values, panel, form) {
     fill(this.problem);
     if (!this.rows.state.rows.length) throw new api.Refused("There are no rows yet: take held-out ones, or upload a table.");
-    const job = await api.job(verb, { run: this.run.name, source: await this.rows.upload(), ...values });
+    const filled = verb === "odd" ? this.answers.impute : null; // a row is judged whole
+    const job = await api.job(verb, { run: this.run.name, source: await this.rows.upload(filled), ...values });
     const asked = this.answers;
     api.finished(job, panel.show).then((ended) => {
       if (ended.state !== "done" || asked !== this.answers) return;
@@ -163,7 +173,7 @@ class Tables {
       this.result, h("h2", null, "Answers"), odd ? h("p", null, oddSentence(odd)) : null, impute ? h("p", null, filledSentence(impute)) : null,
       answerGrid(this.rows.state, impute, odd), sentences([...(impute?.notes || []), ...(odd?.notes || [])]),
       csv ? h("div", { class: "actions" }, button("Download the filled table", () => download(csv.url, "filled.csv"), { class: "button primary" })) : null,
-      files.length ? h("details", { class: "more" }, h("summary", null, `${files.length} files to download`), fileLinks(files)) : null, all.map((one) => dataLink(api.path("jobs", one.id))),
+      files.length ? h("details", { class: "more" }, h("summary", null, `${files.length} files to download`), fileLinks(files)) : null, all.map((one) => dataLink(api.path("jobs", one.id), { impute: "Filled cells", odd: "Odd rows" }[one.verb])),
     );
   }
 }
