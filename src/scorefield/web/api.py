@@ -22,7 +22,7 @@ from scorefield.errors import ScorefieldError, unknown
 from scorefield.web import guard, limits
 from scorefield.web.asking import as_command
 from scorefield.web.hub import Hub
-from scorefield.web.jobs import Busy, Job, Jobs
+from scorefield.web.jobs import GRACE, LIVE, Busy, Job, Jobs
 from scorefield.web.listing import described, listed, metrics
 from scorefield.web.places import Places
 from scorefield.web.processes import Asked
@@ -114,7 +114,7 @@ def _refusals(app: FastAPI) -> None:
 
     @app.exception_handler(StarletteError)
     async def missing(request: Request, error: StarletteError) -> JSONResponse:
-        if error.status_code == 404:
+        if error.status_code == 404 and not str(error.detail).startswith("got"):
             return answer(
                 404, f"got the address {request.url.path[:200]}, where there is nothing, expected one of the page: open /"
             )
@@ -221,7 +221,7 @@ def _of_jobs(app: FastAPI, state: State) -> None:
     def job_of(name: str) -> Job:
         job = state.jobs.jobs.get(name)
         if job is None:
-            raise HTTPException(404, "got the name of a job that is not here any more, expected one that is: ask again")
+            raise HTTPException(404, "got a job that this server does not know any more, expected one that it has begun: start it again")
         state.hub.see(job.owner)
         return job
 
@@ -251,6 +251,9 @@ def _of_jobs(app: FastAPI, state: State) -> None:
     @app.get("/api/jobs")
     async def jobs(owner: str) -> list[dict[str, Any]]:
         _owner(state, owner)
+        for job in state.jobs.jobs.values():  # a training that stays is the next page's, so that someone can stop it
+            if job.state in LIVE and job.stays and state.hub.away(job.owner) > GRACE:
+                job.owner = owner
         return [state.jobs.told(job) for job in state.jobs.jobs.values() if job.owner == owner]
 
     @app.get("/api/jobs/{name}")

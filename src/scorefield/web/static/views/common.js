@@ -22,7 +22,11 @@ export const shapeText = (one) => (one.kind === "table" ? `${(one.columns || one
 /** A field that chooses a run. */
 export function runField(runs, chosen, onchange) {
   const id = newId("run");
-  const select = h("select", { id, value: chosen, onchange: () => onchange(select.value) }, runs.map((one) => h("option", { value: one.name }, one.name)));
+  const changed = (event) => {
+    event.stopPropagation(); // the form around it would write the address of the run that is left
+    onchange(select.value);
+  };
+  const select = h("select", { id, value: chosen, onchange: changed }, runs.map((one) => h("option", { value: one.name }, one.name)));
   const one = runs.find(({ name }) => name === chosen);
   return h("div", { class: "entry" }, h("label", { for: id }, "Run"), select, one ? h("span", { class: "help" }, `${shapeText(one)}, ${number(one.step)} steps of training${one.training ? ", and going on" : ""}`) : null);
 }

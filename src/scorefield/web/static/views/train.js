@@ -62,7 +62,7 @@ class Train {
 
   /** Show the runs that can go on. */
   async showRest() {
-    fill(this.rest, unfinished(await api.runs(), (one) => this.start({ ...this.form.read(), out: one.name }, one.source, { resume: true })));
+    fill(this.rest, unfinished(await api.runs(), (one) => this.start({ ...this.form.read(), out: one.name }, one.source, { resume: true, source: null }))); // the server knows where its data are
   }
 
   async start(values, source, more = {}) {
@@ -80,6 +80,7 @@ class Train {
   /** Follow a training to its end. */
   async watch(job) {
     fill(this.result, this.view.element);
+    this.stay.checked = job.stay;
     await this.view.watch(job).catch((problem) => this.refuse(problem));
     await this.showRest();
   }
