@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scorefield import VE, Gaussian, GaussianMixture, SampleRng, ScorefieldError
-from scorefield.guidance.conditional import conditional_draws
+from scorefield.guidance.conditional import Way, conditional_draws
 
 NAN = math.nan
 MEAN = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
@@ -36,7 +36,9 @@ def test_draws_of_a_gaussian_have_the_conditional_mean_and_covariance_in_every_p
     n = 4000
     for levels, together in ((2, True), (7, True), (3, False)):
         field = Gaussian(MEAN.tolist(), COVARIANCE.tolist(), VE(0.001, 50.0))
-        found = conditional_draws(field, PATTERNS, n, rng=SampleRng(range(5)), particles=1, levels=levels, together=together)
+        found = conditional_draws(
+            field, PATTERNS, n, rng=SampleRng(range(5)), particles=1, levels=levels, way=Way(together=together)
+        )
         # every weight is constant: the draws are independent, but for what the lowest level of the process leaves
         assert float(found.effective.min()) > 0.99
         for i, row in enumerate(PATTERNS):
@@ -93,9 +95,9 @@ def test_the_draws_of_a_row_do_not_depend_on_the_other_rows_or_on_how_many_are_d
     field, rng = GaussianMixture(WEIGHTS, MEANS, STDS, VE(0.01, 50.0)), SampleRng(range(4))
     known = torch.tensor([[0.1, NAN, 0.3], [NAN, 1.0, 0.5], [NAN, NAN, 2.0], [NAN, 0.0, NAN]], dtype=torch.float64)
     whole = conditional_draws(field, known, 5, rng=rng)
-    each = conditional_draws(field, known, 5, rng=rng, together=False)
+    each = conditional_draws(field, known, 5, rng=rng, way=Way(together=False))
     assert torch.allclose(
-        conditional_draws(field, known[1:2], 5, rng=rng[1:2], together=False).x, each.x[:, 1:2], rtol=0, atol=1e-9
+        conditional_draws(field, known[1:2], 5, rng=rng[1:2], way=Way(together=False)).x, each.x[:, 1:2], rtol=0, atol=1e-9
     )
     two = torch.tensor([1, 3])
     alone = conditional_draws(field, known[two], 5, rng=rng[two])

@@ -101,7 +101,7 @@ def test_a_field_that_knows_its_rows_by_heart_is_asked_at_high_levels_and_its_in
     put(by_heart)
     run = run_on(gaussian(60, 0), tmp_path)
     share, _ = held(run, gaussian(N, 1))
-    assert json.loads((run / NAME).read_text())["bottom"] == WAYS[-1][0]
+    assert json.loads((run / NAME).read_text())["bottom"] == WAYS[-1].bottom
     (run / NAME).unlink()
     monkeypatch.setattr("scorefield.imputation.settled.WAYS", WAYS[:1])
     monkeypatch.setattr("scorefield.imputation.settled.Settled.widening", lambda self, columns: (0.0, 0))

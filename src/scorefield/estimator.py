@@ -43,7 +43,7 @@ from scorefield.data.numeric import masked_as_nan, refuse_masked
 from scorefield.devices import pick_device
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
-from scorefield.guidance.conditional import WAYS, best_way, conditional_draws
+from scorefield.guidance.conditional import EXACT, best_way, conditional_draws
 from scorefield.likelihood import Exact, Hutchinson, Section, data_log_prob, support_of
 from scorefield.moments import Moments
 from scorefield.randomness import SampleRng, stream_of
@@ -287,8 +287,8 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         seed, missing = _seed(random_state), np.isnan(raw)
         gaps = np.flatnonzero(missing.any(axis=1))
         rng = self._rng(len(raw), "impute", seed)[torch.from_numpy(gaps)]
-        how = {"particles": particles, **dict(zip(("bottom", "together"), getattr(self, "_way", WAYS[0]), strict=True))}
-        found = conditional_draws(_single(self.field_), self._standard(raw[gaps]), n_draws, rng=rng, **how)
+        how = {"rng": rng, "particles": particles, "way": getattr(self, "_way", EXACT)}
+        found = conditional_draws(_single(self.field_), self._standard(raw[gaps]), n_draws, **how)
         filled = np.repeat(raw[None], 1 if mean else n_draws, axis=0)
         for draw, x in enumerate(found.mean[None] if mean else found.x):
             filled[draw, gaps] = np.where(missing[gaps], self._raw(x), raw[gaps])

@@ -38,10 +38,27 @@ from scorefield.samplers.base import CountedField
 PARTICLES, FEWEST = 8, 16  # for a draw, and for a row at least
 CENTRE, WIDTH = 0.7, 0.7  # of the levels: where they are dense, in the data's standard deviation, and how wide, in log
 TOP, BOTTOM = 10.0, 0.003  # the highest and the lowest level, likewise
-WAYS = ((BOTTOM, True), (BOTTOM, False), (0.3, False), (0.8, False))  # bottom and together: one suits a learned field
 HIDDEN, TRIED = 0.25, 80  # share of the numbers that are hidden to find it, and rows
 BATCH, NUMBERS = 2**13, 2**22  # particles at a time, and numbers of their matrices; they change the memory, not the draws
 PARTS = (("x", 1), ("mean", 0), ("effective", 0))  # of a batch, and the axis of its rows
+
+
+@dataclass(frozen=True)
+class Way:
+    """How rows are drawn where a field was learned.
+
+    Attributes:
+        bottom: the lowest level of noise, in the data's standard deviation, or the lowest of the process if that is higher;
+            what is below is taken for Gaussian.
+        together: whether all draws of a row are from one filter.
+    """
+
+    bottom: float = BOTTOM
+    together: bool = True
+
+
+EXACT = Way()
+WAYS = (EXACT, Way(together=False), Way(0.3, together=False), Way(0.8, together=False))  # one of them suits a learned field
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,8 +86,7 @@ def conditional_draws(
     rng: SampleRng,
     particles: int = PARTICLES,
     levels: int = 20,
-    bottom: float = BOTTOM,
-    together: bool = True,
+    way: Way = EXACT,
     progress: Progress = silent,
 ) -> Conditional:
     """Draw the missing numbers of rows given the known ones.
@@ -84,9 +100,7 @@ def conditional_draws(
         rng: one seed for each row, whose draws are the same whatever the other rows are.
         particles: for each draw, >= 1; a row has 16 at least.
         levels: of noise, >= 2.
-        bottom: the lowest of them, in the data's standard deviation, or the lowest of the process if that is higher; what is
-            below is taken for Gaussian.
-        together: whether all draws of a row are from one filter.
+        way: for an exact field the default, for a learned one `best_way`.
         progress: called with the share of the work that is done.
 
     Returns:
@@ -116,7 +130,7 @@ def conditional_draws(
     k = max(particles * draws, draws * math.ceil(FEWEST / draws))
     moments = moments_of(field)
     moments = moments.floored(LEAST_VARIANCE * moments.largest).to(rng.seeds.device)
-    times = _times(field, moments, levels, bottom)
+    times = _times(field, moments, levels, way.bottom)
     size, parts = max(1, min(BATCH // k, NUMBERS // known.shape[1] ** 2)), list[Conditional]()
     for first in range(0, len(known), size):
         rows, count = slice(first, first + size), min(size, len(known) - first)
@@ -125,7 +139,7 @@ def conditional_draws(
             moments,
             known[rows].to(rng.seeds.device).double(),
             rng[rows],
-            (k, 1 if together else draws),
+            (k, 1 if way.together else draws),
         )
         with torch.no_grad():
             crowd.go_down(times, portion(progress, first / len(known), count / len(known)))
@@ -137,11 +151,11 @@ def conditional_draws(
     return Conditional(x, mean, share, parts[0].evaluations)
 
 
-def best_way(field: Field, rows: Tensor) -> tuple[float, bool]:
-    """Return `bottom` and `together` that suit a field, by rows that it was not trained on.
+def best_way(field: Field, rows: Tensor) -> Way:
+    """Return the way that suits a field, by rows that it was not trained on.
 
     Below the bottom, a row is what a Gaussian with the data's covariance makes of it. A field that has its rows by heart
-    knows too much at low levels. Those are taken with which numbers that are hidden at random are found with the least CRPS.
+    knows too much at low levels. That way is taken by which numbers that are hidden at random are found with the least CRPS.
 
     Args:
         field: of vectors.
@@ -156,10 +170,9 @@ def best_way(field: Field, rows: Tensor) -> tuple[float, bool]:
     if not bool(hidden.any()):
         return WAYS[0]
     errors = list[float]()
-    for bottom, together in WAYS:
+    for way in WAYS:
         rng = SampleRng(number, stream=stream_of("conditional", "try"), device=device)
-        how = {"rng": rng, "particles": 4, "bottom": bottom, "together": together}
-        found = conditional_draws(field, truth.masked_fill(hidden, torch.nan), 10, **how)  # type: ignore[arg-type]
+        found = conditional_draws(field, truth.masked_fill(hidden, torch.nan), 10, rng=rng, particles=4, way=way)
         errors.append(float(crps(found.x, truth)[hidden].mean()))
     return WAYS[errors.index(min(errors))]
 
@@ -314,7 +327,7 @@ class _Rows:
         """Return `draws` particles of each row by weight, and their weighted mean."""
         self.counted()
         share = self.k // draws
-        first = (self.rng.uniform() * share).long()[:, None, None]  # of neighbours in the order of the weights
+        first = (self.rng.uniform() * share).long().unsqueeze(1).unsqueeze(2)  # of neighbours in the order of the weights
         every = first + share * torch.arange(draws // self.filters, device=first.device)
         taken = self.taken().gather(2, every.expand(-1, self.filters, -1)).flatten(1)
         x = self.z.gather(1, taken.unsqueeze(2).expand(-1, -1, self.z.shape[2])).transpose(0, 1)

@@ -113,9 +113,7 @@ def impute_table(run: Run, partial: Partial, spec: ImputeSpec, device: torch.dev
     by, count = known.widening([name for name, hole in holes.items() if hole.any()])
     count_of_draws = max(spec.draws, LEAST_DRAWS)
     rng = SampleRng(torch.from_numpy(rows), stream=stream_of("impute", spec.seed), device=device)
-    drawn, effective = drawn_of(
-        run, partial.rows[rows], count_of_draws, rng, way=(known.bottom, known.together), progress=stages("filling")
-    )
+    drawn, effective = drawn_of(run, partial.rows[rows], count_of_draws, rng, way=known.way, progress=stages("filling"))
     tables = tuple(decode(one, partial.columns) for one in drawn)
     cells: dict[tuple[int, str], Cell] = {}
     for column, (low, high), numbers in zip(columns, _intervals(run, drawn, by), numbers_of(drawn, columns), strict=True):

@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -29,7 +29,7 @@ from scorefield.data.table.columns import width
 from scorefield.data.table.coordinates import snapped
 from scorefield.data.table.partial import filled_in, opened, within_reach
 from scorefield.errors import ScorefieldError
-from scorefield.guidance.conditional import HIDDEN, WAYS, conditional_draws, crps
+from scorefield.guidance.conditional import EXACT, HIDDEN, WAYS, Way, conditional_draws, crps
 from scorefield.imputation.numbers import SHARE, ends_of, numbers_of, range_of, units_of
 from scorefield.progress import Progress, portion, silent
 from scorefield.randomness import SampleRng, stream_of
@@ -45,14 +45,12 @@ class Settled:
     """What was found on rows that training did not see.
 
     Attributes:
-        bottom: in the data's standard deviation.
-        together: as of `conditional_draws`.
+        way: how rows are drawn.
         scores: of each column with numbers, pairs (score of a cell, number of its row).
         said: why nothing could be found, or "".
     """
 
-    bottom: float
-    together: bool
+    way: Way
     scores: dict[str, list[tuple[float, int]]]
     said: str = ""
 
@@ -74,16 +72,16 @@ def settled(run: Run, device: torch.device, progress: Progress = silent) -> Sett
         kept = files.read_json(path) if path.is_file() else None
         if kept is not None and run.stale(kept) is None:
             scores = {name: [(float(score), int(row)) for score, row in pairs] for name, pairs in kept["scores"].items()}
-            return Settled(float(kept["bottom"]), bool(kept["together"]), scores)
+            return Settled(Way(float(kept["bottom"]), bool(kept["together"])), scores)
     try:
         held_out = torch.as_tensor(run.data.held_out[:]).double()
     except ScorefieldError:
-        return Settled(*WAYS[0], {}, "the run's data are not where they were: the intervals are the draws' own, not measured")
+        return Settled(EXACT, {}, "the run's data are not where they were: the intervals are the draws' own, not measured")
     if not len(held_out):
-        return Settled(*WAYS[0], {}, "the run has no held-out rows: the intervals are the draws' own, not measured")
+        return Settled(EXACT, {}, "the run has no held-out rows: the intervals are the draws' own, not measured")
     found = _found(run, held_out, device, progress)
     if files.can_write(run.path):
-        values = {"made_from": run.made_from, "bottom": found.bottom, "together": found.together, "scores": found.scores}
+        values = {"made_from": run.made_from, **asdict(found.way), "scores": found.scores}
         files.write_json(path, values)
     return found
 
@@ -95,26 +93,25 @@ def _found(run: Run, held_out: Tensor, device: torch.device, progress: Progress)
     hidden = rng.uniform((len(columns),)) < HIDDEN
     truth = held_out[row]
     known = opened(truth, {column["name"]: hidden[:, i].numpy() for i, column in enumerate(columns)}, columns)
-    best, found = math.inf, Settled(*WAYS[0], {})
+    best, found = math.inf, Settled(EXACT, {})
     for j, way in enumerate(WAYS):
         rng = SampleRng(number, stream=stream_of("impute", "measure"), device=device)
         part = portion(progress, j / len(WAYS), 1 / len(WAYS))
         drawn, _ = drawn_of(run, known, DRAWS, rng, way=way, progress=part)
         errors, scores = _compared(run, truth, drawn, hidden, row)
         if errors < best:
-            best, found = errors, Settled(*way, scores)
+            best, found = errors, Settled(way, scores)
     return found
 
 
 def drawn_of(
-    run: Run, raw: Tensor, draws: int, rng: SampleRng, *, way: tuple[float, bool], progress: Progress = silent
+    run: Run, raw: Tensor, draws: int, rng: SampleRng, *, way: Way, progress: Progress = silent
 ) -> tuple[Tensor, Tensor]:
     """Return draws `(draws, n, d)` of rows `(n, d)` with NaN, at values that are legal, and their effective shares `(n,)`."""
     columns = run.manifest["data"]["columns"]
     shift, scale = run.normaliser.shifts(run.shape), run.normaliser.scales(run.shape)
     known = ((within_reach(raw, columns) - shift) / scale).to(rng.seeds.device)
-    how = {"rng": rng, "bottom": way[0], "together": way[1], "progress": progress}
-    found = conditional_draws(run.field.to(rng.seeds.device), known, draws, **how)  # type: ignore[arg-type]
+    found = conditional_draws(run.field.to(rng.seeds.device), known, draws, rng=rng, way=way, progress=progress)
     drawn = [snapped(filled_in(shift + scale * one.cpu(), columns), columns) for one in found.x]
     return torch.stack(drawn), found.effective.cpu()
 
