@@ -221,7 +221,9 @@ def _of_jobs(app: FastAPI, state: State) -> None:
     def job_of(name: str) -> Job:
         job = state.jobs.jobs.get(name)
         if job is None:
-            raise HTTPException(404, "got a job that this server does not know any more, expected one that it has begun: start it again")
+            raise HTTPException(
+                404, "got a job that this server does not know any more, expected one that it has begun: start it again"
+            )
         state.hub.see(job.owner)
         return job
 
