@@ -474,6 +474,24 @@ def test_page_and_command_leave_the_same_run_and_the_same_figures(server: Server
         report = app.__dict__[verb](here / "table", **more)
         values = json.loads(json.dumps(report.to_dict()))
         assert _untimed(values) == _untimed(job["report"]), verb
+    _same_tables(server, here / "table", tmp_path)
+
+
+def _same_tables(server: Server, run: Path, folder: Path) -> None:
+    """Page and command fill the same holes, and find the same rows odd."""
+    holes = folder / "holes.csv"
+    holes.write_text("x,y,kind\n0.5,,a\n,-0.25,b\n1.0,0.75,\n90.0,-80.0,a\n")
+    upload = server.upload("holes.csv", holes.read_bytes())
+    filled = server.do("impute", run="table", source=upload, draws=2, seed=5)
+    assert command("impute", run, holes, "--draws", 2, "--seed", 5, "--out", folder / "filled.csv") == 0
+    assert {one["name"] for one in filled["files"]} == {"filled.csv", "filled-intervals.csv"}, filled
+    assert all(server.file(filled, one["name"]) == (folder / one["name"]).read_bytes() for one in filled["files"])
+    whole = folder / "whole.csv"
+    whole.write_text("x,y,kind\n0.5,0.5,a\n1.0,0.75,b\n90.0,-80.0,a\n")
+    odd = server.do("odd", run="table", source=server.upload("whole.csv", whole.read_bytes()), out="odd.csv")
+    assert odd["state"] == "done", odd
+    assert command("odd", run, whole, "--out", folder / "odd.csv") == 0
+    assert server.file(odd, "odd.csv") == (folder / "odd.csv").read_bytes()
 
 
 def _untimed(value: Any) -> Any:
