@@ -9,6 +9,7 @@ export class Refused extends Error {
   }
 }
 
+export const SILENT = "The server does not answer. Is scorefield serve still running?";
 const RETRY = [500, 1000, 2000, 4000]; // milliseconds
 const listeners = { job: new Set(), training: new Set(), frame: new Set(), connection: new Set() };
 
@@ -27,7 +28,7 @@ async function ask(path, options) {
   try {
     response = await fetch(path, options);
   } catch {
-    throw new Refused("The server does not answer. Is scorefield serve still running?", null, 0);
+    throw new Refused(SILENT, null, 0);
   }
   if (response.ok) return response;
   let said = {};
