@@ -333,6 +333,17 @@ def test_a_view_that_could_not_be_drawn_is_drawn_when_the_server_is_back(page: A
     page.wrong[:] = [one for one in page.wrong if "ERR_FAILED" not in one]  # what was cut off here
 
 
+def test_a_job_that_the_server_has_forgotten_does_not_seem_to_run(page: Any) -> None:
+    settled(page, "/sample?run=digits")
+    forgotten = {"error": "got a job that this server does not know any more"}
+    page.route("**/api/jobs/*", lambda route: route.fulfill(status=404, json=forgotten))
+    form(page, "Sample").get_by_role("button", name="Draw samples").click()
+    page.get_by_text("Failed", exact=True).wait_for()
+    assert page.get_by_role("button", name="Cancel").is_hidden()
+    assert page.get_by_text(forgotten["error"]).count() == 2  # beside the form, and in the panel of the job
+    page.wrong.clear()  # the browser's note of the address
+
+
 def test_the_address_names_the_run_that_was_chosen(page: Any) -> None:
     settled(page, "/sample?run=digits")
     page.get_by_label("Run", exact=True).select_option("flowers")

@@ -97,7 +97,11 @@ export async function finished(begun, seen = () => {}) {
       if (over(one)) end(() => resolve(one));
     };
     const stop = onJob(begun.id, take);
-    const look = () => get(path("jobs", begun.id)).then(take).catch((error) => error.status === 404 && end(() => reject(error)));
+    const lost = (error) => { // the server has begun anew
+      seen({ ...last, state: "failed", error: error.message });
+      end(() => reject(error));
+    };
+    const look = () => get(path("jobs", begun.id)).then(take).catch((error) => error.status === 404 && lost(error));
     const timer = setInterval(look, 3000); // the socket may be down
     const end = (settle) => {
       stop();
