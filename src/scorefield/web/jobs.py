@@ -159,6 +159,8 @@ class Jobs:
         elif kind == "plan":
             job.plan = values[0]
             self._tell(job)
+            if not self.idle:  # for the next job, now that this one is under way
+                self._start_worker()
         elif kind == "training":
             self.hub.tell_state(job.owner, {"type": "training", "job": job.id, "state": values[0]})
         elif kind == "done":

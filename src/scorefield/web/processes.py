@@ -42,6 +42,7 @@ class Process:
             with suppress(EOFError, OSError):
                 while True:
                     self.loop.call_soon_threadsafe(self.listener, self.connection.recv())
+            self.process.join(5.0)
             self.loop.call_soon_threadsafe(self.listener, ("gone",))
 
     def send(self, message: Any) -> None:
