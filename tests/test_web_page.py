@@ -369,6 +369,26 @@ def test_a_training_on_a_file_goes_on_with_the_same_file(page: Any, root: Path) 
     assert progress()["finished"]
 
 
+def test_a_person_gives_the_password_and_is_where_they_wanted_to_be(browser: Any, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("correct horse\n")
+    with serving(root, "--password-file", tmp_path / "password") as guarded:
+        page = opened(browser, guarded)
+        page.goto("/runs/digits")
+        for password in ("wrong horse", "correct horse"):
+            page.get_by_label("Password").fill(password)
+            page.get_by_role("button", name="Open").click()
+            page.get_by_text("That is not the password." if "wrong" in password else "scorefield").first.wait_for()
+        page.get_by_role("link", name="Runs", exact=True).click()
+        page.get_by_role("link", name="digits", exact=True).wait_for()
+        fresh = opened(browser, guarded)
+        fresh.goto("/runs/digits")
+        fresh.get_by_label("Password").fill("correct horse")
+        fresh.get_by_role("button", name="Open").click()
+        fresh.get_by_role("heading", name="digits", exact=True).wait_for()
+        for one in (page, fresh):
+            one.context.close()
+
+
 # --- how the page is read ---------------------------------------------------------------------------------------------
 
 AUDIT = """() => {

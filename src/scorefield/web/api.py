@@ -223,7 +223,7 @@ def _of_jobs(app: FastAPI, state: State) -> None:
         if job is None:
             raise HTTPException(
                 404,
-                "got a job that this server does not know any more, expected one of its own: start it again, or go on with its run",
+                "got a job that this server does not know, expected one of its own: begin again, or go on with its run",
             )
         state.hub.see(job.owner)
         return job
