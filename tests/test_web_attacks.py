@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urljoin, urlsplit
 
 import pytest
 from web_server import OWNER, Server, serving
@@ -101,6 +102,25 @@ def test_passwords_cannot_be_guessed_many_at_once(monkeypatch: pytest.MonkeyPatc
     statuses, afterwards = asyncio.run(guess())
     assert (statuses.count(401), statuses.count(429)) == (guard.MOST_GUESSES, 50 - guard.MOST_GUESSES)
     assert afterwards == 303
+
+
+@pytest.mark.parametrize(
+    "referer", ["http://evil.example//evil.example/a", "//evil.example", "http://127.0.0.1:8765/\\evil.example", ""]
+)
+def test_a_right_password_never_leads_to_another_server(referer: str) -> None:
+    said = list[Any]()
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"password=correct+horse"}
+
+    async def send(message: Any) -> None:
+        said.append(message)
+
+    headers = [(b"host", HOST.encode()), (b"referer", referer.encode())]
+    scope = {"type": "http", "method": "POST", "path": "/login", "headers": headers}
+    asyncio.run(Guard(inside, [HOST], "correct horse")(scope, receive, send))
+    place = dict(said[0]["headers"])[b"location"].decode()
+    assert said[0]["status"] == 303 and urlsplit(urljoin(f"http://{HOST}/login", place.replace("\\", "/"))).netloc == HOST
 
 
 def test_owners_who_are_gone_are_forgotten_and_those_who_are_here_are_not() -> None:

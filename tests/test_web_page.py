@@ -320,6 +320,75 @@ def test_a_lost_connection_is_said_and_found_again(page: Any, server: Server) ->
     page.get_by_text("The connection to the server is lost. Trying again.").wait_for()
 
 
+def test_a_view_that_could_not_be_drawn_is_drawn_when_the_server_is_back(page: Any) -> None:
+    sockets = list[Any]()
+    page.route_web_socket("**/ws?**", lambda socket: (sockets.append(socket), socket.connect_to_server()))
+    settled(page, "/train")
+    page.route("**/api/runs", lambda route: route.abort())
+    page.get_by_role("link", name="Runs", exact=True).click()
+    page.get_by_text("The server does not answer.").wait_for()
+    page.unroute("**/api/runs")
+    sockets[-1].close()
+    page.get_by_role("link", name="digits", exact=True).wait_for()
+    page.wrong[:] = [one for one in page.wrong if "ERR_FAILED" not in one]  # what was cut off here
+
+
+def test_a_job_that_the_server_has_forgotten_does_not_seem_to_run(page: Any) -> None:
+    settled(page, "/sample?run=digits")
+    forgotten = {"error": "got a job that this server does not know any more"}
+    page.route("**/api/jobs/*", lambda route: route.fulfill(status=404, json=forgotten))
+    form(page, "Sample").get_by_role("button", name="Draw samples").click()
+    page.get_by_text("Failed", exact=True).wait_for()
+    assert page.get_by_role("button", name="Cancel").is_hidden()
+    assert page.get_by_text(forgotten["error"]).count() == 2  # beside the form, and in the panel of the job
+    page.wrong.clear()  # the browser's note of the address
+
+
+def test_the_address_names_the_run_that_was_chosen(page: Any) -> None:
+    settled(page, "/sample?run=digits")
+    page.get_by_label("Run", exact=True).select_option("flowers")
+    page.get_by_text("3 columns").wait_for()
+    assert "run=flowers" in page.url
+
+
+def test_a_badly_written_address_opens_the_page_all_the_same(page: Any) -> None:
+    page.goto("/runs/%")
+    page.get_by_text("unknown run '%'").wait_for()
+    page.wrong.clear()  # the browser's note that there is no such run
+
+
+def test_a_training_on_a_file_goes_on_with_the_same_file(page: Any, root: Path) -> None:
+    steps = ("network.width=16", "network.depth=2")
+    app.train(str(root.parent / "flowers.csv"), out=root / "left", steps=8, settings=steps, stop=lambda: True)
+    progress = lambda: json.loads((root / "left" / "manifest.json").read_text())["progress"]  # noqa: E731
+    assert not progress()["finished"]
+    page.goto("/train?source=digits")
+    form(page, "Train").get_by_label("Time").fill("2s")
+    page.get_by_role("button", name="Go on with left").click()
+    page.get_by_role("link", name="See the run").wait_for()
+    assert progress()["finished"]
+
+
+def test_a_person_gives_the_password_and_is_where_they_wanted_to_be(browser: Any, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("correct horse\n")
+    with serving(root, "--password-file", tmp_path / "password") as guarded:
+        page = opened(browser, guarded)
+        page.goto("/runs/digits")
+        for password in ("wrong horse", "correct horse"):
+            page.get_by_label("Password").fill(password)
+            page.get_by_role("button", name="Open").click()
+            page.get_by_text("That is not the password." if "wrong" in password else "scorefield").first.wait_for()
+        page.get_by_role("link", name="Runs", exact=True).click()
+        page.get_by_role("link", name="digits", exact=True).wait_for()
+        fresh = opened(browser, guarded)
+        fresh.goto("/runs/digits")
+        fresh.get_by_label("Password").fill("correct horse")
+        fresh.get_by_role("button", name="Open").click()
+        fresh.get_by_role("heading", name="digits", exact=True).wait_for()
+        for one in (page, fresh):
+            one.context.close()
+
+
 # --- how the page is read ---------------------------------------------------------------------------------------------
 
 AUDIT = """() => {

@@ -222,7 +222,8 @@ def _of_jobs(app: FastAPI, state: State) -> None:
         job = state.jobs.jobs.get(name)
         if job is None:
             raise HTTPException(
-                404, "got a job that this server does not know any more, expected one that it has begun: start it again"
+                404,
+                "got a job that this server does not know, expected one of its own: begin again, or go on with its run",
             )
         state.hub.see(job.owner)
         return job

@@ -13,10 +13,11 @@ import contextlib
 import hashlib
 import hmac
 import json
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlsplit
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -26,6 +27,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MOST_BYTES = 20 * 2**20
 COOKIE = "scorefield"
+PAGE = re.compile(r"(/[A-Za-z0-9.~%_-]+)+")  # an address on this server, as //name would not be
 PAUSE = 1.0  # seconds after a wrong password
 MOST_GUESSES = 10  # wrong passwords whose pause is not over; until then no other is compared
 
@@ -37,7 +39,7 @@ REPORTS = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:
 HEADERS = {
     b"content-security-policy": OURS.encode(),
     b"x-content-type-options": b"nosniff",
-    b"referrer-policy": b"no-referrer",
+    b"referrer-policy": b"same-origin",  # with none, a browser does not say where the form of the password comes from
     b"cross-origin-opener-policy": b"same-origin",
     b"cross-origin-resource-policy": b"same-origin",
     b"cache-control": b"no-cache",
@@ -78,7 +80,7 @@ class Guard:
         if refusal is not None:
             await _answer(scope, receive, send, *refusal)
         elif self.password is not None and not self._is_known(headers) and scope["path"] != "/static/style.css":
-            await self._log_in(scope, receive, send)
+            await self._log_in(scope, receive, send, headers)
         elif scope["type"] == "websocket":
             await self.app(scope, receive, send)
         else:
@@ -141,7 +143,7 @@ class Guard:
         given = [pair.strip().partition("=") for pair in headers.get("cookie", "").split(";")]
         return any(name == COOKIE and hmac.compare_digest(value.encode(), self.token.encode()) for name, _, value in given)
 
-    async def _log_in(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _log_in(self, scope: Scope, receive: Receive, send: Send, headers: dict[str, str]) -> None:
         """Ask for the password, or compare it."""
         if scope["type"] == "websocket" or scope["path"].startswith("/api/"):
             await _answer(scope, receive, send, 401, "got no password, expected one: open the page in a browser first")
@@ -158,7 +160,9 @@ class Guard:
                 return
             if _same(password, str(self.password)):
                 cookie = f"{COOKIE}={self.token}; HttpOnly; SameSite=Strict; Path=/"
-                await _send(send, 303, b"", {b"location": b"/", b"set-cookie": cookie.encode()})
+                asked = urlsplit(headers.get("referer", "")).path
+                back = asked if PAGE.fullmatch(asked) and asked != "/login" else "/"
+                await _send(send, 303, b"", {b"location": back.encode(), b"set-cookie": cookie.encode()})
                 return
             self.guesses += 1
             try:

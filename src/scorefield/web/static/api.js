@@ -9,6 +9,7 @@ export class Refused extends Error {
   }
 }
 
+export const SILENT = "The server does not answer. Is scorefield serve still running?";
 const RETRY = [500, 1000, 2000, 4000]; // milliseconds
 const listeners = { job: new Set(), training: new Set(), frame: new Set(), connection: new Set() };
 
@@ -27,7 +28,7 @@ async function ask(path, options) {
   try {
     response = await fetch(path, options);
   } catch {
-    throw new Refused("The server does not answer. Is scorefield serve still running?", null, 0);
+    throw new Refused(SILENT, null, 0);
   }
   if (response.ok) return response;
   let said = {};
@@ -96,7 +97,11 @@ export async function finished(begun, seen = () => {}) {
       if (over(one)) end(() => resolve(one));
     };
     const stop = onJob(begun.id, take);
-    const look = () => get(path("jobs", begun.id)).then(take).catch((error) => error.status === 404 && end(() => reject(error)));
+    const lost = (error) => { // the server has begun anew
+      seen({ ...last, state: "failed", error: error.message });
+      end(() => reject(error));
+    };
+    const look = () => get(path("jobs", begun.id)).then(take).catch((error) => error.status === 404 && lost(error));
     const timer = setInterval(look, 3000); // the socket may be down
     const end = (settle) => {
       stop();

@@ -23,6 +23,7 @@ const THEMES = { "": "Auto", light: "Light", dark: "Dark" };
 
 let leave = null;
 let shown = 0;
+let missed = false; // whether a view could not be drawn because the server did not answer
 
 /** Go to an address of this page. */
 export function go(address) {
@@ -30,9 +31,18 @@ export function go(address) {
   show(true);
 }
 
+/** A part of an address as text; one that is badly encoded stays as it is. */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
 /** Where we are: the view, the name after it, the query, and how to change them. */
 function placeOf(address) {
-  const [view, ...rest] = address.pathname.split("/").filter(Boolean).map(decodeURIComponent);
+  const [view, ...rest] = address.pathname.split("/").filter(Boolean).map(decoded);
   return {
     view: view in VIEWS ? view : view ? null : "field",
     name: rest.join("/"),
@@ -59,6 +69,7 @@ async function show(focus) {
   const main = document.getElementById("view");
   if (leave) leave();
   leave = null;
+  missed = false;
   const view = VIEWS[place.view];
   for (const link of document.querySelectorAll("nav a")) {
     if (link.dataset.view === place.view) link.setAttribute("aria-current", "page");
@@ -76,12 +87,16 @@ async function show(focus) {
     scrollTo(0, 0);
   }
   try {
-    const { mount } = await view.load();
+    const { mount } = await view.load().catch(() => {
+      throw new api.Refused(api.SILENT, null, 0);
+    });
     const end = await mount(element, place);
     if (turn !== shown) end?.();
     else leave = end || null;
   } catch (error) {
-    if (turn === shown) fill(element, h("h1", null, view.title), errorText(error.message));
+    if (turn !== shown) return;
+    missed = error.status === 0;
+    fill(element, h("h1", null, view.title), errorText(error.message));
   }
 }
 
@@ -109,6 +124,7 @@ function header() {
 }
 
 function connection({ connected, again }) {
+  if (connected && again && missed) location.reload();
   const line = document.getElementById("connection");
   line.hidden = connected && !again;
   line.textContent = connected ? "Connected again." : "The connection to the server is lost. Trying again.";
