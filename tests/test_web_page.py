@@ -362,7 +362,10 @@ def test_a_training_on_a_file_goes_on_with_the_same_file(page: Any, root: Path) 
     app.train(str(root.parent / "flowers.csv"), out=root / "left", steps=8, settings=steps, stop=lambda: True)
     progress = lambda: json.loads((root / "left" / "manifest.json").read_text())["progress"]  # noqa: E731
     assert not progress()["finished"]
-    page.goto("/train?source=digits")
+    settled(page, "/runs/left")
+    page.get_by_role("link", name="Go on training").click()
+    page.get_by_role("button", name="Go on with left").wait_for()
+    assert page.get_by_role("button", name="Go on with").first.get_attribute("aria-label") == "Go on with left"
     form(page, "Train").get_by_label("Time").fill("2s")
     page.get_by_role("button", name="Go on with left").click()
     page.get_by_role("link", name="See the run").wait_for()

@@ -80,7 +80,8 @@ function actions(one) {
   const kind = one.kind;
   const wanted = [["sample", "Draw samples", "primary"], ...(kind === "image" || kind === "signal" ? [["restore", "Restore with it", ""]] : []), ...(kind === "table" ? [["tables", "Fill a table", ""]] : [])];
   const links = one.step > 0 ? wanted.map(([view, text, look]) => h("a", { class: `button ${look}`, href: `/${view}?run=${encodeURIComponent(one.name)}` }, text)) : [];
-  const more = one.training ? [] : [h("a", { class: "button", href: `/train?name=${encodeURIComponent(one.name)}${/^[\w.-]+$/.test(one.source || "") ? `&source=${one.source}` : ""}` }, one.finished ? "Train a new one like it" : "Go on training")];
+  const again = one.finished ? `name=${encodeURIComponent(one.name)}${/^[\w.-]+$/.test(one.source || "") ? `&source=${one.source}` : ""}` : `unfinished=${encodeURIComponent(one.name)}`;
+  const more = one.training ? [] : [h("a", { class: "button", href: `/train?${again}` }, one.finished ? "Train a new one like it" : "Go on training")];
   return h("div", { class: "actions" }, links, more, stateTag(one));
 }
 

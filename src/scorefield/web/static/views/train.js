@@ -23,8 +23,8 @@ const HOW = [
 ];
 
 /** Runs that were stopped, or that a server which died has left. */
-function unfinished(runs, goOn) {
-  const left = runs.filter((one) => !one.finished && !one.training);
+function unfinished(runs, goOn, first) {
+  const left = runs.filter((one) => !one.finished && !one.training).sort((a, b) => (b.name === first) - (a.name === first));
   if (!left.length) return null;
   const shown = left.slice(0, 8);
   return h(
@@ -62,7 +62,7 @@ class Train {
 
   /** Show the runs that can go on. */
   async showRest() {
-    fill(this.rest, unfinished(await api.runs(), (one) => this.start({ ...this.form.read(), out: one.name }, one.source, { resume: true, source: null }))); // the server knows where its data are
+    fill(this.rest, unfinished(await api.runs(), (one) => this.start({ ...this.form.read(), out: one.name }, one.source, { resume: true, source: null }), this.place.query.unfinished)); // the server knows where its data are
   }
 
   async start(values, source, more = {}) {
