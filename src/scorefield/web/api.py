@@ -24,7 +24,7 @@ from scorefield.web.asking import as_command
 from scorefield.web.hub import Hub
 from scorefield.web.jobs import GRACE, LIVE, Busy, Job, Jobs
 from scorefield.web.listing import described, listed, metrics
-from scorefield.web.places import Places
+from scorefield.web.places import Places, check_unpacked
 from scorefield.web.processes import Asked
 
 STATIC = Path(str(resources("scorefield.web").joinpath("static")))
@@ -208,6 +208,7 @@ def _of_data(app: FastAPI, state: State) -> None:
                 async for chunk in request.stream():
                     count += len(chunk)
                     stream.write(chunk)
+            await asyncio.to_thread(check_unpacked, path)
         except BaseException:
             path.unlink(missing_ok=True)
             path.parent.rmdir()

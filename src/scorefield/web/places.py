@@ -16,6 +16,7 @@ import os
 import re
 import secrets
 import shutil
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,6 +29,7 @@ UPLOADS = "uploads"  # under the runs' folder: what runs were trained on
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")  # of what the page makes
 FOLDER = re.compile(r"[^./\\\x00-\x1f\ud800-\udfff][^/\\\x00-\x1f\ud800-\udfff]{0,199}")  # of a run that is there
 SHOWN = (".png", ".gif", ".json", ".jsonl", ".md", ".html", ".csv", ".tsv", ".txt", ".npz", ".npy", ".wav", ".parquet")
+MOST_UNPACKED = 2**28  # bytes
 MOST_UPLOADS = 50  # files in the temporary folder, of at most 20 MiB each; the one that was used last stays longest
 
 
@@ -200,6 +202,28 @@ class Places:
                 )
             parts.append(f"{name}{colon}{argument}")
         return ",".join(parts)
+
+
+def check_unpacked(path: Path) -> None:
+    """Refuse a .zip or .npz of which little holds much: what is made of it needs several times its unpacked size in memory.
+
+    Raises:
+        ScorefieldError: it unpacks to more than the page takes, or its list of contents cannot be read.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise ScorefieldError(
+            f"got {path.name}, which cannot be read ({error}), expected a whole file: pack it again"
+        ) from None
+    if size > MOST_UNPACKED:
+        raise ScorefieldError(
+            f"got {path.name}, which unpacks to {size:,} bytes, expected at most {MOST_UNPACKED:,} on the page: put it into the "
+            "runs' folder, or use the command"
+        )
 
 
 def read_json(path: Path) -> Any:
