@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin, urlsplit
 
+import numpy as np
 import pytest
 from web_server import OWNER, Server, serving
 
@@ -147,6 +148,20 @@ def test_uploads_take_a_bounded_place_and_the_one_used_last_stays(tmp_path: Path
     assert of.upload(names[0]).exists() and of.upload(names[-1]).exists()
     with pytest.raises(ScorefieldError, match="upload the file again"):
         of.upload(names[1])
+
+
+def test_an_upload_that_unpacks_to_much_more_than_it_has_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "MOST_UNPACKED", 10_000)
+    for size, fits in ((1200, True), (1300, False)):
+        np.savez_compressed(tmp_path / "zeros.npz", np.zeros(size))
+        assert (tmp_path / "zeros.npz").stat().st_size < 1000
+        if fits:
+            places.check_unpacked(tmp_path / "zeros.npz")
+        else:
+            with pytest.raises(ScorefieldError, match="unpacks to 10,"):
+                places.check_unpacked(tmp_path / "zeros.npz")
+    (tmp_path / "a.csv").write_text(TABLE)
+    places.check_unpacked(tmp_path / "a.csv")
 
 
 def test_neither_the_uploads_nor_a_link_is_a_run(root: Path, tmp_path: Path) -> None:

@@ -221,8 +221,8 @@ def check_unpacked(path: Path) -> None:
         ) from None
     if size > MOST_UNPACKED:
         raise ScorefieldError(
-            f"got {path.name}, which unpacks to {size:,} bytes, expected at most {MOST_UNPACKED:,} on the page: put it into the "
-            "runs' folder, or use the command"
+            f"got {path.name}, which unpacks to {size:,} bytes, expected at most {MOST_UNPACKED:,} on the page: put it into "
+            "the runs' folder, or use the command"
         )
 
 
