@@ -289,7 +289,7 @@ def test_jobs_end_when_their_owner_leaves_but_a_training_may_stay(root: Path, tm
 
 def test_a_killed_server_loses_nothing_of_a_training(root: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    asked = {"source": "data/table.csv", "steps": 1200, "settings": [*TINY]}
+    asked = {"source": "data/table.csv", "steps": 600, "settings": [*TINY]}
     shutil.copytree(root / "data", runs / "data", symlinks=True)
     server = Server(runs)
     job = server.start("train", out="killed", **asked)
