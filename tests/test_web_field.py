@@ -32,18 +32,6 @@ LESSONS = ["curve", "thin", "weights", "level", "annealing", "bias", "metropolis
 TYPES = {".js": "text/javascript", ".css": "text/css"}
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="needs a browser's driver: pip install playwright")
-    path = next((path for path in map(Path, ("/usr/bin/chromium", "/usr/bin/chromium-browser")) if path.exists()), None)
-    if path is None:
-        pytest.skip("needs a browser: apt-get install chromium")
-    with api.sync_playwright() as driver:
-        started = driver.chromium.launch(executable_path=str(path), args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
 def opened(browser: Any, **options: Any) -> Any:
     """A page whose only addresses are the files of the view; `errors` and `elsewhere` collect what must not happen."""
     page = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options}).new_page()
