@@ -1,4 +1,7 @@
-"""For every test: shapes are checked at every call, at most two threads run, torch's own generator has a fixed state; a browser."""
+"""For every test: shapes are checked at every call, at most two threads run, and torch's own generator has a fixed state.
+
+For those of the page: a browser.
+"""
 
 import os
 from collections.abc import Iterator
