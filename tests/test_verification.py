@@ -374,7 +374,7 @@ def test_the_command_prints_every_table_and_the_same_as_json(
         assert word in table
     monkeypatch.setattr(app, "verify", lambda **_: reports[0])
     main(["verify", "--quick", "--json"])
-    report = json.loads(capsys.readouterr().out)
+    report = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)  # JSON has no infinity
     assert report["failures"] == []
     assert len(report["checks"]) == len(reports[0].checks)
     assert {row["sampler"] for row in report["bench"]} == {"ddim", "euler"}

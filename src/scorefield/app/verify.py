@@ -9,6 +9,7 @@ from typing import Any
 
 from scorefield.errors import ScorefieldError
 from scorefield.progress import Progress, silent
+from scorefield.training.reports import json_values
 from scorefield.verification import checks, restoration
 from scorefield.verification.bench import BUDGETS, Bench, Score
 from scorefield.verification.checks import Check
@@ -51,8 +52,9 @@ class VerifyReport:
         return failed + [f"{row.mixture} {row.sampler} at {row.budget}" for row in self.bench if row.passed is False]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain values."""
-        return asdict(self) | {"failures": self.failures}
+        """Return the report as values of JSON, which has no infinity: None for it."""
+        values: dict[str, Any] = json_values(asdict(self) | {"failures": self.failures})
+        return values
 
 
 def _bench(bench: Bench, budgets: tuple[int, ...], progress: Progress) -> Iterator[BenchRow]:
