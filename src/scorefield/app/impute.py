@@ -92,9 +92,9 @@ def impute(
     return report
 
 
-def table_run(run: str | Path) -> Run:
-    """Return an opened run that learned from a table; raises `ScorefieldError` for another."""
-    opened = trained(open_run(run))
+def table_run(run: str | Path, data: Any = None) -> Run:
+    """Return an opened run that learned from a table; `data` as of `open_run`. Raises `ScorefieldError` for another."""
+    opened = trained(open_run(run, data))
     if opened.kind != "table":
         raise ScorefieldError(f"got {opened.path}, a run of {opened.kind}s, expected one that learned from a table: choose one")
     return opened

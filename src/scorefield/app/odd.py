@@ -8,13 +8,12 @@ from typing import Any
 
 from scorefield import files
 from scorefield.anomaly.rows import OddRows, odd_rows
+from scorefield.app.impute import table_run
 from scorefield.data.table.partial import partial_of
 from scorefield.devices import pick_device
-from scorefield.drawing import trained
 from scorefield.errors import ScorefieldError
 from scorefield.imputation.draws import left_out_of
 from scorefield.progress import Progress, silent
-from scorefield.runs import open_run
 from scorefield.specs import OddSpec
 
 DEFAULT = OddSpec()
@@ -74,9 +73,7 @@ def odd(
     >>> app.odd("runs/iris", "measured.csv", rate=0.05).to_dict()["count"]  # doctest: +SKIP
     3
     """
-    opened = trained(open_run(run, data))
-    if opened.kind != "table":
-        raise ScorefieldError(f"got {opened.path}, a run of {opened.kind}s, expected one that learned from a table: choose one")
+    opened = table_run(run, data)
     rate, place = rate_of(spec.rate), None if out is None else Path(out).expanduser()
     if place is not None:
         if place.suffix.lower() != ".csv":

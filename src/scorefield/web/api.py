@@ -26,6 +26,7 @@ from scorefield.web.jobs import GRACE, LIVE, Busy, Job, Jobs
 from scorefield.web.listing import described, listed, metrics
 from scorefield.web.places import Places, check_unpacked
 from scorefield.web.processes import Asked
+from scorefield.web.refusals import command, field_of
 
 STATIC = Path(str(resources("scorefield.web").joinpath("static")))
 VIEWS = ("field", "train", "sample", "restore", "tables", "runs")
@@ -78,8 +79,6 @@ def _names_fields(jobs: Jobs, ready: asyncio.Future[dict[str, Any]]) -> None:
     if ready.cancelled() or ready.exception() is not None:
         return
     names = {verb: tuple(field["name"] for field in form["fields"]) for verb, form in ready.result()["forms"].items()}
-    from scorefield.web.refusals import field_of
-
     jobs.field_of = lambda verb, sentence: field_of(sentence, names.get(verb, ()))  # type: ignore[method-assign]
     jobs.warm()  # after the other: both at once would delay the first view
 
@@ -236,8 +235,6 @@ def _of_jobs(app: FastAPI, state: State) -> None:
         owner: Annotated[str, Body()],
         stay: Annotated[bool, Body()] = False,
     ) -> JSONResponse:
-        from scorefield.web.refusals import command, field_of
-
         forms = (await state.asked.ready)["forms"]
         _owner(state, owner)
         _plain(arguments)

@@ -21,6 +21,7 @@ import torch
 
 from scorefield import pictures, registry
 from scorefield.data.planes import PICTURED, planes
+from scorefield.data.table.coordinates import decode
 from scorefield.drawing import Batch, trained
 from scorefield.errors import ScorefieldError
 from scorefield.inputs import save_array
@@ -148,8 +149,6 @@ def held_out_picture(run: str, index: int) -> bytes:
 
 def held_out_rows(run: str, first: int, count: int) -> str:
     """Return held-out rows of a table, or of vectors, as CSV."""
-    from scorefield.data.table.coordinates import decode
-
     opened = _opened(run)
     rows = opened.data.held_out[first : first + count]
     buffer = io.StringIO()
