@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import struct
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,8 +14,11 @@ import pytest
 import torch
 from helpers import double, each_case
 
-from scorefield import VE, VP, Gaussian, Process, RectifiedFlow, ScorefieldError
+from scorefield import VE, VP, Gaussian, Process, RectifiedFlow, ScorefieldError, registry
 from scorefield.data import Normaliser
+from scorefield.data.layout import Layout
+from scorefield.drawing import Batch
+from scorefield.samplers import Snapshot
 from scorefield.web import shown
 
 SCALES = {"one scale": (2.0, 2.0), "two scales": (0.5, 3.0)}
@@ -69,6 +74,30 @@ def test_the_levels_that_a_run_knows_are_said_in_the_units_of_the_data(run_of: A
     known = process.sigma(ends) / process.alpha(ends)
     assert low == pytest.approx(float(known[0]), rel=1e-6)
     assert high == pytest.approx(min(float(known[1]), 1e12), rel=1e-6)
+
+
+@each_case(name=registry.names("process"), kind=("vector", "image", "signal"), end=("start", "end", "clean"))
+def test_a_frame_has_a_header_of_json_and_the_numbers_drawn_for_every_process(name: str, kind: str, end: str) -> None:
+    process = registry.find("process", name).example()
+    shape = {"vector": (2,), "image": (1, 4, 5), "signal": (1, 7)}[kind]
+    normaliser = Normaliser(shift=(0.0,), scale=(1.0,))
+    config, layout = SimpleNamespace(process=process), Layout.plain(kind, shape)
+    run = SimpleNamespace(kind=kind, shape=shape, config=config, normaliser=normaliser, decode=normaliser.decode, layout=layout)
+    x = 2 * torch.rand(3, *shape, dtype=torch.float64) - 1
+    t = {"start": process.t_max, "end": process.t_min, "clean": 0.0}[end]
+    message = shown.frame(run, "job", Batch(0, Snapshot(x, t, 4, 9, 5)))
+    assert message is not None
+    (length,) = struct.unpack_from("<I", message)
+    head = json.loads(message[4 : 4 + length], parse_constant=pytest.fail)  # a browser knows no Infinity
+    assert (head["step"], head["steps"], head["evaluations"], head["count"]) == (4, 9, 5, 3)
+    if kind == "image":
+        pixels = np.frombuffer(message, dtype=np.uint8, offset=4 + length).reshape(head["shape"])
+        assert np.abs(pixels[..., 0] / 127.5 - 1 - x[:, 0].numpy()).max() <= 0.5 / 127.5 + 1e-9
+    else:
+        numbers = np.frombuffer(message, dtype="<f4", offset=4 + length).reshape(head["shape"])
+        assert np.abs(numbers - x.reshape(numbers.shape).numpy()).max() < 1e-7
+    if end == "clean":
+        assert head["level"] == 0
 
 
 def test_what_is_no_question_about_the_plane_is_refused(run_of: Any) -> None:
