@@ -50,6 +50,7 @@ from torch.nn import functional as F
 
 from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.metrics.base import Estimate
+from scorefield.metrics.closest_record import drawn
 from scorefield.metrics.neighbours import neighbours
 from scorefield.shapes import flat
 
@@ -217,7 +218,7 @@ def _closeness(
     order = ratio.argsort(stable=True)[:pairs].tolist()
     duplicates, own = _duplicates(samples, held_out)
     return Closeness(
-        drawn=_drawn(near[:, 0], where[:, 0], other[:, 0], there[:, 0], len(train), len(held_out)),
+        drawn=drawn(near[:, 0], where[:, 0], other[:, 0], there[:, 0], len(train), len(held_out)),
         copied=copied,
         chance=chance,
         to_training=float(near[:, 0].median()),
@@ -227,18 +228,6 @@ def _closeness(
         duplicates_held_out=own,
         closest=tuple(Pair(i, int(where[i, 0]), float(near[i, 0]), float(ratio[i])) for i in order),
     )
-
-
-def _drawn(near: Tensor, where: Tensor, other: Tensor, there: Tensor, n: int, m: int) -> Estimate:
-    """Return the share of samples drawn to training examples, with its error under shuffled labels; ties count by half."""
-    held = (other < near).double() + 0.5 * (other == near).double()
-    attracted = torch.zeros(n + m, dtype=torch.float64)
-    attracted.index_add_(0, where, 1 - held)
-    attracted.index_add_(0, there + n, held)
-    total, pool = float(attracted.sum()), n + m
-    variance = m * n / (pool * (pool - 1)) * float((attracted - attracted.mean()).square().sum())
-    surplus = (m / pool * total - float(attracted[n:].sum())) / total
-    return Estimate(surplus * pool / m, math.sqrt(variance) / total * pool / m)
 
 
 def _copied(near: Tensor, control: Tensor, usual: Tensor, others: Tensor, level: float) -> tuple[Estimate, float]:
