@@ -27,9 +27,11 @@ from scorefield import files
 from scorefield.conformal import scores_of, widening
 from scorefield.data.table.columns import width
 from scorefield.data.table.coordinates import snapped
+from scorefield.data.table.groups import Groups
 from scorefield.data.table.partial import filled_in, opened, within_reach
 from scorefield.errors import ScorefieldError
 from scorefield.guidance.conditional import EXACT, HIDDEN, WAYS, Way, conditional_draws, crps
+from scorefield.guidance.learned import learned_draws
 from scorefield.imputation.numbers import SHARE, ends_of, numbers_of, range_of, units_of
 from scorefield.progress import Progress, portion, silent
 from scorefield.randomness import SampleRng, stream_of
@@ -111,7 +113,11 @@ def drawn_of(
     columns = run.manifest["data"]["columns"]
     shift, scale = run.normaliser.shifts(run.shape), run.normaliser.scales(run.shape)
     known = ((within_reach(raw, columns) - shift) / scale).to(rng.seeds.device)
-    found = conditional_draws(run.field.to(rng.seeds.device), known, draws, rng=rng, way=way, progress=progress)
+    field = run.field.to(rng.seeds.device)
+    if way.learned:
+        found = learned_draws(field, known, Groups.of(columns), draws, rng=rng, progress=progress)
+    else:
+        found = conditional_draws(field, known, draws, rng=rng, way=way, progress=progress)
     drawn = [snapped(filled_in(shift + scale * one.cpu(), columns), columns) for one in found.x]
     return torch.stack(drawn), found.effective.cpu()
 
