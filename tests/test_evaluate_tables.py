@@ -53,7 +53,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     f"{rng.normal():.4f}",
                 ]
             )
-    return Path(app.train(folder / "people.csv", out=folder / "run", steps=5, settings=("data.held_out=0.3",)).folder)
+    return Path(
+        app.train(
+            folder / "people.csv", out=folder / "run", steps=5, settings=("data.held_out=0.3", "training.pictures=0")
+        ).folder
+    )
 
 
 def test_training_rows_in_place_of_samples_score_exactly_as_the_floor_does_and_are_copies(

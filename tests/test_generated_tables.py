@@ -258,6 +258,13 @@ def test_exact_draws_are_worth_as_much_as_training_rows_and_shuffled_columns_not
         assert broken.means[score].gap.value > 5 * broken.means[score].gap.standard_error
 
 
+def test_rows_that_come_sorted_are_worth_as_much_as_in_any_order() -> None:
+    train, held_out, drawn = copula(400, 20, 0.8), copula(400, 21, 0.8), copula(400, 22, 0.8)
+    order = np.argsort(drawn["number"])
+    found = tstr({name: [column[i] for i in order] for name, column in drawn.items()}, train, held_out, target="flag")
+    assert found is not None and near(found.columns["flag"].gap, 0.0)
+
+
 def test_trees_explain_no_more_than_the_variance_that_can_be_explained() -> None:
     """y = x + noise: R² = var x/(var x + var noise) = 0.8; and P(y > 0 | x) has the area of the best order of x."""
     rng = np.random.default_rng(0)

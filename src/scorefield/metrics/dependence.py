@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from scorefield.errors import ScorefieldError
 from scorefield.metrics.base import Estimate
 from scorefield.metrics.coded import Coded, Columns, Numbers, coded, height_of
+from scorefield.randomness import subsample
 
 LEAST = 20
 MOST = 5000  # rows of each table: the error of a rank correlation is then 0.014
@@ -82,11 +83,11 @@ def dependence(samples: Columns, reference: Columns) -> Dependence | None:
     columns = [column for column in coded(samples, reference) if column.varies(1)][:COLUMNS]
     if len(columns) < 2:
         return None
-    n = min(n, MOST)
+    rows, n = subsample(n, MOST).numpy(), min(n, MOST)
     pairs = np.tril_indices(len(columns), -1)
-    truth = _measures(columns, 1, np.arange(min(m, MOST)))
-    whole = _measures(columns, 0, np.arange(n))
-    kept = [np.flatnonzero(np.arange(n) % GROUPS != group) for group in range(GROUPS)]
+    truth = _measures(columns, 1, subsample(m, MOST).numpy())
+    whole = _measures(columns, 0, rows)
+    kept = [rows[np.arange(n) % GROUPS != group] for group in range(GROUPS)]
     replicates = [_measures(columns, 0, rows) for rows in kept]
     errors = np.abs(np.stack([found[pairs] - truth[pairs] for found in (whole, *replicates)]))
     worst = int(errors[0].argmax())
