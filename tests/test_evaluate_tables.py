@@ -130,3 +130,12 @@ def test_a_target_of_a_run_that_is_not_on_a_table_is_refused(tmp_path: Path) -> 
     moons = app.train("two-moons", out=tmp_path / "run", steps=1, settings=("data.examples=300",)).folder
     with pytest.raises(ScorefieldError, match="got --target x for a run on vectors, expected one on a table"):
         app.evaluate(moons, n=40, target="x")
+
+
+def test_a_table_of_one_column_is_measured_as_far_as_one_column_can_be(tmp_path: Path) -> None:
+    (tmp_path / "one.csv").write_text("a\n" + "\n".join(f"{v:.4f}" for v in np.random.default_rng(0).normal(size=200)))
+    settings = ("data.held_out=0.3", "training.pictures=0")
+    report = app.evaluate(app.train(tmp_path / "one.csv", out=tmp_path / "run", steps=1, settings=settings).folder, n=40)
+    assert report.table is not None and report.table.detection is not None and report.table.closest is not None
+    assert "dependence: fewer than two columns vary in the held-out rows" in report.left_out
+    assert any(one.startswith("prediction: no column can be predicted") for one in report.left_out)

@@ -49,15 +49,15 @@ def sentence(found: TableQuality | None) -> str | None:
         return None
     parts = list[str]()
     if found.detection is not None:
-        beside = "" if found.real_detection is None else f" (real rows: {found.real_detection.value:.3g})"
-        parts.append(f"trees tell samples from held-out rows with AUROC {found.detection}{beside}")
+        beside = "" if found.real_detection is None else f"; real rows: {found.real_detection.value:.3g}"
+        parts.append(f"trees tell samples from held-out rows with AUROC {found.detection} (0.5: not at all{beside})")
     if found.dependence is not None:
         beside = "" if found.real_dependence is None else f" (real rows: {found.real_dependence.mean.value:.3g})"
         parts.append(f"the dependence of two columns is wrong by {found.dependence.mean} on average{beside}")
     if found.utility is not None:
         scores = " and ".join(_score(one) for one in found.utility.means.values())
         parts.append(f"trees that learned from samples predict held-out rows with {scores}")
-    return f"{'; '.join(parts)}" if parts else None
+    return "; ".join(parts) or None
 
 
 def _score(one: Predicted) -> str:
