@@ -109,10 +109,9 @@ def drawn_of(
 ) -> tuple[Tensor, Tensor]:
     """Return draws `(draws, n, d)` of rows `(n, d)` with NaN, at values that are legal, and their effective shares `(n,)`."""
     columns = run.manifest["data"]["columns"]
-    shift, scale = run.normaliser.shifts(run.shape), run.normaliser.scales(run.shape)
-    known = ((within_reach(raw, columns) - shift) / scale).to(rng.seeds.device)
+    known = run.normaliser.exactly(within_reach(raw, columns)).to(rng.seeds.device)
     found = conditional_draws(run.field.to(rng.seeds.device), known, draws, rng=rng, way=way, progress=progress)
-    drawn = [snapped(filled_in(shift + scale * one.cpu(), columns), columns) for one in found.x]
+    drawn = [snapped(filled_in(run.normaliser.decode(one.cpu()), columns), columns) for one in found.x]
     return torch.stack(drawn), found.effective.cpu()
 
 
