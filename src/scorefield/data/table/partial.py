@@ -103,16 +103,16 @@ def within_reach(rows: Tensor, columns: list[Column]) -> Tensor:
     found, first = rows.clone(), 0
     for column in columns:
         if "low" in column and "constant" not in column:
-            found[:, first] = found[:, first].clamp(*_reach(column))
+            found[:, first] = found[:, first].clamp(*reach_of(column, 1.0))
         first += width(column)
     return found
 
 
-def _reach(column: Column) -> tuple[float, float]:
-    """Return the ends of what is at most one range of a column outside it, of a transformed one after its transform."""
+def reach_of(column: Column, share: float) -> tuple[float, float]:
+    """Return the ends of what is at most a share of a column's range outside it, of a transformed one after its transform."""
     ends, transform = torch.tensor([column["low"], column["high"]], dtype=torch.float64), transform_in(column)
     seen = ends if transform is None else transform(ends)
-    wide = seen + torch.stack([seen[0] - seen[1], seen[1] - seen[0]])
+    wide = seen + share * torch.stack([seen[0] - seen[1], seen[1] - seen[0]])
     low, high = (wide if transform is None else transform.inverse(wide)).tolist()
     return low, high
 
