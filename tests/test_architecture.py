@@ -27,7 +27,7 @@ FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right und
     {"levels", "ncsnv2", "noise_label", "data", "metrics", "moments", "operators"},
     {"prediction"},
     {"field"},
-    {"exact", "samplers", "bound"},
+    {"exact", "samplers", "bound", "given"},
     {"likelihood"},
     {"objectives", "guidance", "diagnosis", "denoising"},
     {"config"},

@@ -107,6 +107,7 @@ class ScoreModel(nn.Module):
         *,
         unconditional: bool = True,
         takes_unknown: bool = False,
+        takes_given: bool = False,
     ) -> None:
         """Hold the parts.
 
@@ -121,13 +122,15 @@ class ScoreModel(nn.Module):
                 learns only p(x | class): a call without a class is then refused.
             takes_unknown: whether the network takes NaN for an unknown cell, so that the field is the score of the marginal
                 of the known ones (`nets/known_cells.py`); every view is NaN in the others.
+            takes_given: whether the network takes cells without noise, so that the field is the score of the others given
+                these; every view is NaN in them.
 
         Raises:
             ScorefieldError: a parametrisation that is ill-posed on the process, as every one but the score is without noise.
         """
         super().__init__()
         parametrisation.check(process)
-        self.unconditional, self.takes_unknown = unconditional, takes_unknown
+        self.unconditional, self.takes_unknown, self.takes_given = unconditional, takes_unknown, takes_given
         self.network, self.parametrisation, self.process = network, parametrisation, process
         self.learned: nn.Module | None = None
         self.moments: Moments | None = None
@@ -150,27 +153,35 @@ class ScoreModel(nn.Module):
             del self.network
         self.learned, self.network = learned, network
 
-    def forward(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> Prediction:
+    def forward(self, x: Sample, t: PerSample, cond: Tensor | None = None, given: Tensor | None = None) -> Prediction:
         """Return the prediction at x_t, `(batch, *shape)`, and times t, `(batch,)`.
+
+        Args:
+            x: x_t, NaN in cells that are unknown or given.
+            t: times.
+            cond: classes, or None.
+            given: x0 where a cell is given and NaN elsewhere, for a network that takes such; None for none.
 
         Raises:
             ScorefieldError: no class, of a network that was never trained without one.
         """
         t, label = t.double(), self.parametrisation.noise_label
         if not isinstance(label, int) or self.process.t_max == self.process.t_min:
-            return self._predict(x, t, cond)
+            return self._predict(x, t, cond, given)
         # A network that is conditioned on the index of a level knows no level between two of them. Evaluate it at the nearer
         # one and keep its denoised image: D(x/alpha) is nearly the same at both, while the score changes with 1/sigma².
         step = nearest_level(label, self.process, t)[1]
         alpha, sigma, alpha_r, sigma_r = (scale(v) for v in (t, step) for scale in (self.process.alpha, self.process.sigma))
-        near = self._predict(over(alpha_r / alpha, x) * x, step, cond).score
+        near = self._predict(over(alpha_r / alpha, x) * x, step, cond, given).score
         return Prediction.of_score(self.process, x, t, over(alpha / alpha_r * (sigma_r / sigma) ** 2, x) * near)
 
-    def _predict(self, x: Sample, t: PerSample, cond: Tensor | None) -> Prediction:
-        alpha, sigma, _, output = self._evaluate(x, t, cond)
+    def _predict(self, x: Sample, t: PerSample, cond: Tensor | None, given: Tensor | None) -> Prediction:
+        alpha, sigma, _, output = self._evaluate(x, t, cond, given)
         return Prediction(self.process, x, t, output, *self.parametrisation.pair(alpha, sigma))
 
-    def _evaluate(self, x: Sample, t: PerSample, cond: Tensor | None) -> tuple[PerSample, PerSample, Sample, Tensor]:
+    def _evaluate(
+        self, x: Sample, t: PerSample, cond: Tensor | None, given: Tensor | None = None
+    ) -> tuple[PerSample, PerSample, Sample, Tensor]:
         """Return alpha, sigma, the scaled input and the network's output, in the dtype of x."""
         if cond is None and not self.unconditional:
             raise ScorefieldError(
@@ -182,7 +193,8 @@ class ScoreModel(nn.Module):
         label = noise_label_of(self.parametrisation.noise_label, self.process, t)
         label = label.nan_to_num(nan=0.0, neginf=0.0, posinf=torch.inf)  # ln(0) and 0/0, where there is no noise
         dtype = _precision(self.network, x.dtype)
-        return alpha, sigma, scaled, self.network(scaled.to(dtype), label.to(dtype), cond).to(x.dtype)
+        more = () if given is None else (given.to(dtype),)
+        return alpha, sigma, scaled, self.network(scaled.to(dtype), label.to(dtype), cond, *more).to(x.dtype)
 
 
 class EnergyModel(ScoreModel):
@@ -221,7 +233,9 @@ class EnergyModel(ScoreModel):
         alpha, sigma, scaled, phi = self._evaluate(x, t.double(), cond)
         return total(scaled**2) / 2 + self.parametrisation.gain(alpha, sigma).to(x.dtype) * phi
 
-    def forward(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> Prediction:
+    def forward(  # type: ignore[override]  # an energy takes no given cells
+        self, x: Sample, t: PerSample, cond: Tensor | None = None
+    ) -> Prediction:
         """Return the prediction whose score is -grad E(x, t), differentiable when gradients are on."""
         keep = torch.is_grad_enabled()
         with torch.enable_grad():

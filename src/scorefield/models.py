@@ -12,7 +12,7 @@ from scorefield.data.holes import Holes
 from scorefield.errors import ScorefieldError
 from scorefield.field import EnergyModel, ScoreModel
 from scorefield.nets.energy import Potential
-from scorefield.nets.known_cells import KnownCells, doubled
+from scorefield.nets.known_cells import KnownCells, widened
 from scorefield.prediction import Energy
 from scorefield.randomness import stream_of
 
@@ -44,21 +44,25 @@ def build_model(
     Raises:
         ScorefieldError: an energy, which is one number for all cells, of data with unknown ones.
     """
-    if holes is not None and isinstance(config.parametrisation, Energy):
+    if (holes is not None or config.training.given) and isinstance(config.parametrisation, Energy):
+        what = "data with unknown cells (NaN)" if holes is not None else f"training.given={config.training.given:g}"
         raise ScorefieldError(
-            "got an energy for data with unknown cells (NaN), expected a field that is known cell by cell: choose another "
-            "parametrisation, such as edm, or fill them"
+            f"got an energy for {what}, expected a field that is known cell by cell: choose another "
+            "parametrisation, such as edm, or fill them and set training.given=0"
         )
+    takes_given = config.training.given > 0
+    knows = holes is not None or takes_given
     with torch.random.fork_rng(devices=[]):  # torch's initialisers use the global generator: leave it as it was
         torch.manual_seed(stream_of("weights", config.seed) >> 1)
-        network = config.network.build(shape if holes is None else doubled(shape), classes)
-    if holes is not None:
-        network = KnownCells(network, holes.absent.reshape(shape))
+        network = config.network.build(widened(shape, takes_given) if knows else shape, classes)
+    if knows:
+        absent = torch.zeros(shape, dtype=torch.bool) if holes is None else holes.absent.reshape(shape)
+        network = KnownCells(network, absent, takes_given=takes_given)
     model: ScoreModel
     given, unconditional = (config.process, shape, data_mean, data_std), not classes or config.training.labels < 1
     if isinstance(meaning := config.parametrisation, Energy):
         model = EnergyModel(Potential(network, meaning.form), meaning, *given, unconditional=unconditional)
     else:
-        model = ScoreModel(network, meaning, *given, unconditional=unconditional, takes_unknown=holes is not None)
+        model = ScoreModel(network, meaning, *given, unconditional=unconditional, takes_unknown=knows, takes_given=takes_given)
     model.add_learned(config.objective.prepare(model))
     return model

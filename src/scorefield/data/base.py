@@ -23,6 +23,7 @@ from scorefield.data.issues import DataIssue
 from scorefield.data.layout import Layout
 from scorefield.data.normaliser import Normaliser
 from scorefield.data.split import split
+from scorefield.data.table.groups import Groups
 from scorefield.data.views import ArrayView, pieces
 from scorefield.errors import ScorefieldError
 from scorefield.registry import COMPONENT
@@ -149,6 +150,11 @@ class Dataset:
     def shape(self) -> tuple[int, ...]:
         """Shape of one example."""
         return tuple(self.train.shape[1:])
+
+    @property
+    def groups(self) -> Groups:
+        """Which coordinates are those of one column: of a table; one each of everything else."""
+        return Groups.single(math.prod(self.shape)) if self.columns is None else Groups.of(self.columns)
 
     @property
     def cells(self) -> float:

@@ -51,10 +51,18 @@ class Way:
         bottom: the lowest level of noise, in the data's standard deviation, or the lowest of the process if that is higher;
             what is below is taken for Gaussian.
         together: whether all draws of a row are from one filter.
+        learned: whether a field that was trained with given columns is asked for p(missing | known) itself, without particles
+            (`learned.py`).
     """
 
     bottom: float = BOTTOM
     together: bool = True
+    learned: bool = False
+
+    @property
+    def name(self) -> str:
+        """What reports call it."""
+        return "learned conditional" if self.learned else "weighted particles"
 
 
 EXACT = Way()

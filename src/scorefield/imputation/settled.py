@@ -27,9 +27,11 @@ from scorefield import files
 from scorefield.conformal import scores_of, widening
 from scorefield.data.table.columns import width
 from scorefield.data.table.coordinates import snapped
+from scorefield.data.table.groups import Groups
 from scorefield.data.table.partial import filled_in, opened, within_reach
 from scorefield.errors import ScorefieldError
 from scorefield.guidance.conditional import EXACT, HIDDEN, WAYS, Way, conditional_draws, crps
+from scorefield.guidance.learned import learned_draws
 from scorefield.imputation.numbers import SHARE, ends_of, numbers_of, range_of, units_of
 from scorefield.progress import Progress, portion, silent
 from scorefield.randomness import SampleRng, stream_of
@@ -112,8 +114,11 @@ def drawn_of(
     In a `whole` draw no value is missing; else some are, as in the run's table.
     """
     columns = run.manifest["data"]["columns"]
-    known = run.normaliser.exactly(within_reach(raw, columns)).to(rng.seeds.device)
-    found = conditional_draws(run.field.to(rng.seeds.device), known, draws, rng=rng, way=way, progress=progress)
+    known, field = run.normaliser.exactly(within_reach(raw, columns)).to(rng.seeds.device), run.field.to(rng.seeds.device)
+    if way.learned:
+        found = learned_draws(field, known, Groups.of(columns), draws, rng=rng, progress=progress)
+    else:
+        found = conditional_draws(field, known, draws, rng=rng, way=way, progress=progress)
     drawn = [run.normaliser.decode(one.cpu()) for one in found.x]
     drawn = [snapped(filled_in(one, columns) if whole else one, columns) for one in drawn]
     return torch.stack(drawn), found.effective.cpu()

@@ -1,14 +1,19 @@
-"""A network that is told which cells of its input are known: unknown ones are NaN.
+"""A network that is told what is known of each cell of its input: with noise, as it is, or not at all.
 
-    input     [x with 0 where it is unknown, 1 where it is known and 0 elsewhere]      twice the channels, or coordinates
-    output    the first half of the network's own, 0 where the cell is unknown
+    noisy      x_t of the cell; the network's output is read there
+    given      x0 of the cell, without noise, where the network takes such; its output is not read there
+    unknown    neither; its output is not read there
 
-The network so learns the marginal of the known cells, for each set of them: what it is given of an unknown cell is that it is
-unknown, and what it says of one is never read. Cells that no example knows are unknown whatever they hold, so that a sampler,
-whose state has a number everywhere, finds the network as it was trained.
+    input     [x_t or 0, 1 where noisy and else 0]                                       twice the channels, or coordinates
+              [x_t or 0, x0 or 0, 1 where noisy and else 0, 1 where given and else 0]    four times, where it takes given
+    output    the first of as many parts of the network's own, 0 where the cell is not noisy
 
-Reference: Ouyang, Xie, Li, Cheng (2023), "MissDiff: training diffusion models on tabular data with missing values",
-arXiv 2307.00467, whose loss counts observed values alone.
+The network so learns p(noisy cells | given cells), unknown ones left out, for each choice of them. Cells that no example knows
+are unknown whatever they hold, so that a sampler, whose state has a number everywhere, finds the network as it was trained.
+
+References: Ouyang, Xie, Li, Cheng (2023), "MissDiff: training diffusion models on tabular data with missing values",
+arXiv 2307.00467, whose loss counts observed values alone. Tashiro, Song, Song, Ermon (2021), "CSDI: conditional score-based
+diffusion models for probabilistic time series imputation", arXiv 2107.03502, whose network is given clean values and a mask.
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ from torch import Tensor, nn
 
 
 class KnownCells(nn.Module):
-    """Any network of twice the channels, as one whose input may hold NaN.
+    """Any network of more channels, as one whose input may hold NaN.
 
     >>> from scorefield.nets.mlp import MLP
     >>> network = KnownCells(MLP((4,), width=16), torch.tensor([False, False]))
@@ -26,30 +31,42 @@ class KnownCells(nn.Module):
     tensor(False)
     """
 
-    def __init__(self, network: nn.Module, absent: Tensor) -> None:
+    def __init__(self, network: nn.Module, absent: Tensor, *, takes_given: bool = False) -> None:
         """Hold the parts.
 
         Args:
-            network: `network(x, label, cond) -> y`, with x and y `(batch, 2·shape[0], *shape[1:])`.
+            network: `network(x, label, cond) -> y`, with x and y `(batch, *widened(shape, takes_given))`.
             absent: cells that no example knows, the shape of one sample, bool.
+            takes_given: whether cells may be given.
         """
         super().__init__()
-        self.network = network
+        self.network, self.takes_given = network, takes_given
         self.absent: Tensor
         self.register_buffer("absent", absent.clone(), persistent=False)  # the run's manifest holds it
 
-    def forward(self, x: Tensor, label: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Return y in the shape of x, `(batch, *shape)`; it depends on no number in an unknown cell."""
-        known = ~(x.isnan() | self.absent)
-        seen = torch.where(known, x, 0.0)
-        y: Tensor = self.network(torch.cat([seen, known.to(x.dtype)], dim=1), label, cond)
-        return torch.where(known, y[:, : x.shape[1]], 0.0)
+    def forward(self, x: Tensor, label: Tensor, cond: Tensor | None = None, given: Tensor | None = None) -> Tensor:
+        """Return y in the shape of x, `(batch, *shape)`; it depends on no number in an unknown cell.
+
+        Args:
+            x: the scaled input, NaN where a cell is not noisy.
+            label: of the noise.
+            cond: classes, or None.
+            given: x0 where a cell is given and NaN elsewhere, or None for none given.
+        """
+        noisy = ~(x.isnan() | self.absent)
+        parts = [torch.where(noisy, x, 0.0), noisy.to(x.dtype)]
+        if self.takes_given:
+            clean = torch.full_like(x, torch.nan) if given is None else given
+            parts[1:1] = [clean.nan_to_num(nan=0.0)]
+            parts.append((~clean.isnan()).to(x.dtype))
+        y: Tensor = self.network(torch.cat(parts, dim=1), label, cond)
+        return torch.where(noisy, y[:, : x.shape[1]], 0.0)
 
 
-def doubled(shape: tuple[int, ...]) -> tuple[int, ...]:
+def widened(shape: tuple[int, ...], takes_given: bool = False) -> tuple[int, ...]:
     """Return the shape of what the inner network is given for a sample of this shape.
 
-    >>> doubled((3, 8, 8)), doubled((2,))
-    ((6, 8, 8), (4,))
+    >>> widened((3, 8, 8)), widened((2,), takes_given=True)
+    ((6, 8, 8), (8,))
     """
-    return 2 * shape[0], *shape[1:]
+    return (4 if takes_given else 2) * shape[0], *shape[1:]

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from scorefield.field import Field, ScoreModel
+from scorefield.field import Field
 from scorefield.prediction import Prediction
 from scorefield.randomness import SampleRng
 from scorefield.shapes import PerSample, Sample
@@ -64,7 +64,7 @@ def on_known(field: Field, x0: Sample, rng: SampleRng) -> tuple[Field, Sample, S
     >>> on_known(field, x0, rng) == (field, x0, rng)
     True
     """
-    if not (isinstance(field, ScoreModel) and field.takes_unknown):
+    if not getattr(field, "takes_unknown", False):
         return field, x0, rng
     known = ~x0.isnan()
     return OnKnown(field, known), torch.where(known, x0, 0.0), _KnownRng(rng, known)

@@ -24,8 +24,9 @@ from torch import Tensor
 from scorefield.config import RunConfig
 from scorefield.data import Dataset
 from scorefield.errors import NotFinite, ScorefieldError
-from scorefield.field import ScoreModel
+from scorefield.field import Field, ScoreModel
 from scorefield.objectives.base import Terms
+from scorefield.objectives.given import with_given
 from scorefield.randomness import SampleRng, stream_of
 from scorefield.registry import name_of
 from scorefield.runs import classes_of
@@ -81,15 +82,18 @@ class Trainer:
         config.objective.check(self.model.train(), bounded=bounded, batch=config.training.batch)
         if self.model.takes_unknown and not config.objective.counts_known_cells:
             name = name_of("objective", config.objective)
+            holed = data.normaliser.holes is not None
+            what = "data with unknown cells (NaN)" if holed else f"training.given={config.training.given:g}"
             raise ScorefieldError(
-                f"got data with unknown cells (NaN) for the objective {name}, whose loss counts all cells, expected one that "
-                "counts the known alone: set objective=denoising, or fill the cells"
+                f"got {what} for the objective {name}, whose loss counts all cells, expected one that counts the known alone: "
+                f"set objective=denoising, or {'fill the cells' if holed else 'training.given=0'}"
             )
         if self.world.size > 1 and (config.training.batch < self.world.size or config.objective.one_process):
             what = "persistent chains" if config.objective.one_process else f"a batch of {config.training.batch}"
             raise ScorefieldError(
                 f"got {what} for {self.world.size} processes, expected something that can be divided: train in one process"
             )
+        self.groups = data.groups
         self.averages = Averages(self.model, config.training.lengths)
         self.optimiser = make(config.optimiser, self.model)
         self.scaler = scaler_of(config.training.precision, device)
@@ -181,7 +185,10 @@ class Trainer:
         with torch.random.fork_rng(devices=cuda), autocast(self.precision, self.device):
             # Dropout knows only the global generator, so its masks depend on how the batch is divided.
             seed_generators(stream_of("dropout", config.seed, rows[0]) >> 1, self.device)
-            terms = config.objective.of_known(self.model, x0, cond, rng=rng, learned=self.model.learned)
+            field: Field = self.model
+            if config.training.given:
+                field, x0 = with_given(self.model, x0, self.groups, config.training.given, rng)
+            terms = config.objective.of_known(field, x0, cond, rng=rng, learned=self.model.learned)
         # The mean over coordinates, so that clipping and Adam's epsilon mean the same for vectors and large images.
         losses = terms.loss / self.data.cells
         self.scaler.scale(losses.sum() / size).backward()  # type: ignore[no-untyped-call]

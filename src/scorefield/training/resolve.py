@@ -23,15 +23,17 @@ from scorefield.config import RunConfig, data_config, named, override
 from scorefield.data import Dataset, open_data
 from scorefield.errors import ScorefieldError
 from scorefield.field import ScoreModel
-from scorefield.nets.known_cells import doubled
+from scorefield.nets.known_cells import widened
 from scorefield.noise_label import check_noise_label
-from scorefield.prediction import Score
+from scorefield.prediction import Energy, Score
 from scorefield.progress import Progress, silent
 from scorefield.recipes import DataStats, data_stats, measured_settings
 from scorefield.runs import build_model, classes_of
 from scorefield.samplers import Langevin
 from scorefield.specs import TrainSpec
 from scorefield.training.memory import refuse_large_network
+
+GIVEN = 0.5  # share of the rows of tables of which columns are given
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,9 @@ def resolve(source: Any, spec: TrainSpec, progress: Progress = silent) -> Resolv
     wanted = [*seed, *budget_of(spec), *changes]
     config = override(replace(chosen.config, source=source_name(source)), wanted, measured=measured_settings(stats))
     config, adapted = _without_noise(config, changes, stats.std)
+    if data.kind == "table" and "training.given" not in {named(change) for change in changes}:
+        config, why = learning_given(config, data)
+        adapted += why
     check_noise_label(config.parametrisation.noise_label, config.process)
     return Resolved(config, data, stats, (*chosen.why, *_by_hand(changes), *adapted))
 
@@ -83,8 +88,9 @@ def model_of(config: RunConfig, data: Dataset, stats: DataStats, device: torch.d
         ScorefieldError: training it needs more memory than `device` has, or its objective refuses it.
     """
     classes = classes_of(config, data.classes)
-    holes = data.normaliser.holes
-    refuse_large_network(config, data.shape if holes is None else doubled(data.shape), classes, device)
+    holes, takes_given = data.normaliser.holes, config.training.given > 0
+    shape = widened(data.shape, takes_given) if holes is not None or takes_given else data.shape
+    refuse_large_network(config, shape, classes, device)
     return build_model(config, data.shape, stats.std, stats.mean, classes=classes, holes=holes)
 
 
@@ -118,6 +124,15 @@ def parts_of(settings: Sequence[str]) -> set[str]:
     ['levels', 'sampler']
     """
     return {named(setting).partition(".")[0] for setting in settings}
+
+
+def learning_given(config: RunConfig, data: Dataset) -> tuple[RunConfig, tuple[str, ...]]:
+    """Return a run that learns p(other columns | given ones) too, where the data and the objective let it, and the reason."""
+    able = config.objective.counts_known_cells and not isinstance(config.parametrisation, Energy)
+    if config.training.given or not able or not data.groups.can_be_given:
+        return config, ()
+    why = f"given = {GIVEN:g}: of so many rows some columns are given to the network, so that it fills in the others at once"
+    return replace(config, training=replace(config.training, given=GIVEN)), (why,)
 
 
 def _by_hand(settings: Sequence[str]) -> tuple[str, ...]:

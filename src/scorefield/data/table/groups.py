@@ -1,0 +1,72 @@
+"""Groups: which coordinates of a row belong together, as those of one column, and whether its value is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from scorefield.data.table.columns import Column, width
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Which coordinates of a vector are those of one column.
+
+    Attributes:
+        widths: of each column, how many coordinates it has.
+        missing: of each column, which of its own coordinates is above 0, in model space, where its value is missing; None
+            where none says so.
+
+    >>> Groups((1, 2), (None, 1)).column
+    tensor([0, 1, 1])
+    """
+
+    widths: tuple[int, ...]
+    missing: tuple[int | None, ...]
+
+    @classmethod
+    def of(cls, columns: list[Column]) -> Groups:
+        """Return those of a table's columns.
+
+        >>> Groups.of([{"name": "a", "type": "number", "missing": True}])
+        Groups(widths=(2,), missing=(1,))
+        """
+        widths = tuple(map(width, columns))
+        says = zip(columns, widths, strict=True)
+        return cls(widths, tuple(size - 1 if column["missing"] and size > 1 else None for column, size in says))
+
+    @classmethod
+    def single(cls, size: int) -> Groups:
+        """Return columns of one coordinate each."""
+        return cls((1,) * size, (None,) * size)
+
+    @cached_property
+    def column(self) -> Tensor:
+        """The number of the column of each coordinate, `(d,)`."""
+        return torch.arange(len(self.widths)).repeat_interleave(torch.tensor(self.widths))
+
+    @cached_property
+    def _says(self) -> Tensor:
+        """Coordinates that say that a value is missing, `(k,)`."""
+        first = [sum(self.widths[:i]) for i in range(len(self.widths))]
+        return torch.tensor([at + own for at, own in zip(first, self.missing, strict=True) if own is not None]).long()
+
+    @property
+    def can_be_given(self) -> bool:
+        """Whether there are two columns, of which one may be given."""
+        return sum(width > 0 for width in self.widths) > 1
+
+    def known(self, x: Tensor) -> Tensor:
+        """Return whether each column is known in rows `(n, d)` of model space, `(n, columns)`; one without coordinates is."""
+        column, says = self.column.to(x.device), self._says.to(x.device)
+        unknown = x.isnan()
+        unknown[:, says] |= x[:, says] > 0
+        counts = torch.zeros(len(x), len(self.widths), device=x.device).index_add_(1, column, unknown.float())
+        return counts == 0
+
+    def spread(self, columns: Tensor) -> Tensor:
+        """Return what is said of columns, `(n, columns)`, of their coordinates, `(n, d)`."""
+        return columns[:, self.column.to(columns.device)]
