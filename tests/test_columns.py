@@ -210,7 +210,7 @@ def test_marks_are_drawn_as_often_as_they_are() -> None:
 def test_a_sampler_that_goes_astray_stays_in_the_range() -> None:
     data = table(x=AMOUNTS, n=COUNTS.astype(int), zeros=some(AMOUNTS, 0.9, 0))
     columns = data.columns or []
-    for size in (1e3, 1e30, math.inf):
+    for size in (1e6, 1e30, math.inf):
         for sign in (-1, 1):
             rows = torch.full((1, data.shape[0]), sign * size, dtype=torch.float64)
             for name, (value,) in decode(rows, columns).items():

@@ -62,12 +62,12 @@ def test_a_transform_increases_is_inverted_exactly_and_says_its_derivative_every
 @pytest.mark.parametrize(
     ("law", "kind", "gain"),
     [
-        (stats.lognorm(1), "log(x)", 0.74),
-        (stats.lognorm(1, loc=-50), "log(x + ", 0.74),
-        (stats.expon(), "log(x", 0.38),
-        (stats.t(3), "asinh", 0.13),
-        (stats.t(3, loc=1e6, scale=1e-3), "asinh", 0.13),
-        (stats.lognorm(1, scale=1e200), "log(x)", 0.74),
+        (stats.lognorm(1), "log(x)", 0.69),
+        (stats.lognorm(1, loc=-50), "log(x + ", 0.69),
+        (stats.expon(), "log(x", 0.36),
+        (stats.t(3), "asinh", 0.12),
+        (stats.t(3, loc=1e6, scale=1e-3), "asinh", 0.12),
+        (stats.lognorm(1, scale=1e200), "log(x)", 0.69),
         (stats.norm(5, 2), None, 0),
         (stats.uniform(), None, 0),
         (stats.norm(loc=[-5, 5], scale=0.3), None, 0),
@@ -89,6 +89,12 @@ def test_heavy_tails_get_the_map_that_makes_them_normal_and_other_laws_none(law:
     left = stats.kurtosis(y)
     assert abs(left) < 1.5 < stats.kurtosis(values / values.std() if values.max() < 1e100 else values / 1e200)
     assert gained > gain
+
+
+def test_one_odd_value_makes_no_law() -> None:
+    values = np.append(R.normal(size=N), 1e6)
+    assert transform_of(values, 0.0) is None
+    assert transform_of(np.append(R.standard_t(3, N), 1e6), 0.0) is not None
 
 
 def test_the_mirror_image_of_a_law_gets_the_mirror_image_of_its_map() -> None:

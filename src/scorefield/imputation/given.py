@@ -27,7 +27,7 @@ from scorefield.data.table.partial import DATES, reach_of
 from scorefield.data.table.series import Series
 from scorefield.data.text import cells
 from scorefield.data.text.written import spelling
-from scorefield.errors import ScorefieldError, unknown
+from scorefield.errors import NotFinite, ScorefieldError, unknown
 from scorefield.guidance.conditional import FEWEST
 from scorefield.imputation.settled import PAIRS, drawn_of, settled
 from scorefield.outputs.base import Output
@@ -198,8 +198,12 @@ def _read(value: Any, column: Column) -> Series:
 
 def _number(value: Any, column: Column) -> float:
     """Return the number that a value stands for in a column; NaN for none."""
-    series = _series_of(value, column)
-    for one in [] if series is None else interpreted([series], [column], None)[0]:
+    try:
+        series = _series_of(value, column)
+        found = [] if series is None else interpreted([series], [column], None)[0]
+    except NotFinite:
+        return math.inf
+    for one in found:
         if one.type == "date" and column["type"] == "datetime":
             return float(one.values[0]) * 86_400
         if one.type == column["type"] or not {one.type, column["type"]} & {*DATES, "category"}:

@@ -215,8 +215,10 @@ def scores(run: str, level: float, positions: bytes) -> tuple[bytes, dict[str, s
     x = alpha * normaliser.exactly(raw)
     with torch.no_grad():
         model_scores = opened.field(x, t.expand(len(x)), None).score.double()
-    slopes = normaliser.log_slopes(raw.requires_grad_())
-    (bend,) = torch.autograd.grad(slopes.sum(), raw)
-    found = (alpha * model_scores * slopes.detach().exp() + bend).float().contiguous().numpy().astype("<f4").tobytes()
+    found = alpha * model_scores * normaliser.log_slopes(raw).exp()
+    if normaliser.transforms:
+        (bend,) = torch.autograd.grad(normaliser.log_slopes(raw.requires_grad_()).sum(), raw)
+        found = found + bend
+    answer = found.detach().float().contiguous().numpy().astype("<f4").tobytes()
     about = {"X-Step": str(opened.manifest["progress"]["step"]), "X-Level-Low": f"{low:.8g}", "X-Level-High": f"{high:.8g}"}
-    return found, about | {"X-Noise": ",".join(f"{float(one) / mean:.10g}" for one in scale)}
+    return answer, about | {"X-Noise": ",".join(f"{float(one) / mean:.10g}" for one in scale)}
