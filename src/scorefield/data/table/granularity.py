@@ -150,8 +150,7 @@ def _grid(distinct: Numbers, spread: float, whole: bool) -> tuple[float, int]:
     """Return the step of the coarsest grid that different values lie on, and its decimals; 0 for none."""
     if len(distinct) < 2 or spread == 0:
         return 0.0, 0
-    largest = float(np.abs(distinct).max())
-    digits = 0 if whole else min(PLACES - math.floor(math.log10(spread)), EXACT - math.floor(math.log10(largest)))
+    digits = 0 if whole else digits_of(distinct, spread)
     if abs(digits) > 300:
         return 0.0, 0
     units = _times(distinct, digits)
@@ -163,6 +162,12 @@ def _grid(distinct: Numbers, spread: float, whole: bool) -> tuple[float, int]:
     while unit % 10 == 0 and first % 10 == 0:
         unit, first, digits = unit // 10, first // 10, digits - 1
     return float(_times(np.array([float(unit)]), -digits)[0]), digits
+
+
+def digits_of(values: Numbers, spread: float) -> int:
+    """Return how many decimals numbers of this spread are told apart by, at most as many as float64 has."""
+    largest = float(np.abs(values).max())
+    return min(PLACES - math.floor(math.log10(spread)), EXACT - math.floor(math.log10(largest)))
 
 
 def _times(values: Numbers, digits: int) -> Numbers:
