@@ -26,6 +26,7 @@ from scorefield.randomness import SampleRng, stream_of, subsample
 
 MOST, STEPS, SETTLED = 6, 100, 1e-3  # components, steps of a fit, and nats a row below which it has ended
 ROWS, WORK = 5000, 2e9  # at most so many rows, and numbers in their matrices over a fit
+CUBE = 4e5  # numbers that all components of a row cost to explain, at most, but for the first
 PRIOR = 0.1  # of the variance of all rows: where a covariance is shrunk to
 CONSTANT = 1e-6  # least variance of a column
 
@@ -76,7 +77,7 @@ def fitted(rows: Tensor, most: int = MOST) -> Mixture:
     count = known.sum(dim=0).clamp(min=1)
     mean = x.nansum(dim=0) / count
     variance = ((x - mean).square().nansum(dim=0) / count).clamp(min=CONSTANT)
-    best, least, worse = None, math.inf, 0
+    best, least, worse, most = None, math.inf, 0, max(1, min(most, int(CUBE / d**3)))
     for k in range(1, most + 1):
         found, log_p = _fit(x, known, mean, variance, k)
         bic = -2 * log_p + (k - 1 + k * (d + d * (d + 1) / 2)) * math.log(len(x))

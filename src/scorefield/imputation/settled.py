@@ -32,8 +32,8 @@ from scorefield.data.table.coordinates import snapped
 from scorefield.data.table.groups import Groups
 from scorefield.data.table.partial import filled_in, opened, within_reach
 from scorefield.errors import ScorefieldError
-from scorefield.guidance.conditional import EXACT, HIDDEN, LEARNED, WAYS, Way, conditional_draws, crps
-from scorefield.guidance.learned import learned_draws
+from scorefield.guidance.conditional import EXACT, Way, crps
+from scorefield.guidance.ways import HIDDEN, best_of, draws_by, ways_of
 from scorefield.imputation.numbers import SHARE, ends_of, numbers_of, range_of, units_of
 from scorefield.progress import Progress, portion, silent
 from scorefield.randomness import SampleRng, stream_of
@@ -41,7 +41,6 @@ from scorefield.runs import Run
 
 NAME = "imputing.json"  # of a run's folder
 PAIRS, DRAWS = 80, 20  # rows with hidden cells, and draws
-LEAD = 0.97  # of the CRPS of the learned conditional, by which particles must be better: they cost ten times as much
 FEW = 30  # cells, below which those of other columns count, too
 
 
@@ -97,18 +96,18 @@ def _found(run: Run, held_out: Tensor, device: torch.device, progress: Progress)
     row, rng = number % len(held_out), SampleRng(number, stream=stream_of("impute", "hide"))
     hidden = rng.uniform((len(columns),)) < HIDDEN
     truth = held_out[row]
-    empty = hidden | ~Groups.of(columns).known((truth - run.normaliser.shifts(run.shape)) / run.normaliser.scales(run.shape))
+    empty = hidden | ~Groups.of(columns).known(run.normaliser.exactly(truth))
     known = opened(truth, {column["name"]: empty[:, i].numpy() for i, column in enumerate(columns)}, columns)
-    best, found = math.inf, Settled(EXACT, {})
-    ways = (LEARNED, *WAYS) if run.field.takes_given else WAYS
+    errors, scores, ways = list[float](), list[dict[str, list[tuple[float, int]]]](), ways_of(run.field)
     for j, way in enumerate(ways):
         rng = SampleRng(number, stream=stream_of("impute", "measure"), device=device)
         part = portion(progress, j / len(ways), 1 / len(ways))
         drawn, _ = drawn_of(run, known, DRAWS, rng, way=way, progress=part)
-        errors, scores = _compared(run, truth, drawn, hidden, row)
-        if errors < best * (LEAD if found.way.learned else 1):
-            best, found = errors, Settled(way, scores)
-    return found
+        own = _compared(run, truth, drawn, hidden, row)
+        errors.append(own[0])
+        scores.append(own[1])
+    best = best_of(errors, ways)
+    return Settled(ways[best], scores[best])
 
 
 def drawn_of(
@@ -120,10 +119,7 @@ def drawn_of(
     """
     columns = run.manifest["data"]["columns"]
     known, field = run.normaliser.exactly(within_reach(raw, columns)).to(rng.seeds.device), run.field.to(rng.seeds.device)
-    if way.learned:
-        found = learned_draws(field, known, Groups.of(columns), draws, rng=rng, progress=progress)
-    else:
-        found = conditional_draws(field, known, draws, rng=rng, way=way, progress=progress)
+    found = draws_by(way, field, known, draws, rng=rng, groups=Groups.of(columns), progress=progress)
     drawn = [run.normaliser.decode(one.cpu()) for one in found.x]
     drawn = [snapped(filled_in(one, columns) if whole else one, columns) for one in drawn]
     return torch.stack(drawn), found.effective.cpu()
