@@ -19,13 +19,13 @@ def together(found: TableQuality | None) -> list[list[str]]:
         if ours is not None:
             rows.append([name, str(ours), "-" if real is None else str(real), best])
 
-    add("detection AUROC, of trees that tell them from held-out rows", found.detection, found.real_detection, "0.5")
+    add("detection AUROC, by trees", found.detection, found.real_detection, "0.5")
     if found.dependence is not None:
         real = found.real_dependence
-        add("dependence of pairs of columns, mean error", found.dependence.mean, None if real is None else real.mean, "lower")
+        add("dependence of pairs, mean error", found.dependence.mean, None if real is None else real.mean, "lower")
         pair = " and ".join(found.dependence.pair)
         add(f"dependence, largest error: {pair}", found.dependence.largest, None if real is None else real.largest, "lower")
-    add("nearer to training rows than to held-out rows (DCR)", found.closest, found.real_closest, "0.5")
+    add("DCR: nearer to training than to held-out rows", found.closest, found.real_closest, "0.5")
     return [["rows", "samples", "real rows", "best"], *rows] if rows else []
 
 
