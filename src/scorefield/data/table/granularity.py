@@ -25,6 +25,7 @@ SHARE = 0.05  # of the rows, from which on one value may be an atom
 TIMES = 5  # that it must occur at least
 PEAK = 2.0  # one value of a grid has at most a share of step/spread, the peak of an exponential law; twice that is an atom
 RARE, RARE_PEAK, MANY = 0.01, 20.0, 8  # a smaller share counts where no law has such a peak, for at most so many values
+OTHERS = 4.0  # times as often as another value of a row: values that all repeat are rounded, on a grid of no decimal step
 AWAY = 5.0  # spreads of the rest, from which on a frequent value is far from it
 GAP = 20.0  # times the least distance of two values, likewise, where all values are frequent
 FEW = 50  # levels, at most
@@ -120,7 +121,12 @@ def _point_masses(distinct: Numbers, counts: NDArray[np.int64], least: float, pe
         return distinct[often & (distance > GAP * gaps.min())] if len(gaps) > 1 else np.empty(0)
     spread = mean_and_spread(np.repeat(rest, counts[~often]))[1]
     step = _grid(rest, spread, whole)[0]
-    found: Numbers = distinct[often & ((share > peak * step / spread) | (distance > AWAY * spread))]
+    others = counts[~often]
+    usual = 0.0
+    if step == 0:  # then the mean distance of the values of the middle half stands for it
+        usual = OTHERS * float((others**2).sum() / others.sum())
+        step = float(np.subtract(*np.quantile(rest, [0.75, 0.25]))) / (len(rest) / 2)
+    found: Numbers = distinct[often & (((share > peak * step / spread) & (counts > usual)) | (distance > AWAY * spread))]
     return found
 
 
