@@ -113,8 +113,8 @@ def main() -> None:
             f"{asked.steps} training steps, {asked.seeds} seeds. A cell says by how much the quantile is off that of the rows "
             "(off that of the law; ± standard error of the quantile of as many rows).",
             "\n".join(lines),
-            f"Within 10 % of the rows' own quantile: {sum(kept[True])} of {len(kept[True])} with transforms, {sum(kept[False])} of "
-            f"{len(kept[False])} without.",
+            f"Within 10 % of the rows' own quantile: {sum(kept[True])} of {len(kept[True])} with transforms, "
+            f"{sum(kept[False])} of {len(kept[False])} without.",
         ]
     )
     (RESULTS / "tables-columns.md").write_text(text + "\n", encoding="utf-8")
