@@ -4,7 +4,9 @@
               covariance makes of it. A field that has learned its rows by heart knows too much at low levels, and one with a
               low level too little at high ones
     together  whether all draws of a row are from one filter of particles (`guidance/conditional.py`)
-              of both, those with the smallest CRPS on the hidden cells are taken
+    learned   whether the field is asked for p(missing | known) itself (`guidance/learned.py`), which is much faster
+              of these, those with the smallest CRPS on the hidden cells are taken; the learned one unless particles are better
+              by more than chance
     scores    of the cells, by which intervals are widened (`conformal.py`)
 
 All of it belongs to the run, so they are kept in its folder, and a row is filled in the same way in every table.
@@ -30,8 +32,8 @@ from scorefield.data.table.coordinates import snapped
 from scorefield.data.table.groups import Groups
 from scorefield.data.table.partial import filled_in, opened, within_reach
 from scorefield.errors import ScorefieldError
-from scorefield.guidance.conditional import EXACT, HIDDEN, WAYS, Way, conditional_draws, crps
-from scorefield.guidance.learned import learned_draws
+from scorefield.guidance.conditional import EXACT, Way, crps
+from scorefield.guidance.ways import HIDDEN, best_of, draws_by, ways_of
 from scorefield.imputation.numbers import SHARE, ends_of, numbers_of, range_of, units_of
 from scorefield.progress import Progress, portion, silent
 from scorefield.randomness import SampleRng, stream_of
@@ -74,7 +76,7 @@ def settled(run: Run, device: torch.device, progress: Progress = silent) -> Sett
         kept = files.read_json(path) if path.is_file() else None
         if kept is not None and run.stale(kept) is None:
             scores = {name: [(float(score), int(row)) for score, row in pairs] for name, pairs in kept["scores"].items()}
-            return Settled(Way(float(kept["bottom"]), bool(kept["together"])), scores)
+            return Settled(Way(float(kept["bottom"]), bool(kept["together"]), kept.get("learned") is True), scores)
     try:
         held_out = torch.as_tensor(run.data.held_out[:]).double()
     except ScorefieldError:
@@ -94,31 +96,32 @@ def _found(run: Run, held_out: Tensor, device: torch.device, progress: Progress)
     row, rng = number % len(held_out), SampleRng(number, stream=stream_of("impute", "hide"))
     hidden = rng.uniform((len(columns),)) < HIDDEN
     truth = held_out[row]
-    known = opened(truth, {column["name"]: hidden[:, i].numpy() for i, column in enumerate(columns)}, columns)
-    best, found = math.inf, Settled(EXACT, {})
-    for j, way in enumerate(WAYS):
+    empty = hidden | ~Groups.of(columns).known(run.normaliser.exactly(truth))
+    known = opened(truth, {column["name"]: empty[:, i].numpy() for i, column in enumerate(columns)}, columns)
+    errors, scores, ways = list[float](), list[dict[str, list[tuple[float, int]]]](), ways_of(run.field)
+    for j, way in enumerate(ways):
         rng = SampleRng(number, stream=stream_of("impute", "measure"), device=device)
-        part = portion(progress, j / len(WAYS), 1 / len(WAYS))
+        part = portion(progress, j / len(ways), 1 / len(ways))
         drawn, _ = drawn_of(run, known, DRAWS, rng, way=way, progress=part)
-        errors, scores = _compared(run, truth, drawn, hidden, row)
-        if errors < best:
-            best, found = errors, Settled(way, scores)
-    return found
+        own = _compared(run, truth, drawn, hidden, row)
+        errors.append(own[0])
+        scores.append(own[1])
+    best = best_of(errors, ways)
+    return Settled(ways[best], scores[best])
 
 
 def drawn_of(
-    run: Run, raw: Tensor, draws: int, rng: SampleRng, *, way: Way, progress: Progress = silent
+    run: Run, raw: Tensor, draws: int, rng: SampleRng, *, way: Way, whole: bool = True, progress: Progress = silent
 ) -> tuple[Tensor, Tensor]:
-    """Return draws `(draws, n, d)` of rows `(n, d)` with NaN, at values that are legal, and their effective shares `(n,)`."""
+    """Return draws `(draws, n, d)` of rows `(n, d)` with NaN, at values that are legal, and their effective shares `(n,)`.
+
+    In a `whole` draw no value is missing; else some are, as in the run's table.
+    """
     columns = run.manifest["data"]["columns"]
-    shift, scale = run.normaliser.shifts(run.shape), run.normaliser.scales(run.shape)
-    known = ((within_reach(raw, columns) - shift) / scale).to(rng.seeds.device)
-    field = run.field.to(rng.seeds.device)
-    if way.learned:
-        found = learned_draws(field, known, Groups.of(columns), draws, rng=rng, progress=progress)
-    else:
-        found = conditional_draws(field, known, draws, rng=rng, way=way, progress=progress)
-    drawn = [snapped(filled_in(shift + scale * one.cpu(), columns), columns) for one in found.x]
+    known, field = run.normaliser.exactly(within_reach(raw, columns)).to(rng.seeds.device), run.field.to(rng.seeds.device)
+    found = draws_by(way, field, known, draws, rng=rng, groups=Groups.of(columns), progress=progress)
+    drawn = [run.normaliser.decode(one.cpu()) for one in found.x]
+    drawn = [snapped(filled_in(one, columns) if whole else one, columns) for one in drawn]
     return torch.stack(drawn), found.effective.cpu()
 
 

@@ -23,10 +23,12 @@ from scorefield.config import RunConfig, data_config, named, override
 from scorefield.data import Dataset, open_data
 from scorefield.errors import ScorefieldError
 from scorefield.field import ScoreModel
-from scorefield.nets.known_cells import widened
+from scorefield.mixtures import ROWS, fitted
+from scorefield.nets.known_cells import KnownCells, widened
 from scorefield.noise_label import check_noise_label
 from scorefield.prediction import Energy, Score
 from scorefield.progress import Progress, silent
+from scorefield.randomness import subsample
 from scorefield.recipes import DataStats, data_stats, measured_settings
 from scorefield.runs import build_model, classes_of
 from scorefield.samplers import Langevin
@@ -74,8 +76,8 @@ def resolve(source: Any, spec: TrainSpec, progress: Progress = silent) -> Resolv
     wanted = [*seed, *budget_of(spec), *changes]
     config = override(replace(chosen.config, source=source_name(source)), wanted, measured=measured_settings(stats))
     config, adapted = _without_noise(config, changes, stats.std)
-    if data.kind == "table" and "training.given" not in {named(change) for change in changes}:
-        config, why = learning_given(config, data)
+    if data.kind == "table":
+        config, why = learning_given(config, data, changes)
         adapted += why
     check_noise_label(config.parametrisation.noise_label, config.process)
     return Resolved(config, data, stats, (*chosen.why, *_by_hand(changes), *adapted))
@@ -91,7 +93,11 @@ def model_of(config: RunConfig, data: Dataset, stats: DataStats, device: torch.d
     holes, takes_given = data.normaliser.holes, config.training.given > 0
     shape = widened(data.shape, takes_given) if holes is not None or takes_given else data.shape
     refuse_large_network(config, shape, classes, device)
-    return build_model(config, data.shape, stats.std, stats.mean, classes=classes, holes=holes)
+    model = build_model(config, data.shape, stats.std, stats.mean, classes=classes, holes=holes)
+    if isinstance(network := model.network, KnownCells) and network.mixture is not None:
+        rows = data.normaliser.encode(data.train[subsample(len(data.train), ROWS)])
+        network.mixture.put(fitted(data.groups.without_fillers(rows)))
+    return model
 
 
 def source_name(source: Any) -> str:
@@ -126,10 +132,11 @@ def parts_of(settings: Sequence[str]) -> set[str]:
     return {named(setting).partition(".")[0] for setting in settings}
 
 
-def learning_given(config: RunConfig, data: Dataset) -> tuple[RunConfig, tuple[str, ...]]:
-    """Return a run that learns p(other columns | given ones) too, where the data and the objective let it, and the reason."""
+def learning_given(config: RunConfig, data: Dataset, settings: Sequence[str]) -> tuple[RunConfig, tuple[str, ...]]:
+    """Return a run that learns p(other columns | given ones) too, where data, objective and settings let it, and the reason."""
     able = config.objective.counts_known_cells and not isinstance(config.parametrisation, Energy)
-    if config.training.given or not able or not data.groups.can_be_given:
+    by_hand = "training.given" in {named(setting) for setting in settings}
+    if by_hand or config.training.given or not able or not data.groups.can_be_given:
         return config, ()
     why = f"given = {GIVEN:g}: of so many rows some columns are given to the network, so that it fills in the others at once"
     return replace(config, training=replace(config.training, given=GIVEN)), (why,)
