@@ -84,8 +84,13 @@ def odd_files(
         progress: called with the share of the work that is done.
 
     Raises:
-        ScorefieldError: a file of another size, or with missing numbers; a run without held-out data, or whose data are gone.
+        ScorefieldError: a file of another size, or with missing numbers; a run of data with unknown cells, without held-out
+            data, or whose data are gone.
     """
+    if run.normaliser.holes is not None:
+        raise ScorefieldError(
+            f"got {run.path}, a run of data with unknown cells, expected one of whole {run.kind}s: choose one"
+        )
     for item in items:
         check_size(item, run.shape, "as the run's data are")
         if not bool(item.known.all()):
