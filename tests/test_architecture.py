@@ -23,8 +23,10 @@ HOUSE = Path(scorefield.__file__).parent
 FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right under src/scorefield
     {"errors", "renamed"},
     {"shapes", "registry", "files", "progress", "durations", "devices", "pictures", "forks", "specs"},
-    {"randomness", "process", "nets", "moments", "runge_kutta", "conformal"},
-    {"levels", "ncsnv2", "noise_label", "data", "metrics", "moments", "operators"},
+    {"randomness", "process", "runge_kutta", "conformal"},
+    {"levels", "ncsnv2", "noise_label", "moments", "mixtures"},
+    {"nets"},
+    {"data", "metrics", "operators"},
     {"prediction"},
     {"field"},
     {"exact", "samplers", "bound", "given"},

@@ -154,7 +154,7 @@ def test_an_atom_a_gap_and_a_number_come_back_as_they_were() -> None:
 
 def test_what_is_drawn_of_amounts_is_never_negative_and_leaves_no_heap_at_the_end() -> None:
     for values, most in ((AMOUNTS, 1.0), (AMOUNTS.round(2), 1.0), (np.floor(AMOUNTS).astype(int), 10.0)):
-        data = table(x=values)
+        data = open_data({"x": values}, DataConfig(transform=False))  # the logarithm of an amount has no such end
         x, least = np.array(drawn(data, 0.3)["x"]), column_of(data, "x")["low"]
         assert x.min() >= least
         assert x.max() <= column_of(data, "x")["high"]
@@ -210,7 +210,7 @@ def test_marks_are_drawn_as_often_as_they_are() -> None:
 def test_a_sampler_that_goes_astray_stays_in_the_range() -> None:
     data = table(x=AMOUNTS, n=COUNTS.astype(int), zeros=some(AMOUNTS, 0.9, 0))
     columns = data.columns or []
-    for size in (1e3, 1e30, math.inf):
+    for size in (1e6, 1e30, math.inf):
         for sign in (-1, 1):
             rows = torch.full((1, data.shape[0]), sign * size, dtype=torch.float64)
             for name, (value,) in decode(rows, columns).items():

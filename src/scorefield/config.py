@@ -173,7 +173,7 @@ def to_dict(value: Any, kind: str = "") -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         named = {"name": name_of(kind, value)} if kind in HOMES else {}
         return named | {f.name: to_dict(getattr(value, f.name), f.name) for f in dataclasses.fields(value)}
-    return list(value) if isinstance(value, tuple) else value
+    return [to_dict(one) for one in value] if isinstance(value, tuple) else value
 
 
 _ADVICE = {  # by pydantic's type of error, where its own message speaks of Python types

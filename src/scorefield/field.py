@@ -107,7 +107,6 @@ class ScoreModel(nn.Module):
         *,
         unconditional: bool = True,
         takes_unknown: bool = False,
-        takes_given: bool = False,
     ) -> None:
         """Hold the parts.
 
@@ -121,16 +120,16 @@ class ScoreModel(nn.Module):
             unconditional: whether the network learns p(x) too; False where every example is given with its class, so that it
                 learns only p(x | class): a call without a class is then refused.
             takes_unknown: whether the network takes NaN for an unknown cell, so that the field is the score of the marginal
-                of the known ones (`nets/known_cells.py`); every view is NaN in the others.
-            takes_given: whether the network takes cells without noise, so that the field is the score of the others given
-                these; every view is NaN in them.
+                of the known ones (`nets/known_cells.py`); every view is NaN in the others. If its `takes_given` is
+                true, it takes cells without noise, too: the field is the score of the others given these.
 
         Raises:
             ScorefieldError: a parametrisation that is ill-posed on the process, as every one but the score is without noise.
         """
         super().__init__()
         parametrisation.check(process)
-        self.unconditional, self.takes_unknown, self.takes_given = unconditional, takes_unknown, takes_given
+        self.unconditional, self.takes_unknown = unconditional, takes_unknown
+        self.takes_given: bool = getattr(network, "takes_given", False)
         self.network, self.parametrisation, self.process = network, parametrisation, process
         self.learned: nn.Module | None = None
         self.moments: Moments | None = None
@@ -193,8 +192,14 @@ class ScoreModel(nn.Module):
         label = noise_label_of(self.parametrisation.noise_label, self.process, t)
         label = label.nan_to_num(nan=0.0, neginf=0.0, posinf=torch.inf)  # ln(0) and 0/0, where there is no noise
         dtype = _precision(self.network, x.dtype)
-        more = () if given is None else (given.to(dtype),)
-        return alpha, sigma, scaled, self.network(scaled.to(dtype), label.to(dtype), cond, *more).to(x.dtype)
+        if not self.takes_given:
+            return alpha, sigma, scaled, self.network(scaled.to(dtype), label.to(dtype), cond).to(x.dtype)
+        guess, pull = self.network.explained(x / over(alpha, x), sigma / alpha, given)  # type: ignore[operator]
+        a, c = self.parametrisation.pair(alpha, sigma)
+        known = over(a, x) * guess - over(c / alpha, x) * pull  # the output that says what is known without the network
+        told = None if given is None else given.to(dtype)
+        learned = self.network(scaled.to(dtype), label.to(dtype), cond, told, guess.to(dtype)).to(x.dtype)
+        return alpha, sigma, scaled, torch.where(x.isnan(), 0.0, known) + learned
 
 
 class EnergyModel(ScoreModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -13,6 +14,7 @@ from scorefield.errors import ScorefieldError
 from scorefield.field import EnergyModel, ScoreModel
 from scorefield.nets.energy import Potential
 from scorefield.nets.known_cells import KnownCells, widened
+from scorefield.nets.mixture import MixturePart
 from scorefield.prediction import Energy
 from scorefield.randomness import stream_of
 
@@ -57,12 +59,12 @@ def build_model(
         network = config.network.build(widened(shape, takes_given) if knows else shape, classes)
     if knows:
         absent = torch.zeros(shape, dtype=torch.bool) if holes is None else holes.absent.reshape(shape)
-        network = KnownCells(network, absent, takes_given=takes_given)
+        network = KnownCells(network, absent, MixturePart(math.prod(shape)) if takes_given else None)
     model: ScoreModel
     given, unconditional = (config.process, shape, data_mean, data_std), not classes or config.training.labels < 1
     if isinstance(meaning := config.parametrisation, Energy):
         model = EnergyModel(Potential(network, meaning.form), meaning, *given, unconditional=unconditional)
     else:
-        model = ScoreModel(network, meaning, *given, unconditional=unconditional, takes_unknown=knows, takes_given=takes_given)
+        model = ScoreModel(network, meaning, *given, unconditional=unconditional, takes_unknown=knows)
     model.add_learned(config.objective.prepare(model))
     return model

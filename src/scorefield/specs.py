@@ -7,8 +7,9 @@ checked where it is used. This module imports nothing slow, so that the command 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from scorefield.errors import ScorefieldError
 
@@ -31,6 +32,8 @@ class SampleSpec:
         autoguidance: Above 1 to lead away from what the run was like early in its training, with or without classes; 1 is none.
         guidance_interval: Guide between these noise levels only, sigma/alpha from LOW to HIGH, at one evaluation outside;
             default everywhere.
+        given: Only rows with this value in a column, as COLUMN=VALUE, of a run that learned from a table; may be repeated. The
+            other columns are drawn given these.
         seed: Of the whole set; sample i is number i of it. The same seed gives the same bytes.
     """
 
@@ -44,6 +47,7 @@ class SampleSpec:
     guidance: float = 1.0
     autoguidance: float = 1.0
     guidance_interval: tuple[float, float] | None = None
+    given: tuple[str, ...] | Mapping[str, Any] = ()
     seed: int = 0
 
     @property

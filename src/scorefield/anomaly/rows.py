@@ -100,10 +100,9 @@ def odd_rows(run: Run, partial: Partial, rate: float, device: torch.device, prog
     """
     columns, data = run.manifest["data"]["columns"], run.data
     rows = _whole(partial)
-    shift, scale = run.normaliser.shifts(run.shape), run.normaliser.scales(run.shape)
 
     def standard(raw: Tensor) -> Tensor:
-        return (within_reach(raw.double(), columns) - shift) / scale
+        return run.normaliser.exactly(within_reach(raw.double(), columns))
 
     stages = Stages(progress, usual=min(len(data.held_out), UNSEEN) + 500, rows=len(rows))
     train = torch.as_tensor(data.train[subsample(len(data.train), 5000)])

@@ -125,7 +125,7 @@ def _of(wanted: Any, value: Any) -> Any:
             raise _Wrong
         made = tuple(_of(one, part) for one, part in zip(inside if fixed else (inside[0],) * len(value), value, strict=True))
         return list(made) if origin is list else made
-    if not isinstance(value, wanted):
+    if not isinstance(value, origin or wanted):
         raise _Wrong
     return value
 
@@ -146,7 +146,7 @@ def _called(wanted: Any) -> str:
         return f"({', '.join(map(_called, inside))})"
     if origin in (tuple, list, Sequence):
         return f"a list of {PLAIN[inside[0]][1]}"
-    return f"a {wanted.__name__}"
+    return "a dictionary" if origin is collections.abc.Mapping else f"a {wanted.__name__}"
 
 
 class _Declared:

@@ -13,6 +13,7 @@ from torch import Tensor
 from scorefield import config
 from scorefield.devices import pick_device
 from scorefield.drawing import Batch, Drawing, acceptance_by_level, class_of, field_of, stale_tuning, trained
+from scorefield.imputation.given import Given
 from scorefield.outputs import animation
 from scorefield.outputs.base import Output
 from scorefield.progress import Viewer, silent
@@ -30,26 +31,29 @@ class SampleReport:
     Attributes:
         written: the files.
         samples: how many.
-        sampler: what drew them.
+        sampler: what drew them; None of rows with given columns, which are drawn as holes are filled.
         levels: of noise.
         evaluations: of the field, for one sample; of a guided one, each asks the network more than once (`note`).
         acceptance: of a sampler with Metropolis' test, (noise-to-signal ratio, mean acceptance, curl of the score) at up to
             ten of its levels; a curl well above 0 says that no density has this score, and what is sampled has no name.
         note: what a person should know about how it was drawn; None mostly.
+        given: the columns that are the same in all rows, in words; None without any.
     """
 
     written: tuple[Path, ...]
     samples: int
-    sampler: Sampler
+    sampler: Sampler | None
     levels: int
     evaluations: int
     acceptance: tuple[tuple[float, float, float], ...] = ()
     note: str | None = None
+    given: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values, for JSON."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        values |= {"written": [str(path) for path in self.written], "sampler": config.to_dict(self.sampler, "sampler")}
+        sampler = self.sampler and config.to_dict(self.sampler, "sampler")
+        values |= {"written": [str(path) for path in self.written], "sampler": sampler}
         return values | {"acceptance": [list(level) for level in self.acceptance]}
 
 
@@ -69,7 +73,7 @@ def sample(
     Args:
         run: the run's folder.
         spec: how they are drawn. Its fields are keywords, too: sampler, steps, ladder, temperature, label,
-            guidance, autoguidance, guidance_interval and seed.
+            guidance, autoguidance, guidance_interval, given (a dictionary, too) and seed.
         compute: where, and how many at a time; batch and device are keywords, too.
         n: how many.
         out: `.png` (a grid or a plot), `.npz` or `.npy` (an array in the type, axes and units of the data), the
@@ -87,13 +91,17 @@ def sample(
             cannot be written.
     """
     opened, device = trained(open_run(run)), pick_device(compute.device)
-    output = Output.of(opened, n, out, seed=spec.seed, force=force)
+    given = Given.asked(opened, spec, gif=gif) if spec.given else None
+    output = Output.of(given.shown if given else opened, n, out, seed=spec.seed, force=force)
     if n >= 1:  # less is refused below
         output.check()
     if gif:
         animation.check(output)
     if spec.label is not None:
         class_of(opened, spec.label)  # refused before anything is drawn
+    if given is not None:
+        note = given.write(n, spec.seed, device, batch=compute.batch, output=output, progress=progress)
+        return SampleReport((output.path,), n, None, 0, 0, note=note, given=given.said)
     drawing = Drawing.of(opened, spec, device)
     film = animation.Animation(output, drawing.field) if gif else None
     evaluations, rates, few, first = 0, tuple[float, ...](), list[Tensor](), 0

@@ -19,6 +19,7 @@ HOW = flags(
     **dict.fromkeys(("sampler", "ladder"), "NAME"),
     **{"steps": "N", "temperature": "T", "label": "CLASS", "guidance": "G", "autoguidance": "G"},
     guidance_interval=(tyro.conf.Suppress,),  # it is a text below
+    given=(tyro.conf.Suppress,),  # they are texts below
 )
 WHERE = ComputeSpec()
 
@@ -35,6 +36,7 @@ class Sample:
       scorefield sample runs/digits -n 64 --label 3 --guidance 2 --out typical.png
       scorefield sample runs/digits --guidance 2 --guidance-interval 0.2,5 --out middle.png
       scorefield sample runs/table -n 1000 --out more.csv
+      scorefield sample runs/table -n 1000 --given age=40 --given smoker=yes --out forties.csv
       scorefield sample runs/digits --sampler heun --steps 20 --out heun.png
       scorefield sample runs/digits --sampler abm --steps 10 --ladder optimised --out ten.png
       scorefield sample runs/digits --sampler annealed --temperature 0.8 --out likely.png
@@ -48,6 +50,8 @@ class Sample:
     """How they are drawn."""
     guidance_interval: Annotated[str | None, tyro.conf.arg(metavar="LOW,HIGH")] = None
     """Guide between these noise levels only, sigma/alpha from LOW to HIGH, at one evaluation outside; default everywhere."""
+    given: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="COLUMN=VALUE")] = ()
+    """Only rows with this value in a column, of a run that learned from a table; may be repeated."""
     out: Annotated[str | None, tyro.conf.arg(metavar="PATH", help=OUT)] = None
     gif: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Also write an animation of the sampling beside --out."""
@@ -59,14 +63,15 @@ class Sample:
     def run(self) -> None:
         """Draw, showing progress and where things went."""
         interval = interval_of(self.guidance_interval) if self.guidance_interval is not None else None
-        spec = replace(self.spec, guidance_interval=interval)
+        spec = replace(self.spec, guidance_interval=interval, given=self.given)
         from scorefield import app
 
         with Bar("sampling") as bar:
             report = app.sample(
                 self.run_, spec, self.compute, n=self.n, out=self.out, gif=self.gif, force=self.force, progress=bar.view
             )
-        print(f"{report.samples} samples by {report.sampler} on {report.levels} levels, {report.evaluations} evaluations each:")
+        how = f"by {report.sampler} on {report.levels} levels, {report.evaluations} evaluations each"
+        print(f"{report.samples} samples {f'given {report.given}' if report.given else how}:")
         for path in report.written:
             print(f"  {path}")
         if report.note:

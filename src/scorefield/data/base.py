@@ -70,6 +70,7 @@ class DataConfig:
             are clipped to it. None maps the values that there are, and clips only where the type or the values show an end.
         missing: tables: the numbers that stand for a missing value, such as -9999; () for none. None finds known ones that are
             repeated and far from all other values.
+        transform: tables: learn columns of numbers with heavy tails as their logarithm, or inverse hyperbolic sine.
         held_out: fraction of the examples that training never sees; None = the source's own: a third for digits, else 0.1.
         examples: how many points a toy generates.
         seed: seed of the split and of the toys.
@@ -84,6 +85,7 @@ class DataConfig:
     key: str | None = None
     range: tuple[float, float] | None = None
     missing: tuple[Annotated[float, Bound(allow_inf_nan=False)], ...] | None = None
+    transform: bool = True
     held_out: Annotated[float, Bound(gt=0, lt=1)] | None = None
     examples: Annotated[int, Bound(ge=LEAST, le=10_000_000)] = POINTS
     seed: Annotated[int, Bound(ge=0, lt=2**63)] = 0
@@ -330,6 +332,8 @@ def refuse_unused(name: str, kind: Kind, config: DataConfig) -> None:
         raise UnusedSetting(f"got data.range for {what}, expected it for images, signals and volumes: leave it out", "range")
     if kind != "table" and config.missing is not None:
         raise UnusedSetting(f"got data.missing for {what}, expected it for tables only: leave it out", "missing")
+    if kind != "table" and not config.transform:
+        raise UnusedSetting(f"got data.transform for {what}, expected it for tables only: leave it out", "transform")
     if config.kind not in ("auto", kind):
         expected = f"expected auto, or an array of {config.kind}s"
         raise UnusedSetting(f"got data.kind={config.kind} for {what}, {expected}: leave it out", "kind")

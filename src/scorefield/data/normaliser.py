@@ -8,6 +8,9 @@ Images and volumes map a range to [-1, 1]: the legal one, or the one of the trai
 measured on the training rows alone. A density changes by the constant |det| = prod(scale) under this map, which is what
 likelihoods need to report nats of the raw data. What never varies comes back exactly: a column, or a channel, of one value.
 
+A column whose tails are heavy is transformed first, by a monotone g (`transforms.py`): x = (g(raw) - shift)/scale. Its density
+changes by scale/g'(raw), which is another number for each value.
+
 Numbers may be of any size that a float64 can have. Squares are taken of numbers divided by a power of two near the largest,
 which is exact: 1e-200 and 1e200 have a variance only then.
 """
@@ -23,6 +26,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from scorefield.data.holes import Holes
+from scorefield.data.transforms import Transform, bent, unbent
 from scorefield.data.views import ArrayView, pieces
 from scorefield.errors import ScorefieldError
 
@@ -45,6 +49,7 @@ class Normaliser:
         axes: how many axes follow that of the channels, where there is one number per channel.
         fixed: columns or channels that had one value in all training rows, `shift` there: decoding gives exactly that.
         holes: which cells are unknown, NaN in both spaces; None where all are known.
+        transforms: pairs (column, what is applied to it before it is shifted and scaled).
 
     >>> pixels = Normaliser.between(0.0, 255.0)
     >>> pixels.encode(torch.tensor([0, 255], dtype=torch.uint8))
@@ -61,6 +66,7 @@ class Normaliser:
     axes: Annotated[int, Bound(ge=1)] = 1
     fixed: tuple[Annotated[int, Bound(ge=0)], ...] = ()
     holes: Holes | None = None
+    transforms: tuple[tuple[Annotated[int, Bound(ge=0)], Transform], ...] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Normaliser:
@@ -145,12 +151,32 @@ class Normaliser:
             levels = torch.arange(256, dtype=torch.uint8, device=raw.device)
             if _in_float32(levels, self.shift[0], self.scale[0]).equal(self.encode(levels)):  # then half the memory does
                 return _in_float32(raw, self.shift[0], self.scale[0])
+        if self.transforms:
+            raw = bent(raw, self.transforms)
         shift, scale = self._numbers(raw)
         if not all(1 / SAFE < size < SAFE for size in self.scale):
             unit = _power(scale)
             raw, shift, scale = raw.double() / unit, shift / unit, scale / unit
         x = ((raw - shift) / scale).float()
         return x if self.holes is None else self.holes.hide(x)
+
+    def exactly(self, raw: Tensor) -> Tensor:
+        """Return raw vectors `(..., d)` in model space, float64: the float32 of `encode` rounds them."""
+        shift, scale = self._numbers(raw)
+        return (bent(raw, self.transforms) - shift) / scale
+
+    def log_slopes(self, raw: Tensor) -> Tensor:
+        """Return the logarithm of the derivative of the map, of each coordinate of raw vectors `(..., d)`, float64."""
+        slopes = -self.scales(tuple(raw.shape[-1:])).log().to(raw.device).expand(raw.shape).clone()
+        for place, transform in self.transforms:
+            slopes[..., place] += transform.log_slope(raw[..., place])
+        return slopes
+
+    def units(self, shape: tuple[int, ...]) -> Tensor:
+        """Return what a distance of 1 in model space is in raw values, in the middle of the data, `shape`, float64."""
+        if not self.transforms:
+            return self.scales(shape)
+        return (-self.log_slopes(self.decode(torch.zeros(shape, dtype=torch.float64)))).exp()
 
     def decode(self, x: Tensor) -> Tensor:
         """Return model values as raw values, float64, clipped to the legal range when there is one; NaN in absent cells."""
@@ -160,6 +186,8 @@ class Normaliser:
             varies = torch.ones(shift.numel(), dtype=torch.bool, device=x.device)
             varies[list(self.fixed)] = False
             raw = torch.where(varies.reshape(shift.shape), raw, shift)
+        if self.transforms:
+            raw = unbent(raw, self.transforms)
         if not (self.low is None and self.high is None):
             raw = raw.clamp(self.low, self.high)
         return raw if self.holes is None else self.holes.hide(raw)

@@ -153,8 +153,8 @@ class _Method:
         grid = None if self.grey is None else normaliser
         bound = elbo(subject.field, x, self.ladder, cond, rng=rng("elbo"), grid=grid, cells=cells, continuous=True)
         return _Batch(
-            flow=subject.raw_nats(flow.value - log_r, cells).cpu(),
-            bound=subject.raw_nats(bound.value, cells).cpu(),
+            flow=subject.raw_nats(flow.value - log_r, raw, cells).cpu(),
+            bound=subject.raw_nats(bound.value, raw, cells).cpu(),
             error=flow.standard_error.cpu(),
             evaluations=flow.evaluations.double().cpu(),
             moved=float(flow.error.max()),

@@ -30,7 +30,7 @@ class Subject:
         source: the data that examples are taken from.
         field: of the coordinates that vary.
         support: the kind of each coordinate; None for grey levels, which all have probabilities.
-        scale: of every coordinate, in the data's unit, `(d,)`.
+        scale: of every coordinate, in the data's unit, or after its transform, `(d,)`.
     """
 
     run: Run
@@ -84,13 +84,13 @@ class Subject:
             x, cells = flat(x)[:, varies], cells[:, varies]
         return x, cells.reshape(x.shape) if self.support.separate else None
 
-    def raw_nats(self, value: PerSample, cells: Tensor | None) -> PerSample:
+    def raw_nats(self, value: PerSample, raw: Tensor, cells: Tensor | None) -> PerSample:
         """Return log-densities in the data's unit from those in model space; probabilities, as of grey levels, have none."""
         if self.support is None:
             return value
-        logs = self.scale.log().to(value.device)
-        logs = logs[self.support.varies.to(value.device)]
-        return value - (logs.sum() if cells is None else (logs * (flat(cells) == 0)).sum(dim=1))
+        slopes = self.run.normaliser.log_slopes(raw) if self.run.normaliser.transforms else -self.scale.log().expand(1, -1)
+        slopes = flat(slopes.to(value.device))[:, self.support.varies.to(value.device)]
+        return value + (slopes if cells is None else slopes * (flat(cells) == 0)).sum(dim=1)
 
     def width(self, trace: Divergence, device: torch.device, seed: int) -> float:
         """Return the standard deviation of the noise that spreads separate values.
@@ -119,8 +119,8 @@ class Subject:
         return math.prod(self.field.shape)
 
     def log_scale(self, *, density: bool) -> float:
-        """Return the mean logarithm of the scale; with `density`, over the coordinates that have one, if any do."""
-        logs = self.scale.log()
+        """Return the mean logarithm of the unit; with `density`, over the coordinates that have one, if any do."""
+        logs = self.run.normaliser.units(self.run.shape).flatten().log()
         if density and self.support is not None and bool((which := self.support.varies & (self.support.half == 0)).any()):
             logs = logs[which]
         return float(logs.mean())

@@ -32,8 +32,8 @@ def numbers_of(drawn: Tensor, columns: list[Column]) -> list[Tensor | None]:
 
 
 def units_of(run: Run) -> list[Tensor]:
-    """Return the scale of each column's first coordinate, by which its numbers are measured."""
-    scales, found, first = run.normaliser.scales(run.shape), list[Tensor](), 0
+    """Return the unit of each column's first coordinate, by which its numbers are measured."""
+    scales, found, first = run.normaliser.units(run.shape), list[Tensor](), 0
     for column in run.manifest["data"]["columns"]:
         found.append(scales[min(first, len(scales) - 1)])
         first += width(column)

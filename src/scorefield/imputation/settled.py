@@ -107,18 +107,20 @@ def _found(run: Run, held_out: Tensor, device: torch.device, progress: Progress)
 
 
 def drawn_of(
-    run: Run, raw: Tensor, draws: int, rng: SampleRng, *, way: Way, progress: Progress = silent
+    run: Run, raw: Tensor, draws: int, rng: SampleRng, *, way: Way, whole: bool = True, progress: Progress = silent
 ) -> tuple[Tensor, Tensor]:
-    """Return draws `(draws, n, d)` of rows `(n, d)` with NaN, at values that are legal, and their effective shares `(n,)`."""
+    """Return draws `(draws, n, d)` of rows `(n, d)` with NaN, at values that are legal, and their effective shares `(n,)`.
+
+    In a `whole` draw no value is missing; else some are, as in the run's table.
+    """
     columns = run.manifest["data"]["columns"]
-    shift, scale = run.normaliser.shifts(run.shape), run.normaliser.scales(run.shape)
-    known = ((within_reach(raw, columns) - shift) / scale).to(rng.seeds.device)
-    field = run.field.to(rng.seeds.device)
+    known, field = run.normaliser.exactly(within_reach(raw, columns)).to(rng.seeds.device), run.field.to(rng.seeds.device)
     if way.learned:
         found = learned_draws(field, known, Groups.of(columns), draws, rng=rng, progress=progress)
     else:
         found = conditional_draws(field, known, draws, rng=rng, way=way, progress=progress)
-    drawn = [snapped(filled_in(shift + scale * one.cpu(), columns), columns) for one in found.x]
+    drawn = [run.normaliser.decode(one.cpu()) for one in found.x]
+    drawn = [snapped(filled_in(one, columns) if whole else one, columns) for one in drawn]
     return torch.stack(drawn), found.effective.cpu()
 
 

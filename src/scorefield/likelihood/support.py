@@ -32,7 +32,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scorefield.data.table.columns import Column, indicators, width
+from scorefield.data.table.columns import Column, indicators, transforms_of, width
+from scorefield.data.transforms import bent
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
 from scorefield.prediction import Prediction
@@ -56,7 +57,7 @@ class Support:
         names: of the coordinates.
         varies: which are not constant, bool.
         values: one row of the data, which has the constant ones' values, float64.
-        half: half the width of the cell of a separate value in the data's unit, 0 where a coordinate is continuous, float64.
+        half: half the width of the cell of a separate value in the noise's unit, 0 where a coordinate is continuous, float64.
         void: pairs (coordinate of a number, coordinate that is 1 where the number says nothing: it is missing, or an atom).
     """
 
@@ -107,7 +108,7 @@ def support_of(rows: Any, smoothing: Tensor, columns: Sequence[Column] | None = 
 
     Args:
         rows: in the data's own unit, `(n, *shape)`, a tensor or `ArrayView`; a few thousand are examined.
-        smoothing: standard deviation of the noise of the density, in the data's unit, `(d,)`.
+        smoothing: standard deviation of the noise of the density, in the data's unit, or after its transform, `(d,)`.
         columns: what the coordinates of a table mean.
 
     Returns:
@@ -123,9 +124,10 @@ def support_of(rows: Any, smoothing: Tensor, columns: Sequence[Column] | None = 
     d = rows.shape[1:].numel()
     count = min(len(rows), max(1000, NUMBERS // d), max(FEWEST, 4 * NUMBERS // d))
     seen = flat(rows[subsample(len(rows), count)]).double()
-    size = (seen - seen[0]).abs().amax(dim=0)  # very large and very small values are scaled to 1 before anything is squared
+    noisy = seen if columns is None else bent(seen, transforms_of(columns))  # as noise is added to them
+    size = (noisy - noisy[0]).abs().amax(dim=0)  # very large and very small values are scaled to 1 before anything is squared
     size = torch.where(size > 0, size, 1.0)
-    z, level = (seen - seen[0]) / size, smoothing / size
+    z, level = (noisy - noisy[0]) / size, smoothing / size
     names, binary, void = ([f"{i}" for i in range(d)], [False] * d, []) if columns is None else coordinates_of(columns)
     what = "coordinate" if columns is None else "column"
     _refuse_repeats(z)

@@ -42,7 +42,7 @@ def dequantise(raw: Tensor, rng: SampleRng) -> Tensor:
     return raw.double() + rng.uniform(raw.shape[1:]).to(raw.device) - 0.5
 
 
-def raw_nats(log_prob: PerSample, normaliser: Normaliser, shape: tuple[int, ...]) -> PerSample:
+def raw_nats(log_prob: PerSample, normaliser: Normaliser, shape: tuple[int, ...], raw: Tensor | None = None) -> PerSample:
     """Return log-densities of raw data from those in model space: less sum log scale, `(batch,)`.
 
     Args:
@@ -50,7 +50,15 @@ def raw_nats(log_prob: PerSample, normaliser: Normaliser, shape: tuple[int, ...]
         normaliser: the map from raw values to model space, with one scale for all coordinates, one per column, or one
             per channel.
         shape: of one sample.
+        raw: the data, `(batch, d)`, where columns are transformed: a slope is another one at each value then.
+
+    Raises:
+        ScorefieldError: transformed columns without the data.
     """
+    if normaliser.transforms:
+        if raw is None:
+            raise ScorefieldError("got a map that transforms columns without the data, expected them: give raw, too")
+        return log_prob + normaliser.log_slopes(raw).sum(dim=-1).to(log_prob)
     return log_prob - float(normaliser.scales(shape).log().sum())
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from scorefield.config import RunConfig
+from scorefield.errors import ScorefieldError
 from scorefield.field import ScoreModel
 from scorefield.objectives.base import Terms
+from scorefield.registry import name_of
 
 
 def not_finite(model: ScoreModel, terms: list[Terms], x0: Tensor, loss_is_finite: bool) -> tuple[bool, str, str]:
@@ -37,3 +40,14 @@ def not_finite(model: ScoreModel, terms: list[Terms], x0: Tensor, loss_is_finite
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an error is a lack of memory: PyTorch has a class of its own for it on GPUs, and none on CPUs."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def refuse_uncounted(model: ScoreModel, config: RunConfig, *, holed: bool) -> None:
+    """Raise `ScorefieldError` for an objective that counts unknown cells, of a model that is told which are known."""
+    if not model.takes_unknown or config.objective.counts_known_cells:
+        return
+    what = "data with unknown cells (NaN)" if holed else f"training.given={config.training.given:g}"
+    raise ScorefieldError(
+        f"got {what} for the objective {name_of('objective', config.objective)}, whose loss counts all cells, expected one that "
+        f"counts the known alone: set objective=denoising, or {'fill the cells' if holed else 'training.given=0'}"
+    )

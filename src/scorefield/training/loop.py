@@ -28,14 +28,13 @@ from scorefield.field import Field, ScoreModel
 from scorefield.objectives.base import Terms
 from scorefield.objectives.given import with_given
 from scorefield.randomness import SampleRng, stream_of
-from scorefield.registry import name_of
 from scorefield.runs import classes_of
 from scorefield.training import checkpoint
 from scorefield.training.averages import Averages
 from scorefield.training.batches import draw, seed_generators
 from scorefield.training.checkpoint import Clock
 from scorefield.training.distribution import World
-from scorefield.training.failures import is_out_of_memory, not_finite
+from scorefield.training.failures import is_out_of_memory, not_finite, refuse_uncounted
 from scorefield.training.held_out import HeldOut
 from scorefield.training.optimisers import learning_rate, make
 from scorefield.training.precision import autocast, by_device, by_stopwatch, scaler_of
@@ -80,14 +79,7 @@ class Trainer:
         self.model = model.to(device)
         bounded = data.normaliser.low is not None or not data.train.is_floating_point()
         config.objective.check(self.model.train(), bounded=bounded, batch=config.training.batch)
-        if self.model.takes_unknown and not config.objective.counts_known_cells:
-            name = name_of("objective", config.objective)
-            holed = data.normaliser.holes is not None
-            what = "data with unknown cells (NaN)" if holed else f"training.given={config.training.given:g}"
-            raise ScorefieldError(
-                f"got {what} for the objective {name}, whose loss counts all cells, expected one that counts the known alone: "
-                f"set objective=denoising, or {'fill the cells' if holed else 'training.given=0'}"
-            )
+        refuse_uncounted(self.model, config, holed=data.normaliser.holes is not None)
         if self.world.size > 1 and (config.training.batch < self.world.size or config.objective.one_process):
             what = "persistent chains" if config.objective.one_process else f"a batch of {config.training.batch}"
             raise ScorefieldError(

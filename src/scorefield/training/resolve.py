@@ -23,10 +23,12 @@ from scorefield.config import RunConfig, data_config, named, override
 from scorefield.data import Dataset, open_data
 from scorefield.errors import ScorefieldError
 from scorefield.field import ScoreModel
-from scorefield.nets.known_cells import widened
+from scorefield.mixtures import ROWS, fitted
+from scorefield.nets.known_cells import KnownCells, widened
 from scorefield.noise_label import check_noise_label
 from scorefield.prediction import Energy, Score
 from scorefield.progress import Progress, silent
+from scorefield.randomness import subsample
 from scorefield.recipes import DataStats, data_stats, measured_settings
 from scorefield.runs import build_model, classes_of
 from scorefield.samplers import Langevin
@@ -91,7 +93,11 @@ def model_of(config: RunConfig, data: Dataset, stats: DataStats, device: torch.d
     holes, takes_given = data.normaliser.holes, config.training.given > 0
     shape = widened(data.shape, takes_given) if holes is not None or takes_given else data.shape
     refuse_large_network(config, shape, classes, device)
-    return build_model(config, data.shape, stats.std, stats.mean, classes=classes, holes=holes)
+    model = build_model(config, data.shape, stats.std, stats.mean, classes=classes, holes=holes)
+    if isinstance(network := model.network, KnownCells) and network.mixture is not None:
+        rows = data.normaliser.encode(data.train[subsample(len(data.train), ROWS)])
+        network.mixture.put(fitted(data.groups.without_fillers(rows)))
+    return model
 
 
 def source_name(source: Any) -> str:

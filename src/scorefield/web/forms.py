@@ -119,7 +119,7 @@ def _kind(name: str, hint: Any) -> tuple[str, tuple[Any, ...] | None]:
         one for one in (get_args(hint) if get_origin(hint) in (Union, types.UnionType) else [hint]) if one is not type(None)
     ]
     first = inside[0]
-    if name in TEXTS or len(inside) > 1:
+    if name in TEXTS or (len(inside) > 1 and name != "given"):
         return "text", None
     if get_origin(first) is Literal:
         return "choice", get_args(first)

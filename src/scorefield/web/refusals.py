@@ -69,7 +69,7 @@ def command(verb: str, fields: Sequence[Mapping[str, Any]], given: Mapping[str, 
         flag = FLAGS.get(name, f"--{name.replace('_', '-')}")
         if isinstance(value, bool):
             words += [flag] if value else []
-        elif name == "settings":
+        elif name in ("settings", "given"):
             words += [word for one in value for word in (flag, str(one))]
         else:
             words += [flag, ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)]

@@ -1,8 +1,9 @@
 """Shown: what a worker computes for the page beside the verbs: frames of sampling, held-out examples, scores in the plane.
 
 Scores are those of the data with noise of a level in the data's own units. With z = (raw - shift)/scale the data in model
-space, x_t = alpha·(z + r·noise) has the score s of the network, so grad_raw log p = alpha·s / scale, where r = level/scale.
-Columns of different scales have noise of different size: level times scale over their root mean square.
+space, x_t = alpha·(z + r·noise) has the score s of the network, so grad_raw log p = alpha·s / scale, where r = level/scale. A
+column that is transformed, z = (g(raw) - shift)/scale, has alpha·s·g'/scale + (log g')'. Columns of different scales have noise
+of different size: level times scale over their root mean square.
 """
 
 from __future__ import annotations
@@ -202,7 +203,7 @@ def scores(run: str, level: float, positions: bytes) -> tuple[bytes, dict[str, s
         )
     raw = torch.from_numpy(np.frombuffer(positions, dtype="<f4").reshape(-1, 2).astype(np.float64))
     normaliser, process = opened.normaliser, opened.config.process
-    shift, scale = normaliser.shifts((2,)), normaliser.scales((2,))
+    scale = normaliser.units((2,))
     mean = float(scale.square().mean().sqrt())
     ends = torch.tensor([process.t_min, process.t_max], dtype=torch.float64)
     low, high = ((process.sigma(ends) / process.alpha(ends).clamp(min=1e-12)) * mean).tolist()
@@ -211,9 +212,13 @@ def scores(run: str, level: float, positions: bytes) -> tuple[bytes, dict[str, s
     ratio = torch.tensor(min(max(level, low), high) / mean, dtype=torch.float64)
     t = process.time_of_sigma(ratio)
     alpha = process.alpha(t)
-    x = alpha * (raw - shift) / scale
+    x = alpha * normaliser.exactly(raw)
     with torch.no_grad():
         model_scores = opened.field(x, t.expand(len(x)), None).score.double()
-    found = (alpha * model_scores / scale).float().contiguous().numpy().astype("<f4").tobytes()
+    found = alpha * model_scores * normaliser.log_slopes(raw).exp()
+    if normaliser.transforms:
+        (bend,) = torch.autograd.grad(normaliser.log_slopes(raw.requires_grad_()).sum(), raw)
+        found = found + bend
+    answer = found.detach().float().contiguous().numpy().astype("<f4").tobytes()
     about = {"X-Step": str(opened.manifest["progress"]["step"]), "X-Level-Low": f"{low:.8g}", "X-Level-High": f"{high:.8g}"}
-    return found, about | {"X-Noise": ",".join(f"{float(one) / mean:.10g}" for one in scale)}
+    return answer, about | {"X-Noise": ",".join(f"{float(one) / mean:.10g}" for one in scale)}

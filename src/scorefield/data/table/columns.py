@@ -9,7 +9,8 @@
 A number that is missing is put at the mean of its column, and one more coordinate, an indicator of 0 or 1, says that it is
 missing. An atom, a value that holds a share of its own (`granularity.py`), is a text of a category beside the numbers: its rows
 stand at the mean of the others, and say which atom they are; "missing" is one more of them then. `coordinates.py` turns values
-into coordinates and back.
+into coordinates and back. Numbers of heavy tails have a `transform` (`tails.py`), which is applied on the way to model space;
+their coordinate is the number itself.
 
 What a file says before one looks at its numbers (names, types, which texts there are, whether any may be missing) is taken
 from all rows; every statistic (means, scales, ranges) from the training rows.
@@ -19,16 +20,21 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, date, time, timedelta
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from scorefield.data.issues import DataIssue
 from scorefield.data.table.codes import code_of
-from scorefield.data.table.granularity import granularity_of, mean_and_spread
+from scorefield.data.table.granularity import digits_of, granularity_of, mean_and_spread
 from scorefield.data.table.series import EPOCH, Series, Type, seconds_of, zone_of
+from scorefield.data.table.tails import transform_of
+from scorefield.data.transforms import Transform
 
 Column = dict[str, Any]
 MOST_TEXTS = 100
@@ -36,12 +42,13 @@ FAR = 20  # standard deviations, beyond which a value is odd
 FINE = 0.01  # standard deviations: the step of a grid below which it has a density, seen through the least noise of a training
 
 
-def describe(series: Series, train: NDArray[np.int64]) -> tuple[Column | None, list[DataIssue]]:
+def describe(series: Series, train: NDArray[np.int64], *, transform: bool = True) -> tuple[Column | None, list[DataIssue]]:
     """Return what a column's coordinates mean, as JSON values, or None if it is left out; and what is odd about it.
 
     Args:
         series: the column.
         train: numbers of the training rows.
+        transform: whether numbers of heavy tails get a transform.
     """
     where, missing = f"column {series.name!r}", series.missing
     column: Column = {"name": series.name, "type": series.type, "missing": bool(missing.any())}
@@ -60,10 +67,13 @@ def describe(series: Series, train: NDArray[np.int64]) -> tuple[Column | None, l
     if not len(seen):
         return None, [DataIssue(where, "no values in the training part")]
     column = column | _numbers(series.type, seen, column)
+    if transform and series.type in ("number", "integer") and "levels" not in column:
+        column = _transformed(column, seen[~np.isin(seen, column.get("atoms", []))])
     seen = seen[~np.isin(seen, column.get("atoms", []))]
     issues = []
     mean, std = mean_and_spread(seen)
-    if series.type in ("number", "integer") and std > 0 and (reach := float(np.abs(seen / std - mean / std).max())) > FAR:
+    heavy = series.type in ("number", "integer") and std > 0 and "transform" not in column
+    if heavy and (reach := float(np.abs(seen / std - mean / std).max())) > FAR:
         cause = f"reaches {reach:.0f} standard deviations: its logarithm may be easier to learn"
         issues.append(DataIssue(where, cause, used=True))
     return column, issues
@@ -85,6 +95,35 @@ def _numbers(type_: Type, seen: NDArray[np.float64], column: Column) -> Column:
         numbers["digits"] = found.digits
     parts = {"atoms": list(found.atoms), "levels": list(found.levels), "step": found.step}
     return numbers | {name: value for name, value in parts.items() if value}
+
+
+def _transformed(column: Column, values: NDArray[np.float64]) -> Column:
+    """Return a column with the transform that its values ask for; a missing one then stands at the mean of the transformed."""
+    step = column.get("step", 1.0 if column["type"] == "integer" else 0.0)
+    if (found := transform_of(values, step)) is None:
+        return column
+    transform, gain = found
+    x = torch.from_numpy(values)
+    column = column | {"transform": {**asdict(transform), "gain": gain}, "fill": float(transform.inverse(transform(x).mean()))}
+    if "digits" in column and not step:  # as exact among the small values as among the large ones
+        column["digits"] = digits_of(values, float(transform(x).std()) / float(transform.log_slope(x).exp().quantile(0.99)))
+    return column
+
+
+def transform_in(column: Column) -> Transform | None:
+    """Return the transform of a column's number; None of one that is learned as it is."""
+    said = column.get("transform")
+    return None if said is None else Transform(**{key: value for key, value in said.items() if key != "gain"})
+
+
+def transforms_of(columns: Sequence[Column]) -> tuple[tuple[int, Transform], ...]:
+    """Return the transforms of a table's columns, each with the number of its coordinate."""
+    found, first = list[tuple[int, Transform]](), 0
+    for column in columns:
+        if (transform := transform_in(column)) is not None:
+            found.append((first, transform))
+        first += width(column)
+    return tuple(found)
 
 
 def _constant(column: Column, value: Any, where: str) -> tuple[Column, list[DataIssue]]:

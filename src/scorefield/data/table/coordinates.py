@@ -15,7 +15,8 @@ and the largest coordinate is the nearest text, so argmax is the most probable o
 about the same noise level: two of k equally frequent texts lie k·sqrt(2/(k - 1)) from each other, 2.8 for k = 2 and 4.7 for k
 = 10, while numbers of standard deviation 1 lie a few units from each other. Scaled one by one, a text that is seen once in
 10,000 rows would lie 100 away from 0, and the noise that reaches it would be spent on nothing else. For the same reason no
-coordinate of 0 and 1 is stretched by more than 10, as if it were at least as frequent as 1 in 100.
+coordinate of 0 and 1 is stretched by more than 10, as if it were at least as frequent as 1 in 100. A number whose tails are
+heavy gets mean 0 and variance 1 after its transform (`tails.py`); its coordinate in the data's own unit is the number itself.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scorefield.data.normaliser import Normaliser
-from scorefield.data.table.columns import Column, choices, typed, width
+from scorefield.data.table.columns import Column, choices, transform_in, transforms_of, typed, width
 from scorefield.data.table.series import Series
+from scorefield.data.transforms import Transform, bent
 from scorefield.data.views import ArrayView
 
 Table = dict[str, list[Any]]
@@ -114,10 +116,7 @@ def _admissible(values: Numbers, column: Column) -> Numbers:
     low, high = column["low"], column["high"]
     whole = column["type"] in ("integer", "date") or column.get("whole", False)
     step = column.get("step", 1.0 if whole else 0.0)
-    below, above = low - step / 2, high + step / 2
-    reach = above / 2 - below / 2
-    inside = np.where(values < below, np.where(below - values <= reach, below + (below - values), low), values)
-    inside = np.where(inside > above, np.where(inside - above <= reach, above - (inside - above), high), inside)
+    inside = _reflected(values, low - step / 2, high + step / 2, transform_in(column))
     if "levels" in column:
         levels = np.array(column["levels"])
         return levels[np.searchsorted((levels[1:] / 2 + levels[:-1] / 2), inside)]
@@ -126,6 +125,18 @@ def _admissible(values: Numbers, column: Column) -> Numbers:
     if "digits" in column and column["digits"] < 300:
         inside = np.round(inside, column["digits"])
     return inside.clip(low, high)
+
+
+def _reflected(values: Numbers, below: float, above: float, transform: Transform | None) -> Numbers:
+    """Return numbers reflected at the ends that they lie beyond, after a transform if there is one; far beyond, the ends."""
+    if transform is not None:
+        low, high = transform(torch.tensor([below, above], dtype=torch.float64)).tolist()
+        inside = _reflected(transform(torch.from_numpy(values)).numpy(), low, high, None)
+        found: Numbers = transform.inverse(torch.from_numpy(inside)).numpy()
+        return np.where((values < below) | (values > above), found, values)  # those inside stay as they are, to the last bit
+    reach = above / 2 - below / 2
+    inside = np.where(values < below, np.where(below - values <= reach, below + (below - values), below), values)
+    return np.where(inside > above, np.where(inside - above <= reach, above - (inside - above), above), inside)
 
 
 def snapped(rows: Tensor, columns: list[Column]) -> Tensor:
@@ -165,7 +176,8 @@ def _whole(values: Numbers, column: Column) -> Numbers:
 
 def normaliser_of(columns: list[Column], train: Tensor | ArrayView) -> Normaliser:
     """Return the map of training rows `(n, d)` to model space; the coordinates of a category share one scale."""
-    plain = Normaliser.standard(train)
+    transforms = transforms_of(columns)
+    plain = Normaliser.standard(bent(train[:], transforms) if transforms else train)
     scale, first = list(plain.scale), 0
     for column in columns:
         size = width(column)
@@ -179,7 +191,7 @@ def normaliser_of(columns: list[Column], train: Tensor | ArrayView) -> Normalise
         elif column["type"] != "category" and size > 1:
             group[1] = max(group[1], RARE)
         scale[first : first + size], first = group, first + size
-    return Normaliser(shift=plain.shift, scale=tuple(scale))
+    return Normaliser(shift=plain.shift, scale=tuple(scale), transforms=transforms)
 
 
 def _common_scale(shares: tuple[float, ...]) -> float:

@@ -25,6 +25,7 @@ SHARE = 0.05  # of the rows, from which on one value may be an atom
 TIMES = 5  # that it must occur at least
 PEAK = 2.0  # one value of a grid has at most a share of step/spread, the peak of an exponential law; twice that is an atom
 RARE, RARE_PEAK, MANY = 0.01, 20.0, 8  # a smaller share counts where no law has such a peak, for at most so many values
+OTHERS = 4.0  # times as often as another value of a row: values that all repeat are rounded, on a grid of no decimal step
 AWAY = 5.0  # spreads of the rest, from which on a frequent value is far from it
 GAP = 20.0  # times the least distance of two values, likewise, where all values are frequent
 FEW = 50  # levels, at most
@@ -120,7 +121,12 @@ def _point_masses(distinct: Numbers, counts: NDArray[np.int64], least: float, pe
         return distinct[often & (distance > GAP * gaps.min())] if len(gaps) > 1 else np.empty(0)
     spread = mean_and_spread(np.repeat(rest, counts[~often]))[1]
     step = _grid(rest, spread, whole)[0]
-    found: Numbers = distinct[often & ((share > peak * step / spread) | (distance > AWAY * spread))]
+    others = counts[~often]
+    usual = 0.0
+    if step == 0:  # then the mean distance of the values of the middle half stands for it
+        usual = OTHERS * float((others**2).sum() / others.sum())
+        step = float(np.subtract(*np.quantile(rest, [0.75, 0.25]))) / (len(rest) / 2)
+    found: Numbers = distinct[often & (((share > peak * step / spread) & (counts > usual)) | (distance > AWAY * spread))]
     return found
 
 
@@ -144,8 +150,7 @@ def _grid(distinct: Numbers, spread: float, whole: bool) -> tuple[float, int]:
     """Return the step of the coarsest grid that different values lie on, and its decimals; 0 for none."""
     if len(distinct) < 2 or spread == 0:
         return 0.0, 0
-    largest = float(np.abs(distinct).max())
-    digits = 0 if whole else min(PLACES - math.floor(math.log10(spread)), EXACT - math.floor(math.log10(largest)))
+    digits = 0 if whole else digits_of(distinct, spread)
     if abs(digits) > 300:
         return 0.0, 0
     units = _times(distinct, digits)
@@ -157,6 +162,12 @@ def _grid(distinct: Numbers, spread: float, whole: bool) -> tuple[float, int]:
     while unit % 10 == 0 and first % 10 == 0:
         unit, first, digits = unit // 10, first // 10, digits - 1
     return float(_times(np.array([float(unit)]), -digits)[0]), digits
+
+
+def digits_of(values: Numbers, spread: float) -> int:
+    """Return how many decimals numbers of this spread are told apart by, at most as many as float64 has."""
+    largest = float(np.abs(values).max())
+    return min(PLACES - math.floor(math.log10(spread)), EXACT - math.floor(math.log10(largest)))
 
 
 def _times(values: Numbers, digits: int) -> Numbers:

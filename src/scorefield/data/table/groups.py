@@ -19,29 +19,32 @@ class Groups:
         widths: of each column, how many coordinates it has.
         missing: of each column, which of its own coordinates is above 0, in model space, where its value is missing; None
             where none says so.
+        numbers: of each column, whether its first coordinate is a number, which stands for none where the value is missing.
 
-    >>> Groups((1, 2), (None, 1)).column
+    >>> Groups((1, 2), (None, 1), (True, True)).column
     tensor([0, 1, 1])
     """
 
     widths: tuple[int, ...]
     missing: tuple[int | None, ...]
+    numbers: tuple[bool, ...]
 
     @classmethod
     def of(cls, columns: list[Column]) -> Groups:
         """Return those of a table's columns.
 
         >>> Groups.of([{"name": "a", "type": "number", "missing": True}])
-        Groups(widths=(2,), missing=(1,))
+        Groups(widths=(2,), missing=(1,), numbers=(True,))
         """
         widths = tuple(map(width, columns))
         says = zip(columns, widths, strict=True)
-        return cls(widths, tuple(size - 1 if column["missing"] and size > 1 else None for column, size in says))
+        missing = tuple(size - 1 if column["missing"] and size > 1 else None for column, size in says)
+        return cls(widths, missing, tuple(column["type"] != "category" for column in columns))
 
     @classmethod
     def single(cls, size: int) -> Groups:
         """Return columns of one coordinate each."""
-        return cls((1,) * size, (None,) * size)
+        return cls((1,) * size, (None,) * size, (True,) * size)
 
     @cached_property
     def column(self) -> Tensor:
@@ -53,6 +56,20 @@ class Groups:
         """Coordinates that say that a value is missing, `(k,)`."""
         first = [sum(self.widths[:i]) for i in range(len(self.widths))]
         return torch.tensor([at + own for at, own in zip(first, self.missing, strict=True) if own is not None]).long()
+
+    def without_fillers(self, x: Tensor) -> Tensor:
+        """Return rows `(n, d)` of model space with NaN for the numbers that stand where a value is missing.
+
+        >>> Groups((2,), (1,), (True,)).without_fillers(torch.tensor([[0.0, 1.5], [0.7, -0.5]]))
+        tensor([[    nan,  1.5000],
+                [ 0.7000, -0.5000]])
+        """
+        found, first = x.clone(), 0
+        for width, own, number in zip(self.widths, self.missing, self.numbers, strict=True):
+            if own is not None and number:
+                found[:, first] = found[:, first].masked_fill(x[:, first + own] > 0, torch.nan)
+            first += width
+        return found
 
     @property
     def can_be_given(self) -> bool:

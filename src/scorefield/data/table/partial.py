@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from scorefield.data.table import arrow, labelled
-from scorefield.data.table.columns import Column, width
+from scorefield.data.table.columns import Column, transform_in, width
 from scorefield.data.table.coordinates import Table, decode, encode
 from scorefield.data.table.evidence import interpreted
 from scorefield.data.table.frames import of_mapping, of_native
@@ -103,10 +103,18 @@ def within_reach(rows: Tensor, columns: list[Column]) -> Tensor:
     found, first = rows.clone(), 0
     for column in columns:
         if "low" in column and "constant" not in column:
-            reach = column["high"] - column["low"]
-            found[:, first] = found[:, first].clamp(column["low"] - reach, column["high"] + reach)
+            found[:, first] = found[:, first].clamp(*reach_of(column, 1.0))
         first += width(column)
     return found
+
+
+def reach_of(column: Column, share: float) -> tuple[float, float]:
+    """Return the ends of what is at most a share of a column's range outside it, of a transformed one after its transform."""
+    ends, transform = torch.tensor([column["low"], column["high"]], dtype=torch.float64), transform_in(column)
+    seen = ends if transform is None else transform(ends)
+    wide = seen + share * torch.stack([seen[0] - seen[1], seen[1] - seen[0]])
+    low, high = (wide if transform is None else transform.inverse(wide)).tolist()
+    return low, high
 
 
 def filled_in(rows: Tensor, columns: list[Column]) -> Tensor:

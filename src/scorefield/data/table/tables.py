@@ -18,7 +18,7 @@ import torch
 
 from scorefield.data.base import LEAST, DataConfig, DataIssue, Dataset, Examples, build, format_number, split
 from scorefield.data.table import arrow, labelled
-from scorefield.data.table.columns import Column, describe, fits
+from scorefield.data.table.columns import Column, describe, fits, transform_in
 from scorefield.data.table.coordinates import Table, decode, encode, normaliser_of
 from scorefield.data.table.evidence import interpreted
 from scorefield.data.table.frames import of_mapping, of_native
@@ -183,7 +183,7 @@ def _table(
     left = {issue.where for issue in odd if not issue.used}  # of what is left out nothing else need be said
     issues, columns, parts, missing = [one for one in issues if one.where not in left] + odd, list[Column](), [], 0
     for one in series:
-        column, odd = describe(one, train)
+        column, odd = describe(one, train, transform=config.transform)
         issues = issues + odd
         if given is not None:
             column = next((own for own in given if own["name"] == one.name and fits(one, own)), None)
@@ -216,6 +216,12 @@ def _about(columns: list[Column], coordinates: int, *, missing: int) -> list[str
     notes = [f"{len(columns)} columns, {coordinates} coordinates: {types}{more}."]
     if atoms := [f"{column['name']} at {_listed(column)}" for column in columns if "atoms" in column]:
         notes.append(f"Values that hold a share of their own, which is learned as such: {'; '.join(atoms)}.")
+    for column in columns:
+        if (transform := transform_in(column)) is not None:
+            notes.append(
+                f"{column['name']} is learned as {transform.name}, under which it is {column['transform']['gain']:.2f} nats a "
+                "value nearer to a normal law; --set data.transform=false keeps it as it is."
+            )
     if missing:
         notes.append(f"{missing:,} missing values: that one is missing is learned with the rest.")
     return notes

@@ -53,7 +53,7 @@ export function valueOf(field, input) {
   const text = input.value.trim();
   if (text === "") return undefined;
   if (field.kind === "list") {
-    const parts = text.split(field.name === "settings" ? /\n/ : /[\n,]/).map((one) => one.trim()).filter(Boolean);
+    const parts = text.split(["settings", "given"].includes(field.name) ? /\n/ : /[\n,]/).map((one) => one.trim()).filter(Boolean);
     return Array.isArray(field.default) && field.default.some((one) => typeof one === "number") ? parts.map(asNumber) : parts;
   }
   return field.kind === "integer" || field.kind === "number" ? asNumber(text) : text;
