@@ -182,10 +182,10 @@ def main() -> None:
             found.setdefault("ours", []).append(scored(task, draws, median) | {"held": held, "seconds": seconds})
             for path in sorted(options.peers.glob(f"*/{name}-in-{number}.npz")) if options.peers is not None else ():
                 kept = np.load(path)
-                found.setdefault(path.parent.name, []).append(
-                    scored(task, kept["draws"]) | {"seconds": float(kept["seconds"])}
-                )
-            print(f"{name} {number}: " + ", ".join(f"{key} {value:.4f}" for key, value in found["ours"][-1].items()), flush=True)
+                found.setdefault(path.parent.name, []).append(scored(task, kept["draws"]) | {"seconds": float(kept["seconds"])})
+            print(
+                f"{name} {number}: " + ", ".join(f"{key} {value:.4f}" for key, value in found["ours"][-1].items()), flush=True
+            )
         lines += lines_of(name, found)
     if options.tasks is not None:
         return
