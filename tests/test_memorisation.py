@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from scorefield import VE, GaussianMixture, NotFinite, SampleRng, ScorefieldError
 from scorefield.metrics import memorisation as module
 from scorefield.metrics.base import Estimate
+from scorefield.metrics.closest_record import drawn
 from scorefield.metrics.memorisation import Memorisation, memorisation
 from scorefield.metrics.neighbours import neighbours
 
@@ -103,14 +104,22 @@ def test_the_rank_statistic_is_that_of_mann_and_whitney() -> None:
     assert module._mann_whitney(x, y) == pytest.approx(expected, rel=1e-12)
 
 
-def test_over_all_ways_to_label_the_pool_drawn_has_mean_zero_and_the_error_that_it_states() -> None:
-    """Not an approximation: 3 of 8 examples are held out in each of the 56 ways, for samples in clumps of any size."""
-    pool, samples = _normal(8, 2), torch.cat([_normal(20, 2, seed=1), 0.01 * _normal(30, 2, seed=2) + 0.5])
+REPEATED = torch.tensor([[0, 0], [0, 0], [0, 0], [0, 1], [1, 0], [1, 1], [1, 1], [2, 1]]).double()
+POOLS = {
+    "clumps of any size": (_normal(8, 2), torch.cat([_normal(20, 2, seed=1), 0.01 * _normal(30, 2, seed=2) + 0.5])),
+    "equal rows": (REPEATED, REPEATED.repeat(3, 1)),
+    "equal distances": (REPEATED, 0.5 + REPEATED.repeat(2, 1)),
+}
+
+
+@pytest.mark.parametrize("rows", POOLS)
+def test_over_all_ways_to_label_the_pool_drawn_has_mean_zero_and_the_error_that_it_states(rows: str) -> None:
+    """Not an approximation: 3 of 8 examples are held out in each of the 56 ways."""
+    pool, samples = POOLS[rows]
     values, errors = [], []
     for held in itertools.combinations(range(8), 3):
         train, held_out = pool[[i for i in range(8) if i not in held]], pool[list(held)]
-        (near, where), (other, there) = neighbours(samples, train, 1), neighbours(samples, held_out, 1)
-        estimate = module._drawn(near[:, 0], where[:, 0], other[:, 0], there[:, 0], 5, 3)
+        estimate = drawn(samples, train, held_out)
         values.append(estimate.value)
         errors.append(estimate.standard_error)
     assert numpy.mean(values) == pytest.approx(0, abs=1e-12)

@@ -35,6 +35,10 @@ def mixture_rows(n: int, stream: int) -> torch.Tensor:
     return torch.where(first, means[0] + 0.4 * noise, means[1] + 0.8 * noise)
 
 
+def learned_alone(grams: torch.Tensor) -> torch.Tensor:
+    return torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64).expand(grams.shape[1], 3)
+
+
 # --- what is known in closed form ---------------------------------------------------------------------------------------
 
 
@@ -57,9 +61,10 @@ def test_the_rate_is_kept_by_a_field_that_is_wrong_too() -> None:
 
 
 def test_shares_are_the_conditional_surprisals_of_the_coordinates(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detector, "REFERENCE", 20_000)
-    monkeypatch.setattr(detector, "SEEN", 3.0)  # not looked at here: a smooth density is found sooner
-    found = Detector(GAUSSIAN, gaussian_rows(20_000, 1), gaussian_rows(50, 2))
+    count = 2000
+    monkeypatch.setattr(detector, "REFERENCE", count)
+    monkeypatch.setattr(detector, "best_weights", learned_alone)
+    found = Detector(GAUSSIAN, gaussian_rows(count, 1), gaussian_rows(50, 2))
     rows = torch.tensor([[1.0, -1.0, 0.0], [0.0, 0.0, 3.0], [2.0, 2.0, 2.0]], dtype=torch.float64)
     truth = torch.zeros(3, 3, dtype=torch.float64)
     near = [level for level in found.levels if 0.3 <= level / found.std <= 3.0001]
@@ -73,8 +78,22 @@ def test_shares_are_the_conditional_surprisals_of_the_coordinates(monkeypatch: p
         whole = torch.stack(parts, dim=1)
         truth += whole / whole.sum(dim=1, keepdim=True) / len(near)
     # the variances that the detector divides by are means over the training rows, each with the relative error sqrt(2/n)
-    error = 5 * math.sqrt(2 * 2 / 20_000) * truth * (1 - truth)
+    error = 5 * math.sqrt(2 * 2 / count) * truth * (1 - truth)
     assert bool(((found(rows).shares - truth).abs() < error + 1e-9).all())
+
+
+def test_the_density_is_minus_the_log_density_but_for_a_constant(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detector, "LEVELS", 100)
+    monkeypatch.setattr(detector, "HIGHEST", 20.0)
+    monkeypatch.setattr(detector, "best_weights", learned_alone)
+    found = Detector(GAUSSIAN, gaussian_rows(20, 1), gaussian_rows(20, 2))
+    rows = torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 0.0], [0.5, -0.5, 1.0]], dtype=torch.float64)
+    values, _ = found._statistics(found._grams(rows, found.weights, None, lambda *_: None), found.weights)
+    lowest = found.levels[found.seen[0]]
+    truth = 0.5 * (rows @ torch.linalg.inv(COVARIANCE + lowest**2 * torch.eye(3, dtype=torch.float64)) * rows).sum(dim=1)
+    # the trapezoidal rule with step h has the relative error h²/12 times what its derivative changes, 2 at most, at either end
+    step = math.log(found.levels[1] / found.levels[0])
+    assert torch.allclose(values - values[0], truth, rtol=2 * 2 * step**2 / 12, atol=1e-12)
 
 
 def test_what_is_likelier_than_any_row_is_found_by_the_norms_where_the_density_is_fooled() -> None:

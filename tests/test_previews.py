@@ -39,7 +39,7 @@ def test_a_table_of_extreme_numbers_is_trained_and_drawn(values: list[float], tm
 
 def bars(values: list[float], bins: int) -> tuple[list[tuple[float, float]], float, float, str]:
     """The (middle, height) of every bar that has one, the origin, the unit and the note of a histogram."""
-    _, axes = pictures._figure(1, 1)
+    _, axes = pictures.new_figure(1, 1)
     found = pictures._histogram(axes, values, bins)
     return [(bar.get_x() + bar.get_width() / 2, bar.get_height()) for bar in axes.patches if bar.get_height()], *found
 

@@ -326,7 +326,7 @@ def test_a_signal_is_drawn_with_its_measurement_by_its_name_and_axes_that_say_wh
 ) -> None:
     pytest.importorskip("matplotlib")
     figures = []
-    monkeypatch.setattr(pictures, "_render", figures.append)
+    monkeypatch.setattr(pictures, "render", figures.append)
     pictures.bands(torch.rand(3, 2, 16), torch.rand(2, 16), torch.rand(2, 16), ("noisy", torch.rand(2, 16)), torch.rand(2, 16))
     for channel, axes in enumerate(figures[0].axes):
         said = [text.get_text() for text in axes.get_legend().get_texts()]

@@ -36,6 +36,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor, nn
 
 from scorefield import registry
+from scorefield.anomaly.scoring import ScoresOdd
 from scorefield.config import from_dict, override, to_dict
 from scorefield.data import DataConfig, Normaliser
 from scorefield.data.base import LEAST, Examples, build
@@ -60,7 +61,7 @@ FAR = 1e6  # standard deviations, beyond which all values are treated alike
 PIECE = 4096  # rows at a time: changes the memory used, not the results
 
 
-class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+class ScoreDensity(ScoresOdd, DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A density of rows of numbers, learned by its score: draw from it, evaluate it, denoise with it, fill gaps with it.
 
     It follows scikit-learn: it works in a Pipeline, under clone and in GridSearchCV (`score` is the mean log-density, so higher
@@ -156,11 +157,8 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
             for progress in trainer.run():
                 self._report(progress)
         except KeyboardInterrupt:  # the average changes in one call, after the step: it is never half updated
-            warnings.warn(
-                f"fit was interrupted after {trainer.clock.step} steps; what has been learned so far is kept",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
+            done = f"fit was interrupted after {trainer.clock.step} steps; what has been learned so far is kept"
+            warnings.warn(done, ConvergenceWarning, stacklevel=2)
         self.n_iter_ = trainer.clock.step
         self._varies = X.min(axis=0) < X.max(axis=0)
         scale = np.where(self._varies, np.array(normaliser.scale) * size, 1.0)
@@ -170,6 +168,7 @@ class ScoreDensity(DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         self.field_ = trainer.average.double().eval().requires_grad_(False)
         self._moments = data_moments(data)
         self._give_moments()
+        self._keep_rows(data)
         self._way = best_way(_single(self.field_), normaliser.encode(torch.as_tensor(data.held_out[:])))
         self._set_attributes()
         try:

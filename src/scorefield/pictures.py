@@ -145,10 +145,10 @@ def gif(frames: Sequence[Image.Image], milliseconds: int = 80, last: int = 2000,
 
 def require_plots() -> None:
     """Raise `ScorefieldError` now, before the work, if plots cannot be drawn."""
-    _figure(1, 1)
+    new_figure(1, 1)
 
 
-def _figure(width: float | int, height: float | int) -> Any:
+def new_figure(width: float | int, height: float | int) -> Any:
     """Return a figure and its axes without pyplot, whose backend and open figures belong to the caller."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -162,7 +162,7 @@ def _figure(width: float | int, height: float | int) -> Any:
     return figure, figure.subplots()
 
 
-def _render(figure: Any) -> Image.Image:
+def render(figure: Any) -> Image.Image:
     figure.set_dpi(110)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # letters that the font lacks, equal limits: no person can act on them
@@ -170,7 +170,7 @@ def _render(figure: Any) -> Image.Image:
     return Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """Return a text that matplotlib shows as it is: it would read what stands between two dollars as a formula."""
     return text.replace("$", r"\$")
 
@@ -207,12 +207,12 @@ def scatter(
     points: Tensor, real: Tensor | None = None, title: str = "", limits: tuple[float, float, float, float] | None = None
 ) -> Image.Image:
     """Plot the first two columns of samples `(n, d)`, over real examples in grey when given; one column as a histogram."""
-    figure, axes = _figure(6, 6)
+    figure, axes = new_figure(6, 6)
     if points.shape[1] == 1:
         origin, unit, note = _histogram(axes, points[:, 0].double().numpy(), 50, density=True)
         axes.set(title=title, xlabel=f"column 1{note}", ylabel="density")
         axes.set(xlim=[limit / unit - origin for limit in limits[:2]] if limits else None)
-        return _render(figure)
+        return render(figure)
     both = [] if real is None else [real[:, :2]]
     shown, unit, note = _units(
         torch.cat([*both, points[:, :2]]).double().numpy()
@@ -225,14 +225,14 @@ def scatter(
         axes.set(xlim=[limit / unit for limit in limits[:2]], ylim=[limit / unit for limit in limits[2:]])
     if real is not None:
         axes.legend(loc="upper right", markerscale=3)
-    return _render(figure)
+    return render(figure)
 
 
-def _small(count: int) -> tuple[Any, Sequence[Any]]:
+def small_axes(count: int) -> tuple[Any, Sequence[Any]]:
     """Return a figure and `count` small axes on it, side by side as in a grid."""
     if count < 1:
         raise ScorefieldError("got nothing to plot, expected at least one signal or column: draw some")
-    figure, axes = _figure(9, 9)
+    figure, axes = new_figure(9, 9)
     axes.remove()
     across = math.ceil(math.sqrt(count))
     down = math.ceil(count / across)
@@ -243,14 +243,14 @@ def _small(count: int) -> tuple[Any, Sequence[Any]]:
 
 def lines(signals: Tensor, limits: tuple[float, float] | None = None) -> Image.Image:
     """Plot the first 16 signals `(n, channels, length)`, each on axes of its own, one line a channel."""
-    figure, axes = _small(min(len(signals), SIGNALS))
+    figure, axes = small_axes(min(len(signals), SIGNALS))
     shown, unit, note = _units(signals[:SIGNALS].double().numpy())
     for one, signal in zip(axes, shown, strict=False):
         one.plot(signal.T, lw=0.8)
         one.set_title(note.strip(", "), fontsize=8)
         one.tick_params(labelsize=6)
         one.set(ylim=[limit / unit for limit in limits] if limits else None)
-    return _render(figure)
+    return render(figure)
 
 
 def bands(
@@ -265,7 +265,7 @@ def bands(
         reference: `shape`, drawn in black.
     """
     rows = [one.reshape(-1, one.shape[-1]) for one in samples.double().cpu()]
-    figure, axes = _small(min(len(rows[0]), HISTOGRAMS))
+    figure, axes = small_axes(min(len(rows[0]), HISTOGRAMS))
     figure.set_size_inches(9, max(3.0, 2.4 * math.ceil(math.sqrt(len(axes)))))
     middle, spread, dots, true = (
         None if v is None else v.double().cpu().reshape(-1, v.shape[-1]) for v in (mean, std, measured[1], reference)
@@ -286,7 +286,7 @@ def bands(
         one.set_xlabel("place", fontsize=7)
         one.set_ylabel("value" if len(axes) == 1 else f"value of channel {channel + 1}", fontsize=7)
         one.tick_params(labelsize=6)
-    return _render(figure)
+    return render(figure)
 
 
 def _seconds(value: time | timedelta) -> float:
@@ -297,7 +297,7 @@ def _seconds(value: time | timedelta) -> float:
 
 def histograms(table: Mapping[str, Sequence[Any]], most: int = HISTOGRAMS) -> Image.Image:
     """Plot the distributions of a table's first columns: numbers in bins, everything else counted."""
-    figure, axes = _small(min(len(table), most))
+    figure, axes = small_axes(min(len(table), most))
     for one, (name, column) in zip(axes, table.items(), strict=False):
         present, note = [value for value in column if value is not None], ""
         in_seconds = bool(present) and isinstance(present[0], time | timedelta)
@@ -311,26 +311,26 @@ def histograms(table: Mapping[str, Sequence[Any]], most: int = HISTOGRAMS) -> Im
         else:
             texts, counts = np.unique([str(value) for value in present], return_counts=True)
             order = np.argsort(-counts, kind="stable")[:12]
-            one.barh([_literal(text[:16]) for text in texts[order]][::-1], counts[order][::-1], color="tab:blue")
+            one.barh([literal(text[:16]) for text in texts[order]][::-1], counts[order][::-1], color="tab:blue")
         missing = f", {len(column) - len(present)} missing" if len(present) < len(column) else ""
-        one.set_title(_literal(f"{name[:24]}{note}{missing}"), fontsize=8)
+        one.set_title(literal(f"{name[:24]}{note}{missing}"), fontsize=8)
         one.tick_params(labelsize=6)
-    return _render(figure)
+    return render(figure)
 
 
 def loss_by_level(sigmas: Sequence[float], curves: Mapping[str, Sequence[float]], title: str) -> Image.Image:
     """Plot ‖sigma·score + noise‖²/d against sigma, one line a curve; a score of 0 gives 1."""
-    figure, axes = _figure(7, 4.5)
+    figure, axes = new_figure(7, 4.5)
     for style, (name, values) in zip(
         itertools.cycle(("-o", "-s", "--", ":")), curves.items(), strict=False
     ):  # the styles never end
         axes.plot(sigmas, values, style, ms=3, label=name)
-    axes.set(title=_literal(title), xscale="log", xlabel="noise level sigma")
+    axes.set(title=literal(title), xscale="log", xlabel="noise level sigma")
     axes.set(ylabel="squared error of the predicted noise, a coordinate")
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend()
-    return _render(figure)
+    return render(figure)
 
 
 def pareto(
@@ -344,7 +344,7 @@ def pareto(
         quality: its name.
         title: of the plot.
     """
-    figure, axes = _figure(9, 5.5)
+    figure, axes = new_figure(9, 5.5)
     front = sorted((seconds, value) for _, seconds, value, _, on, _ in points if on)
     axes.step(*zip(*front, strict=True), where="post", color="tab:blue", lw=1)
     for label, seconds, value, error, on, chosen in points:
@@ -364,7 +364,7 @@ def pareto(
     axes.xaxis.set_minor_formatter("{x:g}")
     axes.tick_params("x", which="both", labelsize=7)
     axes.grid(alpha=0.3, which="both")
-    return _render(figure)
+    return render(figure)
 
 
 def diagnosis(
@@ -381,7 +381,7 @@ def diagnosis(
         measures: name -> values and standard errors; the bars are five of them.
         title: over everything.
     """
-    figure, first = _figure(7, 4 + 1.8 * len(measures))
+    figure, first = new_figure(7, 4 + 1.8 * len(measures))
     first.remove()
     rows = figure.subplots(1 + len(measures), 1, sharex=True, height_ratios=[2.2] + [1] * len(measures), squeeze=False)[:, 0]
     for style, (name, values) in zip(itertools.cycle(("-o", "-s", "--", ":")), losses.items(), strict=False):
@@ -395,4 +395,4 @@ def diagnosis(
     for axes in rows:
         axes.grid(alpha=0.3)
     rows[-1].set(xlabel="noise level sigma/alpha")
-    return _render(figure)
+    return render(figure)

@@ -1,1 +1,1 @@
-"""Anomaly: rows that do not belong: `detector.py` finds them by a field, `rows.py` in a table by a run."""
+"""Anomaly: what does not belong. `detector.py` finds it by a field, which `blend.py` makes better; `rows.py` reads tables."""

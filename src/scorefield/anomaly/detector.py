@@ -1,14 +1,23 @@
 """Anomaly: which rows do not belong, by the density and by the score, at a rate of false alarms that is kept.
 
-Two statistics of a row x, high where it is odd, both of the learned field alone:
+Both statistics of a row x are of its residuals r = (x - D(x + lambda·noise))/lambda over noise levels lambda, D the blend of
+the learned denoiser with two that need no training (`blend.py`). They are high where it is odd:
 
-    density    -log p(x) of data seen through a little noise, lambda = 0.1 of their standard deviation
-    norms      how unusual the vector of log |lambda·score|² over noise levels lambda is, by a Gaussian of it
+    density    -log p(x) of data seen through a little noise, lambda_0 from 0.1 of their standard deviation; but for a constant
+
+                   E_noise[-log p_0(x + lambda_0·noise)] = ∫_lambda_0^∞ E_noise|r|² dlambda/lambda
+
+               which is exact where D is, since d KL(N(x, lambda²) || p_lambda)/d ln(lambda) = -E|r|²
+    norms      how unusual the vector of log |r|² over levels is, with noise and without, where r is -lambda times the score:
+               by a Gaussian of this vector
 
 The first is fooled by what is likelier than any real row, such as the mean of several; the second sees where the density has
-its slopes. Each becomes a surprisal, -log of its rank among training rows and more beyond all of them; their sum is the
-surprise. All this is fixed by the training rows. So the rank of a row's surprise among those of held-out rows is a p-value
-(`conformal.py`): of rows like these, at most a share r has p <= r, whatever was learned.
+its slopes, and what is too near to the middle. Each becomes a surprisal, -log of its rank among training rows and more beyond
+all of them; their sum is the surprise. No training row is among the points by which it is denoised itself.
+
+The weights of the blend come of held-out rows, those of a held-out row of the others. All else is fixed by the training rows.
+So the rank of a row's surprise among those of held-out rows is a p-value (`conformal.py`): of rows like these, at most a share
+r has p <= r, whatever was learned.
 
 Which coordinates make a row odd: of a Gaussian with the precision P the score is s = -P·(x - mean), and x_i deviates from its
 mean given the other coordinates by s_i/P_ii, with variance 1/P_ii. As P_ii = E[s_i²], its conditional surprisal is, but for a
@@ -20,8 +29,8 @@ What it is of all coordinates' together is averaged over levels from 0.3 to 3. L
 high ones a row that is far from all others, where a network at a low level has learned nothing.
 
 References: Mahmood, Oliva, Styner (2021), "Multiscale score matching for out-of-distribution detection", arXiv 2010.13132.
-Nalisnick et al. (2019), "Do deep generative models know what they don't know?", arXiv 1810.09136. Bates et al. (2023), arXiv
-2104.08279.
+Nalisnick et al. (2019), "Do deep generative models know what they don't know?", arXiv 1810.09136. Kong, Brekelmans, Ver Steeg
+(2023), "Information-theoretic diffusion", arXiv 2302.03792. Bates et al. (2023), arXiv 2104.08279.
 """
 
 from __future__ import annotations
@@ -32,21 +41,22 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from scorefield.anomaly.blend import KINDS, Blend, best_weights, squares
 from scorefield.conformal import p_values
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
-from scorefield.likelihood import Exact, Hutchinson, data_log_prob
 from scorefield.progress import Progress, portion, silent
 from scorefield.randomness import SampleRng, stream_of, subsample
 
 SEEN = 0.1  # of the data's standard deviation: the noise through which the density is seen
-LEVELS = 10  # of noise, for the norms
-LOWEST, HIGHEST = 0.03, 3.0  # of them, likewise
+LEVELS = 12  # of noise
+LOWEST, HIGHEST = 0.03, 5.0  # of them, likewise
 NEAR = (0.3, 3.0)  # levels at which coordinates are compared
 SHRINK = 0.1  # of the covariance of the norms towards its diagonal
-SMALL, PROBES, TOLERANCE = 16, 4, 1e-2  # coordinates with an exact trace; probes of the others; of the flow
-REFERENCE, UNSEEN, PIECE = 500, 2000, 512  # training rows and held-out rows at most; rows at a time
-NEVER = 1e6  # nats: where the flow cannot be integrated there is no density
+REFERENCE, UNSEEN = 500, 2000  # training rows and held-out rows at most
+NUMBERS, FEWEST = 2**19, 128  # of them all, where rows are large; but of each so many at least
+PIECE = 2**18  # numbers of rows at a time
+FOLDS = 5  # of held-out rows, each with the weights that the others give
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +67,7 @@ class Oddness:
         surprise: `(n,)`, nats; higher is odder.
         density, norms: the surprisals whose sum it is, `(n,)`.
         p_value: `(n,)`, in (0, 1].
-        shares: of each coordinate in what makes the row odd, `(n, d)`, sum 1.
+        shares: of each coordinate in what makes the row odd, `(n, *shape)`, sum 1.
     """
 
     surprise: Tensor
@@ -69,6 +79,11 @@ class Oddness:
 
 class Detector:
     """Finds odd rows by a field, training rows and rows that it was not trained on.
+
+    Attributes:
+        levels: of noise, in model space.
+        weights: of the learned, the normal and the points' denoiser at each level, `(levels, 3)`.
+        unseen: surprises of the held-out rows, `(m,)`.
 
     >>> from scorefield import VE, Gaussian
     >>> field, rows = Gaussian([0.0, 0.0], [[1.0, 0.9], [0.9, 1.0]], VE(0.01, 20.0)), SampleRng(range(600)).normal((2,))
@@ -82,9 +97,9 @@ class Detector:
         """Measure the reference rows.
 
         Args:
-            field: of vectors in model space, any.
-            train: rows that it was trained on, `(n, d)`, of which 500 are used.
-            unseen: rows that it was not trained on, `(m, d)`, of which 2000 are used.
+            field: in model space, any.
+            train: examples that it was trained on, `(n, *shape)`, of which 500 are measured and 2000 denoise.
+            unseen: examples that it was not trained on, `(m, *shape)`, of which 2000 are used; of large examples fewer.
             progress: called with the share of the work that is done.
 
         Raises:
@@ -94,86 +109,107 @@ class Detector:
             raise ScorefieldError(
                 "got a run without held-out rows, expected some, to know what is usual: train again with data.held_out=0.1"
             )
-        self.field, self.std = field, field.data_std
-        ends = torch.tensor([field.process.t_min, field.process.t_max], dtype=torch.float64)
-        least, most = (field.process.sigma(ends) / field.process.alpha(ends) / self.std).tolist()
-        self.seen = max(SEEN, least) * self.std
-        low, high = max(LOWEST, least), min(HIGHEST, most)
-        self.levels = (self.std * torch.logspace(math.log10(low), math.log10(high), LEVELS, dtype=torch.float64)).tolist()
-        self.near = [
-            i for i, one in enumerate(self.levels) if NEAR[0] <= one / self.std * (1 + 1e-9) <= NEAR[1] * (1 + 2e-9)
-        ] or [0]
-        train, unseen = train[subsample(len(train), REFERENCE)], unseen[subsample(len(unseen), UNSEEN)]
-        share = len(train) / (len(train) + len(unseen))
-        density, norms, _ = self._measured(train, portion(progress, 0, share))
-        self.mean = norms.mean(dim=0)
-        covariance = norms.mT.cov()
-        covariance = (1 - SHRINK) * covariance + SHRINK * torch.diag(covariance.diagonal())
-        self.precision = torch.linalg.inv(covariance + 1e-9 * torch.eye(LEVELS, dtype=torch.float64))
-        self.usual = self._usual(train)
-        self.density, self.norms = density, self._distance(norms)
-        own = self._surprisals(unseen, portion(progress, share, 1 - share))
-        self.unseen = own[0] + own[1]
+        self.field, self.std, self.levels = field, field.data_std, levels_of(field)
+        scaled = [level / self.std for level in self.levels]
+        self.near = [i for i, one in enumerate(scaled) if NEAR[0] <= one <= NEAR[1]] or [0]
+        self.seen = [i for i, one in enumerate(scaled) if one >= SEEN] or [len(scaled) - 1]
+        self.blend = Blend(field, train)
+        most = max(FEWEST, NUMBERS // math.prod(field.shape))
+        own = subsample(len(self.blend.points), min(REFERENCE, most))
+        known, unseen = self.blend.points[own], unseen[subsample(len(unseen), min(UNSEEN, most))].flatten(1)
+        share = len(known) / (len(known) + len(unseen))
+        grams = self._grams(known, None, own, portion(progress, 0, share))
+        held = self._grams(unseen, None, None, portion(progress, share, 1 - share))
+        self.weights = best_weights(held)
+        self._learn_usual(grams, known)
+        self.unseen = self._of_unseen(held)
 
     def __call__(self, rows: Tensor, progress: Progress = silent) -> Oddness:
-        """Return how odd rows are, `(n, d)`; a row's answer does not depend on the others."""
-        density, norms, squares = self._surprisals(rows, progress)
-        parts = squares / self.usual
-        shares = (parts / parts.sum(dim=2, keepdim=True).clamp(min=1e-300)).mean(dim=1)
+        """Return how odd rows are, `(n, *shape)`; a row's answer does not depend on the others."""
+        flat = rows.flatten(1)
+        density, norms = self._surprisals(self._grams(flat, self.weights, None, progress), self.weights)
         surprise = density + norms
+        shares = self._shares(flat).reshape(rows.shape)
         return Oddness(surprise, density, norms, p_values(surprise, self.unseen), shares)
 
-    def _surprisals(self, rows: Tensor, progress: Progress) -> tuple[Tensor, Tensor, Tensor]:
-        density, norms, squares = self._measured(rows, progress)
-        return surprisal(density, self.density), surprisal(self._distance(norms), self.norms), squares
+    # --- statistics of rows ---------------------------------------------------------------------------------------------------
+
+    def _grams(self, rows: Tensor, weights: Tensor | None, own: Tensor | None, progress: Progress) -> Tensor:
+        """Return the matrices of which a row's statistics are made, a piece of the rows at a time."""
+        found, size = [], max(1, PIECE // (rows.shape[1] * len(self.blend.noise)))
+        for first in range(0, len(rows), size):
+            piece = rows[first : first + size].double().to(self.blend.device)
+            which = None if own is None else torch.as_tensor(own)[first : first + size]
+            found.append(self.blend.grams(piece, self.levels, weights, which))
+            progress(min(1.0, (first + size) / len(rows)), f"rows {first} to {first + len(piece) - 1}")
+        return torch.cat(found) if found else torch.zeros(0, len(self.levels), 2, len(KINDS), len(KINDS), dtype=torch.float64)
+
+    def _statistics(self, grams: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        """Return -log p but for a constant, `(n,)`, and the logs of the norms, `(n, 2·levels)`."""
+        clean, noisy = squares(grams, weights)
+        seen = noisy[:, self.seen]
+        # by the trapezoidal rule in ln lambda, and beyond the highest level, where |r|² falls as 1/lambda²
+        integral = (
+            torch.trapezoid(seen, torch.tensor(self.levels, dtype=torch.float64)[self.seen].log(), dim=1) + seen[:, -1] / 2
+        )
+        return integral, torch.cat([clean.log(), noisy.log()], dim=1)
+
+    def _surprisals(self, grams: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+        density, norms = self._statistics(grams, weights)
+        return surprisal(density, self.density), surprisal(self._distance(norms), self.norms)
 
     def _distance(self, norms: Tensor) -> Tensor:
         off = norms - self.mean
         distance: Tensor = 0.5 * ((off @ self.precision) * off).sum(dim=1)
         return distance
 
-    def _measured(self, rows: Tensor, progress: Progress) -> tuple[Tensor, Tensor, Tensor]:
-        """Return -log p, the log norms `(n, levels)` and the squares of the scores at near levels `(n, near levels, d)`."""
-        density, norms, squares = list[Tensor](), list[Tensor](), list[Tensor]()
-        for first in range(0, len(rows), PIECE):
-            piece = rows[first : first + PIECE].double().to(self.field.data_mean.device)
-            scores = torch.stack([level * self._score(piece, level) for level in self.levels], dim=1)
-            norms.append(scores.square().sum(dim=2).clamp(min=1e-300).log().cpu())
-            squares.append(scores[:, self.near].square().cpu())
-            density.append(self._surprise(piece).cpu())
-            progress(min(1.0, (first + PIECE) / len(rows)), f"rows {first} to {first + len(piece) - 1}")
-        return torch.cat(density), torch.cat(norms), torch.cat(squares)
+    # --- what is usual --------------------------------------------------------------------------------------------------------
 
-    def _usual(self, rows: Tensor) -> Tensor:
-        """Return E[(lambda·s_i)²] over rows with noise of each near level, `(near levels, d)`."""
-        rng = SampleRng(range(len(rows)), stream=stream_of("odd", "noise"))
-        found = list[Tensor]()
-        for level in (self.levels[i] for i in self.near):
-            noisy = (rows.double() + level * rng.normal(rows.shape[1:])).to(self.field.data_mean.device)
-            found.append((level * self._score(noisy, level)).square().mean(dim=0).cpu())
-        return torch.stack(found).clamp(min=1e-300)
+    def _learn_usual(self, grams: Tensor, known: Tensor) -> None:
+        """Fix by training rows what the surprisals and the shares are measured against."""
+        self.density, norms = self._statistics(grams, self.weights)
+        self.mean = norms.mean(dim=0)
+        covariance = norms.mT.cov() if len(norms) > 1 else torch.eye(norms.shape[1], dtype=torch.float64)
+        covariance = (1 - SHRINK) * covariance + SHRINK * torch.diag(covariance.diagonal())
+        self.precision = torch.linalg.inv(covariance + 1e-9 * torch.eye(len(covariance), dtype=torch.float64))
+        self.norms = self._distance(norms)
+        rng = SampleRng(range(len(known)), stream=stream_of("odd", "noise"))
+        noise = rng.normal(known.shape[1:]).to(known.device)
+        self.usual = torch.stack([self._scores(known, noise, i).square().mean(dim=0) for i in self.near]).clamp(min=1e-300)
 
-    @torch.no_grad()
-    def _score(self, rows: Tensor, level: float) -> Tensor:
-        """Return the score of the data with noise of this level, in z = x/alpha, `(n, d)`."""
-        process = self.field.process
-        t = process.time_of_sigma(torch.tensor([level], dtype=torch.float64)).to(rows.device)
-        alpha = process.alpha(t)
-        return alpha * self.field(alpha * rows, t.expand(len(rows))).score.double()
+    def _of_unseen(self, held: Tensor) -> Tensor:
+        """Return the surprises of held-out rows, each by weights that it has no part in."""
+        fold, found = torch.arange(len(held)) % FOLDS, torch.zeros(len(held), dtype=torch.float64)
+        for number in range(min(FOLDS, len(held))):
+            mine = fold == number
+            weights = best_weights(held[~mine]) if bool((~mine).any()) else self.weights
+            found[mine] = sum(self._surprisals(held[mine], weights))
+        return found
 
-    def _surprise(self, rows: Tensor) -> Tensor:
-        """Return -log p of rows, `(n,)`."""
-        t = float(self.field.process.time_of_sigma(torch.tensor([self.seen], dtype=torch.float64)))
-        trace = Exact() if rows.shape[1] <= SMALL else Hutchinson(PROBES)
-        one = SampleRng([0], stream=stream_of("odd"), device=rows.device)  # one seed: a row's probes do not depend on its place
-        rng = one[torch.zeros(len(rows), dtype=torch.long)]
-        try:
-            return -data_log_prob(self.field, rows, t, rng=rng, divergence=trace, tolerance=TOLERANCE, within=None).value
-        except ScorefieldError:
-            if len(rows) == 1:
-                return torch.full((1,), NEVER, dtype=torch.float64)
-            half = len(rows) // 2
-            return torch.cat([self._surprise(rows[:half]), self._surprise(rows[half:])])
+    # --- which coordinates ----------------------------------------------------------------------------------------------------
+
+    def _scores(self, rows: Tensor, noise: Tensor | float, index: int) -> Tensor:
+        """Return -lambda times the score of the blend at rows with noise of a level, `(n, d)`."""
+        level = self.levels[index]
+        return self.blend.residuals(rows + level * noise, level, self.weights[index])
+
+    def _shares(self, rows: Tensor) -> Tensor:
+        found, size = [], max(1, PIECE // rows.shape[1])
+        for first in range(0, len(rows), size):
+            piece = rows[first : first + size].double().to(self.blend.device)
+            parts = torch.stack([self._scores(piece, 0.0, i).square() for i in self.near], dim=1) / self.usual
+            found.append((parts / parts.sum(dim=2, keepdim=True).clamp(min=1e-300)).mean(dim=1).cpu())
+        return torch.cat(found) if found else rows.double().cpu()
+
+
+def levels_of(field: Field) -> list[float]:
+    """Return noise levels from 0.03 to 5 of the data's standard deviation, as far as the field has them, evenly in the log."""
+    process, std = field.process, field.data_std
+    ends = torch.tensor([process.t_min, process.t_max], dtype=torch.float64)
+    least, most = (process.sigma(ends) / process.alpha(ends) / std).tolist()
+    low, high = max(LOWEST, least * (1 + 1e-6)), min(HIGHEST, most * (1 - 1e-6))
+    found: list[float] = (std * torch.logspace(math.log10(low), math.log10(high), LEVELS, dtype=torch.float64)).tolist()
+    return found
 
 
 def surprisal(values: Tensor, reference: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from scorefield.evaluation.html import page, pictures_of
 from scorefield.evaluation.measure import EvaluateSpec, measure
 from scorefield.evaluation.reference import Reference, least
 from scorefield.evaluation.report import QualityReport, quality_table
+from scorefield.evaluation.table_quality import refuse_target
 from scorefield.evaluation.verdict import verdict
 from scorefield.progress import Progress, silent
 from scorefield.runs import Run, open_run
@@ -53,13 +54,14 @@ def evaluate(
         progress: called with the fraction done and words.
 
     Raises:
-        ScorefieldError: data that are gone or have changed, too few samples or held-out examples, an extractor or a baseline
-            that does not suit, a file in the way. Nothing has been drawn then.
+        ScorefieldError: data that are gone or have changed, too few samples or held-out examples, an extractor, a target or a
+            baseline that does not suit, a file in the way. Nothing has been drawn then.
         NotWritten: the report could not be written in the end; the error carries it.
     """
     opened, where = trained(open_run(run, data)), pick_device(device)
     if spec.n < (needed := least()):
         raise ScorefieldError(f"got {spec.n} samples, expected at least {needed}, which the metrics need: raise -n")
+    refuse_target(opened, spec.target)
     drawing = Drawing.of(opened, spec.drawing, where)
     paths = _paths(opened, _stem(spec, drawing), html, force)
     baseline = None if against is None else baseline_of(against, opened, seed=spec.seed, device=where)

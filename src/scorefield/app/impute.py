@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from scorefield.data.table.partial import partial_of
+from scorefield.app.train import train
+from scorefield.data import DataConfig, open_data
+from scorefield.data.table.partial import Partial, partial_of
 from scorefield.devices import pick_device
 from scorefield.drawing import trained
 from scorefield.errors import ScorefieldError
-from scorefield.imputation.draws import Imputed, impute_table, left_out_of
+from scorefield.imputation.draws import Imputed, columns_in, impute_table, left_out_of
 from scorefield.imputation.numbers import SHARE
 from scorefield.imputation.output import places_of, save, table_of, to_dict
-from scorefield.progress import Progress, silent
+from scorefield.progress import Progress, Stages, silent
 from scorefield.runs import Run, open_run
-from scorefield.specs import ImputeSpec
+from scorefield.specs import ImputeSpec, TrainSpec
 
 DEFAULT = ImputeSpec()
+LEAST_STEPS, MOST_STEPS, MOST_SECONDS = 300, 3000, 60.0  # of the training on the table itself
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,26 +56,29 @@ class ImputeReport:
 
 
 def impute(
-    run: str | Path,
-    source: Any,
+    run: Any,
+    source: Any = None,
     spec: ImputeSpec = DEFAULT,
     *,
     out: str | Path | None = None,
     force: bool = False,
     progress: Progress = silent,
+    training: TrainSpec | None = None,
 ) -> ImputeReport:
     """Fill the holes of a table by draws given what each row knows: multiple imputation.
 
     What is measured for it on the run's held-out rows is kept in the run's folder, as imputing.json.
 
     Args:
-        run: the folder of a run that learned from a table.
+        run: the folder of a run that learned from a table. Without a source, the table itself: a run is trained on it for
+            this, holes and all, and not kept.
         source: a table with the run's columns and with holes: a file, a data frame, or columns by name; one row is enough.
         spec: how. Its fields are keywords, too: draws, seed and device.
         out: a file; None for NAME-filled.csv beside the source, or for nothing of data of Python. A table of text keeps every
             byte but those of its holes. The intervals go into a second file, NAME-intervals.csv.
         force: files that are there may be replaced.
         progress: called with the share of the work that is done.
+        training: without a source, how the run is trained; None for what suits the number of rows, a minute at most.
 
     Raises:
         ScorefieldError: whatever does not fit, in one sentence, before anything is drawn or written.
@@ -79,17 +86,47 @@ def impute(
     >>> app.impute("runs/iris", "measured.csv", draws=1).table()["petal width"]  # doctest: +SKIP
     [0.2, 1.4, 2.1]
     """
-    opened = table_run(run)
     if spec.draws < 1:
         raise ScorefieldError(f"got --draws {spec.draws}, expected at least 1: ask for more")
+    if source is None:
+        return _in_sample(run, spec, out, force, progress, training)
+    opened = table_run(run)
     partial = partial_of(source, opened.manifest["data"]["columns"], left_out_of(opened))
     places = places_of(source, partial, out, force)
-    report = ImputeReport(
-        impute_table(opened, partial, spec, pick_device(spec.device), progress), spec, opened.made_from, places
-    )
+    return _filled(opened, partial, spec, places, progress)
+
+
+def _filled(run: Run, partial: Partial, spec: ImputeSpec, places: tuple[Path, ...], progress: Progress) -> ImputeReport:
+    """Draw, and write what there is a place for."""
+    report = ImputeReport(impute_table(run, partial, spec, pick_device(spec.device), progress), spec, run.made_from, places)
     if places:
         save(report.imputed, spec.draws, places)
     return report
+
+
+def _in_sample(
+    source: Any, spec: ImputeSpec, out: str | Path | None, force: bool, progress: Progress, training: TrainSpec | None
+) -> ImputeReport:
+    """Train on a table with holes and fill it; what does not fit is refused before the training."""
+    data = open_data(source, DataConfig())
+    if data.columns is None:
+        raise ScorefieldError(f"got {data.name}, of {data.kind}s, expected a table: give one with columns")
+    partial = partial_of(source, data.columns, columns_in([issue.where for issue in data.issues if not issue.used]))
+    if not any(hole.any() for hole in partial.holes.values()):
+        raise ScorefieldError(f"got {partial.name!r} without holes, expected empty cells: there is nothing to fill")
+    places = places_of(source, partial, out, force)
+    steps = min(MOST_STEPS, max(LEAST_STEPS, round(1.5 * len(data.train))))
+    how = training or TrainSpec(steps=steps, seconds=MOST_SECONDS, seed=spec.seed)
+    stages = Stages(progress, training=4.0, filling=1.0)
+    learning = stages("training")
+
+    def view(fraction: float, text: str, event: Any = None) -> None:
+        learning(getattr(event, "fraction", fraction), f"training, step {event.step}" if hasattr(event, "step") else text)
+
+    with tempfile.TemporaryDirectory() as folder:
+        quiet = replace(how, settings=("training.pictures=0", *how.settings))
+        train(source, quiet, out=Path(folder) / "run", device=spec.device, progress=view)
+        return _filled(table_run(Path(folder) / "run", source), partial, spec, places, stages("filling"))
 
 
 def table_run(run: str | Path, data: Any = None) -> Run:

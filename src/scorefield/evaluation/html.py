@@ -14,10 +14,13 @@ from torch import Tensor
 import scorefield
 from scorefield import pictures
 from scorefield.data.planes import PICTURED, planes
+from scorefield.data.table.coordinates import decode
 from scorefield.diagnosis import Diagnosis
 from scorefield.drawing import picture_of
 from scorefield.evaluation.reference import Reference
 from scorefield.evaluation.report import QualityReport, columns, copying, source
+from scorefield.evaluation.table_pictures import heat_map, histograms
+from scorefield.evaluation.table_report import predicted, together
 from scorefield.metrics.memorisation import MODEL_SPACE, Pair
 from scorefield.randomness import subsample
 
@@ -29,7 +32,7 @@ def page(report: QualityReport, shown: Mapping[str, Image], pixels: bool, planes
 
     Args:
         report: an evaluation.
-        shown: pictures by place: samples, real, pairs, levels.
+        shown: pictures by place: samples, real, columns, dependence, pairs, levels.
         pixels: whether the examples are small images, which are shown pixel by pixel.
         planes: what of each example is shown; None where it is all.
     """
@@ -50,6 +53,8 @@ def page(report: QualityReport, shown: Mapping[str, Image], pixels: bool, planes
             source=source(report),
             copying=copying(report),
             margins=columns(report),
+            together=together(report.table),
+            predicted=predicted(report.table),
             version=scorefield.__version__,
         )
     )
@@ -73,8 +78,15 @@ def pictures_of(report: QualityReport, reference: Reference, raw: Tensor) -> dic
     def examples(rows: Tensor) -> Image:
         return picture_of(data, rows.double())
 
-    add("samples", lambda: examples(raw[:count]))
-    add("real", lambda: examples(data.held_out[subsample(len(data.held_out), count)]))
+    if data.columns is None:
+        add("samples", lambda: examples(raw[:count]))
+        add("real", lambda: examples(data.held_out[subsample(len(data.held_out), count)]))
+    else:
+        columns, real = data.columns, data.held_out[reference.held_out_rows]
+        add("columns", lambda: histograms(decode(raw, columns), decode(real, columns, exact=True)))
+    pairs = None if report.table is None else report.table.dependence
+    if pairs is not None:
+        add("dependence", lambda: heat_map(pairs))
     if data.kind in PICTURED and found is not None:
         add("pairs", lambda: _pairs(reference, raw, found.spaces[MODEL_SPACE].closest))
     if diagnosis is not None:

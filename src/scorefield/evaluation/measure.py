@@ -9,8 +9,9 @@ from typing import ClassVar
 from torch import Tensor, nn
 
 from scorefield.drawing import Drawing, sampling_id
+from scorefield.evaluation.attempts import Attempts
 from scorefield.evaluation.baseline import Baseline, BaselineResult, compared, draw_timed
-from scorefield.evaluation.parts import Attempts, Parts, parts_of
+from scorefield.evaluation.parts import Parts, parts_of
 from scorefield.evaluation.reference import Reference, Sets, reference_of
 from scorefield.evaluation.report import QualityReport
 from scorefield.metrics.base import Estimate
@@ -30,6 +31,7 @@ class EvaluateSpec:
             everything else.
         sampler, steps, seed: as in `SampleSpec`.
         batch: samples drawn at a time; changes memory, not samples.
+        target: the column of a table that trees predict; None for each in turn, at most 8.
     """
 
     __flat__: ClassVar[bool] = True
@@ -40,6 +42,7 @@ class EvaluateSpec:
     steps: int | None = None
     seed: int = 0
     batch: int = 256
+    target: str | None = None
 
     @property
     def drawing(self) -> SampleSpec:
@@ -83,7 +86,7 @@ def measure(
     Raises:
         ScorefieldError: data that are gone or have changed, too few held-out examples, an extractor that does not suit.
     """
-    stages, attempt = _stages(progress, spec.n, baseline), Attempts()
+    stages, attempt = _stages(progress, spec.n, drawing.run.kind == "table", baseline), Attempts()
     reference = reference_of(drawing.run, spec.features, progress=stages("real"))
     samples = _samples(drawing, spec, reference, stages)
     figures = _figures(reference, samples, spec.n, stages)
@@ -95,18 +98,24 @@ def measure(
             lambda: compared(baseline, reference, spec.n, figures.samples, comparing),
         )
     attempt.failed += [f"{reference.label(name)}: {why}" for name, why in reference.failed.items()]
-    parts = parts_of(drawing.run, reference, samples.raw, samples.sets, drawing.device, attempt, stages)
+    parts = parts_of(drawing.run, reference, samples.raw, samples.sets, drawing.device, spec.target, attempt, stages)
     report = _report(drawing, spec, reference, samples, figures, parts, result, attempt.failed)
     return report, reference, samples.raw
 
 
-def _stages(progress: Progress, n: int, baseline: Baseline | None) -> Stages:
+def _stages(progress: Progress, n: int, table: bool, baseline: Baseline | None) -> Stages:
     """Return the stages with about the seconds that each takes."""
     size = n / 1000
     return Stages(
         progress,
         **{"real": 12.0, "draw": 20.0 * size, "look": size, "measure": 2.0 * size, "floor": 8.0},
-        **{"baseline": 0.0 if baseline is None else 23.0 * size, "likelihood": 8.0, "score": 6.0, "copies": 3.0},
+        **{
+            "baseline": 0.0 if baseline is None else 23.0 * size,
+            "likelihood": 8.0,
+            "score": 6.0,
+            "copies": 3.0,
+            "table": 5.0 * table,
+        },
     )
 
 
@@ -164,6 +173,7 @@ def _report(
         diagnosis=parts.diagnosis,
         marginals=parts.marginals,
         real_marginals=parts.real_marginals,
+        table=parts.table,
         baseline=baseline,
         verdict=(),
         left_out=tuple(left_out),

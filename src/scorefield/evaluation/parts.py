@@ -6,10 +6,9 @@ A part that fails, for whatever reason, is named in the report, and the others a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from statistics import fmean
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,9 +18,11 @@ from scorefield.data.table.coordinates import decode
 from scorefield.diagnosis import LEVELS, Diagnosis, diagnose
 from scorefield.drawing import conditions_of
 from scorefield.errors import ScorefieldError
+from scorefield.evaluation.attempts import Attempts
 from scorefield.evaluation.likelihood import SMALL, LikelihoodSpec, bound_gap, measure_likelihood
 from scorefield.evaluation.likelihood_report import LikelihoodReport
-from scorefield.evaluation.reference import Reference, Sets, bytes_of, holed, reason
+from scorefield.evaluation.reference import Reference, Sets, bytes_of, holed
+from scorefield.evaluation.table_quality import TableQuality, Tables, table_quality
 from scorefield.levels import geometric
 from scorefield.metrics.base import Estimate
 from scorefield.metrics.features import Learned
@@ -31,32 +32,10 @@ from scorefield.progress import Stages
 from scorefield.randomness import subsample
 from scorefield.runs import Run
 
-T = TypeVar("T")
 LIKELIHOODS = 32  # held-out examples whose likelihood is measured; 8 times as many of up to 16 coordinates
 GAPS = 128  # examples of each part whose bounds are compared
 EXAMPLES = 512  # of each part, for the error of the score
 COLUMNS = 30  # whose distributions are compared
-
-
-class Attempts:
-    """Measures parts of an evaluation; one that fails is named and does not lose the others.
-
-    >>> attempt = Attempts()
-    >>> attempt("the inverse of 0", lambda: 1 / 0), attempt.failed
-    (None, ['the inverse of 0: ZeroDivisionError: division by zero'])
-    """
-
-    def __init__(self) -> None:
-        """Begin without a failure."""
-        self.failed = list[str]()
-
-    def __call__(self, what: str, measure: Callable[[], T]) -> T | None:
-        """Return what a measurement gives; None where it fails, with the reason in `failed`."""
-        try:
-            return measure()
-        except Exception as error:  # a fault in one part must not lose the others
-            self.failed.append(f"{what}: {reason(error)}")
-            return None
 
 
 @dataclass(frozen=True)
@@ -84,6 +63,7 @@ class Parts:
         diagnosis: error of the score by noise level.
         memorisation: copies of training examples.
         marginals, real_marginals: columns of the samples, and of as many training examples.
+        table: measures of a table's rows.
     """
 
     classes: Classes
@@ -92,10 +72,18 @@ class Parts:
     memorisation: Memorisation | None
     marginals: Comparison | None
     real_marginals: Comparison | None
+    table: TableQuality | None
 
 
 def parts_of(
-    run: Run, reference: Reference, raw: Tensor, samples: Sets, device: torch.device, attempt: Attempts, stages: Stages
+    run: Run,
+    reference: Reference,
+    raw: Tensor,
+    samples: Sets,
+    device: torch.device,
+    target: str | None,
+    attempt: Attempts,
+    stages: Stages,
 ) -> Parts:
     """Measure every part; one that fails is named in `attempt.failed`.
 
@@ -105,8 +93,9 @@ def parts_of(
         raw: samples in the data's units, `(n, *shape)`.
         samples: the same in both spaces.
         device: where the run's network computes.
+        target: the column of a table that is predicted; None for each in turn.
         attempt: measures, and keeps the reasons of failures.
-        stages: of the progress: likelihood, score, copies.
+        stages: of the progress: likelihood, score, copies, table.
     """
     classes = attempt("classes", lambda: classes_of(reference, raw)) or Classes()
     few = LIKELIHOODS if math.prod(run.shape) > SMALL else 8 * LIKELIHOODS
@@ -121,7 +110,10 @@ def parts_of(
         compared = f"{len(reference.known_rows):,} of {len(reference.data.train):,} training examples"
         attempt.failed.append(f"copies of the other training examples: samples were compared with {compared}")
     columns = attempt("columns", lambda: marginals_of(reference, raw)) or (None, None)
-    return Parts(classes, likelihood, diagnosis, copies, *columns)
+    rows = None
+    if run.kind == "table":
+        rows = attempt("rows", lambda: table_quality(Tables.of(reference, raw, samples), target, attempt, stages("table")))
+    return Parts(classes, likelihood, diagnosis, copies, *columns, rows)
 
 
 def classes_of(reference: Reference, raw: Tensor) -> Classes:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from dataclasses import dataclass
 from dataclasses import field as default
 from functools import cached_property
@@ -264,6 +265,11 @@ def learned(run: Run, folder: Path, progress: Progress = silent) -> Learned:
     return found
 
 
+def _enough(data: Dataset) -> float:
+    """Return the fraction, in hundredths, that holds out as many examples as are needed."""
+    return math.ceil(100 * (LEAST_HELD_OUT + 1) / (len(data.train) + len(data.held_out))) / 100
+
+
 def reference_of(
     run: Run,
     features: str | Path | nn.Module | None = None,
@@ -285,6 +291,7 @@ def reference_of(
     if len(data.held_out) < LEAST_HELD_OUT:
         raise ScorefieldError(
             f"got {len(data.held_out)} held-out examples, expected at least {LEAST_HELD_OUT}: train with a larger data.held_out"
+            + (f", as with --set data.held_out={share:.2f}" if (share := _enough(data)) < 1 else ", on more data")
         )
     pictured = data.kind in PICTURED
     own = "data" if pictured else "identity"

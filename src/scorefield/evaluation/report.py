@@ -10,6 +10,8 @@ from scorefield import renamed
 from scorefield.diagnosis import Diagnosis
 from scorefield.evaluation.baseline import BaselineResult
 from scorefield.evaluation.likelihood_report import LikelihoodReport
+from scorefield.evaluation.table_quality import TableQuality
+from scorefield.evaluation.table_report import predicted, together
 from scorefield.metrics.base import Estimate
 from scorefield.metrics.marginals import Comparison
 from scorefield.metrics.memorisation import Memorisation
@@ -40,6 +42,7 @@ class QualityReport:
         diagnosis: at which noise levels the score is wrong.
         marginals, real_marginals: columns and correlations of vectors and tables: of the samples, and of as many different
             training examples.
+        table: of a table's rows: detection, dependence of columns, prediction, closest record; None for other data.
         baseline: what the samples were compared with, if anything.
         verdict: what all figures say, in sentences.
         left_out: what was not measured, and why.
@@ -70,6 +73,7 @@ class QualityReport:
     diagnosis: Diagnosis | None
     marginals: Comparison | None
     real_marginals: Comparison | None
+    table: TableQuality | None
     baseline: BaselineResult | None
     verdict: tuple[str, ...]
     left_out: tuple[str, ...]
@@ -167,7 +171,7 @@ def quality_table(report: QualityReport) -> str:
             "| samples | " + " | ".join(f"{share.value:.1%}" for share in report.classes.values()) + " |",
             "| held out | " + " | ".join(f"{share:.1%}" for share in report.real_classes.values()) + " |",
         ]
-    for rows in (copying(report), columns(report)):
+    for rows in (together(report.table), predicted(report.table), copying(report), columns(report)):
         if rows:
             lines += ["", *_markdown(rows)]
     if report.memorisation and (gaps := report.memorisation.gaps):

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 
 from scorefield.evaluation.report import QualityReport
+from scorefield.evaluation.table_report import sentence
 
 CLEAR = 2.0  # standard errors by which the samples must be worse than real data
 
 
 def verdict(report: QualityReport) -> tuple[str, ...]:
-    """Return sentences on quality, variety, copying, the score and speed, in this order."""
+    """Return sentences on quality, variety, rows of a table, copying, the score and speed, in this order."""
+    said = sentence(report.table)
+    rows = [] if said is None else [f"Rows: {said}."]
     copying = [] if report.memorisation is None else [f"Copying: {report.memorisation.sentence}."]
     score = [] if report.diagnosis is None else [f"Score: {report.diagnosis.sentence}."]
-    return *_quality(report), *_variety(report), *copying, *score, _speed(report)
+    return *_quality(report), *_variety(report), *rows, *copying, *score, _speed(report)
 
 
 def _quality(report: QualityReport) -> list[str]:

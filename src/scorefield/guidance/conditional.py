@@ -65,8 +65,8 @@ class Way:
         return "learned conditional" if self.learned else "weighted particles"
 
 
-EXACT = Way()
-WAYS = (EXACT, Way(together=False), Way(0.3, together=False), Way(0.8, together=False))  # one of them suits a learned field
+EXACT, LEARNED = Way(), Way(learned=True)
+WAYS = (EXACT, Way(together=False), Way(0.3, together=False), Way(0.8, together=False))  # one suits a learned field
 
 
 @dataclass(frozen=True, eq=False)

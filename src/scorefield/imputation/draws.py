@@ -11,7 +11,7 @@ All this holds where it says nothing of a value that it is missing, or nothing m
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,7 +85,16 @@ def left_out_of(run: Run) -> set[str]:
     """Return the columns that the run's table had and that were not learned."""
     path = run.path / ISSUES
     found = files.read_json(path) if path.is_file() else []
-    named = [one["where"].removeprefix("column ") for one in found if not one["used"] and one["where"].startswith("column ")]
+    return columns_in([one["where"] for one in found if not one["used"]])
+
+
+def columns_in(places: Iterable[str]) -> set[str]:
+    """Return the columns that issues with data are about, by the places that they name.
+
+    >>> columns_in(["column 'name'", "line 3"])
+    {'name'}
+    """
+    named = [place.removeprefix("column ") for place in places if place.startswith("column ")]
     return {str(ast.literal_eval(name)) for name in named}
 
 

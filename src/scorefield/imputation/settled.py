@@ -4,7 +4,9 @@
               covariance makes of it. A field that has learned its rows by heart knows too much at low levels, and one with a
               low level too little at high ones
     together  whether all draws of a row are from one filter of particles (`guidance/conditional.py`)
-              of both, those with the smallest CRPS on the hidden cells are taken
+    learned   whether the field is asked for p(missing | known) itself (`guidance/learned.py`), which is much faster
+              of these, those with the smallest CRPS on the hidden cells are taken; the learned one unless particles are better
+              by more than chance
     scores    of the cells, by which intervals are widened (`conformal.py`)
 
 All of it belongs to the run, so they are kept in its folder, and a row is filled in the same way in every table.
@@ -30,7 +32,7 @@ from scorefield.data.table.coordinates import snapped
 from scorefield.data.table.groups import Groups
 from scorefield.data.table.partial import filled_in, opened, within_reach
 from scorefield.errors import ScorefieldError
-from scorefield.guidance.conditional import EXACT, HIDDEN, WAYS, Way, conditional_draws, crps
+from scorefield.guidance.conditional import EXACT, HIDDEN, LEARNED, WAYS, Way, conditional_draws, crps
 from scorefield.guidance.learned import learned_draws
 from scorefield.imputation.numbers import SHARE, ends_of, numbers_of, range_of, units_of
 from scorefield.progress import Progress, portion, silent
@@ -39,6 +41,7 @@ from scorefield.runs import Run
 
 NAME = "imputing.json"  # of a run's folder
 PAIRS, DRAWS = 80, 20  # rows with hidden cells, and draws
+LEAD = 0.97  # of the CRPS of the learned conditional, by which particles must be better: they cost ten times as much
 FEW = 30  # cells, below which those of other columns count, too
 
 
@@ -74,7 +77,7 @@ def settled(run: Run, device: torch.device, progress: Progress = silent) -> Sett
         kept = files.read_json(path) if path.is_file() else None
         if kept is not None and run.stale(kept) is None:
             scores = {name: [(float(score), int(row)) for score, row in pairs] for name, pairs in kept["scores"].items()}
-            return Settled(Way(float(kept["bottom"]), bool(kept["together"])), scores)
+            return Settled(Way(float(kept["bottom"]), bool(kept["together"]), kept.get("learned") is True), scores)
     try:
         held_out = torch.as_tensor(run.data.held_out[:]).double()
     except ScorefieldError:
@@ -94,14 +97,16 @@ def _found(run: Run, held_out: Tensor, device: torch.device, progress: Progress)
     row, rng = number % len(held_out), SampleRng(number, stream=stream_of("impute", "hide"))
     hidden = rng.uniform((len(columns),)) < HIDDEN
     truth = held_out[row]
-    known = opened(truth, {column["name"]: hidden[:, i].numpy() for i, column in enumerate(columns)}, columns)
+    empty = hidden | ~Groups.of(columns).known((truth - run.normaliser.shifts(run.shape)) / run.normaliser.scales(run.shape))
+    known = opened(truth, {column["name"]: empty[:, i].numpy() for i, column in enumerate(columns)}, columns)
     best, found = math.inf, Settled(EXACT, {})
-    for j, way in enumerate(WAYS):
+    ways = (LEARNED, *WAYS) if run.field.takes_given else WAYS
+    for j, way in enumerate(ways):
         rng = SampleRng(number, stream=stream_of("impute", "measure"), device=device)
-        part = portion(progress, j / len(WAYS), 1 / len(WAYS))
+        part = portion(progress, j / len(ways), 1 / len(ways))
         drawn, _ = drawn_of(run, known, DRAWS, rng, way=way, progress=part)
         errors, scores = _compared(run, truth, drawn, hidden, row)
-        if errors < best:
+        if errors < best * (LEAD if found.way.learned else 1):
             best, found = errors, Settled(way, scores)
     return found
 

@@ -20,19 +20,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from scorefield.errors import NotFinite, ScorefieldError
+from scorefield.errors import ScorefieldError
 from scorefield.metrics.base import Estimate
+from scorefield.metrics.coded import Columns, Numbers, height_of, is_number, numbers_of
 
-Columns = Mapping[str, Sequence[Any]]
-Numbers = NDArray[np.float64]
 Sums = Sequence[Numbers]
 
 LEAST = 20
@@ -89,7 +86,7 @@ def compare(samples: Columns, reference: Columns) -> Comparison:
     >>> compare({"a": [*range(50, 150)], "b": ["x"] * 100}, real).columns["a"].distance.value
     0.5
     """
-    n, m = _height(samples, "samples"), _height(reference, "real rows")
+    n, m = height_of(samples, "samples"), height_of(reference, "real rows")
     if list(samples) != list(reference):
         raise ScorefieldError(f"got the columns {list(samples)}, expected {list(reference)}: compare tables of one run")
     if min(n, m) < LEAST:
@@ -98,8 +95,8 @@ def compare(samples: Columns, reference: Columns) -> Comparison:
     drawn, real, owners = list[Numbers](), list[Numbers](), list[str]()
     for name in reference:
         values, truth = samples[name], reference[name]
-        if all(_is_number(value) for value in (*values, *truth)):
-            x, y = _numbers(values, name), _numbers(truth, name)
+        if all(is_number(value) for value in (*values, *truth)):
+            x, y = numbers_of(values, name), numbers_of(truth, name)
             columns[name] = Marginal("number", _kolmogorov(x, y), _variation(np.isnan(x).tolist(), np.isnan(y).tolist()))
             parts = [(x, y)]
         else:
@@ -115,37 +112,6 @@ def compare(samples: Columns, reference: Columns) -> Comparison:
                     real.append((y - middle) / scale)
                     owners.append(name)
     return Comparison(columns, *_dependence(drawn, real, owners, n))
-
-
-def _height(columns: Columns, what: str) -> int:
-    heights = {len(values) for values in columns.values()}
-    if len(heights) != 1:
-        raise ScorefieldError(f"got {what} in columns of {sorted(heights)} values, expected one length: pass whole tables")
-    return heights.pop()
-
-
-def _is_number(value: Any) -> bool:
-    return value is None or (isinstance(value, int | float | date | time | timedelta) and not isinstance(value, bool))
-
-
-def _numbers(values: Sequence[Any], name: str) -> Numbers:
-    """Return numbers, NaN where one is missing; days or seconds for dates, seconds for times and spans."""
-
-    def number(value: Any) -> float:
-        if isinstance(value, datetime):
-            return value.timestamp()
-        if isinstance(value, time):
-            value = datetime.combine(datetime.min, value) - datetime.min
-        if isinstance(value, timedelta):
-            return value.total_seconds()
-        return float(value.toordinal() if isinstance(value, date) else value)
-
-    present = np.array([number(value) for value in values if value is not None], dtype=np.float64)
-    if not np.isfinite(present).all():
-        raise NotFinite(f"got NaN or infinity in column {name!r}, expected finite numbers: put None for what is missing")
-    whole = np.full(len(values), math.nan)
-    whole[[value is not None for value in values]] = present
-    return whole
 
 
 def _indicator(values: Sequence[Any], one: Any) -> Numbers:

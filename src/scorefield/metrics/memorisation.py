@@ -6,15 +6,7 @@ examples of any data set. Three questions can be answered all the same.
 
   drawn     Does the set depend on which examples it was trained on? In the pool of all n + m examples each sample's nearest one
             is a training example or a held-out one. A generator that does not depend on it, however bad, gives the same samples
-            if the two labels are shuffled. Let c_j be the number of samples whose nearest example is pool member j. Given the
-            samples, the number of them whose nearest example is held out, the sum of c_j over held-out j, has under shuffling
-            the mean and the variance of a draw without replacement, exactly:
-
-                mean = m/N·sum c,    variance = m·n/(N·(N - 1))·sum (c - mean c)²,    N = n + m
-
-            If a share f of the samples were training examples and the others were independent of them, the share whose nearest
-            example is a training one would be f + (1 - f)·n/N. Solved for f this is `drawn`: 0 for a generator of new samples
-            and 1 for one of copies.
+            if the two labels are shuffled. `drawn` is 0 for it and 1 for one of copies; `closest_record.py` has the theory.
 
   copied    Which samples are copies? With d_1 <= d_2 <= ... the distances to the training set, the ratio r = d_1/d_10 says how
             much nearer the nearest one is than is usual in so crowded a place. It has no unit. Blurred samples and ones far
@@ -50,6 +42,7 @@ from torch.nn import functional as F
 
 from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.metrics.base import Estimate
+from scorefield.metrics.closest_record import drawn
 from scorefield.metrics.neighbours import neighbours
 from scorefield.shapes import flat
 
@@ -211,13 +204,13 @@ def _closeness(
 ) -> Closeness:
     """Measure one space, given the distances of held-out examples to training ones, and the ratios of training examples."""
     near, where = neighbours(samples, train, CROWD)
-    other, there = neighbours(samples, held_out, CROWD)
+    other, _ = neighbours(samples, held_out, CROWD)
     ratio = _ratio(near)
     copied, chance = _copied(ratio, _ratio(other), _ratio(usual), others, level)
     order = ratio.argsort(stable=True)[:pairs].tolist()
     duplicates, own = _duplicates(samples, held_out)
     return Closeness(
-        drawn=_drawn(near[:, 0], where[:, 0], other[:, 0], there[:, 0], len(train), len(held_out)),
+        drawn=drawn(samples, train, held_out),
         copied=copied,
         chance=chance,
         to_training=float(near[:, 0].median()),
@@ -227,18 +220,6 @@ def _closeness(
         duplicates_held_out=own,
         closest=tuple(Pair(i, int(where[i, 0]), float(near[i, 0]), float(ratio[i])) for i in order),
     )
-
-
-def _drawn(near: Tensor, where: Tensor, other: Tensor, there: Tensor, n: int, m: int) -> Estimate:
-    """Return the share of samples drawn to training examples, with its error under shuffled labels; ties count by half."""
-    held = (other < near).double() + 0.5 * (other == near).double()
-    attracted = torch.zeros(n + m, dtype=torch.float64)
-    attracted.index_add_(0, where, 1 - held)
-    attracted.index_add_(0, there + n, held)
-    total, pool = float(attracted.sum()), n + m
-    variance = m * n / (pool * (pool - 1)) * float((attracted - attracted.mean()).square().sum())
-    surplus = (m / pool * total - float(attracted[n:].sum())) / total
-    return Estimate(surplus * pool / m, math.sqrt(variance) / total * pool / m)
 
 
 def _copied(near: Tensor, control: Tensor, usual: Tensor, others: Tensor, level: float) -> tuple[Estimate, float]:

@@ -47,7 +47,8 @@ def refuse_uncounted(model: ScoreModel, config: RunConfig, *, holed: bool) -> No
     if not model.takes_unknown or config.objective.counts_known_cells:
         return
     what = "data with unknown cells (NaN)" if holed else f"training.given={config.training.given:g}"
+    name, remedy = name_of("objective", config.objective), "fill the cells" if holed else "training.given=0"
     raise ScorefieldError(
-        f"got {what} for the objective {name_of('objective', config.objective)}, whose loss counts all cells, expected one that "
-        f"counts the known alone: set objective=denoising, or {'fill the cells' if holed else 'training.given=0'}"
+        f"got {what} for the objective {name}, whose loss counts all cells, expected one that counts the known alone: set "
+        f"objective=denoising, or {remedy}"
     )

@@ -65,10 +65,10 @@ class Groups:
                 [ 0.7000, -0.5000]])
         """
         found, first = x.clone(), 0
-        for width, own, number in zip(self.widths, self.missing, self.numbers, strict=True):
+        for size, own, number in zip(self.widths, self.missing, self.numbers, strict=True):
             if own is not None and number:
                 found[:, first] = found[:, first].masked_fill(x[:, first + own] > 0, torch.nan)
-            first += width
+            first += size
         return found
 
     @property
