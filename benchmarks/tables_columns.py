@@ -92,7 +92,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=1000)
     asked = parser.parse_args()
-    head = "| transforms | seed | income 99 % | log-normal 99 % | Student 3 99 % | zeros (of the table) | zeros, errors | legal |"
+    head = (
+        "| transforms | seed | income 99 % | log-normal 99 % | Student 3 99 % | zeros (of the table) | zeros, errors | legal |"
+    )
     lines = [head, "|" + "---|" * 8]
     for transform in (True, False):
         for seed in range(asked.seeds):

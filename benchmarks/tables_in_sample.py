@@ -11,7 +11,8 @@ range, a class as one-hot coordinates of 1/2:
     min     of each row the smallest over 5 tables of the sum of absolute errors over its holes; their sum per hole    (MinMAE)
     avg     mean absolute error of a hole, over holes and tables                                                      (AvgMAE)
     W       Wasserstein distance of the completed rows to the true ones, with the sum of absolute differences as cost
-    spread  mean absolute deviation of the tables from their median, per hole                                       (MedianMAD)
+    spread  mean absolute deviation of the tables from their median, per hole                                       (MedianMAD,
+             there the sum over the tables)
 
 and beside these, which the protocol has not: `median`, the mean absolute error of the median of the tables, for ours with
 --draws 1; `held`, the share of holes that the interval of 90 % holds; seconds of one core to learn and fill.
@@ -24,7 +25,6 @@ from __future__ import annotations
 
 import argparse
 import platform
-import tempfile
 import time
 import warnings
 from datetime import UTC, datetime
@@ -40,11 +40,12 @@ from sklearn import datasets
 from sklearn.model_selection import train_test_split
 
 from scorefield import app
+from scorefield.specs import TrainSpec
 
 Array = NDArray[np.float64]
 DRAWS, MASKS, SHARE = 5, 3, 0.2
 RESULTS = Path(__file__).parent / "results" / "tables-in-sample.md"
-PUBLISHED = {  # min, avg, W and spread, of the results that the authors have published as a file
+PUBLISHED = {  # min, avg, W and the sum of the spreads, of the results that the authors have published as a file
     "iris": {"MissForest": (0.0607, 0.0716, 0.0501, 0.0378), "miceforest": (0.0450, 0.0823, 0.0564, 0.1475),
              "Forest-VP": (0.0412, 0.0969, 0.0704, 0.2632)},
     "wine": {"MissForest": (0.0946, 0.1064, 0.2739, 0.0543), "miceforest": (0.0793, 0.1122, 0.2888, 0.1845),
@@ -93,11 +94,8 @@ def ours(task: dict[str, Any], steps: int | None) -> tuple[Array, Array, Array, 
         for i, (label, column) in enumerate(zip(labels, task["learn"].T, strict=True))
     }
     began, seed = time.process_time(), int(task["seed"])
-    with tempfile.TemporaryDirectory() as folder:
-        import pandas as pd
-
-        app.train(pd.DataFrame(values), out=Path(folder) / "run", steps=steps, seed=seed, settings=("training.pictures=0",))
-        report = app.impute(Path(folder) / "run", values, draws=DRAWS, seed=seed)
+    training = None if steps is None else TrainSpec(steps=steps, seed=seed)
+    report = app.impute(values, draws=DRAWS, seed=seed, training=training)
     seconds = time.process_time() - began
     draws = np.stack([_numbers(report.table(draw), labels) for draw in range(DRAWS)])
     low, high = task["learn"].copy(), task["learn"].copy()
@@ -148,7 +146,9 @@ def lines_of(name: str, found: dict[str, list[dict[str, float]]]) -> list[str]:
         lines.append(f"| {name} | {method} | {len(rows)} | {' | '.join(cells)} |")
     for method, (least, avg, w, spread) in PUBLISHED.get(name, {}).items():
         distance = "" if np.isnan(w) else f"{w:.4f}"
-        lines.append(f"| {name} | {method}, published | 3 | {least:.4f} | {avg:.4f} | | {distance} | {spread:.4f} | | |")
+        lines.append(
+            f"| {name} | {method}, published | 3 | {least:.4f} | {avg:.4f} | | {distance} | {spread / DRAWS:.4f} | | |"
+        )
     return lines
 
 
