@@ -36,7 +36,7 @@ FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right und
     {"models"},
     {"runs"},
     {"recipes", "verification"},
-    {"drawing", "outputs", "inputs", "residuals"},
+    {"drawing", "outputs", "inputs", "residuals", "fitting"},
     {"measurements"},
     {"training", "answers", "restoration", "imputation", "anomaly"},
     {"evaluation", "interpolation", "noise_removal", "advice"},

@@ -72,7 +72,7 @@ def test_a_transform_increases_is_inverted_exactly_and_says_its_derivative_every
         (stats.uniform(), None, 0),
         (stats.norm(loc=[-5, 5], scale=0.3), None, 0),
     ],
-    ids=str,
+    ids=["log-normal", "moved", "exponential", "student", "student-far-and-small", "huge", "normal", "uniform", "two-modes"],
 )
 def test_heavy_tails_get_the_map_that_makes_them_normal_and_other_laws_none(law: Any, kind: str | None, gain: float) -> None:
     """A normal law loses nothing; of an exponential one the gain is the negentropy, (log 2 pi e)/2 - 1 = 0.42, at most."""

@@ -18,7 +18,6 @@ parameters and that integer; row i of `impute` has a draw of its own, whatever t
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from dataclasses import replace
@@ -27,13 +26,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
-from torch import Tensor, nn
+from torch import Tensor
 
 from scorefield import registry
 from scorefield.anomaly.scoring import ScoresOdd
@@ -41,10 +38,13 @@ from scorefield.config import from_dict, override, to_dict
 from scorefield.data import DataConfig, Normaliser
 from scorefield.data.base import LEAST, Examples, build
 from scorefield.data.numeric import masked_as_nan, refuse_masked
+from scorefield.data.table.groups import Groups
 from scorefield.devices import pick_device
 from scorefield.errors import ScorefieldError
 from scorefield.field import Field
-from scorefield.guidance.conditional import EXACT, best_way, conditional_draws
+from scorefield.fitting import Array, as_array, pieces_of, refuse_count, seed_of, single, size_of
+from scorefield.guidance.conditional import EXACT
+from scorefield.guidance.ways import best_way, draws_by
 from scorefield.likelihood import Exact, Hutchinson, Section, data_log_prob, support_of
 from scorefield.moments import Moments
 from scorefield.randomness import SampleRng, stream_of
@@ -54,11 +54,11 @@ from scorefield.samplers.base import sample
 from scorefield.training.covariance import data_moments
 from scorefield.training.loop import Trainer
 from scorefield.training.reports import TrainingState
+from scorefield.training.resolve import learning_given, model_of
 
-Array = NDArray[np.float64]
 SMALL = 16  # columns up to which the trace of the log-density is exact
+MEAN_DRAWS = 64  # at least, of which a mean is taken
 FAR = 1e6  # standard deviations, beyond which all values are treated alike
-PIECE = 4096  # rows at a time: changes the memory used, not the results
 
 
 class ScoreDensity(ScoresOdd, DensityMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -124,33 +124,39 @@ class ScoreDensity(ScoresOdd, DensityMixin, BaseEstimator):  # type: ignore[misc
         """Learn the score of the rows of X.
 
         Args:
-            X: `(n, d)`, finite numbers, n >= 8.
+            X: `(n, d)`, finite numbers, n >= 8; NaN, or a mask of numpy, where a value is missing. What is learned of such rows
+                is right if values are missing at random, given the others of their row. A column of one value is given back
+                as it is; one of NaN alone is refused.
             y: ignored.
 
         Raises:
-            ValueError: fewer rows than 8, NaN, parameters that do not fit (`InvalidParameterError`, `ScorefieldError`).
+            ValueError: fewer rows than 8, a column without numbers, infinite ones, parameters that do not fit
+                (`InvalidParameterError`, `ScorefieldError`).
             NotFinite: training that diverges.
 
         Warns:
             UserWarning: columns that have no density, of which `score_samples` then says little.
         """
-        refuse_masked(X, "X")
         self._validate_params()
         if self.max_steps is None and self.max_seconds is None:
             raise ScorefieldError("got neither max_steps nor max_seconds, expected at least one of them: training must end")
         if wrong := [setting for setting in self.settings if not isinstance(setting, str)]:
             raise ScorefieldError(f"got {wrong[0]!r} among the settings, expected texts such as 'network.width=64': quote it")
-        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=LEAST, copy=True)
-        size = _size(X)  # powers of two: dividing by them rounds nothing, and squares of the quotients do not overflow
+        X = masked_as_nan(X)
+        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=LEAST, ensure_all_finite="allow-nan", copy=True)
+        if len(empty := np.flatnonzero(np.isnan(X).all(axis=0))):
+            raise ScorefieldError(f"got column {empty[0]} with NaN alone, expected numbers among them: leave it out")
+        size = size_of(X)  # powers of two: dividing by them rounds nothing, and squares of the quotients do not overflow
         rows = torch.from_numpy(X / size)
-        device, seed = pick_device(self.device), _seed(self.random_state)
+        device, seed = pick_device(self.device), seed_of(self.random_state)
         normaliser = Normaliser.standard(rows)
         data = build(Examples("X", "vector", rows, lambda train: normaliser), DataConfig(seed=seed))
         stats = data_stats(data)
         chosen = registry.find("recipe", self.recipe)(stats).config
         budget = replace(chosen.training, steps=self.max_steps, seconds=self.max_seconds, precision="float32", pictures=0)
         config = override(replace(chosen, training=budget, seed=seed), list(self.settings))
-        model = build_model(config, data.shape, stats.std, stats.mean)
+        config = learning_given(config, data, self.settings)[0]
+        model = model_of(config, data, stats, device)
         trainer = Trainer(config, data, model, None, device)
         self.n_iter_, self.held_out_loss_ = 0, math.nan
         try:
@@ -160,19 +166,19 @@ class ScoreDensity(ScoresOdd, DensityMixin, BaseEstimator):  # type: ignore[misc
             done = f"fit was interrupted after {trainer.clock.step} steps; what has been learned so far is kept"
             warnings.warn(done, ConvergenceWarning, stacklevel=2)
         self.n_iter_ = trainer.clock.step
-        self._varies = X.min(axis=0) < X.max(axis=0)
+        self._varies = np.nanmin(X, axis=0) < np.nanmax(X, axis=0)
         scale = np.where(self._varies, np.array(normaliser.scale) * size, 1.0)
         self.config_, self._std = config, stats.std
         self._normaliser = Normaliser(shift=tuple((np.array(normaliser.shift) * size).tolist()), scale=tuple(scale.tolist()))
         # float64: the result for a row is then the same to a dozen digits in every batch
         self.field_ = trainer.average.double().eval().requires_grad_(False)
-        self._moments = data_moments(data)
+        self._moments, self._holes = data_moments(data), data.normaliser.holes
         self._give_moments()
         self._keep_rows(data)
-        self._way = best_way(_single(self.field_), normaliser.encode(torch.as_tensor(data.held_out[:])))
+        self._way = best_way(single(self.field_), normaliser.encode(torch.as_tensor(data.held_out[:])), data.groups)
         self._set_attributes()
         try:
-            separate = support_of(rows, torch.from_numpy(self.smoothing_ / size)).separate
+            separate = support_of(rows[~rows.isnan().any(dim=1)], torch.from_numpy(self.smoothing_ / size)).separate
             reason = f"column {separate[0]} takes separate values, which have probabilities and no density" if separate else ""
         except ScorefieldError as error:
             reason = str(error) if self._varies.any() else ""
@@ -188,9 +194,9 @@ class ScoreDensity(ScoresOdd, DensityMixin, BaseEstimator):  # type: ignore[misc
             random_state: as for the estimator; None for another result every time.
         """
         check_is_fitted(self)
-        _count(n_samples=n_samples)
-        rng = self._rng(n_samples, "sample", _seed(random_state))
-        drawn = [sample(self.field_, rng=rng[piece]) for piece in _pieces(n_samples)]
+        refuse_count(n_samples=n_samples)
+        rng = self._rng(n_samples, "sample", seed_of(random_state))
+        drawn = [sample(self.field_, rng=rng[piece]) for piece in pieces_of(n_samples)]
         return self._raw(torch.cat(drawn))
 
     def score_samples(self, X: Any) -> Array:
@@ -212,7 +218,7 @@ class ScoreDensity(ScoresOdd, DensityMixin, BaseEstimator):  # type: ignore[misc
             wide = 1 + (self.smoothing_ / self.scale_)[self._varies] ** 2
             values = -0.5 * (z**2 / wide + np.log(2 * math.pi * wide)).sum(axis=1)
         near = np.flatnonzero(~far)
-        for rows in (near[piece] for piece in _pieces(len(near))):
+        for rows in (near[piece] for piece in pieces_of(len(near))):
             values[rows] = self._log_prob(torch.from_numpy(z[rows]), values[rows])
         values[(X != self.mean_)[:, ~self._varies].any(axis=1)] = -np.inf
         return np.asarray(values - np.log(self.scale_[self._varies]).sum(), dtype=np.float64)
@@ -263,17 +269,17 @@ class ScoreDensity(ScoresOdd, DensityMixin, BaseEstimator):  # type: ignore[misc
             )
         t = process.time_of_sigma(torch.tensor([level], dtype=torch.float64))
         x = process.alpha(t).to(z.device) * z
-        clean = [self.field_(x[piece], t.to(z.device).expand(len(x[piece]))).denoised for piece in _pieces(len(x))]
+        clean = [self.field_(x[piece], t.to(z.device).expand(len(x[piece]))).denoised for piece in pieces_of(len(x))]
         return self._raw(torch.cat(clean))
 
     def impute(self, X: Any, n_draws: Any = 1, *, mean: bool = False, particles: Any = 8, random_state: Any = None) -> Array:
-        """Fill missing values by draws given the observed ones, by `guidance.conditional.conditional_draws`.
+        """Fill missing values by draws given the observed ones, by the way of `guidance/ways.py` that `fit` chose.
 
         Args:
             X: `(n, d)`, NaN (or a mask of numpy) where a value is missing, any pattern.
             n_draws: draws for each row, >= 1.
             mean: return the mean given the observed values instead, over all particles of a row.
-            particles: for each draw; more are more accurate, and slower. A row has 16 at least.
+            particles: for each draw, where they were chosen; more are more accurate, and slower. A row has 16 at least.
             random_state: as for the estimator; None for another result every time.
 
         Returns:
@@ -282,18 +288,24 @@ class ScoreDensity(ScoresOdd, DensityMixin, BaseEstimator):  # type: ignore[misc
         """
         check_is_fitted(self)
         raw = validate_data(self, masked_as_nan(X), reset=False, dtype=np.float64, ensure_all_finite="allow-nan")
-        _count(n_draws=n_draws, particles=particles)
-        seed, missing = _seed(random_state), np.isnan(raw)
+        refuse_count(n_draws=n_draws, particles=particles)
+        seed, missing = seed_of(random_state), np.isnan(raw)
         gaps = np.flatnonzero(missing.any(axis=1))
         rng = self._rng(len(raw), "impute", seed)[torch.from_numpy(gaps)]
-        how = {"rng": rng, "particles": particles, "way": getattr(self, "_way", EXACT)}
-        found = conditional_draws(_single(self.field_), self._standard(raw[gaps]), n_draws, **how)
+        how = {"rng": rng, "particles": particles, "way": getattr(self, "_way", EXACT), "groups": Groups.single(raw.shape[1])}
+        many = max(n_draws, MEAN_DRAWS) if mean else n_draws
+        found = draws_by(field=single(self.field_), known=self._standard(raw[gaps]), draws=many, **how)
         filled = np.repeat(raw[None], 1 if mean else n_draws, axis=0)
         for draw, x in enumerate(found.mean[None] if mean else found.x):
             filled[draw, gaps] = np.where(missing[gaps], self._raw(x), raw[gaps])
         return np.asarray(filled[0] if mean or n_draws == 1 else filled)
 
     # --- internal ----------------------------------------------------------------------------------------------------
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True  # in `fit` and `impute`
+        return tags
 
     def _set_attributes(self) -> None:
         """Set `mean_`, `scale_` and `smoothing_`."""
@@ -332,7 +344,7 @@ class ScoreDensity(ScoresOdd, DensityMixin, BaseEstimator):  # type: ignore[misc
         trace = Exact() if z.shape[1] <= SMALL else Hutchinson()
         try:
             shared = rng[torch.zeros(len(z), dtype=torch.long)]
-            return _array(data_log_prob(part, z.to(device), rng=shared, divergence=trace, within=None).value)
+            return as_array(data_log_prob(part, z.to(device), rng=shared, divergence=trace, within=None).value)
         except ScorefieldError:
             if len(z) == 1:
                 return otherwise
@@ -340,7 +352,7 @@ class ScoreDensity(ScoresOdd, DensityMixin, BaseEstimator):  # type: ignore[misc
             return np.concatenate([self._log_prob(z[:half], otherwise[:half]), self._log_prob(z[half:], otherwise[half:])])
 
     def _raw(self, z: Tensor) -> Array:
-        return _array(self._normaliser.decode(z))
+        return as_array(self._normaliser.decode(z))
 
     def __getstate__(self) -> dict[str, Any]:
         """Return plain values and arrays, so that a pickle holds no tensor, no device and no class but this one."""
@@ -359,41 +371,10 @@ class ScoreDensity(ScoresOdd, DensityMixin, BaseEstimator):  # type: ignore[misc
         if kept is not None:
             config, normaliser, weights, *more = kept
             self.config_, self._normaliser = from_dict(config), Normaliser(**normaliser)
-            model = build_model(self.config_, (self.n_features_in_,), self._std).double()
+            model = build_model(self.config_, (self.n_features_in_,), self._std, holes=getattr(self, "_holes", None)).double()
             model.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in weights.items()})
             self.field_ = model.eval().requires_grad_(False)
             moments = more[0] if more else None  # an older version kept none
             arrays = [torch.from_numpy(part.copy()) for part in moments[:3]] if moments else []
             self._moments = Moments(arrays[0], arrays[1], arrays[2], moments[3]) if moments else None
             self._give_moments()
-
-
-def _single(field: Any) -> Any:
-    """Return the field in single precision, which is twice as fast."""
-    return copy.deepcopy(field).float() if isinstance(field, nn.Module) else field
-
-
-def _array(x: Tensor) -> Array:
-    return np.asarray(x.detach().cpu().numpy(), dtype=np.float64)
-
-
-def _size(rows: Array) -> Array:
-    """Return the power of two above the largest number of each column, `(d,)`; 1 for a column of zeros."""
-    largest = np.abs(rows).max(axis=0)
-    size: Array = np.ldexp(1.0, np.where(largest > 0, np.frexp(largest)[1], 0).clip(-1022, 1023))
-    return size
-
-
-def _count(**numbers: Any) -> None:
-    for name, value in numbers.items():
-        if not isinstance(value, Integral) or value < 1:
-            raise ScorefieldError(f"got {name} = {value!r}, expected at least 1, a whole number: ask for more")
-
-
-def _pieces(count: int, size: int = PIECE) -> list[slice]:
-    return [slice(first, min(first + size, count)) for first in range(0, count, size)]
-
-
-def _seed(random_state: Any) -> int:
-    """Return an integer drawn from a random state, the same for the same integer."""
-    return int(check_random_state(random_state).randint(2**31 - 1))

@@ -32,13 +32,12 @@ from scorefield.guidance.particles import effective, systematic
 from scorefield.guidance.posterior.twisted import LEAST_NOISE, LEAST_VARIANCE
 from scorefield.moments import Moments
 from scorefield.progress import Progress, portion, silent
-from scorefield.randomness import SampleRng, stream_of
+from scorefield.randomness import SampleRng
 from scorefield.samplers.base import CountedField
 
 PARTICLES, FEWEST = 8, 16  # for a draw, and for a row at least
 CENTRE, WIDTH = 0.7, 0.7  # of the levels: where they are dense, in the data's standard deviation, and how wide, in log
 TOP, BOTTOM = 10.0, 0.003  # the highest and the lowest level, likewise
-HIDDEN, TRIED = 0.25, 80  # share of the numbers that are hidden to find it, and rows
 BATCH, NUMBERS = 2**13, 2**22  # particles at a time, and numbers of their matrices; they change the memory, not the draws
 PARTS = (("x", 1), ("mean", 0), ("effective", 0))  # of a batch, and the axis of its rows
 
@@ -157,32 +156,6 @@ def conditional_draws(
         return Conditional(empty.expand(draws, *empty.shape), empty, empty.new_zeros(0), 0)
     x, mean, share = (torch.cat([getattr(one, name) for one in parts], dim=axis) for name, axis in PARTS)
     return Conditional(x, mean, share, parts[0].evaluations)
-
-
-def best_way(field: Field, rows: Tensor) -> Way:
-    """Return the way that suits a field, by rows that it was not trained on.
-
-    Below the bottom, a row is what a Gaussian with the data's covariance makes of it. A field that has its rows by heart
-    knows too much at low levels. That way is taken by which numbers that are hidden at random are found with the least CRPS.
-
-    Args:
-        field: of vectors.
-        rows: in model space, `(n, d)`; without any the first way is returned.
-
-    Reference: Gneiting, Raftery (2007), "Strictly proper scoring rules, prediction, and estimation", JASA 102(477).
-    """
-    device = field.data_mean.device
-    number = torch.arange(min(TRIED, 4 * len(rows)))
-    truth = rows[number % max(len(rows), 1)].double().to(device)
-    hidden = SampleRng(number, stream=stream_of("conditional", "hide")).uniform(rows.shape[1:]).to(device) < HIDDEN
-    if not bool(hidden.any()):
-        return WAYS[0]
-    errors = list[float]()
-    for way in WAYS:
-        rng = SampleRng(number, stream=stream_of("conditional", "try"), device=device)
-        found = conditional_draws(field, truth.masked_fill(hidden, torch.nan), 10, rng=rng, particles=4, way=way)
-        errors.append(float(crps(found.x, truth)[hidden].mean()))
-    return WAYS[errors.index(min(errors))]
 
 
 def crps(draws: Tensor, truth: Tensor) -> Tensor:

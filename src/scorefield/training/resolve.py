@@ -76,8 +76,8 @@ def resolve(source: Any, spec: TrainSpec, progress: Progress = silent) -> Resolv
     wanted = [*seed, *budget_of(spec), *changes]
     config = override(replace(chosen.config, source=source_name(source)), wanted, measured=measured_settings(stats))
     config, adapted = _without_noise(config, changes, stats.std)
-    if data.kind == "table" and "training.given" not in {named(change) for change in changes}:
-        config, why = learning_given(config, data)
+    if data.kind == "table":
+        config, why = learning_given(config, data, changes)
         adapted += why
     check_noise_label(config.parametrisation.noise_label, config.process)
     return Resolved(config, data, stats, (*chosen.why, *_by_hand(changes), *adapted))
@@ -132,10 +132,11 @@ def parts_of(settings: Sequence[str]) -> set[str]:
     return {named(setting).partition(".")[0] for setting in settings}
 
 
-def learning_given(config: RunConfig, data: Dataset) -> tuple[RunConfig, tuple[str, ...]]:
-    """Return a run that learns p(other columns | given ones) too, where the data and the objective let it, and the reason."""
+def learning_given(config: RunConfig, data: Dataset, settings: Sequence[str]) -> tuple[RunConfig, tuple[str, ...]]:
+    """Return a run that learns p(other columns | given ones) too, where data, objective and settings let it, and the reason."""
     able = config.objective.counts_known_cells and not isinstance(config.parametrisation, Energy)
-    if config.training.given or not able or not data.groups.can_be_given:
+    by_hand = "training.given" in {named(setting) for setting in settings}
+    if by_hand or config.training.given or not able or not data.groups.can_be_given:
         return config, ()
     why = f"given = {GIVEN:g}: of so many rows some columns are given to the network, so that it fills in the others at once"
     return replace(config, training=replace(config.training, given=GIVEN)), (why,)

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from scorefield.data.table.columns import Column, width
 
+MOST = 128  # coordinates; a matrix of as many rows and columns is factored for each row that is given some
+
 
 @dataclass(frozen=True)
 class Groups:
@@ -73,8 +75,8 @@ class Groups:
 
     @property
     def can_be_given(self) -> bool:
-        """Whether there are two columns, of which one may be given."""
-        return sum(width > 0 for width in self.widths) > 1
+        """Whether there are two columns, of which one may be given, and not so many coordinates that it would cost too much."""
+        return sum(size > 0 for size in self.widths) > 1 and sum(self.widths) <= MOST
 
     def known(self, x: Tensor) -> Tensor:
         """Return whether each column is known in rows `(n, d)` of model space, `(n, columns)`; one without coordinates is."""
