@@ -24,6 +24,7 @@ one: for a Gaussian that is known but for noise, sqrt(2) times.
 from __future__ import annotations
 
 import argparse
+import json
 import platform
 import time
 import warnings
@@ -152,6 +153,27 @@ def lines_of(name: str, found: dict[str, list[dict[str, float]]]) -> list[str]:
     return lines
 
 
+def measured(name: str, masks: int, steps: int | None, peers: Path | None, keep: Path) -> dict[str, list[dict[str, float]]]:
+    """Return the results of each imputer, one a mask; those of ours are kept, so that it goes on where it was stopped."""
+    kept: dict[str, dict[str, float]] = json.loads(keep.read_text()) if keep.exists() else {}
+    found: dict[str, list[dict[str, float]]] = {}
+    for number in range(masks):
+        task, place = masked(name, number), f"{name}-in-{number}"
+        assert task is not None
+        if place not in kept:
+            draws, median, low, high, seconds = ours(task, steps)
+            holes, slack = np.isnan(task["learn"]), 1e-9
+            held = float(((task["true"] >= low - slack) & (task["true"] <= high + slack))[holes].mean())
+            kept[place] = scored(task, draws, median) | {"held": held, "seconds": seconds}
+            keep.write_text(json.dumps(kept, indent=1))
+            print(f"{place}: " + ", ".join(f"{key} {value:.4f}" for key, value in kept[place].items()), flush=True)
+        found.setdefault("ours", []).append(kept[place])
+        for path in sorted(peers.glob(f"*/{place}.npz")) if peers is not None else ():
+            of = np.load(path)
+            found.setdefault(path.parent.name, []).append(scored(task, of["draws"]) | {"seconds": float(of["seconds"])})
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tables", default="iris,wine,breast_cancer,california")
@@ -159,34 +181,23 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=None, help="of training; default: as `scorefield impute TABLE` has it")
     parser.add_argument("--tasks", type=Path, help="write the tasks of baselines/imputers.py into a folder, and end")
     parser.add_argument("--peers", type=Path, help="a folder with what baselines/imputers.py has made of them")
+    parser.add_argument("--keep", type=Path, help="ours, kept between calls; default: the report's .json")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     lines = list[str]()
     for name in options.tables.split(","):
-        tasks = [masked(name, number) for number in range(options.masks)]
-        if tasks[0] is None:
+        if masked(name, 0) is None:
             lines.append(f"| {name} | not measured: there is no copy of it on this machine | | | | | | | | |")
-            continue
-        if options.tasks is not None:
+            lines += lines_of(name, {})
+        elif options.tasks is not None:
             options.tasks.mkdir(parents=True, exist_ok=True)
-            for number, task in enumerate(tasks):
-                np.savez_compressed(options.tasks / f"{name}-in-{number}.npz", **task)
-            continue
-        found: dict[str, list[dict[str, float]]] = {}
-        for number, task in enumerate(tasks):
-            draws, median, low, high, seconds = ours(task, options.steps)
-            holes, slack = np.isnan(task["learn"]), 1e-9
-            held = float(((task["true"] >= low - slack) & (task["true"] <= high + slack))[holes].mean())
-            found.setdefault("ours", []).append(scored(task, draws, median) | {"held": held, "seconds": seconds})
-            for path in sorted(options.peers.glob(f"*/{name}-in-{number}.npz")) if options.peers is not None else ():
-                kept = np.load(path)
-                found.setdefault(path.parent.name, []).append(scored(task, kept["draws"]) | {"seconds": float(kept["seconds"])})
-            print(
-                f"{name} {number}: " + ", ".join(f"{key} {value:.4f}" for key, value in found["ours"][-1].items()), flush=True
-            )
-        lines += lines_of(name, found)
+            for number in range(options.masks):
+                np.savez_compressed(options.tasks / f"{name}-in-{number}.npz", **(masked(name, number) or {}))
+        else:
+            keep = options.keep if options.keep is not None else options.out.with_suffix(".json")
+            lines += lines_of(name, measured(name, options.masks, options.steps, options.peers, keep))
     if options.tasks is not None:
         return
     head = ["# Tables filled in sample", "", (__doc__ or "").split("\n\n", 2)[2].strip(), ""]
