@@ -148,7 +148,7 @@ class ImputeSpec:
 
 @dataclass(frozen=True)
 class OddSpec:
-    """How odd rows are found.
+    """How odd rows, or files, are found.
 
     Attributes:
         rate: Of false alarms: the share of rows like those of the run that may be called odd, as 0.01 or 1%.
