@@ -119,6 +119,8 @@ def drawn_of(
     In a `whole` draw no value is missing; else some are, as in the run's table.
     """
     columns = run.manifest["data"]["columns"]
+    if way.learned and not whole and any(column["missing"] for column in columns):
+        way = Way(together=False)  # the learned conditional is that of values which are there
     known, field = run.normaliser.exactly(within_reach(raw, columns)).to(rng.seeds.device), run.field.to(rng.seeds.device)
     found = draws_by(way, field, known, draws, rng=rng, groups=Groups.of(columns), progress=progress)
     drawn = [run.normaliser.decode(one.cpu()) for one in found.x]
