@@ -161,7 +161,8 @@ class Reference:
     def _real_sets(self, n: int) -> list[list[Tensor]]:
         """Return rows of training examples in place of n samples: different ones, then independent draws if they repeat."""
         total, repeats = len(self.known_rows), max(1, min(FLOORS, 1000 * FLOORS // n))
-        different = [SampleRng(range(total), stream=stream_of("floor", i)).uniform(()).argsort()[:n] for i in range(repeats)]
+        subsets = repeats if n < total else 1  # all rows are one subset
+        different = [SampleRng(range(total), stream=stream_of("floor", i)).uniform(()).argsort()[:n] for i in range(subsets)]
         independent = [SampleRng(range(n), stream=stream_of("draws", i)).choose(torch.ones(total)) for i in range(repeats)]
         return [different] if n * 20 <= total else [different, independent]
 
