@@ -1,49 +1,82 @@
-"""Tables: holes filled in rows that no method saw, and odd rows found, beside what scikit-learn has for it.
+"""Tables: holes filled in rows that no method saw, beside what people use for it.
 
-    OMP_NUM_THREADS=1 python benchmarks/tables.py                 everything, into benchmarks/results/tables.md
-    OMP_NUM_THREADS=1 python benchmarks/tables.py impute --tables iris,wine --splits 3
-    OMP_NUM_THREADS=1 python benchmarks/tables.py odd
+    python benchmarks/tables.py --tasks FOLDER             writes what other imputers need, see baselines/imputers.py
+    OMP_NUM_THREADS=1 python benchmarks/tables.py --peers FOLDER --keep FILE     all methods, into results/tables.md
 
-Imputation: 70 % of the rows to learn from, 20 % of the cells of the others hidden at random, 20 draws. In units of the columns'
-standard deviations: root mean square error of the mean of the draws, CRPS, energy distance between completed and true rows; and
-the share of the cells that intervals of 90 % hold (of the peers by `conformal.interval` of their draws). `before` is the filter
-of `guidance/replacement.py`, by which ScoreDensity imputed until 0.7, on the same field.
+70 % of the rows to learn from, complete; 20 % of the cells of the others missing, 20 draws. Missing
 
-Odd rows: half of the normal rows to learn from, AUROC of the others against the odd ones.
+    completely at random    each cell with the same chance
+    at random               never in the column that varies most; in the others with a chance of 0 to 40 %, which rises with the
+                            rank of that column's value: rows with large values have more holes
+
+In units of the columns' standard deviations: root mean square error of the mean of the draws, CRPS, energy distance between
+completed and true rows; and the share of the missing cells that intervals of 90 % hold, of the peers by `conformal.interval` of
+their draws, of a single best guess none. Seconds are of the processor, to learn and to fill.
+
+5 neighbours is scikit-learn's KNNImputer, a single best guess; chained ridge its IterativeImputer with posterior draws; mixture
+is a Gaussian mixture by EM with 1 to 6 parts by BIC and its exact conditional.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import platform
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn import datasets
-from sklearn.ensemble import IsolationForest
 from sklearn.experimental import enable_iterative_imputer  # noqa: F401
-from sklearn.impute import IterativeImputer
-from sklearn.metrics import roc_auc_score
+from sklearn.impute import IterativeImputer, KNNImputer
 from sklearn.mixture import GaussianMixture
-from sklearn.neighbors import NearestNeighbors
 
-from scorefield import SampleRng, app
-from scorefield.anomaly.detector import Detector
+from scorefield import app
 from scorefield.conformal import interval
-from scorefield.guidance.replacement import fill_in
-from scorefield.runs import open_run
 
 Array = NDArray[np.float64]
-DRAWS, STEPS = 20, 300
+DRAWS, SHARE = 20, 0.2
 RESULTS = Path(__file__).parent / "results"
-Filled = tuple[Array, Array, Array, float]  # draws (D, n, d), low and high ends (n, d), seconds
+MISSING = ("completely at random", "at random")
+COLUMNS = ("rmse", "crps", "energy", "held", "seconds")
+
+
+class Filled(NamedTuple):
+    """What a method says: draws (D, n, d), low and high ends (n, d) or None, and seconds of learning and filling."""
+
+    draws: Array
+    low: Array | None
+    high: Array | None
+    fit: float
+    fill: float
+    said: str = ""
+
+
+class Task(NamedTuple):
+    """Rows to learn from, the other rows, which of their cells are missing, and which columns hold classes."""
+
+    name: str
+    train: Array
+    test: Array
+    missing: NDArray[np.bool_]
+    categories: list[int]
+    seed: int
+
+    @property
+    def holes(self) -> Array:
+        """The other rows, NaN where a cell is missing."""
+        return np.where(self.missing, np.nan, self.test)
+
+    def standard(self, rows: Array) -> Array:
+        """Return rows in units of the training rows' standard deviations."""
+        return (rows - self.train.mean(axis=0)) / self.train.std(axis=0)
 
 
 def table_of(name: str) -> Array:
@@ -52,52 +85,74 @@ def table_of(name: str) -> Array:
     return np.c_[data.data, data.target] if name == "iris" else np.asarray(data.data)
 
 
-# --- imputation -----------------------------------------------------------------------------------------------------------
+def task_of(name: str, split: int, missing: str) -> Task:
+    """Return a table divided, with missing cells."""
+    whole, rng = table_of(name), np.random.default_rng(split)
+    order, cut = rng.permutation(len(whole)), int(0.7 * len(whole))
+    train, test = whole[order[:cut]], whole[order[cut:]]
+    chance = np.full(test.shape, SHARE)
+    if missing == "at random":
+        of = int(np.argmax([len(np.unique(column)) for column in train.T]))
+        chance[:] = 2 * SHARE * (test[:, of].argsort().argsort()[:, None] + 0.5) / len(test)
+        chance[:, of] = 0.0
+    mask = rng.random(test.shape) < chance
+    mask[mask.all(axis=1), 0] = False
+    return Task(name, train, test, mask, [4] if name == "iris" else [], split)
 
 
-def ours(train: Array, holes: Array, seed: int, folder: Path) -> dict[str, Filled]:
-    """Train, fill and, with the same field, fill as before."""
-    np.savetxt(folder / "train.csv", train, delimiter=",", header=names(train), comments="", fmt="%.17g")
-    began = time.perf_counter()
-    app.train(str(folder / "train.csv"), out=folder / "run", steps=STEPS, seed=seed, settings=("training.pictures=0",))
-    fit = time.perf_counter() - began
-    labels = names(train).split(",")
-    source = {label: [None if np.isnan(v) else float(v) for v in column] for label, column in zip(labels, holes.T, strict=True)}
-    app.impute(folder / "run", {label: [None] for label in labels})  # measures what is kept in the run
-    began = time.perf_counter()
-    report = app.impute(folder / "run", source, draws=DRAWS, seed=seed)
-    seconds = time.perf_counter() - began
-    draws, ends = np.stack([numbers(report.table(draw), labels) for draw in range(DRAWS)]), [holes.copy(), holes.copy()]
+# --- methods: those of other libraries than scikit-learn are in baselines/imputers.py ---------------------------------------
+
+
+def ours(task: Task, steps: int | None) -> Filled:
+    """Train, measure what is kept in the run, and fill."""
+    labels = names(task.train).split(",")
+    source = {
+        label: [None if np.isnan(v) else float(v) for v in column] for label, column in zip(labels, task.holes.T, strict=True)
+    }
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        np.savetxt(folder / "train.csv", task.train, delimiter=",", header=names(task.train), comments="", fmt="%.17g")
+        began = time.process_time()
+        app.train(str(folder / "train.csv"), out=folder / "run", steps=steps, seed=task.seed, settings=("training.pictures=0",))
+        app.impute(folder / "run", {label: [None] for label in labels})
+        fit, began = time.process_time() - began, time.process_time()
+        report = app.impute(folder / "run", source, draws=DRAWS, seed=task.seed)
+        fill = time.process_time() - began
+        kept = folder / "run" / "imputing.json"
+        way = json.loads(kept.read_text()) if kept.exists() else {}
+    draws = np.stack([numbers(report.table(draw), labels) for draw in range(DRAWS)])
+    low, high = task.holes, task.holes
     for (row, label), cell in report.imputed.cells.items():
-        low, high = (cell.low, cell.high) if cell.low is not None else (cell.value, cell.value)
-        ends[0][row, labels.index(label)], ends[1][row, labels.index(label)] = float(low), float(high)
-    print(f"    trained in {fit:.1f} s, intervals widened by {report.imputed.widened:.0%} on {report.imputed.measured} cells")
-    return {"ours": (draws, *ends, seconds)}
+        ends = (cell.low, cell.high) if cell.low is not None else (cell.value, cell.value)
+        low[row, labels.index(label)], high[row, labels.index(label)] = map(float, ends)
+    said = ", ".join(f"{key} {value}" for key, value in way.items() if key not in ("made_from", "scores"))
+    return Filled(draws, low, high, fit, fill, f"{said}, widened {report.imputed.widened:.2f} on {report.imputed.measured}")
 
 
-def before(folder: Path, holes: Array, seed: int) -> Filled:
-    """Fill by the filter of 0.7 on the field that `ours` trained; every column must be one coordinate."""
-    run = open_run(folder / "run")
-    shift, scale = run.normaliser.shifts(run.shape), run.normaliser.scales(run.shape)
-    known, began = (torch.from_numpy(holes) - shift) / scale, time.perf_counter()
-    parts = [fill_in(run.field, known, rng=SampleRng(range(len(known)), stream=1000 * seed + draw)).x for draw in range(DRAWS)]
-    draws = (torch.stack(parts) * scale + shift).numpy()
-    return (draws, *ends_of(draws), time.perf_counter() - began)
-
-
-def chained_ridge(train: Array, holes: Array, seed: int) -> Filled:
+def chained_ridge(task: Task) -> Filled:
     """Chained Bayesian ridge regressions with posterior draws."""
-    began = time.perf_counter()
+    began, z, gaps = time.process_time(), task.standard(task.train), task.standard(task.holes)
     drawn = [
-        IterativeImputer(sample_posterior=True, random_state=100 * seed + k).fit(train).transform(holes) for k in range(DRAWS)
+        IterativeImputer(sample_posterior=True, random_state=100 * task.seed + k).fit(z).transform(gaps) for k in range(DRAWS)
     ]
-    return (np.stack(drawn), *ends_of(np.stack(drawn)), time.perf_counter() - began)
+    return of_draws(task, np.stack(drawn), began)
 
 
-def mixture(train: Array, holes: Array, seed: int) -> Filled:
+def neighbours(task: Task) -> Filled:
+    """The mean of the 5 nearest rows: a single best guess."""
+    began, z = time.process_time(), task.standard(task.train)
+    guess = KNNImputer(n_neighbors=5).fit(z).transform(task.standard(task.holes))
+    return of_draws(task, np.repeat(guess[None], DRAWS, axis=0), began)._replace(low=None, high=None)
+
+
+def mixture(task: Task) -> Filled:
     """A Gaussian mixture by EM, its number of parts by BIC, and its exact conditional."""
-    began, rng = time.perf_counter(), np.random.default_rng(seed)
-    fits = [GaussianMixture(k, reg_covar=1e-3, random_state=seed).fit(train) for k in range(1, 7)]
+    began, rng, train, holes = (
+        time.process_time(),
+        np.random.default_rng(task.seed),
+        *map(task.standard, (task.train, task.holes)),
+    )
+    fits = [GaussianMixture(k, reg_covar=1e-3, random_state=task.seed).fit(train) for k in range(1, 7)]
     best = min(fits, key=lambda fit: fit.bic(train))
     draws = np.repeat(holes[None], DRAWS, axis=0)
     for i, row in enumerate(holes):
@@ -113,12 +168,37 @@ def mixture(train: Array, holes: Array, seed: int) -> Filled:
         p = np.exp(np.array(logs) - max(logs))
         for draw, k in enumerate(rng.choice(len(p), DRAWS, p=p / p.sum())):
             draws[draw, i, m] = parts[k][0] + parts[k][1] @ rng.normal(size=m.sum())
-    return (draws, *ends_of(draws), time.perf_counter() - began)
+    return of_draws(task, draws, began)
+
+
+SKLEARN: dict[str, Callable[[Task], Filled]] = {
+    "5 neighbours": neighbours,
+    "chained ridge": chained_ridge,
+    "mixture": mixture,
+}
+
+
+def of_draws(task: Task, z: Array, began: float) -> Filled:
+    """Return what standardised draws say, since `began`."""
+    draws = z * task.train.std(axis=0) + task.train.mean(axis=0)
+    return Filled(draws, *ends_of(draws), 0.0, time.process_time() - began)
 
 
 def ends_of(draws: Array) -> tuple[Array, Array]:
+    """Return the ends of intervals of 90 %."""
     low, high = interval(torch.from_numpy(draws), 0.9)
     return low.numpy(), high.numpy()
+
+
+def peers(folder: Path, name: str) -> dict[str, Filled]:
+    """Return what baselines/imputers.py has made of a task."""
+    found = {}
+    for path in sorted(folder.glob(f"*/{name}.npz")):
+        kept = np.load(path)
+        draws, method = kept["draws"], path.parent.name
+        single = bool(np.ptp(draws, axis=0).max() == 0)
+        found[method] = Filled(draws, *((None, None) if single else ends_of(draws)), 0.0, float(kept["seconds"]))
+    return found
 
 
 def names(rows: Array) -> str:
@@ -129,140 +209,114 @@ def numbers(table: dict[str, list[Any]], labels: list[str]) -> Array:
     return np.array([[float(value) for value in table[label]] for label in labels]).T
 
 
-def scored(truth: Array, missing: NDArray[np.bool_], filled: Filled) -> dict[str, float]:
+# --- measures ---------------------------------------------------------------------------------------------------------------
+
+
+def scored(task: Task, filled: Filled) -> dict[str, float]:
     """Return what is measured of one method, in standardised units."""
-    draws, low, high, seconds = filled
-    each = np.abs(draws - truth).mean(axis=0)
+    missing, truth, draws = task.missing, task.standard(task.test), task.standard(filled.draws)
     ordered, count = np.sort(draws, axis=0), len(draws)
     weights = (2 * np.arange(1, count + 1) - count - 1)[:, None, None]
-    crps = each - (weights * ordered).sum(axis=0) / (count * (count - 1))
+    crps = np.abs(draws - truth).mean(axis=0) - (weights * ordered).sum(axis=0) / (count * (count - 1))
     a, b = torch.from_numpy(truth), [torch.from_numpy(one) for one in draws[:5]]
     within = float(torch.cdist(a, a).mean())
     energy = np.mean([2 * float(torch.cdist(a, one).mean()) - float(torch.cdist(one, one).mean()) - within for one in b])
-    slack = 1e-9
-    held = (truth >= low - slack) & (truth <= high + slack)
-    return {
+    result = {
         "rmse": float(np.sqrt(((draws.mean(axis=0) - truth)[missing] ** 2).mean())),
         "crps": float(crps[missing].mean()),
         "energy": float(energy),
-        "held": float(held[missing].mean()),
-        "seconds": seconds,
+        "cells": float(missing.sum()),
+        "fit": filled.fit,
+        "fill": filled.fill,
+        "seconds": filled.fit + filled.fill,
     }
+    if filled.low is not None and filled.high is not None:
+        slack = 1e-9 * np.abs(task.test)
+        inside = (task.test >= filled.low - slack) & (task.test <= filled.high + slack)
+        result["held"] = float(inside[missing].mean())
+    return result
 
 
-def imputation(tables: list[str], splits: int, slow: bool) -> Iterator[tuple[str, str, dict[str, float]]]:
-    for name in tables:
-        whole = table_of(name)
-        for split in range(splits):
-            rng = np.random.default_rng(split)
-            order, cut = rng.permutation(len(whole)), int(0.7 * len(whole))
-            train, test = whole[order[:cut]], whole[order[cut:]]
-            missing = rng.random(test.shape) < 0.2
-            missing[missing.all(axis=1), 0] = False
-            holes, mean, std = np.where(missing, np.nan, test), train.mean(axis=0), train.std(axis=0)
-
-            def standard(filled: Filled, mean: Array = mean, std: Array = std) -> Filled:
-                return ((filled[0] - mean) / std, (filled[1] - mean) / std, (filled[2] - mean) / std, filled[3])
-
-            with tempfile.TemporaryDirectory() as folder:
-                found = ours(train, holes, split, Path(folder))
-                if slow and open_run(Path(folder) / "run").shape == (train.shape[1],):
-                    found["before"] = before(Path(folder), holes, split)
-            z, gaps = (train - mean) / std, (holes - mean) / std
-            scores = {key: standard(one) for key, one in found.items()}
-            scores |= {"chained ridge": chained_ridge(z, gaps, split), "mixture": mixture(z, gaps, split)}
-            for method, one in scores.items():
-                result = scored((test - mean) / std, missing, one)
-                print(
-                    f"  {name} {split} {method}: " + ", ".join(f"{key} {value:.3f}" for key, value in result.items()),
-                    flush=True,
-                )
-                yield name, method, result
+# --- the run: what was measured is kept, so that it goes on where it was stopped --------------------------------------------
 
 
-# --- odd rows ---------------------------------------------------------------------------------------------------------------
-
-
-def odd_sets(seed: int) -> Iterator[tuple[str, Array, Array]]:
-    """Yield a name, normal rows and odd ones."""
-    rng = np.random.default_rng(seed)
-    cancer, wine, digits = datasets.load_breast_cancer(), datasets.load_wine(), datasets.load_digits()
-    yield "breast cancer, malignant", cancer.data[cancer.target == 1], cancer.data[cancer.target == 0]
-    yield "wine, class 0", wine.data[wine.target != 0], wine.data[wine.target == 0]
-    yield "digits, 8", digits.data[digits.target != 8], digits.data[digits.target == 8]
-    pairs = [digits.data[rng.permutation(len(digits.data))[:400]] for _ in range(2)]
-    yield "digits, means of two", digits.data, (pairs[0] + pairs[1]) / 2
-    diabetes = datasets.load_diabetes().data
-    yield "diabetes, shuffled", diabetes, np.stack([rng.permutation(column) for column in diabetes.T], axis=1)
-
-
-def oddness(splits: int) -> Iterator[tuple[str, str, dict[str, float]]]:
-    from scorefield.estimator import ScoreDensity
-
+def measured(tables: list[str], splits: int, steps: int | None, folder: Path | None, keep: Path) -> Iterator[dict[str, Any]]:
+    """Yield a result for each table, split, kind of missing cells and method."""
+    kept = json.loads(keep.read_text()) if keep.exists() else []
+    yield from kept
+    there = {(one["table"], one["split"], one["missing"], one["method"]) for one in kept}
     for split in range(splits):
-        for name, normal, odd in odd_sets(split):
-            order, half = np.random.default_rng(split).permutation(len(normal)), len(normal) // 2
-            train, rest = normal[order[:half]], normal[order[half:]]
-            label = np.r_[np.zeros(len(rest)), np.ones(len(odd))]
-            density = ScoreDensity(max_steps=STEPS, random_state=split).fit(train)
-            z = [torch.from_numpy(((part - density.mean_) / density.scale_).clip(-10, 10)) for part in (train, rest, odd)]
-            began = time.perf_counter()
-            found = Detector(density.field_, z[0], z[0])(torch.cat(z[1:]))
-            seconds = time.perf_counter() - began
-            scaled = [(part - train.mean(axis=0)) / np.maximum(train.std(axis=0), 1e-9) for part in (train, rest, odd)]
-            both = np.concatenate(scaled[1:])
-            peers: dict[str, Callable[[], Array]] = {
-                "isolation forest": lambda s=scaled, b=both: -IsolationForest(random_state=0).fit(s[0]).score_samples(b),
-                "5 neighbours": lambda s=scaled, b=both: (
-                    NearestNeighbors(n_neighbors=5).fit(s[0]).kneighbors(b)[0].mean(axis=1)
-                ),
-                "mixture": lambda s=scaled, b=both: -_best(s[0]).score_samples(b),
-            }
-            values = {"sum": found.surprise, "density": found.density, "norms": found.norms}
-            scores = {key: np.asarray(value) for key, value in values.items()} | {key: peer() for key, peer in peers.items()}
-            for method, value in scores.items():
-                result = {"auroc": float(roc_auc_score(label, value)), "seconds": seconds}
-                print(f"  {name} {split} {method}: {result['auroc']:.3f}", flush=True)
-                yield name, method, result
+        for name in tables:
+            for missing in MISSING:
+                task = task_of(name, split, missing)
+                there_are = {} if folder is None else peers(folder, file_of(task, missing))
+                methods: dict[str, Callable[[Task], Filled]] = {"ours": lambda task: ours(task, steps)} | SKLEARN
+                methods |= {key: lambda _, own=one: own for key, one in there_are.items()}
+                for method, run in methods.items():
+                    if (name, split, missing, method) in there:
+                        continue
+                    filled = run(task)
+                    where = {"table": name, "split": split, "missing": missing, "method": method}
+                    kept.append(where | scored(task, filled))
+                    keep.write_text(json.dumps(kept, indent=1))
+                    shown = ", ".join(f"{key} {kept[-1].get(key, np.nan):.3f}" for key in COLUMNS)
+                    print(f"{name} {split} {missing} {method}: {shown} {filled.said}", flush=True)
+                    yield kept[-1]
 
 
-def _best(train: Array) -> GaussianMixture:
-    fits = [GaussianMixture(k, reg_covar=1e-2, random_state=0).fit(train) for k in range(1, 7)]
-    return min(fits, key=lambda fit: fit.bic(train))
+def file_of(task: Task, missing: str) -> str:
+    return f"{task.name}-out-{task.seed}-{'mcar' if missing == MISSING[0] else 'mar'}"
 
 
-# --- report -----------------------------------------------------------------------------------------------------------------
+def write_tasks(tables: list[str], splits: int, folder: Path) -> None:
+    """Write what baselines/imputers.py reads."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in tables:
+        for task, missing in ((task_of(name, split, missing), missing) for split in range(splits) for missing in MISSING):
+            np.savez_compressed(
+                folder / f"{file_of(task, missing)}.npz", learn=task.train, fill=task.holes, categories=task.categories,
+                integers=[], draws=DRAWS, seed=task.seed,
+            )  # fmt: skip
 
 
-def table(found: list[tuple[str, str, dict[str, float]]], keys: list[str]) -> list[str]:
+def lines_of(found: list[dict[str, Any]], missing: str) -> list[str]:
     """Return the means over splits as a table of Markdown."""
-    lines = [f"| table | method | {' | '.join(keys)} |", "|---" * (len(keys) + 2) + "|"]
-    for name, method in dict.fromkeys((one[0], one[1]) for one in found):
-        rows = [one[2] for one in found if one[:2] == (name, method)]
-        lines.append(f"| {name} | {method} | {' | '.join(f'{np.mean([row[key] for row in rows]):.3f}' for key in keys)} |")
+    lines = [f"| table | method | splits | cells | {' | '.join(COLUMNS)} | fill |", "|---" * (len(COLUMNS) + 5) + "|"]
+    own = [one for one in found if one["missing"] == missing]
+    for name in dict.fromkeys(one["table"] for one in own):
+        for method in dict.fromkeys(one["method"] for one in own if one["table"] == name):
+            rows = [one for one in own if (one["table"], one["method"]) == (name, method)]
+            means = [np.mean([row.get(key, np.nan) for row in rows]) for key in (*COLUMNS, "fill")]
+            shares = {"rmse": 3, "crps": 4, "energy": 4, "held": 3, "seconds": 1, "fill": 2}
+            cells = ["" if np.isnan(m) else f"{m:.{digits}f}" for m, digits in zip(means, shares.values(), strict=True)]
+            lines.append(f"| {name} | {method} | {len(rows)} | {sum(row['cells'] for row in rows):.0f} | {' | '.join(cells)} |")
     return lines
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", nargs="?", choices=("impute", "odd", "all"), default="all")
     parser.add_argument("--tables", default="iris,wine,breast_cancer,diabetes")
     parser.add_argument("--splits", type=int, default=3)
-    parser.add_argument("--before", action="store_true", help="the filter of 0.7, too, which is slow")
+    parser.add_argument("--steps", type=int, default=None, help="of training; default: what `scorefield train` takes")
+    parser.add_argument("--tasks", type=Path, help="write the tasks of baselines/imputers.py into a folder, and end")
+    parser.add_argument("--peers", type=Path, help="a folder with what baselines/imputers.py has made of them")
+    parser.add_argument("--keep", type=Path, help="results that are kept between calls; default: the report's .json")
     parser.add_argument("--out", type=Path, default=RESULTS / "tables.md")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    lines, results = ["# Tables", ""], {}
-    if options.part in ("impute", "all"):
-        results["impute"] = list(imputation(options.tables.split(","), options.splits, options.before))
-        lines += [f"## Imputation, means over {options.splits} splits, one core", ""]
-        lines += [*table(results["impute"], ["rmse", "crps", "energy", "held", "seconds"]), ""]
-    if options.part in ("odd", "all"):
-        results["odd"] = list(oddness(options.splits))
-        lines += [f"## Odd rows, AUROC, means over {options.splits} splits", "", *table(results["odd"], ["auroc"]), ""]
+    tables = options.tables.split(",")
+    if options.tasks is not None:
+        write_tasks(tables, options.splits, options.tasks)
+        return
+    keep = options.keep if options.keep is not None else options.out.with_suffix(".json")
+    found = list(measured(tables, options.splits, options.steps, options.peers, keep))
+    when = f"{datetime.now(UTC):%Y-%m-%d}, {platform.machine()}, one core, seeds 0 to {options.splits - 1}, steps of training: "
+    lines = ["# Tables filled out of sample", "", (__doc__ or "").split("\n\n", 2)[2].strip(), ""]
+    lines += [when + ("the default" if options.steps is None else str(options.steps)), ""]
+    for missing in MISSING:
+        lines += [f"## Missing {missing}", "", *lines_of(found, missing), ""]
     options.out.write_text("\n".join(lines))
-    options.out.with_suffix(".json").write_text(json.dumps(results, indent=1))
 
 
 if __name__ == "__main__":

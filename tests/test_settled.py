@@ -103,7 +103,7 @@ def test_a_field_that_knows_its_rows_by_heart_is_asked_at_high_levels_and_its_in
     share, _ = held(run, gaussian(N, 1))
     assert json.loads((run / NAME).read_text())["bottom"] == WAYS[-1].bottom
     (run / NAME).unlink()
-    monkeypatch.setattr("scorefield.imputation.settled.WAYS", WAYS[:1])
+    monkeypatch.setattr("scorefield.imputation.settled.ways_of", lambda field: WAYS[:1])
     monkeypatch.setattr("scorefield.imputation.settled.Settled.widening", lambda self, columns: (0.0, 0))
     sure, _ = held(run, gaussian(N, 1))
     assert sure < 0.7

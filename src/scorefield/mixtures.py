@@ -24,9 +24,10 @@ from torch import Tensor
 
 from scorefield.randomness import SampleRng, stream_of, subsample
 
-MOST, STEPS, SETTLED = 6, 100, 1e-3  # components, steps of a fit, and nats a row below which it has ended
+MOST, STEPS, SETTLED = 6, 100, 2e-5  # components, steps of a fit, and nats a row below which it has ended
 ROWS, WORK = 5000, 2e9  # at most so many rows, and numbers in their matrices over a fit
 CUBE = 4e5  # numbers that all components of a row cost to explain, at most, but for the first
+BEGINNINGS = 5  # choices of centres
 PRIOR = 0.1  # of the variance of all rows: where a covariance is shrunk to
 CONSTANT = 1e-6  # least variance of a column
 
@@ -145,9 +146,14 @@ def _expected(mixture: Mixture, x: Tensor, known: Tensor) -> tuple[Tensor, float
 
 
 def _begun(x: Tensor, k: int) -> Tensor:
-    """Return shares to begin with, `(n, k)`: those of the nearest of k centres, far from each other, after some turns."""
-    rng = SampleRng(range(k), stream=stream_of("mixture", k))
-    at = rng.uniform()
+    """Return shares to begin with, `(n, k)`: those of the nearest of k centres, the best of several choices of them."""
+    tried = [_nearest(x, SampleRng(range(k), stream=stream_of("mixture", turn)).uniform()) for turn in range(BEGINNINGS)]
+    return min(tried, key=lambda one: one[1])[0]
+
+
+def _nearest(x: Tensor, at: Tensor) -> tuple[Tensor, float]:
+    """Return which of the centres that numbers in (0, 1) choose is nearest, after some turns, and the squared distances."""
+    k = len(at)
     centres = x[int(at[0] * len(x))].unsqueeze(0)
     for i in range(1, k):  # k-means++: Arthur, Vassilvitskii (2007)
         square = torch.cdist(x, centres).square().amin(dim=1).cumsum(dim=0)
@@ -155,4 +161,4 @@ def _begun(x: Tensor, k: int) -> Tensor:
     for _ in range(20):
         nearest = torch.nn.functional.one_hot(torch.cdist(x, centres).argmin(dim=1), k).double()
         centres = (nearest.mT @ x) / nearest.sum(dim=0).clamp(min=1).unsqueeze(1)
-    return nearest
+    return nearest, float((x - nearest @ centres).square().sum())

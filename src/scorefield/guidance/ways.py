@@ -5,13 +5,14 @@
                                                about ten times as fast
 
 Rows that training did not see decide: where their numbers are hidden at random, and found again, the way with the least CRPS is
-taken; the learned one unless particles are better by more than it may be by chance.
+taken; the learned one unless particles are better by two standard errors over rows, for they cost ten times as much.
 
 Reference: Gneiting, Raftery (2007), "Strictly proper scoring rules, prediction, and estimation", JASA 102(477).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -25,22 +26,39 @@ from scorefield.progress import Progress, silent
 from scorefield.randomness import SampleRng, stream_of
 
 HIDDEN, TRIED = 0.25, 80  # share of the numbers that are hidden, and rows
-LEAD = 0.97  # of the CRPS of the learned conditional, by which particles must be better: they cost ten times as much
+CLEAR = 2.0  # standard errors, by which particles must be better
 
 
 def ways_of(field: Field) -> tuple[Way, ...]:
-    """Return the ways that a field can be drawn from, the learned one first."""
-    return (LEARNED, *WAYS) if isinstance(field, ScoreModel) and field.takes_given else WAYS
+    """Return the ways that a field can be drawn from, the learned one first, with the particles that suit most fields."""
+    return (LEARNED, WAYS[1]) if isinstance(field, ScoreModel) and field.takes_given else WAYS
 
 
-def best_of(errors: Sequence[float], ways: Sequence[Way]) -> int:
-    """Return which of several ways is taken, by their CRPS.
+def best_of(errors: Sequence[Tensor], ways: Sequence[Way]) -> int:
+    """Return which of several ways is taken, by the CRPS of the same rows, `(n,)`, by each.
 
-    >>> best_of([1.0, 0.98, 0.99], (LEARNED, *WAYS)), best_of([1.0, 0.9, 0.89], (LEARNED, *WAYS))
-    (0, 2)
+    >>> few, apart = torch.tensor([1.0, 1.2]), torch.tensor([0.9, 1.2])
+    >>> best_of([few, apart], ways=(LEARNED, WAYS[1])), best_of([few, few - 0.1], ways=(LEARNED, WAYS[1]))
+    (0, 1)
     """
-    least = min(errors)
-    return 0 if ways[0].learned and least >= LEAD * errors[0] else errors.index(least)
+    if not ways[0].learned:
+        means = [float(one.mean()) for one in errors]
+        return means.index(min(means))
+    gains = [errors[0] - one for one in errors]
+    clear = [len(gain) > 1 and float(gain.mean()) > CLEAR * float(gain.std()) / math.sqrt(len(gain)) for gain in gains]
+    return max((i for i, yes in enumerate(clear) if yes), key=lambda i: float(gains[i].mean()), default=0)
+
+
+def by_row(errors: Tensor, row: Tensor) -> Tensor:
+    """Return the mean error of each row, of errors `(k,)` and the numbers of their rows, for rows that have any.
+
+    >>> by_row(torch.tensor([1.0, 3.0, 5.0]), torch.tensor([7, 7, 2]))
+    tensor([5., 2.])
+    """
+    rows: Tensor
+    rows, place = torch.unique(row, return_inverse=True)
+    sums = torch.zeros(len(rows), dtype=errors.dtype).index_add(0, place, errors)
+    return sums / torch.bincount(place)
 
 
 def draws_by(
@@ -75,10 +93,11 @@ def best_way(field: Field, rows: Tensor, groups: Groups) -> Way:
     hidden &= ~truth.isnan()
     if not bool(hidden.any()):
         return EXACT
-    errors = list[float]()
+    errors = list[Tensor]()
     for way in ways:
         rng = SampleRng(number, stream=stream_of("conditional", "try"), device=device)
         known = truth.masked_fill(hidden, torch.nan)
         found = draws_by(way, field, known, 10, rng=rng, groups=groups, particles=4)
-        errors.append(float(crps(found.x, truth)[hidden].mean()))
+        row = (number % len(rows)).unsqueeze(1).expand(truth.shape)
+        errors.append(by_row(crps(found.x, truth)[hidden].cpu(), row[hidden.cpu()]))
     return ways[best_of(errors, ways)]

@@ -5,8 +5,7 @@
               low level too little at high ones
     together  whether all draws of a row are from one filter of particles (`guidance/conditional.py`)
     learned   whether the field is asked for p(missing | known) itself (`guidance/learned.py`), which is much faster
-              of these, those with the smallest CRPS on the hidden cells are taken; the learned one unless particles are better
-              by more than chance
+              of these, those with the smallest CRPS on the hidden cells are taken (`guidance/ways.py`)
     scores    of the cells, by which intervals are widened (`conformal.py`)
 
 All of it belongs to the run, so they are kept in its folder, and a row is filled in the same way in every table.
@@ -32,8 +31,8 @@ from scorefield.data.table.coordinates import snapped
 from scorefield.data.table.groups import Groups
 from scorefield.data.table.partial import filled_in, opened, within_reach
 from scorefield.errors import ScorefieldError
-from scorefield.guidance.conditional import EXACT, Way, crps
-from scorefield.guidance.ways import HIDDEN, best_of, draws_by, ways_of
+from scorefield.guidance.conditional import Way, crps
+from scorefield.guidance.ways import HIDDEN, best_of, by_row, draws_by, ways_of
 from scorefield.imputation.numbers import SHARE, ends_of, numbers_of, range_of, units_of
 from scorefield.progress import Progress, portion, silent
 from scorefield.randomness import SampleRng, stream_of
@@ -77,12 +76,14 @@ def settled(run: Run, device: torch.device, progress: Progress = silent) -> Sett
         if kept is not None and run.stale(kept) is None:
             scores = {name: [(float(score), int(row)) for score, row in pairs] for name, pairs in kept["scores"].items()}
             return Settled(Way(float(kept["bottom"]), bool(kept["together"]), kept.get("learned") is True), scores)
+    first = ways_of(run.field)[0]
+    unmeasured = first if first.learned else Way(together=False)
     try:
         held_out = torch.as_tensor(run.data.held_out[:]).double()
     except ScorefieldError:
-        return Settled(EXACT, {}, "the run's data are not where they were: the intervals are the draws' own, not measured")
+        return Settled(unmeasured, {}, "the run's data are not where they were: the intervals are the draws' own, not measured")
     if not len(held_out):
-        return Settled(EXACT, {}, "the run has no held-out rows: the intervals are the draws' own, not measured")
+        return Settled(unmeasured, {}, "the run has no held-out rows: the intervals are the draws' own, not measured")
     found = _found(run, held_out, device, progress)
     if files.can_write(run.path):
         values = {"made_from": run.made_from, **asdict(found.way), "scores": found.scores}
@@ -98,7 +99,7 @@ def _found(run: Run, held_out: Tensor, device: torch.device, progress: Progress)
     truth = held_out[row]
     empty = hidden | ~Groups.of(columns).known(run.normaliser.exactly(truth))
     known = opened(truth, {column["name"]: empty[:, i].numpy() for i, column in enumerate(columns)}, columns)
-    errors, scores, ways = list[float](), list[dict[str, list[tuple[float, int]]]](), ways_of(run.field)
+    errors, scores, ways = list[Tensor](), list[dict[str, list[tuple[float, int]]]](), ways_of(run.field)
     for j, way in enumerate(ways):
         rng = SampleRng(number, stream=stream_of("impute", "measure"), device=device)
         part = portion(progress, j / len(ways), 1 / len(ways))
@@ -127,10 +128,10 @@ def drawn_of(
 
 def _compared(
     run: Run, truth: Tensor, drawn: Tensor, hidden: Tensor, row: Tensor
-) -> tuple[float, dict[str, list[tuple[float, int]]]]:
-    """Return the CRPS over hidden numbers in units of their columns, and the scores of these by column."""
+) -> tuple[Tensor, dict[str, list[tuple[float, int]]]]:
+    """Return the CRPS of each row over hidden numbers in units of their columns, and the scores of these by column."""
     columns, first = run.manifest["data"]["columns"], 0
-    errors, scores = list[Tensor](), dict[str, list[tuple[float, int]]]()
+    errors, rows, scores = list[Tensor](), list[Tensor](), dict[str, list[tuple[float, int]]]()
     for i, (column, numbers, unit) in enumerate(zip(columns, numbers_of(drawn, columns), units_of(run), strict=True)):
         size, first = width(column), first + width(column)
         if numbers is None:
@@ -143,9 +144,10 @@ def _compared(
         if not bool(there.any()):
             continue
         errors.append(crps(numbers, true[0])[there] / unit)
+        rows.append(row[there])
         smallest, largest = range_of(column)
         beyond = (true[0] < smallest) | (true[0] > largest)  # where no interval reaches
         own = scores_of(true[0], *ends_of(numbers, column), unit)
         own = torch.where(beyond, 1e9, own)[there]
         scores[column["name"]] = list(zip(own.tolist(), row[there].tolist(), strict=True))
-    return (float(torch.cat(errors).mean()) if errors else 0.0), scores
+    return (by_row(torch.cat(errors), torch.cat(rows)) if errors else torch.zeros(1)), scores

@@ -25,6 +25,8 @@ from scorefield.given import GivenField
 from scorefield.randomness import SampleRng, stream_of
 from scorefield.shapes import Sample
 
+JITTER = 0.0
+
 
 def with_given(model: ScoreModel, x0: Sample, groups: Groups, share: float, rng: SampleRng) -> tuple[Field, Sample]:
     """Return a field that is given columns of some rows, and the rows with NaN in what is not noisy.
@@ -44,4 +46,5 @@ def with_given(model: ScoreModel, x0: Sample, groups: Groups, share: float, rng:
     some &= (noisy & has).any(dim=1) & (clean & has).any(dim=1)  # else there is nothing to learn, or nothing given
     noisy, clean = (groups.spread(part) & some.unsqueeze(1) for part in (noisy, clean))
     given = torch.where(clean, x0, torch.nan)
+    if JITTER: given = given + JITTER * own.normal(x0.shape[1:])
     return GivenField(model, given), torch.where(noisy | ~some.unsqueeze(1), x0, torch.nan)

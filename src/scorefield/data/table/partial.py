@@ -148,7 +148,7 @@ def partial_of(source: Any, columns: list[Column], left_out: Collection[str] = (
     given, known = {one.name: one for one in series}, [column["name"] for column in columns]
     for label in given:
         if label not in known and label not in left_out:
-            raise unknown(f"column of {name!r}", label, known)
+            raise ScorefieldError(f"{unknown(f'column of {name!r}', label, known)} Rename it, or leave it out.")
     for label in known:
         if label not in given:
             raise ScorefieldError(
