@@ -26,6 +26,8 @@ def cheap() -> Iterator[None]:
             patch.setattr(parts, limit, few)
         patch.setattr("scorefield.evaluation.reference.FLOORS", 1)
         patch.setattr("scorefield.metrics.classifier.TREES", 5)
+        patch.setattr("scorefield.metrics.tstr.SETS", 2)
+        patch.setattr("scorefield.evaluation.html._levels", None)  # the picture is left out
         yield
 
 
@@ -89,7 +91,7 @@ def test_training_rows_in_place_of_samples_score_exactly_as_the_floor_does_and_a
     for name, one in found.utility.columns.items():
         assert f"| {name} | " in table and str(one.gap) in table and str(one.gap) in page
     assert "<b>" not in page and "job &lt;b&gt;" in page
-    assert page.count("data:image/png;base64,") == 3  # columns, dependence, levels
+    assert page.count("data:image/png;base64,") == 2  # columns, dependence
 
 
 def test_a_measure_that_fails_is_left_out_by_name_and_one_column_is_predicted_on_request(
@@ -130,3 +132,12 @@ def test_a_target_of_a_run_that_is_not_on_a_table_is_refused(tmp_path: Path) -> 
     moons = app.train("two-moons", out=tmp_path / "run", steps=1, settings=("data.examples=300",)).folder
     with pytest.raises(ScorefieldError, match="got --target x for a run on vectors, expected one on a table"):
         app.evaluate(moons, n=40, target="x")
+
+
+def test_a_table_of_one_column_is_measured_as_far_as_one_column_can_be(tmp_path: Path) -> None:
+    (tmp_path / "one.csv").write_text("a\n" + "\n".join(f"{v:.4f}" for v in np.random.default_rng(0).normal(size=200)))
+    settings = ("data.held_out=0.3", "training.pictures=0")
+    report = app.evaluate(app.train(tmp_path / "one.csv", out=tmp_path / "run", steps=1, settings=settings).folder, n=40)
+    assert report.table is not None and report.table.detection is not None and report.table.closest is not None
+    assert "dependence: fewer than two columns vary in the held-out rows" in report.left_out
+    assert any(one.startswith("prediction: no column can be predicted") for one in report.left_out)

@@ -15,6 +15,7 @@ from test_impute import in_python, table, text_of
 
 from scorefield import VE, Gaussian, GaussianMixture, SampleRng, ScorefieldError, app
 from scorefield.anomaly import detector
+from scorefield.anomaly.blend import Blend, best_weights, squares
 from scorefield.anomaly.detector import Detector, surprisal
 from scorefield.app.odd import rate_of
 
@@ -45,7 +46,7 @@ def learned_alone(grams: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(("field", "rows"), [(GAUSSIAN, gaussian_rows), (MIXTURE, mixture_rows)], ids=["gaussian", "mixture"])
 def test_alarms_on_normal_rows_come_at_the_rate_that_was_asked_for(field: Any, rows: Any) -> None:
     unseen, fresh = 999, 2000
-    found = Detector(field, rows(500, 1), rows(unseen, 2))(rows(fresh, 3))
+    found = Detector(field, rows(200, 1), rows(unseen, 2))(rows(fresh, 3))
     for rate in (0.01, 0.1, 0.3):
         alarms = float((found.p_value <= rate).double().mean())
         # given the unseen rows the rate is a Beta variable, and the fresh ones scatter around it
@@ -55,13 +56,13 @@ def test_alarms_on_normal_rows_come_at_the_rate_that_was_asked_for(field: Any, r
 
 def test_the_rate_is_kept_by_a_field_that_is_wrong_too() -> None:
     wrong = Gaussian([3.0, 0.0, 0.0], torch.eye(3).tolist(), VE(0.01, 20.0))
-    found = Detector(wrong, mixture_rows(500, 1), mixture_rows(999, 2))(mixture_rows(2000, 3))
+    found = Detector(wrong, mixture_rows(200, 1), mixture_rows(999, 2))(mixture_rows(2000, 3))
     alarms = float((found.p_value <= 0.1).double().mean())
     assert abs(alarms - 0.1) < 5 * math.sqrt(0.09 * (1 / 1001 + 1 / 2000))
 
 
 def test_shares_are_the_conditional_surprisals_of_the_coordinates(monkeypatch: pytest.MonkeyPatch) -> None:
-    count = 2000
+    count = 1000
     monkeypatch.setattr(detector, "REFERENCE", count)
     monkeypatch.setattr(detector, "best_weights", learned_alone)
     found = Detector(GAUSSIAN, gaussian_rows(count, 1), gaussian_rows(50, 2))
@@ -106,9 +107,44 @@ def test_what_is_likelier_than_any_row_is_found_by_the_norms_where_the_density_i
     assert float(found.p_value) == 1 / 401
 
 
+def test_means_of_two_rows_are_found_where_the_density_calls_each_of_them_usual() -> None:
+    d = 200
+    field = Gaussian([0.0] * d, torch.eye(d).tolist(), VE(0.01, 20.0))
+    rows = SampleRng(range(900)).normal((d,))
+    found = Detector(field, rows[:400], rows[400:800])((rows[800:850] + rows[850:]) / 2)
+    # |x|² is chi²(200) of a row and half of that of a mean: 13 deviations of it are between the two
+    assert bool((found.density < math.log(2)).all())
+    assert bool((found.p_value < 0.01).all())
+
+
+def test_no_blend_gains_on_an_exact_field_and_the_blend_of_a_wrong_one_does() -> None:
+    levels, wrong = [0.1, 0.5, 2.0], Gaussian([1.0, 0.0, 0.0], torch.eye(3).tolist(), VE(0.01, 20.0))
+    learned = torch.tensor([[1.0, 0.0, 0.0]], dtype=torch.float64).expand(3, 3)
+    for field, rows in ((GAUSSIAN, gaussian_rows), (MIXTURE, mixture_rows), (wrong, gaussian_rows)):
+        blend, gains = Blend(field, rows(100, 1)), []
+        weights = best_weights(blend.grams(rows(1000, 2), levels))
+        for draw in range(40):  # new rows and new noise
+            blend.noise = torch.cat([torch.zeros(1, 3), SampleRng(range(4), stream=100 + draw).normal((3,))])
+            new = blend.grams(rows(100, 10 + draw), levels)
+            gains.append((squares(new, learned)[1] - squares(new, weights)[1]).mean(dim=0))
+        gain, error = torch.stack(gains).mean(dim=0), torch.stack(gains).std(dim=0) / math.sqrt(40)
+        assert bool((gain > 5 * error).all() if field is wrong else (gain <= 5 * error).all())
+
+
+def test_no_point_is_denoised_by_itself() -> None:
+    rows, own = gaussian_rows(20, 1), torch.arange(20)
+    blend = Blend(GAUSSIAN, rows)
+    found = blend.each(rows, 0.7, [False, False, True], own)[2]
+    for i in range(3):
+        rest = GaussianMixture.empirical(rows[own != i], VE(0.01, 20.0))
+        t = rest.process.time_of_sigma(torch.tensor([0.7], dtype=torch.float64))
+        truth = rest(rows[i : i + 1], t).denoised[0]
+        assert torch.allclose(found[i], truth, rtol=0, atol=1e-9)
+
+
 def test_a_row_that_breaks_a_correlation_is_odd_though_each_of_its_numbers_is_usual() -> None:
     odd, usual = [1.2, -1.2, 0.0], [1.2, 1.2, 0.0]
-    found = Detector(GAUSSIAN, gaussian_rows(500, 1), gaussian_rows(500, 2))(torch.tensor([odd, usual], dtype=torch.float64))
+    found = Detector(GAUSSIAN, gaussian_rows(200, 1), gaussian_rows(500, 2))(torch.tensor([odd, usual], dtype=torch.float64))
     assert float(found.p_value[0]) == 1 / 501
     assert float(found.p_value[1]) > 0.2
     assert float(found.shares[0, :2].sum()) > 0.8

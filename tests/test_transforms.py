@@ -345,3 +345,23 @@ def test_a_run_made_before_there_were_transforms_opens_as_it_was() -> None:
     assert again.columns == old.columns
     assert again.normaliser == old.normaliser
     assert torch.equal(again.train[:], old.train[:])
+
+
+# --- a short training ---------------------------------------------------------------------------------------------------
+
+
+def test_a_short_training_keeps_the_share_of_zeros_and_the_far_quantile_of_a_log_normal_amount(tmp_path: Path) -> None:
+    """Zeros within 3 standard errors of the table's share, the 99 % quantiles within 10 %, and no amount below the least."""
+    n, drawn, r = 4000, 20_000, np.random.default_rng(0)
+    table = {"rain": np.where(r.random(n) < 0.3, 0.0, r.lognormal(0, 1, n)), "size": r.lognormal(0, 1, n)}
+    source = csv(tmp_path, {name: values.tolist() for name, values in table.items()})
+    settings = ("network.width=64", "training.batch=512", "training.pictures=0")
+    app.train(source, out=tmp_path / "run", steps=200, settings=settings)
+    app.sample(tmp_path / "run", n=drawn, batch=drawn, out=tmp_path / "drawn.csv")
+    rows = np.genfromtxt(tmp_path / "drawn.csv", delimiter=",", names=True)
+    share = float((table["rain"] == 0).mean())
+    assert abs((rows["rain"] == 0).mean() - share) < 3 * math.sqrt(share * (1 - share) * (1 / n + 1 / drawn))
+    for name, values in table.items():
+        there, here = values[values > 0], rows[name][rows[name] > 0]
+        assert here.min() >= there.min() - 1e-6
+        assert np.quantile(here, 0.99) == pytest.approx(np.quantile(there, 0.99), rel=0.1)

@@ -17,8 +17,9 @@ class GivenField(nn.Module):
 
     >>> from scorefield import EDM, VE
     >>> from scorefield.nets.known_cells import KnownCells
+    >>> from scorefield.nets.mixture import MixturePart
     >>> from scorefield.nets.mlp import MLP
-    >>> network = KnownCells(MLP((8,)), torch.zeros(2, dtype=torch.bool), takes_given=True)
+    >>> network = KnownCells(MLP((10,)), torch.zeros(2, dtype=torch.bool), MixturePart(2))
     >>> model = ScoreModel(network, EDM(), VE(0.01, 10.0), (2,), takes_unknown=True)
     >>> field = GivenField(model, torch.tensor([[torch.nan, 1.5]]))
     >>> field(torch.tensor([[0.5, 0.0]]), torch.ones(1)).denoised[0, 1]

@@ -148,7 +148,7 @@ class ImputeSpec:
 
 @dataclass(frozen=True)
 class OddSpec:
-    """How odd rows are found.
+    """How odd rows, or files, are found.
 
     Attributes:
         rate: Of false alarms: the share of rows like those of the run that may be called odd, as 0.01 or 1%.
@@ -184,7 +184,7 @@ class TrainSpec:
     ('data.size=48,64', 'data.flip=true', 'training.batch=64')
 
     Attributes:
-        seconds: Train at most this long, but for one step; with neither this nor `steps`, 180.
+        seconds: Train at most this long, but for one step; with neither this nor `steps`, 180, and small tables fewer steps.
         steps: Train at most this many steps. With these alone no clock decides: the same seed and steps give the same weights,
             to the last bit on the same machine with the same number of threads.
         recipe: What chooses everything else.

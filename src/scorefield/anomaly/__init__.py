@@ -1,1 +1,1 @@
-"""Anomaly: what does not belong. `detector.py` finds it by a field, which `blend.py` makes better; `rows.py` reads tables."""
+"""Anomaly: what does not belong: found by a field (`detector.py`, `blend.py`) in tables (`rows.py`) and files (`files.py`)."""

@@ -29,8 +29,8 @@ from scorefield.moments import Moments
 from scorefield.randomness import SampleRng, stream_of, subsample
 
 KINDS = ("learned", "normal", "points")
-BANK = 2000  # points at most
-DRAWS = 2  # of the noise, each with its mirror image; the same for all rows, so that they differ by the rows alone
+BANK, NUMBERS = 2000, 2**24  # points at most, and numbers of them
+DRAWS, AVERAGED = (2, 4), 32  # of the noise: about so many numbers over the draws; each draw has its mirror image, too
 FLOOR = 0.01  # of the data's variance: no direction has less in the Gaussian
 LEAST = 0.02  # weights below are 0, and what they weigh need not be computed
 
@@ -48,11 +48,15 @@ class Blend:
     def __init__(self, field: Field, train: Tensor) -> None:
         """Hold the field and rows that it was trained on, `(n, *shape)`, of which 2000 are used."""
         self.field, self.device = field, field.data_mean.device
-        self.points = train[subsample(len(train), BANK)].flatten(1).double().to(self.device)
+        most = min(BANK, NUMBERS // math.prod(field.shape))
+        self.points = train[subsample(len(train), max(most, 2))].flatten(1).double().to(self.device)
+        self.heights = self.points.square().sum(dim=1) / 2
         moments = Moments.of_data(self.points) if len(self.points) > 1 else Moments.isotropic(field.data_mean, field.data_std)
         self.moments = moments.floored(FLOOR * field.data_std**2).to(self.device)
-        half = SampleRng(range(DRAWS), stream=stream_of("odd", "draws")).normal((self.points.shape[1],)).to(self.device)
-        self.noise = torch.cat([0 * half[:1], half, -half])  # the first of them is none
+        d = self.points.shape[1]
+        half = SampleRng(range(min(max(AVERAGED // d, DRAWS[0]), DRAWS[1])), stream=stream_of("odd", "draws")).normal((d,))
+        # none, then the draws: the same for all rows, so that two rows differ by themselves alone
+        self.noise = torch.cat([0 * half[:1], half, -half]).to(self.device)
 
     def grams(self, rows: Tensor, levels: list[float], weights: Tensor | None = None, own: Tensor | None = None) -> Tensor:
         """Return G of rows as they are, and with noise, averaged over draws, `(n, levels, 2, 3, 3)`, on the CPU.
@@ -93,7 +97,7 @@ class Blend:
             off = noisy - self.moments.mean
             found[1] = self.moments.mean + self.moments.map(lambda v: v / (v + level**2), off)
         if wanted[2]:
-            near = -torch.cdist(noisy, self.points).square() / (2 * level**2)
+            near = torch.addmm(self.heights / -(level**2), noisy / level**2, self.points.mT)  # but for a constant of each row
             if own is not None and len(self.points) > 1:
                 near[torch.arange(len(noisy), device=self.device), own.to(self.device)] = -math.inf
             found[2] = near.softmax(dim=1) @ self.points

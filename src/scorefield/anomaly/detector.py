@@ -13,7 +13,13 @@ the learned denoiser with two that need no training (`blend.py`). They are high 
 
 The first is fooled by what is likelier than any real row, such as the mean of several; the second sees where the density has
 its slopes, and what is too near to the middle. Each becomes a surprisal, -log of its rank among training rows and more beyond
-all of them; their sum is the surprise. No training row is among the points by which it is denoised itself.
+all of them, and the surprise is
+
+    surprise = ln((e^density + e^norms)/2)
+
+for a row that one voice finds odd is odd, however usual it is for the other: the mean of several rows is among the likeliest,
+and in a sum of both that would count for it. The mean of two inverse p-values is one for "either of the two is false" (Wilson).
+No training row is among the points by which it is denoised itself.
 
 The weights of the blend come of held-out rows, those of a held-out row of the others. All else is fixed by the training rows.
 So the rank of a row's surprise among those of held-out rows is a p-value (`conformal.py`): of rows like these, at most a share
@@ -30,7 +36,8 @@ high ones a row that is far from all others, where a network at a low level has 
 
 References: Mahmood, Oliva, Styner (2021), "Multiscale score matching for out-of-distribution detection", arXiv 2010.13132.
 Nalisnick et al. (2019), "Do deep generative models know what they don't know?", arXiv 1810.09136. Kong, Brekelmans, Ver Steeg
-(2023), "Information-theoretic diffusion", arXiv 2302.03792. Bates et al. (2023), arXiv 2104.08279.
+(2023), "Information-theoretic diffusion", arXiv 2302.03792. Wilson (2019), "The harmonic mean p-value for combining dependent
+tests", PNAS 116(4). Bates et al. (2023), arXiv 2104.08279.
 """
 
 from __future__ import annotations
@@ -55,7 +62,7 @@ NEAR = (0.3, 3.0)  # levels at which coordinates are compared
 SHRINK = 0.1  # of the covariance of the norms towards its diagonal
 REFERENCE, UNSEEN = 500, 2000  # training rows and held-out rows at most
 NUMBERS, FEWEST = 2**19, 128  # of them all, where rows are large; but of each so many at least
-PIECE = 2**18  # numbers of rows at a time
+PIECE, PAIRS = 2**18, 2**21  # numbers of noisy rows at a time, and of pairs of such a row and a point
 FOLDS = 5  # of held-out rows, each with the weights that the others give
 
 
@@ -65,7 +72,7 @@ class Oddness:
 
     Attributes:
         surprise: `(n,)`, nats; higher is odder.
-        density, norms: the surprisals whose sum it is, `(n,)`.
+        density, norms: the surprisals of the two voices, `(n,)`.
         p_value: `(n,)`, in (0, 1].
         shares: of each coordinate in what makes the row odd, `(n, *shape)`, sum 1.
     """
@@ -128,15 +135,19 @@ class Detector:
         """Return how odd rows are, `(n, *shape)`; a row's answer does not depend on the others."""
         flat = rows.flatten(1)
         density, norms = self._surprisals(self._grams(flat, self.weights, None, progress), self.weights)
-        surprise = density + norms
+        surprise = loud(density, norms)
         shares = self._shares(flat).reshape(rows.shape)
         return Oddness(surprise, density, norms, p_values(surprise, self.unseen), shares)
+
+    def _at_once(self, d: int) -> int:
+        """Return how many rows are looked at together: changes the memory used, not the results."""
+        return max(1, min(PIECE // d, PAIRS // len(self.blend.points)) // len(self.blend.noise))
 
     # --- statistics of rows ---------------------------------------------------------------------------------------------------
 
     def _grams(self, rows: Tensor, weights: Tensor | None, own: Tensor | None, progress: Progress) -> Tensor:
         """Return the matrices of which a row's statistics are made, a piece of the rows at a time."""
-        found, size = [], max(1, PIECE // (rows.shape[1] * len(self.blend.noise)))
+        found, size = [], self._at_once(rows.shape[1])
         for first in range(0, len(rows), size):
             piece = rows[first : first + size].double().to(self.blend.device)
             which = None if own is None else torch.as_tensor(own)[first : first + size]
@@ -183,7 +194,7 @@ class Detector:
         for number in range(min(FOLDS, len(held))):
             mine = fold == number
             weights = best_weights(held[~mine]) if bool((~mine).any()) else self.weights
-            found[mine] = sum(self._surprisals(held[mine], weights))
+            found[mine] = loud(*self._surprisals(held[mine], weights))
         return found
 
     # --- which coordinates ----------------------------------------------------------------------------------------------------
@@ -194,7 +205,7 @@ class Detector:
         return self.blend.residuals(rows + level * noise, level, self.weights[index])
 
     def _shares(self, rows: Tensor) -> Tensor:
-        found, size = [], max(1, PIECE // rows.shape[1])
+        found, size = [], self._at_once(rows.shape[1])
         for first in range(0, len(rows), size):
             piece = rows[first : first + size].double().to(self.blend.device)
             parts = torch.stack([self._scores(piece, 0.0, i).square() for i in self.near], dim=1) / self.usual
@@ -210,6 +221,15 @@ def levels_of(field: Field) -> list[float]:
     low, high = max(LOWEST, least * (1 + 1e-6)), min(HIGHEST, most * (1 - 1e-6))
     found: list[float] = (std * torch.logspace(math.log10(low), math.log10(high), LEVELS, dtype=torch.float64)).tolist()
     return found
+
+
+def loud(density: Tensor, norms: Tensor) -> Tensor:
+    """Return ln((e^density + e^norms)/2), which the larger of two surprisals decides.
+
+    >>> [round(float(one), 3) for one in loud(torch.tensor([2.0, 9.0]), torch.tensor([2.0, 0.0]))]
+    [2.0, 8.307]
+    """
+    return torch.logaddexp(density, norms) - math.log(2)
 
 
 def surprisal(values: Tensor, reference: Tensor) -> Tensor:

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from scorefield.anomaly.detector import UNSEEN, Detector, Oddness
+from scorefield.anomaly.verdicts import csv_lines, is_odd, notes_on, verdicts
 from scorefield.data.table.columns import Column, width
-from scorefield.data.table.coordinates import Table
 from scorefield.data.table.partial import Partial, within_reach, without_values
-from scorefield.data.table.tables import csv_of
 from scorefield.errors import ScorefieldError
 from scorefield.progress import Progress, Stages, silent
 from scorefield.randomness import subsample
@@ -43,29 +42,14 @@ class OddRows:
     @property
     def odd(self) -> list[bool]:
         """Whether each row is called odd."""
-        rows: list[bool] = (self.found.p_value <= self.rate).tolist()
-        return rows
+        return is_odd(self.found, self.rate)
 
     def to_dict(self) -> dict[str, Any]:
         """Return every row as values of JSON, in the order of the table; rows count from 0."""
-        names = [column["name"] for column in self.partial.columns]
-        found, lines = self.found, self.partial.lines
-        spoke = (found.density >= found.norms).tolist()
-        each = zip(found.surprise.tolist(), found.p_value.tolist(), self.odd, spoke, self.shares.tolist(), strict=True)
-        rows = []
-        for row, (surprise, p, odd, density, shares) in enumerate(each):
+        names, lines, rows = [column["name"] for column in self.partial.columns], self.partial.lines, []
+        for row, (verdict, shares) in enumerate(zip(verdicts(self.found, self.rate), self.shares.tolist(), strict=True)):
             columns = [{"name": names[i], "share": shares[i]} for i in sorted(range(len(names)), key=lambda i: -shares[i])]
-            rows.append(
-                {
-                    "row": row,
-                    "line": None if lines is None else lines[row],
-                    "surprise": surprise,
-                    "p_value": p,
-                    "odd": odd,
-                    "spoke": "density" if density else "norms",
-                    "columns": columns,
-                }
-            )
+            rows.append({"row": row, "line": None if lines is None else lines[row], **verdict, "columns": columns})
         return {
             "rate": self.rate,
             "held_out": self.held_out,
@@ -77,12 +61,11 @@ class OddRows:
 
     def csv(self) -> bytes:
         """Return a line for each row of the table, with the column that says most."""
-        table: Table = {}
-        for row in self.to_dict()["rows"]:
-            first = row.pop("columns")[0]
-            for key, value in {**row, "column": first["name"], "share": first["share"]}.items():
-                table.setdefault(key, []).append(value)
-        return csv_of(table)
+        rows = self.to_dict()["rows"]
+        for row in rows:
+            first, _ = row.pop("columns")[0], row.pop("voices")
+            row |= {"column": first["name"], "share": first["share"]}
+        return csv_lines(rows)
 
 
 def odd_rows(run: Run, partial: Partial, rate: float, device: torch.device, progress: Progress = silent) -> OddRows:
@@ -108,13 +91,8 @@ def odd_rows(run: Run, partial: Partial, rate: float, device: torch.device, prog
     train = torch.as_tensor(data.train[subsample(len(data.train), 5000)])
     detector = Detector(run.field.to(device), standard(train), standard(torch.as_tensor(data.held_out[:])), stages("usual"))
     found = detector(standard(rows), stages("rows"))
-    count, notes = len(detector.unseen), tuple[str, ...]()
-    if 1 / (count + 1) > rate:
-        notes = (
-            f"with {count} held-out rows the smallest p-value is {1 / (count + 1):.2g}, so no row can be called odd at a rate "
-            f"of {rate:g}: ask for a higher rate, or train on more rows",
-        )
-    return OddRows(partial, found, rate, count, _by_column(found.shares, columns), notes)
+    count = len(detector.unseen)
+    return OddRows(partial, found, rate, count, _by_column(found.shares, columns), notes_on(count, rate))
 
 
 def _whole(partial: Partial) -> Tensor:

@@ -24,7 +24,8 @@ Array = NDArray[np.float64]
 class ScoresOdd:
     """A mixin: `score_odd` of an estimator whose `fit` calls `_keep_rows` and sets `field_`.
 
-    Of the estimator it needs `_standard`, to model space, `mean_`, and `_varies`: which columns are not constant.
+    Of the estimator it needs `impute`, `_standard` and `_raw`, to model space and back, `mean_`, and `_varies`: which columns
+    are not constant.
     """
 
     field_: Any
@@ -41,7 +42,7 @@ class ScoresOdd:
         at every call, so that many rows in one call cost less.
 
         Args:
-            X: `(n, d)`, finite. A row with another value in a constant column is infinitely odd.
+            X: `(n, d)`, finite: a row is judged whole. One with another value in a constant column is infinitely odd.
             p_value: return instead the share of held-out rows that are as odd: of rows like X's, at most a share r has p <= r.
                 The smallest is 1/(held-out rows + 1).
 
@@ -68,8 +69,21 @@ class ScoresOdd:
         refuse_masked(X, "X")
         raw = validate_data(self, X, reset=False, dtype=np.float64)
         field = copy.deepcopy(self.field_).float()
-        detector = Detector(field, torch.from_numpy(self._seen), torch.from_numpy(self._unseen))
+        detector = Detector(field, self._whole(self._seen), self._whole(self._unseen))
         return detector(self._standard(raw)), (raw != self.mean_)[:, ~self._varies].any(axis=1)
+
+    def _whole(self, rows: Array) -> Tensor:
+        """Return rows in model space, whole: where a value is missing, one is drawn given the others."""
+        found, gaps = torch.from_numpy(rows.copy()), torch.from_numpy(np.isnan(rows).any(axis=1))
+        if bool(gaps.any()):
+            found[gaps] = self._standard(self.impute(self._raw(found[gaps]), random_state=0)).cpu()
+        return found
+
+    def impute(self, X: Any, *, random_state: Any = None) -> Array:
+        raise NotImplementedError
+
+    def _raw(self, z: Tensor) -> Array:
+        raise NotImplementedError
 
     def _standard(self, raw: Array) -> Tensor:
         raise NotImplementedError

@@ -50,7 +50,7 @@ VERBS = {  # each is the class of its name in the module of its name, imported w
     "denoise": "Remove noise from images or signals, its amount stated or estimated.",
     "restore": "Restore images or signals that a mask, a blur or another known operator damaged.",
     "impute": "Fill the holes of a table, with an interval for each cell.",
-    "odd": "Find the rows of a table that do not belong.",
+    "odd": "Find the rows of a table, or the images, that do not belong.",
     "interpolate": "Go from one image or signal to another through samples of a run.",
     "inspect": "Show what a run's folder holds, and why.",
     "evaluate": "Measure how good the samples of a run are.",

@@ -112,9 +112,9 @@ def table_quality(tables: Tables, target: str | None, attempt: Attempts, progres
     progress(0.0, "telling samples from real rows")
     told = attempt("detection", lambda: (detection(drawn, held_out), detection(train, held_out)))
     progress(0.3, "comparing pairs of columns")
-    pairs = attempt("dependence", lambda: (dependence(drawn, held_out), dependence(train, held_out)))
+    pairs = attempt("dependence", lambda: _pairs(tables))
     learning = portion(progress, 0.4, 0.6)
-    utility = attempt("prediction", lambda: tstr(drawn, train, held_out, target=target, progress=learning))
+    utility = attempt("prediction", lambda: _worth(tables, target, learning))
     near = attempt("closest record", lambda: _closest(tables))
     return TableQuality(
         detection=told and told[0],
@@ -125,6 +125,23 @@ def table_quality(tables: Tables, target: str | None, attempt: Attempts, progres
         closest=near and near[0],
         real_closest=near and near[1],
     )
+
+
+def _pairs(tables: Tables) -> tuple[Dependence, Dependence]:
+    """Return the dependence of columns of samples, and of training rows; raises `ScorefieldError` where there is no pair."""
+    found, real = (dependence(one, tables.held_out) for one in (tables.samples, tables.train))
+    if found is None or real is None:
+        raise ScorefieldError("fewer than two columns vary in the held-out rows")
+    return found, real
+
+
+def _worth(tables: Tables, target: str | None, progress: Progress) -> Utility:
+    """Return what trees predict; raises `ScorefieldError` where there is nothing to predict."""
+    found = tstr(tables.samples, tables.train, tables.held_out, target=target, progress=progress)
+    if found is None:
+        which = "no column can be predicted" if target is None else f"column {target!r} cannot be predicted"
+        raise ScorefieldError(f"{which}: two values in training and in held-out rows are needed, and another column")
+    return found
 
 
 def _closest(tables: Tables) -> tuple[Estimate, Estimate]:

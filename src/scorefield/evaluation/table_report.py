@@ -19,13 +19,13 @@ def together(found: TableQuality | None) -> list[list[str]]:
         if ours is not None:
             rows.append([name, str(ours), "-" if real is None else str(real), best])
 
-    add("detection AUROC, of trees that tell them from held-out rows", found.detection, found.real_detection, "0.5")
+    add("detection AUROC, by trees", found.detection, found.real_detection, "0.5")
     if found.dependence is not None:
         real = found.real_dependence
-        add("dependence of pairs of columns, mean error", found.dependence.mean, None if real is None else real.mean, "lower")
+        add("dependence of pairs, mean error", found.dependence.mean, None if real is None else real.mean, "lower")
         pair = " and ".join(found.dependence.pair)
         add(f"dependence, largest error: {pair}", found.dependence.largest, None if real is None else real.largest, "lower")
-    add("nearer to training rows than to held-out rows (DCR)", found.closest, found.real_closest, "0.5")
+    add("DCR: nearer to training than to held-out rows", found.closest, found.real_closest, "0.5")
     return [["rows", "samples", "real rows", "best"], *rows] if rows else []
 
 
@@ -49,15 +49,15 @@ def sentence(found: TableQuality | None) -> str | None:
         return None
     parts = list[str]()
     if found.detection is not None:
-        beside = "" if found.real_detection is None else f" (real rows: {found.real_detection.value:.3g})"
-        parts.append(f"trees tell samples from held-out rows with AUROC {found.detection}{beside}")
+        beside = "" if found.real_detection is None else f"; real rows: {found.real_detection.value:.3g}"
+        parts.append(f"trees tell samples from held-out rows with AUROC {found.detection} (0.5: not at all{beside})")
     if found.dependence is not None:
         beside = "" if found.real_dependence is None else f" (real rows: {found.real_dependence.mean.value:.3g})"
         parts.append(f"the dependence of two columns is wrong by {found.dependence.mean} on average{beside}")
     if found.utility is not None:
         scores = " and ".join(_score(one) for one in found.utility.means.values())
         parts.append(f"trees that learned from samples predict held-out rows with {scores}")
-    return f"{'; '.join(parts)}" if parts else None
+    return "; ".join(parts) or None
 
 
 def _score(one: Predicted) -> str:

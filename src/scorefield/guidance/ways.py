@@ -56,7 +56,7 @@ def by_row(errors: Tensor, row: Tensor) -> Tensor:
     tensor([5., 2.])
     """
     rows: Tensor
-    rows, place = torch.unique(row, return_inverse=True)  # type: ignore[no-untyped-call]
+    rows, place = torch.unique(row, return_inverse=True)
     sums = torch.zeros(len(rows), dtype=errors.dtype).index_add(0, place, errors)
     return sums / torch.bincount(place)
 

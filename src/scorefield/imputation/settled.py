@@ -57,15 +57,15 @@ class Settled:
     scores: dict[str, list[tuple[float, int]]]
     said: str = ""
 
-    def widening(self, columns: Collection[str]) -> tuple[float, int]:
-        """Return by how much intervals of these columns must be widened, and on how many cells that was found."""
+    def widening(self, columns: Collection[str]) -> tuple[float, int, int]:
+        """Return by how much intervals of these columns must be widened, and how many cells and rows say so."""
         own = [pair for name in columns for pair in self.scores.get(name, [])]
         own = own if len(own) >= FEW else [pair for pairs in self.scores.values() for pair in pairs]
         if not own:
-            return 0.0, 0
+            return 0.0, 0, 0
         scores, rows = (torch.tensor(part) for part in zip(*own, strict=True))
         by = widening(scores, rows, SHARE)
-        return (by, len(own)) if math.isfinite(by) else (0.0, 0)
+        return (by, len(own), len(set(rows.tolist()))) if math.isfinite(by) else (0.0, 0, 0)
 
 
 def settled(run: Run, device: torch.device, progress: Progress = silent) -> Settled:

@@ -89,9 +89,9 @@ class _Scores:
 
     @property
     def spread(self) -> float:
-        """Standard error of the mean over sets."""
-        values = [one.value for one in self.sets]
-        return float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0
+        """Standard error of the mean over sets; no figure is known better than to one in the number of held-out rows."""
+        values, least = [one.value for one in self.sets], 1 / len(self.sets[0].rows)
+        return max(float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else 0.0, least)
 
 
 @dataclass(frozen=True)
