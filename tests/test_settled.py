@@ -104,7 +104,7 @@ def test_a_field_that_knows_its_rows_by_heart_is_asked_at_high_levels_and_its_in
     assert json.loads((run / NAME).read_text())["bottom"] == WAYS[-1].bottom
     (run / NAME).unlink()
     monkeypatch.setattr("scorefield.imputation.settled.ways_of", lambda field: WAYS[:1])
-    monkeypatch.setattr("scorefield.imputation.settled.Settled.widening", lambda self, columns: (0.0, 0))
+    monkeypatch.setattr("scorefield.imputation.settled.Settled.widening", lambda self, columns: (0.0, 0, 0))
     sure, _ = held(run, gaussian(N, 1))
     assert sure < 0.7
     # widened by the shares of six held-out rows, less one standard error of these, which is seldom more than 0.1

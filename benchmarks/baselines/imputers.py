@@ -13,7 +13,8 @@ FOLDER holds tasks, NAME.npz, as `benchmarks/tables.py` and `tables_in_sample.py
 
 For each method FOLDER/METHOD/NAME.npz gets `draws`, (D, m, d), and `seconds`; a file that is there is left.
 
-Known good: miceforest 6.0.5 and lightgbm 4.6.0, MissForest 4.2.3, ForestDiffusion 1.0.6 with xgboost 3.2.0 and catboost 1.2.10.
+Known good: miceforest 6.0.5 and lightgbm 4.6.0; MissForest 4.2.3 with tqdm, which it does not ask for; ForestDiffusion 1.0.6
+with xgboost 3.2.0 and catboost 1.2.10.
 """
 
 from __future__ import annotations
@@ -64,16 +65,19 @@ def miceforest(task: Task) -> Array:
     return np.stack([filled.complete_data(dataset=k).astype(float).to_numpy() for k in range(task.draws)])
 
 
-def missforest(task: Task) -> Array:
-    """Chained forests, one completed table (Stekhoven, Bühlmann, 2012), as the package has it: boosted trees."""
+def missforest(task: Task) -> Array | None:
+    """Chained forests, one completed table (Stekhoven, Bühlmann, 2012), as the package has it: boosted trees.
+
+    The package refuses to learn from a table without a hole, so that it fills nothing out of sample.
+    """
     import pandas as pd
     from missforest import MissForest
 
-    learn, fill = (pd.DataFrame(rows, columns=[f"x{i}" for i in range(rows.shape[1])]) for rows in (task.learn, task.fill))
-    own = MissForest(categorical=[f"x{i}" for i in task.categories], verbose=0)
-    names = learn.columns
-    done = own.fit_transform(learn) if task.in_sample else own.fit(learn).transform(fill)
-    return np.repeat(done[names].to_numpy(dtype=float)[None], task.draws, axis=0)
+    if not task.in_sample:
+        return None
+    learn = pd.DataFrame(task.learn, columns=[f"x{i}" for i in range(task.learn.shape[1])])
+    done = MissForest(categorical=[f"x{i}" for i in task.categories], verbose=0).fit_transform(learn)
+    return np.repeat(done[learn.columns].to_numpy(dtype=float)[None], task.draws, axis=0)
 
 
 def random_forests(task: Task) -> Array:
@@ -102,7 +106,7 @@ def forest_diffusion(task: Task) -> Array:
     return np.asarray(made).reshape(task.draws, *(task.learn if task.in_sample else task.fill).shape)
 
 
-METHODS: dict[str, Callable[[Task], Array]] = {
+METHODS: dict[str, Callable[[Task], Array | None]] = {
     "miceforest": miceforest,
     "missforest": missforest,
     "random_forests": random_forests,
@@ -125,6 +129,8 @@ def main() -> None:
                 continue
             task, began = Task(path), time.process_time()
             draws = METHODS[method](task)
+            if draws is None:
+                continue
             seconds, holes = time.process_time() - began, task.learn if task.in_sample else task.fill
             if np.isnan(draws).any() or not np.array_equal(draws[0][~np.isnan(holes)], holes[~np.isnan(holes)]):
                 print(f"{method} {path.stem}: holes are left, or known cells were changed", file=sys.stderr, flush=True)

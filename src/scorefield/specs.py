@@ -184,7 +184,7 @@ class TrainSpec:
     ('data.size=48,64', 'data.flip=true', 'training.batch=64')
 
     Attributes:
-        seconds: Train at most this long, but for one step; with neither this nor `steps`, 180.
+        seconds: Train at most this long, but for one step; with neither this nor `steps`, 180, and small tables fewer steps.
         steps: Train at most this many steps. With these alone no clock decides: the same seed and steps give the same weights,
             to the last bit on the same machine with the same number of threads.
         recipe: What chooses everything else.

@@ -32,6 +32,7 @@ KINDS = ("learned", "normal", "points")
 BANK, NUMBERS = 2000, 2**24  # points at most, and numbers of them
 DRAWS, AVERAGED = (2, 4), 32  # of the noise: about so many numbers over the draws; each draw has its mirror image, too
 FLOOR = 0.01  # of the data's variance: no direction has less in the Gaussian
+FOLDS = 5  # of the points: the Gaussian by which one of them is denoised is that of the other four fifths
 LEAST = 0.02  # weights below are 0, and what they weigh need not be computed
 
 
@@ -51,8 +52,8 @@ class Blend:
         most = min(BANK, NUMBERS // math.prod(field.shape))
         self.points = train[subsample(len(train), max(most, 2))].flatten(1).double().to(self.device)
         self.heights = self.points.square().sum(dim=1) / 2
-        moments = Moments.of_data(self.points) if len(self.points) > 1 else Moments.isotropic(field.data_mean, field.data_std)
-        self.moments = moments.floored(FLOOR * field.data_std**2).to(self.device)
+        self.moments = self._moments(self.points)
+        self.without = [self._moments(self.points[torch.arange(len(self.points)) % FOLDS != fold]) for fold in range(FOLDS)]
         d = self.points.shape[1]
         half = SampleRng(range(min(max(AVERAGED // d, DRAWS[0]), DRAWS[1])), stream=stream_of("odd", "draws")).normal((d,))
         # none, then the draws: the same for all rows, so that two rows differ by themselves alone
@@ -65,7 +66,8 @@ class Blend:
             rows: `(n, d)`, float64.
             levels: standard deviations of the noise.
             weights: `(levels, 3)`: what weighs 0 is left out, with zeros in its place; None for all.
-            own: which of the points each row is, `(n,)`, and so may not be denoised by; None where rows are no points.
+            own: which of the points each row is, `(n,)`, and so may not be denoised by, nor by a Gaussian of it; None where
+                rows are no points.
         """
         found = []
         for index, level in enumerate(levels):
@@ -94,14 +96,26 @@ class Blend:
             state = (process.alpha(t) * noisy).reshape(-1, *self.field.shape)
             found[0] = self.field(state, t.expand(len(noisy))).denoised.double().flatten(1)
         if wanted[1]:
-            off = noisy - self.moments.mean
-            found[1] = self.moments.mean + self.moments.map(lambda v: v / (v + level**2), off)
+            found[1] = _wiener(self.moments, noisy, level)
+            if own is not None:
+                for fold, moments in enumerate(self.without):
+                    mine = own % FOLDS == fold
+                    found[1, mine] = _wiener(moments, noisy[mine], level)
         if wanted[2]:
             near = torch.addmm(self.heights / -(level**2), noisy / level**2, self.points.mT)  # but for a constant of each row
             if own is not None and len(self.points) > 1:
                 near[torch.arange(len(noisy), device=self.device), own.to(self.device)] = -math.inf
             found[2] = near.softmax(dim=1) @ self.points
         return found
+
+    def _moments(self, rows: Tensor) -> Moments:
+        known = Moments.of_data(rows) if len(rows) > 1 else Moments.isotropic(self.field.data_mean, self.field.data_std)
+        return known.floored(FLOOR * self.field.data_std**2).to(self.device)
+
+
+def _wiener(moments: Moments, noisy: Tensor, level: float) -> Tensor:
+    """Return the denoised rows of a Gaussian, `(n, d)`."""
+    return moments.mean + moments.map(lambda v: v / (v + level**2), noisy - moments.mean)
 
 
 def best_weights(grams: Tensor) -> Tensor:

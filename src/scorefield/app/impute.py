@@ -17,11 +17,12 @@ from scorefield.imputation.draws import Imputed, columns_in, impute_table, left_
 from scorefield.imputation.numbers import SHARE
 from scorefield.imputation.output import places_of, save, table_of, to_dict
 from scorefield.progress import Progress, Stages, silent
+from scorefield.recipes import table_steps
 from scorefield.runs import Run, open_run
 from scorefield.specs import ImputeSpec, TrainSpec
 
 DEFAULT = ImputeSpec()
-LEAST_STEPS, MOST_STEPS, MOST_SECONDS = 300, 3000, 60.0  # of the training on the table itself
+MOST_SECONDS = 60.0  # of the training on the table itself
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,8 +116,7 @@ def _in_sample(
     if not any(hole.any() for hole in partial.holes.values()):
         raise ScorefieldError(f"got {partial.name!r} without holes, expected empty cells: there is nothing to fill")
     places = places_of(source, partial, out, force)
-    steps = min(MOST_STEPS, max(LEAST_STEPS, round(1.5 * len(data.train))))
-    how = training or TrainSpec(steps=steps, seconds=MOST_SECONDS, seed=spec.seed)
+    how = training or TrainSpec(steps=table_steps(len(data.train)), seconds=MOST_SECONDS, seed=spec.seed)
     stages = Stages(progress, training=4.0, filling=1.0)
     learning = stages("training")
 

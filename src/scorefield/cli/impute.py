@@ -36,7 +36,7 @@ class Impute:
     spec: Annotated[ImputeSpec, tyro.conf.arg(name="")] = HOW
     """How it is filled."""
     steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """With a table alone: train so many steps; default 300 to 3,000, as many rows as there are, and a minute at most."""
+    """With a table alone: train so many steps; default 300 to 3,000 by the number of rows, and a minute at most."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """The filled table; default TABLE-filled beside it."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
@@ -62,9 +62,11 @@ class Impute:
             if column["holes"]:
                 print(f"{column['name']}: {column['holes']:,} filled")
         if values["calibration"] is not None:
-            cells, share = values["calibration"]["cells"], values["calibration"]["widened"]
+            cells, unseen, share = (values["calibration"][key] for key in ("cells", "rows", "widened"))
             made = f"widened by {share:.0%} of their half" if share else "as the draws have them"
-            print(f"intervals are {made}, measured on {cells:,} held-out cells")
+            print(f"intervals are {made}, measured on {cells:,} cells of {unseen:,} held-out rows")
+        if values["way"]:
+            print(f"drawn by the {values['way']}")
         for path in (*report.written, *([self.json] if self.json is not None else [])):
             print(f"  {path}")
         for note in report.notes:

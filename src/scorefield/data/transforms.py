@@ -40,8 +40,8 @@ class Transform:
 
     >>> g = Transform("log", origin=0.0, unit=0.5)
     >>> x = torch.tensor([-1.0, 0.5, 50.0], dtype=torch.float64)
-    >>> g(x).tolist() == [-3.0, 0.0, math.log(100.0)], g.inverse(g(x)).tolist()
-    (True, [-1.0, 0.5, 50.0])
+    >>> g(x).round(decimals=3).tolist(), g.inverse(g(x)).round(decimals=9).tolist()
+    ([-3.0, 0.0, 4.605], [-1.0, 0.5, 50.0])
     """
 
     kind: Literal["log", "asinh"]

@@ -33,7 +33,8 @@ def learned_draws(
 
     Args:
         model: a field of vectors that takes given cells.
-        known: rows in model space, `(n, d)`, NaN where a number is missing: its whole column is drawn then.
+        known: rows in model space, `(n, d)`, NaN where a number is missing: its whole column is drawn then. What says that
+            a value is missing must be there, and say no.
         groups: its columns.
         draws: for each row, >= 1.
         rng: one seed for each row, whose draws are the same whatever the other rows are.
@@ -43,7 +44,8 @@ def learned_draws(
         The `Conditional`; each draw counts.
     """
     n, size = len(known), max(1, BATCH // draws)
-    clean = torch.where(groups.spread(groups.known(known)), known, torch.nan)
+    there = groups.spread(groups.known(known)) | groups.says.to(known.device)  # that a value is not missing is given
+    clean = torch.where(there, known, torch.nan)
     found = list[Tensor]()
     for first in range(0, n, size):
         part = clean[first : first + size].double()

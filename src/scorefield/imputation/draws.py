@@ -60,8 +60,10 @@ class Imputed:
         cells: (row, column) -> what stands in the hole.
         effective: smallest effective number of particles of each of these rows, as a share.
         measured: on how many held-out cells the intervals were measured; 0 where they were not.
+        unseen: in how many held-out rows these are.
         widened: by which share of their half width they were widened then.
         notes: what a person should know.
+        way: what drew them.
     """
 
     partial: Partial
@@ -70,8 +72,10 @@ class Imputed:
     cells: Mapping[tuple[int, str], Cell]
     effective: tuple[float, ...]
     measured: int
+    unseen: int
     widened: float
     notes: tuple[str, ...]
+    way: str = ""
 
     def values(self, draw: int | None) -> dict[tuple[int, str], Any]:
         """Return what stands in each hole: in a draw, or the value where it is None."""
@@ -115,11 +119,11 @@ def impute_table(run: Run, partial: Partial, spec: ImputeSpec, device: torch.dev
     with_holes = np.any(list(partial.holes.values()), axis=0)
     rows = np.flatnonzero(with_holes)
     if not len(rows):
-        return Imputed(partial, (), (), {}, (), 0, 0.0, (*notes, "there are no holes: nothing is filled"))
+        return Imputed(partial, (), (), {}, (), 0, 0, 0.0, (*notes, "there are no holes: nothing is filled"))
     holes = {name: hole[rows] for name, hole in partial.holes.items()}
     stages = Stages(progress, measuring=4.0 * PAIRS, filling=len(rows))
     known = settled(run, device, stages("measuring"))
-    by, count = known.widening([name for name, hole in holes.items() if hole.any()])
+    by, count, unseen = known.widening([name for name, hole in holes.items() if hole.any()])
     count_of_draws = max(spec.draws, LEAST_DRAWS)
     rng = SampleRng(torch.from_numpy(rows), stream=stream_of("impute", spec.seed), device=device)
     drawn, effective = drawn_of(run, partial.rows[rows], count_of_draws, rng, way=known.way, progress=stages("filling"))
@@ -147,8 +151,10 @@ def impute_table(run: Run, partial: Partial, spec: ImputeSpec, device: torch.dev
         {place: cells[place] for place in order},
         tuple(effective.tolist()),
         count,
+        unseen,
         by,
         (*notes, *([known.said] if known.said else [])),
+        known.way.name,
     )
 
 

@@ -120,6 +120,9 @@ def to_dict(imputed: Imputed) -> dict[str, Any]:
             {"name": name, "type": column["type"], "holes": int(partial.holes[name].sum())} for name, column in columns.items()
         ],
         "rows": list(rows.values()),
-        "calibration": {"cells": imputed.measured, "widened": imputed.widened} if imputed.measured else None,
+        "way": imputed.way,
+        "calibration": {"cells": imputed.measured, "rows": imputed.unseen, "widened": imputed.widened}
+        if imputed.measured
+        else None,
         "notes": list(imputed.notes),
     }

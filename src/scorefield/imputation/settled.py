@@ -57,15 +57,15 @@ class Settled:
     scores: dict[str, list[tuple[float, int]]]
     said: str = ""
 
-    def widening(self, columns: Collection[str]) -> tuple[float, int]:
-        """Return by how much intervals of these columns must be widened, and on how many cells that was found."""
+    def widening(self, columns: Collection[str]) -> tuple[float, int, int]:
+        """Return by how much intervals of these columns must be widened, and how many cells and rows say so."""
         own = [pair for name in columns for pair in self.scores.get(name, [])]
         own = own if len(own) >= FEW else [pair for pairs in self.scores.values() for pair in pairs]
         if not own:
-            return 0.0, 0
+            return 0.0, 0, 0
         scores, rows = (torch.tensor(part) for part in zip(*own, strict=True))
         by = widening(scores, rows, SHARE)
-        return (by, len(own)) if math.isfinite(by) else (0.0, 0)
+        return (by, len(own), len(set(rows.tolist()))) if math.isfinite(by) else (0.0, 0, 0)
 
 
 def settled(run: Run, device: torch.device, progress: Progress = silent) -> Settled:
@@ -119,6 +119,8 @@ def drawn_of(
     In a `whole` draw no value is missing; else some are, as in the run's table.
     """
     columns = run.manifest["data"]["columns"]
+    if way.learned and not whole and any(column["missing"] for column in columns):
+        way = Way(together=False)  # the learned conditional is that of values which are there
     known, field = run.normaliser.exactly(within_reach(raw, columns)).to(rng.seeds.device), run.field.to(rng.seeds.device)
     found = draws_by(way, field, known, draws, rng=rng, groups=Groups.of(columns), progress=progress)
     drawn = [run.normaliser.decode(one.cpu()) for one in found.x]

@@ -8,7 +8,8 @@ A loss counts noisy columns alone; with denoising matching, its minimum over fie
     s(x_t, given) = grad log p_t(x_t in the noisy columns | x0 in the given ones)
 
 Proof: given these, the loss is denoising matching of what the noisy columns hold. A column that is missing is unknown then:
-it is neither noisy nor given, and what is learned is right if it is missing at random, given the others.
+it is neither noisy nor given, and what is learned is right if it is missing at random, given the others. That a column is not
+missing is given of a noisy one, too: rows in which it is missing say nothing of its values.
 
 A column has one coordinate or more, of which one may say that its value is missing (`data/table/columns.py`).
 
@@ -24,8 +25,6 @@ from scorefield.field import Field, ScoreModel
 from scorefield.given import GivenField
 from scorefield.randomness import SampleRng, stream_of
 from scorefield.shapes import Sample
-
-JITTER = 0.0
 
 
 def with_given(model: ScoreModel, x0: Sample, groups: Groups, share: float, rng: SampleRng) -> tuple[Field, Sample]:
@@ -45,6 +44,7 @@ def with_given(model: ScoreModel, x0: Sample, groups: Groups, share: float, rng:
     has = torch.tensor(groups.widths, device=x0.device) > 0
     some &= (noisy & has).any(dim=1) & (clean & has).any(dim=1)  # else there is nothing to learn, or nothing given
     noisy, clean = (groups.spread(part) & some.unsqueeze(1) for part in (noisy, clean))
+    says = groups.says.to(x0.device)
+    noisy, clean = noisy & ~says, clean | (noisy & says)
     given = torch.where(clean, x0, torch.nan)
-    if JITTER: given = given + JITTER * own.normal(x0.shape[1:])
     return GivenField(model, given), torch.where(noisy | ~some.unsqueeze(1), x0, torch.nan)

@@ -54,10 +54,14 @@ class Groups:
         return torch.arange(len(self.widths)).repeat_interleave(torch.tensor(self.widths))
 
     @cached_property
-    def _says(self) -> Tensor:
-        """Coordinates that say that a value is missing, `(k,)`."""
-        first = [sum(self.widths[:i]) for i in range(len(self.widths))]
-        return torch.tensor([at + own for at, own in zip(first, self.missing, strict=True) if own is not None]).long()
+    def says(self) -> Tensor:
+        """Whether each coordinate says that a value is missing, `(d,)`, bool."""
+        found, first = torch.zeros(sum(self.widths), dtype=torch.bool), 0
+        for size, own in zip(self.widths, self.missing, strict=True):
+            if own is not None:
+                found[first + own] = True
+            first += size
+        return found
 
     def without_fillers(self, x: Tensor) -> Tensor:
         """Return rows `(n, d)` of model space with NaN for the numbers that stand where a value is missing.
@@ -80,9 +84,8 @@ class Groups:
 
     def known(self, x: Tensor) -> Tensor:
         """Return whether each column is known in rows `(n, d)` of model space, `(n, columns)`; one without coordinates is."""
-        column, says = self.column.to(x.device), self._says.to(x.device)
-        unknown = x.isnan()
-        unknown[:, says] |= x[:, says] > 0
+        column, says = self.column.to(x.device), self.says.to(x.device)
+        unknown = x.isnan() | (says & (x > 0))
         counts = torch.zeros(len(x), len(self.widths), device=x.device).index_add_(1, column, unknown.float())
         return counts == 0
 

@@ -1,0 +1,134 @@
+"""A table that is filled by a run trained on its own holes: against the law that made it, and what is refused before."""
+
+from __future__ import annotations
+
+import importlib
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers import command
+from numpy.typing import NDArray
+
+from scorefield import ScoreDensity, ScorefieldError, app
+from scorefield.specs import TrainSpec
+
+N = 400
+COVARIANCE = np.array([[1.0, 0.8, 0.3], [0.8, 1.0, 0.2], [0.3, 0.2, 0.5]])
+FEW = TrainSpec(steps=60, settings=("network.width=32",))
+
+
+def rows(seed: int = 0) -> NDArray[np.float64]:
+    return np.random.default_rng(seed).normal(size=(N, 3)) @ np.linalg.cholesky(COVARIANCE).T
+
+
+def holes(x: NDArray[np.float64], seed: int = 1) -> NDArray[np.bool_]:
+    """The first column is always there, and where it is high the second is missing more often; the third at random."""
+    u = np.random.default_rng(seed).random(x.shape)
+    return np.stack([np.zeros(N, bool), u[:, 1] < 1 / (1 + np.exp(-4 * x[:, 0])), u[:, 2] < 0.2], axis=1)
+
+
+def written(x: NDArray[np.float64], missing: NDArray[np.bool_], place: Path) -> Path:
+    lines = (",".join("" if m else f"{v:.4f}" for v, m in zip(*row, strict=True)) for row in zip(x, missing, strict=True))
+    place.write_text("a,b,c\n" + "\n".join(lines) + "\n")
+    return place
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[NDArray[np.float64], NDArray[np.bool_], app.ImputeReport]:
+    place = tmp_path_factory.mktemp("holes") / "table.csv"
+    x = rows()
+    missing = holes(x)
+    return x, missing, app.impute(written(x, missing, place), training=FEW)
+
+
+def test_a_table_is_filled_from_its_own_holes_with_intervals_that_hold(filled: Any) -> None:
+    x, missing, report = filled
+    cells = report.imputed.cells
+    assert len(cells) == missing.sum()
+    held = [cell.low <= round(x[row, "abc".index(name)], 4) <= cell.high for (row, name), cell in cells.items()]
+    # measured on some 60 cells of 40 held-out rows: their own error counts, too
+    error = math.sqrt(0.09 / len(held) + 0.09 / 40)
+    assert abs(float(np.mean(held)) - 0.9) < 4 * error
+    assert report.to_dict()["way"] in ("learned conditional", "weighted particles")
+    assert report.to_dict()["calibration"]["rows"] <= 40
+
+
+def test_what_is_missing_by_another_column_is_filled_without_the_bias_of_what_is_there(filled: Any) -> None:
+    x, missing, report = filled
+    there = x[~missing[:, 1], 1].mean()
+    draws = np.array([np.mean([float(v) for v in report.table(draw)["b"]]) for draw in range(20)])
+    error = math.sqrt(1 / N + 0.36 * missing[:, 1].mean() / (N * (1 - missing[:, 1].mean())))  # of the mean, by regression
+    assert there < -5 * error  # without the rows whose first column is high
+    assert abs(draws.mean() - x[:, 1].mean()) < 3 * error
+
+
+def test_the_observed_cells_stay_byte_for_byte_and_nothing_but_two_files_is_left(tmp_path: Path) -> None:
+    x = rows(3)
+    missing = holes(x)
+    source = written(x, missing, tmp_path / "table.csv")
+    command("impute", str(source), "--draws", "1", "--steps", "2")
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["table-filled-intervals.csv", "table-filled.csv", "table.csv"]
+    before, after = (place.read_text().splitlines() for place in (source, tmp_path / "table-filled.csv"))
+    for old, new in zip(before, after, strict=True):
+        for one, other in zip(old.split(","), new.split(","), strict=True):
+            assert (one == other) if one else other
+
+
+def test_what_cannot_be_filled_is_refused_before_any_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.import_module("scorefield.app.impute"), "train", lambda *_, **__: pytest.fail("it trained"))
+    x = rows()
+    with pytest.raises(ScorefieldError, match="without holes, expected empty cells"):
+        app.impute(written(x, np.zeros_like(x, bool), tmp_path / "whole.csv"))
+    source = written(x, holes(x), tmp_path / "table.csv")
+    (tmp_path / "table-filled.csv").write_text("mine")
+    with pytest.raises(ScorefieldError, match="table-filled"):
+        app.impute(source)
+    with pytest.raises(ScorefieldError, match="expected at least 1"):
+        app.impute(source, draws=0)
+    with pytest.raises(ScorefieldError, match="expected a table"):
+        app.impute("digits")
+    assert (tmp_path / "table-filled.csv").read_text() == "mine"
+
+
+# --- an array -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_density_learned_from_rows_with_holes_has_the_means_of_whole_ones() -> None:
+    x = rows(5)
+    missing = holes(x)
+    density = ScoreDensity(max_steps=60, random_state=0, settings=("network.width=32",)).fit(np.where(missing, np.nan, x))
+    drawn = density.sample(2000, random_state=0)
+    error = np.sqrt(COVARIANCE.diagonal() * (1 / 2000 + 1 / (N * (1 - missing.mean(axis=0)))))
+    assert (abs(drawn.mean(axis=0)) < 5 * error).all()
+    there = np.array([x[~missing[:, j], j].mean() for j in range(3)])
+    assert there[1] < -5 * error[1]
+    filled = density.impute(np.where(missing, np.nan, x), n_draws=3, random_state=0)
+    assert (filled[:, ~missing] == x[~missing]).all() and np.isfinite(filled).all()
+
+
+def test_a_column_without_numbers_is_refused_and_a_row_without_any_is_drawn_from_the_density() -> None:
+    x = rows(6)
+    x[:, 1] = np.nan
+    tiny = ScoreDensity(max_steps=2, random_state=0, settings=("network.width=8",))
+    with pytest.raises(ScorefieldError, match="column 1 with NaN alone"):
+        tiny.fit(x)
+    x = rows(6)
+    x[3] = np.nan
+    tiny.fit(x)
+    drawn = tiny.impute(np.full((500, 3), np.nan), random_state=0)
+    scale = np.nanstd(x, axis=0)
+    assert (abs(drawn.mean(axis=0) - np.nanmean(x, axis=0)) < 5 * scale / math.sqrt(500)).all()
+
+
+def test_complete_rows_learn_what_is_given_too_and_a_choice_by_hand_stands() -> None:
+    x = rows(7)
+    learned = ScoreDensity(max_steps=2, random_state=0).fit(x)
+    by_hand = ScoreDensity(max_steps=2, random_state=0, settings=("training.given=0",)).fit(x)
+    assert learned.field_.takes_given and not by_hand.field_.takes_given
+    one = ScoreDensity(max_steps=2, random_state=0).fit(x[:, :1])  # of one column nothing can be given
+    assert not one.field_.takes_given
+    assert torch.isfinite(torch.from_numpy(one.score_samples(x[:, :1]))).all()
