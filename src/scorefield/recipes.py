@@ -42,7 +42,7 @@ PRINCIPAL = 1024  # examples from which the principal directions are computed
 COARSE = 1.3  # how far above ln(std) the centre of the noise levels of pictures may lie
 VOXELS = 2**18  # in a training step on volumes, as many as in 64 images of 64 x 64 pixels
 KEPT = 2**27  # numbers of volumes from which the largest distance is measured
-LEAST_STEPS, MOST_STEPS = 300, 3000  # on tables
+LEAST_STEPS, MOST_STEPS = 300, 3000  # of a training on tables
 ATTENDED = 1024  # places at the coarsest resolution of volumes, above which attention between all pairs costs too much
 
 
@@ -196,9 +196,8 @@ def _levels_from_data(stats: DataStats, steps: int, reachable: bool) -> tuple[VE
 
 def _network(stats: DataStats) -> UNetConfig | MLPConfig:
     """Return a U-Net for images, signals and volumes, an MLP for vectors and tables."""
-    if stats.kind == "volume":
-        return _volume_unet(stats)
-    return _unet(stats) if stats.kind in ("image", "signal") else MLPConfig()
+    makes = {"volume": _volume_unet, "image": _unet, "signal": _unet}
+    return makes[stats.kind](stats) if stats.kind in makes else MLPConfig()
 
 
 def _unet(stats: DataStats) -> UNetConfig:
@@ -245,10 +244,7 @@ def _published(stats: DataStats, config: RunConfig, why: tuple[str, ...]) -> Rec
 
 
 def table_steps(rows: int) -> int:
-    """Return the steps after which a table of so many rows is learned; on a small one, more learn its rows by heart.
-
-    Measured on tables of 105 to 309 rows (results/tables.md): cells that were hidden are found best after about 300 steps.
-    """
+    """Return the steps after which a table is learned: on 105 to 309 rows more find hidden cells worse (results/tables.md)."""
     return min(MOST_STEPS, max(LEAST_STEPS, round(0.75 * rows)))
 
 

@@ -25,7 +25,17 @@ VERBS = (
     *("plan", "train", "sample", "denoise", "restore", "interpolate", "evaluate", "tune", "likelihood", "verify"),
     *(verb for verb in ("impute", "odd") if hasattr(app, verb)),
 )
-NOT_ASKED = {"progress", "stop", "force", "html", "json", "pilot_seconds", "compute", "spec"}  # a page has no use for them
+NOT_ASKED = {
+    "progress",
+    "stop",
+    "force",
+    "html",
+    "json",
+    "pilot_seconds",
+    "compute",
+    "spec",
+    "training",
+}  # a page has no use for them
 NAMES = {  # field -> the kind of component that it names, and what else it may be
     "sampler": ("sampler", ()),
     "samplers": ("sampler", ()),
@@ -34,6 +44,7 @@ NAMES = {  # field -> the kind of component that it names, and what else it may 
     "method": ("posterior", ("auto",)),
     "features": ("extractor", ()),
 }
+NEEDED = {("impute", "source")}  # the page fills a table by a run that is there
 TEXTS = {"seconds": seconds_of, "size": size_of, "guidance_interval": interval_of}  # fields that may come as a person's text
 
 
@@ -86,7 +97,8 @@ def fields_of(verb: str) -> tuple[FormField, ...]:
                 for one in dataclasses.fields(hints[name])
             ]
         elif name not in NOT_ASKED:
-            own.append(_field(name, hints[name], parameter.default, texts.get(name, "")))
+            default = inspect.Parameter.empty if (verb, name) in NEEDED else parameter.default
+            own.append(_field(name, hints[name], default, texts.get(name, "")))
     return (*own, *asked)
 
 
