@@ -205,8 +205,10 @@ def test_refusals_say_what_to_do(exact: ScoreDensity) -> None:
     x = rows(20)
     with pytest.raises(NotFittedError):
         tiny().sample()
+    with pytest.raises(ValueError, match="infinity"):
+        tiny().fit(np.where(x > 10, np.inf, x))
     with pytest.raises(ValueError, match="NaN"):
-        tiny().fit(np.where(x > 10, np.nan, x))
+        exact.score_samples(np.where(x > 10, np.nan, x))
     with pytest.raises(ScorefieldError, match="expected the same multiple in every column"):
         exact.denoise(x, 0.3)
     with pytest.raises(ScorefieldError, match="which was learned"):

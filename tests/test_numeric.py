@@ -105,13 +105,15 @@ def test_an_array_without_a_masked_value_is_the_plain_array() -> None:
         assert open_data(list(none), CONFIG).fingerprint == plain
 
 
-def test_the_estimator_refuses_masks_and_imputes_them() -> None:
+def test_the_estimator_learns_from_masks_and_imputes_them_and_measures_none() -> None:
     density, some = ScoreDensity(max_steps=1, random_state=0).fit(ROWS), slice(0, 2)
     for holder in (masked(), list(masked())):
-        for refuses in (density.score_samples, density.denoise, ScoreDensity(max_steps=1).fit):
+        for refuses in (density.score_samples, density.denoise):
             with pytest.raises(ScorefieldError, match=r"got 20 masked values in 'X', the first at \[0, 1\]"):
                 refuses(holder)
         assert np.array_equal(masked_as_nan(holder), np.where(MASK, np.nan, ROWS), equal_nan=True)
+    own, nan = (ScoreDensity(max_steps=1, random_state=0).fit(x) for x in (masked(), np.where(MASK, np.nan, ROWS)))
+    assert np.array_equal(own.sample(3, random_state=0), nan.sample(3, random_state=0))
     filled = density.impute(masked()[some], particles=1, random_state=0)
     assert np.array_equal(filled, density.impute(np.where(MASK, np.nan, ROWS)[some], particles=1, random_state=0))
     assert np.array_equal(filled[~MASK[some]], ROWS[some][~MASK[some]])
