@@ -5,8 +5,9 @@
     all cells      E[x] = m + S·M·w         Cov[x] = S - S·M·R⁻¹·M·S
 
 for each component; what is known gives each a share. A fit repeats: shares and moments of the cells of each row, then weights,
-means and covariances of these. A covariance is shrunk towards the diagonal of all rows', as if a few rows more had said so, so
-that no component falls onto a point. The number of components is that of the least BIC.
+means and covariances of these. A covariance is the mean of its posterior under an inverse Wishart prior around a diagonal one,
+as if a few rows more had said so: no component falls onto a point, and few rows do not make one too narrow. The number of
+components is that of the least BIC.
 
 References: Dempster, Laird, Rubin (1977), "Maximum likelihood from incomplete data via the EM algorithm", JRSS B 39(1).
 Ghahramani, Jordan (1994), "Supervised learning from incomplete data via an EM approach", NIPS 6. Schwarz (1978), "Estimating
@@ -28,7 +29,7 @@ MOST, STEPS, SETTLED = 6, 100, 2e-5  # components, steps of a fit, and nats a ro
 ROWS, WORK = 5000, 2e9  # at most so many rows, and numbers in their matrices over a fit
 CUBE = 4e5  # numbers that all components of a row cost to explain, at most, but for the first
 BEGINNINGS = 5  # choices of centres
-PRIOR = 0.1  # of the variance of all rows: where a covariance is shrunk to
+PRIOR = 0.1  # of the variance of all rows: the mean of the prior, which counts as d + 2 rows
 CONSTANT = 1e-6  # least variance of a column
 
 
@@ -105,7 +106,7 @@ def _fit(x: Tensor, known: Tensor, mean: Tensor, variance: Tensor, k: int) -> tu
         away = values - means.unsqueeze(1)
         scatter = torch.einsum("nk,kni,knj->kij", shares, away, away) + extra
         few = len(variance) + 2
-        covariances = (scatter + few * prior) / (total + few).unsqueeze(1).unsqueeze(1)
+        covariances = (scatter + few * prior) / (total + 1).unsqueeze(1).unsqueeze(1)
         mixture = Mixture((total / total.sum()).log(), means, covariances)
         shares, log_p, values, extra = _expected(mixture, x, known)
         if log_p - before < SETTLED * len(x):

@@ -40,6 +40,7 @@ from scorefield.runs import Run
 
 NAME = "imputing.json"  # of a run's folder
 PAIRS, DRAWS = 80, 20  # rows with hidden cells, and draws
+LEAST_HIDDEN = 0.1  # of the cells that are there
 FEW = 30  # cells, below which those of other columns count, too
 
 
@@ -95,9 +96,11 @@ def _found(run: Run, held_out: Tensor, device: torch.device, progress: Progress)
     columns: list[dict[str, Any]] = run.manifest["data"]["columns"]
     number = torch.arange(PAIRS)
     row, rng = number % len(held_out), SampleRng(number, stream=stream_of("impute", "hide"))
-    hidden = rng.uniform((len(columns),)) < HIDDEN
     truth = held_out[row]
-    empty = hidden | ~Groups.of(columns).known(run.normaliser.exactly(truth))
+    missing = ~Groups.of(columns).known(run.normaliser.exactly(truth))
+    there = max(1 - float(missing.double().mean()), 1e-9)
+    hidden = rng.uniform((len(columns),)) < max(LEAST_HIDDEN, 1 - (1 - HIDDEN) / there)  # with what is missing, HIDDEN in all
+    empty = hidden | missing
     known = opened(truth, {column["name"]: empty[:, i].numpy() for i, column in enumerate(columns)}, columns)
     errors, scores, ways = list[Tensor](), list[dict[str, list[tuple[float, int]]]](), ways_of(run.field)
     for j, way in enumerate(ways):
