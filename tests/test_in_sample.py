@@ -94,6 +94,14 @@ def test_what_cannot_be_filled_is_refused_before_any_training(tmp_path: Path, mo
     assert (tmp_path / "table-filled.csv").read_text() == "mine"
 
 
+def test_a_column_without_values_stays_empty_and_is_named(tmp_path: Path) -> None:
+    source = tmp_path / "table.csv"
+    source.write_text("a,b,c\n" + "\n".join(f"{i * i % 7},{'' if i == 4 else i % 5}," for i in range(12)) + "\n")
+    report = app.impute(source, draws=1, training=TrainSpec(steps=2, settings=("network.width=8",)))
+    assert [line.rpartition(",")[2] for line in report.written[0].read_text().splitlines()[1:]] == [""] * 12
+    assert list(report.imputed.cells) == [(4, "b")] and report.notes[0].startswith("column 'c' stays as it is: no values")
+
+
 # --- an array -------------------------------------------------------------------------------------------------------------
 
 

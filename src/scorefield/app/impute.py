@@ -126,7 +126,11 @@ def _in_sample(
     with tempfile.TemporaryDirectory() as folder:
         quiet = replace(how, settings=("training.pictures=0", *how.settings))
         train(source, quiet, out=Path(folder) / "run", device=spec.device, progress=view)
-        return _filled(table_run(Path(folder) / "run", source), partial, spec, places, stages("filling"))
+        report = _filled(table_run(Path(folder) / "run", source), partial, spec, places, stages("filling"))
+    left = tuple(
+        f"{one.where} stays as it is: {one.cause}" for one in data.issues if one.where.startswith("column") and not one.used
+    )
+    return replace(report, imputed=replace(report.imputed, notes=(*left, *report.notes)))
 
 
 def table_run(run: str | Path, data: Any = None) -> Run:
