@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from scorefield import EDM, VE, VP, Gaussian, GaussianMixture, SampleRng
+from scorefield import EDM, VE, VP, Gaussian, GaussianMixture, SampleRng, ScorefieldError, app
 from scorefield.data.table.groups import Groups
 from scorefield.field import ScoreModel
 from scorefield.given import GivenField
@@ -181,3 +182,17 @@ def test_a_loss_of_given_columns_is_that_of_the_noisy_ones_alone() -> None:
     least = Denoising().of_known(given, x, rng=SampleRng(range(n))).loss
     gap = losses - least
     assert float(gap.mean()) > 5 * float(gap.std()) / math.sqrt(n)
+
+
+def test_what_cannot_have_given_columns_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ScorefieldError, match=r"got training.given=0.5 for examples of shape \(1, 8, 8\)"):
+        app.train("digits", out=tmp_path / "run", steps=1, settings=("training.given=0.5",))
+    assert not (tmp_path / "run").exists()
+
+
+def test_in_half_precision_a_mixture_says_the_same() -> None:
+    field, x, t = model(TWO).float(), SampleRng(range(40)).normal((3,)).float(), torch.linspace(0.01, 9.0, 40)
+    given = torch.where(torch.arange(3) == 1, x, torch.nan)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = field.network.explained(x, t, given)  # type: ignore[operator]
+    assert torch.equal(half[0], field.network.explained(x, t, given)[0])  # type: ignore[operator]

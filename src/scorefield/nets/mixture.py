@@ -55,6 +55,11 @@ class MixturePart(nn.Module):
             setattr(self, name, value.to(self.means))
 
     def forward(self, z: Tensor, lam: Tensor, given: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return what `explain` does, in full precision: a covariance of three digits is another one."""
+        with torch.autocast(z.device.type, enabled=False):
+            return self.explain(z, lam, given)
+
+    def explain(self, z: Tensor, lam: Tensor, given: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return E[x0 | what is known] of all cells, and w.
 
         Args:

@@ -21,6 +21,7 @@ import torch
 from scorefield import registry
 from scorefield.config import RunConfig, data_config, named, override
 from scorefield.data import Dataset, open_data
+from scorefield.data.table.groups import MOST
 from scorefield.errors import ScorefieldError
 from scorefield.field import ScoreModel
 from scorefield.mixtures import ROWS, fitted
@@ -91,6 +92,11 @@ def model_of(config: RunConfig, data: Dataset, stats: DataStats, device: torch.d
     """
     classes = classes_of(config, data.classes)
     holes, takes_given = data.normaliser.holes, config.training.given > 0
+    if takes_given and (len(data.shape) > 1 or not data.groups.can_be_given):
+        raise ScorefieldError(
+            f"got training.given={config.training.given:g} for examples of shape {data.shape}, expected rows of 2 to {MOST} "
+            "numbers in two columns or more: set it to 0"
+        )
     shape = widened(data.shape, takes_given) if holes is not None or takes_given else data.shape
     refuse_large_network(config, shape, classes, device)
     model = build_model(config, data.shape, stats.std, stats.mean, classes=classes, holes=holes)
