@@ -81,7 +81,9 @@ def resolve(source: Any, spec: TrainSpec, progress: Progress = silent) -> Resolv
         config, why = learning_given(config, data, changes)
         adapted += why
     check_noise_label(config.parametrisation.noise_label, config.process)
-    return Resolved(config, data, stats, (*chosen.why, *_by_hand(changes), *adapted))
+    same = config.training.steps == chosen.config.training.steps
+    why = tuple(one for one in chosen.why if same or not one.startswith("steps ="))  # a budget of one's own needs no reason
+    return Resolved(config, data, stats, (*why, *_by_hand(changes), *adapted))
 
 
 def model_of(config: RunConfig, data: Dataset, stats: DataStats, device: torch.device) -> ScoreModel:
