@@ -23,7 +23,7 @@ from scorefield.randomness import SampleRng
 from scorefield.samplers.base import sample
 from scorefield.samplers.multistep import ABM
 
-BATCH = 2**14  # rows at a time; it changes the memory, not the draws
+BATCH = 2**12  # rows of draws at a time; it changes the memory, not the draws
 
 
 def learned_draws(
