@@ -47,7 +47,10 @@ class MixturePart(nn.Module):
     def _tensors(mixture: Mixture) -> dict[str, Tensor]:
         variances, vectors = torch.linalg.eigh(mixture.covariances.double())
         found = {"log_weights": mixture.log_weights, "means": mixture.means}
-        return {name: one.float() for name, one in (found | {"vectors": vectors, "variances": variances.clamp(min=0)}).items()}
+        return {  # of one layout: what is loaded again then adds in the same order
+            name: one.float().contiguous()
+            for name, one in (found | {"vectors": vectors, "variances": variances.clamp(min=0)}).items()
+        }
 
     def put(self, mixture: Mixture) -> None:
         """Take a mixture of the data in model space."""
