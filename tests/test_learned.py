@@ -14,7 +14,9 @@ from scorefield import EDM, VE, VP, Gaussian, GaussianMixture, SampleRng, Scoref
 from scorefield.data.table.groups import Groups
 from scorefield.field import ScoreModel
 from scorefield.given import GivenField
+from scorefield.guidance.conditional import EXACT, LEARNED
 from scorefield.guidance.learned import learned_draws
+from scorefield.guidance.ways import best_way
 from scorefield.mixtures import Mixture, fitted
 from scorefield.nets.known_cells import KnownCells, widened
 from scorefield.nets.mixture import SURE, MixturePart
@@ -170,8 +172,7 @@ def test_columns_are_given_whole_and_a_missing_one_is_neither_given_nor_learned(
     assert abs(float(some.double().mean()) - share) < 5 * math.sqrt(share * (1 - share) / n)
 
 
-def test_a_loss_of_given_columns_is_that_of_the_noisy_ones_alone() -> None:
-    """On the mixture that made the rows, the gradient that a step takes is noise around 0: nothing is left to learn."""
+def test_the_law_that_made_the_rows_has_a_smaller_loss_of_given_columns_than_a_network_that_adds_to_it() -> None:
     n = 4000
     x0 = MEAN + SampleRng(range(n), stream=3).normal((3,)) @ ROOT.mT
     field = model(ONE, data_mean=MEAN)
@@ -196,3 +197,9 @@ def test_in_half_precision_a_mixture_says_the_same() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         half = field.network.explained(x, t, given)  # type: ignore[operator]
     assert torch.equal(half[0], field.network.explained(x, t, given)[0])  # type: ignore[operator]
+
+
+def test_without_rows_to_choose_by_a_field_of_given_columns_is_asked_itself_and_others_by_particles() -> None:
+    none, groups = torch.empty(0, 3, dtype=torch.float64), Groups.single(3)
+    assert best_way(model(ONE), none, groups) == LEARNED
+    assert best_way(Gaussian(MEAN.tolist(), COVARIANCE.tolist(), VE(0.001, 50.0)), none, groups) == EXACT

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from scorefield.data.table.groups import Groups
 from scorefield.field import Field, ScoreModel
-from scorefield.guidance.conditional import EXACT, LEARNED, PARTICLES, WAYS, Conditional, Way, conditional_draws, crps
+from scorefield.guidance.conditional import LEARNED, PARTICLES, WAYS, Conditional, Way, conditional_draws, crps
 from scorefield.guidance.learned import learned_draws
 from scorefield.progress import Progress, silent
 from scorefield.randomness import SampleRng, stream_of
@@ -83,7 +83,7 @@ def best_way(field: Field, rows: Tensor, groups: Groups) -> Way:
 
     Args:
         field: of vectors.
-        rows: in model space, `(n, d)`, NaN in unknown cells; without any, that of an exact field is returned.
+        rows: in model space, `(n, d)`, NaN in unknown cells; without any, the first of `ways_of` is returned.
         groups: their columns.
     """
     device, ways = field.data_mean.device, ways_of(field)
@@ -92,7 +92,7 @@ def best_way(field: Field, rows: Tensor, groups: Groups) -> Way:
     hidden = SampleRng(number, stream=stream_of("conditional", "hide")).uniform(rows.shape[1:]).to(device) < HIDDEN
     hidden &= ~truth.isnan()
     if not bool(hidden.any()):
-        return EXACT
+        return ways[0]
     errors = list[Tensor]()
     for way in ways:
         rng = SampleRng(number, stream=stream_of("conditional", "try"), device=device)
