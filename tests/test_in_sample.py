@@ -14,6 +14,10 @@ from helpers import command
 from numpy.typing import NDArray
 
 from scorefield import ScoreDensity, ScorefieldError, app
+from scorefield.data import DataConfig, open_data
+from scorefield.data.table.partial import without_values
+from scorefield.imputation.settled import settled
+from scorefield.runs import open_run
 from scorefield.specs import TrainSpec
 
 N = 400
@@ -50,11 +54,10 @@ def test_a_table_is_filled_from_its_own_holes_with_intervals_that_hold(filled: A
     cells = report.imputed.cells
     assert len(cells) == missing.sum()
     held = [cell.low <= round(x[row, "abc".index(name)], 4) <= cell.high for (row, name), cell in cells.items()]
-    # measured on some 60 cells of 40 held-out rows: their own error counts, too
-    error = math.sqrt(0.09 / len(held) + 0.09 / 40)
+    told = report.to_dict()["calibration"]  # its own error counts, too
+    error = math.sqrt(0.09 / len(held) + 0.09 / told["rows"])
     assert abs(float(np.mean(held)) - 0.9) < 4 * error
     assert report.to_dict()["way"] in ("learned conditional", "weighted particles")
-    assert report.to_dict()["calibration"]["rows"] <= 40
 
 
 def test_what_is_missing_by_another_column_is_filled_without_the_bias_of_what_is_there(filled: Any) -> None:
@@ -76,6 +79,38 @@ def test_the_observed_cells_stay_byte_for_byte_and_nothing_but_two_files_is_left
     for old, new in zip(before, after, strict=True):
         for one, other in zip(old.split(","), new.split(","), strict=True):
             assert (one == other) if one else other
+
+
+def test_numbers_kept_aside_are_holes_to_training_and_all_else_is_as_it_was() -> None:
+    x, missing = rows(4), holes(rows(4))
+    table = {"a": x[:, 0], "b": np.where(missing[:, 1], np.nan, x[:, 1]), "c": np.where(missing[:, 2], np.nan, x[:, 2]),
+             "t": [None if i % 5 == 0 else "xy"[i % 2] for i in range(N)]}  # fmt: skip
+    whole, data = (open_data(table, DataConfig(aside=share)) for share in (0.0, 0.3))
+    assert whole.aside is None and data.aside is not None
+    hidden, columns = data.aside.hidden, data.columns or []
+    assert not hidden[:, [0, 3]].any()  # nothing is missing in the first, and the last holds texts
+    there = (~missing[:, 1:]).sum() * len(data.train) / N
+    chance = there * 0.3  # of a number that is there; its row has the first column, so that it is never all there is
+    assert abs(int(hidden.sum()) - chance) < 4 * math.sqrt(chance * 0.7) + 0.3 * math.sqrt(N)
+    assert torch.equal(data.aside.rows, torch.as_tensor(whole.train[:]))
+    gaps = {column["name"]: hidden[:, i].numpy() for i, column in enumerate(columns)}
+    assert torch.equal(torch.as_tensor(data.train[:]), without_values(data.aside.rows, gaps, columns))
+    again = open_data({name: list(values) for name, values in table.items()}, DataConfig(aside=0.3))
+    assert again.fingerprint == data.fingerprint != whole.fingerprint
+    with pytest.raises(ScorefieldError, match=r"data\.aside for the vectors"):
+        open_data(x, DataConfig(aside=0.1))
+
+
+def test_the_intervals_of_rows_that_were_learned_from_are_measured_on_the_numbers_kept_aside(tmp_path: Path) -> None:
+    x = rows(8)
+    table = dict(zip("abc", np.where(holes(x), np.nan, x).T, strict=True))
+    app.train(table, out=tmp_path / "run", steps=2, settings=("data.aside=0.05", "network.width=8", "training.pictures=0"))
+    run = open_run(tmp_path / "run", table)
+    assert run.data.aside is not None
+    found = settled(run, torch.device("cpu"))
+    assert {name: len(pairs) for name, pairs in found.scores.items()} == dict(
+        zip("bc", run.data.aside.hidden[:, 1:].sum(dim=0).tolist(), strict=True)
+    )
 
 
 def test_what_cannot_be_filled_is_refused_before_any_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,6 +23,7 @@ from scorefield.specs import ImputeSpec, TrainSpec
 
 DEFAULT = ImputeSpec()
 MOST_SECONDS = 60.0  # of the training on the table itself
+ASIDE, MOST_ASIDE = 150, 0.1  # numbers of the table itself on which intervals are measured, and the largest share of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +118,8 @@ def _in_sample(
         raise ScorefieldError(f"got {partial.name!r} without holes, expected empty cells: there is nothing to fill")
     places = places_of(source, partial, out, force)
     how = training or TrainSpec(steps=table_steps(len(data.train)), seconds=MOST_SECONDS, seed=spec.seed)
+    known = sum(int((~hole).sum()) for hole in partial.holes.values() if hole.any())
+    aside = f"data.aside={min(MOST_ASIDE, ASIDE / max(known, 1))}"
     stages = Stages(progress, training=4.0, filling=1.0)
     learning = stages("training")
 
@@ -124,7 +127,7 @@ def _in_sample(
         learning(getattr(event, "fraction", fraction), f"training, step {event.step}" if hasattr(event, "step") else text)
 
     with tempfile.TemporaryDirectory() as folder:
-        quiet = replace(how, settings=("training.pictures=0", *how.settings))
+        quiet = replace(how, settings=("training.pictures=0", aside, *how.settings))
         train(source, quiet, out=Path(folder) / "run", device=spec.device, progress=view)
         report = _filled(table_run(Path(folder) / "run", source), partial, spec, places, stages("filling"))
     left = tuple(

@@ -64,7 +64,7 @@ class Impute:
         if values["calibration"] is not None:
             cells, unseen, share = (values["calibration"][key] for key in ("cells", "rows", "widened"))
             made = f"widened by {share:.0%} of their half" if share else "as the draws have them"
-            print(f"intervals are {made}, measured on {cells:,} cells of {unseen:,} held-out row{'s' * (unseen > 1)}")
+            print(f"intervals are {made}, measured on {cells:,} cells of {unseen:,} rows that training did not see")
         if values["way"]:
             print(f"drawn by the {values['way']}")
         for path in (*report.written, *([self.json] if self.json is not None else [])):

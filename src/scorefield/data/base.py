@@ -23,6 +23,7 @@ from scorefield.data.issues import DataIssue
 from scorefield.data.layout import Layout
 from scorefield.data.normaliser import Normaliser
 from scorefield.data.split import split
+from scorefield.data.table.aside import Aside
 from scorefield.data.table.groups import Groups
 from scorefield.data.views import ArrayView, pieces
 from scorefield.errors import ScorefieldError
@@ -71,6 +72,8 @@ class DataConfig:
         missing: tables: the numbers that stand for a missing value, such as -9999; () for none. None finds known ones that are
             repeated and far from all other values.
         transform: tables: learn columns of numbers with heavy tails as their logarithm, or inverse hyperbolic sine.
+        aside: tables: fraction of the numbers that training takes for missing, of columns in which some are: `impute` then
+            measures its intervals on these, as a run needs that fills the rows it has learned from.
         held_out: fraction of the examples that training never sees; None = the source's own: a third for digits, else 0.1.
         examples: how many points a toy generates.
         seed: seed of the split and of the toys.
@@ -86,6 +89,7 @@ class DataConfig:
     range: tuple[float, float] | None = None
     missing: tuple[Annotated[float, Bound(allow_inf_nan=False)], ...] | None = None
     transform: bool = True
+    aside: Annotated[float, Bound(ge=0, lt=1)] = 0.0
     held_out: Annotated[float, Bound(gt=0, lt=1)] | None = None
     examples: Annotated[int, Bound(ge=LEAST, le=10_000_000)] = POINTS
     seed: Annotated[int, Bound(ge=0, lt=2**63)] = 0
@@ -123,6 +127,7 @@ class Dataset:
         columns: what the coordinates of a table mean, as JSON values of `data/table/columns.py`; None for all else.
         layout: what an example was in its source, so that samples go back as the same thing.
         style: how a file of text is laid out, as JSON values of `data/text/delimited.py`; None for all else.
+        aside: of a table, the training rows with the numbers that `data.aside` has kept from training; None where it has not.
     """
 
     name: str
@@ -140,6 +145,7 @@ class Dataset:
     style: dict[str, Any] | None = None
     names: tuple[str, ...] = field(default=(), repr=False)
     layout: Layout = field(default=None, repr=False)  # type: ignore[assignment]  # that of the kind, `Layout.plain`
+    aside: Aside | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Give it the layout of its kind, if it has none of its own."""
@@ -219,6 +225,7 @@ class Examples:
         generated: whether the configuration says how many examples there are.
         layout: what an example was in its source; None for the layout of the kind, `Layout.plain`.
         held_rows: how many of the last rows the source itself holds out; 0 where it has no division of its own.
+        aside: all rows with the numbers that training does not see; None where there are none.
     """
 
     name: str
@@ -236,6 +243,7 @@ class Examples:
     generated: bool = False
     layout: Layout | None = None
     held_rows: int = 0
+    aside: Aside | None = None
 
 
 def build(examples: Examples, config: DataConfig) -> Dataset:
@@ -290,6 +298,7 @@ def build(examples: Examples, config: DataConfig) -> Dataset:
         columns=examples.columns,
         layout=examples.layout,  # type: ignore[arg-type]
         style=examples.style,
+        aside=None if examples.aside is None else examples.aside[rows],
         names=tuple(examples.names[i] for part in (rows, held) for i in part.tolist()) if examples.names else (),
     )
 
@@ -334,6 +343,8 @@ def refuse_unused(name: str, kind: Kind, config: DataConfig) -> None:
         raise UnusedSetting(f"got data.missing for {what}, expected it for tables only: leave it out", "missing")
     if kind != "table" and not config.transform:
         raise UnusedSetting(f"got data.transform for {what}, expected it for tables only: leave it out", "transform")
+    if kind != "table" and config.aside:
+        raise UnusedSetting(f"got data.aside for {what}, expected it for tables only: leave it out", "aside")
     if config.kind not in ("auto", kind):
         expected = f"expected auto, or an array of {config.kind}s"
         raise UnusedSetting(f"got data.kind={config.kind} for {what}, {expected}: leave it out", "kind")

@@ -2,7 +2,7 @@
 
     draws         p(missing | known) of each row, by `guidance/conditional.py`, at values that the columns can have
     value         the median of a cell's draws, one of them; of texts and of true and false the one drawn most often
-    low, high     hold the true value in 9 of 10 cells: where the run has rows that training did not see, that is measured on
+    low, high     hold the true value in 9 of 10 cells: where the run has cells that training did not see, that is measured on
                   these (`settled.py`), and the intervals are widened as it takes
 
 All this holds where it says nothing of a value that it is missing, or nothing more than the known ones of its row say.
@@ -59,8 +59,8 @@ class Imputed:
         draws: values of these rows, a table for each draw.
         cells: (row, column) -> what stands in the hole.
         effective: smallest effective number of particles of each of these rows, as a share.
-        measured: on how many held-out cells the intervals were measured; 0 where they were not.
-        unseen: in how many held-out rows these are.
+        measured: on how many cells, which training did not see, the intervals were measured; 0 where they were not.
+        unseen: in how many rows these are.
         widened: by which share of their half width they were widened then.
         notes: what a person should know.
         way: what drew them.

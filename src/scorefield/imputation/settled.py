@@ -1,4 +1,4 @@
-"""What is settled on rows that training did not see: where their cells are hidden at random, and found again.
+"""What is settled on cells that training did not see: hidden in held-out rows, or kept aside from it, and found again.
 
     bottom    the lowest level of noise at which the learned field is asked; below, a row is what a Gaussian with the data's
               covariance makes of it. A field that has learned its rows by heart knows too much at low levels, and one with a
@@ -7,6 +7,9 @@
     learned   whether the field is asked for p(missing | known) itself (`guidance/learned.py`), which is much faster
               of these, those with the smallest CRPS on the hidden cells are taken (`guidance/ways.py`)
     scores    of the cells, by which intervals are widened (`conformal.py`)
+
+A run that has numbers kept aside (`data/table/aside.py`) is there to fill the rows that it has learned from, and these decide;
+else all numbers of its held-out rows are hidden at random.
 
 All of it belongs to the run, so they are kept in its folder, and a row is filled in the same way in every table.
 
@@ -19,13 +22,14 @@ import contextlib
 import math
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from scorefield import files
 from scorefield.conformal import scores_of, widening
+from scorefield.data.table.aside import Aside
 from scorefield.data.table.columns import width
 from scorefield.data.table.coordinates import snapped
 from scorefield.data.table.groups import Groups
@@ -41,6 +45,7 @@ from scorefield.runs import Run
 NAME = "imputing.json"  # of a run's folder
 PAIRS, DRAWS = 80, 20  # rows with hidden cells, and draws
 LEAST_HIDDEN = 0.1  # of the cells that are there
+MOST_ASIDE = 160  # rows
 FEW = 30  # cells, below which those of other columns count, too
 
 
@@ -80,34 +85,59 @@ def settled(run: Run, device: torch.device, progress: Progress = silent) -> Sett
     first = ways_of(run.field)[0]
     unmeasured = first if first.learned else Way(together=False)
     try:
-        held_out = torch.as_tensor(run.data.held_out[:]).double()
+        hidden = _aside(run, run.data.aside) if run.data.aside is not None else _hidden(run)
     except ScorefieldError:
         return Settled(unmeasured, {}, "the run's data are not where they were: the intervals are the draws' own, not measured")
-    if not len(held_out):
+    if hidden is None:
         return Settled(unmeasured, {}, "the run has no held-out rows: the intervals are the draws' own, not measured")
-    found = _found(run, held_out, device, progress)
+    found = _found(run, hidden, device, progress)
     if files.can_write(run.path):
         values = {"made_from": run.made_from, **asdict(found.way), "scores": found.scores}
         files.write_json(path, values)
     return found
 
 
-def _found(run: Run, held_out: Tensor, device: torch.device, progress: Progress) -> Settled:
-    columns: list[dict[str, Any]] = run.manifest["data"]["columns"]
+class Hidden(NamedTuple):
+    """Rows `(n, d)`, which of their cells to find again and which are not known otherwise, `(n, columns)`, and whose rows."""
+
+    truth: Tensor
+    hidden: Tensor
+    missing: Tensor
+    row: Tensor
+
+
+def _hidden(run: Run) -> Hidden | None:
+    """Return held-out rows, some of them several times, with cells hidden at random; None without any."""
+    columns, held_out = run.manifest["data"]["columns"], torch.as_tensor(run.data.held_out[:]).double()
+    if not len(held_out):
+        return None
     number = torch.arange(PAIRS)
     row, rng = number % len(held_out), SampleRng(number, stream=stream_of("impute", "hide"))
-    truth = held_out[row]
-    missing = ~Groups.of(columns).known(run.normaliser.exactly(truth))
+    missing = ~Groups.of(columns).known(run.normaliser.exactly(held_out[row]))
     there = max(1 - float(missing.double().mean()), 1e-9)
     hidden = rng.uniform((len(columns),)) < max(LEAST_HIDDEN, 1 - (1 - HIDDEN) / there)  # with what is missing, HIDDEN in all
-    empty = hidden | missing
-    known = opened(truth, {column["name"]: empty[:, i].numpy() for i, column in enumerate(columns)}, columns)
+    return Hidden(held_out[row], hidden, missing, row)
+
+
+def _aside(run: Run, aside: Aside) -> Hidden | None:
+    """Return training rows with the cells that were kept aside; without any, what `_hidden` does."""
+    some = aside.some(MOST_ASIDE)
+    if not len(some.rows):
+        return _hidden(run)
+    missing = ~Groups.of(run.manifest["data"]["columns"]).known(run.normaliser.exactly(some.rows))
+    return Hidden(some.rows, some.hidden, missing, torch.arange(len(some.rows)))
+
+
+def _found(run: Run, of: Hidden, device: torch.device, progress: Progress) -> Settled:
+    columns: list[dict[str, Any]] = run.manifest["data"]["columns"]
+    number, empty = torch.arange(len(of.truth)), of.hidden | of.missing
+    known = opened(of.truth, {column["name"]: empty[:, i].numpy() for i, column in enumerate(columns)}, columns)
     errors, scores, ways = list[Tensor](), list[dict[str, list[tuple[float, int]]]](), ways_of(run.field)
     for j, way in enumerate(ways):
         rng = SampleRng(number, stream=stream_of("impute", "measure"), device=device)
         part = portion(progress, j / len(ways), 1 / len(ways))
         drawn, _ = drawn_of(run, known, DRAWS, rng, way=way, progress=part)
-        own = _compared(run, truth, drawn, hidden, row)
+        own = _compared(run, of.truth, drawn, of.hidden, of.row)
         errors.append(own[0])
         scores.append(own[1])
     best = best_of(errors, ways)

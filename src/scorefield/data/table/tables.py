@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from scorefield.data.base import LEAST, DataConfig, DataIssue, Dataset, Examples, build, format_number, split
 from scorefield.data.table import arrow, labelled
+from scorefield.data.table.aside import Aside, kept_aside
 from scorefield.data.table.columns import Column, describe, fits, transform_in
 from scorefield.data.table.coordinates import Table, decode, encode, normaliser_of
 from scorefield.data.table.evidence import interpreted
@@ -181,7 +183,12 @@ def _table(
     train = split(count, config.held_out or HELD_OUT, None, config.seed)[0].numpy()
     series, odd = interpreted(series, given, config.missing)
     left = {issue.where for issue in odd if not issue.used}  # of what is left out nothing else need be said
-    issues, columns, parts, missing = [one for one in issues if one.where not in left] + odd, list[Column](), [], 0
+    issues, columns, learned, missing = (
+        [one for one in issues if one.where not in left] + odd,
+        list[Column](),
+        list[Series](),
+        0,
+    )
     for one in series:
         column, odd = describe(one, train, transform=config.transform)
         issues = issues + odd
@@ -189,12 +196,19 @@ def _table(
             column = next((own for own in given if own["name"] == one.name and fits(one, own)), None)
         if column is not None:
             columns.append(column)
-            parts.append(encode(one, column))
+            learned.append(one)
             missing += int(one.missing.sum())
-    rows = np.concatenate(parts, axis=1) if parts else np.empty((count, 0))
+    parts = [encode(one, column) for one, column in zip(learned, columns, strict=True)]
+    rows, aside = np.concatenate(parts, axis=1) if parts else np.empty((count, 0)), None
     if not rows.shape[1]:
         causes = "; ".join(f"{issue.where}: {issue.cause}" for issue in issues[:5])
         raise ScorefieldError(f"got {name!r} without a column to learn ({causes}), expected one that varies: add some")
+    if config.aside:
+        hidden = kept_aside(np.stack([one.missing for one in learned], axis=1), columns, config.aside, config.seed)
+        aside = Aside(torch.from_numpy(rows), torch.from_numpy(hidden))
+        rows = np.concatenate(
+            [encode(_without(one, gone), column) for one, column, gone in zip(learned, columns, hidden.T, strict=True)], axis=1
+        )
     examples = Examples(
         name,
         "table",
@@ -205,8 +219,14 @@ def _table(
         columns=columns,
         style=style,
         held_out=HELD_OUT,
+        aside=aside,
     )
     return build(examples, config)
+
+
+def _without(one: Series, gone: NDArray[np.bool_]) -> Series:
+    """Return a series of numbers of which some are missing."""
+    return replace(one, values=np.where(gone, np.nan, one.values)) if gone.any() else one
 
 
 def _about(columns: list[Column], coordinates: int, *, missing: int) -> list[str]:
