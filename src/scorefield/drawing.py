@@ -27,6 +27,7 @@ from scorefield.data.table.coordinates import decode
 from scorefield.devices import CPU
 from scorefield.errors import ScorefieldError, unknown
 from scorefield.field import Field
+from scorefield.generator import SAMPLER, few_levels
 from scorefield.guidance import Autoguidance, ClassifierFree, Tempered
 from scorefield.guidance.extrapolation import check_guidance
 from scorefield.levels import ladder_of
@@ -65,8 +66,16 @@ def field_of(run: Run, device: torch.device = CPU, spec: SampleSpec = PLAIN) -> 
     """Return a run's field on a device, guided and at a temperature as a spec asks for.
 
     Raises:
-        ScorefieldError: guidance out of range, or of a run that has no classes, no field without them, no early weights.
+        ScorefieldError: guidance out of range, or of a run that has no classes, no field without them, no early weights; any
+            guidance of a generator.
     """
+    if run.evaluations is not None and spec.sampler is None:
+        if not spec.as_it_is:
+            raise ScorefieldError(
+                f"got guidance or a temperature for {run.path}, whose generator has no score to change, expected none: "
+                "leave it out, or name a sampler, such as --sampler abm, which draws from the run's own score"
+            )
+        return run.generator.to(device)
     field: Field = run.field.to(device)
     for strength in (spec.guidance, spec.autoguidance):
         check_guidance(strength, spec.guidance_interval)
@@ -135,6 +144,8 @@ def choose_sampler(run: Run, spec: SampleSpec, device: torch.device = CPU) -> tu
         ScorefieldError: an unknown sampler or ladder (with a did-you-mean), no steps, a damaged `sampling.json`.
     """
     name, steps, ladder, times = spec.sampler, spec.steps, spec.ladder, tuple[float, ...]()
+    if run.evaluations is not None and name is None:
+        return generated(run, steps, ladder)
     if (name, steps, ladder) == (None, None, None):
         tuned, holds = tuned_of(run)
         if tuned is not None and holds:
@@ -163,10 +174,22 @@ def choose_sampler(run: Run, spec: SampleSpec, device: torch.device = CPU) -> tu
     return sampler, optimised(field, levels, rng=rng, cond=None if labels is None else labels.to(device))
 
 
+def generated(run: Run, steps: int | None, ladder: str | None) -> tuple[Sampler, Tensor]:
+    """Return the sampler and the levels of a distilled run's generator; `ScorefieldError` where others are asked for."""
+    own = run.evaluations or 0
+    if ladder is not None or steps not in (None, own):
+        raise ScorefieldError(
+            f"got {f'--steps {steps}' if ladder is None else f'--ladder {ladder}'} for {run.path}, whose generator knows its "
+            f"own {own} alone, expected none: leave it out, or name a sampler, such as --sampler abm, that asks the run's score"
+        )
+    return SAMPLER, few_levels(run.config.process, own, float(run.manifest["data"]["std"]))
+
+
 def stale_tuning(run: Run, spec: SampleSpec) -> str | None:
     """Return, in a sentence, that what `tune` chose was not used because it was measured on other weights; else None."""
     tuned, holds = tuned_of(run)
-    if (spec.sampler, spec.steps, spec.ladder) != (None, None, None) or tuned is None or holds:
+    asked = (spec.sampler, spec.steps, spec.ladder) != (None, None, None) or run.evaluations is not None
+    if asked or tuned is None or holds:
         return None
     return "it was tuned for other weights than it has now, so its recipe's own sampler drew: scorefield tune again"
 

@@ -20,7 +20,14 @@ from typing import Any, BinaryIO
 
 from scorefield.errors import ScorefieldError
 
-RUN = ("config.json", "manifest.json", "model.safetensors", "metrics.jsonl", "sampling.json")  # no --force replaces these
+RUN = (
+    "config.json",
+    "manifest.json",
+    "model.safetensors",
+    "generator.safetensors",
+    "metrics.jsonl",
+    "sampling.json",
+)  # no --force replaces these
 
 _waiting: ContextVar[list[tuple[Path, Path]] | None] = ContextVar("waiting", default=None)
 

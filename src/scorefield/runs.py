@@ -7,6 +7,7 @@ manifest.json      what the data were (shape, scaling, fingerprint, place), vers
 metrics.jsonl      one line per report of the training loop
 imputing.json      what `impute` measured on held-out rows of a table
 early.safetensors  averaged weights from early in the training, a worse version of the field for autoguidance
+generator.safetensors  of a distilled run: weights that draw in a few evaluations (`generator.py`); `distilled` in the manifest
 checkpoints/       what a stopped training continues from
 
 A run may be opened while another process trains it: weights and manifest are then read until they belong together. Every file
@@ -209,6 +210,18 @@ class Run:
                 "expected some for autoguidance: train anew, or guide by classes with --guidance"
             )
         return self._loaded("early", path.read_bytes())
+
+    @property
+    def evaluations(self) -> int | None:
+        """In how many evaluations the generator of a distilled run draws; None of a run without one."""
+        found = self.manifest.get("distilled")
+        return int(found["evaluations"]) if found else None
+
+    @cached_property
+    def generator(self) -> ScoreModel:
+        """The generator of a distilled run, as a field whose denoised sample is one draw, and not a mean."""
+        path = self.path / "generator.safetensors"
+        return self._loaded("generator", path.read_bytes() if path.is_file() else None)
 
     def _loaded(self, name: str, weights: bytes | None) -> ScoreModel:
         """Return the field with the weights that `name`.safetensors holds, ready to sample from."""

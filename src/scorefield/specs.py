@@ -162,6 +162,28 @@ class OddSpec:
 
 
 @dataclass(frozen=True)
+class DistillSpec:
+    """How a generator is made of a run.
+
+    Attributes:
+        evaluations: In how many evaluations of the network the generator draws a sample: 1, 2 or 4.
+        seconds: Distil at most this long, but for one step; with neither this nor `steps`, 300.
+        steps: Distil at most this many steps. With these alone no clock decides: the same seed and steps give the same
+            weights, to the last bit on the same machine with the same number of threads.
+        seed: Of the noise. It begins with the run's own weights.
+        device: Where to compute.
+    """
+
+    __flat__: ClassVar[bool] = True
+
+    evaluations: Literal[1, 2, 4] = 1
+    seconds: float | None = None
+    steps: int | None = None
+    seed: int = 0
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+@dataclass(frozen=True)
 class ComputeSpec:
     """Where the work is done, and how much of it at a time. Neither changes what comes out but for rounding.
 

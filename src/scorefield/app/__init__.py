@@ -13,6 +13,8 @@ given as keywords.
 from scorefield.app.arguments import checked
 from scorefield.app.denoise import DenoiseReport
 from scorefield.app.denoise import denoise as _denoise
+from scorefield.app.distill import DistillReport
+from scorefield.app.distill import distill as _distill
 from scorefield.app.evaluate import evaluate as _evaluate
 from scorefield.app.impute import ImputeReport
 from scorefield.app.impute import impute as _impute
@@ -40,7 +42,17 @@ from scorefield.evaluation.likelihood import LikelihoodSpec
 from scorefield.evaluation.likelihood_report import LikelihoodReport, likelihood_table
 from scorefield.evaluation.measure import EvaluateSpec
 from scorefield.evaluation.report import QualityReport, quality_table
-from scorefield.specs import ComputeSpec, DenoiseSpec, ImputeSpec, InterpolateSpec, OddSpec, RestoreSpec, SampleSpec, TrainSpec
+from scorefield.specs import (
+    ComputeSpec,
+    DenoiseSpec,
+    DistillSpec,
+    ImputeSpec,
+    InterpolateSpec,
+    OddSpec,
+    RestoreSpec,
+    SampleSpec,
+    TrainSpec,
+)
 from scorefield.tuning.measure import TuneSpec
 from scorefield.tuning.report import TuningReport, tuning_table
 
@@ -53,6 +65,7 @@ interpolate = checked(_interpolate)
 impute = checked(_impute)
 inspect = checked(_inspect)
 odd = checked(_odd)
+distill = checked(_distill)
 evaluate = checked(_evaluate)
 tune = checked(_tune)
 forget_tuning = checked(_forget_tuning)
@@ -64,6 +77,8 @@ __all__ = [
     "DataPlan",
     "DenoiseReport",
     "DenoiseSpec",
+    "DistillReport",
+    "DistillSpec",
     "EvaluateSpec",
     "ImputeReport",
     "ImputeSpec",
@@ -87,6 +102,7 @@ __all__ = [
     "TuningReport",
     "VerifyReport",
     "denoise",
+    "distill",
     "evaluate",
     "forget_tuning",
     "impute",

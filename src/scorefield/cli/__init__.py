@@ -37,6 +37,7 @@ examples:
   scorefield inspect runs/digits                 what is in that folder
   scorefield evaluate runs/digits                how good they are
   scorefield tune runs/digits                    which sampler to use, in how few steps
+  scorefield distill runs/digits                 the same in one evaluation a sample
   scorefield likelihood runs/digits              how probable unseen ones are under it
   scorefield serve                               all of this in a browser
   scorefield verify                              every method against closed-form truth
@@ -54,6 +55,7 @@ VERBS = {  # each is the class of its name in the module of its name, imported w
     "interpolate": "Go from one image or signal to another through samples of a run.",
     "inspect": "Show what a run's folder holds, and why.",
     "evaluate": "Measure how good the samples of a run are.",
+    "distill": "Make a run that draws in 1, 2 or 4 evaluations of one that needs 20.",
     "tune": "Find the cheapest sampler and ladder of a run that lose no quality, and make them the default.",
     "likelihood": "Measure how probable data are under a run.",
     "serve": "Open the page: see score fields, train, sample and restore in a browser.",

@@ -39,7 +39,7 @@ class Train(Asked):
 
     def run(self) -> None:
         """Train, showing reasons, progress and where things went."""
-        spec, signals = self.asked(), _signals()
+        spec, asked = self.asked(), signals()
         from scorefield import app
 
         with Bar("training") as bar:
@@ -57,18 +57,18 @@ class Train(Asked):
                 device=self.device,
                 resume=self.resume,
                 progress=show,
-                stop=lambda: bool(signals),
+                stop=lambda: bool(asked),
             )
         if report.ended == "stopped":
             print(
                 f"{report.folder}: stopped at step {report.step} and saved; the same command with --resume goes on.",
                 file=sys.stderr,
             )
-            raise SystemExit(128 + (signals or [signal.SIGTERM])[0])  # under torchrun another process may have been asked
+            raise SystemExit(128 + (asked or [signal.SIGTERM])[0])  # under torchrun another process may have been asked
         _conclude(report, self.source)
 
 
-def _signals() -> list[int]:
+def signals() -> list[int]:
     """Return a list that grows with each signal that asks for a stop; the training stops after its step."""
     asked: list[int] = []
 
