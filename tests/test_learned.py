@@ -67,6 +67,22 @@ def conditional(known: Tensor, covariance: Tensor) -> tuple[Tensor, Tensor]:
     return mean[~there] + gain @ (known - mean)[there], covariance[~there][:, ~there] - gain @ covariance[there][:, ~there]
 
 
+@pytest.mark.parametrize("mixture", [ONE, TWO])
+def test_draws_of_one_row_share_its_factor_and_say_what_each_says_alone(mixture: Mixture) -> None:
+    part = MixturePart(3).double()
+    part.put(mixture)
+    z = SampleRng(range(15)).normal((3,))
+    given = torch.tensor([[NAN, 0.4, NAN], [NAN, NAN, NAN], [-1.0, NAN, NAN]], dtype=torch.float64).repeat_interleave(5, dim=0)
+    z, lam = z.masked_fill(~given.isnan(), NAN), torch.full((15,), 0.6, dtype=torch.float64)
+    shuffled = torch.tensor([0, 5, 10, 1, 6, 11, 2, 7, 12, 3, 8, 13, 4, 9, 14])  # no row like the one before
+    together, apart = part(z, lam, given), part(z[shuffled], lam, given[shuffled])
+    for one, other in zip(together, apart, strict=True):
+        assert float((one[shuffled] - other).abs().max()) < 1e-12 * float(other.abs().max())
+        for i in (0, 7, 14):
+            alone = part(z[i : i + 1], lam[:1], given[i : i + 1])
+            assert float((torch.stack(alone) - torch.stack(together)[:, i : i + 1]).abs().max()) < 1e-12 * 50
+
+
 @pytest.mark.parametrize("noise", [0.01, 1.0, 20.0])
 def test_given_cells_condition_a_field_and_unknown_ones_are_left_out(noise: float) -> None:
     field, t = model(ONE), torch.tensor([noise], dtype=torch.float64)

@@ -53,16 +53,18 @@ def explained(covariance: Tensor, off: Tensor, known: Tensor, noise: Tensor) -> 
 
     Args:
         covariance: S, `(d, d)`.
-        off: z - m, `(n, d)`, anything in unknown cells.
+        off: z - m, `(n·k, d)`, anything in unknown cells: k rows after each other have the same known cells and noise, and
+            share a factor.
         known: whether a cell is known, `(n, d)`.
         noise: its variance, `(n, d)`.
     """
     m = known.to(off.dtype)
     matrix = m.unsqueeze(2) * covariance * m.unsqueeze(1) + torch.diag_embed(torch.where(known, noise, 1.0))
-    factor = torch.linalg.cholesky(matrix)
-    off = torch.where(known, off, 0.0)
-    w = torch.cholesky_solve(off.unsqueeze(2), factor).squeeze(2)
-    return w, -0.5 * (w * off).sum(dim=1) - factor.diagonal(dim1=1, dim2=2).log().sum(dim=1), factor
+    factor, off = torch.linalg.cholesky(matrix), off.reshape(len(known), -1, off.shape[1])
+    off = torch.where(known.unsqueeze(1), off, 0.0)
+    w = torch.cholesky_solve(off.mT, factor).mT
+    log_p = -0.5 * (w * off).sum(dim=2) - factor.diagonal(dim1=1, dim2=2).log().sum(dim=1, keepdim=True)
+    return w.flatten(0, 1), log_p.flatten(), factor
 
 
 def fitted(rows: Tensor, most: int = MOST) -> Mixture:

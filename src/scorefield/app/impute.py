@@ -22,7 +22,7 @@ from scorefield.runs import Run, open_run
 from scorefield.specs import ImputeSpec, TrainSpec
 
 DEFAULT = ImputeSpec()
-MOST_SECONDS = 60.0  # of the training on the table itself
+MOST_SECONDS = 40.0  # of the training on the table itself
 ASIDE, MOST_ASIDE = 150, 0.1  # numbers of the table itself on which intervals are measured, and the largest share of them
 
 
@@ -80,7 +80,7 @@ def impute(
             byte but those of its holes. The intervals go into a second file, NAME-intervals.csv.
         force: files that are there may be replaced.
         progress: called with the share of the work that is done.
-        training: without a source, how the run is trained; None for what suits the number of rows, a minute at most.
+        training: without a source, how the run is trained; None for what suits the number of rows, 40 s at most.
 
     Raises:
         ScorefieldError: whatever does not fit, in one sentence, before anything is drawn or written.

@@ -36,7 +36,7 @@ class Impute:
     spec: Annotated[ImputeSpec, tyro.conf.arg(name="")] = HOW
     """How it is filled."""
     steps: Annotated[int | None, tyro.conf.arg(metavar="N")] = None
-    """With a table alone: train so many steps; default 300 to 3,000 by the number of rows, and a minute at most."""
+    """With a table alone: train so many steps; default 300 to 3,000 by the number of rows, and 40 s at most."""
     out: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None
     """The filled table; default TABLE-filled beside it."""
     json: Annotated[Path | None, tyro.conf.arg(metavar="FILE")] = None

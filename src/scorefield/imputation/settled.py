@@ -133,6 +133,7 @@ def _found(run: Run, of: Hidden, device: torch.device, progress: Progress) -> Se
     number, empty = torch.arange(len(of.truth)), of.hidden | of.missing
     known = opened(of.truth, {column["name"]: empty[:, i].numpy() for i, column in enumerate(columns)}, columns)
     errors, scores, ways = list[Tensor](), list[dict[str, list[tuple[float, int]]]](), ways_of(run.field)
+    ways = ways[:1] if run.data.aside is not None and ways[0].learned else ways  # a person waits for the training, too
     for j, way in enumerate(ways):
         rng = SampleRng(number, stream=stream_of("impute", "measure"), device=device)
         part = portion(progress, j / len(ways), 1 / len(ways))

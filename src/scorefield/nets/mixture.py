@@ -75,6 +75,7 @@ class MixturePart(nn.Module):
         clean = torch.zeros_like(noisy) if given is None else ~given.isnan()
         value = torch.where(noisy, z, 0.0) if given is None else torch.where(clean, given.to(z.dtype), z)
         known, noise = noisy | clean, torch.where(noisy, square, torch.where(clean, SURE**2, 1.0))
+        alike = slice(None, None, _repeats(noise if given is None else torch.cat([noise, given.nan_to_num(torch.inf)], dim=1)))
         guesses, pulls, logs = list[Tensor](), list[Tensor](), list[Tensor]()
         for i in range(len(self.means)):
             mean, vectors, v = (part[i].to(z.dtype) for part in (self.means, self.vectors, self.variances))
@@ -85,7 +86,7 @@ class MixturePart(nn.Module):
                 logs.append(-0.5 * (along.square() / total + total.log()).sum(dim=1))
                 continue
             covariance = (vectors * v) @ vectors.mT
-            w, log_p, _ = explained(covariance, value - mean, known, noise)
+            w, log_p, _ = explained(covariance, value - mean, known[alike], noise[alike])
             pulls.append(w)
             guesses.append(mean + (w * known) @ covariance)
             logs.append(log_p)
@@ -94,6 +95,12 @@ class MixturePart(nn.Module):
         shares = (torch.stack(logs, dim=1) + self.log_weights.to(z.dtype)).softmax(dim=1)
         guess, w = (torch.einsum("nk,nkd->nd", shares, torch.stack(part, dim=1)) for part in (guesses, pulls))
         return guess, w
+
+
+def _repeats(rows: Tensor) -> int:
+    """Return how often each row of a matrix follows itself, where all do so equally often, else 1: draws of the same cells."""
+    counts = torch.unique_consecutive(rows, dim=0, return_counts=True)[1]
+    return int(counts[0]) if len(counts) and bool((counts == counts[0]).all()) else 1
 
 
 def _as_many(part: nn.Module, state: dict[str, Any], prefix: str, *_: object) -> None:
