@@ -1,0 +1,241 @@
+"""Distillation: whether a generator is pulled to the field's distribution, what it draws, and what a distilled run can do.
+
+Of Gaussians everything is known: the KL between a generator that is affine and the data, at every level, and so the direction
+in which its weights must move.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers import command, contents, each_case
+from torch import Tensor, nn
+
+from scorefield import VE, VP, Cosine, Gaussian, RectifiedFlow, SampleRng, ScorefieldError, app
+from scorefield.distillation.matching import Matcher, Matching
+from scorefield.drawing import Drawing
+from scorefield.field import ScoreModel
+from scorefield.generator import HIGH, LOW, SAMPLER, few_levels
+from scorefield.levels import LogNormal
+from scorefield.nets.mlp import MLP
+from scorefield.prediction import EDM, Prediction
+from scorefield.runs import open_run
+from scorefield.samplers import sample
+from scorefield.specs import SampleSpec
+
+STD, MEAN = 0.5, 1.0
+PROCESSES = {"ve": VE(0.01, 50.0), "vp": VP(), "cosine": Cosine(), "flow": RectifiedFlow()}
+
+
+# --- levels -----------------------------------------------------------------------------------------------------------
+
+
+@each_case(process=PROCESSES, levels=[1, 2, 4], data_std=[0.05, 0.5, 1.0])
+def test_the_levels_of_a_generator_are_geometric_in_the_noise_beside_the_data(
+    process: Any, levels: int, data_std: float
+) -> None:
+    times = few_levels(process, levels, data_std)
+    noise = (process.sigma(times) / process.alpha(times)).tolist()
+    wanted = [data_std * HIGH * (LOW / HIGH) ** (j / max(levels - 1, 1)) for j in range(levels)]
+    assert noise == pytest.approx(wanted, rel=1e-6)
+
+
+def test_a_process_with_less_noise_begins_at_its_end_and_one_with_too_little_is_refused() -> None:
+    assert few_levels(VE(0.01, 3.0), 2, 1.0).tolist() == pytest.approx([3.0, 0.8])
+    with pytest.raises(ScorefieldError, match="choose a process with more levels"):
+        few_levels(VE(0.9, 3.0), 2, 1.0)
+
+
+# --- the pull on a generator, in closed form --------------------------------------------------------------------------
+
+
+class Affine(nn.Module):
+    """x0 = a·z + b of a start whose noise is z: N(b, a²), with two weights."""
+
+    def __init__(self, field: Gaussian, a: float, b: float) -> None:
+        super().__init__()
+        self.field, self.a, self.b = field, nn.Parameter(torch.tensor(a)), nn.Parameter(torch.tensor(b))
+
+    def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Any:
+        alpha, spread = self.field.process.prior(float(t[0]), self.field.data_std)
+        x0 = self.a * (x - alpha * self.field.data_mean.to(x)) / spread + self.b
+        return Prediction.of_denoised(self.field.process, x, t, x0)
+
+
+class Own(nn.Module):
+    """The exact denoiser of N(b, a²), with a weight that does nothing."""
+
+    def __init__(self, field: Gaussian, a: float, b: float) -> None:
+        super().__init__()
+        self.exact, self.nothing = Gaussian([b], [[a * a]], field.process), nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Any:
+        found = self.exact(x, t)
+        return Prediction.of_denoised(self.exact.process, x, t, found.denoised + 0 * self.nothing)
+
+
+def pulled(process: Any, a: float, b: float) -> tuple[float, float]:
+    """How a step moves a and b, of a generator whose own denoiser is known exactly."""
+    field = Gaussian([MEAN], [[STD**2]], process)
+    matcher = Matcher(field, Affine(field, a, b), LogNormal(-1.0, 1.0), 1, Matching(batch=20_000, lr=1e-3, warmup=1))  # type: ignore[arg-type]
+    matcher.others[0] = Own(field, a, b)  # type: ignore[assignment]
+    matcher.take_step(SampleRng(range(20_000), stream=1), 0.0)
+    moved = matcher.generator
+    assert isinstance(moved, Affine)
+    return float(moved.a) - a, float(moved.b) - b
+
+
+@each_case(process=PROCESSES)
+def test_a_step_makes_the_kullback_leibler_divergence_smaller_in_each_weight(process: Any) -> None:
+    """KL = ln(v/v') + (v' + (b - m)²)/(2v) - 1/2 at each level falls as a comes to the data's deviation and b to their mean."""
+    for a in (0.3, 0.8):
+        for b in (0.4, 1.7):
+            da, db = pulled(process, a, b)
+            assert da * (STD - a) > 0 and db * (MEAN - b) > 0
+    da, db = pulled(process, -0.8, 1.0)  # a reflection is as good: the deviation is |a|
+    assert da > 0
+
+
+def test_there_is_no_pull_where_both_distributions_are_the_same() -> None:
+    field = Gaussian([MEAN], [[STD**2]], PROCESSES["ve"])
+    matcher = Matcher(field, Affine(field, STD, MEAN), LogNormal(-1.0, 1.0), 1, Matching(batch=100))  # type: ignore[arg-type]
+    matcher.others[0] = Own(field, STD, MEAN)  # type: ignore[assignment]
+    difference, _ = matcher.take_step(SampleRng(range(100), stream=1), 0.0)
+    assert difference < 1e-5  # of two equal denoisers in single precision
+
+
+# --- a learned generator ----------------------------------------------------------------------------------------------
+
+
+class Two:
+    """Gaussians of one deviation around -2 and 2: by class, as their conditional fields."""
+
+    def __init__(self, process: Any) -> None:
+        self.process, self.shape = process, (1,)
+        self.fields = [Gaussian([mean], [[STD**2]], process) for mean in (-2.0, 2.0)]
+        self.data_mean, self.data_std = torch.zeros(1, dtype=torch.float64), math.sqrt(4 + STD**2)
+
+    def __call__(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Prediction:
+        assert cond is not None
+        low, high = (field(x, t).denoised for field in self.fields)
+        return Prediction.of_denoised(self.process, x, t, torch.where(cond.reshape(-1, 1) == 1, high, low))
+
+
+@pytest.mark.parametrize(("name", "evaluations"), [("ve", 1), ("vp", 2)])
+def test_a_generator_draws_each_class_with_its_mean_and_deviation(name: str, evaluations: int) -> None:
+    field, steps, batch = Two(PROCESSES[name]), 400, 128
+    torch.manual_seed(0)
+    network = ScoreModel(
+        MLP((1,), width=32, depth=2, classes=2), EDM(data_std=field.data_std), field.process, (1,), None, field.data_std
+    )
+    counts = torch.tensor([1, 3])
+    matcher = Matcher(field, network, LogNormal(0.0, 1.2), evaluations, Matching(batch, lr=3e-3, score_lr=6e-3), classes=counts)
+    for i in range(steps):
+        matcher.take_step(SampleRng(range(i * batch, (i + 1) * batch), stream=7), i / steps)
+    levels, n = few_levels(field.process, evaluations, field.data_std), 4000
+    for label, mean in enumerate((-2.0, 2.0)):
+        cond = torch.full((n,), label)
+        x = sample(matcher.average, SAMPLER, levels, rng=SampleRng(range(n), stream=3), cond=cond)
+        # what is learned in so few steps is off by more than chance: by less than a fifth of a deviation
+        assert abs(float(x.mean()) - mean) < 0.2 * STD
+        assert abs(float(x.std()) / STD - 1) < 0.2
+
+
+# --- a distilled run --------------------------------------------------------------------------------------------------
+
+
+SMALL = ("network.width=16", "network.depth=2", "training.precision=float32", "training.pictures=0", "training.batch=32")
+
+
+@pytest.fixture(scope="module")
+def moons(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("distill") / "moons"
+    app.train("two-moons", out=path, steps=30, settings=("data.examples=500", *SMALL))
+    return path
+
+
+@pytest.fixture(scope="module")
+def fast(moons: Path) -> Path:
+    app.distill(moons, steps=6, out=moons.with_name("fast"), evaluations=2)
+    return moons.with_name("fast")
+
+
+def test_a_distilled_run_draws_in_its_evaluations_and_its_score_is_that_of_the_run_it_is_made_of(
+    moons: Path, fast: Path
+) -> None:
+    before = contents(moons)
+    drawn = [app.sample(fast, n=40, out=fast.with_name(f"{k}.npy"), seed=5) for k in range(2)]
+    assert drawn[0].evaluations == 2 and drawn[0].levels == 2
+    one, other = (fast.with_name(f"{k}.npy").read_bytes() for k in range(2))
+    assert one == other
+    app.sample(fast, n=40, out=fast.with_name("part.npy"), seed=5, batch=7)
+    few, many = (Drawing.of(open_run(fast), SampleSpec(seed=5)).draw(n) for n in (3, 40))
+    assert torch.allclose(few, many[:3], atol=1e-5)
+    for run in (moons, fast):
+        app.sample(run, n=20, sampler="abm", steps=5, out=run.with_name(f"{run.name}-abm.npy"))
+    assert (fast.with_name("fast-abm.npy")).read_bytes() == (moons.with_name("moons-abm.npy")).read_bytes()
+    assert contents(moons) == before
+    about = app.inspect(fast).run.manifest["distilled"]
+    assert about["evaluations"] == 2 and about["steps"] == 6 and Path(about["from"]) == moons.absolute()
+
+
+def test_the_same_seed_and_steps_give_the_same_generator_and_another_seed_another(moons: Path, fast: Path) -> None:
+    found = {}
+    for name, seed in (("again", 0), ("other", 1)):
+        app.distill(moons, steps=6, evaluations=2, seed=seed, out=moons.with_name(name))
+        found[name] = (moons.with_name(name) / "generator.safetensors").read_bytes()
+    own = (fast / "generator.safetensors").read_bytes()
+    assert found["again"] == own != found["other"]
+
+
+def test_a_distillation_that_is_stopped_leaves_what_was_learned_by_then(moons: Path, tmp_path: Path) -> None:
+    asked: list[int] = []
+    report = app.distill(moons, steps=1000, out=tmp_path / "early", stop=lambda: asked.append(1) or len(asked) > 2)  # type: ignore[func-returns-value]
+    assert report.stopped and report.steps == 3
+    assert open_run(tmp_path / "early").manifest["distilled"]["steps"] == 3
+    assert [one["step"] for one in json.loads((tmp_path / "early" / "distill.json").read_text())] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ({"guidance": 2.0}, "whose generator has no score to change"),
+        ({"temperature": 0.5}, "whose generator has no score to change"),
+        ({"steps": 8}, "got --steps 8 for .*, whose generator knows its own 2 alone"),
+        ({"ladder": "karras"}, "got --ladder karras"),
+    ],
+)
+def test_what_a_generator_cannot_do_is_refused_and_leads_to_the_score(fast: Path, how: dict[str, Any], said: str) -> None:
+    with pytest.raises(ScorefieldError, match=f"{said}.*--sampler abm"):
+        app.sample(fast, n=2, out=fast.with_name("never.npy"), **how)
+    assert not fast.with_name("never.npy").exists()
+
+
+def test_what_cannot_be_distilled_is_refused_in_a_sentence_and_nothing_is_written(
+    moons: Path, fast: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("a,b\n" + "\n".join(f"{i / 7:.3f},{'xy'[i % 2]}" for i in range(40)) + "\n")
+    app.train(str(table), out=tmp_path / "mixed", steps=2, settings=SMALL[:4])
+    noiseless = ("process=noiseless", "objective=sliced")
+    app.train("two-moons", out=tmp_path / "single", steps=2, settings=("data.examples=100", *noiseless, *SMALL))
+    (tmp_path / "full").mkdir()
+    for run, words, said in (
+        (fast, ("--steps", "2"), f"which is distilled already, expected a trained run: distil {moons.absolute()}"),
+        (tmp_path / "mixed", ("--steps", "2"), "a table with columns of other things than numbers (b)"),
+        (tmp_path / "single", ("--steps", "2"), "a run of one noise level"),
+        (moons, ("--steps", "0"), "got --steps 0, expected more than 0"),
+        (moons, ("--time", "0.001s"), "give it more --time"),
+        (moons, ("--steps", "2", "--out", str(tmp_path / "full")), "which is there already"),
+        (moons, ("--steps", "2", "--out", str(tmp_path / "no" / "place")), "in one that exists"),
+    ):
+        before, others = contents(run), sorted(tmp_path.iterdir())
+        out = () if "--out" in words else ("--out", str(tmp_path / "new"))
+        assert command("distill", str(run), *words, *out) == 2
+        assert said in " ".join(capsys.readouterr().err.split())
+        assert contents(run) == before and sorted(tmp_path.iterdir()) == others and not list((tmp_path / "full").iterdir())
