@@ -46,7 +46,7 @@ def test_the_levels_of_a_generator_are_geometric_in_the_noise_beside_the_data(
 
 
 def test_a_process_with_less_noise_begins_at_its_end_and_one_with_too_little_is_refused() -> None:
-    assert few_levels(VE(0.01, 3.0), 2, 1.0).tolist() == pytest.approx([3.0, 0.8])
+    assert VE(0.01, 3.0).sigma(few_levels(VE(0.01, 3.0), 2, 1.0)).tolist() == pytest.approx([3.0, 0.8])
     with pytest.raises(ScorefieldError, match="choose a process with more levels"):
         few_levels(VE(0.9, 3.0), 2, 1.0)
 
@@ -92,11 +92,13 @@ def pulled(process: Any, a: float, b: float) -> tuple[float, float]:
 
 @each_case(process=PROCESSES)
 def test_a_step_makes_the_kullback_leibler_divergence_smaller_in_each_weight(process: Any) -> None:
-    """KL = ln(v/v') + (v' + (b - m)²)/(2v) - 1/2 at each level falls as a comes to the data's deviation and b to their mean."""
-    for a in (0.3, 0.8):
-        for b in (0.4, 1.7):
-            da, db = pulled(process, a, b)
-            assert da * (STD - a) > 0 and db * (MEAN - b) > 0
+    """KL = (v'/v - 1 - ln(v'/v) + (b - m)²/v)/2 at each level falls as a comes to the data's deviation and b to their mean.
+
+    Each weight is tried where the other is right: the size by which a sample's pull is divided is larger where it is far off.
+    """
+    for a, b in ((0.3, MEAN), (0.8, MEAN), (STD, 0.4), (STD, 1.7)):
+        da, db = pulled(process, a, b)
+        assert (da * (STD - a) if b == MEAN else db * (MEAN - b)) > 0
     da, db = pulled(process, -0.8, 1.0)  # a reflection is as good: the deviation is |a|
     assert da > 0
 
@@ -128,7 +130,7 @@ class Two:
 
 @pytest.mark.parametrize(("name", "evaluations"), [("ve", 1), ("vp", 2)])
 def test_a_generator_draws_each_class_with_its_mean_and_deviation(name: str, evaluations: int) -> None:
-    field, steps, batch = Two(PROCESSES[name]), 400, 128
+    field, steps, batch = Two(PROCESSES[name]), 250, 128
     torch.manual_seed(0)
     network = ScoreModel(
         MLP((1,), width=32, depth=2, classes=2), EDM(data_std=field.data_std), field.process, (1,), None, field.data_std
@@ -214,6 +216,12 @@ def test_what_a_generator_cannot_do_is_refused_and_leads_to_the_score(fast: Path
     with pytest.raises(ScorefieldError, match=f"{said}.*--sampler abm"):
         app.sample(fast, n=2, out=fast.with_name("never.npy"), **how)
     assert not fast.with_name("never.npy").exists()
+
+
+def test_tuning_leads_to_the_run_that_it_is_made_of(moons: Path, fast: Path) -> None:
+    with pytest.raises(ScorefieldError, match=f"draws in 2 evaluations and no others.*tune {moons.absolute()}"):
+        app.tune(fast, n=64)
+    assert not (fast / "sampling.json").exists()
 
 
 def test_what_cannot_be_distilled_is_refused_in_a_sentence_and_nothing_is_written(

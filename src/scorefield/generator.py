@@ -43,7 +43,7 @@ def few_levels(process: Process, levels: int, data_std: float) -> Tensor:
         ScorefieldError: no levels, or a process with less noise than so many levels need.
 
     >>> from scorefield import VE
-    >>> few_levels(VE(0.01, 80.0), 2, 0.5)
+    >>> VE(0.01, 80.0).sigma(few_levels(VE(0.01, 80.0), 2, 0.5))
     tensor([2.5000, 0.4000], dtype=torch.float64)
     """
     if levels < 1:

@@ -13,6 +13,7 @@ from scorefield import files, pictures
 from scorefield.config import to_dict
 from scorefield.devices import pick_device
 from scorefield.drawing import NotWritten, Tuned, trained
+from scorefield.errors import ScorefieldError
 from scorefield.progress import Progress, silent
 from scorefield.runs import Run, open_run
 from scorefield.tuning.measure import TuneSpec, compare
@@ -42,12 +43,17 @@ def tune(
         progress: called with the fraction done and words.
 
     Raises:
-        ScorefieldError: an unknown sampler, too few samples, data that are gone or have changed, no candidate that draws finite
-            samples.
+        ScorefieldError: a distilled run, an unknown sampler, too few samples, data that are gone or have changed, no candidate
+            that draws finite samples.
         NotWritten: the report could not be written in the end; the error carries it.
     """
     spec.check()
     opened, where = trained(open_run(run, data)), pick_device(device)
+    if opened.evaluations is not None:
+        raise ScorefieldError(
+            f"got {opened.path}, whose generator draws in {opened.evaluations} evaluations and no others, expected a run "
+            f"that is sampled from its score: tune {opened.manifest['distilled']['from']}"
+        )
     can_write = files.can_write(opened.path)
     spec.check_samplers()
     report, chosen = compare(opened, spec, where, progress)
