@@ -450,6 +450,7 @@ def _renamed(value: Any, names: dict[str, str]) -> Any:
     return value
 
 
+@pytest.mark.usefixtures("whole_curves")
 def test_page_and_command_leave_the_same_run_and_the_same_figures(server: Server, root: Path, tmp_path: Path) -> None:
     asked = {"source": "data/table.csv", "steps": 20, "seed": 4, "settings": [*TINY[:-1], "training.pictures=1"]}
     trained = server.do("train", out="table", **asked)
