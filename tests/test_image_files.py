@@ -654,7 +654,7 @@ def motley(folder: Path) -> Path:
 def test_workers_read_what_threads_read_from_a_folder_and_a_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = motley(tmp_path / "in")
     shutil.make_archive(str(tmp_path / "packed"), "zip", folder)
-    sources = [str(folder), str(tmp_path / "packed.zip"), str(folder / "b")]
+    sources = [str(folder), str(tmp_path / "packed.zip")]
     alone = [everything(open_source(source, DataConfig())) for source in sources]
     monkeypatch.setattr(workers, "WORTH", 0.0)
     monkeypatch.setattr(workers.os, "sched_getaffinity", lambda _: {0, 1})
