@@ -20,6 +20,14 @@ assert {"scorefield.samplers.base", "scorefield.field", "scorefield.shapes"} <= 
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
 
+# Files that take longest begin, so that at the end no core is left with one of them while the other has nothing to do.
+LONG = ("test_web_server", "test_web_page", "test_web_field", "test_evaluate", "test_distribution", "test_two_sample")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
 @pytest.fixture(autouse=True)
 def _nothing_global_is_random() -> None:
     """Nothing in scorefield may read torch's global generator; a fixed state keeps a slip from hiding in luck."""

@@ -37,7 +37,9 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def moons(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("faces") / "moons"
-    app.train("two-moons", out=folder, steps=8, settings=("data.examples=200", "training.precision=float32"))
+    app.train(
+        "two-moons", out=folder, steps=8, settings=("data.examples=200", "training.precision=float32", "training.pictures=0")
+    )
     return folder
 
 
