@@ -1,16 +1,18 @@
 """For every test: shapes are checked at every call, at most two threads run, and torch's own generator has a fixed state.
 
-For those of the page: a browser.
+Every training ends with the error by noise level, which takes longer than the few steps of a test: it is short in all tests
+but those that ask for `whole_curves`. For tests of the page there is a browser.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import shape_checks
 import torch
+from PIL import Image
 
 os.environ["SCOREFIELD_CACHE"] = "off"  # no test reads what another one decoded, or leaves anything behind
 modules = shape_checks.install("scorefield")
@@ -18,10 +20,51 @@ assert {"scorefield.samplers.base", "scorefield.field", "scorefield.shapes"} <= 
 torch.set_num_threads(min(2, torch.get_num_threads()))
 
 
+# Files that take longest begin, so that at the end no core is left with one of them while the other has nothing to do.
+LONG = ("test_web_server", "test_web_page", "test_web_field", "test_evaluate", "test_distribution", "test_two_sample")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
 @pytest.fixture(autouse=True)
 def _nothing_global_is_random() -> None:
     """Nothing in scorefield may read torch's global generator; a fixed state keeps a slip from hiding in luck."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_curves() -> Iterator[Callable[[pytest.MonkeyPatch], None]]:
+    """At the end of a training, the error by noise level is measured at two levels on eight examples, and its plot is blank.
+
+    Gives a function that makes it whole.
+    """
+    from scorefield import files, pictures
+    from scorefield.training import folder, previews
+
+    def blank(run: Any, *_: Any) -> Path:
+        path: Path = run.path / "loss_by_level.png"
+        files.write(path, pictures.png(Image.new("RGB", (8, 8)), run.made_from))
+        return path
+
+    short = {(previews, "CURVE_LEVELS"): 2, (previews, "CURVE_EXAMPLES"): (8, 8), (folder, "curve"): blank}
+    real = {(module, name): getattr(module, name) for module, name in short}
+
+    def make_whole(patch: pytest.MonkeyPatch) -> None:
+        for (module, name), value in real.items():
+            patch.setattr(module, name, value)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for (module, name), value in short.items():
+            patch.setattr(module, name, value)
+        yield make_whole
+
+
+@pytest.fixture
+def whole_curves(short_curves: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error by noise level as a person gets it."""
+    short_curves(monkeypatch)
 
 
 @pytest.fixture(scope="module")

@@ -216,6 +216,13 @@ def test_importing_costs_no_torch(module: str) -> None:
     assert done.stdout.split() == []
 
 
+def test_a_worker_that_decodes_images_loads_no_torch() -> None:
+    script = "import sys, scorefield.data.image.workers; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split() == [
+        "False"
+    ]
+
+
 def test_every_name_of_the_package_can_be_had() -> None:
     for name in scorefield.__all__:
         assert getattr(scorefield, name) is not None

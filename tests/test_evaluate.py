@@ -30,7 +30,10 @@ from scorefield.metrics.base import Estimate
 from scorefield.metrics.features import learn
 from scorefield.runs import open_run
 
-SMALL = ("network.channels=8,16", "network.blocks=1", "training.precision=float32", "training.pictures=2", "training.ema=0.999")
+SMALL = ("network.channels=8,16", "network.blocks=1", "training.precision=float32", "training.pictures=0", "training.ema=0.999")
+
+
+NARROW = ("network.width=16", "network.depth=1", "training.precision=float32", "training.pictures=0")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -53,7 +56,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def moons(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("evaluate") / "moons"
-    app.train("two-moons", out=folder, steps=200, settings=("data.examples=1000", "training.precision=float32"))
+    app.train("two-moons", out=folder, steps=8, settings=("data.examples=1000", *NARROW))
     return folder
 
 
@@ -64,7 +67,8 @@ Drawn = Callable[[Tensor], None]
 def once_for_all() -> Iterator[None]:
     """What depends on the run's weights alone is measured once: likelihoods and the diagnosis, of few examples, and its plot.
 
-    They have tests of their own. Floors are averages, of which one is enough, and the classifier test has a small forest.
+    They have tests of their own. Floors are averages, of which one is enough, and the classifier test has a small forest and a
+    small kernel.
     """
     known = dict[tuple[str, str], Any]()
 
@@ -83,13 +87,14 @@ def once_for_all() -> Iterator[None]:
         return plots.get(str(found)) or plots.setdefault(str(found), plot(found))
 
     with pytest.MonkeyPatch.context() as patch:
-        for limit, few in (("LIKELIHOODS", 2), ("GAPS", 8), ("EXAMPLES", 16)):
+        for limit, few in (("LIKELIHOODS", 2), ("GAPS", 8), ("EXAMPLES", 16), ("LEVELS", 3)):
             patch.setattr(parts, limit, few)
         for name in ("measure_likelihood", "bound_gap", "diagnosis_of"):
             patch.setattr(parts, name, once(name, getattr(parts, name)))
         patch.setattr(html, "_levels", levels)
         patch.setattr("scorefield.evaluation.reference.FLOORS", 1)
-        patch.setattr("scorefield.metrics.classifier.TREES", 10)
+        patch.setattr("scorefield.metrics.classifier.TREES", 4)
+        patch.setattr("scorefield.metrics.classifier.CENTRES", 20)
         yield
 
 
@@ -155,9 +160,12 @@ def test_samples_are_compared_at_the_values_that_data_can_have(digits: Path, dra
 # What is kept, and what is written
 
 
-def test_the_same_question_has_one_answer_and_a_damaged_cache_is_made_again(digits: Path, tmp_path: Path, drawn: Drawn) -> None:
+def test_the_same_question_has_one_answer_and_a_damaged_cache_is_made_again(
+    digits: Path, tmp_path: Path, drawn: Drawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scorefield.evaluation.reference.extractors.learn", partial(learn, steps=10))  # it learns twice
     run = tmp_path / "run"
-    shutil.copytree(digits, run)
+    shutil.copytree(digits, run, ignore=shutil.ignore_patterns("evaluation"))
     data = open_run(run).data
     drawn(data.normaliser.encode(data.train[:100]))
     first = app.evaluate(run, n=100)
@@ -393,7 +401,7 @@ def test_a_table_is_compared_with_the_rows_of_a_file(tmp_path: Path) -> None:
     one_kind = [row for row in rows if "red" in row][:100]
     (tmp_path / "few.csv.gz").write_bytes(gzip.compress("\n".join(["number,colour,count", *one_kind]).encode()))
     run = tmp_path / "run"
-    app.train(str(tmp_path / "all.csv"), out=run, steps=20)
+    app.train(str(tmp_path / "all.csv"), out=run, steps=20, settings=NARROW)
     report = app.evaluate(run, n=100, against=tmp_path / "few.csv.gz")
     assert report.baseline is not None and report.baseline.better_by["energy"] > 2
     assert report.likelihood is not None and report.likelihood.separate == ("colour", "count")

@@ -22,10 +22,11 @@ from scorefield.runs import open_run
 def cheap() -> Iterator[None]:
     """What is not of tables alone is measured on little: it has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        for limit, few in (("LIKELIHOODS", 2), ("GAPS", 8), ("EXAMPLES", 16)):
+        for limit, few in (("LIKELIHOODS", 2), ("GAPS", 8), ("EXAMPLES", 16), ("LEVELS", 3)):
             patch.setattr(parts, limit, few)
         patch.setattr("scorefield.evaluation.reference.FLOORS", 1)
         patch.setattr("scorefield.metrics.classifier.TREES", 5)
+        patch.setattr("scorefield.metrics.classifier.CENTRES", 20)
         patch.setattr("scorefield.metrics.tstr.SETS", 2)
         patch.setattr("scorefield.evaluation.html._levels", None)  # the picture is left out
         yield

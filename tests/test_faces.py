@@ -37,7 +37,9 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def moons(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("faces") / "moons"
-    app.train("two-moons", out=folder, steps=8, settings=("data.examples=200", "training.precision=float32"))
+    app.train(
+        "two-moons", out=folder, steps=8, settings=("data.examples=200", "training.precision=float32", "training.pictures=0")
+    )
     return folder
 
 
@@ -67,10 +69,10 @@ def test_python_and_the_command_give_the_same_bytes_and_so_does_repeating_them(n
 def test_a_sample_does_not_depend_on_its_batch(digits: Path) -> None:
     run = open_run(digits)
     sampler, ladder = choose_sampler(run, SampleSpec("annealed", 40))
-    together, alone = Drawing(run, sampler, ladder).draw(64, batch=64), Drawing(run, sampler, ladder).draw(64, batch=1)
+    together, alone = Drawing(run, sampler, ladder).draw(6, batch=6), Drawing(run, sampler, ladder).draw(6, batch=1)
     # Identical noise; float32 convolutions of other batch sizes add in another order, and 40 steps pass that on.
     assert float((together - alone).abs().max()) < 1e-5
-    assert float((Drawing(run, sampler, ladder).draw(5) - Drawing(run, sampler, ladder).draw(7)[:5]).abs().max()) < 1e-5
+    assert float((Drawing(run, sampler, ladder).draw(4) - together[:4]).abs().max()) < 1e-5
 
 
 def test_the_same_training_twice_leaves_the_same_weights_and_pictures(digits: Path, tmp_path: Path) -> None:

@@ -654,7 +654,7 @@ def motley(folder: Path) -> Path:
 def test_workers_read_what_threads_read_from_a_folder_and_a_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = motley(tmp_path / "in")
     shutil.make_archive(str(tmp_path / "packed"), "zip", folder)
-    sources = [str(folder), str(tmp_path / "packed.zip"), str(folder / "b")]
+    sources = [str(folder), str(tmp_path / "packed.zip")]
     alone = [everything(open_source(source, DataConfig())) for source in sources]
     monkeypatch.setattr(workers, "WORTH", 0.0)
     monkeypatch.setattr(workers.os, "sched_getaffinity", lambda _: {0, 1})
@@ -662,7 +662,7 @@ def test_workers_read_what_threads_read_from_a_folder_and_a_zip(tmp_path: Path, 
     start = workers.Worker.__init__
     monkeypatch.setattr(workers.Worker, "__init__", lambda self: (start(self), started.append(self.process))[0])
     assert [everything(open_source(source, DataConfig())) for source in sources] == alone
-    assert len(started) >= 3 and all(process.poll() is not None for process in started)  # and each has ended
+    assert len(started) >= 2 and all(process.poll() is not None for process in started)  # and each has ended
 
 
 def test_the_files_of_a_worker_that_dies_are_read_all_the_same(

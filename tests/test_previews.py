@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,15 @@ from scorefield.progress import silent
 from scorefield.randomness import SampleRng, stream_of, subsample
 from scorefield.runs import open_run
 from scorefield.training import folder, previews
+
+
+@pytest.fixture(scope="module", autouse=True)
+def whole_curves(short_curves: Callable[[pytest.MonkeyPatch], None]) -> Iterator[None]:
+    """The curve at the end of every training here is the one that a person gets."""
+    with pytest.MonkeyPatch.context() as patch:
+        short_curves(patch)
+        yield
+
 
 SMALL = ("data.examples=200", "training.batch=16", "network.width=8", "training.pictures=2")
 

@@ -29,11 +29,11 @@ from PIL import Image
 from web_server import OWNER, Server, serving
 
 from scorefield import ScorefieldError, app
-from scorefield.web import guard, refusals
+from scorefield.web import forms, guard, refusals
 from scorefield.web.places import Places
 
 TINY = ("network.width=16", "network.depth=1", "training.batch=32", "training.precision=float32", "training.pictures=0")
-SMALL = ("network.channels=8,16", "network.blocks=1", "training.precision=float32", "training.pictures=1", "training.ema=0.999")
+SMALL = ("network.channels=8,16", "network.blocks=1", "training.precision=float32", "training.pictures=0", "training.ema=0.999")
 ROWS = (f"{3 * math.sin(1.7 * i):.4f},{math.cos(0.9 * i) + i / 300:.4f},{'ab'[i % 2]}\n" for i in range(400))
 TABLE = "x,y,kind\n" + "".join(ROWS)
 
@@ -267,52 +267,46 @@ def test_a_page_sees_every_job_of_its_own_and_the_frames_end_with_the_samples(se
     assert np.abs(shown / 255 * 16 - drawn.reshape(5, 8, 8)).max() <= 0.5 + 16 / 255
 
 
+def test_a_killed_server_loses_nothing_of_a_training(server: Server, root: Path, tmp_path: Path) -> None:
+    """Another server on the same runs goes on with it."""
+    asked = {"steps": 600, "settings": [*TINY]}
+    killed, run = Server(root), root / "killed"
+    job = killed.start("train", source="data/table.csv", out="killed", **asked)
+    end = time.monotonic() + 60
+    while time.monotonic() < end and (killed.json("GET", f"/api/jobs/{job['id']}")["fraction"] or 0) < 0.1:
+        time.sleep(0.05)
+    killed.end(signal.SIGKILL)
+    while time.monotonic() < end and not list(run.glob("checkpoints/step-*")):
+        time.sleep(0.05)  # the worker saves the state after its step, and ends
+    assert list(run.glob("checkpoints/step-*"))
+    status = 400
+    while time.monotonic() < end and status != 202:
+        body = {"verb": "train", "arguments": {"out": "killed", "resume": True}, "owner": OWNER}
+        status, _, answer = server.ask("POST", "/api/jobs", body)
+    job = server.wait(json.loads(answer))
+    if job["state"] == "failed" and "training now" in job["error"]:  # the old worker was still saving
+        time.sleep(2)
+        job = server.do("train", out="killed", resume=True)
+    assert job["state"] == "done", job
+    app.train(root / "data" / "table.csv", out=tmp_path / "whole", **asked)
+    assert (run / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+
+
 def test_jobs_end_when_their_owner_leaves_but_a_training_may_stay(root: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
-    shutil.copytree(root, runs, symlinks=True)
+    shutil.copytree(root / "digits", runs / "digits")
     with serving(runs, before="from scorefield.web import jobs; jobs.GRACE = 0.5") as server:
         drawing = server.start("sample", "the-first-owner", run="digits", n=5000, steps=2000)
-        training = server.start("train", "the-first-owner", source="digits", out="away", seconds=100, settings=[*SMALL])
         staying = server.start("train", "another-owner", True, source="digits", out="stays", seconds=100, settings=[*SMALL])
-        assert [one["state"] for one in server.json("GET", "/api/jobs?owner=another-owner")] == ["waiting"]
+        training = server.start("train", "the-first-owner", source="digits", out="away", seconds=100, settings=[*SMALL])
+        assert (training["state"], training["place"]) == ("waiting", 1)
         end, states = time.monotonic() + 60, list[str]()
-        while time.monotonic() < end and states != ["running"]:  # it waits for the other training to end
-            time.sleep(0.7)
-            states = [one["state"] for one in server.json("GET", "/api/jobs?owner=another-owner")]
-        assert states == ["running"]
-        time.sleep(1.5)
-        found = [server.json("GET", f"/api/jobs/{job['id']}") for job in (drawing, training, staying)]
-        assert [one["state"] for one in found] == ["cancelled", "cancelled", "running"]
+        while time.monotonic() < end and states != ["cancelled", "running", "cancelled"]:
+            time.sleep(1.6)  # as long as the server looks away, and then some: who asks is there
+            states = [server.json("GET", f"/api/jobs/{job['id']}")["state"] for job in (drawing, staying, training)]
+        assert states == ["cancelled", "running", "cancelled"] and not (runs / "away").exists()
         server.json("DELETE", f"/api/jobs/{staying['id']}")
         assert server.wait(staying)["state"] == "cancelled"
-
-
-def test_a_killed_server_loses_nothing_of_a_training(root: Path, tmp_path: Path) -> None:
-    runs = tmp_path / "runs"
-    asked = {"source": "data/table.csv", "steps": 600, "settings": [*TINY]}
-    shutil.copytree(root / "data", runs / "data", symlinks=True)
-    server = Server(runs)
-    job = server.start("train", out="killed", **asked)
-    end = time.monotonic() + 60
-    while time.monotonic() < end and (server.json("GET", f"/api/jobs/{job['id']}")["fraction"] or 0) < 0.1:
-        time.sleep(0.05)
-    server.end(signal.SIGKILL)
-    before = len(list((runs / "killed").glob("checkpoints/*")))
-    while time.monotonic() < end and not (before := len(list((runs / "killed").glob("checkpoints/step-*")))):
-        time.sleep(0.05)  # the worker saves the state after its step, and ends
-    assert before
-    with serving(runs) as server:
-        status = 400
-        while time.monotonic() < end and status != 202:
-            body = {"verb": "train", "arguments": {"out": "killed", "resume": True}, "owner": OWNER}
-            status, _, answer = server.ask("POST", "/api/jobs", body)
-        job = server.wait(json.loads(answer))
-        if job["state"] == "failed" and "training now" in job["error"]:  # the old worker was still saving
-            time.sleep(2)
-            job = server.do("train", out="killed", resume=True)
-        assert job["state"] == "done", job
-        assert server.do("train", out="whole", **asked)["state"] == "done"
-    assert (runs / "killed" / "model.safetensors").read_bytes() == (runs / "whole" / "model.safetensors").read_bytes()
 
 
 HOLD = """
@@ -356,9 +350,6 @@ def test_a_job_that_fails_shows_the_commands_own_sentence_beside_the_field(
         ("sample", {"run": "digits", "guidance_interval": "1,2"}, "guidance_interval", "without guidance"),
         ("sample", {"run": "digits", "out": "a.xyz"}, "out", "expected"),
         ("train", {"source": "digits", "out": "digits"}, "out", "expected"),
-        ("train", {"source": "digits", "out": "new", "recipe": "ncns"}, "recipe", "did you mean 'ncsn'"),
-        ("train", {"source": "digits", "out": "new", "seconds": "3 parsecs"}, "seconds", "expected a duration"),
-        ("train", {"source": "digits", "out": "new", "settings": ["training.bath=3"]}, "settings", "did you mean"),
         ("evaluate", {"run": "digits", "n": 3}, "n", "at least"),
         ("denoise", {"run": "digits", "source": "data/noisy.png", "sigma": "-1"}, "sigma", "expected"),
         ("restore", {"run": "digits", "source": "data/noisy.png", "operator": "blurr:1"}, "operator", "did you mean 'blur'"),
@@ -375,6 +366,21 @@ def test_a_job_that_fails_shows_the_commands_own_sentence_beside_the_field(
         said = capsys.readouterr().err.replace("\n", " ")
         assert _plain(job["error"], root) in _plain(said, root), line
     assert contents(root) == inside
+
+
+def test_the_commands_sentence_about_a_training_is_shown_beside_the_field(
+    root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [one.name for one in forms.fields_of("train")]
+    for flag, value, field, words in (
+        ("--recipe", "ncns", "recipe", "did you mean 'ncsn'"),
+        ("--time", "3 parsecs", "seconds", "expected a duration"),
+        ("--set", "training.bath=3", "settings", "did you mean"),
+    ):
+        assert command("train", "digits", "--out", root / "new", flag, value) == 2
+        said = " ".join(capsys.readouterr().err.split()).removeprefix("scorefield: ")
+        assert words in said and refusals.field_of(said, names) == field, said
+    assert not (root / "new").exists()
 
 
 def _plain(text: str, root: Path) -> str:
@@ -394,8 +400,8 @@ def test_a_question_that_is_refused_is_answered_with_its_sentence(server: Server
 
 
 def test_the_forms_are_those_of_the_command(server: Server, capsys: pytest.CaptureFixture[str]) -> None:
-    forms = server.json("GET", "/api/forms")
-    for verb, form in forms.items():
+    shown = server.json("GET", "/api/forms")
+    for verb, form in shown.items():
         assert command(verb, "--help") == 0
         text = " ".join(capsys.readouterr().out.split())
         for field in form["fields"]:
@@ -450,6 +456,7 @@ def _renamed(value: Any, names: dict[str, str]) -> Any:
     return value
 
 
+@pytest.mark.usefixtures("whole_curves")
 def test_page_and_command_leave_the_same_run_and_the_same_figures(server: Server, root: Path, tmp_path: Path) -> None:
     asked = {"source": "data/table.csv", "steps": 20, "seed": 4, "settings": [*TINY[:-1], "training.pictures=1"]}
     trained = server.do("train", out="table", **asked)

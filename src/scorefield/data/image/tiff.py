@@ -24,7 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from scorefield.data.extras import require
-from scorefield.data.files.rows import Rows
 from scorefield.errors import ScorefieldError
 
 Array = NDArray[Any]
@@ -281,6 +280,8 @@ def masked(array: Any, value: float | None) -> Any:
     def part(first: int, last: int) -> Array:
         values = np.asarray(array[first:last])
         return np.where(values == mark, np.nan, values).astype(dtype)
+
+    from scorefield.data.files.rows import Rows  # it needs torch, of which a worker that decodes knows nothing
 
     return Rows(tuple(array.shape), dtype, part, "the TIFF")
 
