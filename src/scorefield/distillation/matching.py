@@ -12,7 +12,8 @@ KL(p'_t || p_t) over the generator's weights theta is
 
 It is zero for all levels only where both distributions are the same, and no sample of the data is needed: adversarial training
 without an adversary, for D' has a loss of its own that it cannot but minimise. Levels count alike when (alpha/sigma)² is
-replaced by 1/mean|x0 - D(x)|, of each sample. One forward pass of D' serves both: its own loss |D' - x0|², and the generator's gradient.
+replaced by 1/mean|x0 - D(x)| of each sample. One forward pass of D' serves both: its own loss |D' - x0|², and the generator's
+gradient.
 
 With K > 1 levels the generator learns at all of them, a step at one: its input at level j is what it makes of level j - 1,
 noised again, as sampling has it. Each level has a D' of its own: with one for all, what is made equal to the data is the
