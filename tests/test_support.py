@@ -238,8 +238,8 @@ def test_a_table_with_missing_numbers_a_category_and_a_constant_has_its_mixed_lo
     field = Mixed(weights, means, variances, VE(low, 100.0))
     monkeypatch.setitem(run.__dict__, "field", field)
     monkeypatch.setattr(subject, "TRIED", 3)
-    report = measure_likelihood(run, LikelihoodSpec(n=4, levels=40, tolerance=1e-4), CPU)
-    held = run.data.held_out[:][subsample(len(run.data.held_out), 4)].double()
+    report = measure_likelihood(run, LikelihoodSpec(n=6, levels=40, tolerance=1e-4), CPU)
+    held = run.data.held_out[:][subsample(len(run.data.held_out), 6)].double()
     lows = (low * scale).tolist()
     there = torch.from_numpy(norm(5, math.hypot(3, lows[0])).logpdf(held[:, 0].numpy()))
     truth = (
