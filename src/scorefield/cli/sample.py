@@ -72,7 +72,7 @@ class Sample:
                 self.run_, spec, self.compute, n=self.n, out=self.out, gif=self.gif, force=self.force, progress=bar.view
             )
         how = f"by {report.sampler} on {report.levels} levels, {report.evaluations} evaluations each"
-        together = f" in {report.processes} processes" if report.processes > 1 else ""
+        together = f", by {report.processes} processes" if report.processes > 1 else ""
         print(f"{report.samples} samples {f'given {report.given}' if report.given else how}{together}:")
         for path in report.written:
             print(f"  {path}")

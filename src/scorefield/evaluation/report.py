@@ -140,7 +140,7 @@ def beside(report: QualityReport) -> list[list[str]]:
 
 def by_processes(report: QualityReport) -> str:
     """Say how many processes drew the samples, if several did."""
-    return f" in {report.processes} processes" if report.processes > 1 else ""
+    return f" by {report.processes} processes" if report.processes > 1 else ""
 
 
 def source(report: QualityReport) -> str:
