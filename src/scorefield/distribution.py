@@ -105,14 +105,19 @@ class World:
         torch.distributed.broadcast_object_list(values, src=0, device=self.device)
         return values[0]
 
-    def agreed(self, work: Callable[[], T]) -> T:
-        """Call `work`; where it fails in one process it fails in all, with the same sentence."""
+    def agreed(self, work: Callable[[], T], faults: type[Exception] = ScorefieldError) -> T:
+        """Call `work`; where it refuses in one process it fails in all, with the same sentence.
+
+        Args:
+            work: what each process does. Only where it sends nothing may faults be more than refusals: the others would wait.
+            faults: that the others learn of; any other ends this process, and they notice that it is gone.
+        """
         if self.size == 1:
             return work()
         result, own, trouble = None, None, None
         try:
             result = work()
-        except Exception as error:
+        except faults as error:
             own, trouble = error, str(error) if isinstance(error, ScorefieldError) else f"{type(error).__name__}: {error}"
         for rank, other in enumerate(self.gather(trouble)):
             if other is not None:
@@ -146,7 +151,7 @@ class World:
             def done(mine: range = parts[self.rank]) -> tuple[Tensor, ...]:
                 return tuple(part.cpu().contiguous() for part in work(mine)) if len(mine) else ()
 
-            own = self.agreed(done)
+            own = self.agreed(done, Exception)
             if self.first:
                 yield parts[0], own
                 for rank, numbers in enumerate(parts[1:], 1):
