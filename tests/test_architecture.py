@@ -22,8 +22,8 @@ from scorefield import Process, registry
 HOUSE = Path(scorefield.__file__).parent
 FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right under src/scorefield
     {"errors", "renamed"},
-    {"shapes", "registry", "files", "progress", "durations", "devices", "pictures", "forks", "specs"},
-    {"randomness", "process", "runge_kutta", "conformal"},
+    {"shapes", "registry", "files", "progress", "durations", "devices", "pictures", "forks", "specs", "launch"},
+    {"randomness", "process", "runge_kutta", "conformal", "distribution"},
     {"levels", "ncsnv2", "noise_label", "moments", "mixtures"},
     {"nets"},
     {"data", "metrics", "operators"},
@@ -37,7 +37,7 @@ FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right und
     {"runs"},
     {"recipes", "verification"},
     {"drawing", "outputs", "inputs", "residuals", "fitting"},
-    {"measurements"},
+    {"measurements", "sampling"},
     {"training", "answers", "restoration", "imputation", "anomaly"},
     {"evaluation", "interpolation", "noise_removal", "advice", "distillation"},
     {"tuning"},

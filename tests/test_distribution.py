@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from scorefield import ScorefieldError
-from scorefield.training.distribution import World
+from scorefield.distribution import World
 
 
 def benchmark() -> Any:

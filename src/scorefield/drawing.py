@@ -1,7 +1,7 @@
 """From a run to samples: device, sampler, ladder, seeds and classes; and a picture of what was drawn.
 
 A `SampleSpec` says how samples are wanted. A `Drawing` is a run with the sampler and the ladder that a spec asks for. It draws
-sample i the same for every number of samples and every batch.
+sample i the same for every number of samples, every batch, and every number of processes that draw together.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass as plain_dataclass
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Any
 
 import torch
@@ -25,6 +25,7 @@ from scorefield.data import Dataset
 from scorefield.data.planes import PICTURED, planes
 from scorefield.data.table.coordinates import decode
 from scorefield.devices import CPU
+from scorefield.distribution import World
 from scorefield.errors import ScorefieldError, unknown
 from scorefield.field import Field
 from scorefield.generator import SAMPLER, few_levels
@@ -310,6 +311,7 @@ class Drawing:
         sampler, ladder: what draws, and the times it visits.
         spec: gives the temperature, the class, the guidance and the seed.
         device: where to compute.
+        world: the processes that draw together.
     """
 
     run: Run
@@ -317,11 +319,20 @@ class Drawing:
     ladder: Tensor
     spec: SampleSpec = field(default_factory=SampleSpec)
     device: torch.device = CPU
+    world: World = field(default_factory=World)
 
     @classmethod
     def of(cls, run: Run, spec: SampleSpec, device: torch.device = CPU) -> Drawing:
         """Return the drawing that a spec asks for; raises `ScorefieldError` as `choose_sampler` does."""
         return cls(run, *choose_sampler(run, spec, device), spec, device)
+
+    @classmethod
+    def divided(cls, run: Run, spec: SampleSpec, world: World) -> Drawing:
+        """Return the drawing that a spec asks for, divided over processes; raises `ScorefieldError` in all of them alike."""
+        own = world.agreed(lambda: cls.of(run, spec, world.device))
+        times = world.broadcast(own.ladder.tolist())  # an optimised ladder is measured, and measurements differ by rounding
+        ladder = torch.tensor(times, dtype=own.ladder.dtype, device=own.ladder.device)
+        return replace(own, ladder=ladder, world=world)
 
     @property
     def field(self) -> Field:
@@ -341,13 +352,13 @@ class Drawing:
         return labels_of(self.run, samples, seed=self.spec.seed, label=self.spec.label)
 
     def batches(self, n: int, *, start: int = 0, batch: int = 256, view: Viewer = silent) -> Iterator[Tensor]:
-        """Draw n samples in model space, float64, `batch` at a time.
+        """Draw n samples in model space, float64, `batch` at a time; of several processes the first yields them all, in order.
 
         Args:
             n: how many.
             start: number of the first of them in the set.
-            batch: how many at a time; of large volumes fewer, which changes no sample.
-            view: called after every step with the share done, words, and a `Batch`.
+            batch: how many at a time in a process; of large volumes fewer, which changes no sample.
+            view: called in the first process after every step with the share done, words, and a `Batch`.
 
         Raises:
             ScorefieldError: n or batch below 1, or a run of no steps; at the call, before anything is drawn.
@@ -361,19 +372,22 @@ class Drawing:
         if self.run.kind == "volume":
             batch = min(batch, max(1, VOXELS // math.prod(self.run.shape)))
 
-        def drawn() -> Iterator[Tensor]:
-            for first in range(start, start + n, batch):
-                numbers = range(first, min(first + batch, start + n))
-                labels = self.labels(numbers)
-                rng = SampleRng(numbers, stream=stream_of("sample", self.spec.seed), device=self.device)
-                cond = None if labels is None else labels.to(self.device)
-                for snapshot in simulate(field, self.sampler, self.ladder, rng=rng, cond=cond):
-                    done = (first - start + len(numbers) * snapshot.step / snapshot.steps) / n
-                    text = f"step {snapshot.step} of {snapshot.steps}, samples {first} to {numbers[-1]}"
-                    view(done, text, Batch(first, snapshot))
-                yield snapshot.x.cpu()
+        size = self.world.size
+        shown = view if self.world.first else silent
 
-        return drawn()
+        def drawn(rows: range) -> tuple[Tensor]:
+            numbers = range(start + rows.start, start + rows.stop)
+            labels = self.labels(numbers)
+            rng = SampleRng(numbers, stream=stream_of("sample", self.spec.seed), device=self.device)
+            cond = None if labels is None else labels.to(self.device)
+            together = min(size * len(numbers), n - rows.start)  # with what the others draw meanwhile
+            for snapshot in simulate(field, self.sampler, self.ladder, rng=rng, cond=cond):
+                done = (rows.start + together * snapshot.step / snapshot.steps) / n
+                text = f"step {snapshot.step} of {snapshot.steps}, samples {numbers[0]} to {numbers[0] + together - 1}"
+                shown(done, text, Batch(numbers[0], snapshot))
+            return (snapshot.x,)
+
+        return (x for _, (x,) in self.world.in_order(n, batch, drawn))
 
     def draw(self, n: int, *, start: int = 0, batch: int = 256, view: Viewer = silent) -> Tensor:
         """Return n samples in model space, `(n, *shape)`, float64; arguments and errors are those of `batches`."""

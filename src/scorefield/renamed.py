@@ -77,6 +77,7 @@ MODULES = {
     "data.store": "data.spill",
     "data.rows": "data.views",
     "samplers.stochastic": "samplers.multistep",
+    "training.distribution": "distribution",
 }
 MOVED = {  # (module, old name) -> module and name of now
     ("scorefield.prediction", "label_of"): ("scorefield.noise_label", "noise_label_of"),

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from scorefield import files, registry
 from scorefield.data.planes import PICTURED, what_is_shown
-from scorefield.devices import pick_device
+from scorefield.distribution import join
 from scorefield.drawing import Drawing, NotWritten, trained
 from scorefield.errors import ScorefieldError
-from scorefield.evaluation.baseline import baseline_of
+from scorefield.evaluation.baseline import Baseline, baseline_of, is_run
 from scorefield.evaluation.html import page, pictures_of
-from scorefield.evaluation.measure import EvaluateSpec, measure
+from scorefield.evaluation.measure import EvaluateSpec, assist, measure
 from scorefield.evaluation.reference import Reference, least
 from scorefield.evaluation.report import QualityReport, quality_table
 from scorefield.evaluation.table_quality import refuse_target
@@ -43,6 +43,8 @@ def evaluate(
 ) -> QualityReport:
     """Measure samples of a run against its held-out data, beside what real data score, and write the report into the run.
 
+    Under `torchrun` all processes draw the samples together, and all but the first end inside this call.
+
     Args:
         run: the run's folder. A run that cannot be written is measured all the same; the report is returned and not stored.
         spec: samples and features; its fields may be given as keywords: `evaluate(run, n=500, seed=1)`.
@@ -58,17 +60,34 @@ def evaluate(
             baseline that does not suit, a file in the way. Nothing has been drawn then.
         NotWritten: the report could not be written in the end; the error carries it.
     """
-    opened, where = trained(open_run(run, data)), pick_device(device)
+    with join(device) as world:
+        opened = world.agreed(lambda: _asked(run, data, spec))
+        drawing = Drawing.divided(opened, spec.drawing, world)
+        paths = world.agreed(lambda: _paths(opened, _stem(spec, drawing), html, force) if world.first else ())
+        drawn = world.from_first(lambda: against is not None and is_run(against))  # the others read no samples
+
+        def compared() -> Baseline | None:
+            if against is None or not (drawn or world.first):
+                return None
+            return baseline_of(against, opened, seed=spec.seed, world=world)
+
+        baseline = world.agreed(compared)
+        if not world.first:
+            assist(drawing, spec, None if baseline is None else baseline.drawing)
+            raise SystemExit(0)  # the first process has what this one drew, and measures it
+        report, reference, raw = measure(drawing, spec, baseline, progress)
+        report = replace(report, verdict=verdict(report), written=paths)
+        _write(report, reference, raw)
+        return report
+
+
+def _asked(run: str | Path, data: Any, spec: EvaluateSpec) -> Run:
+    """Open a run that can be evaluated in this way, or refuse it."""
+    opened = trained(open_run(run, data))
     if spec.n < (needed := least()):
         raise ScorefieldError(f"got {spec.n} samples, expected at least {needed}, which the metrics need: raise -n")
     refuse_target(opened, spec.target)
-    drawing = Drawing.of(opened, spec.drawing, where)
-    paths = _paths(opened, _stem(spec, drawing), html, force)
-    baseline = None if against is None else baseline_of(against, opened, seed=spec.seed, device=where)
-    report, reference, raw = measure(drawing, spec, baseline, progress)
-    report = replace(report, verdict=verdict(report), written=paths)
-    _write(report, reference, raw)
-    return report
+    return opened
 
 
 def _stem(spec: EvaluateSpec, drawing: Drawing) -> str:

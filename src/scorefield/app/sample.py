@@ -2,59 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from collections import deque
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor
-
-from scorefield import config
-from scorefield.devices import pick_device
-from scorefield.drawing import Batch, Drawing, acceptance_by_level, class_of, field_of, stale_tuning, trained
+from scorefield.distribution import join
+from scorefield.drawing import Drawing, class_of, trained
 from scorefield.imputation.given import Given
 from scorefield.outputs import animation
 from scorefield.outputs.base import Output
 from scorefield.progress import Viewer, silent
 from scorefield.runs import open_run
-from scorefield.samplers import Sampler
+from scorefield.sampling import SampleReport, draw_into
 from scorefield.specs import ComputeSpec, SampleSpec
 
-SHOWN = 64  # samples, over which the curl of the score is averaged
-
-
-@dataclass(frozen=True)
-class SampleReport:
-    """What was drawn and where it went.
-
-    Attributes:
-        written: the files.
-        samples: how many.
-        sampler: what drew them; None of rows with given columns, which are drawn as holes are filled.
-        levels: of noise.
-        evaluations: of the field, for one sample; of a guided one, each asks the network more than once (`note`).
-        acceptance: of a sampler with Metropolis' test, (noise-to-signal ratio, mean acceptance, curl of the score) at up to
-            ten of its levels; a curl well above 0 says that no density has this score, and what is sampled has no name.
-        note: what a person should know about how it was drawn; None mostly.
-        given: the columns that are the same in all rows, in words; None without any.
-    """
-
-    written: tuple[Path, ...]
-    samples: int
-    sampler: Sampler | None
-    levels: int
-    evaluations: int
-    acceptance: tuple[tuple[float, float, float], ...] = ()
-    note: str | None = None
-    given: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as plain values, for JSON."""
-        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        sampler = self.sampler and config.to_dict(self.sampler, "sampler")
-        values |= {"written": [str(path) for path in self.written], "sampler": sampler}
-        return values | {"acceptance": [list(level) for level in self.acceptance]}
+__all__ = ["SampleReport", "sample"]
 
 
 def sample(
@@ -69,6 +30,8 @@ def sample(
     progress: Viewer = silent,
 ) -> SampleReport:
     """Draw samples from a trained run into a picture, an array file or a folder.
+
+    Under `torchrun` all processes draw together, and all but the first end inside this call, with the exit code of the work.
 
     Args:
         run: the run's folder.
@@ -90,47 +53,30 @@ def sample(
             is not positive, guidance that the run has no field for, a file in the way, an `out` that does not suit the data or
             cannot be written.
     """
-    opened, device = trained(open_run(run)), pick_device(compute.device)
-    given = Given.asked(opened, spec, gif=gif) if spec.given else None
-    output = Output.of(given.shown if given else opened, n, out, seed=spec.seed, force=force)
-    if n >= 1:  # less is refused below
-        output.check()
-    if gif:
-        animation.check(output)
-    if spec.label is not None:
-        class_of(opened, spec.label)  # refused before anything is drawn
-    if given is not None:
-        note = given.write(n, spec.seed, device, batch=compute.batch, output=output, progress=progress)
-        return SampleReport((output.path,), n, None, 0, 0, note=note, given=given.said)
-    drawing = Drawing.of(opened, spec, device)
-    film = animation.Animation(output, drawing.field) if gif else None
-    evaluations, rates, few, first = 0, tuple[float, ...](), list[Tensor](), 0
+    with join(compute.device) as world:
+        opened = world.agreed(lambda: trained(open_run(run)))
+        given = world.agreed(lambda: Given.asked(opened, spec, gif=gif) if spec.given else None)
+        shown = given.shown if given else opened
 
-    def view(fraction: float, text: str, seen: Batch) -> None:
-        nonlocal evaluations, rates
-        evaluations, rates = seen.snapshot.evaluations, seen.snapshot.info.acceptance
-        if film:
-            film.add(seen.first, seen.snapshot)
-        progress(fraction, text, seen)
+        def place() -> Output:
+            """Refuse, before anything is drawn, what could not be written."""
+            output = Output.of(shown, n, out, seed=spec.seed, force=force)
+            if n >= 1:  # less is refused when it is drawn
+                output.check()
+            if gif:
+                animation.check(output)
+            if spec.label is not None:
+                class_of(opened, spec.label)
+            return output
 
-    batches = drawing.batches(n, batch=compute.batch, view=view)
-    with output.writing(drawing.about) as add:
-        for x in batches:
-            add(opened.decode(x), drawing.labels(range(first, first + len(x))))
-            few += [x] if rates and first < SHOWN else []
-            first += len(x)
-        if film:
-            film.write()
-    acceptance: tuple[tuple[float, float, float], ...] = ()
-    if rates:
-        x, labels = torch.cat(few)[:SHOWN], drawing.labels(range(min(n, SHOWN)))
-        acceptance = acceptance_by_level(field_of(opened, spec=spec), x, labels, rates, drawing.ladder.cpu())
-    return SampleReport(
-        written=(output.path, film.path) if film else (output.path,),
-        samples=n,
-        sampler=drawing.sampler,
-        levels=len(drawing.ladder),
-        evaluations=evaluations,
-        acceptance=acceptance,
-        note="; ".join(filter(None, [output.left_out(), stale_tuning(opened, spec), spec.asks])) or None,
-    )
+        output = world.agreed(lambda: place() if world.first else None)
+        if given is not None:
+            note = given.write(n, spec.seed, world, batch=compute.batch, output=output, progress=progress)
+            if output is not None:
+                return SampleReport((output.path,), n, None, 0, 0, note=note, given=given.said, processes=world.size)
+        else:
+            drawing = Drawing.divided(opened, spec, world)
+            if output is not None:
+                return draw_into(output, drawing, compute.batch, gif, progress)
+            deque(drawing.batches(n, batch=compute.batch), maxlen=0)
+        raise SystemExit(0)  # the first process has what this one drew, and writes it

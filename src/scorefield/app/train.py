@@ -11,11 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scorefield.devices import pick_device
+from scorefield.distribution import join
 from scorefield.progress import Viewer, silent
 from scorefield.specs import TrainSpec
 from scorefield.training.begin import begin, folder_of, trainer_of
-from scorefield.training.distribution import join
 from scorefield.training.folder import RunFolder
 from scorefield.training.memory import keep_freed
 from scorefield.training.reports import Plan, TrainReport
@@ -62,7 +61,7 @@ def train(
     keep_freed()
     with join(device) as world:
         begun = begin(source, spec, path, resume, world)
-        trainer = trainer_of(begun, path, world.device or pick_device(device), world)
+        trainer = trainer_of(begun, path, world.device, world)
         folder = RunFolder(path, begun, trainer, progress)
         if world.first:
             progress(0.0, "beginning", folder.plan())

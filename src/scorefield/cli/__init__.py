@@ -2,6 +2,8 @@
 
 A person's mistake (`ScorefieldError`) prints one sentence and exits with code 2; an interrupt exits with 130, a
 SIGTERM with 143, a pipe whose reader has ended with 141.
+
+Of several processes that `torchrun` started the first alone prints, whatever it is.
 """
 
 from __future__ import annotations
@@ -14,13 +16,14 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import tyro
 
-from scorefield import __version__
+from scorefield import __version__, launch
 from scorefield.cli.plain import plain_where_needed
 from scorefield.cli.show import tell
 from scorefield.errors import ScorefieldError
@@ -62,6 +65,7 @@ VERBS = {  # each is the class of its name in the module of its name, imported w
     "verify": "Measure every method against closed-form truth, on this machine.",
     "list": "List what can be named: samplers, recipes, sources, ...",
 }
+DIVIDED = ("train", "sample", "evaluate")  # several processes share their work; of the others each would do all of it
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:
@@ -82,6 +86,8 @@ def main(arguments: list[str] | None = None) -> None:
             _flush()  # here, where a full disk can still be reported in a sentence
     except ScorefieldError as error:
         tell(f"scorefield: {error}")
+        if launch.processes() > 1:  # torchrun stops the others as soon as one has ended: all end with this code
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise SystemExit(2) from None
     except BrokenPipeError:  # the reader has ended, as in `scorefield list | head`: the exit code of SIGPIPE
         _forget_output()
@@ -112,20 +118,39 @@ def _open_output() -> None:
 def _run(arguments: list[str]) -> None:
     """Parse, and run a verb."""
     if arguments in (["--version"], ["-V"]):
-        print(f"scorefield {__version__}")
+        if launch.is_first():
+            print(f"scorefield {__version__}")
     elif arguments[:1] and arguments[0] in VERBS:  # a verb's own page shows its examples; the list of verbs a line each
         from scorefield import renamed
 
         name, *rest = renamed.flags(arguments)
         kind = getattr(importlib.import_module(f"scorefield.cli.{name}"), name.capitalize())
-        tyro.cli(kind, prog=f"scorefield {name}", args=rest).run()
+        with _quiet_unless_first():
+            asked = tyro.cli(kind, prog=f"scorefield {name}", args=rest)
+        if launch.processes() > 1 and name not in DIVIDED:
+            raise ScorefieldError(
+                f"got {launch.processes()} processes for scorefield {name}, which uses one, expected one of "
+                f"{', '.join(DIVIDED)}: start it without torchrun"
+            )
+        asked.run()
     else:  # the list, or a word that is no verb: what their flags are is not asked
         each = [
             Annotated[dataclass(type(name, (), {})), tyro.conf.subcommand(name, description=line)]
             for name, line in VERBS.items()
         ]
         one_of: Any = functools.reduce(operator.or_, each)
-        tyro.cli(one_of, prog="scorefield", description=DESCRIPTION, args=arguments or ["--help"])
+        with _quiet_unless_first():
+            tyro.cli(one_of, prog="scorefield", description=DESCRIPTION, args=arguments or ["--help"])
+
+
+@contextlib.contextmanager
+def _quiet_unless_first() -> Iterator[None]:
+    """Drop what the parser prints, unless this is the first process: all of them parse the same words."""
+    if launch.is_first():
+        yield
+        return
+    with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing), contextlib.redirect_stderr(nothing):
+        yield
 
 
 def _flush() -> None:

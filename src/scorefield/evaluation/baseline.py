@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +20,7 @@ from scorefield import renamed
 from scorefield.data import DataConfig, Normaliser, open_source
 from scorefield.data.formats.tables import SUFFIXES
 from scorefield.data.table.tables import aligned
+from scorefield.distribution import World
 from scorefield.drawing import Batch, Drawing
 from scorefield.errors import ScorefieldError
 from scorefield.evaluation.reference import Reference, least
@@ -38,11 +39,13 @@ class Baseline:
         name: of the folder or file.
         how: how the samples were made, in words.
         draw: takes the number of samples and a viewer, and returns samples in the data's units `(n, *shape)`.
+        drawing: what draws them from another run; None for samples that are there.
     """
 
     name: str
     how: str
     draw: Callable[[int, Viewer], Tensor]
+    drawing: Drawing | None = None
 
 
 @renamed.report
@@ -96,7 +99,13 @@ def draw_timed(progress: Progress, draw: Callable[[Viewer], Tensor]) -> TimedDra
     return TimedDraw(x, evaluations, time.perf_counter() - start)
 
 
-def baseline_of(path: str | Path, own: Run, *, seed: int, device: torch.device) -> Baseline:
+def is_run(path: str | Path) -> bool:
+    """Return whether a path is the folder of a run."""
+    place = Path(path).expanduser()
+    return (place / "config.json").is_file() and (place / "manifest.json").is_file()
+
+
+def baseline_of(path: str | Path, own: Run, *, seed: int, world: World) -> Baseline:
     """Return the samples that a path stands for.
 
     Args:
@@ -104,24 +113,25 @@ def baseline_of(path: str | Path, own: Run, *, seed: int, device: torch.device) 
             data's own units, a table with the same columns.
         own: the run that is compared with them.
         seed: of the samples, if a run draws them.
-        device: where a run draws them.
+        world: the processes that draw them together, if a run draws them.
 
     Raises:
         ScorefieldError: nothing there, of another shape or kind, or fewer samples than the metrics need.
     """
     place = Path(path).expanduser()
-    if (place / "config.json").is_file() and (place / "manifest.json").is_file():
+    if is_run(place):
         other = open_run(place)
         if (other.kind, other.shape) != (own.kind, own.shape):
             raise ScorefieldError(
                 f"got --against {place}, a run on {other.kind}s of shape {other.shape}, expected {own.kind}s of shape "
                 f"{own.shape} as in {own.path}: compare runs on the same data"
             )
-        drawing = Drawing.of(other, SampleSpec(seed=seed), device)
+        drawing = replace(Drawing.of(other, SampleSpec(seed=seed), world.device), world=world)
         return Baseline(
             str(place),
             f"drawn by {drawing.sampler} on {len(drawing.ladder)} levels",
             lambda n, view: _shown(own.normaliser, other.normaliser, other.decode(drawing.draw(n, view=view))),
+            drawing,
         )
     if not place.exists():
         raise ScorefieldError(

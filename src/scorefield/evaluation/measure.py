@@ -1,7 +1,12 @@
-"""The stages of an evaluation: real examples, samples, figures and floors, the baseline, then every other part."""
+"""The stages of an evaluation: real examples, samples, figures and floors, the baseline, then every other part.
+
+Several processes draw the samples together, and those of a baseline that is a run; the first one measures.
+"""
 
 from __future__ import annotations
 
+import contextlib
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -75,7 +80,7 @@ def measure(
     """Draw samples of a run and measure them, without a verdict.
 
     Args:
-        drawing: how samples are drawn from the run.
+        drawing: how samples are drawn from the run; of several processes this is the first, and the others `assist`.
         spec: how many, and what measures them.
         baseline: what to compare with.
         progress: called with the fraction done and words.
@@ -87,7 +92,7 @@ def measure(
         ScorefieldError: data that are gone or have changed, too few held-out examples, an extractor that does not suit.
     """
     stages, attempt = _stages(progress, spec.n, drawing.run.kind == "table", baseline), Attempts()
-    reference = reference_of(drawing.run, spec.features, progress=stages("real"))
+    reference = drawing.world.agreed(lambda: reference_of(drawing.run, spec.features, progress=stages("real")))
     samples = _samples(drawing, spec, reference, stages)
     figures = _figures(reference, samples, spec.n, stages)
     result = None
@@ -101,6 +106,15 @@ def measure(
     parts = parts_of(drawing.run, reference, samples.raw, samples.sets, drawing.device, spec.target, attempt, stages)
     report = _report(drawing, spec, reference, samples, figures, parts, result, attempt.failed)
     return report, reference, samples.raw
+
+
+def assist(drawing: Drawing, spec: EvaluateSpec, baseline: Drawing | None) -> None:
+    """Draw this process's share of what `measure` draws in the first one."""
+    drawing.world.agreed(lambda: None)  # the real examples, which the first process opens and measures
+    deque(drawing.batches(spec.n, batch=spec.batch), maxlen=0)
+    if baseline is not None:
+        with contextlib.suppress(Exception):  # the first process names the fault, and reports the rest
+            deque(baseline.batches(spec.n), maxlen=0)
 
 
 def _stages(progress: Progress, n: int, table: bool, baseline: Baseline | None) -> Stages:
@@ -179,4 +193,5 @@ def _report(
         left_out=tuple(left_out),
         made_from={**run.made_from, "sampling": sampling_id(drawing.sampler, drawing.ladder)},
         written=(),
+        processes=drawing.world.size,
     )

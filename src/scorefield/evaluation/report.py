@@ -48,6 +48,7 @@ class QualityReport:
         left_out: what was not measured, and why.
         made_from: weights, step, data and version of the figures, and a hash of the sampler and its levels.
         written: the files.
+        processes: that drew the samples together; the first one measured them.
     """
 
     run: str
@@ -79,6 +80,7 @@ class QualityReport:
     left_out: tuple[str, ...]
     made_from: dict[str, Any]
     written: tuple[Path, ...]
+    processes: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain values, without the places of its files."""
@@ -136,6 +138,11 @@ def beside(report: QualityReport) -> list[list[str]]:
     return rows
 
 
+def by_processes(report: QualityReport) -> str:
+    """Say how many processes drew the samples, if several did."""
+    return f" by {report.processes} processes" if report.processes > 1 else ""
+
+
 def source(report: QualityReport) -> str:
     """Say of which weights and data the figures are."""
     made = report.made_from
@@ -158,8 +165,8 @@ def quality_table(report: QualityReport) -> str:
         *(f"- {sentence}" for sentence in report.verdict),
         "",
         f"Drawn by {report.sampler} on {report.levels} levels ({report.evaluations} evaluations), seed {report.seed}, in "
-        f"{report.seconds:.1f} s. Features: {extractor['name']}, {extractor['features']} numbers, hash {extractor['hash']}"
-        f"{accuracy}. After ± stands one standard error over draws of the samples.",
+        f"{report.seconds:.1f} s{by_processes(report)}. Features: {extractor['name']}, {extractor['features']} numbers, "
+        f"hash {extractor['hash']}{accuracy}. After ± stands one standard error over draws of the samples.",
         "",
         *_markdown(beside(report)),
     ]

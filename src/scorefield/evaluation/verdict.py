@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from scorefield.evaluation.report import QualityReport
+from scorefield.evaluation.report import QualityReport, by_processes
 from scorefield.evaluation.table_report import sentence
 
 CLEAR = 2.0  # standard errors by which the samples must be worse than real data
@@ -47,6 +47,6 @@ def _variety(report: QualityReport) -> list[str]:
 def _speed(report: QualityReport) -> str:
     """Say how long sampling takes."""
     return (
-        f"Speed: {1000 * report.seconds / report.samples:.3g} s per 1,000 samples, {report.evaluations} evaluations of the "
-        "network each; scorefield tune finds the cheapest sampler that is as good."
+        f"Speed: {1000 * report.seconds / report.samples:.3g} s per 1,000 samples{by_processes(report)}, {report.evaluations} "
+        "evaluations of the network each; scorefield tune finds the cheapest sampler that is as good."
     )

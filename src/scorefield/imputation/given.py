@@ -10,6 +10,7 @@ Row i is drawn with seed i, in the way in which holes are filled (`settled.py`).
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -27,6 +28,7 @@ from scorefield.data.table.partial import DATES, reach_of
 from scorefield.data.table.series import Series
 from scorefield.data.text import cells
 from scorefield.data.text.written import spelling
+from scorefield.distribution import World
 from scorefield.errors import NotFinite, ScorefieldError, unknown
 from scorefield.guidance.conditional import FEWEST
 from scorefield.imputation.settled import PAIRS, drawn_of, settled
@@ -131,15 +133,21 @@ class Given:
         """The run with these columns: written by it, given values are exactly what was given."""
         return replace(self.run, manifest={**self.run.manifest, "data": {**self.run.manifest["data"], "columns": self.columns}})
 
-    def write(self, n: int, seed: int, device: torch.device, *, batch: int, output: Output, progress: Viewer) -> str | None:
-        """Draw n rows into an output of `shown`; return what a person should know of them."""
+    def write(self, n: int, seed: int, world: World, *, batch: int, output: Output | None, progress: Viewer) -> str | None:
+        """Draw n rows into an output of `shown`; return what a person should know of them.
+
+        Of the processes that draw together the first has the output.
+        """
         for name, value in (("samples to draw", n), ("rows at a time", batch)):
             if value < 1:
                 raise ScorefieldError(f"got {value} {name}, expected at least 1: ask for more")
         about = {"seed": seed, "given": self.said, "model_sha256": self.run.manifest.get("model_sha256")}
+        drawn = self.batches(n, seed, world, batch=batch, progress=lambda done, text: progress(done, text, None))
         shares = list[Tensor]()
+        if output is None:
+            deque(drawn, maxlen=0)
+            return None
         with output.writing(about) as add:
-            drawn = self.batches(n, seed, device, batch=batch, progress=lambda done, text: progress(done, text, None))
             for rows, share in drawn:
                 add(rows, None)
                 shares.append(share)
@@ -148,21 +156,30 @@ class Given:
         return "; ".join(filter(None, [output.left_out(), unlike if weak else None])) or None
 
     def batches(
-        self, n: int, seed: int, device: torch.device, *, batch: int, progress: Progress = silent
+        self, n: int, seed: int, world: World, *, batch: int, progress: Progress = silent
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield rows, `(batch, d)` in the data's own units, and the share of the particles that count, `(batch,)`; n in all."""
-        stages = Stages(progress, measuring=4.0 * PAIRS, drawing=float(n))
-        way, drawing, known = settled(self.run, device, stages("measuring")).way, stages("drawing"), self.row.isfinite()
-        for first in range(0, n, batch):
-            numbers = range(first, min(first + batch, n))
-            rng = SampleRng(numbers, stream=stream_of("given", seed), device=device)
+        """Yield rows, `(batch, d)` in the data's own units, and the share of the particles that count, `(batch,)`; n in all.
 
-            def view(fraction: float, text: str, first: int = first, count: int = len(numbers)) -> None:
-                drawing((first + fraction * count) / n, f"rows {first} to {first + count - 1}, {text}")
+        Of the processes that draw together the first yields them all, in order.
+        """
+        stages = Stages(progress if world.first else silent, measuring=4.0 * PAIRS, drawing=float(n))
+        way = world.from_first(lambda: settled(self.run, world.device, stages("measuring")).way)
+        drawing, known = stages("drawing"), self.row.isfinite()
+
+        def drawn(numbers: range) -> tuple[Tensor, Tensor]:
+            rng = SampleRng(numbers, stream=stream_of("given", seed), device=world.device)
+            together = min(world.size * len(numbers), n - numbers.start)  # with what the others draw meanwhile
+
+            def view(fraction: float, text: str) -> None:
+                done = (numbers.start + fraction * together) / n
+                drawing(done, f"rows {numbers.start} to {numbers.start + together - 1}, {text}")
 
             rows = self.row.expand(len(numbers), -1)
-            drawn, effective = drawn_of(self.run, rows, 1, rng, way=way, whole=False, progress=view)
-            yield torch.where(known, self.row, drawn[0]), effective
+            one, effective = drawn_of(self.run, rows, 1, rng, way=way, whole=False, progress=view)
+            return torch.where(known, self.row, one[0]), effective
+
+        for _, (rows, share) in world.in_order(n, batch, drawn):
+            yield rows, share
 
 
 def _read(value: Any, column: Column) -> Series:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,6 +55,10 @@ class Animation:
         else:
             part = raw if self.run.kind == "signal" else raw.flatten(1)[:, :2].clone()
             self.parts.setdefault(snapshot.step, []).append(part)
+
+    def view(self, fraction: float, text: str, seen: Any) -> None:
+        """Take a step as the `Viewer` of a drawing does."""
+        self.add(seen.first, seen.snapshot)
 
     def write(self) -> None:
         """Write the file."""

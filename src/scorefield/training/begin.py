@@ -18,11 +18,11 @@ from scorefield.config import RunConfig, from_dict, override, to_dict
 from scorefield.data import Dataset, open_again, place_of
 from scorefield.data.base import DataIssue
 from scorefield.data.doctor import examine
+from scorefield.distribution import World
 from scorefield.errors import ScorefieldError
 from scorefield.recipes import DataStats, data_stats, measured_settings
 from scorefield.runs import Run, manifest_of, open_run
 from scorefield.specs import TrainSpec
-from scorefield.training.distribution import World
 from scorefield.training.expectations import too_few, unvisited_levels
 from scorefield.training.loop import Trainer
 from scorefield.training.memory import refuse_large_batch

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from scorefield.config import RunConfig
 from scorefield.data import Dataset
+from scorefield.distribution import World
 from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.field import Field, ScoreModel
 from scorefield.objectives.base import Terms
@@ -33,7 +34,6 @@ from scorefield.training import checkpoint
 from scorefield.training.averages import Averages
 from scorefield.training.batches import draw, seed_generators
 from scorefield.training.checkpoint import Clock
-from scorefield.training.distribution import World
 from scorefield.training.failures import is_out_of_memory, not_finite, refuse_uncounted
 from scorefield.training.held_out import HeldOut
 from scorefield.training.optimisers import learning_rate, make
