@@ -1,4 +1,4 @@
-"""A budget of time is what a person waits: it pays for what is done around the steps, and pictures wait until they are cheap."""
+"""A budget of time is what a person waits: it pays for what is done around the steps; pictures wait until they are cheap."""
 
 from __future__ import annotations
 
