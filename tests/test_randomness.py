@@ -11,7 +11,7 @@ from helpers import each_case
 from scipy import stats
 
 from scorefield import SampleRng, ScorefieldError
-from scorefield.randomness import philox, stream_of
+from scorefield.randomness import _philox_numpy, _round_keys, philox, stream_of
 
 KNOWN_ANSWERS = [  # Random123, kat_vectors, philox4x32 with 10 rounds: counter, key, words
     ("00000000 00000000 00000000 00000000", "00000000 00000000", "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
@@ -290,7 +290,7 @@ def test_uniform_numbers_pass_kolmogorov_and_smirnov_and_never_touch_the_ends(nu
 def test_uniform_stays_inside_the_open_interval_at_the_most_extreme_words(monkeypatch) -> None:
     for word in (0, 2**32 - 1):
         rng = SampleRng([0])
-        monkeypatch.setattr(rng, "_words", lambda blocks, word=word: (torch.full((1, blocks), word),) * 4)
+        monkeypatch.setattr(rng, "_words", lambda blocks, draws, word=word: (torch.full((1, 1, blocks), word),) * 4)
         assert bool(((rng.uniform((2,)) > 0) & (rng.uniform((2,)) < 1)).all())
         assert bool(torch.isfinite(rng.normal((4,))).all())
 
@@ -349,3 +349,34 @@ def test_one_even_number_is_uniform_over_streams_and_a_sample_keeps_its_own() ->
     assert bool((SampleRng(range(100)).even()[17:18] == SampleRng([17]).even()).all())
     rng = SampleRng(range(4))
     assert not torch.equal(rng.even(), rng.even())
+
+
+@pytest.mark.parametrize("pattern", ["n", "nu", "nnu", "nunm", "nmue", "nnuunmeu"])
+def test_a_draw_is_the_same_whatever_was_drawn_before_it_and_made_ahead(pattern: str) -> None:
+    """Of every pattern of kinds of draws, also of one that changes: draw k is that of an rng that begins at k."""
+    seeds, draws = [3, 2**62 + 1, 2**33], {"n": (2,), "m": (1, 3, 3), "u": ()}
+    one = SampleRng(seeds, stream=2**40 + 7)
+
+    def draw(rng: SampleRng, kind: str) -> torch.Tensor:
+        if kind == "e":
+            return rng.even()
+        return rng.uniform(draws[kind]) if kind == "u" else rng.normal(draws[kind])
+
+    for kind in (pattern * 40)[:80] + "umnnnn" + pattern * 4:
+        fresh = SampleRng(seeds, stream=2**40 + 7, draws=one.draws)
+        assert torch.equal(draw(one, kind), draw(fresh, kind))
+    one.draws = 5  # set from outside
+    assert torch.equal(draw(one, pattern[0]), draw(SampleRng(seeds, stream=2**40 + 7, draws=5), pattern[0]))
+
+
+def test_the_words_of_numpy_are_those_of_the_tensors() -> None:
+    """Philox4x32-10 on unsigned words, and on int64 tensors as on a GPU: word by word, at the most extreme ones too."""
+    few = torch.tensor([0, 1, 2**31, 2**32 - 1])
+    seeds = torch.cat([few, few << 31, torch.tensor([2**63 - 1])])
+    words = torch.cartesian_prod(few, few, few, few)
+    counter = tuple(words[:, None, None, i] for i in range(4))
+    expected = philox(counter, (seeds[:, None] & 0xFFFFFFFF, seeds[:, None] >> 32))
+    unsigned = tuple(word.numpy().astype(numpy.uint64) for word in counter)
+    found = _philox_numpy(unsigned, _round_keys(seeds)[:, :, None])
+    for mine, theirs in zip(found, expected, strict=True):
+        assert mine.shape == (256, 9, 1) and bool((mine.astype(numpy.int64) == theirs.numpy()).all())

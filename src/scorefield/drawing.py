@@ -35,7 +35,7 @@ from scorefield.levels import ladder_of
 from scorefield.progress import Viewer, silent
 from scorefield.randomness import SampleRng, stream_of
 from scorefield.runs import Run
-from scorefield.samplers import Sampler, Snapshot, curl, simulate
+from scorefield.samplers import Sampler, Snapshot, simulate
 from scorefield.samplers.optimal import optimised
 from scorefield.specs import SampleSpec as SampleSpec
 
@@ -392,23 +392,3 @@ class Drawing:
     def draw(self, n: int, *, start: int = 0, batch: int = 256, view: Viewer = silent) -> Tensor:
         """Return n samples in model space, `(n, *shape)`, float64; arguments and errors are those of `batches`."""
         return torch.cat(list(self.batches(n, start=start, batch=batch, view=view)))
-
-
-def acceptance_by_level(
-    field: Field, x: Tensor, labels: Tensor | None, rates: tuple[float, ...], times: Tensor
-) -> tuple[tuple[float, float, float], ...]:
-    """Return (sigma/alpha, acceptance, curl of the score) at about ten levels of a sampler with Metropolis' test.
-
-    Args:
-        field: that was drawn from.
-        x: samples, in model space; each is noised to the level, and the curl is averaged over them.
-        labels: their classes; None without classes.
-        rates, times: mean acceptance at every level, and its time.
-    """
-    process, x, levels = field.process, x.to(times.device), []
-    for j in sorted({round(k * (len(rates) - 1) / 9) for k in range(10)}):
-        rng, t = SampleRng(range(len(x)), stream=stream_of("curl", j)), times[j].expand(len(x))
-        curls = curl(field, process.perturb(x, t, rng.normal(x.shape[1:])), t, rng, cond=labels)
-        ratio = float(process.sigma(times[j]) / process.alpha(times[j]))
-        levels.append((ratio, rates[j], float(curls.mean())))
-    return tuple(levels)

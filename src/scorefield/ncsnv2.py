@@ -38,11 +38,14 @@ def largest_distance(data: Tensor, *, at_most: int = 4096, seed: int = 0) -> flo
     """
     rows = flat(data[subsample(len(data), at_most, seed)]).double()
     rows = rows - rows.mean(dim=0)  # cdist multiplies matrices and would lose its digits far from the origin
-    largest = 0.0
-    for batch in torch.split(rows, 512):
-        distances = torch.cdist(batch, rows)
-        i, j = divmod(int(distances.argmax()), len(rows))
-        largest = max(largest, float((batch[i] - rows[j]).norm()))
+    lengths, order = rows.norm(dim=1).sort(descending=True)
+    rows, largest = rows[order], 0.0
+    for first in range(0, len(rows), 512):
+        if 2 * float(lengths[first]) < largest:  # two points are at most as far from each other as their lengths together
+            break
+        batch, others = rows[first : first + 512], rows[first:]
+        i, j = divmod(int(torch.cdist(batch, others).argmax()), len(others))
+        largest = max(largest, float((batch[i] - others[j]).norm()))
     if not largest > 0:
         raise ScorefieldError(f"got {len(rows)} data points without two different ones, expected a spread: check the data")
     return largest

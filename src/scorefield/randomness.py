@@ -6,7 +6,11 @@ A `SampleRng` holds one seed per sample and a count of the draws made so far. Th
 
 computed by Philox4x32-10, a counter-based generator: the seed is its 64-bit key, the other three its 128-bit counter. There
 is no state to save, nothing global, and nothing to synchronise: resuming a training at step n, or drawing sample 17 alone,
-gives the very numbers that the long run gave. All of it is integer arithmetic on tensors, the same on every device.
+gives the very numbers that the long run gave. All of it is integer arithmetic, the same on every device; on a CPU numpy does
+it, whose unsigned words need half of the operations.
+
+Small draws cost calls, not arithmetic. Since a number does not depend on when it is made, a run of draws that repeats, such as
+normal, uniform, normal, uniform of Metropolis' test, is made ahead: 2, 4, ... at most 32 periods at once.
 
 Reference: Salmon, Moraes, Dror, Shaw (2011), "Parallel random numbers: as easy as 1, 2, 3", SC11.
 """
@@ -16,11 +20,12 @@ from __future__ import annotations
 import hashlib
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from scorefield import renamed
@@ -31,6 +36,10 @@ _M0, _M1 = 0xD2511F53, 0xCD9E8D57
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85
 _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)  # (sqrt(5) - 1)/2 of 2^64, as an int64
 _CHUNK = 1 << 14  # blocks at a time: the ten rounds then stay in the cache
+_TIMES, _HALF, _MASK = np.array([[[[_M0]]], [[[_M1]]]], dtype=np.uint64), np.uint64(32), np.uint64(_LOW)
+_AHEAD, _PERIOD = 32, 4  # periods of draws that are made at once, and kinds of draws in a period, at most
+
+Words = NDArray[np.uint64]
 
 
 def philox(counter: tuple[Tensor | int, ...], key: tuple[Tensor | int, Tensor | int]) -> tuple[Tensor, ...]:
@@ -60,6 +69,35 @@ def philox(counter: tuple[Tensor | int, ...], key: tuple[Tensor | int, Tensor | 
             c1, c3 = p1.bitwise_and_(_LOW), p0.bitwise_and_(_LOW)  # type: ignore[union-attr]
         k0, k1 = k0 + _W0, k1 + _W1
     return c0, c1, c2, c3  # type: ignore[return-value]  # tensors: every word has met the counter
+
+
+def _philox_numpy(counter: tuple[Words, Words, Words, Words], keys: Words) -> tuple[Words, ...]:
+    """Return what `philox` returns, of counters of three axes (draws, samples, blocks) and round keys, of two axes more.
+
+    The two products of a round lie side by side, so that five operations do what twelve do on signed words. Those of the first
+    round, and the words that it moves, have the shape of the counters still.
+    """
+    left, right = np.stack(np.broadcast_arrays(*counter[::2])), np.stack(np.broadcast_arrays(*counter[1::2]))
+    crossed = (left * _TIMES)[::-1]
+    left, right = (crossed >> _HALF) ^ right ^ keys[0], crossed & _MASK
+    product = np.empty_like(left)
+    for turn, key in enumerate(keys[1:]):
+        np.multiply(left, _TIMES, out=product)
+        crossed = product[::-1]
+        np.right_shift(crossed, _HALF, out=left)
+        left ^= right
+        left ^= key
+        right = np.bitwise_and(crossed, _MASK, out=right if turn else None)
+    return left[0], right[0], left[1], right[1]
+
+
+def _round_keys(seeds: Tensor) -> Words:
+    """Return the keys of the ten rounds of each seed, `(10, 2, batch, 1)`, uint64."""
+    own = seeds.numpy().astype(np.uint64)
+    key = np.stack([own & _MASK, own >> _HALF])
+    steps = np.expand_dims(np.arange(10, dtype=np.uint64), (1, 2)) * np.array([[_W0], [_W1]], dtype=np.uint64)
+    keys: Words = ((key + steps) & _MASK)[..., None]
+    return keys
 
 
 def integer(value: Any) -> int | None:
@@ -152,7 +190,9 @@ class SampleRng:
         self.seeds = _seeds(seeds).to(device)
         self.stream = _within(stream, 64, f"got stream {stream}, expected a whole number in [0, 2^64): make it with stream_of")
         self.draws = _within(draws, 32, f"got draws = {draws}, expected a whole number in [0, 2^32): 0 for a new sample")
-        self._ready, self._made, self._meant = list[Tensor](), 0, (0, 0, 0)
+        self._ready: dict[tuple[str, int], dict[int, Tensor]] = {}  # what was made ahead: kind and size -> draw -> numbers
+        self._before, self._made, self._meant = list[tuple[str, int]](), 0, (self.stream, self.draws)  # the draws so far
+        self._keys: Words | None = None
 
     def __len__(self) -> int:
         return len(self.seeds)
@@ -161,19 +201,60 @@ class SampleRng:
         """Return the same stream for part of the samples, at the same draw."""
         return SampleRng(self.seeds[which], stream=self.stream, draws=self.draws, device=self.seeds.device)
 
-    def _words(self, blocks: int, draws: Tensor | int) -> tuple[Tensor, ...]:
-        """Return four words for each sample and block, shape `(batch, blocks)`; `(k, batch, blocks)` for draws `(k, 1, 1)`."""
+    def _words(self, blocks: int, draws: Tensor) -> tuple[Tensor, ...]:
+        """Return four words for each draw `(k,)`, sample and block, each `(k, batch, blocks)`, int64."""
         seeds, device = self.seeds, self.seeds.device
-        block = torch.arange(blocks, dtype=torch.int64, device=device)
         rows = max(1, _CHUNK // max(blocks, 1))
+        low, high = self.stream & _LOW, self.stream >> 32 & _LOW
         words: list[tuple[Tensor, ...]] = []
         for first in range(0, max(len(seeds), 1), rows):
-            chunk = seeds[first : first + rows, None]
-            counter = (block.expand(len(chunk), -1), draws, self.stream & _LOW, self.stream >> 32 & _LOW)
-            words.append(philox(counter, (chunk & _LOW, chunk >> 32 & _LOW)))
+            chunk = seeds[first : first + rows]
+            if device.type == "cpu":
+                whole = len(chunk) == len(seeds)
+                keys = self._keys if whole and self._keys is not None else _round_keys(chunk)
+                self._keys = keys if whole else None
+                counts = np.expand_dims(draws.numpy().astype(np.uint64), (1, 2))
+                ends = np.full((1, 1, 1), low, dtype=np.uint64), np.full((1, 1, 1), high, dtype=np.uint64)
+                made = _philox_numpy((np.arange(blocks, dtype=np.uint64), counts, *ends), keys[:, :, None])
+                words.append(tuple(torch.from_numpy(word.view(np.int64)) for word in made))
+            else:
+                block = torch.arange(blocks, dtype=torch.int64, device=device).expand(len(chunk), -1)
+                key = chunk[:, None] & _LOW, chunk[:, None] >> 32 & _LOW
+                words.append(philox((block, draws.to(device).unsqueeze(1).unsqueeze(1), low, high), key))
         if len(words) == 1:
             return words[0]
-        return tuple(torch.cat(parts) for parts in zip(*words, strict=True))
+        return tuple(torch.cat(parts, dim=1) for parts in zip(*words, strict=True))
+
+    def _next(self, kind: str, size: int, make: Callable[[int, Tensor], Tensor]) -> Tensor:
+        """Return the next draw of a kind, `(batch, size)`, and make those ahead that come next if draws go on repeating."""
+        if self._meant != (self.stream, self.draws):  # somebody else set them
+            self._ready, self._before, self._made = {}, [], 0
+        one = kind, size
+        ready = self._ready.setdefault(one, {})
+        if self.draws not in ready:
+            self._ready = {other: made for other, made in self._ready.items() if other in self._before[-2 * _PERIOD :]}
+            draws = self._expected(one)
+            self._ready[one] = ready = dict(zip(draws, make(size, torch.tensor(draws)).unbind(), strict=True))
+        self._count(one)
+        return ready.pop(self.draws - 1)
+
+    def _count(self, one: tuple[str, int]) -> None:
+        """Count a draw."""
+        self.draws += 1
+        self._meant = self.stream, self.draws
+        self._before = [*self._before[1 - 2 * _PERIOD :], one]
+
+    def _expected(self, one: tuple[str, int]) -> list[int]:
+        """Return the number of this draw, and those of later ones of its kind if the last period of draws repeats again."""
+        before = self._before
+        periods = (
+            before[-p:] for p in range(1, _PERIOD + 1) if before[-p:][:1] == [one] and before[-p:] == before[-2 * p : -p]
+        )
+        period = next(periods, [])
+        room = _CHUNK // max(1, len(self) * ((one[1] + 3) // 4))
+        self._made = max(1, min(2 * self._made, _AHEAD, room // max(1, period.count(one)))) if period else 1
+        coming = (period or [one]) * self._made
+        return [self.draws + i for i, other in enumerate(coming) if other == one]
 
     def uniform(self, shape: Sequence[int] = ()) -> Tensor:
         """Draw U(0, 1) with 52 random bits, shape `(batch, *shape)`, float64; never exactly 0 or 1.
@@ -181,12 +262,14 @@ class SampleRng:
         >>> SampleRng([1, 2]).uniform((3,)).shape
         torch.Size([2, 3])
         """
-        size = math.prod(shape)
-        a, b, c, d = self._words((size + 1) // 2, self.draws)
-        self.draws += 1
+        return self._next("uniform", math.prod(shape), self._uniforms).reshape(len(self), *shape)
+
+    def _uniforms(self, size: int, draws: Tensor) -> Tensor:
+        """Return draws of `size` numbers, shape `(len(draws), batch, size)`, without counting them."""
+        a, b, c, d = self._words((size + 1) // 2, draws)
         # 52 bits and a half: with 53 the largest would round to 1.
         pairs = torch.stack([(a >> 6) * 67108864 + (b >> 6), (c >> 6) * 67108864 + (d >> 6)], dim=-1)
-        return ((pairs.flatten(1)[:, :size].double() + 0.5) / 2.0**52).reshape(len(self), *shape)
+        return (pairs.flatten(-2)[..., :size].double() + 0.5) / 2.0**52
 
     def normal(self, shape: Sequence[int] = ()) -> Tensor:
         """Draw N(0, I) by Box and Muller (1958), shape `(batch, *shape)`, float64; tails reach 6.7 standard deviations.
@@ -194,30 +277,21 @@ class SampleRng:
         >>> SampleRng(range(4)).normal((1, 8, 8)).shape
         torch.Size([4, 1, 8, 8])
         """
-        size = math.prod(shape)
-        if self._meant != (size, self.stream, self.draws):
-            self._ready, self._made = [], 0
-        if not self._ready:
-            # Small draws cost calls, not arithmetic: of draws of one shape in a row, 2, 4, ... are made at once.
-            room = _CHUNK // max(1, len(self) * ((size + 3) // 4))
-            self._made = max(1, min(2 * self._made, 32, room))
-            self._ready = list(self._normals(size, self._made).unbind())
-        self.draws += 1
-        self._meant = size, self.stream, self.draws
-        return self._ready.pop(0).reshape(len(self), *shape)
+        return self._next("normal", math.prod(shape), self._normals).reshape(len(self), *shape)
 
-    def _normals(self, size: int, count: int) -> Tensor:
-        """Return the next draws of `size` numbers, shape `(count, batch, size)`, without counting them."""
+    def _normals(self, size: int, draws: Tensor) -> Tensor:
+        """Return draws of `size` numbers, shape `(len(draws), batch, size)`, without counting them."""
         pairs = (size + 1) // 2
-        first, device = self.draws, self.seeds.device
-        several = torch.arange(first, first + count, device=device).unsqueeze(1).unsqueeze(1) if count > 1 else first
-        a, b, c, d = self._words((size + 3) // 4, several)
-        radius, angle = (torch.stack(two, dim=-1).flatten(-2)[..., :pairs].double() for two in ((a, c), (b, d)))
+        a, b, c, d = self._words((size + 3) // 4, draws)
+        if pairs > 1:
+            a, b = (torch.stack(two, dim=-1).flatten(-2)[..., :pairs] for two in ((a, c), (b, d)))
         # .double() first: an integer tensor plus 0.5 is float32, which would leave 24 of the 32 bits
-        radius = radius.add_(0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
-        angle = angle.mul_(2 * math.pi / 2.0**32)
-        both = torch.stack([radius * angle.cos(), radius * angle.sin()], dim=-1)
-        return both.flatten(-2)[..., :size].reshape(count, len(self), size)
+        radius = a.double().add_(0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
+        angle = b.double().mul_(2 * math.pi / 2.0**32)
+        both = radius.new_empty(*radius.shape, 2)
+        torch.mul(radius, angle.cos(), out=both[..., 0])
+        torch.mul(radius, angle.sin_(), out=both[..., 1])
+        return both.flatten(-2)[..., :size].reshape(len(draws), len(self), size)
 
     def even(self) -> Tensor:
         """Draw one number in (0, 1) per sample that consecutive seeds spread evenly, `(batch,)`, float64.
@@ -235,7 +309,7 @@ class SampleRng:
         """
         zero = torch.zeros(1, dtype=torch.int64, device=self.seeds.device)
         a, b, *_ = philox((zero, self.draws, self.stream & _LOW, self.stream >> 32 & _LOW), (zero, 0))
-        self.draws += 1
+        self._count(("even", 0))
         turned = self.seeds * _GOLDEN + ((a << 32) + b)  # 64 bits wrap: that is the mod 1
         return ((turned >> 12 & (1 << 52) - 1).double() + 0.5) / 2.0**52
 

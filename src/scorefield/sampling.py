@@ -16,11 +16,13 @@ from torch import Tensor
 
 from scorefield import config
 from scorefield.distribution import World
-from scorefield.drawing import Batch, Drawing, acceptance_by_level, field_of, stale_tuning
+from scorefield.drawing import Batch, Drawing, field_of, stale_tuning
+from scorefield.field import Field
 from scorefield.outputs import animation
 from scorefield.outputs.base import Output
 from scorefield.progress import Viewer
-from scorefield.samplers import Sampler
+from scorefield.randomness import SampleRng, stream_of
+from scorefield.samplers import Sampler, curl
 
 SHOWN = 64  # samples, over which the curl of the score is averaged
 
@@ -106,3 +108,23 @@ def draw_into(output: Output, drawing: Drawing, batch: int, gif: bool, progress:
         note="; ".join(filter(None, [output.left_out(), stale_tuning(opened, spec), spec.asks])) or None,
         processes=world.size,
     )
+
+
+def acceptance_by_level(
+    field: Field, x: Tensor, labels: Tensor | None, rates: tuple[float, ...], times: Tensor
+) -> tuple[tuple[float, float, float], ...]:
+    """Return (sigma/alpha, acceptance, curl of the score) at about ten levels of a sampler with Metropolis' test.
+
+    Args:
+        field: that was drawn from.
+        x: samples, in model space; each is noised to the level, and the curl is averaged over them.
+        labels: their classes; None without classes.
+        rates, times: mean acceptance at every level, and its time.
+    """
+    process, x, levels = field.process, x.to(times.device), []
+    for j in sorted({round(k * (len(rates) - 1) / 9) for k in range(10)}):
+        rng, t = SampleRng(range(len(x)), stream=stream_of("curl", j)), times[j].expand(len(x))
+        curls = curl(field, process.perturb(x, t, rng.normal(x.shape[1:])), t, rng, cond=labels)
+        ratio = float(process.sigma(times[j]) / process.alpha(times[j]))
+        levels.append((ratio, rates[j], float(curls.mean())))
+    return tuple(levels)

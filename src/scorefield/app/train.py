@@ -7,6 +7,7 @@ train     the loop, whose reports the folder keeps             (`training/loop.p
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,8 @@ def train(
         device: auto, cpu or cuda.
         resume: go on with the run in `out`; its own config is used, a new budget of seconds or steps replaces its own. A run
             that was cut short goes on without this, too, when everything asked for is what it was begun with.
-        progress: called with the share done, words and a `Plan`, then with each `TrainingState` of the loop.
+        progress: called with the share done and words while the data are opened, with a `Plan` as event, then with each
+            `TrainingState` of the loop.
         stop: asked between steps; True saves the state and ends.
 
     Returns:
@@ -57,12 +59,12 @@ def train(
             be written; the checkpoint before it stands.
         NotFinite: a NaN; the last good state has been kept.
     """
-    path = folder_of(out, source)
+    path, since = folder_of(out, source), time.perf_counter()
     keep_freed()
     with join(device) as world:
-        begun = begin(source, spec, path, resume, world)
+        begun = begin(source, spec, path, resume, world, lambda share, text: progress(0.0, text, None))
         trainer = trainer_of(begun, path, world.device, world)
-        folder = RunFolder(path, begun, trainer, progress)
+        folder = RunFolder(path, begun, trainer, progress, since)
         if world.first:
             progress(0.0, "beginning", folder.plan())
         if begun.goes_on and trainer.fraction >= 1 and world.broadcast(world.first and folder.is_whole()):

@@ -40,15 +40,17 @@ class Train(Asked):
     def run(self) -> None:
         """Train, showing reasons, progress and where things went."""
         spec, asked = self.asked(), signals()
-        from scorefield import app
-
         with Bar("training") as bar:
+            bar.at(0.0, "starting")
+            from scorefield import app
 
-            def show(_fraction: float, _text: str, event: Any) -> None:
-                if isinstance(event, app.Plan):
+            def show(fraction: float, text: str, event: Any) -> None:
+                if event is None:
+                    bar.at(fraction, text)
+                elif isinstance(event, app.Plan):
                     _announce(event, bar)
                 else:
-                    _follow(event, bar)
+                    _follow(event, text, bar)
 
             report = app.train(
                 self.source,
@@ -99,7 +101,7 @@ def _announce(plan: Plan, bar: Bar) -> None:
         bar.say(f"  {reason}")
 
 
-def _follow(state: TrainingState, bar: Bar) -> None:
+def _follow(state: TrainingState, text: str, bar: Bar) -> None:
     """Say what the loop reports, and move the bar."""
     for message in state.messages:
         bar.say(f"  {message}")
@@ -109,8 +111,8 @@ def _follow(state: TrainingState, bar: Bar) -> None:
             f"{state.images_per_second:,.0f} examples/s, {duration(state.seconds)} done, {duration(state.seconds_left)} left"
         )
         bar.at(state.fraction, text, now=state.fraction >= 1)
-    elif state.event == "measuring":
-        bar.at(state.fraction, "trained; measuring the error by noise level")
+    elif state.event in ("choosing", "measuring"):
+        bar.at(state.fraction, f"trained; {text}")
 
 
 def _conclude(report: TrainReport, source: str) -> None:

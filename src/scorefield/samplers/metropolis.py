@@ -143,7 +143,7 @@ class Chain:
         acceptance: the mean probability of acceptance on every level visited so far, over steps and samples.
         tests: how many steps the last of those means is of.
         step, x, score, log_p: where the last step ended, with the score and, if known, log p (plus a constant) there.
-        slope: of the score along the last proposal, (s(x') - s(x))·(x' - x)/|x' - x|², `(batch,)`.
+        slope: of the score along the last proposal, (s(x') - s(x))·(x' - x)/|x' - x|², `(batch,)`, if it was asked for.
     """
 
     taus: tuple[float, ...]
@@ -179,7 +179,14 @@ class Chain:
         return (*before[:-1], before[-1] + (rate - before[-1]) / (self.tests + 1)), self.tests + 1
 
 
-def metropolis_step(field: CountedField, x: Sample, step: Step, chain: Chain, rng: SampleRng) -> tuple[Sample, Chain, Info]:
+def _slope(score: Sample, score_there: Sample, way: Sample) -> PerSample:
+    """Return (s(x') - s(x))·(x' - x)/|x' - x|², `(batch,)`."""
+    return total((score_there - score) * way) / total(way**2)
+
+
+def metropolis_step(
+    field: CountedField, x: Sample, step: Step, chain: Chain, rng: SampleRng, *, sloped: bool = False
+) -> tuple[Sample, Chain, Info]:
     """Return the next state of Metropolis-adjusted Langevin: the proposal where it is accepted, x where it is not.
 
     Args:
@@ -188,28 +195,34 @@ def metropolis_step(field: CountedField, x: Sample, step: Step, chain: Chain, rn
         step: the level.
         chain: gives the step size, and the score and log p of x if the last step ended there.
         rng: gives z, then the uniform number of the test.
+        sloped: whether the chain is to have the slope of the score along the proposal.
     """
     t, tau, exact = step.t, chain.taus[step.index], chain.exact
     score, log_p = chain.score, chain.log_p
     if chain.x is not x or chain.step is not step or score is None:
         score, log_p = field(x, t).score, -field.energy(x, t) if exact else None
     z = rng.normal(x.shape[1:])
-    there = x + tau * score + math.sqrt(2 * tau) * z
+    there = torch.add(x, score, alpha=tau).add_(z, alpha=math.sqrt(2 * tau))
     score_there, log_p_there = field(there, t).score, -field.energy(there, t) if exact else None
     if log_p is None or log_p_there is None:
         gain = line_integral(field, x, there, t, score, score_there)
-        outside = torch.zeros_like(gain, dtype=torch.bool)
     else:
-        gain, outside = log_p_there - log_p, log_p_there == -math.inf
-    back = (x - there - tau * score_there) / math.sqrt(2 * tau)  # the draw that would lead from x' to x
-    log_r = torch.where(outside, -math.inf, gain + 0.5 * (total(z**2) - total(back**2)))
-    sound = flat(there).isfinite().all(dim=1) & (outside | flat(score_there).isfinite().all(dim=1)) & ~log_r.isnan()
-    probability = log_r.clamp(max=0).exp()
-    slope = total((score_there - score) * (there - x)) / total((there - x) ** 2)
+        gain = log_p_there - log_p
+    back = torch.sub(x, there).sub_(score_there, alpha=tau)  # sqrt(2·tau) times the draw that would lead from x' to x
+    log_r = torch.add(gain, total(z.square()), alpha=0.5).sub_(total(back.square_()), alpha=0.25 / tau)
+    # One sum tells that all numbers are finite, as nearly always. Where one is not, a sample that is neither accepted nor
+    # refused becomes NaN, at which the loop stops and names it.
+    whole: Tensor | None = None
+    if not math.isfinite(float(log_r.sum() + there.sum() + score_there.sum())):
+        outside = torch.zeros_like(log_r, dtype=torch.bool) if log_p_there is None else log_p_there == -math.inf
+        log_r = torch.where(outside, -math.inf, log_r)
+        sound = flat(there).isfinite().all(dim=1) & (outside | flat(score_there).isfinite().all(dim=1)) & ~log_r.isnan()
+        whole = over(sound.double(), x) > 0
+    probability = log_r.clamp(max=0).exp_()
+    slope = _slope(score, score_there, there - x) if sloped else None
     accepted = rng.uniform() < probability
-    moved, whole = (over(which.double(), x) > 0 for which in (accepted, sound))
-    # neither accepted nor refused where the ratio is not a number: the loop stops at the NaN and names it
-    x = torch.where(whole, torch.where(moved, there, x), math.nan)
+    moved = over(accepted.double(), x) > 0
+    x = torch.where(moved, there, x) if whole is None else torch.where(whole, torch.where(moved, there, x), math.nan)
     score = torch.where(moved, score_there, score)
     log_p = None if log_p is None or log_p_there is None else torch.where(accepted, log_p_there, log_p)
     acceptance, tests = chain.counted(step, probability)
@@ -301,4 +314,4 @@ class AnnealedMala(Sampler):
             pull = eta * above.sigma**2 / above.alpha * state.score
             spread = over(wide * (eta * (1 - eta + eta * c)).sqrt(), x)
             x = x + step.alpha * (pull + spread * rng.normal(x.shape[1:]))
-        return metropolis_step(field, x, step, state, rng)
+        return metropolis_step(field, x, step, state, rng, sloped=True)

@@ -105,6 +105,15 @@ class Averages:
             shown = self._model if self.shown is None else self.kept[self.shown]
             self.early = {name: value.detach().cpu().clone() for name, value in shown.state_dict().items()}
 
+    def show_best(self, losses: dict[float, float]) -> list[str]:
+        """Show the average with the smallest of these losses from now on; return a sentence where there was a choice."""
+        if losses:
+            self.shown = min(losses, key=lambda length: losses[length])
+        if len(losses) < 2:
+            return []
+        table = ", ".join(f"{length:g} {loss:.5g}" for length, loss in losses.items())
+        return [f"moving average = {self.shown:g}: of those kept its held-out loss is smallest ({table})"]
+
     def state(self) -> dict[str, Tensor]:
         """Return every average as a flat dict `length/name`, and the early one as `early/name`."""
         states = {str(length): average.state_dict() for length, average in self.kept.items()}

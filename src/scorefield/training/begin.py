@@ -20,6 +20,7 @@ from scorefield.data.base import DataIssue
 from scorefield.data.doctor import examine
 from scorefield.distribution import World
 from scorefield.errors import ScorefieldError
+from scorefield.progress import Progress, portion, silent
 from scorefield.recipes import DataStats, data_stats, measured_settings
 from scorefield.runs import Run, manifest_of, open_run
 from scorefield.specs import TrainSpec
@@ -84,7 +85,7 @@ def folder_name(source: Any) -> str:
 # --- decide what to train ---------------------------------------------------------------------------------------------
 
 
-def begin(source: Any, spec: TrainSpec, folder: Path, resume: bool, world: World) -> Begun:
+def begin(source: Any, spec: TrainSpec, folder: Path, resume: bool, world: World, progress: Progress = silent) -> Begun:
     """Decide in the first process what is trained, and follow it in the others.
 
     Args:
@@ -93,11 +94,12 @@ def begin(source: Any, spec: TrainSpec, folder: Path, resume: bool, world: World
         folder: of the run.
         resume: go on with the run that is there.
         world: the processes that train together.
+        progress: called with the share done, 0 to 1, and a few words.
 
     Raises:
         ScorefieldError: what was asked for cannot be done, or `folder` is in use; in all processes alike.
     """
-    first = world.agreed(lambda: _begin(source, spec, folder, resume) if world.first else None)
+    first = world.agreed(lambda: _begin(source, spec, folder, resume, progress) if world.first else None)
     if world.size == 1:
         assert first is not None
         return first
@@ -105,12 +107,13 @@ def begin(source: Any, spec: TrainSpec, folder: Path, resume: bool, world: World
     return world.agreed(lambda: _follow(source, values) if first is None else first)
 
 
-def _begin(source: Any, spec: TrainSpec, folder: Path, resume: bool) -> Begun:
+def _begin(source: Any, spec: TrainSpec, folder: Path, resume: bool, progress: Progress) -> Begun:
+    progress(0.0, "opening the data")
     if (folder / "config.json").exists():
         return _resume(folder, source, spec) if resume else _go_on_unasked(folder, source, spec)
     _refuse_other_files(folder)
-    run = resolve(source, spec)
-    findings = examine(run.data)
+    run = resolve(source, spec, portion(progress, 0.0, 0.5))
+    findings = examine(run.data, portion(progress, 0.5, 0.4))
     warnings = [*findings.warnings, *too_few(run.data), *unvisited_levels(run.config)]
     manifest = manifest_of(run.data, run.stats.std, run.reasons, 0, place_of(source)) | {"warnings": warnings}
     return Begun(run.config, run.data, run.stats, manifest, False, findings.issues)

@@ -52,3 +52,11 @@ def refuse_uncounted(model: ScoreModel, config: RunConfig, *, holed: bool) -> No
         f"got {what} for the objective {name}, whose loss counts all cells, expected one that counts the known alone: set "
         f"objective=denoising, or {remedy}"
     )
+
+
+def too_short(step: int, first_steps: int) -> str:
+    """Return what to say of a training whose time was over before its first steps were done."""
+    return (
+        f"the time was over after {step} step{'s' * (step > 1)}, fewer than the {first_steps} with which a training begins: "
+        "next to nothing is learned; give it more time"
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,15 +25,19 @@ from scorefield.runs import Run, open_run, read_log, save_model
 from scorefield.training.begin import ISSUES, Begun, conditions
 from scorefield.training.covariance import data_moments
 from scorefield.training.loop import Trainer
-from scorefield.training.previews import Previews, curve, losses_by_level, preview
+from scorefield.training.previews import Previews, closing_seconds, curve, losses_by_level, preview
 from scorefield.training.reports import Plan, TrainingState, TrainReport
+
+WORDS = {"choosing": "choosing the moving average"}  # what a person reads of an event that takes its time
+OPENING = 4.0  # seconds in which data are opened and looked at before they count in a budget
 
 
 class RunFolder:
     """Runs the loop of a training and writes what it reports into the run's folder."""
 
-    def __init__(self, path: Path, begun: Begun, trainer: Trainer, progress: Viewer) -> None:
-        """Hold the parts; nothing is written yet."""
+    def __init__(self, path: Path, begun: Begun, trainer: Trainer, progress: Viewer, since: float | None = None) -> None:
+        """Hold the parts; nothing is written yet. `since`: when the work began, by `time.perf_counter`; None for now."""
+        self._since = time.perf_counter() if since is None else since
         self.path, self.begun, self.trainer, self.progress = path, begun, trainer, progress
         self.manifest, self.previews, self.messages = begun.manifest, Previews(), list[str]()
         self.held_out, self.ended = math.nan, "done"
@@ -67,7 +72,7 @@ class RunFolder:
         with files.alone(self.path):
             self._open()
             try:
-                for state in self.trainer.run(stop):
+                for state in self.trainer.run(stop, self._reserve(time.perf_counter() - self._since)):
                     self._take(state)
             except NotFinite:
                 if self.trainer.is_finite():
@@ -119,6 +124,10 @@ class RunFolder:
             files.append(self.path / "metrics.jsonl", "".join(self._unwritten).encode())
             self._unwritten.clear()
 
+    def _reserve(self, opening: float) -> Callable[[], float]:
+        """Return the question how many seconds of a budget to keep: a person who gives a time waits about that long in all."""
+        return lambda: max(0.0, opening - OPENING) + closing_seconds(self.trainer)
+
     # --- what the loop reports ----------------------------------------------------------------------------------------
 
     def _take(self, state: TrainingState) -> None:
@@ -137,13 +146,15 @@ class RunFolder:
             state = replace(state, messages=(*state.messages, trouble))
         if state.event == "picture" or (state.event == "done" and self.trainer.config.training.pictures):
             trainer = self.trainer
+            if state.event == "done":
+                self._show(replace(state, event="measuring", messages=()), "drawing samples")
             said = self.previews.take("picture of samples", lambda: preview(trainer, self.path, trainer.data))
             state = replace(state, messages=(*state.messages, *said))
         self._show(state)
 
     def _show(self, state: TrainingState, text: str = "") -> None:
         self.messages += state.messages
-        self.progress(state.fraction, text or state.event, state)
+        self.progress(state.fraction, text or WORDS.get(state.event, state.event), state)
 
     def _measure_levels(self, last: TrainingState) -> None:
         """Measure the error by noise level, write and plot it; say what could not be done."""
@@ -161,6 +172,7 @@ class RunFolder:
         results: list[tuple[Run, list[float], dict[str, list[float]]]] = []
         said = self.previews.take("table of the error by noise level", measured)
         if results:
+            show(0.99, "plotting the error by noise level")
             said += self.previews.take("plot of the error by noise level", lambda: curve(*results[0]))
         if said:
             self._show(replace(last, event="warning", fraction=1.0, messages=said), "trained")

@@ -34,7 +34,7 @@ from scorefield.training import checkpoint
 from scorefield.training.averages import Averages
 from scorefield.training.batches import draw, seed_generators
 from scorefield.training.checkpoint import Clock
-from scorefield.training.failures import is_out_of_memory, not_finite, refuse_uncounted
+from scorefield.training.failures import is_out_of_memory, not_finite, refuse_uncounted, too_short
 from scorefield.training.held_out import HeldOut
 from scorefield.training.optimisers import learning_rate, make
 from scorefield.training.precision import autocast, by_device, by_stopwatch, scaler_of
@@ -85,13 +85,12 @@ class Trainer:
             raise ScorefieldError(
                 f"got {what} for {self.world.size} processes, expected something that can be divided: train in one process"
             )
-        self.groups = data.groups
-        self.averages = Averages(self.model, config.training.lengths)
-        self.optimiser = make(config.optimiser, self.model)
-        self.scaler = scaler_of(config.training.precision, device)
+        self.groups, self.averages = data.groups, Averages(self.model, config.training.lengths)
+        self.optimiser, self.scaler = make(config.optimiser, self.model), scaler_of(config.training.precision, device)
         self.clock, self.messages, self.precision = Clock(), list[str](), config.training.precision
         self.pieces = config.training.accumulate
-        self.tally = Tally(model.process, device)
+        self.tally, self.reserved = Tally(model.process, device), 0.0  # seconds of the budget for what is not a step
+        self._checked = -1, math.nan  # step of the last check, and the held-out loss of the average that is shown
 
     @property
     def average(self) -> ScoreModel:
@@ -147,9 +146,8 @@ class Trainer:
     def fraction(self) -> float:
         """Share of the budget that is spent, by steps or by seconds, whichever is further."""
         budget = self.config.training
-        by_steps = self.clock.step / budget.steps if budget.steps else 0.0
-        by_time = self.clock.seconds / budget.seconds if budget.seconds else 0.0
-        return min(1.0, max(by_steps, by_time))
+        by_time = self.clock.seconds / (budget.seconds - self.reserved) if budget.seconds else 0.0
+        return min(1.0, max(self.clock.step / budget.steps if budget.steps else 0.0, by_time))
 
     @property
     def first_steps(self) -> int:
@@ -232,8 +230,10 @@ class Trainer:
         tally, terms = self._gradient()
         self.scaler.unscale_(self.optimiser)
         norm = torch.nn.utils.get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
-        loss_is_finite = math.isfinite(float(tally[:, 0].sum()))
-        finite = math.isfinite(float(norm))  # a NaN loss has a NaN gradient
+        loss_is_finite, finite = (
+            math.isfinite(float(tally[:, 0].sum())),
+            math.isfinite(float(norm)),
+        )  # a NaN loss has a NaN norm
         overflow = self.scaler.is_enabled() and loss_is_finite and self.scaler.get_scale() > LOUD
         if not (loss_is_finite and finite) and not overflow:
             raise self._refusal(terms, loss_is_finite)
@@ -281,8 +281,7 @@ class Trainer:
         if seconds is None:
             chosen = by_device(self.device)
         else:
-            rows = range(self.config.training.batch)
-            x0, cond = self._batch(SampleRng(rows, stream=stream_of("pilot"), device=self.device))
+            x0, cond = self._batch(SampleRng(range(self.config.training.batch), stream=stream_of("pilot"), device=self.device))
             few = None if cond is None else cond[:PILOT]
             chosen = by_stopwatch(self.model, self.config.objective, x0[:PILOT], few, seconds / 10)
         self.precision, reason = self.world.broadcast(chosen)
@@ -295,6 +294,7 @@ class Trainer:
     def _check(self) -> dict[str, Any]:
         """Measure the held-out examples, and warn of over-fitting; returns what goes into the log."""
         now, memorised = self._losses(self.average), self.held_out.memorised(self.average)
+        self._checked = self.clock.step, float(now.mean())
         self.messages += self.held_out.judge(now, self.clock.step, self.tally.mean(), memorised)
         found: dict[str, Any] = {"held_out": float(now.mean()), "lr": self.optimiser.param_groups[0]["lr"]}
         found |= {} if memorised is None else {"memorised": memorised}
@@ -303,22 +303,21 @@ class Trainer:
 
     def choose(self) -> dict[float, float]:
         """Show the average with the smallest held-out loss from now on; returns the loss of each, by its length."""
-        losses = {length: float(self._losses(average).mean()) for length, average in self.averages.kept.items()}
-        if losses:
-            self.averages.shown = min(losses, key=lambda length: losses[length])
-        if len(losses) > 1:
-            table = ", ".join(f"{length:g} {loss:.5g}" for length, loss in losses.items())
-            self.messages.append(
-                f"moving average = {self.averages.shown:g}: of those kept its held-out loss is smallest ({table})"
-            )
+        kept, (step, loss) = self.averages.kept, self._checked
+        known = {self.averages.shown: loss} if step == self.clock.step else {}
+        losses = {one: known[one] if one in known else float(self._losses(kept[one]).mean()) for one in kept}
+        self.messages += self.averages.show_best(losses)
         return losses
 
-    def run(self, stop: Callable[[], bool] = lambda: False) -> Iterator[TrainingState]:
+    def run(self, stop: Callable[[], bool] = lambda: False, reserve: Callable[[], float] = float) -> Iterator[TrainingState]:
         """Train until the budget is spent or `stop()`, yielding `TrainingState` (in the first process; the others yield none).
+
+        A budget of time keeps the seconds that `reserve` asks for in the first process, at most half of what is left, for what
+        is done around the steps: they are counted as spent after the last one.
 
         `stop` is asked between steps, where the state is whole; an exception from outside may come in the middle of one, so
         it saves nothing and the last checkpoint stands. A checkpoint that cannot be written is a warning, for the disk may be
-        cleared while the training goes on, and stopping would lose what is in memory; at the end it is an error.
+        cleared while the training goes on; at the end it is an error.
 
         Raises:
             NotFinite: a NaN; the last good state has been saved.
@@ -327,6 +326,9 @@ class Trainer:
         sitting = Sitting(self.clock, self.config.training, self.fraction)
         if self.precision == "auto":
             self._choose_precision()
+        if budget := self.config.training.seconds:
+            asked = self.world.broadcast(reserve() if self.world.first else 0.0)
+            self.reserved = min(asked, max(0.0, budget - self.clock.seconds) / 2)
         if self.world.first:
             yield self._report(sitting, "ready")
         try:
@@ -340,14 +342,14 @@ class Trainer:
             if self.is_finite():
                 self._checkpoint()
             raise
+        if not stopped:
+            self.messages += [too_short(self.clock.step, self.first_steps)] * self.hardly_begun
+            sitting.spend(self.reserved)
         self._checkpoint(last=True)
-        if not stopped and self.hardly_begun:
-            self.messages.append(
-                f"the time was over after {self.clock.step} step{'s' * (self.clock.step > 1)}, fewer than the "
-                f"{self.first_steps} with which a training begins: next to nothing is learned; give it more time"
-            )
         if self.world.first:
-            yield self._report(sitting, "stopped") if stopped else self._report(sitting, "done", averages=self.choose())
+            yield self._report(sitting, "stopped" if stopped else "choosing")
+            if not stopped:
+                yield self._report(sitting, "done", averages=self.choose())
 
     @property
     def _is_over(self) -> bool:
@@ -364,13 +366,12 @@ class Trainer:
         """Yield what is due after a step."""
         sitting.tick()
         if sitting.report_is_due(self.fraction):
-            with sitting.checking():
-                found = self._check()
-            yield self._report(sitting, "log", **found)
+            yield self._report(sitting, "log", **sitting.checked(self._check))
         elif self.messages:
             yield self._report(sitting, "warning")
         if sitting.picture_is_due(self.fraction):
-            yield self._report(sitting, "picture")
+            with sitting.drawing():
+                yield self._report(sitting, "picture")
         if sitting.checkpoint_is_due(self.fraction):
             yield self._report(sitting, "checkpoint" if self._checkpoint() else "warning")
 

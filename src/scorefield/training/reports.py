@@ -19,7 +19,7 @@ from scorefield.data import Dataset
 from scorefield.data.base import DataIssue
 from scorefield.process import Process
 
-Event = Literal["ready", "log", "picture", "checkpoint", "warning", "done", "stopped", "measuring"]
+Event = Literal["ready", "log", "picture", "checkpoint", "warning", "choosing", "done", "stopped", "measuring"]
 BINS = 8
 QUIET = 1e-3  # a process may begin without noise; all levels below this one share a bin
 
@@ -30,8 +30,9 @@ class TrainingState:
 
     Attributes:
         event: "ready" once before the first step, "log", "picture" (time to draw samples), "checkpoint", "warning" (see
-            `messages`), and at the end "done", or "stopped" if it was asked to. A run's folder adds "measuring": the training
-            is done, its error by noise level is measured, and `fraction` is of that.
+            `messages`), and at the end "choosing" (the last step is done, the moving averages are compared) and "done", or
+            "stopped" if it was asked to. A run's folder adds "measuring": the training is done, its last picture is drawn or
+            its error by noise level is measured, and `fraction` is of that.
         step, seconds, images: how far the run is.
         fraction: of the budget, 0 to 1.
         loss: per coordinate, averaged since the last report.

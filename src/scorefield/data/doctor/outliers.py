@@ -18,6 +18,7 @@ from scorefield.data.table.columns import width
 from scorefield.data.table.coordinates import decode
 
 COMPARED = 4096  # examples whose nearest neighbours are found
+AT_ONCE = 512
 FAR = 10.0  # robust standard deviations from a column's median
 NAMED = 5  # outliers of each sort that are named
 
@@ -45,22 +46,19 @@ def measure_distances(data: Dataset, seen: Survey) -> Distances:
     held = seen.rows[seen.training :][evenly(len(seen.rows) - seen.training, most // 4)]
     x, y = encoded(data, rows).double(), encoded(data, held).double()
     x, y = x - x.mean(dim=0), y - x.mean(dim=0)
-    among = torch.cat([_nearest(part, x, start) for start, part in _pieces(x)])
-    to_training = torch.cat([_nearest(part, x, None) for _, part in _pieces(y)])
-    return Distances(among / math.sqrt(size), rows, to_training / math.sqrt(size))
+    to_training = torch.cat([torch.cdist(part, x).amin(dim=1) for part in torch.split(y, AT_ONCE)])
+    return Distances(_among(x) / math.sqrt(size), rows, to_training / math.sqrt(size))
 
 
-def _pieces(x: Tensor) -> list[tuple[int, Tensor]]:
-    return [(first, x[first : first + 512]) for first in range(0, len(x), 512)]
-
-
-def _nearest(points: Tensor, others: Tensor, start: int | None) -> Tensor:
-    """Return the distance of each point to the nearest other; point i is itself number start + i of the others."""
-    distances = torch.cdist(points, others)
-    if start is not None:
-        mine = torch.arange(len(points))
-        distances[mine, mine + start] = torch.inf
-    return distances.amin(dim=1)
+def _among(x: Tensor) -> Tensor:
+    """Return the distance of each row to the nearest other one; each pair is computed once, but within a block."""
+    nearest = torch.full((len(x),), torch.inf, dtype=x.dtype)
+    for first in range(0, len(x), AT_ONCE):
+        distances = torch.cdist(x[first : first + AT_ONCE], x[first:])
+        distances.fill_diagonal_(torch.inf)
+        nearest[first:] = torch.minimum(nearest[first:], distances.amin(dim=0))
+        nearest[first : first + AT_ONCE] = torch.minimum(nearest[first : first + AT_ONCE], distances.amin(dim=1))
+    return nearest
 
 
 def find_outliers(data: Dataset, seen: Survey, distances: Distances, *, named: bool) -> list[DataIssue]:
