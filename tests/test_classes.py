@@ -14,11 +14,12 @@ from torch import Tensor
 
 from scorefield import VE, Gaussian, SampleRng, ScorefieldError, app
 from scorefield.app import plan
-from scorefield.drawing import SampleSpec, acceptance_by_level, choose_sampler, conditions_of
+from scorefield.drawing import SampleSpec, choose_sampler, conditions_of
 from scorefield.evaluation.likelihood import LikelihoodSpec, bound_gap, measure_likelihood
 from scorefield.prediction import Prediction
 from scorefield.randomness import subsample
 from scorefield.runs import Run, load_field, open_run
+from scorefield.sampling import acceptance_by_level
 
 CPU = torch.device("cpu")
 SMALL = ("network.width=8", "network.depth=1", "training.precision=float32")
