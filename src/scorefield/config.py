@@ -79,6 +79,8 @@ class Training:
             on this machine where time ends the training, else the best for the kind of device (`training/precision.py`).
         labels: share of the labelled examples whose class is given to the network, so that it learns both p(x | class) and
             p(x); 0 for a network without classes.
+        clusters: of data without classes: how many parts take their place, found by k-means (`training/clusters.py`); 0
+            for none.
         given: share of the rows of tables of which some columns are given to the network as they are, so that it learns
             p(other columns | given ones) beside p(x); 0 for a network that is given none.
         pictures: how many times samples are drawn during training.
@@ -92,6 +94,7 @@ class Training:
     ema: Annotated[float, Bound(ge=0, lt=1)] | tuple[Annotated[float, Bound(gt=0, lt=1)], ...] = (0.05, 0.02, 0.12)
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     labels: Annotated[float, Bound(ge=0, le=1)] = 0.0
+    clusters: Annotated[int, Bound(ge=0, le=10_000)] = 0
     given: Annotated[float, Bound(ge=0, lt=1)] = 0.0
     pictures: Annotated[int, Bound(ge=0)] = 4
     checkpoint_seconds: Positive = 30.0

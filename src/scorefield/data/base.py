@@ -127,6 +127,7 @@ class Dataset:
         columns: what the coordinates of a table mean, as JSON values of `data/table/columns.py`; None for all else.
         layout: what an example was in its source, so that samples go back as the same thing.
         style: how a file of text is laid out, as JSON values of `data/text/delimited.py`; None for all else.
+        clustered: whether the classes are clusters, which are made of the data and no part of their fingerprint.
         aside: of a table, the training rows with the numbers that `data.aside` has kept from training; None where it has not.
     """
 
@@ -146,6 +147,7 @@ class Dataset:
     names: tuple[str, ...] = field(default=(), repr=False)
     layout: Layout = field(default=None, repr=False)  # type: ignore[assignment]  # that of the kind, `Layout.plain`
     aside: Aside | None = field(default=None, repr=False)
+    clustered: bool = False
 
     def __post_init__(self) -> None:
         """Give it the layout of its kind, if it has none of its own."""
@@ -189,7 +191,7 @@ class Dataset:
 
         Where the data came from, a path, a time or a kind of file, is no part of it.
         """
-        if not self.classes and not self.columns:
+        if (not self.classes or self.clustered) and not self.columns:
             return self.coordinates_print
         parts = ("name", "type", "values", "constant", "utc")
         columns = [{key: column[key] for key in parts if key in column} for column in self.columns or ()]

@@ -24,6 +24,7 @@ from scorefield.progress import Progress, portion, silent
 from scorefield.recipes import DataStats, data_stats, measured_settings
 from scorefield.runs import Run, manifest_of, open_run
 from scorefield.specs import TrainSpec
+from scorefield.training.clusters import with_clusters
 from scorefield.training.expectations import too_few, unvisited_levels
 from scorefield.training.loop import Trainer
 from scorefield.training.memory import refuse_large_batch
@@ -128,7 +129,7 @@ def _follow(source: Any, values: dict[str, Any]) -> Begun:
             f"got data from {source_name(source)!r} that differ from those of the first process, expected the same everywhere: "
             "copy them"
         )
-    return Begun(config, data, data_stats(data), manifest, values["goes_on"])
+    return Begun(config, with_clusters(config, data)[1], data_stats(data), manifest, values["goes_on"])
 
 
 def _refuse_other_files(folder: Path) -> None:
@@ -197,7 +198,7 @@ def _data_of(old: Run, source: Any) -> tuple[Dataset, DataStats]:
             f"got data from {source_name(source)!r} that differ from those the run {old.path} was trained on, expected the "
             "same: restore them or start a new run"
         )
-    return data, data_stats(data)
+    return with_clusters(old.config, data)[1], data_stats(data)
 
 
 def _moved(manifest: dict[str, Any], source: Any) -> dict[str, Any]:

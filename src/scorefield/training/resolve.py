@@ -34,6 +34,7 @@ from scorefield.recipes import DataStats, data_stats, measured_settings
 from scorefield.runs import build_model, classes_of
 from scorefield.samplers import Langevin
 from scorefield.specs import TrainSpec
+from scorefield.training.clusters import with_clusters
 from scorefield.training.memory import refuse_large_network
 
 GIVEN = 0.5  # share of the rows of tables of which columns are given
@@ -81,6 +82,8 @@ def resolve(source: Any, spec: TrainSpec, progress: Progress = silent) -> Resolv
         config, why = learning_given(config, data, changes)
         adapted += why
     check_noise_label(config.parametrisation.noise_label, config.process)
+    config, data, why = with_clusters(config, data)
+    adapted += why
     same = config.training.steps == chosen.config.training.steps
     why = tuple(one for one in chosen.why if same or not one.startswith("steps ="))  # a budget of one's own needs no reason
     return Resolved(config, data, stats, (*why, *_by_hand(changes), *adapted))
