@@ -96,7 +96,9 @@ def distill(
             {"step": step, "seconds": spent, "difference": moved, "loss": loss} for step, spent, moved, loss in made.history
         ]
         files.write_json(place / "distill.json", lines)
+        said = f"distilled to {spec.evaluations} evaluations from {opened.path} in {made.steps} steps: --sampler abm asks its score"
         manifest = opened.manifest | {"distilled": about, "generator_sha256": files.digest(content)}
+        manifest["why"] = [*opened.manifest.get("why", []), said]
         files.write_json(place / "manifest.json", manifest)
     written: tuple[Path, ...] = ()
     if opened.kind in PICTURED or opened.kind == "table":
