@@ -96,7 +96,7 @@ def distill(
             {"step": step, "seconds": spent, "difference": moved, "loss": loss} for step, spent, moved, loss in made.history
         ]
         files.write_json(place / "distill.json", lines)
-        said = f"distilled to {spec.evaluations} evaluations from {opened.path} in {made.steps} steps: --sampler abm asks its score"
+        said = f"distilled from {opened.path} to {spec.evaluations} evaluations; --sampler abm asks its own score"
         manifest = opened.manifest | {"distilled": about, "generator_sha256": files.digest(content)}
         manifest["why"] = [*opened.manifest.get("why", []), said]
         files.write_json(place / "manifest.json", manifest)
