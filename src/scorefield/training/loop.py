@@ -282,8 +282,8 @@ class Trainer:
             chosen = by_device(self.device)
         else:
             rng = SampleRng(range(self.config.training.batch), stream=stream_of("pilot"), device=self.device)
-            few = (part if part is None else part[:PILOT] for part in self._batch(rng))
-            chosen = by_stopwatch(self.model, self.config.objective, *few, seconds / 10)  # type: ignore[arg-type]
+            (x0, cond), objective = self._batch(rng), self.config.objective
+            chosen = by_stopwatch(self.model, objective, x0[:PILOT], None if cond is None else cond[:PILOT], seconds / 10)
         self.precision, reason = self.world.broadcast(chosen)
         self.messages.append(f"precision = {self.precision}: {reason}")
 

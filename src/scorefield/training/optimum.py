@@ -74,7 +74,7 @@ def memorising_errors(
 
     def logs(level: int, first: int, last: int) -> Tensor:
         """Return log weights of some of the points, `(n, last - first)`, but for a constant."""
-        part = square[:, first:last] * by_square[level]
+        part: Tensor = square[:, first:last] * by_square[level]
         return part.add_(along[:, first:last], alpha=by_along[level])
 
     count = square.shape[1]
@@ -96,7 +96,8 @@ def memorising_errors(
             pulls[level, seen] += (part.float() @ rows).double() - part.sum(dim=1, keepdim=True) * own[seen]
         first = last
     scale: Tensor = (alpha / sigma)[:, None]
-    return (scale[..., None] * pulls / weights[..., None]).square().mean(dim=2)
+    errors: Tensor = (scale[..., None] * pulls / weights[..., None]).square().mean(dim=2)
+    return errors
 
 
 def _differences(points: Callable[[], Iterable[Tensor]], own: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
