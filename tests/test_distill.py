@@ -11,6 +11,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import command, contents, each_case
@@ -176,6 +177,8 @@ def test_a_distilled_run_draws_in_its_evaluations_and_its_score_is_that_of_the_r
     one, other = (fast.with_name(f"{k}.npy").read_bytes() for k in range(2))
     assert one == other
     app.sample(fast, n=40, out=fast.with_name("part.npy"), seed=5, batch=7)
+    whole, part = (np.load(fast.with_name(f"{name}.npy")) for name in ("0", "part"))
+    assert np.abs(whole - part).max() < 1e-5 * np.abs(whole).max()
     few, many = (Drawing.of(open_run(fast), SampleSpec(seed=5)).draw(n) for n in (3, 40))
     assert torch.allclose(few, many[:3], atol=1e-5)
     for run in (moons, fast):

@@ -27,7 +27,6 @@ from scorefield.process import Process
 from scorefield.samplers.langevin import Consistent
 
 HIGH, LOW = 5.0, 0.8  # noise of the first and the last level, in the data's standard deviation
-EVALUATIONS = (1, 2, 4)
 SAMPLER = Consistent(eta=1.0)
 
 

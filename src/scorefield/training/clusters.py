@@ -13,6 +13,7 @@ Iagudin, Kollmann (2024), "Rethinking cluster-conditioned diffusion models", arX
 
 from __future__ import annotations
 
+import math
 import warnings
 from dataclasses import replace
 from typing import Any
@@ -56,15 +57,10 @@ def with_clusters(config: RunConfig, data: Dataset) -> tuple[RunConfig, Dataset,
     made = replace(data, labels=own, held_out_labels=unseen, classes=named, clustered=True)
     labels = config.training.labels or GIVEN
     why = (
-        f"clusters = {count}: by k-means on {min(COMPONENTS, len(data.train), own_size(data))} principal components, told "
-        f"to the network for {labels:.0%} of the examples; samples have each as often as the data"
+        f"clusters = {count}: by k-means on {min(COMPONENTS, len(data.train), math.prod(data.shape))} principal components, "
+        f"told to the network for {labels:.0%} of the examples; samples have each as often as the data"
     )
     return replace(config, training=replace(config.training, labels=labels)), made, (why,)
-
-
-def own_size(data: Dataset) -> int:
-    """Return how many numbers an example has."""
-    return int(torch.tensor(data.shape).prod())
 
 
 def _clusters(data: Dataset, count: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -183,12 +183,8 @@ def _table(
     train = split(count, config.held_out or HELD_OUT, None, config.seed)[0].numpy()
     series, odd = interpreted(series, given, config.missing)
     left = {issue.where for issue in odd if not issue.used}  # of what is left out nothing else need be said
-    issues, columns, learned, missing = (
-        [one for one in issues if one.where not in left] + odd,
-        list[Column](),
-        list[Series](),
-        0,
-    )
+    issues = [one for one in issues if one.where not in left] + odd
+    columns, learned, missing = list[Column](), list[Series](), 0
     for one in series:
         column, odd = describe(one, train, transform=config.transform)
         issues = issues + odd
