@@ -133,6 +133,17 @@ def test_owners_who_are_gone_are_forgotten_and_those_who_are_here_are_not() -> N
     assert set(hub.seen) == {"here"}
 
 
+def test_a_page_that_is_slow_hears_of_the_end_of_a_job_after_its_last_frame() -> None:
+    hub = Hub()
+    outbox = hub.enter("here")
+    hub.tell_frame("here", "b", b"first")
+    for name, state in (("b", "running"), ("b", "done"), ("a", "running")):
+        hub.tell_job("here", {"id": name, "state": state})
+    hub.tell_frame("here", "b", b"last")
+    told = asyncio.run(outbox.next())
+    assert [one if isinstance(one, bytes) else json.loads(one)["job"]["state"] for one in told] == ["running", b"last", "done"]
+
+
 # --- places ---------------------------------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ import time
 from collections import defaultdict, deque
 from typing import Any
 
+LIVE = ("waiting", "running")  # states of a job that has not ended
 MOST_STATES = 500  # of trainings that wait to be sent to one page
 
 
@@ -24,15 +25,17 @@ class Outbox:
         self.states, self.filled = deque[Any](maxlen=MOST_STATES), asyncio.Event()
 
     async def next(self) -> list[str | bytes]:
-        """Wait until there is something, and return all of it: texts of JSON, and frames."""
+        """Wait until there is something, and return all of it: texts of JSON, and frames; a job ends after its last frame."""
         await self.filled.wait()
         self.filled.clear()
         told = [json.dumps(state, allow_nan=False) for state in self.states]
-        told += [json.dumps({"type": "job", "job": job}, allow_nan=False) for job in self.jobs.values()]
+        live, over = list[str](), list[str]()
+        for job in self.jobs.values():
+            (live if job["state"] in LIVE else over).append(json.dumps({"type": "job", "job": job}, allow_nan=False))
         frames = list(self.frames.values())
         for kept in (self.states, self.jobs, self.frames):
             kept.clear()
-        return [*told, *frames]
+        return [*told, *live, *frames, *over]
 
 
 class Hub:

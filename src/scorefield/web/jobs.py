@@ -20,7 +20,7 @@ from typing import Any
 
 from scorefield.web import limits
 from scorefield.web.asking import resolved
-from scorefield.web.hub import Hub
+from scorefield.web.hub import LIVE, Hub
 from scorefield.web.places import UPLOAD, Places
 from scorefield.web.processes import Process
 from scorefield.web.worker import STOP
@@ -28,7 +28,6 @@ from scorefield.web.worker import STOP
 GRACE = 10.0  # seconds for a page to come back, as when it is loaded again
 KEPT = 600.0  # seconds for which the files of an owner who has left are kept
 STOPPING = 20.0  # seconds for a job to end when it is asked to; a training may take longer to save
-LIVE = ("waiting", "running")
 
 
 class Busy(Exception):
