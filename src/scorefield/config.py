@@ -67,7 +67,7 @@ class Training:
     Attributes:
         steps: stop after this many steps, or None. With steps alone the clock decides only when checkpoints are written:
             everything else that a run writes is a function of its config, even after interruptions, to the last bit on one
-            machine with one number of threads.
+            machine with one number of threads (OMP_NUM_THREADS sets it; commands use fewer while others need the cores).
         seconds: stop after this many seconds of training, or None; the learning rate's schedule is fitted to whichever ends
             first.
         batch: examples a step, over all processes.

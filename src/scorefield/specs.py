@@ -169,7 +169,7 @@ class DistillSpec:
         evaluations: In how many evaluations of the network the generator draws a sample: 1, 2 or 4.
         seconds: Distil at most this long, but for one step; with neither this nor `steps`, 300.
         steps: Distil at most this many steps. With these alone no clock decides: the same seed and steps give the same
-            weights, to the last bit on the same machine with the same number of threads.
+            weights, to the last bit on the same machine with the same number of threads (OMP_NUM_THREADS).
         seed: Of the noise. It begins with the run's own weights.
         device: Where to compute.
     """
@@ -208,7 +208,7 @@ class TrainSpec:
     Attributes:
         seconds: Train at most this long, but for one step; with neither this nor `steps`, 180, and small tables fewer steps.
         steps: Train at most this many steps. With these alone no clock decides: the same seed and steps give the same weights,
-            to the last bit on the same machine with the same number of threads.
+            to the last bit on the same machine with the same number of threads (OMP_NUM_THREADS).
         recipe: What chooses everything else.
         settings: Change one setting of the run, as dotted.key=value; may be repeated. Keys are those of the run's config.json.
         seed: Of weights, data order and noise; default 0, or the run's own when it goes on.

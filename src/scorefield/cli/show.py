@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from scorefield import launch
+from scorefield.cores import Cores
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -52,6 +53,7 @@ class Bar:
         With `keep` the bar stays when it is done.
         """
         self.title, self.every, self.spoke = title, every, time.monotonic()
+        self.cores = Cores()
         self.bar: Progress | None = None
         if sys.stderr.isatty() and launch.is_first():
             from rich.console import Console
@@ -76,11 +78,17 @@ class Bar:
 
     def at(self, fraction: float, text: str, now: bool = False) -> None:
         """Show the share that is done; `now` prints a plain line even if the last one is recent."""
+        self.adapt()
         if self.bar:
             self.bar.update(self.task, completed=fraction, text=text)
         elif now or time.monotonic() - self.spoke >= self.every:
             self.spoke = time.monotonic()
             tell(f"{self.title} {fraction:4.0%} {text}")
+
+    def adapt(self) -> None:
+        """Give the work as many threads as there are free cores; say so when their number changes."""
+        if changed := self.cores.adapt():
+            self.say(changed)
 
     def say(self, text: str) -> None:
         """Print a line above the bar."""

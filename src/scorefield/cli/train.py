@@ -52,6 +52,10 @@ class Train(Asked):
                 else:
                     _follow(event, text, bar)
 
+            def stop() -> bool:
+                bar.adapt()  # between two steps
+                return bool(asked)
+
             report = app.train(
                 self.source,
                 spec,
@@ -59,7 +63,7 @@ class Train(Asked):
                 device=self.device,
                 resume=self.resume,
                 progress=show,
-                stop=lambda: bool(asked),
+                stop=stop,
             )
         if report.ended == "stopped":
             print(

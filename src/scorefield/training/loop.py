@@ -297,8 +297,8 @@ class Trainer:
         self._checked = self.clock.step, float(now.mean())
         self.messages += self.held_out.judge(now, self.clock.step, self.tally.mean(), memorised)
         found: dict[str, Any] = {"held_out": float(now.mean()), "lr": self.optimiser.param_groups[0]["lr"]}
-        found |= {} if memorised is None else {"memorised": memorised}
-        levels = self.tally.by_level()
+        found |= {"threads": torch.get_num_threads()} if self.device.type == "cpu" else {}
+        levels, found = self.tally.by_level(), found | ({} if memorised is None else {"memorised": memorised})
         return found | ({"sigmas": [s for s, _ in levels], "losses": [v for _, v in levels]} if levels else {})
 
     def choose(self) -> dict[float, float]:

@@ -21,8 +21,8 @@ from scorefield import __version__
 from scorefield.errors import ScorefieldError, unknown
 from scorefield.web import guard, limits
 from scorefield.web.asking import as_command
-from scorefield.web.hub import Hub
-from scorefield.web.jobs import GRACE, LIVE, Busy, Job, Jobs
+from scorefield.web.hub import LIVE, Hub
+from scorefield.web.jobs import GRACE, Busy, Job, Jobs
 from scorefield.web.listing import described, listed, metrics
 from scorefield.web.places import Places, check_unpacked
 from scorefield.web.processes import Asked

@@ -27,7 +27,7 @@ class Process:
 
         Args:
             listener: called with each event.
-            threads: of torch; None for its own number.
+            threads: of torch; None for as many as there are free cores.
         """
         context = multiprocessing.get_context("spawn")
         self.loop, self.listener = asyncio.get_running_loop(), listener

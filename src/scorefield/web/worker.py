@@ -20,6 +20,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from scorefield.cores import Cores
+
 STOP = "stop"
 EVERY = 0.1  # seconds between two reports of progress
 FRAMES = 1 / 15  # seconds between two frames
@@ -37,6 +39,7 @@ class Worker:
         """Listen to the server from now on."""
         self.connection, self.tasks = connection, queue.SimpleQueue[Any]()
         self.stopped, self.alone, self.sending = set[Any](), False, threading.Lock()
+        self.cores: Cores | None = None  # whose number decides; None for threads that stay as they are
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
@@ -53,7 +56,9 @@ class Worker:
         os._exit(1)
 
     def must_stop(self, task: Any) -> bool:
-        """Whether a task was asked to stop, or nobody waits for it any more."""
+        """Whether a task was asked to stop, or nobody waits for it any more. Asked often: threads follow the free cores."""
+        if self.cores is not None:
+            self.cores.adapt()
         return self.alone or task in self.stopped
 
     def send(self, *event: Any) -> None:
@@ -149,7 +154,7 @@ def main(connection: Connection, threads: int | None = None) -> None:
 
     Args:
         connection: to the server.
-        threads: of torch; None for its own number, with which a job's bytes are those of the command.
+        threads: of torch; None for as many as there are free cores, as the commands have.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt in the terminal is the server's, which says what to do
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -162,5 +167,7 @@ def main(connection: Connection, threads: int | None = None) -> None:
 
     if threads is not None:
         torch.set_num_threads(threads)
+    else:
+        worker.cores = Cores()
     worker.send("ready", {"forms": forms.forms(), "sources": shown.sources()})
     worker.run()
