@@ -8,6 +8,7 @@ from scorefield.evaluation.report import QualityReport, by_processes
 from scorefield.evaluation.table_report import sentence
 
 CLEAR = 2.0  # standard errors by which the samples must be worse than real data
+FEW = 4  # evaluations, as of a distilled run, than which no sampler needs fewer
 
 
 def verdict(report: QualityReport) -> tuple[str, ...]:
@@ -46,7 +47,8 @@ def _variety(report: QualityReport) -> list[str]:
 
 def _speed(report: QualityReport) -> str:
     """Say how long sampling takes."""
-    return (
-        f"Speed: {1000 * report.seconds / report.samples:.3g} s per 1,000 samples{by_processes(report)}, {report.evaluations} "
-        "evaluations of the network each; scorefield tune finds the cheapest sampler that is as good."
-    )
+    speed = f"Speed: {1000 * report.seconds / report.samples:.3g} s per 1,000 samples{by_processes(report)}"
+    if report.evaluations == 1:
+        return f"{speed}, one evaluation of the network each."
+    advice = "; scorefield tune finds the cheapest sampler that is as good" if report.evaluations > FEW else ""
+    return f"{speed}, {report.evaluations} evaluations of the network each{advice}."

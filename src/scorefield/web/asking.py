@@ -49,6 +49,11 @@ def resolved(places: Places, verb: str, given: Mapping[str, Any], folder: Path) 
     if verb not in ("plan", "verify"):
         with _about("run"):
             taken["run"] = str(places.run(given.get("run")))
+    if verb == "distill":
+        with _about("out"):
+            named = given.get("out") or f"{given['run']}-distilled-{given.get('evaluations', 1)}"
+            taken["out"] = str(places.new_run(named))
+        return taken, held_out
     for name in SOURCES:
         value = given.get(name)
         if isinstance(value, str) and value.startswith(HELD_OUT) and value.removeprefix(HELD_OUT).isdecimal():

@@ -23,7 +23,7 @@ from scorefield.specs import SampleSpec, interval_of, size_of
 
 VERBS = (
     *("plan", "train", "sample", "denoise", "restore", "interpolate", "evaluate", "tune", "likelihood", "verify"),
-    *(verb for verb in ("impute", "odd") if hasattr(app, verb)),
+    *("distill", "impute", "odd"),
 )
 NOT_ASKED = {
     "progress",

@@ -1,6 +1,6 @@
 """Jobs: what pages have asked for: waiting, running, done.
 
-One training and one other job run at a time; the rest wait, at most eight of them. A job ends when it is done, when it is
+One training (or distillation) and one other job run at a time; the rest wait, at most eight of them. A job ends when it is done, when it is
 cancelled, and when its owner has left, unless it is a training that was asked to stay. What it wrote can be downloaded until
 its owner has been away for a while.
 """
@@ -77,7 +77,7 @@ class Job:
     @property
     def lane(self) -> str:
         """Jobs of one lane wait for each other."""
-        return "train" if self.verb == "train" else "work"
+        return "train" if self.verb in ("train", "distill") else "work"
 
     def files(self) -> list[dict[str, Any]]:
         """Return what it wrote into its folder, the main file first."""

@@ -15,7 +15,7 @@ MOST: Mapping[str, float] = {  # argument -> the largest value
     "samples": 64,
     "draws": 100,
     "frames": 64,
-    "steps": 1_000_000,  # of a training; of sampling, see below
+    "steps": 1_000_000,  # of a training or a distillation; of sampling, see below
     "seconds": 24 * 3600,
     "batch": 4096,
     "levels": 1000,
@@ -35,7 +35,7 @@ def check(verb: str, arguments: Mapping[str, Any]) -> None:
     scorefield.errors.ScorefieldError: got n=100000 on the page, expected at most 20,000: ask for less, or use scorefield sample
     """
     for name, value in arguments.items():
-        most = MOST_STEPS if name == "steps" and verb != "train" else MOST.get(name)
+        most = MOST_STEPS if name == "steps" and verb not in ("train", "distill") else MOST.get(name)
         numbers = value if isinstance(value, list | tuple) else [value]
         if most is None:
             continue

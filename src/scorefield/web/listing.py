@@ -15,10 +15,11 @@ MOST_LINES = 4000  # of the log of a training
 def listed(folder: Path, training: bool) -> dict[str, Any]:
     """Return what a list of runs says of one; `training`: whether it is being trained by this server."""
     config, manifest = (read_json(folder / f"{name}.json") or {} for name in ("config", "manifest"))
-    data, progress = manifest.get("data", {}), manifest.get("progress", {})
+    data, progress, found = (manifest.get(name, {}) for name in ("data", "progress", "distilled"))
     about = {key: data.get(key) for key in ("kind", "shape", "classes", "columns", "examples", "held_out")}
     about |= {key: progress.get(key) for key in ("step", "seconds", "images", "finished")}
     about |= {"recipe": config.get("recipe"), "source": config.get("source"), "parameters": manifest.get("parameters")}
+    about |= {"distilled": {key: found.get(key) for key in ("evaluations", "steps", "seconds")} if found else None}
     if not (config.get("training") or {}).get("labels"):
         about["classes"] = []  # the network was not told them
     inside = (path for path in sorted(folder.rglob("*")) if path.suffix in SHOWN and path.is_file() and not path.is_symlink())

@@ -60,7 +60,8 @@ const summary = (one) =>
   facts([
     ["data", one.source], ["kind", shapeText(one)], ["classes", one.classes?.length ? `${one.classes.length}: ${one.classes.slice(0, 20).join(", ")}${one.classes.length > 20 ? " ..." : ""}` : null],
     ["columns", one.columns?.length ? one.columns.map((column) => column.name || column).slice(0, 40).join(", ") : null],
-    ["trained", `${number(one.step)} steps in ${duration(one.seconds)}`], ["recipe", one.recipe], ["parameters", one.parameters ? number(one.parameters) : null],
+    ["trained", `${number(one.step)} steps in ${duration(one.seconds)}`],
+    ["distilled", one.distilled ? `${number(one.distilled.steps)} steps in ${duration(one.distilled.seconds)}; draws in ${one.distilled.evaluations} evaluation${one.distilled.evaluations === 1 ? "" : "s"}` : null], ["recipe", one.recipe], ["parameters", one.parameters ? number(one.parameters) : null],
     ["network", one.config?.network?.name], ["process", one.config?.process?.name],
   ]);
 
@@ -101,7 +102,7 @@ async function oneRun(element, place) {
     element, h("p", null, h("a", { href: "/runs" }, "All runs")), h("h1", null, one.name),
     h("div", { class: "stack" },
       section("The run", actions(one), summary(one), one.manifest?.warnings?.length ? [h("h3", { class: "warn" }, "Warnings"), sentences(one.manifest.warnings)] : null, one.manifest?.why?.length ? h("details", { class: "more", open: true }, h("summary", null, "Why it is as it is"), sentences(one.manifest.why)) : null),
-      section("Training", h("div", { class: "pair" }, charts.elements), one.levels ? levelChart(one.levels) : null), previewPanel,
+      section("Training", lines.length || one.training ? h("div", { class: "pair" }, charts.elements) : null, one.levels ? levelChart(one.levels) : null), previewPanel,
       section("Pictures", pictures.length ? h("div", { class: "gallery large" }, pictures) : null),
       one.tuning ? section("Which sampler, in how few steps", ...tuningView(one.tuning)) : null,
       section("How good its samples are", ...(report.length ? report : [h("p", null, "It has not been evaluated. ", h("a", { href: `/sample?run=${encodeURIComponent(one.name)}` }, "Evaluate it beside its samples."))])),

@@ -1,4 +1,4 @@
-// Which sampler and how many steps, as `tune` measured it, and how good the samples are, as `evaluate` did.
+// Which sampler and how many steps, as `tune` measured it, how good the samples are, as `evaluate` did, and `distill`.
 
 import * as api from "../api.js";
 import { chart } from "../chart.js";
@@ -36,23 +36,37 @@ export function tuningView(tuning, use) {
 /** What an evaluation says in sentences, with the way to the whole report. */
 export const verdictView = (run, quality) => [sentences(quality.verdict), h("p", null, h("a", { href: `/runs/${encodeURIComponent(run.name)}?part=quality` }, "The whole report, with pictures"))];
 
-const CHANGES = { tune: { seconds: { help: "About how long the drawing may take, such as 90s or 3m." }, n: { placeholder: "as many as suit" } } };
+const CHANGES = { tune: { seconds: { help: "About how long the drawing may take, such as 90s or 3m." }, n: { placeholder: "as many as suit" } }, distill: { seconds: { help: "How long to distil, such as 5m, which is the default." }, out: { help: "Name of the new run.", placeholder: "this run's name and -distilled-1" } } };
 
-/** The panel beside the samples: tune and evaluate. */
+const WHERE = {
+  tune: "Nothing has been measured yet. Tune tries samplers with few and many evaluations, and makes the cheapest that loses no quality the run's default.",
+  distill: "A new run that draws a sample in 1, 2 or 4 evaluations of the network is learned from this one; no data are needed.",
+};
+
+/** What is there to say of drawing in few evaluations: of a run that does so already, or of one that may be made into such. */
+const distilledView = (run, made) => {
+  const link = (name) => h("a", { href: `/sample?run=${encodeURIComponent(name)}` }, name);
+  if (run.distilled) return h("p", null, `This run is distilled: it draws in ${run.distilled.evaluations} ${run.distilled.evaluations === 1 ? "evaluation" : "evaluations"}, and tune is not for it. A sampler named above draws with the score of the run that it is made of.`);
+  return h("p", null, made ? ["Made: ", link(made), "."] : WHERE.distill);
+};
+
+/** The panel beside the samples: tune, evaluate and distill. */
 export function tuningPanel(run, forms, use) {
   const found = h("div", { class: "stack" });
   const verdict = h("div", { class: "stack" });
-  const panels = { tune: jobPanel({ name: "Tuning" }), evaluate: jobPanel({ name: "Evaluation" }) };
+  const fast = h("div", { class: "stack" }, distilledView(run));
+  const panels = { tune: jobPanel({ name: "Tuning" }), evaluate: jobPanel({ name: "Evaluation" }), distill: jobPanel({ name: "Distillation", stop: "Stop and keep" }) };
   let here = true;
   const look = async () => {
     const { tuning, quality } = await api.run(run.name);
     if (!here) return;
-    fill(found, tuning ? tuningView(tuning, use) : h("p", null, "Nothing has been measured yet. Tune tries samplers with few and many evaluations, and makes the cheapest that loses no quality the run's default."));
+    fill(found, tuning ? tuningView(tuning, use) : h("p", null, WHERE.tune));
     fill(verdict, quality ? verdictView(run, quality) : h("p", null, "Nothing has been measured yet. Evaluate compares samples with examples that training never saw, and looks for copies."));
   };
   const watch = async (job, refuse) => {
     try {
-      await api.finished(job, panels[job.verb].show);
+      const ended = await api.finished(job, panels[job.verb].show);
+      if (job.verb === "distill" && ended.report && here) fill(fast, distilledView(run, ended.report.folder.split("/").at(-1)));
       await look();
     } catch (problem) {
       refuse(problem);
@@ -65,9 +79,13 @@ export function tuningPanel(run, forms, use) {
   };
   const tune = formOf("tune", ["seconds", "within"], "Tune");
   const evaluate = formOf("evaluate", ["n"], "Evaluate");
+  const distill = formOf("distill", ["evaluations", "seconds"], "Distil");
   const part = (title, content, form, verb) => h("section", { class: "panel" }, h("h2", null, title), content, h("details", { class: "more" }, h("summary", null, verb), form.element), panels[verb.split(" ")[0].toLowerCase()].element);
-  const element = h("div", { class: "stack" }, part("Which sampler, in how few steps", found, tune, "Tune this run"), part("How good the samples are", verdict, evaluate, "Evaluate this run"));
+  const parts = [part("How good the samples are", verdict, evaluate, "Evaluate this run")];
+  if (run.distilled) parts.push(h("section", { class: "panel" }, h("h2", null, "In few evaluations"), fast));
+  else parts.unshift(part("Which sampler, in how few steps", found, tune, "Tune this run")), parts.push(part("In few evaluations", fast, distill, "Distill this run"));
+  const element = h("div", { class: "stack" }, parts);
   look().catch((problem) => fill(found, errorText(problem.message)));
-  lastJob(["tune", "evaluate"], (one) => one.arguments.run === run.name && !api.over(one)).then((job) => job && watch(job, () => {}));
+  lastJob(["tune", "evaluate", "distill"], (one) => one.arguments.run === run.name && !api.over(one)).then((job) => job && watch(job, () => {}));
   return { element, end: () => (here = false) };
 }
