@@ -171,6 +171,7 @@ def baselines_of(data: str) -> dict[str, Baseline]:
 
 
 NAMES = list(baselines_of("digits"))
+DISTILLED = {f"distilled-{n}": f"auto, distilled to {n}" for n in (1, 2)}  # measured by distill.py
 
 
 # --- data and measurement --------------------------------------------------------------------------------------------
@@ -324,12 +325,33 @@ def _cells(row: dict[str, Any]) -> list[str]:
     return [*cells, *costs, f"{row['seconds per 1,000']:.3g}", f"{row['evaluations']:,}"]
 
 
+def with_distilled(part: dict[str, Any], name: str, results: Path) -> dict[str, Any]:
+    """Return what is kept of a data set, with the rows of `distill.py`, which distils a run of as many images as `auto` has."""
+    rows, auto = dict(part["rows"]), part["rows"].get("auto/0")
+    path = results / "distill.json"
+    for row in json.loads(path.read_text())["rows"] if auto and path.exists() else ():
+        key = row["run"].replace("distilled, ", "distilled-")
+        if row["set"] != name or key not in DISTILLED:
+            continue
+        costs = {"parameters": auto["parameters"], "training only": auto["parameters"], "evaluations": int(key[-1])}
+        costs |= {
+            "images": row["images"],
+            "training seconds": auto["training seconds"] + 2 * 300,
+            "seconds per 1,000": row["s"],
+        }
+        note = (
+            "a run of auto, distilled for 5 minutes of two threads; seconds of drawing by two threads' wall clock; distill.md"
+        )
+        rows[f"{key}/{row['seed']}"] = row | costs | {"name": DISTILLED[key], "note": note}
+    return part | {"rows": rows}
+
+
 def table(floor: ArrayView, rows: ArrayView, near: float) -> list[str]:
     """Return one data set's rows as Markdown, the first seed of everything and then the other seeds."""
     lines = [f"| | seed | {' | '.join(COLUMNS)} (a held-out image's: {near:.2f}) | {' | '.join(COSTS)} |"]
     lines.append("|---" * (2 + len(COLUMNS) + len(COSTS)) + "|")
     lines += [f"| {name} | | {' | '.join(_cells(row))} |" for name, row in floor.items()]
-    order = sorted(rows, key=lambda key: (rows[key]["seed"], NAMES.index(key.split("/")[0])))
+    order = sorted(rows, key=lambda key: (rows[key]["seed"], [*NAMES, *DISTILLED].index(key.split("/")[0])))
     lines += [f"| {rows[key]['name']} | {rows[key]['seed']} | {' | '.join(_cells(rows[key]))} |" for key in order]
     return lines
 
@@ -374,12 +396,21 @@ def plot(kept: dict[str, Any], path: Path) -> None:
             if not row["finite"]:
                 continue
             at, first = (row["seconds per 1,000"], row["fd"][0]), key.endswith("/0")
-            colour = "tab:red" if baselines_of(name)[key.split("/")[0]].adversarial else "tab:blue"
+            known = baselines_of(name).get(key.split("/")[0])
+            colour = "tab:red" if known and known.adversarial else "tab:blue"
             size = 20 + 300 * row["coverage"][0] ** 2
             axes.scatter(*at, s=size, c=colour, alpha=0.75 if first else 0.25, edgecolors="k", linewidths=0.6 if first else 0)
             if first:
-                left = key.split("/")[0] in ("ddgan", "flow", "energy")  # where there is room
-                how: dict[str, Any] = {"xytext": (-12 if left else 12, -3), "ha": "right" if left else "left", "fontsize": 9}
+                method = key.split("/")[0]  # the name stands where there is room
+                left = (
+                    {"xytext": (-12, -3), "ha": "right"}
+                    if method in ("ddgan", "energy")
+                    else {"xytext": (12, -3), "ha": "left"}
+                )
+                above = {"flow": {"xytext": (0, 13), "ha": "center"}} | {
+                    n: {"xytext": (0, -21), "ha": "center"} for n in DISTILLED
+                }
+                how: dict[str, Any] = above.get(method, left) | {"fontsize": 9}
                 axes.annotate(f"{row['name']} ({row['coverage'][0]:.2f})", at, textcoords="offset points", **how)
         axes.set(
             xscale="log", yscale="log", xlabel="seconds to draw 1,000 samples, one thread", ylabel="Frechet distance, judge's"
@@ -421,17 +452,15 @@ def write(kept: dict[str, Any], keep: Path, results: Path) -> None:
     lines = ["# The trilemma, measured", "", kept["about"], ""]
     lines += [kept["answer"], ""] if kept.get("answer") else []  # written by hand into the JSON, after looking
     lines += ["![quality against speed](trilemma.png)", "", "![samples](trilemma-samples.png)", ""]
-    for name in SECONDS:
-        part = kept.get(name, {})
-        if not part.get("rows"):
-            continue
+    shown = {name: with_distilled(kept[name], name, results) for name in SECONDS if kept.get(name, {}).get("rows")}
+    for name, part in shown.items():
         facts = part["facts"]
         lines += [f"## {name}, {facts['seconds']:g} s of training each, {facts['judge']}", ""]
         lines += [*table(part["floor"], part["rows"], facts["near"]), ""]
         lines += ["Stability, over seeds:", "", *stability(part["rows"]), "", "What was chosen:", ""]
         lines += [f"- {row['name']}: {row['note']}" for key, row in part["rows"].items() if key.endswith("/0")] + [""]
     (results / "trilemma.md").write_text("\n".join(lines))
-    plot(kept, results / "trilemma.png")
+    plot(shown, results / "trilemma.png")
     show(kept, keep, results / "trilemma-samples.png")
 
 

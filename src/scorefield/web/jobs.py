@@ -1,8 +1,8 @@
 """Jobs: what pages have asked for: waiting, running, done.
 
-One training (or distillation) and one other job run at a time; the rest wait, at most eight of them. A job ends when it is done, when it is
-cancelled, and when its owner has left, unless it is a training that was asked to stay. What it wrote can be downloaded until
-its owner has been away for a while.
+One training or distillation and one other job run at a time; the rest wait, at most eight of them. A job ends when it is done,
+when it is cancelled, and when its owner has left, unless it is a training that was asked to stay. What it wrote can be
+downloaded until its owner has been away for a while.
 """
 
 from __future__ import annotations
