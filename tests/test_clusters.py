@@ -105,3 +105,24 @@ def test_what_has_no_clusters_is_refused_and_labels_of_the_data_stay(
     assert not found.clustered and len(found.classes) == 3
     with pytest.raises(ScorefieldError, match="clusters"):
         resolve(x, TrainSpec(steps=1, settings=("training.clusters=-1",)))
+
+
+def test_many_images_without_classes_are_clustered_unasked_and_nothing_else_is(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    many = rng.integers(0, 255, (11_200, 4, 4), dtype=np.uint8)
+    np.savez(tmp_path / "many.npz", images=many)
+    np.savez(tmp_path / "few.npz", images=many[:11_000])  # 9,900 to learn from
+    np.savez(tmp_path / "told.npz", images=many, labels=np.arange(11_200) % 7)
+
+    def found(source: str, recipe: str | None = None, *settings: str) -> tuple[int, float, int]:
+        run = resolve(str(tmp_path / source), TrainSpec(steps=1, recipe=recipe, settings=settings))
+        return run.config.training.clusters, run.config.training.labels, len(run.data.classes)
+
+    assert found("many.npz") == (25, 0.9, 25)  # a quarter of the root of 10,080
+    assert found("few.npz") == (0, 0.0, 0)
+    assert found("told.npz") == (0, 0.9, 7)
+    assert found("many.npz", None, "training.clusters=0") == (0, 0.0, 0)
+    assert found("many.npz", None, "training.labels=0") == (0, 0.0, 0)
+    assert found("many.npz", "ncsn") == (0, 0.0, 0)
+    vectors = resolve(many.reshape(11_200, 16).astype(np.float32), TrainSpec(steps=1))
+    assert vectors.config.training.clusters == 0

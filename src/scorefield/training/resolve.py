@@ -34,7 +34,7 @@ from scorefield.recipes import DataStats, data_stats, measured_settings
 from scorefield.runs import build_model, classes_of
 from scorefield.samplers import Langevin
 from scorefield.specs import TrainSpec
-from scorefield.training.clusters import with_clusters
+from scorefield.training.clusters import number_unasked, with_clusters
 from scorefield.training.memory import refuse_large_network
 
 GIVEN = 0.5  # share of the rows of tables of which columns are given
@@ -82,6 +82,9 @@ def resolve(source: Any, spec: TrainSpec, progress: Progress = silent) -> Resolv
         config, why = learning_given(config, data, changes)
         adapted += why
     check_noise_label(config.parametrisation.noise_label, config.process)
+    by_hand = {named(change) for change in changes}
+    if not by_hand & {"training.clusters", "training.labels"} and config.recipe == "auto":
+        config = replace(config, training=replace(config.training, clusters=number_unasked(data)))
     config, data, why = with_clusters(config, data)
     adapted += why
     same = config.training.steps == chosen.config.training.steps
