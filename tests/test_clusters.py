@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from scorefield import ScorefieldError, app
 from scorefield.data import DataConfig, open_data
+from scorefield.data.doctor import examine
 from scorefield.drawing import labels_of
 from scorefield.runs import open_run
 from scorefield.specs import TrainSpec
@@ -35,6 +36,7 @@ def test_clusters_are_the_groups_that_there_are_and_no_part_of_the_data(tmp_path
     plain = open_data(x, DataConfig())
     assert data.clustered and data.classes == ("cluster 0", "cluster 1", "cluster 2")
     assert data.fingerprint == plain.fingerprint and not plain.classes
+    assert examine(data).counts == {}  # so no warning of unequal ones
     for part, labels in ((data.train, data.labels), (data.held_out, data.held_out_labels)):
         assert labels is not None
         rows = torch.as_tensor(part[:])
