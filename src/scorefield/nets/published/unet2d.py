@@ -7,19 +7,18 @@
     block       h + conv2(act(norm2(conv1(act(norm1(h))) + W·act(e))))             "default"
                 h + conv2(act(norm2(conv1(act(norm1(h))))·(1 + scale) + shift))    "scale_shift", (scale, shift) = W·act(e)
 
-The label is what it is told of the noise: the index t - 1 of a chain's step, at which "positional" takes cos and sin of
-label·10000^(-k/(half - freq_shift)); or sigma, of which "fourier" takes sin and cos of 2·pi·w·ln(sigma) with fixed random w, and
-divides the output by sigma.
+The label is the index t - 1 of a chain's step, of which "positional" takes cos and sin of label·10000^(-k/(half -
+freq_shift)); or it is sigma, of which "fourier" takes sin and cos of 2·pi·w·ln(sigma) with fixed random w, and the output is
+divided by sigma.
 
-Reference: Ho, Jain, Abbeel (2020), arXiv 2006.11239, appendix B; Dhariwal, Nichol (2021), arXiv 2105.05233, for scale and shift;
-Song et al. (2021), arXiv 2011.13456, for random Fourier features. Written from these, the public settings and the tensors'
-names and shapes.
+References: Ho, Jain, Abbeel (2020), arXiv 2006.11239, appendix B. Dhariwal, Nichol (2021), arXiv 2105.05233, for scale and
+shift. Song et al. (2021), arXiv 2011.13456, for random Fourier features.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field as Bound
@@ -101,7 +100,10 @@ class UNet2DConfig(NetworkConfig):
                 f"{len(self.block_out_channels)} numbers of channels, expected as many of each: correct config.json"
             )
         for channels in self.block_out_channels:
-            for name, part in (("norm_num_groups", self.norm_num_groups), ("attention_head_dim", self.attention_head_dim or channels)):
+            for name, part in (
+                ("norm_num_groups", self.norm_num_groups),
+                ("attention_head_dim", self.attention_head_dim or channels),
+            ):
                 if channels % part:
                     raise ScorefieldError(
                         f"got {channels} channels for {name}={part}, expected a multiple: correct config.json"
@@ -255,8 +257,8 @@ class UNet2D(nn.Module):
             )
         if config.out_channels not in (None, shape[0], 2 * shape[0]):
             raise ScorefieldError(
-                f"got out_channels={config.out_channels} for samples of {shape[0]} channels, expected as many, or twice as many "
-                "with a variance: correct config.json"
+                f"got out_channels={config.out_channels} for samples of {shape[0]} channels, expected as many, or twice as "
+                "many with a variance: correct config.json"
             )
         self.config, condition = config, config.time_embedding_dim or 4 * channels[0]
         self.conv_in = nn.Conv2d(shape[0], channels[0], 3, padding=1)
