@@ -36,9 +36,9 @@ def noise_label_of(kind: Label, process: Process, t: PerSample) -> PerSample:
     """Return the noise label of each sample, `(batch,)`.
 
     Args:
-        kind: "log-sigma" for ln(sigma/alpha); "sigma" for sigma/alpha, "t" for the time and "step" for t - 1, which
-            must change slowly with the noise in a training (`check_noise_label`); "none" for 0; or a number L for the index 0..L-1 of
-            the nearest of the L levels of the process's geometric ladder (0 is the noisiest).
+        kind: "log-sigma" for ln(sigma/alpha); "sigma" for sigma/alpha, "t" for the time and "step" for t - 1, which must
+            change slowly with the noise in a training (`check_noise_label`); "none" for 0; or a number L for the index 0..L-1
+            of the nearest of the L levels of the process's geometric ladder (0 is the noisiest).
         process: how the data are noised.
         t: times, `(batch,)`.
     """
