@@ -1,6 +1,6 @@
 """Imports: a pipeline that diffusers' own loop trained is a run here, and says what it said there.
 
-Their tables of betas are float32, so sigma² has an error of about 6e-8 where it is 1e-4: of what is drawn that is a part in 1e5.
+Their tables of betas are float32, so sigma² has an error of about 6e-8 where it is 1e-4: of a sample that is a part in 1e5.
 Samplers are compared on the same grid of their index + 1, from the same noise, with the same draws.
 """
 
