@@ -3,6 +3,7 @@
     log-sigma   ln(sigma/alpha)     one percent more noise is the same step on every process
     sigma       sigma/alpha         for a process on which it changes slowly with the noise
     t           the time            likewise
+    step        t - 1               the index of a chain's step, 0 for the first: what published networks of chains were told
     none        0                   the network is not conditioned on the noise
     L           0..L-1              the index of the nearest of L levels, 0 for the noisiest
 
@@ -24,7 +25,7 @@ from scorefield.errors import ScorefieldError
 from scorefield.process import Process
 from scorefield.shapes import PerSample
 
-Label = Literal["log-sigma", "t", "sigma", "none"] | Annotated[int, Bound(ge=2)]
+Label = Literal["log-sigma", "t", "step", "sigma", "none"] | Annotated[int, Bound(ge=2)]
 FINEST = (
     1 / 16
 )  # the most that a label may change while the noise grows by one percent: half the shortest period of an embedding
@@ -35,14 +36,14 @@ def noise_label_of(kind: Label, process: Process, t: PerSample) -> PerSample:
     """Return the noise label of each sample, `(batch,)`.
 
     Args:
-        kind: "log-sigma" for ln(sigma/alpha); "sigma" for sigma/alpha and "t" for the time, which must change slowly with the
-            noise (`check_noise_label`); "none" for 0; or a number L for the index 0..L-1 of the nearest of the L levels of the
-            process's geometric ladder (0 is the noisiest).
+        kind: "log-sigma" for ln(sigma/alpha); "sigma" for sigma/alpha, "t" for the time and "step" for t - 1, which must
+            change slowly with the noise in a training (`check_noise_label`); "none" for 0; or a number L for the index 0..L-1
+            of the nearest of the L levels of the process's geometric ladder (0 is the noisiest).
         process: how the data are noised.
         t: times, `(batch,)`.
     """
-    if kind in ("t", "none"):
-        return t if kind == "t" else torch.zeros_like(t)
+    if kind in ("t", "step", "none"):
+        return t if kind == "t" else t - 1 if kind == "step" else torch.zeros_like(t)
     if isinstance(kind, int):
         return nearest_level(kind, process, t)[0]
     log_ratio = -0.5 * process.log_snr(t)
