@@ -39,7 +39,7 @@ FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right und
     {"drawing", "outputs", "inputs", "residuals", "fitting"},
     {"measurements", "sampling"},
     {"training", "answers", "restoration", "imputation", "anomaly"},
-    {"evaluation", "interpolation", "noise_removal", "advice", "distillation"},
+    {"evaluation", "interpolation", "noise_removal", "advice", "distillation", "interchange"},
     {"tuning"},
     {"app", "estimator"},
     {"web"},

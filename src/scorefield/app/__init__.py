@@ -16,6 +16,8 @@ from scorefield.app.denoise import denoise as _denoise
 from scorefield.app.distill import DistillReport
 from scorefield.app.distill import distill as _distill
 from scorefield.app.evaluate import evaluate as _evaluate
+from scorefield.app.export import ExportReport
+from scorefield.app.export import export as _export
 from scorefield.app.impute import ImputeReport
 from scorefield.app.impute import impute as _impute
 from scorefield.app.inspect import InspectReport
@@ -66,6 +68,7 @@ impute = checked(_impute)
 inspect = checked(_inspect)
 odd = checked(_odd)
 distill = checked(_distill)
+export = checked(_export)
 evaluate = checked(_evaluate)
 tune = checked(_tune)
 forget_tuning = checked(_forget_tuning)
@@ -80,6 +83,7 @@ __all__ = [
     "DistillReport",
     "DistillSpec",
     "EvaluateSpec",
+    "ExportReport",
     "ImputeReport",
     "ImputeSpec",
     "InspectReport",
@@ -104,6 +108,7 @@ __all__ = [
     "denoise",
     "distill",
     "evaluate",
+    "export",
     "forget_tuning",
     "impute",
     "inspect",

@@ -1,0 +1,1 @@
+"""Interchange: runs to and from the formats of other libraries. One format, one file."""
