@@ -37,9 +37,7 @@ class ExportReport:
     opset: int | None
 
 
-def export(
-    run: str | Path, to: str, *, out: str | Path | None = None, license: str | None = None
-) -> ExportReport:
+def export(run: str | Path, to: str, *, out: str | Path | None = None, license: str | None = None) -> ExportReport:
     """Write a trained run for another library, or to share; the run stays as it is.
 
     What is written is compared with the run first, and refused if it gives other numbers. A distilled run is exported to ONNX
@@ -47,7 +45,7 @@ def export(
 
     Args:
         run: the folder of a trained run.
-        to: "onnx" for one file with the denoiser; "diffusers" for a pipeline folder that all its schedulers draw from; "hub" for
+        to: "onnx" for one file with the denoiser; "diffusers" for a pipeline folder that its schedulers draw from; "hub" for
             the run itself with a model card, without paths of this machine.
         out: the new folder; None for RUN-onnx, RUN-diffusers or RUN-hub beside the run.
         license: of the weights, for the card of "hub".
@@ -59,7 +57,9 @@ def export(
     if to not in TARGETS:
         raise unknown("export target", to, TARGETS)
     if license is not None and to != "hub":
-        raise ScorefieldError(f"got --license {license!r} for --to {to}, which has no model card, expected --to hub: leave it out")
+        raise ScorefieldError(
+            f"got --license {license!r} for --to {to}, which has no model card, expected --to hub: leave it out"
+        )
     opened = open_run(run)
     folder = _folder(opened, to, out)
     difference: float | None = None

@@ -45,4 +45,6 @@ class Export:
             print('Not compared with the run, because there is no onnxruntime: pip install "scorefield[interchange]"')
         elif report.difference is not None:
             print(f"Its outputs differ by at most {report.difference:.1g} from the run's.")
-        print({"hub": f"Now try: scorefield sample {report.folder} -n 16"}.get(report.target, "How to draw: docs/interchange.md"))
+        print(
+            {"hub": f"Now try: scorefield sample {report.folder} -n 16"}.get(report.target, "How to draw: docs/interchange.md")
+        )

@@ -71,7 +71,9 @@ def exportable(run: Run, target: str) -> ScoreModel:
     elif run.config.process.t_max == run.config.process.t_min:
         what, other = "one noise level, from which nothing else can draw", "a run of another process"
     if what is not None:
-        raise ScorefieldError(f"got --to {target} for {run.path}, a run of {what}, expected images, signals or vectors: {other}")
+        raise ScorefieldError(
+            f"got --to {target} for {run.path}, a run of {what}, expected images, signals or vectors: {other}"
+        )
     return run.field if run.evaluations is None else run.generator
 
 

@@ -41,7 +41,9 @@ class ScorefieldModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """
 
     @register_to_config
-    def __init__(self, shape: list[int], settings: dict[str, Any], rows: int, rows_per_time: int, about: dict[str, Any]) -> None:
+    def __init__(
+        self, shape: list[int], settings: dict[str, Any], rows: int, rows_per_time: int, about: dict[str, Any]
+    ) -> None:
         super().__init__()
         self.network = Network(tuple(shape), **{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
         self.register_buffer("data_mean", torch.zeros(shape))
@@ -118,7 +120,7 @@ class ScorefieldPipeline(DiffusionPipeline):  # type: ignore[misc]
             often = torch.tensor(about["class_counts"], dtype=torch.float64, device=device)
             class_labels = torch.multinomial(often, batch_size, replacement=True, generator=generator)
         top = float(unet.at(self.scheduler.timesteps[0], 1)[0])
-        x = unet.data_mean + (about["std"]**2 + top**2) ** 0.5 * noise  # of the prior, with the data's own mean and variance
+        x = unet.data_mean + (about["std"] ** 2 + top**2) ** 0.5 * noise  # of the prior, with the data's own mean and variance
         if float(self.scheduler.init_noise_sigma) == 1.0:  # a scheduler whose state is of variance-preserving form
             x = x / (1 + top**2) ** 0.5
         for t in self.progress_bar(self.scheduler.timesteps):

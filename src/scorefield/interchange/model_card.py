@@ -1,7 +1,7 @@
 """The model card of a run: what it is, of which data, by which recipe, how good, and under which licence.
 
-The metadata at its head are those of https://huggingface.co/docs/hub/model-cards: a machine reads them. Nothing is said that the
-run's folder does not hold.
+The metadata at its head are those of https://huggingface.co/docs/hub/model-cards: a machine reads them. Nothing is said that
+the run's folder does not hold.
 
 Reference: Mitchell et al. (2019), "Model cards for model reporting", arXiv 1810.03993.
 """
@@ -39,7 +39,9 @@ def model_card(run: Run, data: Mapping[str, Any], quality: Mapping[str, Any] | N
     lines = [f"# {code(name)}", "", *_summary(run), "", *_use(run, name)]
     lines += ["", "## Data", "", *_rows(_data(run, data)), "", "## Recipe", "", *_rows(_recipe(run))]
     lines += ["", "## Figures", "", *_figures(run, quality), "", "## Licence", ""]
-    chosen = f"The weights are under the licence {code(licence)}." if licence else "No licence was chosen: ask whoever shares it."
+    chosen = (
+        f"The weights are under the licence {code(licence)}." if licence else "No licence was chosen: ask whoever shares it."
+    )
     return f"---\n{_metadata(run, name, data, quality, licence)}\n---\n\n" + "\n".join([*lines, chosen]) + "\n"
 
 
@@ -53,9 +55,7 @@ def code(text: Any) -> str:
     return f"`{plain}`"
 
 
-def _metadata(
-    run: Run, name: str, data: Mapping[str, Any], quality: Mapping[str, Any] | None, licence: str | None
-) -> str:
+def _metadata(run: Run, name: str, data: Mapping[str, Any], quality: Mapping[str, Any] | None, licence: str | None) -> str:
     """Return the YAML at the head of the card."""
     hub = require("huggingface_hub", "interchange", str(run.path))
     task = TASKS.get(run.kind)
@@ -86,13 +86,21 @@ def _metadata(
 def _summary(run: Run) -> Iterator[str]:
     shape = " x ".join(map(str, run.shape))
     by_class = f", of {len(run.classes)} classes" if run.classes else ""
-    yield f"A score model of {run.kind} data, {shape}{by_class}: it draws new samples, and knows the gradient of the log-density"
-    yield "of its data at every level of noise. Samples are like the training data, with their gaps and their errors."
+    yield f"A score model of {run.kind} data, {shape}{by_class}: it draws new samples, and knows the gradient of the"
+    yield "log-density of its data at every level of noise. Samples are like the training data, with their gaps and errors."
 
 
 def _use(run: Run, name: str) -> Iterator[str]:
     yield from ("## Use", "", "Download this folder, then:", "", "```bash", "pip install scorefield")
-    yield from (f'scorefield sample "{name}" -n 64', f'scorefield inspect "{name}"', "```", "", "or in Python:", "", "```python")
+    yield from (
+        f'scorefield sample "{name}" -n 64',
+        f'scorefield inspect "{name}"',
+        "```",
+        "",
+        "or in Python:",
+        "",
+        "```python",
+    )
     yield from ("from scorefield import load_field  # a field for every sampler, restoration and metric", "")
     yield from (f"field = load_field({name!r})", "```")
 
@@ -127,8 +135,8 @@ def _figures(run: Run, quality: Mapping[str, Any] | None) -> Iterator[str]:
     if quality is None:
         yield "Not measured for these weights: `scorefield evaluate` does, given the data."
         return
-    yield f"Of {quality['samples']:,} samples against {quality['reference']:,} held-out examples; in the last column as many real"
-    yield "examples in place of samples. After ± stands one standard error."
+    yield f"Of {quality['samples']:,} samples against {quality['reference']:,} held-out examples; in the last column as many"
+    yield "real examples in place of samples. After ± stands one standard error."
     yield from ("", "| figure | samples | better | real |", "|---|---|---|---|")
     for name, found in quality["figures"].items():
         floor = quality["floor"].get(name)

@@ -38,7 +38,7 @@ def source_of(module: str, name: str, replaced: Mapping[str, type] = MappingProx
     names = [name for _, name in found.parts]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ScorefieldError(
-            f"got {', '.join(sorted(twice))} in two modules that {name} needs, expected names of one thing in a file: rename one"
+            f"got {', '.join(sorted(twice))} in two modules that {name} needs, expected one thing of a name: rename one"
         )
     head = ["from __future__ import annotations", "", *sorted(found.imports)]
     return "\n".join(head) + "\n\n\n" + "\n\n\n".join(found.parts.values()) + "\n"
@@ -95,7 +95,9 @@ class _Module:
                     name, where = alias.asname or alias.name.partition(".")[0], getattr(node, "module", None)
                     renamed = f" as {alias.asname}" if alias.asname else ""
                     self.imported[name] = (where or alias.name, alias.name)
-                    self.statements[name] = f"from {where} import {alias.name}{renamed}" if where else f"import {alias.name}{renamed}"
+                    self.statements[name] = (
+                        f"from {where} import {alias.name}{renamed}" if where else f"import {alias.name}{renamed}"
+                    )
 
     @staticmethod
     @cache

@@ -4,9 +4,9 @@
     scheduler/   EulerDiscreteScheduler; others are made of its config: DDIM, Heun, DPM-Solver++, UniPC, ...
     pipeline.py  draws samples in the data's own units
 
-The scheduler's table has T levels of lambda = sigma/alpha, as alpha_bar = 1/(1 + lambda²), which any process has in z = x_t/alpha:
-the run's own ladder with T levels, or the chain's own steps. A ladder is a quantile function of equally spaced numbers, so that N
-steps at "linspace" are the same ladder with N levels. Nothing is clipped: `clip_sample` is false for schedulers that would.
+The scheduler's table has T levels of lambda = sigma/alpha, as alpha_bar = 1/(1 + lambda²), which any process has in
+z = x_t/alpha: the run's own ladder with T levels, or the chain's own steps. A ladder is a quantile function of equally spaced
+numbers, so that N steps at "linspace" are the same ladder with N levels. Nothing is clipped: `clip_sample` is false.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A run as a folder to share: the run itself, which opens again, without what tells of the person and the machine it was made on.
+"""A run as a folder to share: the run itself, which opens again, without what tells of the machine it was made on.
 
 Paths are left out: of the data, of the run a generator was distilled from, and in every sentence. What the run says of its data
 stays: names of classes and columns, texts of a table, moments. `README.md` is its model card (`model_card.py`).
@@ -74,7 +74,7 @@ def without_paths(value: Any, hidden: tuple[str, ...] = ()) -> Any:
     if not isinstance(value, str):
         return value
     for path in hidden:
-        value = re.sub(re.escape(path) + r"(?![\w.-])", lambda _, name=os.path.basename(path): name, value)
+        value = re.sub(re.escape(path) + r"(?![\w.-])", os.path.basename(path).replace("\\", r"\\"), value)
     return ABSOLUTE.sub("", value)
 
 

@@ -1,9 +1,9 @@
 """A run as one ONNX file: the denoiser of `denoiser.py`, weights inside, any batch size, float32 in and out.
 
-The graph is traced from the model itself, so that every process, parametrisation and network comes out as it is. What depends on
-the noise level alone, a few numbers for each sample, is float64 as it is here; some functions exist in float32 only where the
-graph is run, and a search in a table not at all, so these are written by others. A score that is the gradient of an energy is
-first traced to a graph that holds its own backward pass.
+The graph is traced from the model itself, so that every process, parametrisation and network comes out as it is. What depends
+on the noise level alone, a few numbers for each sample, is float64 as it is here; some functions exist in float32 only where
+the graph is run, and a search in a table not at all, so these are written by others. A score that is the gradient of an energy
+is first traced to a graph that holds its own backward pass.
 
 Reference: the operators and their types are those of https://onnx.ai/onnx/operators and of onnxruntime's CPU provider.
 """
@@ -58,8 +58,8 @@ def to_onnx(run: Run, folder: Path) -> tuple[float | None, int]:
         The largest difference between onnxruntime and torch, None where onnxruntime is not installed; and the opset.
 
     Raises:
-        ScorefieldError: a run that cannot be exported, no onnx or onnxscript, a network that torch cannot trace, or outputs that
-            differ by more than `TOLERANCE`.
+        ScorefieldError: a run that cannot be exported, no onnx or onnxscript, a network that torch cannot trace, or outputs
+            that differ by more than `TOLERANCE`.
     """
     model = exportable(run, "onnx")
     for library in ("onnx", "onnxscript"):
