@@ -10,6 +10,7 @@ so that what is exported is D, z is called `x` and lambda `sigma`. All are in mo
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -134,5 +135,9 @@ def probes(run: Run, model: ScoreModel, sigma: Tensor) -> tuple[Tensor, ...]:
 
 
 def difference(got: Tensor, wanted: Tensor) -> float:
-    """Return the largest difference between two outputs, in units of the largest number where that is above 1."""
-    return float((got - wanted).abs().max()) / max(1.0, float(wanted.abs().max()))
+    """Return the largest difference between two outputs, in units of the largest number where that is above 1.
+
+    It is infinite where one of them is no number.
+    """
+    largest = float((got - wanted).abs().max()) / max(1.0, float(wanted.abs().max()))
+    return largest if math.isfinite(largest) else math.inf

@@ -40,7 +40,7 @@ class ScorefieldModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
     Labels are numbers of classes, and -1, or None for the whole batch, for no class.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self, shape: list[int], settings: dict[str, Any], rows: int, rows_per_time: int, about: dict[str, Any]
     ) -> None:

@@ -46,19 +46,18 @@ def model_card(run: Run, data: Mapping[str, Any], quality: Mapping[str, Any] | N
 
 
 def code(text: Any) -> str:
-    """Return a text as code in Markdown, whatever letters it has, in a table, too.
+    """Return a text as code in Markdown, whatever letters it has.
 
-    >>> code("a|b`c")
-    "`a\\\\|b'c`"
+    >>> code("a`b")
+    "`a'b`"
     """
-    plain = " ".join(str(text).replace("`", "'").split()).replace("|", "\\|")
-    return f"`{plain}`"
+    return f"`{' '.join(str(text).replace('`', chr(39)).split())}`"
 
 
 def _metadata(run: Run, name: str, data: Mapping[str, Any], quality: Mapping[str, Any] | None, licence: str | None) -> str:
     """Return the YAML at the head of the card."""
     hub = require("huggingface_hub", "interchange", str(run.path))
-    task = TASKS.get(run.kind)
+    task, figures, labels = TASKS.get(run.kind), (quality or {}).get("figures", {}), (quality or {}).get("labels", {})
     known = licence is not None and licence.lower() in LICENCES
     results = [
         hub.EvalResult(
@@ -66,10 +65,10 @@ def _metadata(run: Run, name: str, data: Mapping[str, Any], quality: Mapping[str
             dataset_type=re.sub(r"[^a-z0-9._-]+", "-", str(data["name"]).lower()).strip("-") or "data",
             dataset_name=str(data["name"]),
             metric_type=figure,
-            metric_name=str(quality["labels"].get(figure, figure)),
+            metric_name=str(labels.get(figure, figure)),
             metric_value=found["value"],
         )
-        for figure, found in (quality["figures"].items() if quality else ())
+        for figure, found in figures.items()
     ]
     card = hub.ModelCardData(
         library_name="scorefield",
@@ -151,4 +150,4 @@ def _number(found: Mapping[str, float]) -> str:
 
 def _rows(pairs: Iterator[tuple[str, str]]) -> Iterator[str]:
     yield from ("| | |", "|---|---|")
-    yield from (f"| {name} | {text} |" for name, text in pairs)
+    yield from (f"| {name} | {text.replace('|', chr(92) + '|')} |" for name, text in pairs)  # a | would end the cell

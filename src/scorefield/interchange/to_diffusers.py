@@ -1,5 +1,7 @@
 """A run as a diffusers pipeline: weights, the network's source in one file, a scheduler that has the run's levels.
 
+A run whose network is a UNet2DModel, as that of an imported pipeline, becomes a DDPMPipeline of diffusers' own parts. Others:
+
     unet/        config.json, weights, model.py: the network and what its output means (`diffusers_code.py`)
     scheduler/   EulerDiscreteScheduler; others are made of its config: DDIM, Heun, DPM-Solver++, UniPC, ...
     pipeline.py  draws samples in the data's own units
@@ -30,6 +32,7 @@ from scorefield.interchange.denoiser import Denoiser, difference, exportable, fa
 from scorefield.interchange.self_contained import source_of
 from scorefield.levels import chain_times, ladder_of
 from scorefield.noise_label import nearest_level, noise_label_of
+from scorefield.registry import name_of
 from scorefield.runs import Run
 from scorefield.shapes import over
 
@@ -38,6 +41,7 @@ BETWEEN = 8  # rows of the model's table for each of these
 TOLERANCE = 1e-5  # between the exported model and the run's, in float32
 PROBES = 7  # levels at which they are compared
 UNET, MODEL, PIPELINE = "unet", "ScorefieldModel", "ScorefieldPipeline"
+PREDICTIONS = {"noise": "epsilon", "v": "v_prediction", "denoised": "sample"}  # of chains, where alpha² + sigma² = 1
 CODE = "scorefield.interchange.diffusers_code"
 GIVEN = ("mean", "sigmas", "sampler", "sigma", "shape")  # facts that are in the weights, or that the scheduler has
 
@@ -62,24 +66,88 @@ def to_diffusers(run: Run, folder: Path) -> float:
     if other is not None:
         raise ScorefieldError(f"got --to diffusers for {run.path}, {other}")
     version = require("diffusers", "interchange", str(run.path)).__version__
-    levels = _levels(run, model)
-    table = _table(model, levels)
-    weights = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(("network.", "data_mean"))}
     for place in (folder / UNET, folder / "scheduler"):
         place.mkdir()
-    _write_code(folder, type(model.network))
-    config = {"_class_name": MODEL, "_diffusers_version": version, "shape": list(run.shape), "settings": _settings(run, model)}
-    config |= {"rows": len(table), "rows_per_time": BETWEEN}
-    config["about"] = {name: value for name, value in facts(run, model).items() if name not in GIVEN}
-    files.write_json(folder / UNET / "config.json", config)
-    content = {name: tensor.contiguous().clone() for name, tensor in {**weights, "table": table}.items()}
-    files.write(folder / UNET / "diffusion_pytorch_model.safetensors", save_tensors(content, metadata={"format": "pt"}))
-    files.write_json(folder / "scheduler" / "scheduler_config.json", _scheduler(levels, version))
-    parts = {UNET: ["model", MODEL], "scheduler": ["diffusers", "EulerDiscreteScheduler"]}
-    files.write_json(
-        folder / "model_index.json", {"_class_name": ["pipeline", PIPELINE], "_diffusers_version": version, **parts}
-    )
-    return _compared(run, model, folder, levels)
+    levels = _levels(run, model)
+    worst = (_as_unet2d if _is_unet2d(run) else _as_own_code)(run, model, folder, levels, version)
+    if not worst <= TOLERANCE:
+        raise ScorefieldError(
+            f"got outputs of the exported model that differ by {worst:.2g} from those of {run.path}, expected at most "
+            f"{TOLERANCE:g}: report it with the run's config.json; nothing was written"
+        )
+    return worst
+
+
+def _as_own_code(run: Run, model: ScoreModel, folder: Path, levels: Tensor, version: str) -> float:
+    """Write a pipeline with the network's own source, and return how far its model is from the run's."""
+    table, about = _table(model, levels), facts(run, model)
+    for path, name in ((folder / UNET / "model.py", MODEL), (folder / "pipeline.py", PIPELINE)):
+        files.write(path, source_of(CODE, name, {"Network": type(model.network)}).encode())
+    config = {"shape": about["shape"], "settings": _settings(run, model), "rows": len(table), "rows_per_time": BETWEEN}
+    config["about"] = {name: value for name, value in about.items() if name not in GIVEN}
+    weights = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(("network.", "data_mean"))}
+    parts = Parts(PIPELINE, MODEL, "EulerDiscreteScheduler", own=True)
+    _write(folder, parts, config, {**weights, "table": table}, _scheduler(levels, "v_prediction", "linspace"), version)
+    exported, denoiser = loaded(folder), Denoiser(model, len(run.classes))
+    place, worst = torch.linspace(0, len(levels) - 1, PROBES).round(), 0.0
+    with torch.no_grad():
+        for n in (place, (place + 0.4).clamp(max=len(levels) - 1)):
+            z, lam, *labels = probes(run, model, exported.at(n, PROBES)[0])
+            alpha, sigma = (over(part, z) for part in (1 / (1 + lam**2).sqrt(), lam / (1 + lam**2).sqrt()))
+            got = alpha**2 * z - sigma * exported(alpha * z, n, *labels).sample
+            worst = max(worst, difference(got, denoiser(z, lam, *labels)))
+    return worst
+
+
+def _is_unet2d(run: Run) -> bool:
+    """Whether a run's network is a UNet2DModel, told the index of a chain's step, as that of an imported pipeline is."""
+    config, meaning = run.config, run.config.parametrisation
+    known = name_of("network", config.network) == "unet2d" and name_of("parametrisation", meaning) in PREDICTIONS
+    return known and config.process.discrete and str(meaning.noise_label) == "step"
+
+
+def _as_unet2d(run: Run, model: ScoreModel, folder: Path, levels: Tensor, version: str) -> float:
+    """Write a pipeline of diffusers' own parts, and return how far its network is from the run's."""
+    import diffusers
+
+    network: Any = run.config.network
+    config = {**dataclasses.asdict(network), "sample_size": list(run.shape[1:]), "in_channels": run.shape[0]}
+    config |= {"out_channels": config["out_channels"] or run.shape[0], "num_class_embeds": len(run.classes) or None}
+    weights = {name.removeprefix("network."): one for name, one in model.state_dict().items() if name.startswith("network.")}
+    prediction = PREDICTIONS[name_of("parametrisation", run.config.parametrisation)]
+    parts = Parts("DDPMPipeline", "UNet2DModel", "DDPMScheduler", own=False)
+    _write(folder, parts, config, weights, _scheduler(levels, prediction, "trailing"), version)
+    exported = diffusers.UNet2DModel.from_pretrained(folder / UNET).eval()
+    n = torch.linspace(0, len(levels) - 1, PROBES).round()
+    z, lam, *labels = probes(run, model, levels[n.long()].float())
+    x = z / over((1 + lam**2).sqrt(), z)
+    with torch.no_grad():  # the times are tensors: a number would be cut
+        got, wanted = exported(x, n, *labels).sample, model.network(x, n, *labels)
+    return difference(got[:, : wanted.shape[1]], wanted)
+
+
+@dataclasses.dataclass(frozen=True)
+class Parts:
+    """The classes of a pipeline, and whether the first two are its own, in files beside their settings."""
+
+    pipeline: str
+    model: str
+    scheduler: str
+    own: bool
+
+
+def _write(
+    folder: Path, parts: Parts, config: dict[str, Any], weights: dict[str, Tensor], scheduler: dict[str, Any], version: str
+) -> None:
+    """Write the parts of a pipeline, its source aside."""
+    made = {"_diffusers_version": version}
+    index = {UNET: ["model" if parts.own else "diffusers", parts.model], "scheduler": ["diffusers", parts.scheduler]}
+    kind = ["pipeline", parts.pipeline] if parts.own else parts.pipeline
+    content = save_tensors({name: one.contiguous().clone() for name, one in weights.items()}, metadata={"format": "pt"})
+    files.write_json(folder / "model_index.json", {"_class_name": kind, **made, **index})
+    files.write_json(folder / UNET / "config.json", {"_class_name": parts.model, **made, **config})
+    files.write(folder / UNET / "diffusion_pytorch_model.safetensors", content)
+    files.write_json(folder / "scheduler" / "scheduler_config.json", {"_class_name": parts.scheduler, **made, **scheduler})
 
 
 def _levels(run: Run, model: ScoreModel) -> Tensor:
@@ -113,16 +181,14 @@ def _table(model: ScoreModel, levels: Tensor) -> Tensor:
     return torch.stack(parts, dim=1).float()
 
 
-def _scheduler(levels: Tensor, version: str) -> dict[str, Any]:
-    """Return a config of a scheduler whose table of lambda is `levels`: beta_n = 1 - alpha_bar_n/alpha_bar_{n-1}."""
+def _scheduler(levels: Tensor, prediction: str, spacing: str) -> dict[str, Any]:
+    """Return settings of a scheduler whose table of lambda is `levels`: beta_n = 1 - alpha_bar_n/alpha_bar_{n-1}."""
     log_power = torch.cat([torch.zeros(1, dtype=torch.float64), -torch.log1p(levels**2)])
     return {
-        "_class_name": "EulerDiscreteScheduler",
-        "_diffusers_version": version,
         "num_train_timesteps": len(levels),
         "trained_betas": (-torch.expm1(log_power.diff())).tolist(),
-        "prediction_type": "v_prediction",
-        "timestep_spacing": "linspace",
+        "prediction_type": prediction,
+        "timestep_spacing": spacing,
         "clip_sample": False,
         "thresholding": False,
         "set_alpha_to_one": True,
@@ -133,37 +199,14 @@ def _scheduler(levels: Tensor, version: str) -> dict[str, Any]:
 def _settings(run: Run, model: ScoreModel) -> dict[str, Any]:
     """Return what the class of a run's network is built with, beside the shape."""
     takes = list(inspect.signature(type(model.network)).parameters)[1:]
-    known = {**dataclasses.asdict(run.config.network), "classes": len(run.classes)}
+    network: Any = run.config.network
+    known = {**dataclasses.asdict(network), "classes": len(run.classes)}
     if missing := [name for name in takes if name not in known]:
         raise ScorefieldError(
             f"got --to diffusers for {run.path}, whose network {type(model.network).__name__} is built with more than its "
             f"settings ({', '.join(missing)}), expected one that is built from these: choose --to onnx"
         )
     return {name: known[name] for name in takes}
-
-
-def _write_code(folder: Path, network: type) -> None:
-    """Write the model's and the pipeline's source, the network's own class in place of `Network`."""
-    for path, name in ((folder / UNET / "model.py", MODEL), (folder / "pipeline.py", PIPELINE)):
-        files.write(path, source_of(CODE, name, {"Network": network}).encode())
-
-
-def _compared(run: Run, model: ScoreModel, folder: Path, levels: Tensor) -> float:
-    """Return the largest difference between the exported model's denoised samples and the run's own."""
-    exported, denoiser = loaded(folder), Denoiser(model, len(run.classes))
-    place, worst = torch.linspace(0, len(levels) - 1, PROBES).round(), 0.0
-    with torch.no_grad():
-        for n in (place, (place + 0.4).clamp(max=len(levels) - 1)):
-            z, lam, *labels = probes(run, model, exported.at(n, PROBES)[0])
-            alpha, sigma = (over(part, z) for part in (1 / (1 + lam**2).sqrt(), lam / (1 + lam**2).sqrt()))
-            got = alpha**2 * z - sigma * exported(alpha * z, n, *labels).sample
-            worst = max(worst, difference(got, denoiser(z, lam, *labels)))
-    if not worst <= TOLERANCE:
-        raise ScorefieldError(
-            f"got outputs of the exported model that differ by {worst:.2g} from those of {run.path}, expected at most "
-            f"{TOLERANCE:g}: report it with the run's config.json; nothing was written"
-        )
-    return worst
 
 
 def loaded(folder: Path) -> Any:

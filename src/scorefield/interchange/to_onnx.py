@@ -69,15 +69,7 @@ def to_onnx(run: Run, folder: Path) -> tuple[float | None, int]:
     denoiser = Denoiser(model, len(run.classes)).eval()
     path = folder / "model.onnx"
     with _silent():
-        program: Any = torch.onnx.export(
-            _traced(denoiser, inputs, run),
-            inputs,
-            dynamo=True,
-            external_data=False,
-            verbose=False,
-            input_names=NAMES[: len(inputs)],
-            output_names=[OUTPUT],
-        )
+        program = _program(denoiser, inputs, run)
     opset, about = int(program.model.opset_imports[""]), facts(run, model)
     about = {**about, "opset": opset}
     program.model.metadata_props.update({key: json.dumps(value) for key, value in about.items()})
@@ -88,8 +80,8 @@ def to_onnx(run: Run, folder: Path) -> tuple[float | None, int]:
     return measured, opset
 
 
-def _traced(denoiser: Denoiser, inputs: tuple[Tensor, ...], run: Run) -> Any:
-    """Return the graph of a denoiser for any batch size."""
+def _program(denoiser: Denoiser, inputs: tuple[Tensor, ...], run: Run) -> Any:
+    """Return a denoiser as torch's ONNX program, for any batch size."""
     batch = torch.export.Dim("batch", min=1)
     try:
         traced: nn.Module = denoiser
@@ -98,8 +90,16 @@ def _traced(denoiser: Denoiser, inputs: tuple[Tensor, ...], run: Run) -> Any:
 
             with torch.no_grad():
                 traced = make_fx(denoiser, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*inputs)
-        program = torch.export.export(traced, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs), strict=False)
-        return program.run_decompositions(WRITTEN_BY_OTHERS)
+        graph = torch.export.export(traced, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs), strict=False)
+        return torch.onnx.export(
+            graph.run_decompositions(WRITTEN_BY_OTHERS),
+            inputs,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+            input_names=NAMES[: len(inputs)],
+            output_names=[OUTPUT],
+        )
     except Exception as error:  # of torch's tracer, which raises anything
         raise ScorefieldError(
             f"got the network of {run.path}, which torch cannot trace ({type(error).__name__}: {str(error).splitlines()[0]}), "

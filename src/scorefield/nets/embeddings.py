@@ -74,7 +74,7 @@ def add_class(table: nn.Embedding | None, vector: Tensor, cond: Tensor | None) -
         return vector
     no_label = table.num_embeddings - 1
     if cond is None:
-        return vector + F.embedding(torch.full((len(vector),), no_label, device=vector.device), table.weight)
+        return vector + F.embedding(torch.full((vector.shape[0],), no_label, device=vector.device), table.weight)
     return vector + F.embedding(_labels(cond, no_label), table.weight)
 
 
