@@ -36,12 +36,15 @@ from scorefield.specs import TrainSpec
 from scorefield.training.resolve import resolve
 
 DOCS = Path(__file__).parents[1] / "docs" / "interchange.md"
-UNET = ("network=unet", "network.channels=8,16", "network.blocks=1")
+UNET = ("network=unet", "network.blocks=1")
 MLP = ("network.width=16", "network.depth=1", "data.examples=200")
 NUMBERS = np.random.default_rng(0)
 RUNS: dict[str, tuple[Any, tuple[str, ...]]] = {
-    "image": ("digits", UNET),
-    "signal": (NUMBERS.normal(size=(60, 2, 13)), (*UNET, "network.patch=2", "process=cosine", "parametrisation=v")),
+    "image": ("digits", (*UNET, "network.channels=[8]")),
+    "signal": (
+        NUMBERS.normal(size=(60, 2, 13)),
+        (*UNET, "network.channels=8,16", "network.attention=false", "network.patch=2", "process=cosine", "parametrisation=v"),
+    ),
     "vector": ("two-moons", (*MLP, "process=ddpm-chain", "parametrisation=noise")),
     "energy": ("two-moons", (*MLP, "process=ddpm-chain", "parametrisation=energy")),
     "levels": (

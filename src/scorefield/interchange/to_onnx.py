@@ -38,11 +38,24 @@ def _single(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     return lambda x: function(x.float()).double() if x.dtype == torch.float64 else NotImplemented
 
 
+def _input_gradient(
+    gradient: Tensor, x: Tensor, weight: Tensor, bias: Any, stride: Any, padding: Any, dilation: Any, *rest: Any
+) -> Any:
+    """Return the gradient of a convolution by its input alone, which is a transposed convolution."""
+    transposed, _, groups, wanted = rest
+    if transposed or list(wanted) != [True, False, False]:
+        return NotImplemented
+    sizes = zip(x.shape[2:], gradient.shape[2:], weight.shape[2:], stride, padding, dilation, strict=True)
+    left = [before - ((after - 1) * step - 2 * pad + wide * (side - 1) + 1) for before, after, side, step, pad, wide in sizes]
+    return ATEN.convolution(gradient, weight, None, stride, padding, dilation, True, left, groups), None, None
+
+
 ATEN = torch.ops.aten
 WRITTEN_BY_OTHERS: dict[Any, Callable[..., Tensor]] = {
     ATEN.searchsorted.Tensor: lambda table, values, **_: (table <= values.unsqueeze(-1)).sum(-1),  # of right=True
     ATEN.hypot.default: lambda a, b: (a * a + b * b).sqrt(),
     ATEN.asinh.default: lambda x: (x + (x * x + 1).sqrt()).log(),
+    ATEN.convolution_backward.default: _input_gradient,
     **{getattr(ATEN, name).default: _single(getattr(torch, name)) for name in ("tan", "atan", "sin", "cos")},
 }
 
@@ -91,8 +104,10 @@ def _program(denoiser: Denoiser, inputs: tuple[Tensor, ...], run: Run) -> Any:
             with torch.no_grad():
                 traced = make_fx(denoiser, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*inputs)
         graph = torch.export.export(traced, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs), strict=False)
+        table = torch.export.default_decompositions()  # those of the backward pass of an energy among them
+        table.update(WRITTEN_BY_OTHERS)
         return torch.onnx.export(
-            graph.run_decompositions(WRITTEN_BY_OTHERS),
+            graph.run_decompositions(table),
             inputs,
             dynamo=True,
             external_data=False,
