@@ -64,13 +64,13 @@ def exportable(run: Run, target: str) -> ScoreModel:
             unknown cells.
     """
     trained(run)
-    what, other = None, "--to hub"
+    what, other = None, "choose --to hub"
     if run.kind == "table" or run.normaliser.transforms:
         what = "a table, whose columns scorefield alone turns into a row and back"
     elif run.normaliser.holes is not None or run.config.training.given > 0:
         what = "data with unknown cells (NaN), which no other library takes"
     elif run.config.process.t_max == run.config.process.t_min:
-        what, other = "one noise level, from which nothing else can draw", "a run of another process"
+        what, other = "one noise level, from which nothing else can draw", "train with a process of many"
     if what is not None:
         raise ScorefieldError(
             f"got --to {target} for {run.path}, a run of {what}, expected images, signals or vectors: {other}"

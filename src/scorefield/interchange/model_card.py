@@ -26,18 +26,18 @@ LICENCES = (  # that the hub knows by these names; others are "other" with a nam
 )
 
 
-def model_card(run: Run, data: Mapping[str, Any], quality: Mapping[str, Any] | None, licence: str | None = None) -> str:
+def model_card(run: Run, manifest: Mapping[str, Any], quality: Mapping[str, Any] | None, licence: str | None = None) -> str:
     """Return the card, metadata and Markdown.
 
     Args:
         run: an opened run.
-        data: what the card may say of its data, as in the manifest.
+        manifest: its manifest as the card may show it.
         quality: what `evaluate` measured of these weights, or None.
         licence: of the weights, or None.
     """
-    name = run.path.resolve().name
+    name, data = run.path.resolve().name, manifest["data"]
     lines = [f"# {code(name)}", "", *_summary(run), "", *_use(run, name)]
-    lines += ["", "## Data", "", *_rows(_data(run, data)), "", "## Recipe", "", *_rows(_recipe(run))]
+    lines += ["", "## Data", "", *_rows(_data(run, data)), "", "## Recipe", "", *_rows(_recipe(run, manifest))]
     lines += ["", "## Figures", "", *_figures(run, quality), "", "## Licence", ""]
     chosen = (
         f"The weights are under the licence {code(licence)}." if licence else "No licence was chosen: ask whoever shares it."
@@ -106,7 +106,8 @@ def _use(run: Run, name: str) -> Iterator[str]:
 
 def _data(run: Run, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "name", code(data["name"])
-    yield "examples", f"{data['examples']:,} for training, {data['held_out']:,} held out"
+    if data["examples"]:  # none are known of a model that was trained elsewhere
+        yield "examples", f"{data['examples']:,} for training, {data['held_out']:,} held out"
     yield "one example", f"{data['kind']}, {' x '.join(map(str, data['shape']))}"
     if run.normaliser.low is not None and run.normaliser.high is not None:
         yield "range of values", f"{run.normaliser.low:g} to {run.normaliser.high:g}"
@@ -114,20 +115,25 @@ def _data(run: Run, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "classes", ", ".join(code(one) for one in run.classes[:100]) + (", ..." if len(run.classes) > 100 else "")
     if data.get("columns"):
         yield "columns", ", ".join(code(one["name"]) for one in data["columns"])
-    yield "fingerprint", code(str(data["fingerprint"])[:16])
+    if data["fingerprint"]:
+        yield "fingerprint", code(str(data["fingerprint"])[:16])
 
 
-def _recipe(run: Run) -> Iterator[tuple[str, str]]:
-    config, done = run.config, run.manifest["progress"]
-    yield "recipe", f"{code(config.recipe)}, seed {config.seed}"
+def _recipe(run: Run, manifest: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    config, done, elsewhere = run.config, manifest["progress"], manifest.get("imported")
+    if elsewhere:
+        yield "imported from", code(elsewhere.get("from", "elsewhere"))
+    else:
+        yield "recipe", f"{code(config.recipe)}, seed {config.seed}"
     yield "process", code(config.process)
     yield "output", code(config.parametrisation)
-    yield "network", f"{code(config.network)}, {run.manifest['parameters']:,} parameters"
-    yield "objective", code(name_of("objective", config.objective))
-    yield "training", f"{done['step']:,} steps, {done['images']:,} examples, {duration(done['seconds'])}"
+    yield "network", f"{code(config.network)}, {manifest['parameters']:,} parameters"
+    if not elsewhere:
+        yield "objective", code(name_of("objective", config.objective))
+        yield "training", f"{done['step']:,} steps, {done['images']:,} examples, {duration(done['seconds'])}"
     if run.evaluations is not None:
         yield "generator", f"distilled: it draws in {run.evaluations} evaluations"
-    yield "made with", f"scorefield {run.manifest['scorefield']}, torch {run.manifest['versions']['torch']}"
+    yield "made with", f"scorefield {manifest['scorefield']}, torch {manifest['versions']['torch']}"
 
 
 def _figures(run: Run, quality: Mapping[str, Any] | None) -> Iterator[str]:

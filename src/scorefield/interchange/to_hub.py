@@ -54,7 +54,7 @@ def to_hub(run: Run, folder: Path, licence: str | None = None) -> None:
             quality = values if name == "quality.json" else quality
     files.write_json(folder / "config.json", config)
     files.write_json(folder / "manifest.json", manifest)
-    files.write(folder / "README.md", model_card(run, about, quality, licence).encode())
+    files.write(folder / "README.md", model_card(run, manifest, quality, licence).encode())
 
 
 def without_paths(value: Any, hidden: tuple[str, ...] = ()) -> Any:
@@ -74,16 +74,17 @@ def without_paths(value: Any, hidden: tuple[str, ...] = ()) -> Any:
     if not isinstance(value, str):
         return value
     for path in hidden:
-        value = re.sub(re.escape(path) + r"(?![\w.-])", os.path.basename(path).replace("\\", r"\\"), value)
+        value = re.sub(re.escape(path) + r"[\\/]+(?=[^\s\\/])", "", value)  # of what lies in it
+        value = re.sub(re.escape(path) + r"(?![\w.-])", re.sub(r".*[\\/]", "", path), value)
     return ABSOLUTE.sub("", value)
 
 
 def _places(run: Run) -> tuple[str, ...]:
     """Return the paths that a run knows, longest first."""
     made_of = (run.manifest.get("distilled") or {}).get("from")
-    known = {run.manifest["data"].get("path"), made_of, str(run.path), str(run.path.resolve()), os.path.expanduser("~")}
-    known |= {run.config.source} if os.path.basename(run.config.source) else set()
-    return tuple(sorted((path for path in known if path and re.search(r"[\\/]", path)), key=len, reverse=True))
+    known = {run.manifest["data"].get("path"), made_of, run.config.source, str(run.path), str(run.path.resolve())}
+    paths = {path.rstrip("\\/") for path in (*known, os.path.expanduser("~")) if path}
+    return tuple(sorted((path for path in paths if re.search(r"[\\/]", path)), key=len, reverse=True))
 
 
 def _content(path: Path) -> bytes | None:
