@@ -55,7 +55,6 @@ WRITTEN_BY_OTHERS: dict[Any, Callable[..., Tensor]] = {
     ATEN.searchsorted.Tensor: lambda table, values, **_: (table <= values.unsqueeze(-1)).sum(-1),  # of right=True
     ATEN.hypot.default: lambda a, b: (a * a + b * b).sqrt(),
     ATEN.asinh.default: lambda x: (x + (x * x + 1).sqrt()).log(),
-    ATEN.convolution_backward.default: _input_gradient,
     **{getattr(ATEN, name).default: _single(getattr(torch, name)) for name in ("tan", "atan", "sin", "cos")},
 }
 
@@ -99,15 +98,10 @@ def _program(denoiser: Denoiser, inputs: tuple[Tensor, ...], run: Run) -> Any:
     try:
         traced: nn.Module = denoiser
         if isinstance(denoiser.model, EnergyField):
-            from torch.fx.experimental.proxy_tensor import make_fx
-
-            with torch.no_grad():
-                traced = make_fx(denoiser, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*inputs)
+            traced = _with_backward(denoiser, inputs)
         graph = torch.export.export(traced, inputs, dynamic_shapes=tuple({0: batch} for _ in inputs), strict=False)
-        table = torch.export.default_decompositions()  # those of the backward pass of an energy among them
-        table.update(WRITTEN_BY_OTHERS)
         return torch.onnx.export(
-            graph.run_decompositions(table),
+            graph.run_decompositions(WRITTEN_BY_OTHERS),
             inputs,
             dynamo=True,
             external_data=False,
@@ -120,6 +114,18 @@ def _program(denoiser: Denoiser, inputs: tuple[Tensor, ...], run: Run) -> Any:
             f"got the network of {run.path}, which torch cannot trace ({type(error).__name__}: {str(error).splitlines()[0]}), "
             "expected one whose steps do not depend on its numbers: choose --to hub"
         ) from error
+
+
+def _with_backward(denoiser: Denoiser, inputs: tuple[Tensor, ...]) -> nn.Module:
+    """Return the graph of an energy's denoiser, in which the backward pass is written by forward operators."""
+    from torch._decomp import decomposition_table
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    table: dict[Any, Any] = {one: how for one, how in decomposition_table.items() if "backward" in str(one)}
+    table[ATEN.convolution_backward.default] = _input_gradient
+    with torch.no_grad():
+        graph: nn.Module = make_fx(denoiser, table, tracing_mode="symbolic", _allow_non_fake_inputs=True)(*inputs)
+    return graph
 
 
 def _compared(path: Path, denoiser: Denoiser, inputs: tuple[Tensor, ...], run: Run) -> float | None:
