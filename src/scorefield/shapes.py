@@ -40,7 +40,7 @@ def over(number: PerSample, x: Sample) -> Tensor:
 
 def flat(x: Sample) -> Tensor:
     """Lay every sample out as one row: `(batch, *shape)` -> `(batch, d)`."""
-    return x.reshape(len(x), -1)
+    return x.reshape(x.shape[0], -1)  # len(x) would be a constant of a traced graph
 
 
 def total(x: Sample) -> PerSample:

@@ -16,6 +16,8 @@ from scorefield.app.denoise import denoise as _denoise
 from scorefield.app.distill import DistillReport
 from scorefield.app.distill import distill as _distill
 from scorefield.app.evaluate import evaluate as _evaluate
+from scorefield.app.export import ExportReport
+from scorefield.app.export import export as _export
 from scorefield.app.import_ import ImportReport
 from scorefield.app.import_ import import_ as _import
 from scorefield.app.impute import ImputeReport
@@ -69,6 +71,7 @@ import_ = checked(_import)
 inspect = checked(_inspect)
 odd = checked(_odd)
 distill = checked(_distill)
+export = checked(_export)
 evaluate = checked(_evaluate)
 tune = checked(_tune)
 forget_tuning = checked(_forget_tuning)
@@ -83,6 +86,7 @@ __all__ = [
     "DistillReport",
     "DistillSpec",
     "EvaluateSpec",
+    "ExportReport",
     "ImportReport",
     "ImputeReport",
     "ImputeSpec",
@@ -108,6 +112,7 @@ __all__ = [
     "denoise",
     "distill",
     "evaluate",
+    "export",
     "forget_tuning",
     "import_",
     "impute",

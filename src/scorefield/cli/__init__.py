@@ -43,6 +43,7 @@ examples:
   scorefield tune runs/digits                    which sampler to use, in how few steps
   scorefield distill runs/digits                 the same in one evaluation a sample
   scorefield import ./ddpm-church --as church    a model of diffusers becomes a run
+  scorefield export runs/digits --to onnx        run it elsewhere: onnx, diffusers, hub
   scorefield likelihood runs/digits              how probable unseen ones are under it
   scorefield serve                               all of this in a browser
   scorefield verify                              every method against closed-form truth
@@ -64,6 +65,7 @@ VERBS = {  # each is the class of its name in the module of its name, imported w
     "distill": "Make a run that draws in 1, 2 or 4 evaluations of one that needs 20.",
     "tune": "Find the cheapest sampler and ladder of a run that lose no quality, and make them the default.",
     "likelihood": "Measure how probable data are under a run.",
+    "export": "Write a run for another library (onnx, diffusers), or to share (hub).",
     "serve": "Open the page: see score fields, train, sample and restore in a browser.",
     "verify": "Measure every method against closed-form truth, on this machine.",
     "list": "List what can be named: samplers, recipes, sources, ...",

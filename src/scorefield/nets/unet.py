@@ -73,7 +73,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
-        scale, shift = self.condition(condition).reshape(len(h), -1, *(1,) * (h.ndim - 2)).chunk(2, dim=1)
+        scale, shift = self.condition(condition).reshape(h.shape[0], -1, *(1,) * (h.ndim - 2)).chunk(2, dim=1)
         h = self.drop(F.silu(self.norm2(h) * (1 + scale) + shift))
         out: Tensor = self.skip(x) + self.conv2(h)
         return out

@@ -318,7 +318,7 @@ class UNet2D(nn.Module):
                 raise ScorefieldError("got class labels, expected none: this network was trained without classes")
             return condition
         classes = self.class_embedding.num_embeddings
-        if cond is None or bool(((cond < 0) | (cond >= classes)).any()):
+        if cond is None or (not torch.compiler.is_compiling() and bool(((cond < 0) | (cond >= classes)).any())):
             raise ScorefieldError(
                 f"got {'no class labels' if cond is None else f'class labels from {int(cond.min())} to {int(cond.max())}'}, "
                 f"expected 0 to {classes - 1}: this network was trained with {classes} classes"
