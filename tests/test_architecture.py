@@ -36,7 +36,7 @@ FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right und
     {"config"},
     {"models"},
     {"runs"},
-    {"recipes", "verification"},
+    {"recipes", "verification", "interchange"},
     {"drawing", "outputs", "inputs", "residuals", "fitting"},
     {"measurements", "sampling"},
     {"training", "answers", "restoration", "imputation", "anomaly"},

@@ -217,7 +217,7 @@ class NotWritten(OSError):
 
 def trained(run: Run) -> Run:
     """Return a run whose field will be used; raises `ScorefieldError` for one that was not trained for a single step."""
-    if run.manifest["progress"]["step"] < 1:
+    if run.manifest["progress"]["step"] < 1 and not run.is_imported:
         raise ScorefieldError(
             f"got {run.path}, a run of 0 steps, which has learned nothing yet, expected a trained one: give scorefield train "
             "more time, with --resume"

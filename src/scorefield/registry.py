@@ -45,6 +45,7 @@ HOMES = {
     "metric": "scorefield.metrics",
     "extractor": "scorefield.metrics",
     "recipe": "scorefield.recipes",
+    "checkpoint": "scorefield.interchange",
 }
 _tables: dict[str, dict[str, Any]] = {kind: {} for kind in HOMES}
 
@@ -114,8 +115,8 @@ def built_in(kind: str) -> dict[str, Any]:
     True
     """
     home = importlib.import_module(HOMES[kind])
-    for module in pkgutil.iter_modules(getattr(home, "__path__", [])):
-        importlib.import_module(f"{HOMES[kind]}.{module.name}")
+    for module in pkgutil.walk_packages(getattr(home, "__path__", []), f"{HOMES[kind]}."):
+        importlib.import_module(module.name)
     return dict(sorted(_tables[kind].items()))
 
 

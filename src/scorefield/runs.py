@@ -41,7 +41,7 @@ from torch import Tensor
 import scorefield
 from scorefield import files
 from scorefield.config import RunConfig, from_dict, to_dict
-from scorefield.data import Dataset, Normaliser, open_again, place_of
+from scorefield.data import Dataset, Normaliser, open_again, open_unseen, place_of
 from scorefield.data.layout import Layout
 from scorefield.data.table.coordinates import snapped
 from scorefield.errors import ScorefieldError
@@ -93,8 +93,18 @@ class Run:
         return names if classes_of(self.config, names) else ()
 
     @property
+    def is_imported(self) -> bool:
+        """Whether it was trained elsewhere: it has weights, and no data of its own."""
+        return "imported" in self.manifest
+
+    @property
     def has_raw_times(self) -> bool:
-        """Whether the noise label changes too fast for the network to know times between those of its training."""
+        """Whether the noise label changes too fast for the network to know times between those of its training.
+
+        Those of an imported run are asked between the steps of its chain where they came from, too: fast samplers do.
+        """
+        if self.is_imported:
+            return False
         with contextlib.suppress(ScorefieldError):
             check_noise_label(self.config.parametrisation.noise_label, self.config.process)
             return False
@@ -109,7 +119,13 @@ class Run:
     def made_from(self) -> dict[str, Any]:
         """The run's weights and data, as JSON values: files of results computed from them hold these as `made_from`."""
         weights = {"model_sha256": self.manifest.get("model_sha256"), "step": self.manifest["progress"]["step"]}
-        return {**weights, "data": self.manifest["data"]["fingerprint"], "scorefield": scorefield.__version__}
+        return {**weights, "data": self.fingerprint, "scorefield": scorefield.__version__}
+
+    @property
+    def fingerprint(self) -> str:
+        """That of its data; of an imported run, that of the data that were given, "" where none were."""
+        own = str(self.manifest["data"]["fingerprint"])
+        return own or (self.data.fingerprint if self.given is not None else "")
 
     def stale(self, values: Any) -> str | None:
         """Return why results in a file are not of the run as it is now, in words; None if they are."""
@@ -118,7 +134,7 @@ class Run:
             return "it does not say of which weights it is"
         if made.get("model_sha256") != now["model_sha256"]:
             return f"it is of other weights (step {made.get('step')}) than the run has now (step {now['step']})"
-        return None if made.get("data") == now["data"] else "it is of other data than the run's"
+        return None if made.get("data") == now["data"] or not now["data"] else "it is of other data than the run's"
 
     @cached_property
     def layout(self) -> Layout:
@@ -147,6 +163,8 @@ class Run:
         Raises:
             ScorefieldError: they are not there any more, or are not the same.
         """
+        if self.is_imported:
+            return open_unseen(self.given, self.config.data, self.manifest["data"])
         if self.given is not None:
             data = open_again(self.given, self.config.data, self.manifest["data"])
             if self._is_own(data):
@@ -263,27 +281,33 @@ def manifest_of(data: Dataset, std: float, why: tuple[str, ...], parameters: int
         parameters: number of weights.
         path: absolute path of the data; None if they are no file or folder.
     """
+    about = {
+        "name": data.name,
+        "path": path,
+        "kind": data.kind,
+        "shape": list(data.shape),
+        "std": std,
+        "examples": len(data.train),
+        "held_out": len(data.held_out),
+        "classes": list(data.classes),
+        "class_counts": [] if data.labels is None else data.labels.bincount(minlength=len(data.classes)).tolist(),
+        "normaliser": to_dict(data.normaliser),
+        "fingerprint": data.fingerprint,
+        "notes": list(data.notes),
+        "columns": data.columns,
+        "layout": data.layout.to_dict(),
+        "style": data.style,
+    }
+    return new_manifest(about, why, parameters)
+
+
+def new_manifest(about: dict[str, Any], why: tuple[str, ...], parameters: int) -> dict[str, Any]:
+    """Return the manifest of a new run whose data are described by JSON values; their fingerprint is "" if it has none."""
     return {
         "format": VERSION,
         "scorefield": scorefield.__version__,
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__},
-        "data": {
-            "name": data.name,
-            "path": path,
-            "kind": data.kind,
-            "shape": list(data.shape),
-            "std": std,
-            "examples": len(data.train),
-            "held_out": len(data.held_out),
-            "classes": list(data.classes),
-            "class_counts": [] if data.labels is None else data.labels.bincount(minlength=len(data.classes)).tolist(),
-            "normaliser": to_dict(data.normaliser),
-            "fingerprint": data.fingerprint,
-            "notes": list(data.notes),
-            "columns": data.columns,
-            "layout": data.layout.to_dict(),
-            "style": data.style,
-        },
+        "data": about,
         "why": list(why),
         "parameters": parameters,
         "progress": {"step": 0, "seconds": 0.0, "images": 0, "finished": False},

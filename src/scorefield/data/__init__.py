@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from scorefield.data.base import DataConfig, Dataset, Normaliser
     from scorefield.data.formats import known_formats, known_sources
     from scorefield.data.sequences import of_sequence
-    from scorefield.data.sources import open_again, open_data, open_source, place_of
+    from scorefield.data.sources import open_again, open_data, open_source, open_unseen, place_of
     from scorefield.data.table.tables import of_frame
 
 __all__ = [
@@ -28,13 +28,14 @@ __all__ = [
     "open_again",
     "open_data",
     "open_source",
+    "open_unseen",
     "place_of",
 ]
 _HOMES = {
     "base": ("DataConfig", "Dataset", "Normaliser"),
     "formats": ("known_formats", "known_sources"),
     "sequences": ("of_sequence",),
-    "sources": ("open_again", "open_data", "open_source", "place_of"),
+    "sources": ("open_again", "open_data", "open_source", "open_unseen", "place_of"),
     "table.tables": ("of_frame",),
 }
 _home_of = {name: f"{__name__}.{home}" for home, names in _HOMES.items() for name in names}

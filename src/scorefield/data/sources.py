@@ -90,6 +90,32 @@ def open_again(source: Any, config: DataConfig, described: Mapping[str, Any]) ->
     return replace(data, normaliser=Normaliser(**described["normaliser"]), layout=layout)
 
 
+def open_unseen(source: Any, config: DataConfig, described: Mapping[str, Any]) -> Dataset:
+    """Open data for a run that was imported without any: those of its shape and range, in its own map to model space.
+
+    Raises:
+        ScorefieldError: None, data of another shape, or outside the range of the run's; as `open_data`.
+    """
+    if source is None:
+        raise ScorefieldError(
+            "got no data for a run that was imported without any, expected some to compare it with: name their place with "
+            "--data, or give them as data= in Python"
+        )
+    data, own = open_again(source, config, described), Normaliser(**described["normaliser"])
+    if (data.kind, list(data.shape)) != (described["kind"], described["shape"]):
+        raise ScorefieldError(
+            f"got {data.kind}s of shape {data.shape} from {data.name!r}, expected {described['kind']}s of shape {tuple(described['shape'])}, as the "
+            "run's: give such data"
+        )
+    theirs, range_ = data.normaliser, (own.low, own.high)
+    if None not in range_ and None not in (theirs.low, theirs.high) and (theirs.low, theirs.high) != range_:
+        raise ScorefieldError(
+            f"got values from {theirs.low:g} to {theirs.high:g} in {data.name!r}, expected {own.low:g} to {own.high:g}, as the "
+            "run's: convert them"
+        )
+    return replace(data, normaliser=own)
+
+
 def _as_before(source: Any, config: DataConfig, described: Mapping[str, Any]) -> Dataset | None:
     """Return an array read in the axes that make it the data of a run of an older version; None if none do."""
     for axes in {"signal": ("ct", "tc"), "image": ("yx", "yxc", "cyx")}.get(described["kind"], ()):

@@ -187,7 +187,7 @@ def _if_possible() -> contextlib.suppress:
 def _key(run: Run) -> str:
     """Return the key of stored files: it changes with the data, the version, and the limits on real examples."""
     limits = [HELD_OUT, KNOWN, NUMBERS, SEEN, LEARNING, extractors.MOST_NUMBERS]
-    made = [scorefield.__version__, run.manifest["data"]["fingerprint"], limits]
+    made = [scorefield.__version__, run.fingerprint, limits]
     return files.digest(json.dumps(made).encode())[:16]
 
 

@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 """Published architectures, rebuilt from their papers under the names that their published tensors have.
 
     ncsn.py             NCSN (2019) and NCSNv2 (2020): dilated RefineNets
@@ -6,7 +7,3 @@
 
 They are made to hold published weights; what the numbers of a file mean is said by `interchange/published.py`.
 """
-
-from scorefield.nets.published import ncsn, score_sde, smalldiffusion
-
-__all__ = ["ncsn", "score_sde", "smalldiffusion"]

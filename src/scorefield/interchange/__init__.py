@@ -1,0 +1,5 @@
+"""Interchange: models of elsewhere become runs here. One layout of files, one module.
+
+A module here registers a `Checkpoint`: it says which files are its own (`claims`), and reads them as a `Foreign`, a model in
+this package's letters. `foreign.py` compares its weights with its architecture and writes the run.
+"""
