@@ -31,7 +31,6 @@ from scorefield import (
 )
 from scorefield.levels import geometric
 from scorefield.nets.mlp import MLP
-from scorefield.noise_label import noise_label_of
 from scorefield.process import Process
 from scorefield.registry import every
 from scorefield.samplers import simulate
@@ -151,6 +150,9 @@ def k_diffusion(x: Tensor, sigma: Tensor) -> Tensor:
     return mixture(LinearVE())(x, sigma).denoised
 
 
+STAYS = [name for name, kind in every("sampler").items() if "steps_per_level" in kind.__dataclass_fields__]
+
+
 class Posterior:
     """A posterior as azula has it: what a denoiser at (x_t, t) returns, with a mean."""
 
@@ -170,9 +172,7 @@ def azula(x: Tensor, t: Tensor) -> Posterior:
 def test_every_sampler_draws_from_a_wrapped_denoiser_what_it_draws_from_the_field_itself(
     name: str, function: Callable[..., Any], process: Process, noise: str
 ) -> None:
-    truth, sampler = mixture(process), every("sampler")[name]()
-    if name in ("mala", "hmc"):
-        pytest.skip("asks for an energy, which a denoiser does not have")
+    truth, sampler = mixture(process), every("sampler")[name](**({"steps_per_level": 4} if name in STAYS else {}))
     field = Field.of_denoiser(function, process, (2,), noise=noise, **moments(process))
     ladder = geometric(process, 4)
     *_, one = simulate(field, sampler, ladder, rng=SampleRng(range(6)))
@@ -230,42 +230,41 @@ def test_the_test_of_an_output_passes_the_right_one_by_far_and_no_negative_of_it
     assert field.missed() < 0.05
     if meaning == "denoiser":  # E[x0 | noise] is the mean of the data, whose sign cannot be seen where it is 0
         return
-    with pytest.raises(ScorefieldError, match=f"its negative fits of_{meaning}|its negative fits of_"):
+    with pytest.raises(ScorefieldError, match=f"its negative fits of_{meaning}"):
         MADE[meaning](lambda x, u: -right(x, u), process, (2,), noise="t", **moments(process))
 
 
-@each_case(process={name: PROCESSES[name] for name in ("ve", "edm", "vp", "chain")}, meaning=MEANINGS, read=MEANINGS)
-def test_an_output_that_is_read_as_another_is_refused_with_its_own_meaning(process: Process, meaning: str, read: str) -> None:
-    if meaning == read or _same_at_the_top(process, meaning, read):
-        return  # on EDM's process, for one, the velocity is the noise
-    function = elsewhere(process, meaning, lambda u: u)
-    with pytest.raises(ScorefieldError, match=f"read as {read}, .* fits .*of_{meaning}"):
-        MADE[read](function, process, (2,), noise="t", **moments(process))
+# Where all is noise some outputs are alike: a score there, and a velocity of a process that has forgotten its data, are nearly
+# 0, as the mean of the data is; and on EDM's process the velocity is the noise.
+ALIKE = {
+    ("ve", "score", "denoiser"),
+    ("edm", "score", "denoiser"),
+    ("vp", "velocity", "denoiser"),
+    ("chain", "velocity", "denoiser"),
+}
+ALIKE |= {("edm", "noise", "velocity"), ("edm", "velocity", "noise")}
 
 
-def _same_at_the_top(process: Process, one: str, other: str) -> bool:
-    """Whether two meanings differ by less than their size at the noisiest time, so that nobody could tell them apart there."""
-    t = torch.full((64,), process.t_max, dtype=torch.float64)
-    x = process.perturb(torch.zeros(64, 2).double(), t, SampleRng(range(64)).normal((2,)))
-    said = mixture(process)(x, t)
-    a, b = getattr(said, VIEW[one]), getattr(said, VIEW[other])
-    return float((a - b).square().mean() / b.square().mean()) < 0.5
+@each_case(process=["ve", "edm", "vp", "chain"], meaning=MEANINGS, read=MEANINGS)
+def test_an_output_that_is_read_as_another_is_refused_with_its_own_meaning(process: str, meaning: str, read: str) -> None:
+    noising = PROCESSES[process]
+    function = elsewhere(noising, meaning, lambda u: u)
+    if meaning == read or (process, meaning, read) in ALIKE:
+        MADE[read](function, noising, (2,), noise="t", **moments(noising))
+    else:
+        with pytest.raises(ScorefieldError, match=f"read as {read}, .* it fits of_{meaning}"):
+            MADE[read](function, noising, (2,), noise="t", **moments(noising))
 
 
 @pytest.mark.parametrize(
-    ("told", "given"),
-    [("log-sigma", "sigma"), ("sigma", "log-sigma"), ("c-noise", "sigma"), ("log-snr", "log-sigma"), ("sigma", "log-snr")],
+    ("told", "given"), [("sigma", "log-sigma"), ("sigma", "log-snr"), ("log-snr", "log-sigma"), ("log-sigma", "c-noise")]
 )
 def test_a_number_in_another_unit_is_refused_with_the_right_one(told: str, given: str) -> None:
     """The network then takes the noisiest samples for less noisy ones and gives them back nearly as they are."""
     process = LinearVE()
     function = elsewhere(process, "denoiser", lambda u: TIME[told](process, u).clamp(process.t_min, process.t_max))
-    with pytest.raises(ScorefieldError) as refusal:
+    with pytest.raises(ScorefieldError, match=f"read as denoiser, .* it fits of_denoiser with noise='{told}'"):
         Field.of_denoiser(function, process, (2,), noise=given, **moments(process))
-    assert "fits of_denoiser with noise='" in str(refusal.value)
-    fitting = str(refusal.value).split("noise='")[1].split("'")[0]
-    t = torch.tensor([process.t_max], dtype=torch.float64)
-    assert float(TIME[told](process, noise_label_of(fitting, process, t))[0]) > 0.3 * process.t_max
 
 
 def test_a_time_that_runs_the_other_way_or_in_other_units_is_refused() -> None:

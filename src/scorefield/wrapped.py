@@ -35,7 +35,7 @@ Meaning = Literal["denoiser", "noise", "score", "velocity"]
 Noise = Label | Callable[[Tensor], Tensor] | Sequence[float] | Tensor
 
 NOISY = 3.0  # sigma/(alpha·s) from which on the field is close to a Gaussian's
-MISREAD = 0.5
+MISREAD, FITTING = 0.5, 0.1  # from where on an output is refused, and below which another reading is proposed
 PROBED = 256  # numbers that the test compares, at least
 
 
@@ -83,7 +83,7 @@ class Wrapped(nn.Module):
         nothing, one = torch.zeros_like(t), torch.ones_like(t)
         return {"denoiser": (one, nothing), "noise": (nothing, -sigma), "score": (nothing, one)}[self.meaning]
 
-    def _predict(self, x: Sample, t: PerSample, label: PerSample, cond: Tensor | None) -> Prediction:
+    def _predict(self, x: Sample, t: PerSample, label: Tensor, cond: Tensor | None) -> Prediction:
         dtype = precision_of(self.function, x.dtype)
         label = label.to(dtype) if label.is_floating_point() else label
         output = _tensor(self.function(x.to(dtype), label, *(() if cond is None else (cond,))))
@@ -124,21 +124,20 @@ def _tensor(output: Any) -> Tensor:
 
 def _fitting(field: Wrapped) -> str:
     """Return which readings of a function fit, as the end of a sentence."""
-    function, noise = field.function, field.noise
-    labels: list[Noise] = [noise, *(name for name in get_args(Name) if name != noise)]
-    for label, minus in itertools.product(labels, (False, True)):
-        fits = []
-        for meaning in get_args(Meaning):
-            other = Wrapped(_negative(function) if minus else function, meaning, field.process, field.shape, label)
-            other.data_mean, other.data_std = field.data_mean, field.data_std
-            try:
-                fits += [f"of_{meaning}"] if other.missed() < MISREAD else []
-            except Exception:  # it is somebody else's function, which may refuse a number that it is not made for
-                continue
-        if fits:
-            told = "" if label is noise else f" with noise={label!r}"
-            return f"{'its negative' if minus else 'it'} fits {' or '.join(fits)}{told}"
-    return "correct the process, the noise label, or the mean and standard deviation of the data"
+    labels: list[Noise] = [field.noise, *(name for name in get_args(Name) if name != field.noise)]
+    fits = []
+    for label, minus, meaning in itertools.product(labels, (False, True), get_args(Meaning)):
+        function = _negative(field.function) if minus else field.function
+        other = Wrapped(function, meaning, field.process, field.shape, label)
+        other.data_mean, other.data_std = field.data_mean, field.data_std
+        try:
+            fitting = other.missed() < FITTING
+        except Exception:  # it is somebody else's function, which may refuse a number that it is not made for
+            fitting = False
+        if fitting:
+            told = "" if label is field.noise else f" with noise={label!r}"
+            fits.append(f"{'its negative' if minus else 'it'} fits of_{meaning}{told}")
+    return ", ".join(fits[:4]) or "correct the process, the noise label, or the mean and standard deviation of the data"
 
 
 def _negative(function: Callable[..., Any]) -> Callable[..., Tensor]:

@@ -141,6 +141,8 @@ def read_foreign(source: str | Path, settings: Mapping[str, Any] | None = None) 
 def read_tensors(path: Path) -> dict[str, Any]:
     """Return what a file of weights holds, on the CPU: tensors by name, or, in files of torch, plain values of them.
 
+    Of a list it returns the entries by their number, "0" for the first.
+
     Raises:
         ScorefieldError: no such file, a damaged one, or a pickle with other things than tensors in it, which is not run.
     """
@@ -156,6 +158,8 @@ def read_tensors(path: Path) -> dict[str, Any]:
     except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ScorefieldError(f"got a {path} that cannot be read ({reason}), expected weights: fetch it anew") from None
+    if isinstance(content, list | tuple):
+        return {str(i): entry for i, entry in enumerate(content)}
     if not isinstance(content, Mapping):
         raise ScorefieldError(f"got a {type(content).__name__} in {path}, expected tensors by name: save its state_dict()")
     return dict(content)

@@ -1,4 +1,1 @@
-"""Published architectures, rebuilt from their papers under the names that their published tensors have.
-
-They are made to hold published weights; what the numbers of a file mean is said by `interchange/`.
-"""
+"""Networks of published models, rebuilt: one architecture, one file. Their tensors have the names of the published weights."""
