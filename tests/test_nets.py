@@ -37,7 +37,7 @@ from scorefield.objectives import Implicit
 from scorefield.process import Process
 from scorefield.registry import every
 
-NETWORKS = every("network")
+NETWORKS = {name: config for name, config in every("network").items() if ".published." not in config.__module__}
 NEEDS_SETTINGS = {"tabulated": Tabulated.linear(1000)}
 TABLED = {name: config for name, config in NETWORKS.items() if "levels" in config.__dataclass_fields__}
 SHAPE = (2, 6, 5)

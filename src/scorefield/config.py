@@ -30,7 +30,18 @@ from scorefield.process import Positive, Process
 from scorefield.registry import HOMES, find, in_words, name_of, names
 from scorefield.samplers import Sampler
 
-__all__ = ["Optimiser", "RunConfig", "Training", "data_config", "from_dict", "named", "override", "to_dict"]
+__all__ = [
+    "Optimiser",
+    "RunConfig",
+    "Training",
+    "component",
+    "data_config",
+    "from_dict",
+    "named",
+    "override",
+    "parsed",
+    "to_dict",
+]
 
 _ANY = ConfigDict(arbitrary_types_allowed=True, extra="forbid", allow_inf_nan=False)
 
@@ -204,7 +215,17 @@ def _refuse(error: ValidationError, cls: Any, where: str) -> ScorefieldError:
     return ScorefieldError(f"{got}{reason[0].lower() + reason[1:]}: correct the setting {key!r}")
 
 
-def _make(cls: Any, settings: Mapping[str, Any], where: str) -> Any:
+def component(cls: Any, settings: Mapping[str, Any], where: str) -> Any:
+    """Return a component, or a section of a run, from JSON values.
+
+    Args:
+        cls: its class.
+        settings: by name.
+        where: its dotted key, for messages.
+
+    Raises:
+        ScorefieldError: unknown names, values out of range.
+    """
     known = {f.name: f for f in dataclasses.fields(cls)}
     for key, value in settings.items():
         if key not in known:
@@ -225,7 +246,7 @@ def _a(kind: str) -> str:
 
 def _build(key: str, value: Any, where: str) -> Any:
     if key in _SECTIONS and isinstance(value, Mapping):
-        return _make(_SECTIONS[key], value, where)
+        return component(_SECTIONS[key], value, where)
     if key in HOMES and key not in ("source", "recipe", "ladder"):
         if isinstance(value, (str, Mapping)):
             settings = {"name": value} if isinstance(value, str) else dict(value)
@@ -233,7 +254,7 @@ def _build(key: str, value: Any, where: str) -> Any:
                 raise ScorefieldError(
                     f"got {_a(key)} without a name, expected {where}.name: name one of the {in_words(key)} components"
                 )
-            return _make(find(key, settings.pop("name")), settings, where)
+            return component(find(key, settings.pop("name")), settings, where)
         if value is None or isinstance(value, bool | int | float | list):
             raise ScorefieldError(f"got {value!r} for {where!r}, expected {_a(key)}: name one, as in {where}={names(key)[0]}")
     return tuple(value) if isinstance(value, list) else value
@@ -241,12 +262,12 @@ def _build(key: str, value: Any, where: str) -> Any:
 
 def from_dict(values: Mapping[str, Any]) -> RunConfig:
     """Return a run from JSON values; raises `ScorefieldError` for unknown names, unknown settings and values out of range."""
-    run: RunConfig = _make(RunConfig, renamed.settings(values), "")
+    run: RunConfig = component(RunConfig, renamed.settings(values), "")
     return run
 
 
-def _parse(text: str) -> Any:
-    """Read a value as JSON, or as a comma-separated list, or as itself."""
+def parsed(text: str) -> Any:
+    """Return the value that a text says: as JSON, or as a comma-separated list, or as itself."""
     for candidate in (text, f"[{text}]") if "," in text else (text,):
         try:
             return json.loads(candidate)
@@ -324,7 +345,7 @@ def _apply(values: dict[str, Any], settings: Sequence[str], measured: Measured) 
             node, walked = node[part], part
         if last not in node:
             raise _unknown(named(setting), last, walked, node, values)
-        value = _parse(text.strip())
+        value = parsed(text.strip())
         if isinstance(node[last], dict) and isinstance(value, str):
             value = _swapped(last, value, measured)
         elif isinstance(value, dict) and isinstance(value.get("name"), str) and last in HOMES:
@@ -356,7 +377,7 @@ def data_config(settings: Sequence[str]) -> DataConfig:
     """Return the data settings among `dotted.key=value` settings: they are needed before a recipe can see the data."""
     values = {"data": to_dict(DataConfig())}
     _apply(values, [setting for setting in settings if setting.strip().startswith("data.")], {})
-    data: DataConfig = _make(DataConfig, values["data"], "data")
+    data: DataConfig = component(DataConfig, values["data"], "data")
     return data
 
 

@@ -16,6 +16,8 @@ from scorefield.app.denoise import denoise as _denoise
 from scorefield.app.distill import DistillReport
 from scorefield.app.distill import distill as _distill
 from scorefield.app.evaluate import evaluate as _evaluate
+from scorefield.app.import_ import ImportReport
+from scorefield.app.import_ import import_ as _import
 from scorefield.app.impute import ImputeReport
 from scorefield.app.impute import impute as _impute
 from scorefield.app.inspect import InspectReport
@@ -63,6 +65,7 @@ denoise = checked(_denoise)
 restore = checked(_restore)
 interpolate = checked(_interpolate)
 impute = checked(_impute)
+import_ = checked(_import)
 inspect = checked(_inspect)
 odd = checked(_odd)
 distill = checked(_distill)
@@ -80,6 +83,7 @@ __all__ = [
     "DistillReport",
     "DistillSpec",
     "EvaluateSpec",
+    "ImportReport",
     "ImputeReport",
     "ImputeSpec",
     "InspectReport",
@@ -105,6 +109,7 @@ __all__ = [
     "distill",
     "evaluate",
     "forget_tuning",
+    "import_",
     "impute",
     "inspect",
     "interpolate",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import keyword
 import operator
 import os
 import signal
@@ -41,6 +42,7 @@ examples:
   scorefield evaluate runs/digits                how good they are
   scorefield tune runs/digits                    which sampler to use, in how few steps
   scorefield distill runs/digits                 the same in one evaluation a sample
+  scorefield import ./ddpm-church --as church    a model of diffusers becomes a run
   scorefield likelihood runs/digits              how probable unseen ones are under it
   scorefield serve                               all of this in a browser
   scorefield verify                              every method against closed-form truth
@@ -58,6 +60,7 @@ VERBS = {  # each is the class of its name in the module of its name, imported w
     "interpolate": "Go from one image or signal to another through samples of a run.",
     "inspect": "Show what a run's folder holds, and why.",
     "evaluate": "Measure how good the samples of a run are.",
+    "import": "Make a run of a model that was trained elsewhere, such as a diffusers pipeline.",
     "distill": "Make a run that draws in 1, 2 or 4 evaluations of one that needs 20.",
     "tune": "Find the cheapest sampler and ladder of a run that lose no quality, and make them the default.",
     "likelihood": "Measure how probable data are under a run.",
@@ -124,7 +127,8 @@ def _run(arguments: list[str]) -> None:
         from scorefield import renamed
 
         name, *rest = renamed.flags(arguments)
-        kind = getattr(importlib.import_module(f"scorefield.cli.{name}"), name.capitalize())
+        home = f"scorefield.cli.{name}{'_' * keyword.iskeyword(name)}"  # no module can be called "import"
+        kind = getattr(importlib.import_module(home), name.capitalize())
         with _quiet_unless_first():
             asked = tyro.cli(kind, prog=f"scorefield {name}", args=rest)
         if launch.processes() > 1 and name not in DIVIDED:

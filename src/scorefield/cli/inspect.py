@@ -43,25 +43,35 @@ class Inspect:
         from rich.table import Table
 
         table = Table(title=str(report.run.path), show_header=False, title_justify="left")
-        for row in (*_training(report), *_sampling(report), *_results(report)):
+        for row in (*_origin(report), *_training(report), *_sampling(report), *_results(report)):
             table.add_row(*row)
         versions = report.run.manifest["scorefield"], report.run.manifest["versions"]["torch"]
         table.add_row("made with", f"scorefield {versions[0]}, torch {versions[1]}")
         Console(highlight=False, markup=False, emoji=False).print(table)
 
 
-def _training(report: InspectReport) -> Iterator[tuple[str, str]]:
-    """Say what the run was made from, and how far it went."""
+def _origin(report: InspectReport) -> Iterator[tuple[str, str]]:
+    """Say what the run was made from."""
     config, facts = report.run.config, report.run.manifest
-    data, done = facts["data"], facts["progress"]
-    shape = " x ".join(str(n) for n in data["shape"])
-    yield "data", f"{data['name']}: {data['examples']} training, {data['held_out']} held-out examples of {shape}"
-    if (place := data.get("path")) is not None:
-        gone = "" if os.path.exists(place) else " (nothing there now: name their place with --data)"
-        yield "place of data", f"{place}{gone}"
-    yield "recipe", f"{config.recipe}, seed {config.seed}"
+    data, shape = facts["data"], " x ".join(str(n) for n in facts["data"]["shape"])
+    if report.run.is_imported:
+        yield "imported", f"{data['name']}, {facts['imported']['from']}"
+        yield "data", f"{data['kind']}s of {shape}, of which it has none: name their place with --data"
+    else:
+        yield "data", f"{data['name']}: {data['examples']} training, {data['held_out']} held-out examples of {shape}"
+        if (place := data.get("path")) is not None:
+            gone = "" if os.path.exists(place) else " (nothing there now: name their place with --data)"
+            yield "place of data", f"{place}{gone}"
+        yield "recipe", f"{config.recipe}, seed {config.seed}"
     yield "process", str(config.process)
     yield "network", f"{config.network}, {facts['parameters']:,} parameters, conditioned by {config.parametrisation}"
+
+
+def _training(report: InspectReport) -> Iterator[tuple[str, str]]:
+    """Say how far the training went, of a run that was trained here."""
+    facts, done = report.run.manifest, report.run.manifest["progress"]
+    if report.run.is_imported:
+        return
     precision = facts.get("precision", "precision not measured yet")
     state = "finished" if done["finished"] else "unfinished (go on with --resume)"
     yield "training", f"{done['step']} steps, {done['images']:,} examples, {duration(done['seconds'])}, {precision}: {state}"

@@ -104,8 +104,8 @@ def open_unseen(source: Any, config: DataConfig, described: Mapping[str, Any]) -
     data, own = open_again(source, config, described), Normaliser(**described["normaliser"])
     if (data.kind, list(data.shape)) != (described["kind"], described["shape"]):
         raise ScorefieldError(
-            f"got {data.kind}s of shape {data.shape} from {data.name!r}, expected {described['kind']}s of shape {tuple(described['shape'])}, as the "
-            "run's: give such data"
+            f"got {data.kind}s of shape {data.shape} from {data.name!r}, expected {described['kind']}s of shape "
+            f"{tuple(described['shape'])}, as the run's: give such data"
         )
     theirs, range_ = data.normaliser, (own.low, own.high)
     if None not in range_ and None not in (theirs.low, theirs.high) and (theirs.low, theirs.high) != range_:

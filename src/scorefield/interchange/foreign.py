@@ -15,7 +15,7 @@ from __future__ import annotations
 import difflib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as default
 from pathlib import Path
@@ -28,7 +28,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from scorefield import files, registry
-from scorefield.config import Optimiser, RunConfig, Training, to_dict
+from scorefield.config import Optimiser, RunConfig, Training, parsed, to_dict
 from scorefield.data import DataConfig, Normaliser
 from scorefield.data.base import Kind
 from scorefield.data.layout import Layout
@@ -111,26 +111,36 @@ class Checkpoint(ABC):
         """
 
 
-def read_foreign(source: str | Path, settings: Mapping[str, Any] | None = None) -> Foreign:
+def read_foreign(source: str | Path, settings: Sequence[str] = ()) -> Foreign:
     """Return the model in a file or folder, read by the first registered layout that claims it.
+
+    Args:
+        source: the file or folder.
+        settings: what the files do not say, or say wrongly, as texts `name=value`.
 
     Raises:
         ScorefieldError: nothing there, files of no known layout, a setting that the layout does not have.
     """
+    given = dict[str, Any]()
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise ScorefieldError(f"got --set {setting!r}, expected name=value: for example prediction_type=v_prediction")
+        given[name.strip()] = parsed(text.strip())
     path, layouts = Path(source).expanduser(), registry.every("checkpoint")
     expected = " or ".join(layout.description for layout in layouts.values())
     if not path.exists():
         raise ScorefieldError(f"got {str(source)!r}, where nothing is, expected {expected}: check its spelling")
     for layout in layouts.values():
         if (one := layout()).claims(path):
-            for name in settings or {}:
+            for name in given:
                 if name not in one.settings:
                     raise unknown(f"setting of {one.description}", name, one.settings)
-            return replace(one.read(path, settings or {}), source=str(source))
+            return replace(one.read(path, given), source=str(source))
     if path.suffix == ".pkl":
         raise ScorefieldError(
-            f"got the pickle {source}, which carries code that would be run, expected tensors alone: where it came from, load it "
-            "and save torch.save(network.state_dict(), 'weights.pt'), or wrap the network in Python by Field.of_denoiser"
+            f"got the pickle {source}, which carries code that would be run, expected tensors alone: where it came from, load "
+            "it and save torch.save(network.state_dict(), 'weights.pt'), or wrap the network in Python by Field.of_denoiser"
         )
     raise ScorefieldError(f"got {str(source)!r}, whose layout is not known, expected {expected}: convert it")
 
@@ -152,8 +162,8 @@ def read_tensors(path: Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError:
         raise ScorefieldError(
-            f"got {path}, a pickle of more than tensors, which would be run as code, expected tensors alone: where it came from, "
-            "load it and save its state_dict() by torch.save or safetensors"
+            f"got {path}, a pickle of more than tensors, which would be run as code, expected tensors alone: where it came "
+            "from, load it and save its state_dict() by torch.save or safetensors"
         ) from None
     except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
@@ -189,8 +199,8 @@ def check_weights(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], s
     missing, extra = ([key for key in one if key not in other] for one, other in ((wanted, weights), (weights, wanted)))
     if missing:
         raise ScorefieldError(
-            f"got weights in {source} without {_some(missing)}, which its architecture has{_near(missing[0], extra or weights)}, "
-            f"expected all {len(wanted)} tensors: restore the file, or correct the settings beside it"
+            f"got weights in {source} without {_some(missing)}, which its architecture has{_near(missing[0], extra or weights)}"
+            f", expected all {len(wanted)} tensors: restore the file, or correct the settings beside it"
         )
     if extra:
         raise ScorefieldError(
