@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -159,7 +160,8 @@ def read_tensors(path: Path) -> dict[str, Any]:
     try:
         if path.suffix in SAFETENSORS:
             return dict(load_file(path))
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of torch, about the file: what is wrong with it is said below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError:
         raise ScorefieldError(
             f"got {path}, a pickle of more than tensors, which would be run as code, expected tensors alone: where it came "

@@ -291,6 +291,7 @@ def _architecture(weights: Mapping[str, Tensor]) -> tuple[ScoreSDEConfig, int]:
                 widths.append(module["Conv_0.weight"][0])
         elif "NIN_3.W" in module and level not in attention:
             attention.append(level)
+    attended = sum("NIN_3.W" in module for module in rest) - 1 - per_level * len(attention)  # on the way up
     combined = any(set(module) == {"Conv_0.weight", "Conv_0.bias"} and module["Conv_0.weight"][2] == 1 for module in rest)
     residual = any("Conv2d_0.weight" in module for module in rest)
     outputs = sum(set(module) == {"weight", "bias"} and len(module["weight"]) == 4 for module in rest)
@@ -299,6 +300,7 @@ def _architecture(weights: Mapping[str, Tensor]) -> tuple[ScoreSDEConfig, int]:
         channels=tuple(widths),
         blocks=per_level,
         attention=tuple(attention),
+        attention_up="each" if attended > len(attention) else "once",
         features=features,
         embedding="fourier" if fourier else "positional",
         resampling="ddpm" if ddpm else "biggan",

@@ -179,7 +179,8 @@ class ScoreSDEConfig(NetworkConfig):
     Attributes:
         channels: features at each resolution, finest first.
         blocks: residual blocks of a resolution on the way down; one more on the way up.
-        attention: resolutions with self-attention, counted from 0, beside the one in the middle.
+        attention: resolutions with self-attention, counted from 0, beside the one in the middle: after each block down,
+        attention_up: and after the last block of a resolution up ("once"), or after each, as in DDPM of 2020.
         features: of the first convolution, and of the embedding of the noise.
         embedding: how the noise is embedded.
         resampling: "biggan" by blocks, "ddpm" by convolutions; of DDPM the blocks change channels by a linear map, too.
@@ -193,6 +194,7 @@ class ScoreSDEConfig(NetworkConfig):
     channels: Annotated[tuple[Annotated[int, Bound(ge=4)], ...], Bound(min_length=1)] = (128, 256, 256, 256)
     blocks: Annotated[int, Bound(ge=1)] = 4
     attention: tuple[Annotated[int, Bound(ge=0)], ...] = (1,)
+    attention_up: Literal["once", "each"] = "once"
     features: Annotated[int, Bound(ge=4)] = 128
     embedding: Literal["fourier", "positional"] = "positional"
     resampling: Literal["biggan", "ddpm"] = "biggan"
@@ -221,6 +223,10 @@ class ScoreSDE(nn.Module):
         super().__init__()
         self.config = config
         self.all_modules = nn.ModuleList(self._built(shape[0]))
+
+    def _attends_up(self, level: int, block: int) -> bool:
+        c = self.config
+        return level in c.attention and (block == c.blocks or c.attention_up == "each")
 
     def _block(self, inward: int, outward: int, way: Way = "") -> Block:
         c = self.config
@@ -262,11 +268,11 @@ class ScoreSDE(nn.Module):
         yield Attention(here, c.rescale)
         yield self._block(here, here)
         for level in reversed(range(last + 1)):
-            for _ in range(c.blocks + 1):
+            for block in range(c.blocks + 1):
                 yield self._block(here + stack.pop(), c.channels[level])
                 here = c.channels[level]
-            if level in c.attention:
-                yield Attention(here, c.rescale)
+                if self._attends_up(level, block):
+                    yield Attention(here, c.rescale)
             if c.image_out == "skip":
                 yield _groups(here)
                 yield _conv(here, image)
@@ -313,9 +319,9 @@ class ScoreSDE(nn.Module):
         """Return the output."""
         c, image = self.config, None
         for level in reversed(range(len(c.channels))):
-            for _ in range(c.blocks + 1):
+            for block in range(c.blocks + 1):
                 h = next(modules)(torch.cat([h, stack.pop()], dim=1), told)
-            h = next(modules)(h) if level in c.attention else h
+                h = next(modules)(h) if self._attends_up(level, block) else h
             if c.image_out == "skip":
                 own = self._image(h, modules)
                 image = own if image is None else resampled(image, "up", c.fir) + own
