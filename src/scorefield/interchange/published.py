@@ -175,8 +175,8 @@ def _named(
         there = f"of shape {shapes[first]}" if first < len(shapes) else "missing"
         raise ScorefieldError(
             f"got a moving average of {len(shapes)} tensors without names in {source}, of which number {first + 1} is "
-            f"{there} where {here}, expected one for each of the {len(wanted)} trained tensors in their order: set average=false "
-            "for the weights themselves"
+            f"{there} where {here}, expected one for each of the {len(wanted)} trained tensors in their order: set "
+            "average=false for the weights themselves"
         )
     return dict(zip(names, average, strict=True))
 
