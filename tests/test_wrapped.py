@@ -227,7 +227,9 @@ def test_the_test_of_an_output_passes_the_right_one_by_far_and_no_negative_of_it
     right = elsewhere(process, meaning, lambda u: u)
     field = MADE[meaning](right, process, (2,), noise="t", check=False, **moments(process))
     assert field.missed() < 0.05
-    if meaning == "denoiser":  # E[x0 | noise] is the mean of the data, whose sign cannot be seen where it is 0
+    # E[x0 | noise] is the mean of the data, whose sign cannot be seen where it is 0; where alpha² + sigma² = 1 the velocity is
+    # nearly a multiple of it.
+    if meaning == "denoiser" or (meaning == "velocity" and process not in (VE(0.01, 50.0), LinearVE(), RectifiedFlow())):
         return
     with pytest.raises(ScorefieldError, match=f"its negative fits of_{meaning}"):
         MADE[meaning](lambda x, u: -right(x, u), process, (2,), noise="t", **moments(process))

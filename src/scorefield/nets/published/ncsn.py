@@ -62,14 +62,10 @@ class InstanceNormPlus(nn.Module):
 
     def forward(self, x: Tensor, level: Tensor | None) -> Tensor:
         """Return z of x, `(batch, channels, height, width)`; level `(batch,)`, whole numbers, where there are levels."""
-        if level is None:
-            gamma, alpha, beta = self.gamma, self.alpha, self.beta
-        else:
-            gamma, alpha, beta = (part[:, :, None, None] for part in self.embed(level).chunk(3, dim=1))
+        given = [self.gamma, self.alpha, self.beta] if level is None else self.embed(level).chunk(3, dim=1)
+        gamma, alpha, beta = (part[..., None, None] for part in given)
         mu = x.mean(dim=(2, 3), keepdim=True)
         apart = (mu - mu.mean(dim=1, keepdim=True)) / (mu.var(dim=1, keepdim=True) + 1e-5).sqrt()
-        if level is None:
-            gamma, alpha, beta = (part[:, None, None] for part in (gamma, alpha, beta))
         return gamma * (F.instance_norm(x) + alpha * apart) + beta
 
 
@@ -107,7 +103,8 @@ class Residual(nn.Module):
     def forward(self, x: Tensor, level: Tensor | None) -> Tensor:
         h = self.conv1(F.elu(self.normalize1(x, level)))
         h = self.conv2(F.elu(self.normalize2(h, level)))
-        return h + (x if self.shortcut is None else self.shortcut(x))
+        out: Tensor = h + (x if self.shortcut is None else self.shortcut(x))
+        return out
 
 
 class ResidualUnits(nn.Module):
@@ -162,13 +159,14 @@ class Refine(nn.Module):
         if self.msf is not None:
             convolved = [self.msf.convs[i](self.msf.normed(i, x, level)) for i, x in enumerate(adapted)]
             size = inputs[0].shape[2:]
-            h = sum(F.interpolate(x, size, mode="bilinear", align_corners=True) for x in convolved)  # type: ignore[assignment]
+            h = sum(F.interpolate(x, size, mode="bilinear", align_corners=True) for x in convolved)
         h = path = F.elu(h)
         pool = F.max_pool2d if self.pooling == "max" else F.avg_pool2d
         for i, conv in enumerate(self.crp.convs):
             path = conv(pool(self.crp.normed(i, path, level), 5, stride=1, padding=2))
             h = h + path
-        return self.output_convs(h, level)  # type: ignore[no-any-return]
+        refined: Tensor = self.output_convs(h, level)
+        return refined
 
 
 class RefineNet(nn.Module):

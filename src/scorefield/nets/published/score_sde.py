@@ -120,8 +120,8 @@ class Block(nn.Module):
             h, x = (resampled(each, self.way, self.fir) for each in (h, x))
         h = self.Conv_0(h) + self.Dense_0(F.silu(told))[:, :, None, None]
         h = self.Conv_1(F.silu(self.GroupNorm_1(h)))
-        x = self.get_submodule(self.skip)(x) if self.skip else x
-        return (x + h) / math.sqrt(2) if self.rescale else x + h
+        summed: Tensor = h + (self.get_submodule(self.skip)(x) if self.skip else x)
+        return summed / math.sqrt(2) if self.rescale else summed
 
 
 class Attention(nn.Module):
@@ -136,8 +136,8 @@ class Attention(nn.Module):
         h = self.GroupNorm_0(x)
         q, k, v = (one(h).flatten(2).mT for one in (self.NIN_0, self.NIN_1, self.NIN_2))
         mixed = torch.softmax(q @ k.mT * x.shape[1] ** -0.5, dim=2) @ v
-        h = self.NIN_3(mixed.mT.reshape(x.shape))
-        return (x + h) / math.sqrt(2) if self.rescale else x + h
+        summed: Tensor = x + self.NIN_3(mixed.mT.reshape(x.shape))
+        return summed / math.sqrt(2) if self.rescale else summed
 
 
 class Resampled(nn.Module):
