@@ -481,7 +481,7 @@ def saved(path: Path, content: Any) -> Path:
 
 def test_levels_are_those_of_the_file_in_the_unit_of_the_images_here(tmp_path: Path) -> None:
     found = read_foreign(saved(tmp_path / "a.pt", CASES["ve"].content()), CASES["ve"].settings)
-    assert (round(found.process.sigma_min, 6), round(found.process.sigma_max, 3)) == (0.02, 100.0)  # type: ignore[attr-defined]
+    assert found.process == VE(0.02, 100.0)
     assert found.notes[-1] == "the moving average of the weights is taken"
     assert any("noise of 0.01 to 50 is 0.02 to 100" in note for note in found.notes)
     assert any("how their data were noised: ve is taken, --set sde=..." in note for note in found.notes)

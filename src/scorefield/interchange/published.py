@@ -237,7 +237,7 @@ def _ve(weights: Mapping[str, Tensor], given: _Settings, low: float, high: float
     """Return the process of levels in the published unit, those of the file where it has them, and what is to be said."""
     if "sigmas" in weights:
         sigmas = weights["sigmas"].double()
-        low, high = float(sigmas.min()), float(sigmas.max())
+        low, high = (float(f"{end:.6g}") for end in (sigmas.min(), sigmas.max()))  # as they were before float32
         notes = [""]
     else:
         notes = [given.said({"sigma_min": low, "sigma_max": high})]
