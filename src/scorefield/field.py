@@ -6,7 +6,6 @@ restoration take any field and need nothing else of it, so replacing an exact fi
 
 from __future__ import annotations
 
-from abc import ABCMeta
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
@@ -21,7 +20,10 @@ from scorefield.process import Process
 from scorefield.shapes import PerSample, Sample, over, total
 from scorefield.wrapped import precision_of
 
-_ProtocolMeta = ABCMeta if TYPE_CHECKING else type(Protocol)
+if TYPE_CHECKING:
+    from abc import ABCMeta as _ProtocolMeta
+else:
+    _ProtocolMeta = type(Protocol)
 
 
 class _Constructors(_ProtocolMeta):

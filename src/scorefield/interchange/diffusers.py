@@ -26,7 +26,7 @@ from scorefield import files
 from scorefield.config import component
 from scorefield.data import Normaliser
 from scorefield.errors import ScorefieldError, unknown
-from scorefield.interchange.foreign import PIXELS, Checkpoint, Foreign, read_tensors, without_prefix
+from scorefield.interchange.foreign import Checkpoint, Foreign, read_tensors, without_prefix
 from scorefield.nets.published.unet2d import UNet2DConfig
 from scorefield.prediction import Denoiser, NoisePrediction, Parametrisation, Score, V
 from scorefield.process import VE, DDPMChain, Process, Tabulated
@@ -101,10 +101,6 @@ class Diffusers(Checkpoint):
                 f"got time_embedding_type={network.time_embedding_type} with {scheduler.get('_class_name', 'a chain')}, "
                 f"expected positional with a chain and fourier with {SDE}: correct the configs"
             )
-        low, high = settings.get("range", (0.0, 255.0))
-        pixels = Normaliser.between(low, high)
-        if isinstance(meaning, Score):  # its pipeline takes 0 and 1 for the ends of the range
-            pixels = Normaliser(shift=(low,), scale=(high - low,), low=low, high=high)
         found = f"a diffusers pipeline ({index['_class_name']})" if "_class_name" in index else "a UNet2DModel of diffusers"
         return Foreign(
             source=str(source),
@@ -115,7 +111,7 @@ class Diffusers(Checkpoint):
             process=process,
             shape=_shape(config, settings, model),
             classes=_classes(config, settings),
-            normaliser=pixels if "range" in settings or isinstance(meaning, Score) else PIXELS,
+            normaliser=_normaliser(settings, isinstance(meaning, Score)),
             notes=tuple(notes),
         )
 
@@ -230,12 +226,23 @@ def _shape(config: Mapping[str, Any], settings: Mapping[str, Any], model: Path) 
 def _classes(config: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the classes: those that were given, else their numbers."""
     count, given = config.get("num_class_embeds") or 0, settings.get("classes")
-    names = tuple(str(name) for name in given) if given is not None else tuple(str(number) for number in range(count))
+    texts = given.split(",") if isinstance(given, str) else given if isinstance(given, list) else [given]
+    names = tuple(str(name).strip() for name in (range(count) if given is None else texts))
     if len(names) != count or len(set(names)) != count:
         raise ScorefieldError(
             f"got {len(set(names))} names of classes for a network of {count}, expected one for each: correct them"
         )
     return names
+
+
+def _normaliser(settings: Mapping[str, Any], from_zero: bool) -> Normaliser:
+    """Return the map of pixels, or of the range that was given, to [-1, 1], or to [0, 1] as the pipelines of VE have it."""
+    ends = settings.get("range", [0, 255])
+    good = isinstance(ends, list) and len(ends) == 2 and all(isinstance(end, int | float) for end in ends)
+    if not good or not ends[0] < ends[1]:
+        raise ScorefieldError(f"got range={ends!r}, expected the smallest and the largest value of the data: say range=0,255")
+    low, high = map(float, ends)
+    return Normaliser(shift=(low,), scale=(high - low,), low=low, high=high) if from_zero else Normaliser.between(low, high)
 
 
 def _weights(model: Path) -> dict[str, Tensor]:
@@ -256,5 +263,5 @@ def _weights(model: Path) -> dict[str, Tensor]:
 
 
 def _renamed(name: str) -> str:
-    *path, part, kind = name.split(".")
-    return ".".join([*path, OLD[part], kind]) if "attentions" in path and part in OLD else name
+    parts = name.split(".")
+    return ".".join(OLD.get(part, part) for part in parts) if "attentions" in parts else name

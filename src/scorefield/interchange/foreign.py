@@ -128,7 +128,8 @@ def read_foreign(source: str | Path, settings: Sequence[str] = ()) -> Foreign:
         if not equals:
             raise ScorefieldError(f"got --set {setting!r}, expected name=value: for example prediction_type=v_prediction")
         given[name.strip()] = parsed(text.strip())
-    path, layouts = Path(source).expanduser(), registry.every("checkpoint")
+    path = Path(source).expanduser()
+    layouts: dict[str, type[Checkpoint]] = registry.every("checkpoint")
     expected = " or ".join(layout.description for layout in layouts.values())
     if not path.exists():
         raise ScorefieldError(f"got {str(source)!r}, where nothing is, expected {expected}: check its spelling")

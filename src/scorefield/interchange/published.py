@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -93,8 +93,7 @@ class Published(Checkpoint):
         if average is not None and given.truth("average", True):
             kept |= _named(average, kept, network, source)
             notes += ("the moving average of the weights is taken",)
-        vector = len(one.shape) == 1
-        return Foreign(
+        foreign = Foreign(
             source=str(source),
             found=one.found,
             network=one.network,
@@ -103,8 +102,10 @@ class Published(Checkpoint):
             process=one.process,
             shape=one.shape,
             notes=notes,
-            **({"kind": "vector", "normaliser": Normaliser((0.0,), (1.0,)), "data_std": 1.0} if vector else {}),
         )
+        if len(one.shape) > 1:
+            return foreign
+        return replace(foreign, kind="vector", normaliser=Normaliser((0.0,), (1.0,)), data_std=1.0)
 
 
 class _Settings:

@@ -189,7 +189,8 @@ class Attention(nn.Module):
         q, k, v = (part(h).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.to_q, self.to_k, self.to_v))
         weights = torch.softmax(q @ k.transpose(-1, -2) * q.shape[-1] ** -0.5, dim=-1)
         mixed = self.to_out[0]((weights @ v).transpose(1, 2).flatten(2))
-        return (x + mixed.transpose(1, 2).unflatten(2, x.shape[2:])) / self.scale
+        out: Tensor = (x + mixed.transpose(1, 2).unflatten(2, x.shape[2:])) / self.scale
+        return out
 
 
 class Sampler(nn.Module):
@@ -222,11 +223,13 @@ class Stage(nn.Module):
 
     def after(self, place: int, h: Tensor) -> Tensor:
         """Return what the attention behind a block makes of its output."""
-        return self.attentions[place](h) if hasattr(self, "attentions") else h
+        out: Tensor = self.attentions[place](h) if hasattr(self, "attentions") else h
+        return out
 
     def resized(self, h: Tensor) -> Tensor | None:
         """Return it at the next resolution; None of the last stage."""
-        return getattr(self, self.sampler)[0](h) if hasattr(self, self.sampler) else None
+        out: Tensor | None = getattr(self, self.sampler)[0](h) if hasattr(self, self.sampler) else None
+        return out
 
 
 class UNet2D(nn.Module):
@@ -287,6 +290,7 @@ class UNet2D(nn.Module):
         h = self.conv_in(2 * x - 1 if self.config.center_input_sample else x)
         skips = [h]
         for stage in self.down_blocks:
+            assert isinstance(stage, Stage)
             for place, block in enumerate(stage.resnets):
                 skips.append(stage.after(place, block(h if place == 0 else skips[-1], condition)))
             h = skips[-1]
@@ -298,6 +302,7 @@ class UNet2D(nn.Module):
         for place, block in enumerate(others):
             h = block(self.mid_block.after(place, h), condition)
         for stage in self.up_blocks:
+            assert isinstance(stage, Stage)
             for place, block in enumerate(stage.resnets):
                 h = stage.after(place, block(torch.cat([h, skips.pop()], dim=1), condition))
             larger = stage.resized(h)
