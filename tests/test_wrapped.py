@@ -139,7 +139,10 @@ def test_between_two_levels_the_denoised_image_is_that_of_the_nearer_one() -> No
     )
     t, x = process.time_of_sigma(torch.tensor([1.3, 2.0], dtype=torch.float64)), SampleRng(range(2)).normal((2,))
     scaled = (process.alpha(times[2]) / process.alpha(t)).unsqueeze(1) * x
-    torch.testing.assert_close(field(x, t).denoised, mixture(process)(scaled, times[2].expand(2)).denoised, rtol=0, atol=1e-12)
+    got, near = field(x, t), mixture(process)(scaled, times[2].expand(2)).denoised
+    torch.testing.assert_close(got.denoised, near, rtol=0, atol=1e-12)
+    alpha, sigma = process.alpha(t).unsqueeze(1), process.sigma(t).unsqueeze(1)
+    torch.testing.assert_close(got.score, (alpha * near - x) / sigma**2, rtol=1e-12, atol=1e-12)  # at t itself
 
 
 # --- every sampler ----------------------------------------------------------------------------------------------------
