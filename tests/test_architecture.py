@@ -28,6 +28,7 @@ FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right und
     {"nets"},
     {"data", "metrics", "operators"},
     {"prediction"},
+    {"wrapped"},
     {"field"},
     {"exact", "samplers", "bound", "given"},
     {"likelihood", "generator"},

@@ -6,24 +6,41 @@ restoration take any field and need nothing else of it, so replacing an exact fi
 
 from __future__ import annotations
 
-import itertools
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from scorefield import forks  # noqa: F401 - imported for its effect: every forked child that computes imports this module
+from scorefield import forks, wrapped  # noqa: F401 - imported for its effect: every forked child that computes imports this module
 from scorefield.errors import ScorefieldError
 from scorefield.moments import Moments
 from scorefield.noise_label import nearest_level, noise_label_of
 from scorefield.prediction import Energy, Parametrisation, Prediction
 from scorefield.process import Process
 from scorefield.shapes import PerSample, Sample, over, total
+from scorefield.wrapped import precision_of
+
+if TYPE_CHECKING:
+    from abc import ABCMeta as _ProtocolMeta
+else:
+    _ProtocolMeta = type(Protocol)
+
+
+class _Constructors(_ProtocolMeta):
+    """The constructors of `Field`, which are no members of the protocol: a field need not have them."""
+
+    of_denoiser = staticmethod(wrapped.of_denoiser)
+    of_noise = staticmethod(wrapped.of_noise)
+    of_score = staticmethod(wrapped.of_score)
+    of_velocity = staticmethod(wrapped.of_velocity)
 
 
 @runtime_checkable
-class Field(Protocol):
+class Field(Protocol, metaclass=_Constructors):
     """A score field: its process, the shape of one sample, the data's first two moments, and (x, t) -> Prediction.
+
+    `Field.of_denoiser`, `.of_noise`, `.of_score` and `.of_velocity` make one of any function, by what its output means
+    (`wrapped.py`).
 
     `data_mean` has the shape of one sample; `data_std` is the root of the variance around it, averaged over coordinates.
     Samplers start from N(alpha·mean, alpha²·std² + sigma²).
@@ -56,12 +73,6 @@ def moments_of(field: Field) -> Moments:
     """Return the mean and covariance of a field's data: those that it knows, else one standard deviation for all directions."""
     known = field.moments if isinstance(field, MomentsField) else None
     return Moments.isotropic(field.data_mean, field.data_std) if known is None else known
-
-
-def _precision(network: nn.Module, otherwise: torch.dtype) -> torch.dtype:
-    """Return the dtype of a network's first weight or buffer of real numbers; a network may have neither."""
-    numbers = (v.dtype for v in itertools.chain(network.parameters(), network.buffers()) if v.is_floating_point())
-    return next(numbers, otherwise)
 
 
 def _save_as_own(model: nn.Module, state: dict[str, Tensor], prefix: str, _: object) -> None:
@@ -167,12 +178,10 @@ class ScoreModel(nn.Module):
         t, label = t.double(), self.parametrisation.noise_label
         if not isinstance(label, int) or self.process.t_max == self.process.t_min:
             return self._predict(x, t, cond, given)
-        # A network that is conditioned on the index of a level knows no level between two of them. Evaluate it at the nearer
-        # one and keep its denoised image: D(x/alpha) is nearly the same at both, while the score changes with 1/sigma².
+        # A network that is conditioned on the index of a level knows no level between two of them: evaluate it at the nearer.
         step = nearest_level(label, self.process, t)[1]
-        alpha, sigma, alpha_r, sigma_r = (scale(v) for v in (t, step) for scale in (self.process.alpha, self.process.sigma))
-        near = self._predict(over(alpha_r / alpha, x) * x, step, cond, given).score
-        return Prediction.of_score(self.process, x, t, over(alpha / alpha_r * (sigma_r / sigma) ** 2, x) * near)
+        scale = over(self.process.alpha(step) / self.process.alpha(t), x)
+        return self._predict(scale * x, step, cond, given).moved(x, t)
 
     def _predict(self, x: Sample, t: PerSample, cond: Tensor | None, given: Tensor | None) -> Prediction:
         alpha, sigma, _, output = self._evaluate(x, t, cond, given)
@@ -191,7 +200,7 @@ class ScoreModel(nn.Module):
         scaled = over(self.parametrisation.input_scale(alpha, sigma), x) * x
         label = noise_label_of(self.parametrisation.noise_label, self.process, t)
         label = label.nan_to_num(nan=0.0, neginf=0.0, posinf=torch.inf)  # ln(0) and 0/0, where there is no noise
-        dtype = _precision(self.network, x.dtype)
+        dtype = precision_of(self.network, x.dtype)
         if not self.takes_given:
             return alpha, sigma, scaled, self.network(scaled.to(dtype), label.to(dtype), cond).to(x.dtype)
         guess, pull = self.network.explained(x / over(alpha, x), sigma / alpha, given)  # type: ignore[operator]

@@ -3,7 +3,10 @@
     log-sigma   ln(sigma/alpha)     one percent more noise is the same step on every process
     sigma       sigma/alpha         for a process on which it changes slowly with the noise
     t           the time            likewise
-    step        t - 1               the index of a chain's step, 0 for the first: what published networks of chains were told
+    log-snr     2·ln(alpha/sigma)   the log-signal-to-noise ratio of variational diffusion models
+    c-noise     ln(sigma/alpha)/4   EDM's
+    alpha-bar   alpha²              the share of the signal, for a process with alpha² + sigma² = 1
+    step        t - 1               the steps n = 1..T of a chain counted from 0, as DDPM's networks are given them
     none        0                   the network is not conditioned on the noise
     L           0..L-1              the index of the nearest of L levels, 0 for the noisiest
 
@@ -15,6 +18,7 @@ features no training visits.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import torch
@@ -25,29 +29,39 @@ from scorefield.errors import ScorefieldError
 from scorefield.process import Process
 from scorefield.shapes import PerSample
 
-Label = Literal["log-sigma", "t", "step", "sigma", "none"] | Annotated[int, Bound(ge=2)]
+Name = Literal["log-sigma", "t", "sigma", "log-snr", "c-noise", "alpha-bar", "step", "none"]
+Label = Name | Annotated[int, Bound(ge=2)]
 FINEST = (
     1 / 16
 )  # the most that a label may change while the noise grows by one percent: half the shortest period of an embedding
 REACH = 0.2  # difference of labels up to which their features are similar enough: that of DDPM's first two steps is 0.39
 
 
+_LABELS: dict[str, Callable[[Process, PerSample], PerSample]] = {
+    "log-sigma": lambda process, t: -0.5 * process.log_snr(t),
+    "sigma": lambda process, t: (-0.5 * process.log_snr(t)).exp(),
+    "t": lambda process, t: t,
+    "log-snr": lambda process, t: process.log_snr(t),
+    "c-noise": lambda process, t: -0.125 * process.log_snr(t),
+    "alpha-bar": lambda process, t: process.alpha(t) ** 2,
+    "step": lambda process, t: t - 1,
+    "none": lambda process, t: torch.zeros_like(t),
+}
+
+
 def noise_label_of(kind: Label, process: Process, t: PerSample) -> PerSample:
     """Return the noise label of each sample, `(batch,)`.
 
     Args:
-        kind: "log-sigma" for ln(sigma/alpha); "sigma" for sigma/alpha, "t" for the time and "step" for t - 1, which must
-            change slowly with the noise in a training (`check_noise_label`); "none" for 0; or a number L for the index 0..L-1
-            of the nearest of the L levels of the process's geometric ladder (0 is the noisiest).
+        kind: one of the names above, of which a network that is trained can follow those that change slowly with the noise
+            (`check_noise_label`); or a number L for the index 0..L-1 of the nearest of the L levels of the process's geometric
+            ladder (0 is the noisiest).
         process: how the data are noised.
         t: times, `(batch,)`.
     """
-    if kind in ("t", "step", "none"):
-        return t if kind == "t" else t - 1 if kind == "step" else torch.zeros_like(t)
     if isinstance(kind, int):
         return nearest_level(kind, process, t)[0]
-    log_ratio = -0.5 * process.log_snr(t)
-    return log_ratio if kind == "log-sigma" else log_ratio.exp()
+    return _LABELS[kind](process, t)
 
 
 def nearest_level(levels: int, process: Process, t: PerSample) -> tuple[PerSample, PerSample]:

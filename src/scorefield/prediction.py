@@ -64,6 +64,15 @@ class Prediction:
         """Wrap a known posterior mean E[x0 | x_t]: (a, c) = (1, 0)."""
         return cls(process, x, t, denoised, torch.ones_like(t), torch.zeros_like(t))
 
+    def moved(self, x: Sample, t: PerSample) -> Prediction:
+        """Return the prediction at (x, t) whose denoised image is that of this one, where x/alpha is the same for both.
+
+        The denoised image is nearly the same at two levels close to each other, while the score changes with 1/sigma².
+        """
+        alpha, sigma = self.process.alpha(t), self.process.sigma(t)
+        scale = over(alpha / self.alpha * (self.sigma / sigma) ** 2, x)
+        return Prediction.of_score(self.process, x, t, scale * self.score)
+
     @cached_property
     def alpha(self) -> PerSample:
         """Signal scale of each sample, `(batch,)`."""

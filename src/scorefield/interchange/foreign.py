@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -152,13 +153,16 @@ def read_foreign(source: str | Path, settings: Sequence[str] = ()) -> Foreign:
 def read_tensors(path: Path) -> dict[str, Any]:
     """Return what a file of weights holds, on the CPU: tensors by name, or, in files of torch, plain values of them.
 
+    Of a list it returns the entries by their number, "0" for the first.
+
     Raises:
         ScorefieldError: no such file, a damaged one, or a pickle with other things than tensors in it, which is not run.
     """
     try:
         if path.suffix in SAFETENSORS:
             return dict(load_file(path))
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of torch, about the file: what is wrong with it is said below
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError:
         raise ScorefieldError(
             f"got {path}, a pickle of more than tensors, which would be run as code, expected tensors alone: where it came "
@@ -167,6 +171,8 @@ def read_tensors(path: Path) -> dict[str, Any]:
     except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ScorefieldError(f"got a {path} that cannot be read ({reason}), expected weights: fetch it anew") from None
+    if isinstance(content, list | tuple):
+        return {str(i): entry for i, entry in enumerate(content)}
     if not isinstance(content, Mapping):
         raise ScorefieldError(f"got a {type(content).__name__} in {path}, expected tensors by name: save its state_dict()")
     return dict(content)
