@@ -273,9 +273,9 @@ def test_an_imported_run_is_measured_by_any_data_of_its_shape_and_range(trained:
     assert run.stale({"made_from": first.made_from}) is None  # but either is a measurement of this run
     assert first.stale({"made_from": second.made_from}) is not None
     with pytest.raises(ScorefieldError, match=r"images of shape \(3, 8, 12\) .* expected images of shape \(1, 8, 12\)"):
-        open_run(run.path, np.stack([pixels] * 3, axis=-1)).fingerprint  # noqa: B018
+        _ = open_run(run.path, np.stack([pixels] * 3, axis=-1)).data
     with pytest.raises(ScorefieldError, match="got values from 0 to 1 in .*, expected 0 to 255, as the run's: convert them"):
-        open_run(run.path, pixels[..., None].astype(np.float32) / 255).fingerprint  # noqa: B018
+        _ = open_run(run.path, pixels[..., None].astype(np.float32) / 255).data
     with pytest.raises(ScorefieldError, match="trained on, expected the same|holds a run already"):
         app.train(tmp_path / "own.npy", out=run.path, resume=True, steps=1)
 
