@@ -94,9 +94,9 @@ class Diffusers(Checkpoint):
             raise ScorefieldError(
                 f"got a {kind} in {model}, expected a UNet2DModel, the network of images: choose another model"
             )
-        process, meaning = _process(scheduler, settings, notes)
+        process, parametrisation = _process(scheduler, settings, notes)
         network = _network(config)
-        if (network.time_embedding_type == "fourier") != isinstance(meaning, Score):
+        if (network.time_embedding_type == "fourier") != isinstance(parametrisation, Score):
             raise ScorefieldError(
                 f"got time_embedding_type={network.time_embedding_type} with {scheduler.get('_class_name', 'a chain')}, "
                 f"expected positional with a chain and fourier with {SDE}: correct the configs"
@@ -107,11 +107,11 @@ class Diffusers(Checkpoint):
             found=found,
             network=network,
             weights=_weights(model),
-            parametrisation=meaning,
+            parametrisation=parametrisation,
             process=process,
             shape=_shape(config, settings, model),
             classes=_classes(config, settings),
-            normaliser=_normaliser(settings, isinstance(meaning, Score)),
+            normaliser=_normaliser(settings, isinstance(parametrisation, Score)),
             notes=tuple(notes),
         )
 

@@ -254,14 +254,14 @@ def run_folder(name: str | Path) -> Path:
 
 def config_of(foreign: Foreign) -> RunConfig:
     """Return the settings of the run that a model becomes; it is drawn by 20 evaluations of `abm`."""
-    size = foreign.shape[1:]
+    process, parametrisation, network, size = foreign.process, foreign.parametrisation, foreign.network, foreign.shape[1:]
     pictured = foreign.kind == "image" and len(size) == 2
     return RunConfig(
         source=foreign.source,
         recipe="imported",
-        process=foreign.process,
-        parametrisation=foreign.parametrisation,
-        network=foreign.network,
+        process=process,
+        parametrisation=parametrisation,
+        network=network,
         objective=Denoising(),
         sampler=ABM(),
         levels=ABM.levels,
