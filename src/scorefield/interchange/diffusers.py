@@ -249,7 +249,10 @@ def _weights(model: Path) -> dict[str, Tensor]:
     """Return the tensors of a model's folder, whose attention may have its old names."""
     index = model / f"{WEIGHTS}.safetensors.index.json"
     if index.is_file():
-        parts = sorted({model / str(name) for name in _json(index).get("weight_map", {}).values()})
+        names = sorted({str(name) for name in _json(index).get("weight_map", {}).values()})
+        if outside := [name for name in names if Path(name).name != name]:
+            raise ScorefieldError(f"got {outside[0]!r} in {index}, expected names of files beside it: restore it")
+        parts = [model / name for name in names]
     else:
         parts = [path for path in (model / f"{WEIGHTS}.safetensors", model / f"{WEIGHTS}.bin") if path.is_file()][:1]
         variants = sorted(model.glob(f"{WEIGHTS}.*.safetensors"))
