@@ -2,10 +2,18 @@
 
     scorefield train digits --steps 60 --out RUN
     OMP_NUM_THREADS=1 python benchmarks/interchange.py onnx RUN
+    OMP_NUM_THREADS=1 python benchmarks/interchange.py imported ../shared/data
 
 `onnx` draws by the same Euler steps with onnxruntime, from RUN's `model.onnx`, and with torch, from RUN's denoiser in float32
 as the file has it, on one thread of a CPU. The two are timed in turns at batch 1 and 64, and medians are shown, with the median
-of the ratios of each round. What it printed is kept in `benchmarks/results/interchange.md`.
+of the ratios of each round.
+
+`imported` trains a UNet2DModel of 1.1 M parameters on MNIST by diffusers' own loop (noise prediction, AdamW, an average of the
+weights; IMAGES images), saves the pipeline, imports it, and draws SAMPLES images by diffusers' DDIM in 50 steps and by `abm` in
+20 evaluations of the import. A judge (`time_to_quality.py`) compares both with the test images; seconds are processor seconds of
+one thread, of the loop of each.
+
+What it printed is kept in `benchmarks/results/interchange.md`.
 """
 
 from __future__ import annotations
@@ -85,9 +93,73 @@ def onnx(path: str) -> None:
         print(f"| {batch} | {speed['torch']:.1f} | {speed['onnxruntime']:.1f} | {ratio:.2f} |")
 
 
-PARTS = {"onnx": onnx}
+IMAGES, SAMPLES, BATCH = 25_600, 500, 64
+BLOCKS = ("DownBlock2D", "DownBlock2D", "AttnDownBlock2D")
+
+
+def trained_pipeline(images: np.ndarray, place: Path) -> None:
+    """Train a UNet2DModel by diffusers' own loop and save its pipeline."""
+    import diffusers
+    from diffusers.training_utils import EMAModel
+    from time_to_quality import model_space
+
+    torch.manual_seed(0)
+    settings = {"sample_size": 28, "in_channels": 1, "out_channels": 1, "layers_per_block": 1, "norm_num_groups": 8}
+    settings |= {"block_out_channels": (32, 64, 64), "down_block_types": BLOCKS}
+    network = diffusers.UNet2DModel(**settings, up_block_types=tuple(name.replace("Down", "Up") for name in reversed(BLOCKS)))
+    scheduler, average = diffusers.DDPMScheduler(), EMAModel(network.parameters(), decay=0.995, use_ema_warmup=True)
+    optimiser, x = torch.optim.AdamW(network.parameters(), lr=1e-3), model_space(images)
+    for step in range(IMAGES // BATCH):
+        noise, t = torch.randn(BATCH, 1, 28, 28), torch.randint(1000, (BATCH,))
+        with torch.autocast("cpu", torch.bfloat16):
+            guess = network(scheduler.add_noise(x[torch.randint(len(x), (BATCH,))], noise, t), t).sample
+        optimiser.zero_grad()
+        torch.nn.functional.mse_loss(guess.float(), noise).backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        for group in optimiser.param_groups:
+            group["lr"] = 1e-3 * min(1.0, step / 100) * 0.5 * (1 + float(np.cos(np.pi * step * BATCH / IMAGES)))
+        optimiser.step()
+        average.step(network.parameters())
+    average.copy_to(network.parameters())
+    diffusers.DDPMPipeline(network, scheduler).save_pretrained(place)
+
+
+def imported(path: str) -> None:
+    """Print FD and seconds of a pipeline drawn by its library's DDIM, and of its import by abm."""
+    import diffusers
+    from time_to_quality import judge_of, measure, model_space
+
+    train, test = (np.load(Path(path) / f"mnist_{part}.npz") for part in ("train", "test"))
+    judge = judge_of(train["images"], train["labels"], Path(tempfile.gettempdir()) / "scorefield-mnist-judge.pt")
+    real = model_space(test["images"][np.random.default_rng(0).permutation(len(test["images"]))])
+    place = Path(tempfile.mkdtemp())
+    trained_pipeline(train["images"], place / "pipeline")
+    app.import_(place / "pipeline", place / "run")
+    theirs = diffusers.DDPMPipeline.from_pretrained(place / "pipeline")
+    few, n, spent, found = diffusers.DDIMScheduler.from_config(theirs.scheduler.config), SAMPLES, dict[str, float](), {}
+    few.set_timesteps(50)
+    start, drawn = time.process_time(), []
+    with torch.no_grad():
+        for _ in range(n // 250):
+            state = torch.randn(250, 1, 28, 28)
+            for t in few.timesteps:
+                state = few.step(theirs.unet(state, t).sample, t, state).prev_sample
+            drawn.append(state.clamp(-1, 1))
+    spent["diffusers, DDIM 50"], found["diffusers, DDIM 50"] = time.process_time() - start, torch.cat(drawn)
+    start, name = time.process_time(), "its import, abm 20"
+    app.sample(place / "run", n=n, batch=250, out=place / "own.npz")
+    spent[name], found[name] = time.process_time() - start, model_space(np.load(place / "own.npz")["images"])
+    print(f"{datetime.date.today()}, {platform.machine()}, load {os.getloadavg()[0]:.1f}, diffusers {diffusers.__version__}\n")
+    print("| drawn by | FD | precision | recall | coverage | processor seconds |\n|---|---|---|---|---|---|")
+    for name, samples in found.items():
+        row = measure(judge, samples, real)
+        rates = " | ".join(f"{row[key]:.2f}" for key in ("precision", "recall", "coverage"))
+        print(f"| {name} | {row['fd']:.2f} ± {row['fd_error']:.2f} | {rates} | {spent[name]:.0f} |", flush=True)
+
+
+PARTS = {"onnx": onnx, "imported": imported}
 
 if __name__ == "__main__":
     if len(sys.argv) != 3 or sys.argv[1] not in PARTS:
-        raise SystemExit(f"expected one of {', '.join(PARTS)}, and a run's folder")
+        raise SystemExit("expected onnx and a run's folder, or imported and the folder of data")
     PARTS[sys.argv[1]](sys.argv[2])
