@@ -1,0 +1,268 @@
+"""Soundness: is a field the score of its data, and if it is not, which mistake was made?
+
+What must hold at every noise level of a true score is in `calibration.py`. A trained model is not exact, and one that was
+trained for a short time is far from it where the noise is small: a tenth of the loss may be recoverable there, with a slope of
+0.1, of a model whose samples are good. So a field is not sound
+
+    where sigma/alpha > sd/3 and more than `RECOVERABLE` is recoverable for certain: training removes that in its first steps
+    if its evidence is positive for certain: over all levels it knows less than the mean and the variance of the data
+    if another reading of the same network (`mistakes.py`) is better for certain, by more than `NATS`: that names the mistake
+    if its network does not follow the noise level (`steps.py`), or is wrong far from the data (`unseen.py`)
+
+Which limits honest models keep, and mistakes do not, was measured (docs/soundness.md). A true score is called not sound with a
+probability of `FALSE_ALARM` at most, for the first two reasons, which need a certain deviation.
+
+Without data the run's own samples are taken for them, since a field that samples its own density is calibrated on it. That a
+field agrees with itself does not say that it is right: then nobody can say.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from scorefield.errors import ScorefieldError
+from scorefield.field import Field, ScoreModel
+from scorefield.levels import geometric
+from scorefield.progress import Progress, silent
+from scorefield.randomness import SampleRng, stream_of, subsample
+from scorefield.shapes import Sample, check_rows, flat
+from scorefield.verification import mistakes
+from scorefield.verification.calibration import TESTS, Level, calibrate, critical_of, factor_of
+from scorefield.verification.readings import Measured, Reading, as_model, evidence, gained, measure, ratios_of, widths
+from scorefield.verification.steps import steps_of
+from scorefield.verification.unseen import far_slope
+
+LEVELS = 12
+NUMBERS, MOST, LEAST = 2**16, 1024, 64  # in all examples that are measured; examples
+FEWER, LESS = 2**12, 16  # numbers and examples of which other readings are measured: differences are certain with few
+FEWEST = 20  # examples from which anything is said
+RECOVERABLE = 0.03  # of the noise's variance
+SHOWN = 0.9  # least loss of N(mean, sd²) up to which the noise is not small beside the data: sigma/alpha = sd/3
+NATS = 0.02  # a coordinate
+CLEAR = 5.0  # standard errors of what is compared
+SCALE = 0.05  # factor on the output that is not looked at
+
+Verdict = Literal["sound", "not sound", "cannot say"]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Another reading of the network that explains the data better.
+
+    Attributes:
+        mistake: what is wrong with the claimed one.
+        remedy: what to do.
+        nats, nats_error: a coordinate, by which it is better.
+    """
+
+    mistake: str
+    remedy: str
+    nats: float
+    nats_error: float
+
+
+@dataclass(frozen=True)
+class Soundness:
+    """Whether a field is the score of its data.
+
+    Attributes:
+        verdict: sound, not sound, or cannot say.
+        reasons: sentences.
+        levels: the measurements, noisiest first.
+        mistakes: what explains them, the best first; several only where nobody can tell them apart.
+        tried: how many other readings were measured.
+        evidence, evidence_error: nats a coordinate by which the data cost more than under a normal distribution.
+        examples: how many.
+        on: "data", or "samples" of the field itself.
+        critical: standard errors from which a deviation is no chance.
+    """
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    levels: tuple[Level, ...]
+    mistakes: tuple[Explanation, ...]
+    tried: int
+    evidence: float
+    evidence_error: float
+    examples: int
+    on: str
+    critical: float
+
+    @property
+    def failures(self) -> list[str]:
+        """The reasons why it is not sound; empty if it is, or if nobody can say."""
+        return list(self.reasons) if self.verdict == "not sound" else []
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return asdict(self) | {"failures": self.failures}
+
+
+def examine(
+    field: Field,
+    data: Tensor,
+    labels: Tensor | None = None,
+    *,
+    drawn: bool = False,
+    examples: int | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Soundness:
+    """Say whether a field is sound, and name the mistake where it is not.
+
+    Args:
+        field: any field.
+        data: examples in model space, `(n, *shape)`, which training did not see; on the device of the field.
+        labels: their classes for a conditioned field, int64.
+        drawn: they are samples of the field itself, for want of data.
+        examples: how many are measured; None for as many as hold 65,536 numbers, from 64 to 1,024.
+        seed: of the noise and of the choice of examples.
+        progress: called with the share that is done, and words.
+
+    Raises:
+        ScorefieldError: examples of another shape, or fewer than two without unknown cells.
+
+    >>> from scorefield import VE, Gaussian
+    >>> field = Gaussian([0.0], [[4.0]], VE(0.01, 100.0))
+    >>> examine(field, field.sample(SampleRng(range(500)))).verdict
+    'sound'
+    """
+    x0, cond = _chosen(field, data, labels, examples, seed)
+    model = as_model(field)
+    claimed, times = Reading("", "", model), times_to_measure(model)
+    ratios = ratios_of(model.process, times)
+    rngs = (SampleRng(range(len(x0)), stream=stream_of("soundness", seed, j), device=x0.device) for j in range(len(times)))
+    noises = [rng.normal(x0.shape[1:]) for rng in rngs]
+    critical = critical_of(TESTS * len(times), len(x0))
+    levels, pairs = list[Level](), list[tuple[float, float]]()
+    for j, t in enumerate(times.tolist()):
+        progress(0.5 * j / len(times), f"noise level {float(ratios[j]):.3g}")
+        row, pair = calibrate(claimed, x0, t, noises[j], cond, critical)
+        levels.append(row)
+        pairs.append(pair)
+    few = slice(max(LESS, min(MOST // 4, FEWER // x0[0].numel())))
+    part = (x0[few], ratios, [noise[few] for noise in noises], None if cond is None else cond[few])
+    base = measure(claimed, *part)
+    nats = evidence(base, ratios)
+    cost, error = float(nats.mean()), float(nats.std()) / math.sqrt(len(nats))
+    worse = cost if cost > max(NATS, CLEAR * error) else None
+    others: Iterable[Reading] = () if drawn else mistakes.slight(model, factor_of(pairs, widths(ratios)), SCALE)
+    if not drawn and (worse is not None or any(row.certain and row.recoverable > RECOVERABLE for row in levels)):
+        others = itertools.chain(others, mistakes.gross(model, x0))
+    named, tried = _named(base, others, part, progress)
+    own = [steps_of(model, x0[:1], noises[0][:1], None if cond is None else cond[:1], ratios), far_slope(model, cond)]
+    reasons = [*_wrong(levels, worse, drawn), *_explained(named, tried), *filter(None, own)]
+    verdict, why = _verdict(reasons, levels, len(x0), drawn, tried)
+    return Soundness(verdict, why, tuple(levels), named, tried, cost, error, len(x0), "samples" if drawn else "data", critical)
+
+
+def times_to_measure(model: ScoreModel, levels: int = LEVELS) -> Tensor:
+    """Return descending times at which a field claims to be right: those that its training visited, if there are few of them.
+
+    Of a chain the first three steps are among them: there a step is most of the noise, and a label that is off by one shows.
+    """
+    process, label = model.process, model.parametrisation.noise_label
+    if process.t_max == process.t_min:
+        return geometric(process, 1)
+    if isinstance(label, int):
+        every = geometric(process, label)
+        return every[torch.linspace(0, label - 1, min(label, levels)).round().long()]
+    if process.discrete:
+        first = process.t_min + torch.arange(3.0, dtype=torch.float64)
+        return torch.cat([geometric(process, levels).round(), first]).unique().flip(0)
+    return geometric(process, levels)
+
+
+def _chosen(field: Field, data: Tensor, labels: Tensor | None, examples: int | None, seed: int) -> tuple[Sample, Tensor | None]:
+    """Choose the examples to measure, of those without unknown cells."""
+    if tuple(data.shape[1:]) != tuple(field.shape):
+        raise ScorefieldError(
+            f"got examples of shape {tuple(data.shape[1:])}, expected the field's own {tuple(field.shape)}: give such, in model space"
+        )
+    check_rows(len(data), cond=labels)
+    whole = ~flat(data).isnan().any(dim=1)
+    data, labels = data[whole], None if labels is None else labels[whole]
+    if len(data) < 2:
+        raise ScorefieldError(f"got {len(data)} examples without unknown cells, expected at least 2: give more")
+    rows = subsample(len(data), examples or max(LEAST, min(MOST, NUMBERS // data[0].numel())), seed).to(data.device)
+    return data[rows].double(), None if labels is None else labels[rows]
+
+
+def _named(
+    base: Measured, others: Iterable[Reading], part: tuple[Any, ...], progress: Progress
+) -> tuple[tuple[Explanation, ...], int]:
+    """Return the best of other readings that are better for certain, with those that nobody can tell from it; and how many."""
+    found, tried = list[tuple[Explanation, Measured]](), 0
+    for tried, other in enumerate(others, 1):
+        progress(min(0.99, 0.5 + 0.01 * tried), "other readings of the network")
+        try:
+            measured = measure(other, *part)
+        except (ScorefieldError, RuntimeError, IndexError):  # the network does not take what it would be given
+            continue
+        nats, error = gained(base, measured, part[1])
+        if nats > max(NATS, CLEAR * error):
+            found.append((Explanation(other.mistake, other.remedy, nats, error), measured))
+    if not found:
+        return (), tried
+    first, best = max(found, key=lambda one: one[0].nats)
+    near = {first.mistake: first}
+    for one, measured in found:
+        behind, error = gained(measured, best, part[1])
+        if behind > 1e-9 * first.nats and behind < max(CLEAR * error, NATS / 2):  # not another name for the same numbers
+            near.setdefault(one.mistake, one)
+    return tuple(sorted(near.values(), key=lambda one: -one.nats)[:3]), tried
+
+
+def _wrong(levels: Sequence[Level], worse: float | None, drawn: bool) -> list[str]:
+    """Return what is wrong at noise levels and over all of them, in words."""
+    reasons, what = list[str](), "its own samples" if drawn else "the data"
+    bad = [row for row in levels if row.certain and row.recoverable > RECOVERABLE and row.least < SHOWN]
+    if broken := [row for row in levels if not math.isfinite(row.loss)]:
+        reasons.append(f"its score is not a finite number at noise level {broken[0].noise:.3g} (t = {broken[0].t:g})")
+    elif bad:
+        worst = max(bad, key=lambda row: row.recoverable)
+        more = f", and at {len(bad) - 1} more" if len(bad) > 1 else ""
+        reasons.append(
+            f"it is not the score of {what} at noise level {worst.noise:.3g} (t = {worst.t:g}){more}: the slope of the noise on its "
+            f"guess of it is {worst.slope:.3g} ± {worst.slope_error:.1g} and not 1, and of the loss {worst.loss:.3g} a share of "
+            f"{min(1.0, worst.recoverable / worst.loss):.2g} goes by a straight line"
+        )
+    if worse is not None:
+        reasons.append(
+            f"{what} cost {worse:.3g} nats a coordinate more under it than under a normal distribution of their mean and variance"
+        )
+    if reasons and drawn:
+        reasons[-1] += "; which mistake that is shows with --data"
+    return reasons
+
+
+def _explained(named: Sequence[Explanation], tried: int) -> list[str]:
+    """Return the mistake, in words."""
+    each = (f"{one.mistake} (the data cost {one.nats:.3g} nats a coordinate less): {one.remedy}" for one in named)
+    return [" or ".join(each)] if named else []
+
+
+def _verdict(
+    reasons: list[str], levels: Sequence[Level], examples: int, drawn: bool, tried: int
+) -> tuple[Verdict, tuple[str, ...]]:
+    """Return the verdict with its reasons."""
+    if reasons:
+        return "not sound", tuple(reasons)
+    if drawn:
+        return "cannot say", (
+            "no mistake shows in the field itself or in its own samples; whether it is the score of your data nobody can say "
+            "without them: give --data",
+        )
+    if examples < FEWEST:
+        return "cannot say", (f"{examples} examples are too few, at least {FEWEST} are needed: give more",)
+    right = f"on {examples} examples no mistake shows, and none of {tried} other readings of the network explains them better"
+    poor = [row.noise for row in levels if row.certain and row.recoverable > RECOVERABLE]
+    note = f"below a noise level of {max(poor):.2g} it has learned little: train longer for detail" if poor else None
+    return "sound", (right, note) if note else (right,)
