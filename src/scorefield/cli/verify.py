@@ -1,4 +1,4 @@
-"""`scorefield verify`: every method against closed-form truth, on this machine; `scorefield verify RUN`: is this model sound?"""
+"""`scorefield verify`: every method against closed-form truth; `scorefield verify RUN`: is this model sound?"""
 
 from __future__ import annotations
 
@@ -144,9 +144,8 @@ def _show_soundness(report: Soundness, console: Console) -> None:
     """Print a row for each noise level, the verdict and its reasons."""
     from rich.table import Table
 
-    table = Table(
-        title=f"{report.examples} {'examples' if report.on == 'data' else 'samples of its own'}", title_justify="left"
-    )
+    on = "examples" if report.on == "data" else "samples of its own"
+    table = Table(title=f"{report.examples} {on}", title_justify="left")
     for column in ("t", "noise", "loss", "at most", "slope", "calibration", "recoverable", "deviation"):
         table.add_column(column, justify="right")
     for row in report.levels:
@@ -163,9 +162,9 @@ def _show_soundness(report: Soundness, console: Console) -> None:
         )
     console.print(table)
     console.print(
-        "Of a true score slope and calibration are 1 and nothing is recoverable, at every level. The loss is of the noise, beside "
-        f"that of a guess from mean and variance. * beyond {report.critical:.1f} standard errors: no chance. A trained model is not "
-        "exact where the noise is small."
+        "Of a true score slope and calibration are 1 and nothing is recoverable, at every level. The loss is of the noise; at "
+        f"most: of a guess from mean and variance. *: beyond {report.critical:.1f} standard errors, no chance. A trained model is "
+        "not exact where the noise is small."
     )
     style = {"sound": "bold green", "not sound": "bold red"}.get(report.verdict, "bold yellow")
     console.print(report.verdict, style=style)

@@ -2,17 +2,17 @@
 
 With x_t = alpha·x0 + sigma·noise and n(x_t) = -sigma·score(x_t), the field's guess of the noise:
 
-    orthogonality    E (noise - n)·g(x_t) = 0 for every g if and only if n(x_t) = E[noise | x_t]: for the score of the noised data,
-                     whatever the data, and for no other field. Here g = n, x_t - alpha·mean and 1. Each is a mean over
-                     independent examples of something whose mean is 0: a t test has its stated rate of false alarms.
-    slope            E n·noise/E‖n‖² = 1, from g = n: -1 with a wrong sign, 1/c where the score is c times too long.
-    calibration      (E‖sigma·s + noise‖² + E‖sigma·s‖²)/d = 1, from g = n again, since E‖noise‖² = d.
-    Stein            E n·x_t = sigma·d for the score of any density by partial integration, E s(x)·x = -d; it follows from g = x_t,
-                     since E noise·x_t = sigma·d, and is tested by it with a smaller error.
-    recoverable      by how much E‖noise - n‖²/d falls when n is replaced by its best combination with x_t and 1: b'G⁻¹b with
-                     b = E g·(noise - n)/d and G = E g·g'/d. A true score has 0. It is what is wrong in the sense that matters: a
-                     sampler's error in nats is half the integral of E‖n - E[noise | x_t]‖² over log sigma²/alpha², of which this
-                     part can be measured without knowing the truth.
+    orthogonality  E (noise - n)·g(x_t) = 0 for every g if and only if n(x_t) = E[noise | x_t]: for the score of the noised data,
+                   whatever the data, and for no other field. Here g = n, x_t - alpha·mean and 1. Each is a mean over
+                   independent examples of something whose mean is 0: a t test has its stated rate of false alarms.
+    slope          E n·noise/E‖n‖² = 1, from g = n: -1 with a wrong sign, 1/c where the score is c times too long.
+    calibration    (E‖sigma·s + noise‖² + E‖sigma·s‖²)/d = 1, from g = n again, since E‖noise‖² = d.
+    Stein          E n·x_t = sigma·d for the score of any density by partial integration, E s(x)·x = -d; it follows from
+                   g = x_t, since E noise·x_t = sigma·d, and is tested by it with a smaller error.
+    recoverable    by how much E‖noise - n‖²/d falls when n is replaced by its best combination with x_t and 1: b'G⁻¹b with
+                   b = E g·(noise - n)/d and G = E g·g'/d. A true score has 0. It is what is wrong in the sense that matters:
+                   a sampler's error in nats is half the integral of E‖n - E[noise | x_t]‖² over log sigma²/alpha², of which
+                   this part can be measured without knowing the truth.
 
 The first three hold for every denoiser that is a conditional mean, of any density of x0; Stein's alone holds for every score,
 also one of another density than the data's, if x is drawn from that one.
@@ -126,7 +126,7 @@ def calibrate(
 
 
 def factor_of(pairs: Sequence[tuple[float, float]], weights: Tensor) -> float:
-    """Return the factor on the output that explains the noise best over all levels, of the pairs of `calibrate`; 1 without one."""
+    """Return the factor on the output that explains the noise best over all levels; 1 where there is none."""
     weighed = [(w * one, w * size) for w, (one, size) in zip(weights.tolist(), pairs, strict=True)]
     below = sum(size for _, size in weighed)
     c = sum(one for one, _ in weighed) / below if below > 0 else math.nan

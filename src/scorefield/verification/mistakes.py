@@ -57,10 +57,10 @@ class Mixed(Parametrisation):
         return self.scale.input_scale(alpha, sigma)
 
 
-def _built(say: str, remedy: str, make: Callable[[], ScoreModel], **data: Any) -> Iterator[Reading]:
+def _built(say: str, remedy: str, make: Callable[[], ScoreModel], **more: Any) -> Iterator[Reading]:
     """Yield a reading, or nothing where its parts do not fit."""
     with suppress(ScorefieldError):
-        yield Reading(say, remedy, make(), **data)
+        yield Reading(say, remedy, make(), **more)
 
 
 def outputs(model: ScoreModel) -> Iterator[Reading]:
@@ -126,11 +126,13 @@ def shifts(model: ScoreModel) -> Iterator[Reading]:
             return (v + by).clamp(least, most)
 
         say, told = f"the {what} that the network is told is one too {word}", f"tell it the {what} {'-' if by < 0 else '+'} 1"
-        yield from _relabelled(model, say, told, moved)
+        yield from _relabelled(model, say, told, moved, near=True)
 
 
-def _relabelled(model: ScoreModel, say: str, remedy: str, change: Callable[[Tensor], Tensor]) -> Iterator[Reading]:
-    return _built(say, remedy, lambda: rebuilt(model, Turned(model.network, change)))
+def _relabelled(
+    model: ScoreModel, say: str, remedy: str, change: Callable[[Tensor], Tensor], near: bool = False
+) -> Iterator[Reading]:
+    return _built(say, remedy, lambda: rebuilt(model, Turned(model.network, change)), near=near)
 
 
 def labels(model: ScoreModel) -> Iterator[Reading]:
@@ -173,15 +175,10 @@ def schedules(model: ScoreModel) -> Iterator[Reading]:
     now = registry.name_of("process", claimed)
     for said, process in others:
         if process != claimed:
-            settings = to_dict(process, "process")
-            remedy = "set " + " ".join(
-                f"process{'' if key == 'name' else '.' + key}={value}" for key, value in settings.items()
-            )
-            yield from _built(
-                f"its noise is that of {said}, and not of the {now} that it claims",
-                remedy,
-                lambda p=process: rebuilt(model, process=p),
-            )  # type: ignore[misc]
+            settings = to_dict(process, "process").items()
+            named = (f"process{'' if key == 'name' else '.' + key}={value}" for key, value in settings)
+            say = f"its noise is that of {said}, and not of the {now} that it claims"
+            yield from _built(say, "set " + " ".join(named), lambda p=process: rebuilt(model, process=p))  # type: ignore[misc]
 
 
 def units(model: ScoreModel, x0: Sample) -> Iterator[Reading]:

@@ -1,16 +1,15 @@
 """Readings: one network, and the ways in which its numbers may be meant.
 
-A network gives y(input, label). A reading says what that is: how data are noised (the process), what the label says, by what the
-input is scaled, what y means (the parametrisation), and which numbers stand for a grey level (the map of the data). It is right
-or wrong as a whole, and what it is worth can be measured, since with x_t = alpha·x0 + sigma·noise and n(x_t) = -sigma·score its
-guess of the noise,
+A network gives y(input, label). A reading says what that is: how data are noised (the process), what the label says, by what
+the input is scaled, what y means (the parametrisation), and which numbers stand for a grey level (the map of the data). It is
+right or wrong as a whole, and what it is worth can be measured. With x_t = alpha·x0 + sigma·noise and n(x_t) = -sigma·score(x_t),
 
-    evidence        ½ ∫ (E‖noise - n‖²/d - alpha²·sd²/(alpha²·sd² + sigma²)) dλ,   λ = 2·log(sigma/alpha)
+    evidence    ½ ∫ (E‖noise - n‖²/d - alpha²·sd²/(alpha²·sd² + sigma²)) dλ,   λ = 2·log(sigma/alpha)
 
-is the least number of nats a coordinate by which data cost more under the reading than under N(mean, sd²), of which the second
-term is the least loss. No other reading of the same network gains on the true one but by the network's own errors, and the
-evidences of readings with other processes and other units of the data can be compared: neither noise levels nor units are in it.
-Each is measured on the same examples with the same noise, so that differences are certain where the evidences themselves are not.
+is a bound on the nats a coordinate by which data cost more under the reading than under N(mean, sd²), of which the second term
+is the least loss. No other reading of a network gains on the true one but by the network's own errors. Readings with other
+processes and other units of the data can be compared: the noise levels are those relative to the data, and units cancel. All
+are measured on the same examples with the same noise: differences are certain where the evidences themselves are not.
 
 References: Guo, Shamai, Verdú (2005), "Mutual information and minimum mean-square error in Gaussian channels". Kingma, Salimans,
 Poole, Ho (2021), "Variational diffusion models", arXiv 2107.00630.
@@ -76,6 +75,7 @@ class Reading:
         model: the network with what its numbers mean.
         shown: the data as the network knows them, of the data in model space.
         unit: by how much larger their numbers are.
+        near: it differs so little from the claimed one that what it gains is small, and must show at level after level.
     """
 
     mistake: str
@@ -83,13 +83,19 @@ class Reading:
     model: ScoreModel
     shown: Callable[[Sample], Sample] = same
     unit: float = 1.0
+    near: bool = False
 
 
 def rebuilt(model: ScoreModel, network: nn.Module | None = None, **parts: Any) -> ScoreModel:
-    """Return a model with another network, `parametrisation` or `process`; raises `ScorefieldError` for parts that do not fit."""
-    given = {"parametrisation": model.parametrisation, "process": model.process, **parts}
-    about = {"unconditional": model.unconditional, "takes_unknown": model.takes_unknown}
-    made = ScoreModel(network or model.network, given["parametrisation"], given["process"], model.shape, **about)
+    """Return a model with another network, `parametrisation` or `process`; raises `ScorefieldError` where they do not fit."""
+    made = ScoreModel(
+        network or model.network,
+        parts.get("parametrisation", model.parametrisation),
+        parts.get("process", model.process),
+        model.shape,
+        unconditional=model.unconditional,
+        takes_unknown=model.takes_unknown,
+    )
     made.data_mean, made.data_std = model.data_mean, model.data_std
     return made.eval()
 
@@ -209,6 +215,16 @@ def gained(claimed: Measured, other: Measured, ratios: Tensor) -> tuple[float, f
     off = [(one.loss - one.least)[:, known] for one in (claimed, other)]
     better = 0.5 * ((off[0] - off[1]) @ widths(ratios)[known])
     return float(better.mean()), float(better.std()) / math.sqrt(len(better))
+
+
+def steadily(claimed: Measured, other: Measured, clear: float) -> tuple[int, int]:
+    """Return at how many levels another reading is better, and at how many it is worse, by some standard errors.
+
+    An undertrained network may guess better at one level when it is told another one, and guesses worse then elsewhere.
+    """
+    off = claimed.loss - other.loss
+    deviations = off.mean(dim=0) / (off.std(dim=0) / math.sqrt(len(off))).clamp(min=1e-300)
+    return int((deviations > clear).sum()), int((deviations < -clear).sum())
 
 
 def axes_swapped(x0: Sample) -> Sample:

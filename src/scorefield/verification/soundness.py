@@ -35,7 +35,7 @@ from scorefield.randomness import SampleRng, stream_of, subsample
 from scorefield.shapes import Sample, check_rows, flat
 from scorefield.verification import mistakes
 from scorefield.verification.calibration import TESTS, Level, calibrate, critical_of, factor_of
-from scorefield.verification.readings import Measured, Reading, as_model, evidence, gained, measure, ratios_of, widths
+from scorefield.verification.readings import Measured, Reading, as_model, evidence, gained, measure, ratios_of, steadily, widths
 from scorefield.verification.steps import steps_of
 from scorefield.verification.unseen import far_slope
 
@@ -43,10 +43,12 @@ LEVELS = 12
 NUMBERS, MOST, LEAST = 2**16, 1024, 64  # in all examples that are measured; examples
 FEWER, LESS = 2**12, 16  # numbers and examples of which other readings are measured: differences are certain with few
 FEWEST = 20  # examples from which anything is said
-RECOVERABLE = 0.03  # of the noise's variance
-SHOWN = 0.9  # least loss of N(mean, sd²) up to which the noise is not small beside the data: sigma/alpha = sd/3
+RECOVERABLE = 0.05  # of the noise's variance
+SHOWN = 0.8  # least loss of N(mean, sd²) up to which the noise is not small beside the data: sigma/alpha = sd/2
 NATS = 0.02  # a coordinate
-CLEAR = 5.0  # standard errors of what is compared
+CLEAR, ALIKE = 5.0, 3.0  # standard errors from which readings differ, and up to which nobody can tell
+STEADY = 4  # levels at which a reading that is near must be better for certain, by a quarter of that in all
+MOSTLY = 0.25  # of what the claimed reading costs more than N(mean, sd²), that may be left
 SCALE = 0.05  # factor on the output that is not looked at
 
 Verdict = Literal["sound", "not sound", "cannot say"]
@@ -147,7 +149,7 @@ def examine(
         row, pair = calibrate(claimed, x0, t, noises[j], cond, critical)
         levels.append(row)
         pairs.append(pair)
-    few = slice(max(LESS, min(MOST // 4, FEWER // x0[0].numel())))
+    few = slice(max(LESS, FEWER // x0[0].numel()))
     part = (x0[few], ratios, [noise[few] for noise in noises], None if cond is None else cond[few])
     base = measure(claimed, *part)
     nats = evidence(base, ratios)
@@ -166,7 +168,7 @@ def examine(
 def times_to_measure(model: ScoreModel, levels: int = LEVELS) -> Tensor:
     """Return descending times at which a field claims to be right: those that its training visited, if there are few of them.
 
-    Of a chain the first three steps are among them: there a step is most of the noise, and a label that is off by one shows.
+    Of a chain the first steps are among them: there a step is most of the noise, and a label that is off by one shows.
     """
     process, label = model.process, model.parametrisation.noise_label
     if process.t_max == process.t_min:
@@ -175,8 +177,9 @@ def times_to_measure(model: ScoreModel, levels: int = LEVELS) -> Tensor:
         every = geometric(process, label)
         return every[torch.linspace(0, label - 1, min(label, levels)).round().long()]
     if process.discrete:
-        first = process.t_min + torch.arange(3.0, dtype=torch.float64)
-        return torch.cat([geometric(process, levels).round(), first]).unique().flip(0)
+        first = process.t_min + torch.tensor([0.0, 1.0, 2.0, 4.0, 7.0], dtype=torch.float64)
+        every = {*geometric(process, levels).round().tolist(), *first.clamp(max=process.t_max).tolist()}
+        return torch.tensor(sorted(every, reverse=True), dtype=torch.float64)
     return geometric(process, levels)
 
 
@@ -184,7 +187,7 @@ def _chosen(field: Field, data: Tensor, labels: Tensor | None, examples: int | N
     """Choose the examples to measure, of those without unknown cells."""
     if tuple(data.shape[1:]) != tuple(field.shape):
         raise ScorefieldError(
-            f"got examples of shape {tuple(data.shape[1:])}, expected the field's own {tuple(field.shape)}: give such, in model space"
+            f"got examples of shape {tuple(data.shape[1:])}, expected the field's own {tuple(field.shape)}: give such, in its units"
         )
     check_rows(len(data), cond=labels)
     whole = ~flat(data).isnan().any(dim=1)
@@ -200,24 +203,31 @@ def _named(
 ) -> tuple[tuple[Explanation, ...], int]:
     """Return the best of other readings that are better for certain, with those that nobody can tell from it; and how many."""
     found, tried = list[tuple[Explanation, Measured]](), 0
+    cost = float(evidence(base, part[1]).mean())
     for tried, other in enumerate(others, 1):
         progress(min(0.99, 0.5 + 0.01 * tried), "other readings of the network")
         try:
             measured = measure(other, *part)
-        except (ScorefieldError, RuntimeError, IndexError):  # the network does not take what it would be given
+        except (ScorefieldError, IndexError):  # a process, or a label, that the network does not take
             continue
         nats, error = gained(base, measured, part[1])
-        if nats > max(NATS, CLEAR * error):
+        more, less = steadily(base, measured, CLEAR)
+        enough = nats > NATS or (other.near and nats > NATS / 4 and more >= STEADY and not less)
+        left = float(evidence(measured, part[1]).mean())
+        if enough and nats > CLEAR * error and left < max(0.0, MOSTLY * cost):
             found.append((Explanation(other.mistake, other.remedy, nats, error), measured))
     if not found:
         return (), tried
-    first, best = max(found, key=lambda one: one[0].nats)
+    first, best = found[0]
+    for one, measured in found[1:]:  # on the levels that both have
+        if gained(best, measured, part[1])[0] > 0:
+            first, best = one, measured
     near = {first.mistake: first}
     for one, measured in found:
         behind, error = gained(measured, best, part[1])
-        if behind > 1e-9 * first.nats and behind < max(CLEAR * error, NATS / 2):  # not another name for the same numbers
+        if 1e-9 * first.nats < behind < max(ALIKE * error, NATS / 4):  # not another name for the same numbers
             near.setdefault(one.mistake, one)
-    return tuple(sorted(near.values(), key=lambda one: -one.nats)[:3]), tried
+    return tuple(near.values())[:3], tried
 
 
 def _wrong(levels: Sequence[Level], worse: float | None, drawn: bool) -> list[str]:
@@ -230,13 +240,13 @@ def _wrong(levels: Sequence[Level], worse: float | None, drawn: bool) -> list[st
         worst = max(bad, key=lambda row: row.recoverable)
         more = f", and at {len(bad) - 1} more" if len(bad) > 1 else ""
         reasons.append(
-            f"it is not the score of {what} at noise level {worst.noise:.3g} (t = {worst.t:g}){more}: the slope of the noise on its "
-            f"guess of it is {worst.slope:.3g} ± {worst.slope_error:.1g} and not 1, and of the loss {worst.loss:.3g} a share of "
-            f"{min(1.0, worst.recoverable / worst.loss):.2g} goes by a straight line"
+            f"it is not the score of {what} at noise level {worst.noise:.3g} (t = {worst.t:g}){more}: the slope of the noise on "
+            f"its guess of it is {worst.slope:.3g} ± {worst.slope_error:.1g} and not 1, and a linear correction by its input "
+            f"removes {min(1.0, worst.recoverable / worst.loss):.0%} of the loss"
         )
     if worse is not None:
         reasons.append(
-            f"{what} cost {worse:.3g} nats a coordinate more under it than under a normal distribution of their mean and variance"
+            f"{what} cost {worse:.3g} nats a coordinate more under it than under a normal distribution with their mean and variance"
         )
     if reasons and drawn:
         reasons[-1] += "; which mistake that is shows with --data"

@@ -40,12 +40,13 @@ def steps_of(model: ScoreModel, x0: Sample, noise: Sample, cond: Tensor | None, 
     still = moved = 0
     whole = _changes(model, x0, noise, cond, times[len(times) // 2 :][:1], torch.linspace(low, high, 33, dtype=torch.float64))
     if not any(whole):
-        return "the network does not use its noise label: its output is the same for all of them, and it claims to be told the noise"
+        return "the network ignores its noise label, and claims to be told it: its output is the same for all of them"
     for t in times[:: max(1, len(times) // PLACES)]:
         here = float(noise_label_of(kind, process, t[None])[0])
         span = min(1.0, (high - low) / 4)
         begin = min(max(here - span / 2, low), high - span)
-        changes = _changes(model, x0, noise, cond, t[None], torch.linspace(begin, begin + span, STEPS + 1, dtype=torch.float64))
+        walk = torch.linspace(begin, begin + span, STEPS + 1, dtype=torch.float64)
+        changes = _changes(model, x0, noise, cond, t[None], walk)
         moved, still = moved + sum(changes), still + len(changes) - sum(changes)
     if still > 0.5 * (still + moved):
         return (
