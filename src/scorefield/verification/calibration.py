@@ -2,8 +2,8 @@
 
 With x_t = alpha·x0 + sigma·noise and n(x_t) = -sigma·score(x_t), the field's guess of the noise:
 
-    orthogonality  E (noise - n)·g(x_t) = 0 for every g if and only if n(x_t) = E[noise | x_t]: for the score of the noised data,
-                   whatever the data, and for no other field. Here g = n, x_t - alpha·mean and 1. Each is a mean over
+    orthogonality  E (noise - n)·g(x_t) = 0 for every g if and only if n(x_t) = E[noise | x_t]: for the score of noised data,
+                   whatever they are, and for no other field. Here g = n, x_t - alpha·mean and 1. Each is a mean over
                    independent examples of something whose mean is 0: a t test has its stated rate of false alarms.
     slope          E n·noise/E‖n‖² = 1, from g = n: -1 with a wrong sign, 1/c where the score is c times too long.
     calibration    (E‖sigma·s + noise‖² + E‖sigma·s‖²)/d = 1, from g = n again, since E‖noise‖² = d.

@@ -1,18 +1,18 @@
 """Readings: one network, and the ways in which its numbers may be meant.
 
-A network gives y(input, label). A reading says what that is: how data are noised (the process), what the label says, by what
-the input is scaled, what y means (the parametrisation), and which numbers stand for a grey level (the map of the data). It is
-right or wrong as a whole, and what it is worth can be measured. With x_t = alpha·x0 + sigma·noise and n(x_t) = -sigma·score(x_t),
+A network gives y(input, label). A reading says what that is: how data are noised (the process), what the label says, by
+what the input is scaled, what y means (the parametrisation), and which numbers stand for a grey level (the map of the data).
+It is right or wrong as a whole, and what it is worth can be measured. With the guess n(x_t) = -sigma·score(x_t) of the noise,
 
     evidence    ½ ∫ (E‖noise - n‖²/d - alpha²·sd²/(alpha²·sd² + sigma²)) dλ,   λ = 2·log(sigma/alpha)
 
 is a bound on the nats a coordinate by which data cost more under the reading than under N(mean, sd²), of which the second term
 is the least loss. No other reading of a network gains on the true one but by the network's own errors. Readings with other
-processes and other units of the data can be compared: the noise levels are those relative to the data, and units cancel. All
-are measured on the same examples with the same noise: differences are certain where the evidences themselves are not.
+processes and other units of the data can be compared: the noise levels are those relative to the data, and units cancel.
+All are measured on the same examples with the same noise: differences are certain where the evidences themselves are not.
 
-References: Guo, Shamai, Verdú (2005), "Mutual information and minimum mean-square error in Gaussian channels". Kingma, Salimans,
-Poole, Ho (2021), "Variational diffusion models", arXiv 2107.00630.
+References: Guo, Shamai, Verdú (2005), "Mutual information and minimum mean-square error in Gaussian channels". Kingma,
+Salimans, Poole, Ho (2021), "Variational diffusion models", arXiv 2107.00630.
 """
 
 from __future__ import annotations

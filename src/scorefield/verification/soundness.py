@@ -178,8 +178,8 @@ def times_to_measure(model: ScoreModel, levels: int = LEVELS) -> Tensor:
         return every[torch.linspace(0, label - 1, min(label, levels)).round().long()]
     if process.discrete:
         first = process.t_min + torch.tensor([0.0, 1.0, 2.0, 4.0, 7.0], dtype=torch.float64)
-        every = {*geometric(process, levels).round().tolist(), *first.clamp(max=process.t_max).tolist()}
-        return torch.tensor(sorted(every, reverse=True), dtype=torch.float64)
+        whole = {*geometric(process, levels).round().tolist(), *first.clamp(max=process.t_max).tolist()}
+        return torch.tensor(sorted(whole, reverse=True), dtype=torch.float64)
     return geometric(process, levels)
 
 
@@ -187,7 +187,8 @@ def _chosen(field: Field, data: Tensor, labels: Tensor | None, examples: int | N
     """Choose the examples to measure, of those without unknown cells."""
     if tuple(data.shape[1:]) != tuple(field.shape):
         raise ScorefieldError(
-            f"got examples of shape {tuple(data.shape[1:])}, expected the field's own {tuple(field.shape)}: give such, in its units"
+            f"got examples of shape {tuple(data.shape[1:])}, expected the field's own {tuple(field.shape)}: "
+            "give such, in model space"
         )
     check_rows(len(data), cond=labels)
     whole = ~flat(data).isnan().any(dim=1)
@@ -240,13 +241,14 @@ def _wrong(levels: Sequence[Level], worse: float | None, drawn: bool) -> list[st
         worst = max(bad, key=lambda row: row.recoverable)
         more = f", and at {len(bad) - 1} more" if len(bad) > 1 else ""
         reasons.append(
-            f"it is not the score of {what} at noise level {worst.noise:.3g} (t = {worst.t:g}){more}: the slope of the noise on "
-            f"its guess of it is {worst.slope:.3g} ± {worst.slope_error:.1g} and not 1, and a linear correction by its input "
+            f"it is not the score of {what} at noise level {worst.noise:.3g} (t = {worst.t:g}){more}: the slope of the noise "
+            f"on its guess of it is {worst.slope:.3g} ± {worst.slope_error:.1g} and not 1, and a linear correction by its input "
             f"removes {min(1.0, worst.recoverable / worst.loss):.0%} of the loss"
         )
     if worse is not None:
         reasons.append(
-            f"{what} cost {worse:.3g} nats a coordinate more under it than under a normal distribution with their mean and variance"
+            f"{what} cost {worse:.3g} nats a coordinate more under it than under a normal distribution with their mean and "
+            "variance"
         )
     if reasons and drawn:
         reasons[-1] += "; which mistake that is shows with --data"

@@ -51,7 +51,7 @@ def steps_of(model: ScoreModel, x0: Sample, noise: Sample, cond: Tensor | None, 
     if still > 0.5 * (still + moved):
         return (
             f"the network's {'time' if kind == 't' else 'noise label'} is cut to some values: of {still + moved} small changes "
-            f"of it {still} change nothing, and the others are jumps; give it a tensor of real numbers, or sample at whole times"
+            f"of it {still} change nothing, and the others are jumps: give it real numbers, or sample at whole times"
         )
     return None
 
