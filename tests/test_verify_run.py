@@ -18,7 +18,7 @@ from scorefield import VE, VP, DDPMChain, Gaussian, GaussianMixture, Process, Re
 from scorefield.cli import main
 from scorefield.evaluation.soundness import soundness_of
 from scorefield.field import ScoreModel
-from scorefield.prediction import EDM, V, NoisePrediction, Parametrisation, Velocity
+from scorefield.prediction import EDM, NoisePrediction, Parametrisation, V, Velocity
 from scorefield.runs import open_run
 from scorefield.shapes import over
 from scorefield.verification.calibration import FALSE_ALARM, calibrate, critical_of

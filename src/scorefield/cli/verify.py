@@ -162,8 +162,8 @@ def _show_soundness(report: Soundness, console: Console) -> None:
         )
     console.print(table)
     console.print(
-        "Of a true score slope and calibration are 1 and nothing is recoverable, at every level. The loss is of the noise, and is "
-        "at most that of a guess from mean and variance. * is no chance: the largest deviation of a test is beyond "
+        "Of a true score slope and calibration are 1 and nothing is recoverable, at every level. The loss is of the noise; it "
+        "should be at most that of a guess from mean and variance. * is no chance: the largest deviation of a test is beyond "
         f"{report.critical:.1f} standard errors. A trained model is not exact where the noise is small."
     )
     style = {"sound": "bold green", "not sound": "bold red"}.get(report.verdict, "bold yellow")

@@ -75,7 +75,6 @@ class Reading:
         model: the network with what its numbers mean.
         shown: the data as the network knows them, of the data in model space.
         unit: by how much larger their numbers are.
-        near: it differs so little from the claimed one that what it gains is small, and must show at level after level.
     """
 
     mistake: str
@@ -83,7 +82,6 @@ class Reading:
     model: ScoreModel
     shown: Callable[[Sample], Sample] = same
     unit: float = 1.0
-    near: bool = False
 
 
 def rebuilt(model: ScoreModel, network: nn.Module | None = None, **parts: Any) -> ScoreModel:
@@ -215,16 +213,6 @@ def gained(claimed: Measured, other: Measured, ratios: Tensor) -> tuple[float, f
     off = [(one.loss - one.least)[:, known] for one in (claimed, other)]
     better = 0.5 * ((off[0] - off[1]) @ widths(ratios)[known])
     return float(better.mean()), float(better.std()) / math.sqrt(len(better))
-
-
-def steadily(claimed: Measured, other: Measured, clear: float) -> tuple[int, int]:
-    """Return at how many levels another reading is better, and at how many it is worse, by some standard errors.
-
-    An undertrained network may guess better at one level when it is told another one, and guesses worse then elsewhere.
-    """
-    off = claimed.loss - other.loss
-    deviations = off.mean(dim=0) / (off.std(dim=0) / math.sqrt(len(off))).clamp(min=1e-300)
-    return int((deviations > clear).sum()), int((deviations < -clear).sum())
 
 
 def axes_swapped(x0: Sample) -> Sample:

@@ -6,7 +6,8 @@ trained for a short time is far from it where the noise is small: a tenth of the
 
     where sigma/alpha > sd/3 and more than `RECOVERABLE` is recoverable for certain: training removes that in its first steps
     if its evidence is positive for certain: over all levels it knows less than the mean and the variance of the data
-    if another reading of the same network (`mistakes.py`) is better for certain, by more than `NATS`: that names the mistake
+    if another reading of the same network (`mistakes.py`) is better for certain, by more than `NATS` and by more than half of
+    what is recoverable over all levels: that names the mistake
     if its network does not follow the noise level (`steps.py`), or is wrong far from the data (`unseen.py`)
 
 Which limits honest models keep, and mistakes do not, was measured (docs/soundness.md). A true score is called not sound with a
@@ -35,7 +36,7 @@ from scorefield.randomness import SampleRng, stream_of, subsample
 from scorefield.shapes import Sample, check_rows, flat
 from scorefield.verification import mistakes
 from scorefield.verification.calibration import TESTS, Level, calibrate, critical_of, factor_of
-from scorefield.verification.readings import Measured, Reading, as_model, evidence, gained, measure, ratios_of, steadily, widths
+from scorefield.verification.readings import Measured, Reading, as_model, evidence, gained, measure, ratios_of, widths
 from scorefield.verification.steps import steps_of
 from scorefield.verification.unseen import far_slope
 
@@ -47,7 +48,7 @@ RECOVERABLE = 0.05  # of the noise's variance
 SHOWN = 0.8  # least loss of N(mean, sd²) up to which the noise is not small beside the data: sigma/alpha = sd/2
 NATS = 0.02  # a coordinate
 CLEAR, ALIKE = 5.0, 3.0  # standard errors from which readings differ, and up to which nobody can tell
-STEADY = 4  # levels at which a reading that is near must be better for certain, by a quarter of that in all
+HALF = 0.5  # of what is recoverable over all levels, which a mistake explains, and another error of a poor network does not
 MOSTLY = 0.25  # of what the claimed reading costs more than N(mean, sd²), that may be left
 SCALE = 0.05  # factor on the output that is not looked at
 
@@ -158,10 +159,11 @@ def examine(
     others: Iterable[Reading] = () if drawn else mistakes.slight(model, factor_of(pairs, widths(ratios)), SCALE)
     if not drawn and (worse is not None or any(row.certain and row.recoverable > RECOVERABLE for row in levels)):
         others = itertools.chain(others, mistakes.gross(model, x0))
-    named, tried = _named(base, others, part, progress)
+    waste = 0.5 * sum(w * row.recoverable for w, row in zip(widths(ratios).tolist(), levels, strict=True))
+    named, hint, tried = _named(base, others, part, waste if math.isfinite(waste) else 0.0, progress)
     own = [steps_of(model, x0[:1], noises[0][:1], None if cond is None else cond[:1], ratios), far_slope(model, cond)]
     reasons = [*_wrong(levels, worse, drawn), *_explained(named, tried), *filter(None, own)]
-    verdict, why = _verdict(reasons, levels, len(x0), drawn, tried)
+    verdict, why = _verdict(reasons, levels, len(x0), drawn, tried, hint)
     return Soundness(verdict, why, tuple(levels), named, tried, cost, error, len(x0), "samples" if drawn else "data", critical)
 
 
@@ -200,10 +202,14 @@ def _chosen(field: Field, data: Tensor, labels: Tensor | None, examples: int | N
 
 
 def _named(
-    base: Measured, others: Iterable[Reading], part: tuple[Any, ...], progress: Progress
-) -> tuple[tuple[Explanation, ...], int]:
-    """Return the best of other readings that are better for certain, with those that nobody can tell from it; and how many."""
-    found, tried = list[tuple[Explanation, Measured]](), 0
+    base: Measured, others: Iterable[Reading], part: tuple[Any, ...], recoverable: float, progress: Progress
+) -> tuple[tuple[Explanation, ...], Explanation | None, int]:
+    """Return the best of other readings that are better, with those that nobody can tell from it; a hint; and how many.
+
+    `recoverable` is what a correction by a straight line gains over all levels, in nats a coordinate: a network that learned
+    little gains something by many a small change, but by none as much. The best of those that gain less is a hint.
+    """
+    found, hints, tried = list[tuple[Explanation, Measured]](), list[Explanation](), 0
     cost = float(evidence(base, part[1]).mean())
     for tried, other in enumerate(others, 1):
         progress(min(0.99, 0.5 + 0.01 * tried), "other readings of the network")
@@ -212,13 +218,16 @@ def _named(
         except (ScorefieldError, IndexError):  # a process, or a label, that the network does not take
             continue
         nats, error = gained(base, measured, part[1])
-        more, less = steadily(base, measured, CLEAR)
-        enough = nats > NATS or (other.near and nats > NATS / 4 and more >= STEADY and not less)
         left = float(evidence(measured, part[1]).mean())
-        if enough and nats > CLEAR * error and left < max(0.0, MOSTLY * cost):
+        if nats < max(NATS / 10, CLEAR * error):
+            continue
+        if nats < max(NATS, HALF * recoverable):
+            hints.append(Explanation(other.mistake, other.remedy, nats, error))
+        elif left < max(0.0, MOSTLY * cost):
             found.append((Explanation(other.mistake, other.remedy, nats, error), measured))
+    hint = max(hints, key=lambda one: one.nats, default=None)
     if not found:
-        return (), tried
+        return (), hint, tried
     first, best = found[0]
     for one, measured in found[1:]:  # on the levels that both have
         if gained(best, measured, part[1])[0] > 0:
@@ -228,7 +237,7 @@ def _named(
         behind, error = gained(measured, best, part[1])
         if 1e-9 * first.nats < behind < max(ALIKE * error, NATS / 4):  # not another name for the same numbers
             near.setdefault(one.mistake, one)
-    return tuple(near.values())[:3], tried
+    return tuple(near.values())[:3], hint, tried
 
 
 def _wrong(levels: Sequence[Level], worse: float | None, drawn: bool) -> list[str]:
@@ -242,8 +251,8 @@ def _wrong(levels: Sequence[Level], worse: float | None, drawn: bool) -> list[st
         more = f", and at {len(bad) - 1} more" if len(bad) > 1 else ""
         reasons.append(
             f"it is not the score of {what} at noise level {worst.noise:.3g} (t = {worst.t:g}){more}: the slope of the noise "
-            f"on its guess of it is {worst.slope:.3g} ± {worst.slope_error:.1g} and not 1, and a linear correction by its input "
-            f"removes {min(1.0, worst.recoverable / worst.loss):.0%} of the loss"
+            f"on its guess of it is {worst.slope:.3g} ± {worst.slope_error:.1g} and not 1, and a linear correction by its "
+            f"input removes {min(1.0, worst.recoverable / worst.loss):.0%} of the loss"
         )
     if worse is not None:
         reasons.append(
@@ -262,7 +271,7 @@ def _explained(named: Sequence[Explanation], tried: int) -> list[str]:
 
 
 def _verdict(
-    reasons: list[str], levels: Sequence[Level], examples: int, drawn: bool, tried: int
+    reasons: list[str], levels: Sequence[Level], examples: int, drawn: bool, tried: int, hint: Explanation | None
 ) -> tuple[Verdict, tuple[str, ...]]:
     """Return the verdict with its reasons."""
     if reasons:
@@ -276,5 +285,10 @@ def _verdict(
         return "cannot say", (f"{examples} examples are too few, at least {FEWEST} are needed: give more",)
     right = f"on {examples} examples no mistake shows, and none of {tried} other readings of the network explains them better"
     poor = [row.noise for row in levels if row.certain and row.recoverable > RECOVERABLE]
-    note = f"below a noise level of {max(poor):.2g} it has learned little: train longer for detail" if poor else None
-    return "sound", (right, note) if note else (right,)
+    notes = [f"below a noise level of {max(poor):.2g} it has learned little: train longer for detail"] if poor else []
+    if hint:
+        notes.append(
+            f"another reading costs {hint.nats:.2g} nats a coordinate less, as training may leave: {hint.mistake}; to "
+            f"be sure, {hint.remedy} and compare samples"
+        )
+    return "sound", (right, *notes)
