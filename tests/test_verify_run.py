@@ -35,6 +35,7 @@ def mixture(process: Process) -> GaussianMixture:
 
 
 DATA = mixture(LINEAR).sample(SampleRng(range(1000)))
+FEW = DATA[:300]
 
 
 class Exact(nn.Module):
@@ -124,7 +125,7 @@ def test_the_evidence_of_a_gaussian_is_minus_its_information_beyond_an_isotropic
     model = ScoreModel(Exact(field), NOISE, field.process, (2,)).eval()  # type: ignore[arg-type]
     ratios = ratios_of(field.process, torch.linspace(1, 0, 60, dtype=torch.float64))
     x0 = field.sample(SampleRng(range(2000)))
-    noises = [SampleRng(range(2000), stream=j + 1).normal((2,)) for j in range(60)]
+    noises = torch.stack([SampleRng(range(2000), stream=j + 1).normal((2,)) for j in range(60)])
     nats = evidence(measure(Reading("", "", model), x0, ratios, noises, None), ratios)
     expected = -0.5 * float(v.mean().log() - v.log().mean())
     assert abs(float(nats.mean()) - expected) < 5 * float(nats.std()) / math.sqrt(len(nats))
@@ -141,7 +142,7 @@ def test_an_undertrained_field_is_not_called_a_mistake() -> None:
             rough = 0.4 * torch.sin(7 * x.flip(1) + 3 * x)
             return (1 - small) * (0.97 * y + 0.05 * rough) + small * (0.3 * y + rough)
 
-    found = examine(claimed(Vague(mixture(LINEAR))), DATA)
+    found = examine(claimed(Vague(mixture(LINEAR))), FEW)
     assert found.levels[-1].slope < 0.5
     assert found.levels[-1].loss > 1
     assert found.tried > 20
@@ -155,7 +156,7 @@ COSINE, SCALED = DDPMChain(1000, kind="cosine"), DDPMChain(1000, 8.5e-4, 0.012, 
 LOG = NoisePrediction(noise_label="log-sigma")
 PLANTED: dict[str, tuple[Callable[[], ScoreModel], str, str]] = {
     "sign": (lambda: claimed(Bent(Exact(mixture(LINEAR)), y=lambda y: -y)), "wrong sign", "change the sign"),
-    "half": (lambda: claimed(Bent(Exact(mixture(LINEAR)), y=lambda y: y / 2)), "output is 0.5 times", "multiply it by 2"),
+    "half": (lambda: claimed(Bent(Exact(mixture(LINEAR)), y=lambda y: y / 2)), "output is 0.5", "multiply it by 2"),
     "a tenth too long": (lambda: claimed(Bent(Exact(mixture(LINEAR)), y=lambda y: 1.1 * y)), "output is 1.1 times", "by 0.9"),
     "v": (lambda: claimed(Exact(mixture(LINEAR), "v")), "its output is v ", "parametrisation=v"),
     "data": (lambda: claimed(Exact(mixture(LINEAR), "denoised")), "the clean data and", "parametrisation=denoised"),
@@ -181,7 +182,7 @@ PLANTED: dict[str, tuple[Callable[[], ScoreModel], str, str]] = {
 @pytest.mark.parametrize("planted", PLANTED)
 def test_a_mistake_that_is_planted_is_named_with_its_remedy(planted: str) -> None:
     make, mistake, remedy = PLANTED[planted]
-    found = examine(make(), DATA)
+    found = examine(make(), DATA if planted.startswith("one") else FEW)
     assert found.verdict == "not sound"
     assert mistake in found.mistakes[0].mistake
     assert remedy in found.mistakes[0].remedy
@@ -191,7 +192,7 @@ def test_a_mistake_that_is_planted_is_named_with_its_remedy(planted: str) -> Non
 def test_the_reading_that_undoes_a_mistake_costs_what_the_right_one_does() -> None:
     """To rounding: it is the same function, evaluated through another meaning of the same numbers."""
     ratios = ratios_of(LINEAR, times_to_measure(RIGHT))
-    noises = [SampleRng(range(200), stream=j + 1).normal((2,)) for j in range(len(ratios))]
+    noises = torch.stack([SampleRng(range(200), stream=j + 1).normal((2,)) for j in range(len(ratios))])
     right = measure(Reading("", "", RIGHT), DATA[:200], ratios, noises, None).loss
     for planted, word in (("v", "output is v "), ("cosine", "cosine"), ("reversed", "reverse")):
         undone = [one for one in gross(PLANTED[planted][0](), DATA) if word in one.mistake]
@@ -204,7 +205,7 @@ def test_the_reading_that_undoes_a_mistake_costs_what_the_right_one_does() -> No
 
 def test_data_in_another_range_are_named() -> None:
     truth = GaussianMixture([0.5, 0.3, 0.2], [[0.0, 0.75], [1.0, 1.0], [0.6, 0.0]], [0.05, 0.1, 0.075], LINEAR)
-    found = examine(ScoreModel(Exact(truth), NOISE, LINEAR, (2,)).eval(), 2 * truth.sample(SampleRng(range(1000))) - 1)
+    found = examine(ScoreModel(Exact(truth), NOISE, LINEAR, (2,)).eval(), 2 * truth.sample(SampleRng(range(300))) - 1)
     assert "knows data from 0 to 1" in found.mistakes[0].mistake
 
 
@@ -225,11 +226,11 @@ def test_pictures_with_something_exchanged_are_named_though_their_score_is_nearl
 
 
 def test_a_time_that_is_cut_to_a_whole_number_is_caught_and_whole_times_do_not_show_it() -> None:
-    cut = examine(claimed(Bent(Exact(mixture(LINEAR)), torch.floor)), DATA)
+    cut = examine(claimed(Bent(Exact(mixture(LINEAR)), torch.floor)), FEW)
     assert cut.verdict == "not sound"
     assert "cut to some values" in cut.reasons[0]
-    assert [row.loss for row in cut.levels] == [row.loss for row in examine(RIGHT, DATA).levels]
-    blind = examine(claimed(Bent(Exact(mixture(VP())), lambda v: v.floor() + 0.5), VP()), DATA)
+    assert [row.loss for row in cut.levels] == [row.loss for row in examine(RIGHT, FEW).levels]
+    blind = examine(claimed(Bent(Exact(mixture(VP())), lambda v: v.floor() + 0.5), VP()), FEW)
     assert "ignores its noise label" in " ".join(blind.reasons)
 
 
@@ -293,7 +294,7 @@ def test_the_command_says_what_the_function_finds_and_exits_with_1_where_it_is_n
     main(["verify", str(trained), "-n", "300", "--json"])
     report = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
     assert (report["verdict"], report["failures"], len(report["levels"])) == ("sound", [], 12)
-    wrong = examine(claimed(Exact(mixture(LINEAR), "v")), DATA)
+    wrong = examine(claimed(Exact(mixture(LINEAR), "v")), FEW)
     monkeypatch.setattr(app, "verify", lambda **_: wrong)
     with pytest.raises(SystemExit) as stop:
         main(["verify", str(trained)])

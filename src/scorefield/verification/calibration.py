@@ -89,8 +89,8 @@ def calibrate(
         E‖B·y‖², from which the factor on y follows that explains the noise best.
     """
     d, n = x0[0].numel(), len(x0)
-    found, x = guess(claimed, x0, t, noise, cond)
     time = torch.tensor([t], dtype=torch.float64)
+    found, x = guess(claimed, x0, time.expand(n).to(x0.device), noise, cond)
     alpha, sigma = claimed.model.process.alpha(time), claimed.model.process.sigma(time)
     mean = x0.mean(dim=0)
     variance = float(total((x0 - mean) ** 2).mean()) / d

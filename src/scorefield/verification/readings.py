@@ -30,7 +30,7 @@ from scorefield.prediction import Denoiser, NoisePrediction, Parametrisation, Pr
 from scorefield.process import Process
 from scorefield.shapes import PerSample, Sample, over, total
 
-BATCH = 256
+BATCHED = 2**18  # numbers in a batch
 WORST = 1e6  # of a loss that is not finite: readings are compared, and one such level decides
 
 
@@ -163,29 +163,38 @@ class Measured:
     least: Tensor
 
 
-def guess(reading: Reading, x0: Sample, t: float, noise: Sample, cond: Tensor | None) -> tuple[Sample, Sample]:
-    """Return the reading's guess of the noise at time t, and x_t, in batches, float64."""
+def guess(reading: Reading, x0: Sample, t: PerSample, noise: Sample, cond: Tensor | None) -> tuple[Sample, Sample]:
+    """Return the reading's guess of the noise at times t, and x_t, in batches, float64."""
     model, guesses, seen = reading.model, list[Tensor](), list[Tensor]()
-    shown = reading.shown(x0)
     with torch.no_grad():
-        for rows in torch.split(torch.arange(len(x0), device=x0.device), BATCH):
-            times = torch.full((len(rows),), t, dtype=torch.float64, device=x0.device)
-            x = model.process.perturb(shown[rows], times, noise[rows])
-            guesses.append(model(x, times, None if cond is None else cond[rows]).noise)
+        for rows in torch.split(torch.arange(len(x0), device=x0.device), max(1, BATCHED // x0[0].numel())):
+            x = model.process.perturb(reading.shown(x0[rows]), t[rows], noise[rows])
+            guesses.append(model(x, t[rows], None if cond is None else cond[rows]).noise)
             seen.append(x)
     return torch.cat(guesses), torch.cat(seen)
 
 
-def measure(reading: Reading, x0: Sample, ratios: Tensor, noises: list[Sample], cond: Tensor | None) -> Measured:
-    """Measure a reading at every noise level with the same noise as any other one."""
-    d, process = x0[0].numel(), reading.model.process
+def measure(reading: Reading, x0: Sample, ratios: Tensor, noises: Tensor, cond: Tensor | None) -> Measured:
+    """Measure a reading at every noise level.
+
+    Args:
+        reading: what is measured.
+        x0: examples in model space, `(n, *shape)`.
+        ratios: sigma/alpha of the levels in model space, descending.
+        noises: of every level, `(levels, n, *shape)`, the same for every reading.
+        cond: classes of the examples, or None.
+    """
+    n, d, process = len(x0), x0[0].numel(), reading.model.process
     variance = float(total((x0 - x0.mean(dim=0)) ** 2).mean()) / d * reading.unit**2
     times = times_of(reading, ratios)
-    loss = torch.full((len(x0), len(ratios)), torch.nan, dtype=torch.float64)
-    for j, t in enumerate(times.tolist()):
-        if not math.isnan(t):
-            found, _ = guess(reading, x0, t, noises[j], cond)
-            loss[:, j] = (total((noises[j] - found) ** 2) / d).nan_to_num(nan=WORST, posinf=WORST).clamp(max=WORST).cpu()
+    known = (~times.isnan()).nonzero().flatten()
+    loss = torch.full((n, len(ratios)), torch.nan, dtype=torch.float64)
+    if len(known):
+        rows, noise = torch.arange(n).repeat(len(known)), noises[known.to(noises.device)].flatten(0, 1)
+        t = times[known].repeat_interleave(n).to(x0.device)
+        found, _ = guess(reading, x0[rows], t, noise, None if cond is None else cond[rows])
+        off = total((noise - found) ** 2) / d
+        loss[:, known] = off.nan_to_num(nan=WORST, posinf=WORST).clamp(max=WORST).cpu().reshape(-1, n).mT
     alpha, sigma = process.alpha(times), process.sigma(times)
     return Measured(loss, alpha**2 * variance / (alpha**2 * variance + sigma**2))
 

@@ -142,7 +142,7 @@ def examine(
     claimed, times = Reading("", "", model), times_to_measure(model)
     ratios = ratios_of(model.process, times)
     rngs = (SampleRng(range(len(x0)), stream=stream_of("soundness", seed, j), device=x0.device) for j in range(len(times)))
-    noises = [rng.normal(x0.shape[1:]) for rng in rngs]
+    noises = torch.stack([rng.normal(x0.shape[1:]) for rng in rngs])
     critical = critical_of(TESTS * len(times), len(x0))
     levels, pairs = list[Level](), list[tuple[float, float]]()
     for j, t in enumerate(times.tolist()):
@@ -151,7 +151,7 @@ def examine(
         levels.append(row)
         pairs.append(pair)
     few = slice(max(LESS, FEWER // x0[0].numel()))
-    part = (x0[few], ratios, [noise[few] for noise in noises], None if cond is None else cond[few])
+    part = (x0[few], ratios, noises[:, few], None if cond is None else cond[few])
     base = measure(claimed, *part)
     nats = evidence(base, ratios)
     cost, error = float(nats.mean()), float(nats.std()) / math.sqrt(len(nats))
@@ -161,7 +161,7 @@ def examine(
         others = itertools.chain(others, mistakes.gross(model, x0))
     waste = 0.5 * sum(w * row.recoverable for w, row in zip(widths(ratios).tolist(), levels, strict=True))
     named, hint, tried = _named(base, others, part, waste if math.isfinite(waste) else 0.0, progress)
-    own = [steps_of(model, x0[:1], noises[0][:1], None if cond is None else cond[:1], ratios), far_slope(model, cond)]
+    own = [steps_of(model, x0[:1], noises[0, :1], None if cond is None else cond[:1], ratios), far_slope(model, cond)]
     reasons = [*_wrong(levels, worse, drawn), *_explained(named, tried), *filter(None, own)]
     verdict, why = _verdict(reasons, levels, len(x0), drawn, tried, hint)
     return Soundness(verdict, why, tuple(levels), named, tried, cost, error, len(x0), "samples" if drawn else "data", critical)
