@@ -133,18 +133,19 @@ def test_the_evidence_of_a_gaussian_is_minus_its_information_beyond_an_isotropic
 
 
 def test_an_undertrained_field_is_not_called_a_mistake() -> None:
-    """Its guess shrinks, and errs, where the noise is small: as of trained runs of 150 steps, slope 0.1 and a loss above 1."""
+    """Its guess is of no use where the noise is small: of trained runs it has a slope of 0.1 there and a loss of 1 to 4."""
 
     class Vague(Exact):
         def forward(self, x: Tensor, label: Tensor, cond: Tensor | None = None) -> Tensor:
             y, process = super().forward(x, label, cond), self.truth.process
             small = over((process.sigma(label.double()) / process.alpha(label.double()) < 0.05).double(), x)
             rough = 0.4 * torch.sin(7 * x.flip(1) + 3 * x)
-            return (1 - small) * (0.97 * y + 0.05 * rough) + small * (0.3 * y + rough)
+            return (1 - small) * (0.97 * y + 0.05 * rough) + small * (0.3 * y + 5 * rough)
 
     found = examine(claimed(Vague(mixture(LINEAR))), FEW)
     assert found.levels[-1].slope < 0.5
-    assert found.levels[-1].loss > 1
+    assert found.levels[-1].loss > 2
+    assert found.evidence > 0
     assert found.tried > 20
     assert (found.verdict, found.mistakes) == ("sound", ())
     assert "learned little" in found.reasons[1]

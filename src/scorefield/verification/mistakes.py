@@ -126,11 +126,13 @@ def shifts(model: ScoreModel) -> Iterator[Reading]:
             return (v + by).clamp(least, most)
 
         say, told = f"the {what} that the network is told is one too {word}", f"tell it the {what} {'-' if by < 0 else '+'} 1"
-        yield from _relabelled(model, say, told, moved)
+        yield from _relabelled(model, say, told, moved, small=True)
 
 
-def _relabelled(model: ScoreModel, say: str, remedy: str, change: Callable[[Tensor], Tensor]) -> Iterator[Reading]:
-    return _built(say, remedy, lambda: rebuilt(model, Turned(model.network, change)))
+def _relabelled(
+    model: ScoreModel, say: str, remedy: str, change: Callable[[Tensor], Tensor], small: bool = False
+) -> Iterator[Reading]:
+    return _built(say, remedy, lambda: rebuilt(model, Turned(model.network, change)), small=small)
 
 
 def labels(model: ScoreModel) -> Iterator[Reading]:

@@ -75,6 +75,7 @@ class Reading:
         model: the network with what its numbers mean.
         shown: the data as the network knows them, of the data in model space.
         unit: by how much larger their numbers are.
+        small: it differs so little from the claimed one that a small gain is worth a word.
     """
 
     mistake: str
@@ -82,6 +83,7 @@ class Reading:
     model: ScoreModel
     shown: Callable[[Sample], Sample] = same
     unit: float = 1.0
+    small: bool = False
 
 
 def rebuilt(model: ScoreModel, network: nn.Module | None = None, **parts: Any) -> ScoreModel:
@@ -205,9 +207,15 @@ def widths(ratios: Tensor) -> Tensor:
     return torch.cat([gaps, gaps.new_zeros(1)]) / 2 + torch.cat([gaps.new_zeros(1), gaps]) / 2
 
 
-def evidence(measured: Measured, ratios: Tensor) -> Tensor:
-    """Return nats a coordinate by which each example costs more than under N(mean, sd²), `(n,)`, over the levels measured."""
-    known = ~measured.loss.isnan().any(dim=0)
+def evidence(measured: Measured, ratios: Tensor, shown: float = 1.0) -> Tensor:
+    """Return nats a coordinate by which each example costs more than under N(mean, sd²), `(n,)`, over the levels measured.
+
+    Args:
+        measured: the losses.
+        ratios: sigma/alpha of the levels.
+        shown: those levels are left out at which a guess from mean and variance has no less than this loss.
+    """
+    known = ~measured.loss.isnan().any(dim=0) & (measured.least < shown)
     return 0.5 * ((measured.loss - measured.least)[:, known] @ widths(ratios)[known])
 
 

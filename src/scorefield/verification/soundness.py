@@ -4,8 +4,8 @@ What must hold at every noise level of a true score is in `calibration.py`. A tr
 trained for a short time is far from it where the noise is small: a tenth of the loss may be recoverable there, with a slope of
 0.1, of a model whose samples are good. So a field is not sound
 
-    where sigma/alpha > sd/3 and more than `RECOVERABLE` is recoverable for certain: training removes that in its first steps
-    if its evidence is positive for certain: over all levels it knows less than the mean and the variance of the data
+    where sigma/alpha > sd/2 and more than `RECOVERABLE` is recoverable for certain: training removes that in its first steps
+    if over those levels its evidence is positive for certain: it knows less than the mean and the variance of the data
     if another reading of the same network (`mistakes.py`) is better for certain, by more than `NATS` and by more than half of
     what is recoverable over all levels: that names the mistake
     if its network does not follow the noise level (`steps.py`), or is wrong far from the data (`unseen.py`)
@@ -44,7 +44,7 @@ LEVELS = 12
 NUMBERS, MOST, LEAST = 2**16, 1024, 64  # in all examples that are measured; examples
 FEWER, LESS = 2**12, 16  # numbers and examples of which other readings are measured: differences are certain with few
 FEWEST = 20  # examples from which anything is said
-RECOVERABLE = 0.05  # of the noise's variance
+RECOVERABLE, SUSPECT = 0.1, 0.03  # of the noise's variance: what is wrong, and from which other readings are tried
 SHOWN = 0.8  # least loss of N(mean, sd²) up to which the noise is not small beside the data: sigma/alpha = sd/2
 NATS = 0.02  # a coordinate
 CLEAR, ALIKE = 5.0, 3.0  # standard errors from which readings differ, and up to which nobody can tell
@@ -153,18 +153,23 @@ def examine(
     few = slice(max(LESS, FEWER // x0[0].numel()))
     part = (x0[few], ratios, noises[:, few], None if cond is None else cond[few])
     base = measure(claimed, *part)
-    nats = evidence(base, ratios)
-    cost, error = float(nats.mean()), float(nats.std()) / math.sqrt(len(nats))
-    worse = cost if cost > max(NATS, CLEAR * error) else None
+    (cost, error), worse = (_mean(evidence(base, ratios, most)) for most in (1.0, SHOWN))
+    lost = worse[0] if worse[0] > max(NATS, CLEAR * worse[1]) else None
     others: Iterable[Reading] = () if drawn else mistakes.slight(model, factor_of(pairs, widths(ratios)), SCALE)
-    if not drawn and (worse is not None or any(row.certain and row.recoverable > RECOVERABLE for row in levels)):
+    if not drawn and (lost is not None or any(row.certain and row.recoverable > SUSPECT for row in levels)):
         others = itertools.chain(others, mistakes.gross(model, x0))
     waste = 0.5 * sum(w * row.recoverable for w, row in zip(widths(ratios).tolist(), levels, strict=True))
     named, hint, tried = _named(base, others, part, waste if math.isfinite(waste) else 0.0, progress)
     own = [steps_of(model, x0[:1], noises[0, :1], None if cond is None else cond[:1], ratios), far_slope(model, cond)]
-    reasons = [*_wrong(levels, worse, drawn), *_explained(named, tried), *filter(None, own)]
+    wrong = _wrong(levels, lost, drawn)
+    reasons = [*wrong, *_explained(named, tried, bool(wrong) and not drawn), *filter(None, own)]
     verdict, why = _verdict(reasons, levels, len(x0), drawn, tried, hint)
     return Soundness(verdict, why, tuple(levels), named, tried, cost, error, len(x0), "samples" if drawn else "data", critical)
+
+
+def _mean(values: Tensor) -> tuple[float, float]:
+    """Return the mean and its standard error."""
+    return float(values.mean()), float(values.std()) / math.sqrt(len(values))
 
 
 def times_to_measure(model: ScoreModel, levels: int = LEVELS) -> Tensor:
@@ -207,7 +212,7 @@ def _named(
     """Return the best of other readings that are better, with those that nobody can tell from it; a hint; and how many.
 
     `recoverable` is what a correction by a straight line gains over all levels, in nats a coordinate: a network that learned
-    little gains something by many a small change, but by none as much. The best of those that gain less is a hint.
+    little gains something by many a small change, but by none as much. The best of the small changes that gain less is a hint.
     """
     found, hints, tried = list[tuple[Explanation, Measured]](), list[Explanation](), 0
     cost = float(evidence(base, part[1]).mean())
@@ -222,7 +227,7 @@ def _named(
         if nats < max(NATS / 10, CLEAR * error):
             continue
         if nats < max(NATS, HALF * recoverable):
-            hints.append(Explanation(other.mistake, other.remedy, nats, error))
+            hints += [Explanation(other.mistake, other.remedy, nats, error)] * other.small
         elif left < max(0.0, MOSTLY * cost):
             found.append((Explanation(other.mistake, other.remedy, nats, error), measured))
     hint = max(hints, key=lambda one: one.nats, default=None)
@@ -240,7 +245,7 @@ def _named(
     return tuple(near.values())[:3], hint, tried
 
 
-def _wrong(levels: Sequence[Level], worse: float | None, drawn: bool) -> list[str]:
+def _wrong(levels: Sequence[Level], lost: float | None, drawn: bool) -> list[str]:
     """Return what is wrong at noise levels and over all of them, in words."""
     reasons, what = list[str](), "its own samples" if drawn else "the data"
     bad = [row for row in levels if row.certain and row.recoverable > RECOVERABLE and row.least < SHOWN]
@@ -254,9 +259,9 @@ def _wrong(levels: Sequence[Level], worse: float | None, drawn: bool) -> list[st
             f"on its guess of it is {worst.slope:.3g} ± {worst.slope_error:.1g} and not 1, and a linear correction by its "
             f"input removes {min(1.0, worst.recoverable / worst.loss):.0%} of the loss"
         )
-    if worse is not None:
+    if lost is not None:
         reasons.append(
-            f"{what} cost {worse:.3g} nats a coordinate more under it than under a normal distribution with their mean and "
+            f"{what} cost {lost:.3g} nats a coordinate more under it than under a normal distribution with their mean and "
             "variance"
         )
     if reasons and drawn:
@@ -264,10 +269,16 @@ def _wrong(levels: Sequence[Level], worse: float | None, drawn: bool) -> list[st
     return reasons
 
 
-def _explained(named: Sequence[Explanation], tried: int) -> list[str]:
-    """Return the mistake, in words."""
+def _explained(named: Sequence[Explanation], tried: int, wrong: bool) -> list[str]:
+    """Return the mistake, in words, or that what is wrong is none of those that are known."""
     each = (f"{one.mistake} (the data cost {one.nats:.3g} nats a coordinate less): {one.remedy}" for one in named)
-    return [" or ".join(each)] if named else []
+    if named:
+        return [" or ".join(each)]
+    return (
+        [f"none of {tried} other readings of the network explains that: train longer, or look for two mistakes"]
+        if wrong
+        else []
+    )
 
 
 def _verdict(
@@ -283,8 +294,9 @@ def _verdict(
         )
     if examples < FEWEST:
         return "cannot say", (f"{examples} examples are too few, at least {FEWEST} are needed: give more",)
-    right = f"on {examples} examples no mistake shows, and none of {tried} other readings of the network explains them better"
-    poor = [row.noise for row in levels if row.certain and row.recoverable > RECOVERABLE]
+    others = f", and none of {tried} other readings of the network explains them better" if tried else ""
+    right = f"on {examples} examples no mistake shows{others}"
+    poor = [row.noise for row in levels if row.certain and row.recoverable > SUSPECT and row.least >= SHOWN]
     notes = [f"below a noise level of {max(poor):.2g} it has learned little: train longer for detail"] if poor else []
     if hint:
         notes.append(
