@@ -10,8 +10,8 @@ of the ratios of each round.
 
 `imported` trains a UNet2DModel of 1.1 M parameters on MNIST by diffusers' own loop (noise prediction, AdamW, an average of the
 weights; IMAGES images), saves the pipeline, imports it, and draws SAMPLES images by diffusers' DDIM in 50 steps and by `abm` in
-20 evaluations of the import. A judge (`time_to_quality.py`) compares both with the test images; seconds are those of the processor,
-of one thread, for the loop of each.
+20 evaluations of the import. A judge (`time_to_quality.py`) compares both with the test images; seconds are of the processor
+and one thread, for the loop of each.
 
 What it printed is kept in `benchmarks/results/interchange.md`.
 """

@@ -59,6 +59,7 @@ from scorefield.specs import (
 )
 from scorefield.tuning.measure import TuneSpec
 from scorefield.tuning.report import TuningReport, tuning_table
+from scorefield.verification.soundness import Soundness
 
 plan = checked(_plan)
 train = checked(_train)
@@ -104,6 +105,7 @@ __all__ = [
     "RestoreSpec",
     "SampleReport",
     "SampleSpec",
+    "Soundness",
     "TrainReport",
     "TrainSpec",
     "TuneSpec",

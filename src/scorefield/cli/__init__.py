@@ -47,6 +47,7 @@ examples:
   scorefield likelihood runs/digits              how probable unseen ones are under it
   scorefield serve                               all of this in a browser
   scorefield verify                              every method against closed-form truth
+  scorefield verify runs/imported                is that model sound, or was it read wrongly?
   scorefield list sampler                        what can be named
 """
 
@@ -67,7 +68,7 @@ VERBS = {  # each is the class of its name in the module of its name, imported w
     "likelihood": "Measure how probable data are under a run.",
     "export": "Write a run for another library (onnx, diffusers), or to share (hub).",
     "serve": "Open the page: see score fields, train, sample and restore in a browser.",
-    "verify": "Measure every method against closed-form truth, on this machine.",
+    "verify": "Measure every method against closed-form truth, or whether a run is sound.",
     "list": "List what can be named: samplers, recipes, sources, ...",
 }
 DIVIDED = ("train", "sample", "evaluate")  # several processes share their work; of the others each would do all of it

@@ -46,7 +46,7 @@ def resolved(places: Places, verb: str, given: Mapping[str, Any], folder: Path) 
         with _about("source"):
             taken["source"] = _training_source(places, given)
         return taken, held_out
-    if verb not in ("plan", "verify"):
+    if verb != "plan" and not (verb == "verify" and given.get("run") is None):
         with _about("run"):
             taken["run"] = str(places.run(given.get("run")))
     if verb == "distill":
