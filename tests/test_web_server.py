@@ -26,7 +26,7 @@ import numpy as np
 import pytest
 from helpers import command, contents
 from PIL import Image
-from web_server import OWNER, Server, serving
+from web_server import FORKED, OWNER, Server, serving
 
 from scorefield import ScorefieldError, app
 from scorefield.web import forms, guard, refusals
@@ -272,7 +272,7 @@ def test_a_killed_server_loses_nothing_of_a_training(server: Server, root: Path,
     asked = {"steps": 600, "settings": [*TINY]}
     killed, run = Server(root), root / "killed"
     job = killed.start("train", source="data/table.csv", out="killed", **asked)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while time.monotonic() < end and (killed.json("GET", f"/api/jobs/{job['id']}")["fraction"] or 0) < 0.1:
         time.sleep(0.05)
     killed.end(signal.SIGKILL)
@@ -295,14 +295,14 @@ def test_a_killed_server_loses_nothing_of_a_training(server: Server, root: Path,
 def test_jobs_end_when_their_owner_leaves_but_a_training_may_stay(root: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     shutil.copytree(root / "digits", runs / "digits")
-    with serving(runs, before="from scorefield.web import jobs; jobs.GRACE = 0.5") as server:
+    with serving(runs, before=f"{FORKED}from scorefield.web import jobs; jobs.GRACE = jobs.SWEEP = 0.2") as server:
         drawing = server.start("sample", "the-first-owner", run="digits", n=5000, steps=2000)
         staying = server.start("train", "another-owner", True, source="digits", out="stays", seconds=100, settings=[*SMALL])
         training = server.start("train", "the-first-owner", source="digits", out="away", seconds=100, settings=[*SMALL])
         assert (training["state"], training["place"]) == ("waiting", 1)
-        end, states = time.monotonic() + 60, list[str]()
+        end, states = time.monotonic() + 240, list[str]()
         while time.monotonic() < end and states != ["cancelled", "running", "cancelled"]:
-            time.sleep(1.6)  # as long as the server looks away, and then some: who asks is there
+            time.sleep(0.6)  # as long as the server looks away, and then some: who asks is there
             states = [server.json("GET", f"/api/jobs/{job['id']}")["state"] for job in (drawing, staying, training)]
         assert states == ["cancelled", "running", "cancelled"] and not (runs / "away").exists()
         server.json("DELETE", f"/api/jobs/{staying['id']}")

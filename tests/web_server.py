@@ -17,11 +17,20 @@ from urllib.parse import quote
 
 OWNER = "owner-of-tests"
 
+# A worker begins as a new Python process, whose imports take seconds. In most tests it is a fork of one that has them: what it
+# is told and does is the same.
+FORKED = """
+import multiprocessing
+from multiprocessing import get_context
+multiprocessing.set_forkserver_preload(["scorefield.web.forms", "scorefield.web.shown", "matplotlib.pyplot"])
+multiprocessing.get_context = lambda method: get_context("forkserver")
+"""
+
 
 class Server:
     """A running server."""
 
-    def __init__(self, runs: Path, *flags: Any, before: str = "") -> None:
+    def __init__(self, runs: Path, *flags: Any, before: str = FORKED) -> None:
         arguments = ["serve", str(runs), "--port", "0", "--no-open", *map(str, flags)]
         code = f"{before}\nfrom scorefield.cli import main\nmain({arguments!r})"
         self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115  # as long as the server; a pipe that is not read would fill
@@ -106,7 +115,7 @@ class Server:
 
 
 @contextlib.contextmanager
-def serving(runs: Path, *flags: Any, before: str = "") -> Iterator[Server]:
+def serving(runs: Path, *flags: Any, before: str = FORKED) -> Iterator[Server]:
     """Give a server, which is ended afterwards; `before` is run in its process first."""
     server = Server(runs, *flags, before=before)
     try:
