@@ -16,7 +16,7 @@ from scorefield import ScorefieldError, app, drawing
 from scorefield.distribution import World, batches_of
 from scorefield.errors import NotFinite
 
-SMALL = ("training.precision=float32", "training.pictures=0")
+SMALL = ("training.precision=float32", "training.pictures=0", "training.batch=16")
 IMAGES = (*SMALL, "network.channels=8,16", "network.blocks=1")
 
 

@@ -30,7 +30,10 @@ from scorefield.metrics.base import Estimate
 from scorefield.metrics.features import learn
 from scorefield.runs import open_run
 
-SMALL = ("network.channels=8,16", "network.blocks=1", "training.precision=float32", "training.pictures=0", "training.ema=0.999")
+SMALL = (
+    *("network.channels=8,16", "network.blocks=1", "training.batch=16"),
+    *("training.precision=float32", "training.pictures=0", "training.ema=0.999"),
+)
 
 
 NARROW = ("network.width=16", "network.depth=1", "training.precision=float32", "training.pictures=0")

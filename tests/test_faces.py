@@ -23,7 +23,10 @@ from scorefield.specs import ComputeSpec
 from scorefield.training.begin import folder_name
 
 ROOT = Path(__file__).parents[1]
-SMALL = ("network.channels=8,16", "network.blocks=1", "training.precision=float32", "training.pictures=2", "training.ema=0.999")
+SMALL = (
+    *("network.channels=8,16", "network.blocks=1", "training.batch=16"),
+    *("training.precision=float32", "training.pictures=2", "training.ema=0.999"),
+)
 
 
 @pytest.fixture(scope="module")

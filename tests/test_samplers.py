@@ -186,7 +186,7 @@ def test_the_measured_order_on_a_gaussian_is_the_declared_one(sampler: Any, proc
 
 @functools.cache
 def along_the_flow_of_a_mixture(process: Process) -> tuple[GaussianMixture, float, float, torch.Tensor, numpy.ndarray]:
-    """A mixture, two times, points at the first, and scipy's eighth-order solution of dx/dt = f·x - g²·score/2 at the second."""
+    """A mixture, two times, points at the first, and scipy's eighth-order solution of dx/dt = f·x - g²·score/2 there."""
     field = GaussianMixture([0.8, 0.2], [[-2.0, 0.0], [2.0, 1.0]], [0.6, 0.9], process)
     low, high = between(process, 0.2), between(process, 0.8)
     start = doubles([-3.0, 1.0], [0.4, 0.1], [2.0, -2.0], [-0.3, -0.4])

@@ -33,7 +33,10 @@ from scorefield.web import forms, guard, refusals
 from scorefield.web.places import Places
 
 TINY = ("network.width=16", "network.depth=1", "training.batch=32", "training.precision=float32", "training.pictures=0")
-SMALL = ("network.channels=8,16", "network.blocks=1", "training.precision=float32", "training.pictures=0", "training.ema=0.999")
+SMALL = (
+    *("network.channels=8,16", "network.blocks=1", "training.batch=16"),
+    *("training.precision=float32", "training.pictures=0", "training.ema=0.999"),
+)
 ROWS = (f"{3 * math.sin(1.7 * i):.4f},{math.cos(0.9 * i) + i / 300:.4f},{'ab'[i % 2]}\n" for i in range(400))
 TABLE = "x,y,kind\n" + "".join(ROWS)
 

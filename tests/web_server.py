@@ -109,7 +109,7 @@ class Server:
         """End the server, and return its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(how)
-        self.process.communicate(timeout=90)
+        self.process.communicate(timeout=240)
         self.said.close()
         return self.process.returncode
 
