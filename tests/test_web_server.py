@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import command, contents
+from helpers import command, contents, small_evaluations
 from PIL import Image
 from web_server import FORKED, OWNER, Server, serving
 
@@ -460,7 +460,10 @@ def _renamed(value: Any, names: dict[str, str]) -> Any:
 
 
 @pytest.mark.usefixtures("whole_curves")
-def test_page_and_command_leave_the_same_run_and_the_same_figures(server: Server, root: Path, tmp_path: Path) -> None:
+def test_page_and_command_leave_the_same_run_and_the_same_figures(
+    server: Server, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_evaluations(monkeypatch)  # as those of the server are
     asked = {"source": "data/table.csv", "steps": 20, "seed": 4, "settings": [*TINY[:-1], "training.pictures=1"]}
     trained = server.do("train", out="table", **asked)
     assert trained["state"] == "done", trained

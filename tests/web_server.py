@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -18,11 +19,11 @@ from urllib.parse import quote
 OWNER = "owner-of-tests"
 
 # A worker begins as a new Python process, whose imports take seconds. In most tests it is a fork of one that has them: what it
-# is told and does is the same.
+# is told and does is the same, but for the size of evaluations.
 FORKED = """
 import multiprocessing
 from multiprocessing import get_context
-multiprocessing.set_forkserver_preload(["scorefield.web.forms", "scorefield.web.shown", "matplotlib.pyplot"])
+multiprocessing.set_forkserver_preload(["forked_workers"])
 multiprocessing.get_context = lambda method: get_context("forkserver")
 """
 
@@ -34,7 +35,14 @@ class Server:
         arguments = ["serve", str(runs), "--port", "0", "--no-open", *map(str, flags)]
         code = f"{before}\nfrom scorefield.cli import main\nmain({arguments!r})"
         self.said = tempfile.TemporaryFile("w+")  # noqa: SIM115  # as long as the server; a pipe that is not read would fill
-        self.process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=self.said, text=True)
+        path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdout=subprocess.PIPE,
+            stderr=self.said,
+            text=True,
+            env=os.environ | {"PYTHONPATH": path},
+        )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         if not line.startswith("http://"):
