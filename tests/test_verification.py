@@ -343,7 +343,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     process = VE(0.01, 80.0)
     monkeypatch.setattr(checks, "benches", lambda samples, sets: (Bench("tiny ring", ring(process), 100, 2),))
     monkeypatch.setattr(restoration, "LIMIT", 3.0)  # of 20 draws
-    mixtures = restoration.mixture_posteriors
+    likelihoods, mixtures = checks.likelihoods, restoration.mixture_posteriors
+    monkeypatch.setattr(checks, "likelihoods", lambda points: likelihoods(points // 4))
     monkeypatch.setattr(restoration, "mixture_posteriors", lambda draws: mixtures(draws // 10, problems=1))
     only(monkeypatch, "objective", denoising=Denoising)
     only(monkeypatch, "sampler", ddim=DDIM, euler=Euler)
