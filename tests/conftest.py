@@ -4,6 +4,7 @@ Every training ends with the error by noise level, which takes longer than the f
 but those that ask for `whole_curves`. For tests of the page there is a browser.
 """
 
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ import shape_checks
 import torch
 from PIL import Image
 
+gc.disable()  # until all tests are collected: millions of objects that stay, walked again and again, are a third of that time
 os.environ["SCOREFIELD_CACHE"] = "off"  # no test reads what another one decoded, or leaves anything behind
 modules = shape_checks.install("scorefield")
 assert {"scorefield.samplers.base", "scorefield.field", "scorefield.shapes"} <= modules
@@ -24,8 +26,20 @@ torch.set_num_threads(min(2, torch.get_num_threads()))
 LONG = ("test_web_server", "test_web_page", "test_web_field", "test_evaluate", "test_distribution", "test_two_sample")
 
 
+def pytest_collection_finish() -> None:
+    gc.enable()
+    gc.freeze()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
+
+def _flushed(handle: int) -> None:
+    os.fstat(handle)  # which fails as a flush does where the file is closed
+
+
+os.fsync = _flushed  # what a power cut would lose is lost; a training flushes 34 files, each as slowly as the disk is
 
 
 @pytest.fixture(autouse=True)

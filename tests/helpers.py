@@ -145,6 +145,15 @@ def command(*words: object) -> int:
     return 0
 
 
+def small_evaluations(patch: pytest.MonkeyPatch) -> None:
+    """Let an evaluation measure on little what takes most of its time: likelihood, floors, classifiers have their own tests."""
+    for limit, few in (("LIKELIHOODS", 2), ("GAPS", 8), ("EXAMPLES", 16), ("LEVELS", 3)):
+        patch.setattr(f"scorefield.evaluation.parts.{limit}", few)
+    patch.setattr("scorefield.evaluation.reference.FLOORS", 1)
+    patch.setattr("scorefield.metrics.classifier.TREES", 4)
+    patch.setattr("scorefield.metrics.classifier.CENTRES", 20)
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file under a folder, by its path in it."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import command, contents
+from helpers import command, contents, small_evaluations
 from numpy.typing import NDArray
 
 from scorefield import ScorefieldError, app
@@ -71,7 +71,10 @@ def test_samples_have_each_cluster_as_often_as_the_data_and_one_alone_where_it_i
     assert (away < 10).mean() > 0.9  # half way to any other group
 
 
-def test_all_that_asks_for_the_whole_density_works_and_a_training_goes_on_with_the_same_clusters(run: Path) -> None:
+def test_all_that_asks_for_the_whole_density_works_and_a_training_goes_on_with_the_same_clusters(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_evaluations(monkeypatch)
     before = open_run(run).manifest["data"]["class_counts"]
     report = app.likelihood(run, n=8)
     assert np.isfinite(report.flow.value)

@@ -88,7 +88,7 @@ def pulled(process: Any, a: float, b: float) -> tuple[float, float]:
     matcher.take_step(SampleRng(range(20_000), stream=1), 0.0)
     moved = matcher.generator
     assert isinstance(moved, Affine)
-    return float(moved.a) - a, float(moved.b) - b
+    return float(moved.a.detach()) - a, float(moved.b.detach()) - b
 
 
 @each_case(process=PROCESSES)

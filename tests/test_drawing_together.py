@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import contents
+from helpers import contents, small_evaluations
 from test_distribution import benchmark
 
 from scorefield import ScorefieldError, app, drawing
 from scorefield.distribution import World, batches_of
 from scorefield.errors import NotFinite
 
-SMALL = ("training.precision=float32", "training.pictures=0")
+SMALL = ("training.precision=float32", "training.pictures=0", "training.batch=16")
 IMAGES = (*SMALL, "network.channels=8,16", "network.blocks=1")
 
 
@@ -102,8 +102,9 @@ def test_two_processes_write_the_bytes_of_one(place: Path, tmp_path: Path, sitti
 
 
 def test_two_processes_measure_what_one_measures_and_draw_a_baseline_together_too(
-    place: Path, tmp_path: Path, sitting: Sitting
+    place: Path, sitting: Sitting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    small_evaluations(monkeypatch)
     found = []
     for processes in (1, 2):
         words = ("evaluate", place / "moons", "-n", 60, "--batch", 16, "--against", place / "moons", "--steps", 6)

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import small_evaluations
 from PIL import Image
 from torch import Tensor
 
@@ -30,7 +31,10 @@ from scorefield.metrics.base import Estimate
 from scorefield.metrics.features import learn
 from scorefield.runs import open_run
 
-SMALL = ("network.channels=8,16", "network.blocks=1", "training.precision=float32", "training.pictures=0", "training.ema=0.999")
+SMALL = (
+    *("network.channels=8,16", "network.blocks=1", "training.batch=16"),
+    *("training.precision=float32", "training.pictures=0", "training.ema=0.999"),
+)
 
 
 NARROW = ("network.width=16", "network.depth=1", "training.precision=float32", "training.pictures=0")
@@ -65,11 +69,7 @@ Drawn = Callable[[Tensor], None]
 
 @pytest.fixture(scope="module", autouse=True)
 def once_for_all() -> Iterator[None]:
-    """What depends on the run's weights alone is measured once: likelihoods and the diagnosis, of few examples, and its plot.
-
-    They have tests of their own. Floors are averages, of which one is enough, and the classifier test has a small forest and a
-    small kernel.
-    """
+    """What depends on the run's weights alone is measured once: likelihoods and the diagnosis on few examples, its plot."""
     known = dict[tuple[str, str], Any]()
 
     def once(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
@@ -87,14 +87,10 @@ def once_for_all() -> Iterator[None]:
         return plots.get(str(found)) or plots.setdefault(str(found), plot(found))
 
     with pytest.MonkeyPatch.context() as patch:
-        for limit, few in (("LIKELIHOODS", 2), ("GAPS", 8), ("EXAMPLES", 16), ("LEVELS", 3)):
-            patch.setattr(parts, limit, few)
+        small_evaluations(patch)
         for name in ("measure_likelihood", "bound_gap", "diagnosis_of"):
             patch.setattr(parts, name, once(name, getattr(parts, name)))
         patch.setattr(html, "_levels", levels)
-        patch.setattr("scorefield.evaluation.reference.FLOORS", 1)
-        patch.setattr("scorefield.metrics.classifier.TREES", 4)
-        patch.setattr("scorefield.metrics.classifier.CENTRES", 20)
         yield
 
 

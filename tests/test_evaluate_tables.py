@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import small_evaluations
 
 from scorefield import ScorefieldError, app
 from scorefield.drawing import Drawing
-from scorefield.evaluation import parts, table_quality
+from scorefield.evaluation import table_quality
 from scorefield.metrics.base import Estimate
 from scorefield.randomness import subsample
 from scorefield.runs import open_run
@@ -22,11 +23,7 @@ from scorefield.runs import open_run
 def cheap() -> Iterator[None]:
     """What is not of tables alone is measured on little: it has tests of its own."""
     with pytest.MonkeyPatch.context() as patch:
-        for limit, few in (("LIKELIHOODS", 2), ("GAPS", 8), ("EXAMPLES", 16), ("LEVELS", 3)):
-            patch.setattr(parts, limit, few)
-        patch.setattr("scorefield.evaluation.reference.FLOORS", 1)
-        patch.setattr("scorefield.metrics.classifier.TREES", 5)
-        patch.setattr("scorefield.metrics.classifier.CENTRES", 20)
+        small_evaluations(patch)
         patch.setattr("scorefield.metrics.tstr.SETS", 2)
         patch.setattr("scorefield.evaluation.html._levels", None)  # the picture is left out
         yield

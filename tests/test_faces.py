@@ -23,7 +23,10 @@ from scorefield.specs import ComputeSpec
 from scorefield.training.begin import folder_name
 
 ROOT = Path(__file__).parents[1]
-SMALL = ("network.channels=8,16", "network.blocks=1", "training.precision=float32", "training.pictures=2", "training.ema=0.999")
+SMALL = (
+    *("network.channels=8,16", "network.blocks=1", "training.batch=16"),
+    *("training.precision=float32", "training.pictures=2", "training.ema=0.999"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +111,7 @@ def test_the_folder_describes_itself_and_opens_without_its_data(digits: Path) ->
     assert run.manifest["data"]["held_out"] == 599
     assert re.fullmatch("[0-9a-f]{64}", run.manifest["data"]["fingerprint"])
     progress = run.manifest["progress"]
-    assert (progress["step"], progress["images"], progress["finished"]) == (8, 512, True)
+    assert (progress["step"], progress["images"], progress["finished"]) == (8, 8 * 16, True)
     assert progress["seconds"] > 0
     assert any("sigma_max = 9.63" in reason for reason in run.manifest["why"])
     lines = [json.loads(line) for line in (digits / "metrics.jsonl").read_text().splitlines()]

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import command, contents
+from helpers import command, contents, small_evaluations
 from PIL import Image
 
 from scorefield import ScorefieldError, app
@@ -107,7 +107,10 @@ def test_the_loss_of_known_cells_is_that_of_a_run_of_which_they_are_all(tmp_path
     assert abs(losses[0] - 0.5) < 5 * error and abs(losses[1] - 0.5) < 5 * error
 
 
-def test_evaluate_compares_samples_that_have_the_holes_of_real_examples(tmp_path: Path) -> None:
+def test_evaluate_compares_samples_that_have_the_holes_of_real_examples(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_evaluations(monkeypatch)
     rows = np.random.default_rng(0).normal(size=(200, 3))
     rows[np.random.default_rng(1).random(rows.shape) < 0.3] = NAN
     rows[:, 1] = NAN

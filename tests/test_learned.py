@@ -39,7 +39,7 @@ def model(mixture: Mixture, meaning: Any = EDM(), process: Any = VE(0.001, 50.0)
     part = MixturePart(3).double()
     part.put(mixture)
     network = KnownCells(MLP(widened((3,), takes_given=True), width=8), torch.zeros(3, dtype=torch.bool), part)
-    return ScoreModel(network, meaning, process, (3,), takes_unknown=True, **how).double()
+    return ScoreModel(network, meaning, process, (3,), takes_unknown=True, **how).double().requires_grad_(False)
 
 
 @pytest.mark.parametrize("meaning", [EDM(), NoisePrediction(), Score()])

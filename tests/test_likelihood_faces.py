@@ -28,7 +28,13 @@ def moons(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("likelihood") / "digits"
-    settings = ("network.channels=8,16", "network.blocks=1", "training.precision=float32", "training.pictures=2")
+    settings = (
+        "network.channels=8,16",
+        "network.blocks=1",
+        "training.batch=16",
+        "training.precision=float32",
+        "training.pictures=2",
+    )
     app.train("digits", out=folder, steps=8, settings=settings)
     return folder
 

@@ -262,7 +262,7 @@ def digits_pilot(*settings: str) -> tuple[Trainer, Pilot]:
     config = override(auto(stats).config, [*SMALL, *settings])
     model = build_model(config, data.shape, stats.std, stats.mean, classes=classes_of(config, data.classes))
     before = [value.clone() for value in model.parameters()]
-    found = pilot(config, data, model, torch.device("cpu"), seconds=100.0, clock=Ticking())
+    found = pilot(config, data, model, torch.device("cpu"), seconds=60.0, clock=Ticking())
     assert all(torch.equal(old, new) for old, new in zip(before, model.parameters(), strict=True))
     return Trainer(config, data, model, None, torch.device("cpu")), found
 

@@ -343,7 +343,8 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     process = VE(0.01, 80.0)
     monkeypatch.setattr(checks, "benches", lambda samples, sets: (Bench("tiny ring", ring(process), 100, 2),))
     monkeypatch.setattr(restoration, "LIMIT", 3.0)  # of 20 draws
-    mixtures = restoration.mixture_posteriors
+    likelihoods, mixtures = checks.likelihoods, restoration.mixture_posteriors
+    monkeypatch.setattr(checks, "likelihoods", lambda points: likelihoods(points // 4))
     monkeypatch.setattr(restoration, "mixture_posteriors", lambda draws: mixtures(draws // 10, problems=1))
     only(monkeypatch, "objective", denoising=Denoising)
     only(monkeypatch, "sampler", ddim=DDIM, euler=Euler)
@@ -383,6 +384,8 @@ def test_the_command_prints_every_table_and_the_same_as_json(
 @pytest.mark.usefixtures("small")
 def test_a_failure_is_named_and_the_exit_code_is_1(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     only(monkeypatch, "sampler", wrong=HalfNoise)
+    for other in ("processes", "parametrisations", "objectives", "likelihoods", "langevin", "benches"):  # all right, above
+        monkeypatch.setattr(checks, other, lambda *_: ())
     with pytest.raises(SystemExit) as stop:
         main(["verify", "--quick"])
     assert stop.value.code == 1

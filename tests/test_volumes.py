@@ -11,6 +11,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from helpers import small_evaluations
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -235,9 +236,7 @@ def test_an_evaluation_of_volumes_measures_every_part_and_its_page_says_which_pl
     blobs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("scorefield.evaluation.reference.extractors.learn", functools.partial(learn, steps=20))
-    monkeypatch.setattr("scorefield.evaluation.parts.LIKELIHOODS", 2)
-    monkeypatch.setattr("scorefield.evaluation.parts.GAPS", 4)
-    monkeypatch.setattr("scorefield.evaluation.reference.FLOORS", 1)
+    small_evaluations(monkeypatch)
     report = evaluate(blobs / "run", n=40, steps=4, against=blobs / "blobs.npy")
     assert not report.left_out
     assert {"FD-data", "energy, voxels"} <= set(report.labels.values())

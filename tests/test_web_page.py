@@ -22,7 +22,10 @@ from web_server import Server, serving
 from scorefield import ScorefieldError, app, pictures
 
 pytest.importorskip("fastapi", reason='needs the libraries of the page: pip install "scorefield[web]"')
-SMALL = ("network.channels=8,16", "network.blocks=1", "training.precision=float32", "training.pictures=0", "training.ema=0.999")
+SMALL = (
+    *("network.channels=8,16", "network.blocks=1", "training.batch=16"),
+    *("training.precision=float32", "training.pictures=0", "training.ema=0.999"),
+)
 STATIC = Path(app.__file__).parents[1] / "web" / "static"
 PREVIEW = pictures.png(Image.new("RGB", (136, 60), "gray"))
 VIEWS = {

@@ -24,16 +24,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import command, contents
+from helpers import command, contents, small_evaluations
 from PIL import Image
-from web_server import OWNER, Server, serving
+from web_server import FORKED, OWNER, Server, serving
 
 from scorefield import ScorefieldError, app
 from scorefield.web import forms, guard, refusals
 from scorefield.web.places import Places
 
 TINY = ("network.width=16", "network.depth=1", "training.batch=32", "training.precision=float32", "training.pictures=0")
-SMALL = ("network.channels=8,16", "network.blocks=1", "training.precision=float32", "training.pictures=0", "training.ema=0.999")
+SMALL = (
+    *("network.channels=8,16", "network.blocks=1", "training.batch=16"),
+    *("training.precision=float32", "training.pictures=0", "training.ema=0.999"),
+)
 ROWS = (f"{3 * math.sin(1.7 * i):.4f},{math.cos(0.9 * i) + i / 300:.4f},{'ab'[i % 2]}\n" for i in range(400))
 TABLE = "x,y,kind\n" + "".join(ROWS)
 
@@ -272,7 +275,7 @@ def test_a_killed_server_loses_nothing_of_a_training(server: Server, root: Path,
     asked = {"steps": 600, "settings": [*TINY]}
     killed, run = Server(root), root / "killed"
     job = killed.start("train", source="data/table.csv", out="killed", **asked)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while time.monotonic() < end and (killed.json("GET", f"/api/jobs/{job['id']}")["fraction"] or 0) < 0.1:
         time.sleep(0.05)
     killed.end(signal.SIGKILL)
@@ -295,14 +298,14 @@ def test_a_killed_server_loses_nothing_of_a_training(server: Server, root: Path,
 def test_jobs_end_when_their_owner_leaves_but_a_training_may_stay(root: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     shutil.copytree(root / "digits", runs / "digits")
-    with serving(runs, before="from scorefield.web import jobs; jobs.GRACE = 0.5") as server:
+    with serving(runs, before=f"{FORKED}from scorefield.web import jobs; jobs.GRACE = jobs.SWEEP = 0.2") as server:
         drawing = server.start("sample", "the-first-owner", run="digits", n=5000, steps=2000)
         staying = server.start("train", "another-owner", True, source="digits", out="stays", seconds=100, settings=[*SMALL])
         training = server.start("train", "the-first-owner", source="digits", out="away", seconds=100, settings=[*SMALL])
         assert (training["state"], training["place"]) == ("waiting", 1)
-        end, states = time.monotonic() + 60, list[str]()
+        end, states = time.monotonic() + 240, list[str]()
         while time.monotonic() < end and states != ["cancelled", "running", "cancelled"]:
-            time.sleep(1.6)  # as long as the server looks away, and then some: who asks is there
+            time.sleep(0.6)  # as long as the server looks away, and then some: who asks is there
             states = [server.json("GET", f"/api/jobs/{job['id']}")["state"] for job in (drawing, staying, training)]
         assert states == ["cancelled", "running", "cancelled"] and not (runs / "away").exists()
         server.json("DELETE", f"/api/jobs/{staying['id']}")
@@ -457,7 +460,10 @@ def _renamed(value: Any, names: dict[str, str]) -> Any:
 
 
 @pytest.mark.usefixtures("whole_curves")
-def test_page_and_command_leave_the_same_run_and_the_same_figures(server: Server, root: Path, tmp_path: Path) -> None:
+def test_page_and_command_leave_the_same_run_and_the_same_figures(
+    server: Server, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_evaluations(monkeypatch)  # as those of the server are
     asked = {"source": "data/table.csv", "steps": 20, "seed": 4, "settings": [*TINY[:-1], "training.pictures=1"]}
     trained = server.do("train", out="table", **asked)
     assert trained["state"] == "done", trained

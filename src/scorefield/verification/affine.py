@@ -40,18 +40,19 @@ class Scripted(SampleRng):
 def affine_map(field: Field, sampler: Sampler, ladder: Tensor, denoise: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     """Return (A, B, c) of x_end = A·x_start + B·z + c where the score is affine, `(d, d)`, `(d, d·draws)` and `(d,)`."""
     (d,) = field.shape
-    unit = torch.eye(d, dtype=torch.float64)
-    probe = Scripted(1)
-    for _ in simulate(field, sampler, ladder, torch.zeros(1, d, dtype=torch.float64), rng=probe, denoise=denoise):
-        pass
+    unit, zero = torch.eye(d, dtype=torch.float64), torch.zeros(1, d, dtype=torch.float64)
+    silent = Scripted(1 + d)
+    *_, last = simulate(field, sampler, ladder, torch.cat([zero, unit]), rng=silent, denoise=denoise)
+    c = last.x[0]
+    a, b = (last.x[1:] - c).mT, torch.zeros(d, 0, dtype=torch.float64)
 
     def script(k: int, draw: Tensor) -> None:
-        draw[1 + d + k * d : 1 + d + (k + 1) * d] = unit
+        draw[k * d : (k + 1) * d] = unit
 
-    start = torch.zeros(1 + d + d * probe.draws, d, dtype=torch.float64)
-    start[1 : 1 + d] = unit
-    *_, last = simulate(field, sampler, ladder, start, rng=Scripted(len(start), script), denoise=denoise)
-    return (last.x[1 : 1 + d] - last.x[0]).mT, (last.x[1 + d :] - last.x[0]).mT, last.x[0]
+    if rows := d * silent.draws:
+        *_, last = simulate(field, sampler, ladder, zero.expand(rows, d), rng=Scripted(rows, script), denoise=denoise)
+        b = (last.x - c).mT
+    return a, b, c
 
 
 def snapshots(field: Gaussian, t: float) -> tuple[Tensor, Tensor]:

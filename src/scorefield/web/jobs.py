@@ -25,6 +25,7 @@ from scorefield.web.places import UPLOAD, Places
 from scorefield.web.processes import Process
 from scorefield.web.worker import STOP
 
+SWEEP = 1.0  # seconds between two looks at who has left
 GRACE = 10.0  # seconds for a page to come back, as when it is loaded again
 KEPT = 600.0  # seconds for which the files of an owner who has left are kept
 STOPPING = 20.0  # seconds for a job to end when it is asked to; a training may take longer to save
@@ -253,11 +254,11 @@ class Jobs:
     async def watch(self) -> None:
         """End jobs whose owners have left, and workers that do not end; drop old files. Runs until it is cancelled."""
         while True:
-            await asyncio.sleep(1.0)
+            await asyncio.sleep(SWEEP)
             self.sweep()
 
     def sweep(self) -> None:
-        """Do once what `watch` does every second."""
+        """Do once what `watch` does again and again."""
         self.hub.forget(2 * KEPT)
         for job in list(self.jobs.values()):
             away = self.hub.away(job.owner)
