@@ -134,10 +134,10 @@ def _fitting(field: Wrapped) -> str:
             fitting = other.missed() < FITTING
         except Exception:  # it is somebody else's function, which may refuse a number that it is not made for
             fitting = False
-        if fitting:
+        if fitting and (not minus or meaning == field.meaning):  # one mistake is likelier than two
             told = "" if label is field.noise else f" with noise={label!r}"
             fits.append(f"{'its negative' if minus else 'it'} fits of_{meaning}{told}")
-    return ", ".join(fits[:4]) or "correct the process, the noise label, or the mean and standard deviation of the data"
+    return " or ".join(fits[:3]) or "correct the process, the noise label, or the mean and standard deviation of the data"
 
 
 def _negative(function: Callable[..., Any]) -> Callable[..., Tensor]:
