@@ -78,6 +78,20 @@ def writing(path: Path) -> Iterator[BinaryIO]:
     _place(temporary, path)
 
 
+def new_folder(out: str | Path | None, default: Path) -> Path:
+    """Return the path of a folder that is to be made, `default` where none is named.
+
+    Raises:
+        ScorefieldError: something is there already, or there is no folder to make it in.
+    """
+    folder = Path(os.path.normpath(Path(default if out is None else out).expanduser()))
+    if os.path.lexists(folder):
+        raise ScorefieldError(f"got --out {folder}, which is there already, expected a new folder: choose another")
+    if not folder.absolute().parent.is_dir():
+        raise ScorefieldError(f"got --out {folder}, expected a folder in one that exists: make {folder.parent} first")
+    return folder
+
+
 @contextlib.contextmanager
 def placing(path: Path) -> Iterator[Path]:
     """Give a free path with the name of a file, for a library that opens it itself; what is there at the end takes its place.

@@ -16,7 +16,6 @@ from scorefield.data.planes import PICTURED
 from scorefield.devices import pick_device
 from scorefield.distillation.distil import check, distil
 from scorefield.drawing import trained
-from scorefield.errors import ScorefieldError
 from scorefield.progress import Progress, silent
 from scorefield.runs import Run, open_run
 from scorefield.specs import DistillSpec, SampleSpec
@@ -76,7 +75,8 @@ def distill(
     """
     opened, device = trained(open_run(run)), pick_device(spec.device)
     check(opened, spec)
-    folder = _folder(opened, out, spec.evaluations)
+    own = opened.path.absolute()
+    folder = files.new_folder(out, own.with_name(f"{own.name}-distilled-{spec.evaluations}"))
     made = distil(opened, spec, device, progress, stop)
     about: dict[str, Any] = {
         "from": os.path.abspath(opened.path),
@@ -105,18 +105,6 @@ def distill(
         picture = folder / "samples.png"
         written = sample(folder, SampleSpec(seed=spec.seed), n=SHOWN, out=picture).written
     return DistillReport(folder, spec.evaluations, made.steps, made.images, made.seconds, made.stopped, made.reasons, written)
-
-
-def _folder(run: Run, out: str | Path | None, evaluations: int) -> Path:
-    """Return where the new run goes; raises `ScorefieldError` for what is there already."""
-    own = run.path.absolute()
-    place: Any = own.with_name(f"{own.name}-distilled-{evaluations}") if out is None else out
-    folder = Path(os.path.normpath(Path(place).expanduser()))
-    if os.path.lexists(folder):
-        raise ScorefieldError(f"got --out {folder}, which is there already, expected a new folder: choose another")
-    if not folder.absolute().parent.is_dir():
-        raise ScorefieldError(f"got --out {folder}, expected a folder in one that exists: make {folder.parent} first")
-    return folder
 
 
 def _content(run: Run, name: str) -> bytes:

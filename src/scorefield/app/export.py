@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from scorefield import files
 from scorefield.errors import ScorefieldError, unknown
 from scorefield.interchange.to_diffusers import to_diffusers
 from scorefield.interchange.to_hub import to_hub
 from scorefield.interchange.to_onnx import to_onnx
-from scorefield.runs import Run, open_run
+from scorefield.runs import open_run
 
 TARGETS = ("diffusers", "hub", "onnx")
 
@@ -61,7 +59,8 @@ def export(run: str | Path, to: str, *, out: str | Path | None = None, license: 
             f"got --license {license!r} for --to {to}, which has no model card, expected --to hub: leave it out"
         )
     opened = open_run(run)
-    folder = _folder(opened, to, out)
+    own = opened.path.absolute()
+    folder = files.new_folder(out, own.with_name(f"{own.name}-{to}"))
     difference: float | None = None
     opset: int | None = None
     with files.placing(folder) as place:
@@ -74,15 +73,3 @@ def export(run: str | Path, to: str, *, out: str | Path | None = None, license: 
             to_hub(opened, place, license)
     written = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     return ExportReport(folder, to, tuple(written), difference, opset)
-
-
-def _folder(run: Run, to: str, out: str | Path | None) -> Path:
-    """Return where the export goes; raises `ScorefieldError` for what is there already."""
-    own = run.path.absolute()
-    place: Any = own.with_name(f"{own.name}-{to}") if out is None else out
-    folder = Path(os.path.normpath(Path(place).expanduser()))
-    if os.path.lexists(folder):
-        raise ScorefieldError(f"got --out {folder}, which is there already, expected a new folder: choose another")
-    if not folder.absolute().parent.is_dir():
-        raise ScorefieldError(f"got --out {folder}, expected a folder in one that exists: make {folder.parent} first")
-    return folder
