@@ -133,11 +133,11 @@ def read_foreign(source: str | Path, settings: Sequence[str] = ()) -> Foreign:
     expected = " or ".join(layout.description for layout in layouts.values())
     if not path.exists():
         raise ScorefieldError(f"got {str(source)!r}, where nothing is, expected {expected}: check its spelling")
-    for layout in layouts.values():
+    for kind, layout in layouts.items():
         if (one := layout()).claims(path):
             for name in given:
                 if name not in one.settings:
-                    raise unknown(f"setting of {one.description}", name, one.settings)
+                    raise unknown(f"setting of {kind}", name, one.settings)
             return replace(one.read(path, given), source=str(source))
     if path.suffix == ".pkl":
         raise ScorefieldError(
