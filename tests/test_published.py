@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scorefield import VE, VP, ScorefieldError, ScoreModel
+from scorefield.interchange.checkpoints.published import _architecture
 from scorefield.interchange.foreign import Foreign, read_foreign, write_run
-from scorefield.interchange.published import _architecture
 from scorefield.nets.published.score_sde import ScoreSDEConfig
 from scorefield.runs import open_run
 

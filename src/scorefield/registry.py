@@ -45,7 +45,7 @@ HOMES = {
     "metric": "scorefield.metrics",
     "extractor": "scorefield.metrics",
     "recipe": "scorefield.recipes",
-    "checkpoint": "scorefield.interchange",
+    "checkpoint": "scorefield.interchange.checkpoints",
 }
 _tables: dict[str, dict[str, Any]] = {kind: {} for kind in HOMES}
 
