@@ -22,7 +22,7 @@ from scorefield.prediction import EDM, NoisePrediction, Parametrisation, V, Velo
 from scorefield.runs import open_run
 from scorefield.shapes import over
 from scorefield.verification.calibration import FALSE_ALARM, calibrate, critical_of
-from scorefield.verification.mistakes import gross, shifts
+from scorefield.verification.mistakes import gross, shifts, units
 from scorefield.verification.readings import Reading, evidence, measure, ratios_of, widths
 from scorefield.verification.soundness import Soundness, examine, times_to_measure
 
@@ -86,18 +86,20 @@ RIGHT = claimed(Exact(mixture(LINEAR)))
 
 
 def test_of_an_exact_score_each_test_fails_at_its_stated_rate() -> None:
-    """Tests at one level are of the same noise; levels, examples and seeds are independent: 3·5·60 at 5 % fail 45 times."""
+    """Levels are of independent noise; the three tests of one are averaged. The variance of Student's t of n is n/(n - 2)."""
     field = mixture(VE(0.05, 20.0))
     model = ScoreModel(Exact(field), NOISE, field.process, (2,)).eval()
-    limit, failed = critical_of(1, 100, 0.05), []
-    for seed in range(60):
-        x0 = field.sample(SampleRng(range(1000 * seed, 1000 * seed + 100)))
+    limit, found = critical_of(1, 96, 0.05), []
+    data, noises = (field.sample(SampleRng(range(96 * 140))), SampleRng(range(96 * 140), stream=1).normal((5, 2)))
+    for seed in range(140):
+        rows = slice(96 * seed, 96 * seed + 96)
         for j, t in enumerate((1.0, 0.75, 0.5, 0.25, 0.0)):
-            noise = SampleRng(range(100 * seed, 100 * seed + 100), stream=j + 1).normal((2,))
-            row, _ = calibrate(Reading("", "", model), x0, t, noise, None, limit)
-            failed += [abs(z) > limit for z in row.deviations]
-    rate, error = sum(failed) / len(failed), math.sqrt(3 * 0.05 * 0.95 / len(failed))  # three tests of one level count as one
-    assert abs(rate - 0.05) < 5 * error
+            row, _ = calibrate(Reading("", "", model), data[rows], t, noises[rows, j], None, limit)
+            found.append(row.deviations)
+    z = torch.tensor(found, dtype=torch.float64)
+    failed = (z.abs() > limit).double().mean(dim=1)
+    for values, expected in ((failed, 0.05), ((z**2).mean(dim=1), 95 / 93)):
+        assert abs(float(values.mean()) - expected) < 5 * float(values.std()) / math.sqrt(len(values))
 
 
 @pytest.mark.parametrize(
@@ -157,11 +159,9 @@ COSINE, SCALED = DDPMChain(1000, kind="cosine"), DDPMChain(1000, 8.5e-4, 0.012, 
 LOG = NoisePrediction(noise_label="log-sigma")
 PLANTED: dict[str, tuple[Callable[[], ScoreModel], str, str]] = {
     "sign": (lambda: claimed(Bent(Exact(mixture(LINEAR)), y=lambda y: -y)), "wrong sign", "change the sign"),
-    "half": (lambda: claimed(Bent(Exact(mixture(LINEAR)), y=lambda y: y / 2)), "output is 0.5", "multiply it by"),
     "a tenth too long": (lambda: claimed(Bent(Exact(mixture(LINEAR)), y=lambda y: 1.1 * y)), "output is 1.1 times", "by 0.9"),
     "v": (lambda: claimed(Exact(mixture(LINEAR), "v")), "its output is v ", "parametrisation=v"),
     "data": (lambda: claimed(Exact(mixture(LINEAR), "denoised")), "the clean data and", "parametrisation=denoised"),
-    "score": (lambda: claimed(Exact(mixture(LINEAR), "score")), "output is the score", "parametrisation=score"),
     "noise": (lambda: claimed(Exact(mixture(LINEAR)), meaning=V(noise_label="t")), "the noise and is", "parametrisation=noise"),
     "flow backwards": (
         lambda: claimed(Bent(Exact(mixture(RectifiedFlow()), "velocity"), y=lambda y: -y), RectifiedFlow(), Velocity("t")),
@@ -170,7 +170,6 @@ PLANTED: dict[str, tuple[Callable[[], ScoreModel], str, str]] = {
     ),
     "cosine": (lambda: claimed(Exact(mixture(COSINE))), "ddpm-chain, cosine", "process.kind=cosine"),
     "scaled": (lambda: claimed(Exact(mixture(SCALED))), "scaled-linear betas 0.00085", "process.kind=scaled-linear"),
-    "linear": (lambda: claimed(Exact(mixture(LINEAR)), SCALED), "linear betas 0.0001 to 0.02", "process.kind=linear"),
     "preserved": (lambda: claimed(Exact(mixture(VP()), told="log-sigma"), VE(), LOG), "noise is that of vp", "process=vp"),
     "exploding": (
         lambda: claimed(Exact(mixture(VE()), told="log-sigma"), VP(), LOG),
@@ -208,10 +207,26 @@ def test_the_reading_that_undoes_a_mistake_costs_what_the_right_one_does() -> No
             assert any(torch.allclose(loss, right, atol=1e-9) for loss in losses)
 
 
-def test_data_in_another_range_are_named() -> None:
+def test_data_in_another_range_are_named_and_cost_in_their_own_what_they_cost() -> None:
     truth = GaussianMixture([0.5, 0.3, 0.2], [[0.0, 0.75], [1.0, 1.0], [0.6, 0.0]], [0.05, 0.1, 0.075], LINEAR)
-    found = examine(ScoreModel(Exact(truth), NOISE, LINEAR, (2,)).eval(), 2 * truth.sample(SampleRng(range(300))) - 1)
-    assert "knows data from 0 to 1" in found.mistakes[0].mistake
+    model, data = ScoreModel(Exact(truth), NOISE, LINEAR, (2,)).eval(), truth.sample(SampleRng(range(300)))
+    assert "knows data from 0 to 1" in examine(model, 2 * data - 1).mistakes[0].mistake
+    (right,) = (one for one in units(model, 2 * data - 1) if "from 0 to 1, and" in one.mistake)
+    ratios = torch.logspace(1, -1, 9, dtype=torch.float64)
+    noises = SampleRng(range(9 * 300)).normal((2,)).reshape(9, 300, 2)
+    twice, own = (
+        measure(right, 2 * data - 1, ratios, noises, None),
+        measure(Reading("", "", model), data, ratios / 2, noises, None),
+    )
+    assert torch.allclose(evidence(twice, ratios), evidence(own, ratios), atol=1e-9)
+
+
+def test_what_a_poor_network_gains_by_a_small_change_is_a_hint_and_no_verdict() -> None:
+    """A brightness that is off costs more than the shift by one does: the shift may be another such error."""
+    network = Bent(Exact(mixture(SHORT)), lambda v: v + 1, lambda y: y + 0.15)
+    found = examine(claimed(network, SHORT), DATA)
+    assert (found.verdict, found.mistakes) == ("sound", ())
+    assert "one too large" in found.reasons[-1]
 
 
 @pytest.mark.parametrize(
@@ -266,16 +281,16 @@ def test_without_data_a_sign_and_a_factor_show_far_away_and_nothing_else_is_said
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "moons"
-    app.train("two-moons", out=out, steps=150, device="cpu", settings=("network.width=32", "training.batch=128"))
+    app.train("two-moons", out=out, steps=100, device="cpu", settings=("network.width=32", "training.batch=128"))
     return out
 
 
 def test_a_short_training_is_sound_and_the_same_weights_with_a_mistake_are_not(trained: Path) -> None:
-    found = app.verify(run=trained, examples=600)
+    found = app.verify(run=trained, examples=300)
     assert isinstance(found, Soundness)
-    assert (found.verdict, found.on, found.examples) == ("sound", "data", 600)
+    assert (found.verdict, found.on, found.examples) == ("sound", "data", 300)
     field, run = open_run(trained).field, open_run(trained)
-    x0 = run.normaliser.encode(torch.as_tensor(run.data.held_out[torch.arange(600)]))
+    x0 = run.normaliser.encode(torch.as_tensor(run.data.held_out[torch.arange(300)]))
     assert isinstance(field.parametrisation, EDM)
     for change, word in (
         ({"y": lambda y: -y}, "wrong sign"),

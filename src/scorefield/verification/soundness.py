@@ -43,7 +43,7 @@ from scorefield.verification.unseen import far_slope
 LEVELS = 12
 NUMBERS, MOST, LEAST = 2**16, 1024, 64  # in all examples that are measured; examples
 FEWER, LESS = 2**12, 16  # numbers and examples of which other readings are measured: differences are certain with few
-FEWEST = 20  # examples from which anything is said
+FEWEST = 10  # examples from which anything is said
 RECOVERABLE, SUSPECT = 0.1, 0.03  # of the noise's variance: what is wrong, and from which other readings are tried
 SHOWN = 0.8  # least loss of N(mean, sd²) up to which the noise is not small beside the data: sigma/alpha = sd/2
 NATS = 0.02  # a coordinate
