@@ -414,7 +414,7 @@ def test_the_forms_are_those_of_the_command(server: Server, capsys: pytest.Captu
                 assert flag in text, (verb, flag)
 
 
-NO_FLAG = {("plan", "out")}  # it is --json, of which the page has no need: the plan is shown
+NO_FLAG = {("plan", "out"), ("verify", "run")}  # --json, and the page shows the plan; a word without a flag
 
 SAME = [
     ("sample", {"run": "digits", "n": 5, "seed": 3, "out": "grid.png", "gif": True}),

@@ -37,7 +37,8 @@ FINEST = (
 REACH = 0.2  # difference of labels up to which their features are similar enough: that of DDPM's first two steps is 0.39
 
 
-_LABELS: dict[str, Callable[[Process, PerSample], PerSample]] = {
+_Number = Callable[[Process, PerSample], PerSample]
+_LABELS: dict[str, _Number] = {
     "log-sigma": lambda process, t: -0.5 * process.log_snr(t),
     "sigma": lambda process, t: (-0.5 * process.log_snr(t)).exp(),
     "t": lambda process, t: t,

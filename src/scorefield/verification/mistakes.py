@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import fields
+from functools import partial
 from typing import Any, get_args
 
 import torch
@@ -178,7 +179,7 @@ def schedules(model: ScoreModel) -> Iterator[Reading]:
             settings = to_dict(process, "process").items()
             named = (f"process{'' if key == 'name' else '.' + key}={value}" for key, value in settings)
             say = f"its noise is that of {said}, and not of the {now} that it claims"
-            yield from _built(say, "set " + " ".join(named), lambda p=process: rebuilt(model, process=p))  # type: ignore[misc]
+            yield from _built(say, "set " + " ".join(named), partial(rebuilt, model, process=process))
 
 
 def units(model: ScoreModel, x0: Sample) -> Iterator[Reading]:
