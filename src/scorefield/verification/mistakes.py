@@ -153,7 +153,7 @@ def labels(model: ScoreModel) -> Iterator[Reading]:
                 say = f"the network knows the noise label {kind!r} and is told {own!r}"
                 remedy = f"set parametrisation.noise_label={kind}"
                 meaning = Mixed(model.parametrisation, model.parametrisation, kind)
-                yield from _built(say, remedy, lambda m=meaning: rebuilt(model, parametrisation=m))  # type: ignore[misc]
+                yield from _built(say, remedy, partial(rebuilt, model, parametrisation=meaning))
 
 
 def schedules(model: ScoreModel) -> Iterator[Reading]:
