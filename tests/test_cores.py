@@ -71,6 +71,14 @@ def test_a_number_that_was_asked_for_stands() -> None:
     assert threads_after(machine, of, 2.0, 2.0, 2.0) == [2, 2, 2]
 
 
+def test_where_the_system_does_not_say_the_number_stays() -> None:
+    def refused() -> tuple[float, float, int]:
+        raise PermissionError("/proc/stat")
+
+    of = Cores(used=refused, environment={})
+    assert of.fixed and of.adapt() is None
+
+
 def test_the_work_of_this_program_is_part_of_the_work_of_all() -> None:
     before, end = cores._used(), time.process_time() + 0.3
     while time.process_time() < end:

@@ -50,7 +50,12 @@ class Cores:
         self.fixed = "OMP_NUM_THREADS" in environment
         self.most: int | None = None
         self.others, self.wanted = 0.0, list[int]()
-        self.start = clock(), (0.0, 0.0, 1) if self.fixed else self.used()
+        self.start = clock(), (0.0, 0.0, 1)
+        if not self.fixed:
+            try:
+                self.start = clock(), self.used()
+            except Exception:  # a system that does not say, as in some sandboxes: then the number stays as it is
+                self.fixed = True
 
     def adapt(self) -> str | None:
         """Set PyTorch's threads to the free cores; returns what changed, in words, or None.
