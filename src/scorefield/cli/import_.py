@@ -15,8 +15,8 @@ class Import:
 
     SOURCE is a file or folder on this machine; `scorefield list checkpoint` shows the layouts that are read. Of a diffusers
     pipeline the network of pixels (UNet2DModel) and the betas of its scheduler are taken; of NCSN, NCSNv2, score_sde and
-    smalldiffusion a file of weights. Samples are drawn by abm in 20 evaluations. Nothing in the files is executed, diffusers itself is not needed, and no data are: what compares with data,
-    such as evaluate, asks for them by --data.
+    smalldiffusion a file of weights. Samples are drawn by abm in 20 evaluations. Nothing in the files is executed, diffusers
+    itself is not needed, and no data are: what compares with data, such as evaluate, asks for them by --data.
 
     examples:
       scorefield import ./ddpm-church --as church
@@ -33,8 +33,8 @@ class Import:
     """Name of the run: a bare word goes to runs/NAME, a path where it says. Nothing may be there yet."""
     settings: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="set", metavar="KEY=VALUE")] = ()
     """What the files do not say, or say wrongly; may be repeated. Of diffusers: prediction_type, beta_schedule, beta_start,
-    beta_end, num_train_timesteps, sample_size, classes, range. Of published weights: size, sde, continuous, sigma_min, sigma_max,
-    beta_min, beta_max, scaled, average."""
+    beta_end, num_train_timesteps, sample_size, classes, range. Of published weights: size, sde, continuous, sigma_min,
+    sigma_max, beta_min, beta_max, scaled, average."""
 
     def run(self) -> None:
         """Import, and say what was found."""
