@@ -20,6 +20,7 @@ from web_server import OWNER, Server, serving
 
 from scorefield import ScorefieldError, app
 from scorefield.web import guard, limits, places
+from scorefield.web.asking import Unfit, resolved
 from scorefield.web.guard import Guard
 from scorefield.web.hub import Hub
 from scorefield.web.places import Places
@@ -186,6 +187,15 @@ def test_neither_the_uploads_nor_a_link_is_a_run(root: Path, tmp_path: Path) -> 
     for name in ("uploads", "link", "nowhere", "a new run", "../b", "b/c", "", None):
         with pytest.raises(ScorefieldError, match="expected the name of a new run"):
             of.new_run(name)
+
+
+def test_the_run_that_is_verified_is_one_of_the_page_s_own(root: Path, tmp_path: Path) -> None:
+    of = Places(root, tmp_path)
+    assert resolved(of, "verify", {"quick": True}, tmp_path)[0] == {"quick": True}
+    assert resolved(of, "verify", {"run": "a run"}, tmp_path)[0] == {"run": str(root / "a run")}
+    for outside in ("../a run", str(root / "a run"), "/etc", ""):
+        with pytest.raises(Unfit):
+            resolved(of, "verify", {"run": outside}, tmp_path)
 
 
 def test_a_folder_that_cannot_be_read_hides_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
