@@ -51,7 +51,8 @@ def threads_after(machine: Machine, of: Cores, *others: float) -> list[int]:
 
 def test_threads_are_the_free_cores_at_once_and_then_by_two_windows_that_agree() -> None:
     machine, of = beside(2)
-    assert threads_after(machine, of, 0.0, 0.3, 1.0, 0.0, 1.0, 0.7, 1.0, 0.0, 0.1) == [2, 2, 2, 2, 2, 1, 1, 1, 2]
+    assert threads_after(machine, of, 0.0, 0.3, 1.0, 0.0, 1.0, 0.8, 1.0, 0.0, 0.1) == [2, 2, 2, 2, 2, 1, 1, 1, 2]
+    assert threads_after(machine, of, 0.6, 0.6, 0.8, 0.8, 0.6, 0.6, 0.3, 0.3) == [2, 2, 2, 1, 1, 1, 1, 2]  # no to and fro
     machine, of = beside(2)
     assert threads_after(machine, of, 1.0) == [1]  # a busy machine at the beginning
     machine, of = beside(16)

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Mapping
 
 WINDOW = 1.0  # seconds over which use is measured
-SPARE = 0.4  # of a core that others may use before it counts as used
+LOST, WON = 0.7, 0.4  # of a core that others use: above, it is lost; below, it is won back (on 2 cores half is the break-even)
 NO_WORK = ("idle", "iowait", "nice", "guest", "guest_nice", "interrupt", "dpc")  # the last four are part of user, nice, system
 
 
@@ -72,7 +72,8 @@ class Cores:
         self.others = max(0.0, (used[0] - before[0] - used[1] + before[1]) / (now - self.start[0]))
         self.start, threads = (now, used), torch.get_num_threads()
         first, self.most = self.most is None, self.most or threads
-        free = max(1, min(self.most, int(used[2] - self.others + SPARE)))
+        least, free = (max(1, min(self.most, int(used[2] - self.others + share))) for share in (WON, LOST))
+        free = free if free < threads else max(least, threads)  # between the two it stays as it is
         self.wanted = [*self.wanted[-1:], free]
         if free == threads or not (first or self.wanted == [free, free]):
             return None
