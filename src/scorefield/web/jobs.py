@@ -78,7 +78,7 @@ class Job:
     @property
     def lane(self) -> str:
         """Jobs of one lane wait for each other."""
-        return "train" if self.verb in ("train", "distill") else "work"
+        return "train" if self.verb in limits.LEARNING else "work"
 
     def files(self) -> list[dict[str, Any]]:
         """Return what it wrote into its folder, the main file first."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from scorefield.errors import ScorefieldError
 
+LEARNING = ("train", "distill")  # verbs that make a run, one at a time, and keep what there is when they are stopped
 MOST_WAITING = 8  # jobs
 MOST_KEPT = 50  # jobs that are done, whose files can be downloaded
 MOST_POINTS = 20_000  # positions at which a learned field is asked at once
@@ -35,7 +36,7 @@ def check(verb: str, arguments: Mapping[str, Any]) -> None:
     scorefield.errors.ScorefieldError: got n=100000 on the page, expected at most 20,000: ask for less, or use scorefield sample
     """
     for name, value in arguments.items():
-        most = MOST_STEPS if name == "steps" and verb not in ("train", "distill") else MOST.get(name)
+        most = MOST_STEPS if name == "steps" and verb not in LEARNING else MOST.get(name)
         numbers = value if isinstance(value, list | tuple) else [value]
         if most is None:
             continue

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from scorefield.cores import Cores
+from scorefield.web.limits import LEARNING
 
 STOP = "stop"
-KEEPING = ("train", "distill")  # verbs that keep what there is when they are stopped
 EVERY = 0.1  # seconds between two reports of progress
 FRAMES = 1 / 15  # seconds between two frames
 PATIENCE = 60.0  # seconds for a training to save its state when the server is gone
@@ -121,7 +121,7 @@ class Verb:
             arguments[name] = str(shown.held_out_file(arguments["run"], index, self.folder))
         if self.verb == "sample":
             self.run_ = open_run(arguments["run"])
-        if self.verb in KEEPING:
+        if self.verb in LEARNING:
             arguments["stop"] = lambda: self.worker.must_stop(self.id)
         report = getattr(app, self.verb)(**arguments, progress=self.show)
         values: dict[str, Any] = json_values(report.to_dict() if hasattr(report, "to_dict") else dataclasses.asdict(report))
@@ -129,7 +129,7 @@ class Verb:
 
     def show(self, fraction: float, text: str, event: Any = None, /) -> None:
         """Report progress, at most ten times a second, and what there is to look at."""
-        if self.worker.must_stop(self.id) and self.verb not in KEEPING:
+        if self.worker.must_stop(self.id) and self.verb not in LEARNING:
             raise Stopped
         now = time.monotonic()
         if event is not None:
