@@ -71,7 +71,11 @@ class Sample:
             report = app.sample(
                 self.run_, spec, self.compute, n=self.n, out=self.out, gif=self.gif, force=self.force, progress=bar.view
             )
-        how = f"by {report.sampler} on {report.levels} levels, {report.evaluations} evaluations each"
+        levels, evaluations = (
+            f"{count} {what}{'' if count == 1 else 's'}"
+            for count, what in ((report.levels, "level"), (report.evaluations, "evaluation"))
+        )
+        how = f"by {report.sampler} on {levels}, {evaluations} each"
         together = f", by {report.processes} processes" if report.processes > 1 else ""
         print(f"{report.samples} samples {f'given {report.given}' if report.given else how}{together}:")
         for path in report.written:
