@@ -1,7 +1,8 @@
 # make demo   learn handwritten digits on this machine, draw new ones, measure them   (about 5 minutes)
 # make test   format, lint, types and the whole fast test suite                       (a few minutes)
+# make docs   the book: lessons, guides and reference, in docs/_build/index.html            (some minutes)
 #
-# Both make their own virtual environment in .venv on the first run and reuse it afterwards.
+# All make their own virtual environment in .venv on the first run and reuse it afterwards.
 # PYTHON=python3.12 make test   uses another Python (3.11 or newer).   VENV=/some/folder   puts the environment elsewhere.
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test clean help
+.PHONY: demo test docs clean help
 help:
 	@sed -n 's/^# \{0,1\}//p' Makefile
 
@@ -37,5 +38,11 @@ test: $(READY)
 	@echo "== tests"
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+docs: $(READY)
+	@$(BIN)/python -c 'import furo, myst_parser, sphinx_gallery' 2> /dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@echo "== running the lessons and building the pages"
+	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky -q -b html docs docs/_build
+	@echo "== open docs/_build/index.html"
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) docs/_build docs/book docs/reference docs/theorems.rst .pytest_cache .mypy_cache .ruff_cache

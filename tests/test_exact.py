@@ -70,6 +70,7 @@ def points_of(field: Any, t: torch.Tensor, seed: int = 0) -> torch.Tensor:
 # --- density, score, posterior mean -----------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("score")
 @each_process
 @each_name
 def test_the_score_is_the_gradient_of_the_log_density(name: str, process: Process) -> None:
@@ -83,6 +84,7 @@ def test_the_score_is_the_gradient_of_the_log_density(name: str, process: Proces
     assert bool(((gradient - score).abs() <= 400 * 2.3e-16 * over(size, x)).all())
 
 
+@pytest.mark.theorem("score-of-energy")
 @each_name
 def test_the_energy_is_minus_the_log_density(name: str) -> None:
     field = fields_on(VP())[name]
@@ -219,6 +221,7 @@ def test_with_little_noise_the_empirical_field_returns_the_nearest_training_poin
     assert bool(((field(x, double([0.0, 0.0, 0.0])).denoised - data).abs() <= 400 * 2.3e-16 / 0.05**2).all())
 
 
+@pytest.mark.theorem("mixture-score")
 def test_responsibilities_are_bayes_rule() -> None:
     field = fields_on(VE(0.05, 8.0))["mixture"]
     x, t = double([[0.3, 0.2]]), double([0.6])

@@ -35,7 +35,7 @@ from scorefield.shapes import over
 from scorefield.specs import TrainSpec
 from scorefield.training.resolve import resolve
 
-DOCS = Path(__file__).parents[1] / "docs" / "interchange.md"
+DOCS = Path(__file__).parents[1] / "docs" / "guides" / "interchange.md"
 UNET = ("network=unet", "network.blocks=1")
 MLP = ("network.width=16", "network.depth=1", "data.examples=200")
 NUMBERS = np.random.default_rng(0)

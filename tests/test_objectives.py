@@ -125,6 +125,7 @@ CASES = [  # of every objective, process and weighting that go together
 # --- the Fisher divergence --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("fisher-divergence")
 @pytest.mark.parametrize(("kind", "process", "name"), CASES)
 @torch.no_grad()
 def test_the_excess_loss_of_a_wrong_score_is_the_weighted_fisher_divergence(kind: Any, process: Process, name: str) -> None:

@@ -46,5 +46,7 @@ class Export:
         elif report.difference is not None:
             print(f"Its outputs differ by at most {report.difference:.1g} from the run's.")
         print(
-            {"hub": f"Now try: scorefield sample {report.folder} -n 16"}.get(report.target, "How to draw: docs/interchange.md")
+            {"hub": f"Now try: scorefield sample {report.folder} -n 16"}.get(
+                report.target, "How to draw: docs/guides/interchange.md"
+            )
         )

@@ -10,8 +10,8 @@ trained for a short time is far from it where the noise is small: a tenth of the
     what is recoverable over all levels: that names the mistake
     if its network does not follow the noise level (`steps.py`), or is wrong far from the data (`unseen.py`)
 
-Which limits honest models keep, and mistakes do not, was measured (docs/soundness.md). A true score is called not sound with a
-probability of `FALSE_ALARM` at most, for the first two reasons, which need a certain deviation.
+Which limits honest models keep, and mistakes do not, was measured (docs/guides/soundness.md). A true score is called not sound
+with a probability of `FALSE_ALARM` at most, for the first two reasons, which need a certain deviation.
 
 Without data the run's own samples are taken for them, since a field that samples its own density is calibrated on it. That a
 field agrees with itself does not say that it is right: then nobody can say.
