@@ -201,14 +201,15 @@ Implicit().check(noised, bounded=True)
 #
 # An **atom** is a single value that has a positive probability, such as the value 0 of a pixel, or every point of a finite
 # training set. Near each atom :math:`a` a model can say :math:`s(x) = -k\,(x - a)`: zero at the atom itself, and as steep as it
-# likes. In d coordinates,
+# likes:
 #
 # .. theorem:: unbounded-at-atoms
 #
-#    s(a) = 0, \quad \nabla s(a) = -k\, I \text{ at every atom } a: \qquad J(s) = -k\, d \to -\infty \text{ as } k \to \infty.
+#    s(a) = 0, \quad s'(a) = -k \text{ at every atom } a: \qquad J(s) = -k \to -\infty \text{ as } k \to \infty.
 #
-# So J over a finite training set has no minimum for a model that is flexible enough. What keeps a network from it is only that
-# it is not steep enough yet. Noise helps here, too: :ref:`lesson 4 <sphx_glr_book_lesson_04_denoising.py>` builds a loss on it.
+# (In d coordinates with :math:`\nabla s(a) = -k\,I` it is :math:`-k\,d`.) So J over a finite training set has no minimum for a
+# model that is flexible enough. What keeps a network from it is only that it is not steep enough yet. Noise helps here, too:
+# :ref:`lesson 4 <sphx_glr_book_lesson_04_denoising.py>` builds a loss on it.
 
 # %%
 # Third: networks with kinks
