@@ -31,6 +31,33 @@ def wrong(true: Any, c: float = 0.7) -> OfScore:
     return OfScore(true, lambda x, t: true(x, t).score + c * torch.sin(x + 1))
 
 
+# --- the constant -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.theorem("denoising-loss", "denoising-constant")
+@pytest.mark.parametrize("process", [PROCESS, VP(t_min=0.05)], ids=["ve", "vp"])
+@pytest.mark.parametrize("ratio", [0.4, 2.0])
+def test_the_loss_is_the_divergence_plus_half_the_variance_of_the_target_whatever_the_model(process: Any, ratio: float) -> None:
+    """On a Gaussian both are known: E‖s‖² = tr S⁻¹ with S = alpha²·SPREAD + sigma²·I, and C = 1/2·(d/sigma² - tr S⁻¹)."""
+    true, t = gaussian(process), process.time_of_sigma(torch.tensor([ratio], dtype=torch.float64))
+    alpha, sigma = float(process.alpha(t)), float(process.sigma(t))
+    total = alpha**2 * numpy.array(SPREAD) + sigma**2 * numpy.eye(2)
+    square = float(numpy.trace(numpy.linalg.inv(total)))
+    constant, h = 0.5 * (2 / sigma**2 - square), torch.tensor([1.0, -0.5], dtype=torch.float64) / sigma
+    models = {  # each with its divergence
+        "the truth": (true, 0.0),
+        "shifted": (OfScore(true, lambda x, t: true(x, t).score + h), 0.5 * float(h @ h)),
+        "halved": (OfScore(true, lambda x, t: 0.5 * true(x, t).score), 0.125 * square),
+        "nothing": (OfScore(true, lambda x, t: 0 * x), 0.5 * square),
+        "its negative": (OfScore(true, lambda x, t: -true(x, t).score), 2 * square),
+    }
+    x0 = true.sample(SampleRng(range(N)))
+    for model, divergence in models.values():
+        loss = Denoising(Level(ratio), Unweighted())(model, x0, rng=SampleRng(range(N), stream=1))
+        assert within_five(loss, divergence + constant)
+        assert not within_five(loss, divergence + 1 / sigma**2) and not within_five(loss, divergence + 2 * constant)
+
+
 # --- levels -----------------------------------------------------------------------------------------------------------
 
 
@@ -96,6 +123,7 @@ def test_a_density_knows_how_many_levels_it_has() -> None:
 # --- the control variate ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("control-variate")
 @pytest.mark.parametrize("ratio", [0.3, 1.0, 3.0])
 def test_the_control_variate_leaves_the_expectation_as_it_is(ratio: float) -> None:
     field, x0 = wrong(gaussian()), gaussian().sample(SampleRng(range(N)))
@@ -107,6 +135,7 @@ def test_the_control_variate_leaves_the_expectation_as_it_is(ratio: float) -> No
     assert not within_five(plain - controlled + 1, 0.0)
 
 
+@pytest.mark.theorem("loss-variance")
 @pytest.mark.parametrize("sigma", [1e-1, 1e-2, 1e-3])
 def test_the_variance_stays_bounded_as_the_noise_vanishes_where_the_plain_one_diverges(sigma: float) -> None:
     """For N(0, 1) the bracket is 1/2·(1 + sigma²)⁻²·x² - noise²/(1 + sigma²) + const: variance 1/2 + 2 as sigma -> 0.
@@ -184,6 +213,7 @@ each_colour = pytest.mark.parametrize("colour", [(0.5,), (0.4, 2.0), COLOUR], id
 each_process = pytest.mark.parametrize("process", [PROCESS, VP(t_min=0.3)], ids=["ve", "vp"])
 
 
+@pytest.mark.theorem("noising-score")
 @each_norm
 @each_colour
 @each_process

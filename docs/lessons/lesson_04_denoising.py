@@ -201,6 +201,9 @@ right.legend(fontsize=8)
 # :math:`\epsilon^\top \nabla s\, \epsilon`: the trace estimate of :eq:`hutchinson`. Implicit matching is the limit of denoising
 # matching.
 
+# %%
+# For N(0, 1) the limit of the variance is that of :math:`\frac12 x_0^2 - \epsilon^2`: 1/2 + 2 = 2.5.
+
 line = Gaussian([0.0], [[1.0]], process)
 x0 = line.sample(SampleRng(range(n)))
 levels = torch.logspace(-1.7, 0.7, 9).tolist()
