@@ -273,6 +273,7 @@ def test_the_excess_is_the_divergence_in_the_norm_and_the_coloured_score_its_min
     assert float((white - loss).mean()) > 5 * standard_error(white - loss)
 
 
+@pytest.mark.theorem("tweedie-covariance")
 @each_colour
 @each_process
 def test_the_denoised_point_is_the_posterior_mean_under_that_noise(colour: Any, process: Any) -> None:
@@ -284,6 +285,21 @@ def test_the_denoised_point_is_the_posterior_mean_under_that_noise(colour: Any, 
         alpha, sigma = float(process.alpha(t[i])), float(process.sigma(t[i]))
         gain = alpha * numpy.array(SPREAD) @ numpy.linalg.inv(alpha**2 * numpy.array(SPREAD) + sigma**2 * matrix)
         numpy.testing.assert_allclose(got[i], MEAN + gain @ (x[i].numpy() - alpha * numpy.array(MEAN)), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.theorem("posterior-covariance")
+@each_colour
+@each_process
+def test_the_slope_of_the_denoised_point_times_the_noise_is_the_posterior_covariance(colour: Any, process: Any) -> None:
+    """Cov[x0 | x] = grad D·S/alpha, for a Gaussian (K⁻¹ + alpha²·S⁻¹)⁻¹, with S = sigma²·C of any shape."""
+    matrix = numpy.array(colour) if numpy.ndim(colour) == 2 else numpy.diag(numpy.broadcast_to(colour, 2))
+    for t in torch.linspace(process.t_min, process.t_max, 5, dtype=torch.float64)[:, None]:
+        alpha, noise = float(process.alpha(t)), float(process.sigma(t)) ** 2 * matrix
+        field, objective = coloured(process, colour), DenoisingMatrix(colour)
+        x = torch.tensor([[0.3, -1.2]], dtype=torch.float64)
+        slope = torch.autograd.functional.jacobian(lambda x: objective.denoised(field, x, t)[0], x)[:, 0]  # noqa: B023
+        covariance = numpy.linalg.inv(numpy.linalg.inv(numpy.array(SPREAD)) + alpha**2 * numpy.linalg.inv(noise))
+        numpy.testing.assert_allclose(slope.numpy() @ noise / alpha, covariance, rtol=1e-8, atol=1e-10)
 
 
 def test_white_noise_is_the_plain_objective_and_a_diagonal_is_a_matrix() -> None:

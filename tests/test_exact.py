@@ -134,6 +134,7 @@ def quadrature(half: float) -> tuple[numpy.ndarray, numpy.ndarray]:
     return (middles[:, None] + half / 400 * nodes).ravel(), numpy.tile(half / 400 * weights, 400)
 
 
+@pytest.mark.theorem("tweedie")
 @each_process
 @pytest.mark.parametrize(("prior", "build"), LINE.values(), ids=LINE)
 def test_the_posterior_mean_is_bayes_rule_by_quadrature(prior: Any, build: Any, process: Process) -> None:
