@@ -82,8 +82,7 @@ for axes, sigma in zip(panels, (0.4, 0.05), strict=True):
     unit = score / size[:, None]
     arrows = axes.quiver(*grid.T, *unit.T, size.log10(), scale=22, width=0.004, headwidth=5, pivot="mid", clim=(-1, 3))
     axes.plot(*curve.T, color="C1", label="data")
-    axes.set(xlabel="first coordinate", title=f"noise level {sigma}", aspect="equal")
-panels[0].set_ylabel("second coordinate")
+    axes.set(xlabel="first coordinate", ylabel="second coordinate", title=f"noise level {sigma}", aspect="equal")
 panels[0].legend(loc="lower left", frameon=True)
 figure.colorbar(arrows, ax=panels, label="log10 of the score's length")
 

@@ -67,8 +67,14 @@ for axes, sigma in zip(panels, (LOW, HIGH), strict=True):
     x = process.perturb(data, torch.full((n,), sigma), SampleRng(range(n), stream=1).normal((2,)))
     axes.plot(*x.T, ".", color="white", markersize=3)
     axes.grid(False)
-    axes.set(xlabel="first coordinate", title=f"noise level {sigma}", aspect="equal", xlim=(-5, 5), ylim=(-5, 5))
-panels[0].set_ylabel("second coordinate")
+    axes.set(
+        xlabel="first coordinate",
+        ylabel="second coordinate",
+        title=f"noise level {sigma}",
+        aspect="equal",
+        xlim=(-5, 5),
+        ylim=(-5, 5),
+    )
 figure.colorbar(levels, ax=panels, label="log10 of the density")
 
 # %%
@@ -107,8 +113,7 @@ for axes, (sigma, model) in zip(panels, models.items(), strict=True):
     mesh = axes.pcolormesh(across.numpy(), across.numpy(), errors.numpy(), vmin=-2, vmax=0.5, shading="nearest")
     axes.plot(*data.T, ".", color="white", markersize=2)
     axes.grid(False)
-    axes.set(xlabel="first coordinate", title=f"noise level {sigma}", aspect="equal")
-panels[0].set_ylabel("second coordinate")
+    axes.set(xlabel="first coordinate", ylabel="second coordinate", title=f"noise level {sigma}", aspect="equal")
 figure.colorbar(mesh, ax=panels, label="log10 of the error, in units of the noise")
 
 for sigma, model in models.items():
@@ -146,8 +151,7 @@ for axes, sigma in zip(panels, (LOW, HIGH), strict=True):
     t = torch.full((81,), sigma, dtype=torch.float64)
     for name, field, line in (("true", truth, "-"), ("network", models[sigma], "--"), ("best for 300 data", memory, ":")):
         axes.plot(steps, sigma * field(path, t).score @ along, line, label=name)
-    axes.set(xlabel="place (modes at -1 and 1)", title=f"noise level {sigma}")
-panels[0].set_ylabel("score along the path, times the noise level")
+    axes.set(xlabel="place (modes at -1 and 1)", ylabel="score on the path, in 1/σ", title=f"noise level {sigma}")
 panels[1].legend()
 
 # %%

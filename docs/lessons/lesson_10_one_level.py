@@ -90,8 +90,7 @@ figure, panels = plt.subplots(1, 3, figsize=(7.2, 2.9), sharey=True)
 for axes, (name, ends) in zip(panels, runs.items(), strict=True):
     axes.plot(*centres.T, "o", color="C3", markersize=9, alpha=0.5, label="modes")
     axes.plot(*ends.T, ".", markersize=2, label="samples")
-    axes.set(xlabel="first coordinate", title=name, aspect="equal", xlim=(-3, 3), ylim=(-3, 3))
-panels[0].set_ylabel("second coordinate")
+    axes.set(xlabel="first coordinate", ylabel="second coordinate", title=name, aspect="equal", xlim=(-3, 3), ylim=(-3, 3))
 
 figure, axes = plt.subplots()
 axes.bar(range(8), ring.weights.numpy(), width=0.9, color="0.85", label="weights")
@@ -147,7 +146,7 @@ for name, times, marker in (
     axes.semilogx(sigma[1:], ratio.log() + (ratio**-2 - 1) / 2, marker=marker, label=name)
 axes.set(
     xlabel="level σ that is entered, in units of x",
-    ylabel="divergence from the level above, in nats",
+    ylabel="divergence from the last level, nats",
     title="Steps of three ladders of 16 levels, data N(0, 1)",
 )
 axes.invert_xaxis()
