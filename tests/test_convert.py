@@ -76,7 +76,7 @@ def test_the_timestep_of_another_process_has_the_same_noise_there() -> None:
 @each_case(process=PROCESSES)
 def test_drift_and_diffusion_are_the_rates_of_alpha_and_sigma(process: Process) -> None:
     t, step = middle(process), 1e-5 * (process.t_max - process.t_min)
-    (alpha, sigma), (first, last) = scales(process, t), (scales(process, t - step), scales(process, t + step))
+    first, (_, sigma), last = (scales(process, at) for at in (t - step, t, t + step))
     level = level_of(process, t)
     f = math.log(last[0] / first[0]) / (2 * step)
     g2 = (last[1] ** 2 - first[1] ** 2) / (2 * step) - 2 * f * sigma**2
@@ -121,7 +121,7 @@ def test_a_weight_on_one_view_is_the_same_loss_as_its_weights_on_the_others(proc
 
 
 def test_both_langevin_conventions_are_one_step() -> None:
-    """On N(0, v) the step x + tau·score + noise has the variance v/(1 - tau/(2v)), and x + eps/2·score + noise v/(1 - eps/(4v))."""
+    """On N(0, v) a step by tau leaves the variance v/(1 - tau/(2v)), and one by eps/2 leaves v/(1 - eps/(4v))."""
     step, v = langevin_of(RectifiedFlow(), 0.4, tau=0.3), 0.7
     stationary = step.noise_std**2 / (1 - (1 - step.tau / v) ** 2)
     assert stationary == pytest.approx(v / (1 - step.tau / (2 * v)))

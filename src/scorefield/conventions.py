@@ -142,12 +142,12 @@ def time_of(process: Process, quantity: str, value: float) -> float:
 
     Args:
         process: how data are noised.
-        quantity: one of `LEVELS`: t, sigma, ratio (sigma/alpha), alpha, log_snr, alpha_bar or timestep (n - 1, of DDPM's chain if
-            the process is none).
+        quantity: one of `LEVELS`: t, sigma, ratio (sigma/alpha), alpha, log_snr, alpha_bar or timestep (n - 1, of DDPM's chain
+            if the process is none).
         value: of it.
 
     Raises:
-        ScorefieldError: an unknown quantity, a value outside the range of the process, or a quantity that is the same at every t.
+        ScorefieldError: an unknown quantity, one that is the same at every t, or a value outside the range of the process.
 
     >>> from scorefield import VE, VP
     >>> round(time_of(VE(0.01, 10.0), "sigma", 1.0), 6), round(time_of(VP(), "alpha_bar", 0.5), 4)
@@ -276,8 +276,8 @@ def prediction_of(process: Process, x: Sample, t: PerSample, view: str, value: S
         return seen.check()
     except ScorefieldError:
         raise ScorefieldError(
-            f"got the view {view} at sigma = {float(seen.sigma.min()):g} of {process}, where it does not say the score, expected "
-            "one that does: give score, or a level with noise"
+            f"got the view {view} at sigma = {float(seen.sigma.min()):g} of {process}, where it does not say the score, "
+            "expected one that does: give score, or a level with noise"
         ) from None
 
 
