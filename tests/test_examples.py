@@ -57,10 +57,17 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Names]:
 
 
 def test_the_page_shows_every_example() -> None:
-    shown = re.findall(r"\.\./\.\./examples/(\S+)", (ROOT / "docs" / "how" / "extending.md").read_text(encoding="utf-8"))
-    assert {Path(name).stem for name in shown} == {*EXAMPLES, *(p.stem for p in (ROOT / "examples").glob("*.js"))} - {
-        "estimator"
-    }
+    text = (ROOT / "docs" / "how" / "extending.md").read_text(encoding="utf-8")
+    files = {path.name for path in (ROOT / "examples").iterdir() if path.is_file()}
+    assert set(re.findall(r"^```\{literalinclude\} \.\./\.\./examples/(\S+)$", text, re.M)) == files - {"estimator.py"}
+
+
+def test_the_code_that_says_what_the_hourglass_buys_runs() -> None:
+    text = (ROOT / "docs" / "how" / "hourglass.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    names: Names = {}
+    exec(code, names)
+    assert within_five((names["x"][:, 0] < 0).double(), 0.8)
 
 
 @pytest.mark.parametrize("stem", REGISTERED)
