@@ -69,13 +69,13 @@ class NoiseLevel:
 
     t: float = _text("time of this process")
     alpha: float = _text("signal scale; DDPM's sqrt(alpha-bar), EDM's s")
-    sigma: float = _text("standard deviation of the noise in x_t; DDPM's sqrt(1 - alpha-bar)")
-    ratio: float = _text("sigma/alpha; the sigma of EDM, k-diffusion and Euler schedulers")
+    sigma: float = _text("noise std in x_t; DDPM's sqrt(1 - alpha-bar)")
+    ratio: float = _text("sigma/alpha; the sigma of EDM and k-diffusion")
     snr: float = _text("alpha²/sigma²")
-    log_snr: float = _text("2·log(alpha/sigma); variational diffusion's logSNR, twice the lambda of DPM-Solver")
-    alpha_bar: float = _text("alpha²; DDPM's alpha-bar, the alphas_cumprod of diffusers")
-    timestep: float | None = _text("n - 1, counted from 0 as diffusers does; of another process: DDPM's at this sigma/alpha")
-    beta: float = _text("-2·f; of a chain: beta_n, the variance that step n adds")
+    log_snr: float = _text("2·log(alpha/sigma); twice the lambda of DPM-Solver")
+    alpha_bar: float = _text("alpha²; alphas_cumprod of diffusers")
+    timestep: float | None = _text("n - 1, as diffusers counts; else DDPM's at this ratio")
+    beta: float = _text("-2·f; of a chain beta_n, the variance step n adds")
     f: float = _text("drift, dx = f·x dt + g dw")
     g: float = _text("diffusion")
     g2: float = _text("g² = dsigma²/dt - 2·f·sigma²")
@@ -105,11 +105,11 @@ class Weight:
 class LangevinStep:
     """One Langevin step in both conventions, x <- x + tau·score + sqrt(2·tau)·z = x + eps/2·score + sqrt(eps)·z."""
 
-    tau: float = _text("x + tau·score + sqrt(2·tau)·z, as NCSN's code; the only one inside")
-    eps: float = _text("x + eps/2·score + sqrt(eps)·z, as NCSN's text: eps = 2·tau")
+    tau: float = _text("x + tau·score + sqrt(2·tau)·z, as NCSN's code")
+    eps: float = _text("x + eps/2·score + sqrt(eps)·z, as NCSN's text")
     noise_std: float = _text("sqrt(2·tau) = sqrt(eps)")
-    by_noise: float = _text("-tau/sigma, the factor on a predicted noise in place of the score")
-    step_lr: float = _text("tau·0.01²/sigma², NCSN's step_lr, for its lowest level 0.01")
+    by_noise: float = _text("-tau/sigma, the factor on a predicted noise")
+    step_lr: float = _text("tau·0.01²/sigma², NCSN's for its lowest level 0.01")
 
 
 @dataclass(frozen=True)
@@ -117,14 +117,14 @@ class Views:
     """One prediction at x_t in every convention."""
 
     x: float = _text("x_t")
-    z: float = _text("x/alpha, where the noise has the level sigma/alpha; EDM's x")
+    z: float = _text("x/alpha, with noise of level sigma/alpha; EDM's x")
     score: float = _text("gradient of log p_t at x_t")
-    noise: float = _text("E[noise | x_t] = -sigma·score; DDPM's epsilon, k-diffusion's derivative d")
-    denoised: float = _text("E[x0 | x_t] = (x + sigma²·score)/alpha; EDM's D, pred_original_sample of diffusers")
+    noise: float = _text("-sigma·score; DDPM's epsilon, k-diffusion's d")
+    denoised: float = _text("(x + sigma²·score)/alpha; EDM's D, predicted x0")
     v: float = _text("alpha·noise - sigma·denoised; v_prediction")
-    flow: float = _text("noise - denoised; the target of flow matching with noise at t = 1")
-    velocity: float = _text("dx/dt = alpha'·denoised + sigma'·noise = f·x - g²·score/2, the probability flow")
-    energy_gradient: float = _text("-score, the gradient of the energy -log p_t")
+    flow: float = _text("noise - denoised; flow matching with noise at t = 1")
+    velocity: float = _text("dx/dt of the probability flow, f·x - g²·score/2")
+    energy_gradient: float = _text("-score")
     edm_output: float = _text("F, the raw output of EDM's network")
 
 
@@ -150,8 +150,8 @@ def time_of(process: Process, quantity: str, value: float) -> float:
         ScorefieldError: an unknown quantity, one that is the same at every t, or a value outside the range of the process.
 
     >>> from scorefield import VE, VP
-    >>> round(time_of(VE(0.01, 10.0), "sigma", 1.0), 6), round(time_of(VP(), "alpha_bar", 0.5), 4)
-    (0.6667, 0.2588)
+    >>> round(time_of(VE(0.01, 10.0), "sigma", 1.0), 4), round(time_of(VP(), "alpha_bar", 0.5), 4)
+    (0.6667, 0.259)
     """
     if quantity not in LEVELS:
         raise unknown("quantity of a noise level", quantity, LEVELS)
@@ -192,7 +192,7 @@ def level_of(process: Process, t: float) -> NoiseLevel:
     >>> from scorefield import VP
     >>> level = level_of(VP(), 0.5)
     >>> round(level.beta, 6), round(level.alpha_bar + level.sigma**2, 6), round(level.timestep)
-    (10.05, 1.0, 499)
+    (10.05, 1.0, 498)
     """
     time, chain = _at(process, t), _chain(process)
     alpha, sigma, ratio = (float(_LEVELS[name](process, time)) for name in ("alpha", "sigma", "ratio"))

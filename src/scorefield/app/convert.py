@@ -84,8 +84,8 @@ def convert(
         ScorefieldError: an unknown process or setting; no noise level, or several; one outside the range of the process; x
             without a view, or several views; a data_std or tau that is not positive.
 
-    >>> convert("vp", NoiseLevelSpec(alpha_bar=0.5)).level.log_snr
-    0.0
+    >>> round(convert("vp", NoiseLevelSpec(alpha_bar=0.8)).level.snr, 6)
+    4.0
     """
     noised, std = _process(process, settings)
     data_std = _positive("data_std", std if data_std is None else data_std)
