@@ -137,7 +137,7 @@ def test_each_broken_file_is_named_with_its_cause_and_the_others_are_used(tmp_pa
     causes = {
         "long.flac": "of 6,400 samples, most files have 640",
         "cut.flac": "",
-        "cut.wav": "truncated: its header promises 1,324 bytes, there are 700",
+        "cut.wav": "truncated: its header states 1,324 bytes, there are 700",
         "empty.wav": "empty",
         "text.wav": "no whole sound file: Format not recognised",
         "silent.wav": "without a sound",

@@ -170,7 +170,7 @@ def parts(number: int, *names: str) -> Any:
 
 def test_of_several_images_a_key_chooses_and_science_is_plain(tmp_path: Path) -> None:
     place = folder(tmp_path / "two", lambda i: parts(i, "FLUX", "ERR"))
-    assert "with FLUX (6x8), ERR (6x8), expected to be told which: set data.key=FLUX" in refusal(place)
+    assert "with FLUX (6x8), ERR (6x8), expected to know which is meant: set data.key=FLUX" in refusal(place)
     assert float(opened(place, key="err").train.min()) > 50
     assert float(opened(place, key="1").train.max()) < 50
     assert "got data.key=DQ" in refusal(place, key="DQ")
@@ -220,7 +220,7 @@ def test_each_broken_file_is_named_with_its_cause_and_the_others_are_used(tmp_pa
     image(TYPES["float32"][0]).writeto(place / "other.fits")
     found = {issue.where: issue.cause for issue in opened(place).issues}
     causes = {
-        "cut.fits": "truncated: its header promises 2,976 bytes, there are 2,900",
+        "cut.fits": "truncated: its header states 2,976 bytes, there are 2,900",
         "header.fits": "",
         "empty.fits": "empty",
         "lying.fits": "GiB, more than the 8 that are read",

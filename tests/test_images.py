@@ -484,7 +484,7 @@ def test_members_that_lie_hide_or_explode_are_named_and_the_others_used(tmp_path
         "C:/windows.png": out,
         "locked.png": "encrypted",
         "short.png": found["short.png"],
-        "long.png": f"unpacks to {len(image)} bytes, its header promises {len(image) + 5}",
+        "long.png": f"unpacks to {len(image)} bytes, its header states {len(image) + 5}",
         "link.png": "a link",
         "bomb.png": "unpacks to more than 100 times its size, as a zip bomb does",
         "inner.zip": "an archive within the source, which is not opened",

@@ -190,7 +190,7 @@ def broken(place: Path) -> dict[str, str]:
     (place / "text.nii").write_bytes(b"no volume at all")
     return {
         "cut.nii.gz": "truncated",
-        "cut.nii": "truncated: its header promises 472 bytes, there are 380",
+        "cut.nii": "truncated: its header states 472 bytes, there are 380",
         "header.nii": "truncated",
         "empty.nii.gz": "empty",
         "bomb.nii.gz": "GiB, more than the 8 that are read",

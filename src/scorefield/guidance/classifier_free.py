@@ -67,7 +67,7 @@ class ClassifierFree(Extrapolated):
         if strength != 1 and isinstance(field, ScoreModel) and not field.unconditional:
             raise ScorefieldError(
                 f"got a guidance of {strength:g} for a field that was trained with the class of every example "
-                "(training.labels=1), expected one that knows data without a class, too: train with training.labels=0.9"
+                "(training.labels=1), expected one that was also trained without classes: train with training.labels=0.9"
             )
         super().__init__(field, Unconditional(field), strength, interval)
 

@@ -170,7 +170,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
         ) from None
     except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ScorefieldError(f"got a {path} that cannot be read ({reason}), expected weights: fetch it anew") from None
+        raise ScorefieldError(f"got a {path} that cannot be read ({reason}), expected weights: download it again") from None
     if isinstance(content, list | tuple):
         return {str(i): entry for i, entry in enumerate(content)}
     if not isinstance(content, Mapping):
@@ -218,7 +218,7 @@ def check_weights(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], s
                 "correct the settings beside it"
             )
         if tensor.is_floating_point() and not (value.is_floating_point() and bool(value.isfinite().all())):
-            raise ScorefieldError(f"got {name!r} in {source} with NaN, or no real numbers, expected weights: fetch it anew")
+            raise ScorefieldError(f"got {name!r} in {source} with NaN, or no real numbers, expected weights: download it again")
 
 
 def _some(names: list[str]) -> str:

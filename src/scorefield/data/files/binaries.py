@@ -131,7 +131,7 @@ def _idx(entry: Entry) -> _Part | None:
     size = place + math.prod(shape) * np.dtype(IDX[kind]).itemsize
     promises.check(size, entry.size, packed=promises.is_packed(entry))
     if 0 in shape:
-        raise ValueError(f"its header promises a shape of {shape}")
+        raise ValueError(f"its header states a shape of {shape}")
     return _Part(entry, "idx", IDX[kind], shape, place) if axes > 1 else None
 
 
@@ -207,7 +207,7 @@ def _pieces(part: _Part) -> Iterator[Array]:
                 values = np.frombuffer(promises.read_exactly(content, count * (row + extra) * dtype.itemsize), dtype)
             except Exception as error:  # gzip raises anything on broken files
                 cause = f"{part.name!r} ({cause_of(error)})"
-                raise ScorefieldError(f"got {cause}, expected a whole file: download it again, or take it away") from error
+                raise ScorefieldError(f"got {cause}, expected a whole file: download it again, or remove it") from error
             records = values.reshape(count, row + extra)[:, extra:].reshape(count, *part.shape[1:])
             yield records.transpose(0, 1, 3, 2) if part.family == "STL-10" else records
 

@@ -186,7 +186,7 @@ def refuse_cut(file: Any, series: Any) -> None:
     sizes = {} if isinstance(series, list) else dict(zip(series.axes, series.shape, strict=True))
     there = len(series) if isinstance(series, list) else math.prod(n for axis, n in sizes.items() if axis not in "YXS")
     if promised > there:
-        raise ValueError(f"truncated: its header promises {promised} planes, there {'is' if there == 1 else 'are'} {there}")
+        raise ValueError(f"truncated: its header states {promised} planes, there {'is' if there == 1 else 'are'} {there}")
 
 
 def _check_page(page: Any, number: int, length: int) -> None:

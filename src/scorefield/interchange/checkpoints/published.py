@@ -85,7 +85,7 @@ class Published(Checkpoint):
         except (LookupError, ZeroDivisionError, ValidationError, RuntimeError) as error:
             raise ScorefieldError(
                 f"got {source}, whose tensors have names of a published layout but are not those of a whole model "
-                f"({str(error).splitlines()[0]}), expected all of them: fetch it anew"
+                f"({str(error).splitlines()[0]}), expected all of them: download it again"
             ) from None
         network = one.network.build(one.shape)
         kept = {name: value for name, value in weights.items() if name != "sigmas"}
