@@ -72,6 +72,17 @@ def test_the_code_of_a_lesson_runs_and_its_solutions_hold(
         )
 
 
+def test_every_registered_part_and_each_of_its_options_is_documented() -> None:
+    import reference  # type: ignore[import-not-found]  # of docs/_ext
+
+    from scorefield import registry
+
+    problems: list[str] = []
+    pages = {kind: reference._components(kind, problems) for kind in registry.HOMES}
+    assert not problems
+    assert all(name in pages[kind] for kind in registry.HOMES for name in registry.built_in(kind))
+
+
 # --- colours ----------------------------------------------------------------------------------------------------------
 
 # Machado, Oliveira, Fernandes (2009), "A physiologically-based model for simulation of color vision deficiency", severity 1:

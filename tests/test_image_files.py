@@ -821,7 +821,5 @@ def test_a_stack_of_imagej_that_was_cut_is_said_to_be(tmp_path: Path) -> None:
     assert len(open_source(str(tmp_path / "a.tif"), DataConfig()).train) > 0
     content = (tmp_path / "a.tif").read_bytes()
     (tmp_path / "b.tif").write_bytes(content[: len(content) // 2])
-    with pytest.raises(
-        ScorefieldError, match=r"got 'b\.tif', expected a whole TIFF \(truncated: its header states 40 planes"
-    ):
+    with pytest.raises(ScorefieldError, match=r"got 'b\.tif', expected a whole TIFF \(truncated: its header states 40 planes"):
         open_source(str(tmp_path / "b.tif"), DataConfig())

@@ -365,7 +365,10 @@ def cut(source: Path) -> None:
 UNET, SCHEDULER = "unet/config.json", "scheduler/scheduler_config.json"
 BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "latents": (edit("model_index.json", vae=["diffusers", "AutoencoderKL"]), "with 'vae', whose network works on latents"),
-    "text": (edit("model_index.json", text_encoder=["transformers", "CLIPTextModel"]), "'text_encoder', which is told a text"),
+    "text": (
+        edit("model_index.json", text_encoder=["transformers", "CLIPTextModel"]),
+        "'text_encoder', which is conditioned on a text",
+    ),
     "another network": (edit(UNET, _class_name="UNet2DConditionModel"), "a UNet2DConditionModel in .* expected a UNet2DModel"),
     "a scheduler": (
         edit(SCHEDULER, _class_name="DPMScheduler"),

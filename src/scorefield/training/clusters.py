@@ -1,4 +1,4 @@
-"""Clusters in place of classes: examples without labels are divided by likeness, and the network is told the part of each.
+"""Clusters in place of classes: examples without labels are divided by likeness, and the network is given the part of each.
 
     y = (x - mean)·V        the first COMPONENTS principal components of the training examples, in model space
     k                       the nearest of K centres of k-means in y
@@ -32,11 +32,11 @@ from scorefield.randomness import subsample
 COMPONENTS, FITTED = 50, 20_000  # principal components, and examples that they and the centres are found on
 LEAST = 20  # examples for each centre
 MANY, ROOTS = 10_000, 0.25  # images that are clustered unasked, and centres in roots of their number: 58 of 54,000
-GIVEN = 0.9  # share of the examples whose cluster the network is told, where nothing else is asked for
+GIVEN = 0.9  # share of the examples whose cluster the network is given, where nothing else is asked for
 
 
 def number_unasked(data: Dataset) -> int:
-    """Return how many clusters a data set has where nobody says: 0 for few, for other things than images, and with classes."""
+    """Return how many clusters a data set has unasked: 0 for few, for other things than images, and with classes."""
     many = data.kind == "image" and len(data.train) >= MANY and data.normaliser.holes is None
     return round(ROOTS * math.sqrt(len(data.train))) if many and not data.classes else 0
 
@@ -67,7 +67,7 @@ def with_clusters(config: RunConfig, data: Dataset) -> tuple[RunConfig, Dataset,
     labels = config.training.labels or GIVEN
     why = (
         f"clusters = {count}: by k-means on {min(COMPONENTS, len(data.train), math.prod(data.shape))} principal components, "
-        f"told to the network for {labels:.0%} of the examples; samples have each as often as the data"
+        f"given to the network for {labels:.0%} of the examples; samples have each as often as the data"
     )
     return replace(config, training=replace(config.training, labels=labels)), made, (why,)
 

@@ -1,4 +1,4 @@
-"""Binaries: image sets that come as plain bytes, told by their first bytes or their exact length.
+"""Binaries: image sets that come as plain bytes, recognised by their first bytes or their exact length.
 
     idx          0 0 type axes, then a length for each axis, then the values, all big-endian: MNIST
     CIFAR-10     records of 3,073 bytes: a label, then 3 x 32 x 32
@@ -136,7 +136,7 @@ def _idx(entry: Entry) -> _Part | None:
 
 
 def _bin(entry: Entry) -> _Part | None:
-    """Return the images of a .bin file, told by its length; None for one of labels."""
+    """Return the images of a .bin file, recognised by its length; None for one of labels."""
     if entry.path.lower().endswith("_y.bin"):
         return None
     for family, (labels, *shape) in RECORDS.items():

@@ -4,7 +4,7 @@
     value       BSCALE * stored + BZERO: float32, or float64 for integers of over 16 bits; without both, the stored type
     unknown     BLANK in integers, NaN in floats
 
-The library is told to scale nothing: it would return unsigned integers with their BLANK cells as numbers.
+The library is set to scale nothing: it would return unsigned integers with their BLANK cells as numbers.
 
 A folder has an image in each file. A cube alone has an image in each of its planes; in a folder, `data.axes` says what its
 first axis is. Of several images in a file, `data.key` names one. A binary table is a table.

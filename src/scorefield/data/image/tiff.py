@@ -7,7 +7,7 @@ A file holds series of pages; a series has axes, named by OME or ImageJ, or gues
     T I Q ...  times, pages, and what has no name: these count examples
 
 `plan_of` says which axes are examples. Axes of length 1 are left out, and every other one keeps its place, so that a sample is
-written with the axes that were read. The library is told to open no other file that the metadata of a file may name, and what
+written with the axes that were read. The library is set to open no other file that the metadata of a file may name, and what
 the pages promise is compared with the length of the file before they are read.
 """
 
@@ -281,7 +281,7 @@ def masked(array: Any, value: float | None) -> Any:
         values = np.asarray(array[first:last])
         return np.where(values == mark, np.nan, values).astype(dtype)
 
-    from scorefield.data.files.rows import Rows  # it needs torch, of which a worker that decodes knows nothing
+    from scorefield.data.files.rows import Rows  # it needs torch, which a worker that decodes does not import
 
     return Rows(tuple(array.shape), dtype, part, "the TIFF")
 

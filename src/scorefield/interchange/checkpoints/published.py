@@ -1,6 +1,6 @@
 """Published weights of NCSN, NCSNv2, score_sde and smalldiffusion, recognised by the names and shapes of their tensors.
 
-    layout            y, the network's output            what it is told         the noise in the published unit
+    layout            y, the network's output            noise label              the noise in the published unit
     NCSN (2019)       score                              index of a level        L levels, geometric (1 to .01)
     NCSNv2 (2020)     sigma·score (divided by it later)  nothing                 the buffer `sigmas`
     NCSN++ (VE)       sigma·score (likewise)             ln(sigma), or an index  the buffer `sigmas`
@@ -64,7 +64,7 @@ class Published(Checkpoint):
     settings: ClassVar[Mapping[str, str]] = {
         "size": "side of the images",
         "sde": "ve, vp or sub-vp, of score_sde",
-        "continuous": "whether score_sde was told any time, true, or the 1,000 steps of a chain",
+        "continuous": "whether score_sde was trained at any time, true, or the 1,000 steps of a chain",
         "sigma_min": "least noise, in the published unit",
         "sigma_max": "largest noise, in the published unit",
         "beta_min": "of vp and sub-vp",

@@ -7,8 +7,8 @@
                        chained pooling  h <- h + conv(pool(h)) twice, residual units
 
 NCSN (2019) has its own alpha, beta, gamma for each of L levels in every normalisation, also between the refinements, pools
-by means, and its output is the score. NCSNv2 (2020) is not told the level, has no normalisation in the refinements, pools by
-maxima, and its output is sigma·score, which is divided by sigma after it.
+by means, and its output is the score. NCSNv2 (2020) is not conditioned on the level, has no normalisation in the
+refinements, pools by maxima, and its output is sigma·score, which is divided by sigma after it.
 
 The paper of 2019 prints alpha outside of gamma; published weights have it inside, and so it is here. The variance of the means
 over channels is the unbiased one.
