@@ -24,6 +24,8 @@ const letter = (kind, one) => OLDER[kind][one] ?? (/[A-Z]/.test(one) ? shifted(o
 document.addEventListener("DOMContentLoaded", () => {
   for (const node of document.querySelectorAll("span.tex, div.tex"))
     katex.render(node.textContent, node, { output: "mathml", displayMode: node.tagName === "DIV", throwOnError: false });
+  for (const node of document.querySelectorAll("math mi"))
+    if (/^[a-z]{2,}$/.test(node.textContent)) node.style.marginInlineEnd = "0.17em"; // log, exp, ...: no browser puts the space
   for (const node of document.querySelectorAll("math [mathvariant]")) {
     const kind = node.getAttribute("mathvariant");
     if (kind in STARTS) {
