@@ -91,12 +91,14 @@ def test_a_ladder_of_no_levels_is_refused(ladder) -> None:
         ladder(VE(), 0)
 
 
+@pytest.mark.theorem("geometric-ladder")
 @each_noisy
 def test_geometric_means_a_constant_ratio_of_sigma_over_alpha(process: Process) -> None:
     ratios = ratio_of(process, geometric(process, 30))
     numpy.testing.assert_allclose(ratios[1:] / ratios[:-1], (ratios[-1] / ratios[0]) ** (1 / 29), rtol=4e-12)
 
 
+@pytest.mark.theorem("geometric-ladder")
 def test_the_ladder_of_ncsn_is_of_standard_deviations() -> None:
     """Song and Ermon (2019): ten levels from 1 to 0.01 have the ratio 0.6, so the second is 0.59948 (not its square)."""
     sigma = VE(0.01, 1.0).sigma(geometric(VE(0.01, 1.0), 10))
@@ -193,6 +195,7 @@ def test_a_quantile_function_never_falls_and_keeps_the_shape_of_its_argument(den
     assert torch.equal(density.quantile(process, u.reshape(10, 100)).flatten(), t)
 
 
+@pytest.mark.theorem("geometric-ladder")
 def test_levels_are_exactly_the_times_of_the_geometric_ladder() -> None:
     process, ladder = VP(), geometric(VP(), 7)
     u = (torch.arange(7, dtype=torch.float64) + 0.5) / 7
@@ -240,6 +243,7 @@ def test_uniform_over_time_is_log_uniform_over_sigma_for_ve() -> None:
 # --- NCSNv2's choices -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("sigma-max")
 @pytest.mark.parametrize("shape", [(300, 2), (600, 3), (40, 1, 5, 5), (2, 1)])
 def test_largest_distance_is_the_largest_of_all_pairs(shape: tuple[int, ...]) -> None:
     data = numpy.random.default_rng(0).normal(size=shape)
@@ -269,6 +273,7 @@ def test_data_without_two_different_points_are_refused(value: float, n: int) -> 
         largest_distance(torch.full((n, 3), value, dtype=torch.float64))
 
 
+@pytest.mark.theorem("level-overlap")
 @pytest.mark.parametrize("dimension", [100, 28 * 28, 32 * 32 * 3, 64 * 64 * 3, 256 * 256 * 3])
 def test_level_ratio_solves_the_equation_of_ncsnv2(dimension: int) -> None:
     def excess(gamma: float) -> float:
@@ -306,6 +311,7 @@ def variance_by_simulation(eps: numpy.ndarray | float, gamma: float, steps: int)
 CHOICES = [(1.0375, 5), (1.668, 100), (1.668, 1), (1.2, 2), (3.0, 3), (1.001, 1), (1 + 1e-6, 5)]
 
 
+@pytest.mark.theorem("variance-after-steps")
 @pytest.mark.parametrize(("gamma", "steps"), CHOICES)
 @pytest.mark.parametrize("sigma_min", [1.0, 0.01])
 def test_variance_ratio_is_what_the_steps_do_to_the_variance(gamma: float, steps: int, sigma_min: float) -> None:
@@ -314,6 +320,7 @@ def test_variance_ratio_is_what_the_steps_do_to_the_variance(gamma: float, steps
         assert math.isclose(got, variance_by_simulation(eps, gamma, steps), rel_tol=1e-10)
 
 
+@pytest.mark.theorem("variance-after-steps")
 @pytest.mark.parametrize(("gamma", "steps"), CHOICES)
 def test_step_size_beats_every_other_step(gamma: float, steps: int) -> None:
     """Every other: a grid of 30,000 over (1e-8, 2), less those within 0.1 per cent of the chosen one."""
@@ -324,6 +331,7 @@ def test_step_size_beats_every_other_step(gamma: float, steps: int) -> None:
     assert misfit <= numpy.abs(variance_by_simulation(others, gamma, steps) - 1).min()
 
 
+@pytest.mark.theorem("variance-after-steps")
 @pytest.mark.parametrize("gamma", [1.001, 1.0375, 1.3, 2.0])
 def test_step_size_for_one_step_a_level_is_one_minus_one_over_gamma_squared(gamma: float) -> None:
     """V = (1 - eps)²·gamma² + 2·eps is smallest there; the search grid has a spacing of 7.3e-5."""
@@ -343,12 +351,14 @@ PUBLISHED_STEPS = [  # the released settings of NCSNv2: sigma_1, L, T, and step_
 ]
 
 
+@pytest.mark.theorem("variance-after-steps")
 @pytest.mark.parametrize(("data", "sigma_max", "levels", "steps", "eps"), PUBLISHED_STEPS)
 def test_step_size_gives_the_published_values(data: str, sigma_max: float, levels: int, steps: int, eps: str) -> None:
     chosen = step_size((sigma_max / 0.01) ** (1 / (levels - 1)), steps, sigma_min=0.01)
     assert f"{chosen:.{1 if '.' in eps else 0}e}" == eps, data
 
 
+@pytest.mark.theorem("variance-after-steps")
 @pytest.mark.parametrize("steps", [1, 3, 5, 10])
 def test_the_reachable_ratio_is_the_largest_that_the_steps_can_follow(steps: int) -> None:
     """Followed step by step at the eps that is best for each ratio: v <- (1 - eps)²·v + 2·eps, from v = gamma²."""

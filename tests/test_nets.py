@@ -110,6 +110,7 @@ def _convolve_by_hand(x: numpy.ndarray, weight: numpy.ndarray, bias: numpy.ndarr
     return y
 
 
+@pytest.mark.theorem("ncsn-block")
 @pytest.mark.parametrize("dilation", [1, 2])
 def test_the_block_is_conv1x1_relu_conv3x3_relu_conv1x1_of_x_plus_the_embedding_then_plus_x(dilation: int) -> None:
     block = shaken(NoiseConditionedBlock(4, condition=3, dilation=dilation), by=0.5)
@@ -139,6 +140,7 @@ def test_the_embedding_is_added_before_the_first_convolution() -> None:
     assert float((one - other).abs().max()) < 100 * EPS * float(one.abs().max())  # ... through that convolution only
 
 
+@pytest.mark.theorem("ncsn-block")
 def test_with_the_last_convolution_zeroed_the_block_is_exactly_the_identity_whatever_the_level() -> None:
     """The residual sum is with x, not with x plus the embedding."""
     block = shaken(NoiseConditionedBlock(4, condition=3), by=0.5)
@@ -490,6 +492,7 @@ class _Along(nn.Module):
         return self.block(x, torch.ones(len(x), 3, dtype=torch.float64))
 
 
+@pytest.mark.theorem("relu-hessian")
 def test_the_second_derivative_of_a_relu_block_is_exactly_zero_almost_everywhere() -> None:
     block = _Along(shaken(NoiseConditionedBlock(4, condition=3), by=0.5))
     x, v = _numbers(200, 4, 5, 4), _numbers(200, 4, 5, 4, seed=1)
@@ -498,6 +501,7 @@ def test_the_second_derivative_of_a_relu_block_is_exactly_zero_almost_everywhere
     assert float(slopes.abs().max()) > 0.1  # its first derivative is not
 
 
+@pytest.mark.theorem("relu-hessian")
 def test_the_whole_residual_network_is_curved_by_its_normalisation_alone() -> None:
     network = shaken(ConditionedResNet((1, 6, 5), width=8, blocks=3))
     x, v = _numbers(20, 1, 6, 5), _numbers(20, 1, 6, 5, seed=1)

@@ -422,6 +422,7 @@ def test_a_network_of_buffers_alone_computes_in_their_precision() -> None:
     assert torch.equal(ScoreModel(Fixed(), Score(), VE(0.01, 10.0), (2,))(x, torch.ones(1)).score, -x.float().double())
 
 
+@pytest.mark.theorem("scaled-score")
 def test_a_network_that_is_not_given_the_noise_gives_the_same_output_at_every_level() -> None:
     """NCSNv2's technique 3: s(x, sigma) = y(x)/sigma, so sigma·score is one function of x."""
     model = ScoreModel(MLP((2,)), ScaledScore(noise_label="none"), VE(0.01, 10.0), (2,)).double()

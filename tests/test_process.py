@@ -191,6 +191,7 @@ def test_sigma_keeps_all_its_digits_where_there_is_hardly_any_noise(time: float)
     assert math.isclose(float(Cosine().sigma(doubles(time))), float(exact), rel_tol=8 * 2.2e-16 * max(1, 0.008 / time))
 
 
+@pytest.mark.theorem("cosine-schedule")
 def test_the_cosine_chain_is_the_published_one_with_its_last_beta_cut() -> None:
     process = DDPMChain(1000, kind="cosine")
     assert len(process.betas) == 1000
@@ -199,6 +200,7 @@ def test_the_cosine_chain_is_the_published_one_with_its_last_beta_cut() -> None:
         assert math.isclose(float(process.alpha(doubles(float(n)))), float(_cosine(n / 1000)[0]), rel_tol=1e-12)
 
 
+@pytest.mark.theorem("ddpm-marginal")
 def test_tabulated_alpha_and_sigma_are_the_products_of_ho_et_al_at_every_whole_time() -> None:
     betas = numpy.random.default_rng(0).uniform(0.01, 0.5, size=20)
     process, n = Tabulated(tuple(betas)), torch.arange(1, 21, dtype=torch.float64)
@@ -230,6 +232,7 @@ def test_a_chain_that_leaves_nothing_of_the_data_is_refused() -> None:
             make()
 
 
+@pytest.mark.theorem("ddpm-marginal")
 def test_one_ddpm_step_shrinks_by_the_root_of_one_minus_beta_and_adds_beta() -> None:
     process = Tabulated.linear(1000)
     t = torch.arange(2, 1001, dtype=torch.float64)

@@ -316,6 +316,7 @@ def steps_seen(field: Any, sampler: Sampler, ladder: torch.Tensor) -> tuple[list
     return times, drifts, noises
 
 
+@pytest.mark.theorem("annealed-step")
 @pytest.mark.parametrize("sampler", [Annealed(3, eps=1e-5), Annealed.from_ncsn(steps=4)], ids=["annealed", "from_ncsn"])
 def test_annealed_steps_are_eps_times_the_variance_of_the_level_over_the_smallest(sampler: Annealed) -> None:
     """tau_j = eps·sigma_j²/sigma_min², in the drift and in the noise, with j = i // k; eps of the code of NCSN is ours."""
@@ -329,6 +330,7 @@ def test_annealed_steps_are_eps_times_the_variance_of_the_level_over_the_smalles
     assert times == [float(ladder[i // sampler.steps_per_level]) for i in range(10 * sampler.steps_per_level)]
 
 
+@pytest.mark.theorem("annealed-step")
 def test_from_ncsn_is_the_published_setting() -> None:
     """Song and Ermon (2019): 100 steps a level with 2e-5, so 0.2 on the first of the levels 1 to 0.01."""
     sampler, process = Annealed.from_ncsn(), VE(0.01, 1.0)
@@ -338,6 +340,7 @@ def test_from_ncsn_is_the_published_setting() -> None:
     assert math.isclose(noises[-1], 2e-5, rel_tol=1e-9)
 
 
+@pytest.mark.theorem("variance-after-steps")
 @pytest.mark.parametrize("gamma", [1.04, 1.668])
 @pytest.mark.parametrize("steps", [1, 3, 20])
 def test_annealed_without_eps_keeps_the_variance_closest_to_the_levels(gamma: float, steps: int) -> None:
@@ -509,6 +512,7 @@ def test_the_loop_starts_from_the_mean_and_spread_of_noised_data(process: Proces
     numpy.testing.assert_allclose(x[1] - x[0], math.sqrt(2 * alpha**2 + sigma**2), rtol=1e-13)
 
 
+@pytest.mark.theorem("final-denoise")
 @each_sampler
 def test_the_run_ends_with_the_posterior_mean_of_its_last_state(sampler: Any) -> None:
     process = VE(0.1, 5.0)
