@@ -171,6 +171,7 @@ def test_a_mixture_of_one_component_is_a_gaussian(process: Process) -> None:
     assert math.isclose(one.data_std, two.data_std)
 
 
+@pytest.mark.theorem("fokker-planck-linear")
 @each_process
 @pytest.mark.parametrize("name", ["gaussian", "mixture", "image", "empirical"])
 def test_the_fokker_planck_residual_of_the_density_is_zero(name: str, process: Process) -> None:

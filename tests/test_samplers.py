@@ -30,6 +30,7 @@ from scorefield import (
     RectifiedFlow,
     SampleRng,
     ScorefieldError,
+    SubVP,
     Tabulated,
     geometric,
     registry,
@@ -44,9 +45,11 @@ from scorefield.samplers import (
     Consistent,
     DPMSolver,
     Euler,
+    EulerMaruyama,
     Heun,
     Langevin,
     PredictorCorrector,
+    ReverseDiffusion,
     Sampler,
     Snapshot,
     UniPC,
@@ -229,6 +232,51 @@ def test_on_a_single_point_a_deterministic_sampler_is_exact_in_any_number_of_ste
         growth = float(alpha[j].max() / alpha[: j + 1].min())
         lost = 20 * 2.3e-16 * (1 + 5 / float(sigma[: j + 1].min())) * 5 * growth
         assert bool(((seen[j] - path[j : j + 1]).abs() <= lost).all())
+
+
+# --- the reverse equation ---------------------------------------------------------------------------------------------
+
+REVERSED = {"euler-maruyama": EulerMaruyama(), "reverse-diffusion": ReverseDiffusion(), "ancestral": Ancestral()}
+
+
+@pytest.mark.theorem("reverse-sde")
+@each_case(sampler=REVERSED, process={"ve": VE(0.05, 8.0), "sub-vp": SubVP()})
+def test_two_times_of_a_reverse_run_have_the_joint_law_of_the_forward_process(sampler: Sampler, process: Process) -> None:
+    """E[x_s | x_t] and Cov[x_s | x_t] by conditioning the forward pair (x_s, x_t = k·x_s + std·z); the error is of order 1.
+
+    The probability flow has the same two marginals, and no noise: its pairs are others.
+    """
+    field = Gaussian(MEAN, COVARIANCE, process)
+    low, high = between(process, 0.3), between(process, 0.7)
+    (_, early), (_, late) = moments_at(process, low), moments_at(process, high)
+    k = float(process.transition(doubles(high), doubles(low))[0])
+    gain = k * early @ numpy.linalg.inv(late)
+    rest = early - k * gain @ early
+    errors = []
+    for steps in (30, 60):
+        a, b, _ = affine_map(field, sampler, torch.linspace(high, low, steps + 1, dtype=torch.float64))
+        errors.append(numpy.abs(a - gain).max() + numpy.abs(b @ b.T - rest).max())
+    assert math.log2(errors[0] / errors[1]) > 0.9, errors
+    flow, _, _ = affine_map(field, Heun(), torch.linspace(high, low, 61, dtype=torch.float64))
+    assert numpy.abs(flow - gain).max() > 3 * errors[1]
+
+
+@pytest.mark.theorem("reverse-diffusion-bias")
+@pytest.mark.parametrize("share", [0.02, 0.3])
+def test_reversed_steps_that_each_take_a_share_of_the_variance_leave_it_too_large_by_one_over_one_minus_the_share(
+    share: float,
+) -> None:
+    """n steps from the true variance, on VE: v/V = 1/(1 - share) - (1/(1 - share) - 1)·(1 - share)^n."""
+    process, c = VE(0.05, 8.0), 1.7
+    field = Gaussian([0.4], [[c]], process)
+    true = 60.0 * (1 - share) ** torch.arange(9, dtype=torch.float64)
+    ladder, limit = process.time_of_sigma((true - c).sqrt()), 1 / (1 - share)
+    for n in range(1, 9):
+        mean, variance = push(
+            *(numpy.array(v) for v in ([0.4], [[60.0]])), affine_map(field, ReverseDiffusion(), ladder[: n + 1])
+        )
+        assert math.isclose(float(variance.item()) / float(true[n]), limit - (limit - 1) * (1 - share) ** n, rel_tol=1e-10)
+        assert math.isclose(mean.item(), 0.4, rel_tol=1e-10)
 
 
 # --- the steps, against the papers ------------------------------------------------------------------------------------
