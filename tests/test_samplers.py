@@ -663,6 +663,7 @@ def test_a_ladder_below_the_smallest_time_of_its_process_is_refused() -> None:
         next(simulate(field, Euler(), doubles(1.0, 0.5, 0.0), rng=SampleRng([0])))
 
 
+@pytest.mark.theorem("probability-flow")
 def test_samples_of_a_fine_deterministic_run_have_the_distribution_of_the_data() -> None:
     """End to end on a Gaussian, without Monte Carlo: the map of the whole run, its start and its last step included.
 

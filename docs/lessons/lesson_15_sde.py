@@ -123,7 +123,8 @@ print(f"at t = 1: mean {paths[-1].mean():+.3f}, spread {paths[-1].std():.3f}; in
 #    \log p(x \mid x_t) = -\frac{\lVert x - (x_t - f x_t h) \rVert^2}{2 g^2 h} + s \cdot x
 #    = -\frac{\lVert x - (x_t - f x_t h + g^2 s\, h) \rVert^2}{2 g^2 h},
 #
-# where the second equality completes the square. That is again a Gaussian step, with the same :math:`g^2 h` of noise: the
+# where the second equality completes the square. (What was left out, the second derivative of log p, changes the variance
+# :math:`g^2 h` by a part of order h only.) That is again a Gaussian step, with the same :math:`g^2 h` of noise: the
 # **reverse SDE** (Anderson 1982)
 #
 # .. theorem:: reverse-sde
