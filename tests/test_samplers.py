@@ -168,6 +168,7 @@ def test_the_declared_evaluations_are_the_ones_that_are_made(sampler: Any) -> No
 # --- measured order ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("order-of-a-sampler")
 @each_case(process=PROCESSES)
 @each_jumping
 def test_the_measured_order_on_a_gaussian_is_the_declared_one(sampler: Any, process: Process) -> None:
@@ -204,6 +205,7 @@ def along_the_flow_of_a_mixture(process: Process) -> tuple[GaussianMixture, floa
     return field, low, high, start, exact
 
 
+@pytest.mark.theorem("flow-in-lambda", "order-of-a-sampler", "exponential-step")
 @each_case(process={"ve": VE(0.05, 8.0), "vp": VP(), "rectified-flow": RectifiedFlow()})
 @pytest.mark.parametrize("sampler", DETERMINISTIC.values(), ids=DETERMINISTIC)
 def test_the_measured_order_on_a_mixture_is_the_declared_one(sampler: Any, process: Process) -> None:
@@ -217,6 +219,7 @@ def test_the_measured_order_on_a_mixture_is_the_declared_one(sampler: Any, proce
     assert math.log2(errors[0] / errors[1]) >= sampler.order - 0.1, errors
 
 
+@pytest.mark.theorem("exponential-step")
 @each_case(process=PROCESSES)
 @pytest.mark.parametrize("sampler", DETERMINISTIC.values(), ids=DETERMINISTIC)
 def test_on_a_single_point_a_deterministic_sampler_is_exact_in_any_number_of_steps(sampler: Any, process: Process) -> None:
@@ -282,6 +285,7 @@ def test_reversed_steps_that_each_take_a_share_of_the_variance_leave_it_too_larg
 # --- the steps, against the papers ------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("flow-in-lambda")
 @each_process
 def test_euler_is_ddim(process: Process) -> None:
     """Song, Meng, Ermon (2021), equation 12 with sigma_t = 0: predict x0, predict the noise, join them one level down."""
