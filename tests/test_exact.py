@@ -171,6 +171,7 @@ def test_a_mixture_of_one_component_is_a_gaussian(process: Process) -> None:
     assert math.isclose(one.data_std, two.data_std)
 
 
+@pytest.mark.theorem("fokker-planck-linear")
 @each_process
 @pytest.mark.parametrize("name", ["gaussian", "mixture", "image", "empirical"])
 def test_the_fokker_planck_residual_of_the_density_is_zero(name: str, process: Process) -> None:
@@ -226,6 +227,29 @@ def test_noise_brings_two_densities_together_at_the_rate_of_their_squared_differ
     # The error of the finer difference is a third of its distance from the coarser one; extrapolation leaves h² of that.
     assert abs((4 * fine - coarse) / 3 - rate) < 0.1 * abs(fine - coarse) + 1e-9 * abs(rate)
     assert abs(fine - coarse) < 0.01 * abs(rate)
+
+
+@pytest.mark.theorem("consistency")
+@each_process
+def test_the_flow_map_of_a_gaussian_does_not_change_along_a_path_and_its_end_moves_with_the_velocity(process: Process) -> None:
+    """d/dt X(x_t, t, s) = 0 by the chain rule, and dX/ds is the velocity at X, with X in closed form and v of the field."""
+    field = fields_on(process)["gaussian"]
+    values, vectors = torch.linalg.eigh(double(COVARIANCE))
+    mean = double([1.0, -2.0, 0.5])
+
+    def there(x: torch.Tensor, t: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+        v_t, v_s = (process.alpha(u) ** 2 * values + process.sigma(u) ** 2 for u in (t, s))
+        scaled = (x - process.alpha(t) * mean) @ vectors * (v_s / v_t).sqrt()
+        return process.alpha(s) * mean + scaled @ vectors.mT
+
+    s, t = times_of(process, 4)[[1, 3]]
+    x = points_of(field, t[None])
+    velocity = field(x, t[None]).velocity
+    one, zero = torch.ones_like(t), torch.zeros_like(t)
+    end, change = torch.autograd.functional.jvp(there, (x, t, s), (velocity, one, zero))
+    assert bool((change.abs() < 1e-11 * (1 + velocity.abs().max())).all())
+    _, moved = torch.autograd.functional.jvp(there, (x, t, s), (torch.zeros_like(x), zero, one))
+    torch.testing.assert_close(moved, field(end, s[None]).velocity, rtol=1e-9, atol=1e-11)
 
 
 # --- the empirical field ----------------------------------------------------------------------------------------------

@@ -121,6 +121,7 @@ def test_karras_at_rho_one_means_equal_steps_of_sigma_over_alpha(process: Proces
     numpy.testing.assert_allclose(ratios, numpy.linspace(ratios[0], ratios[-1], 12), rtol=2e-12)
 
 
+@pytest.mark.theorem("karras-ladder")
 @each_noisy
 def test_karras_means_equal_steps_of_the_rho_th_root(process: Process) -> None:
     for rho in (2.0, 7.0):
@@ -128,6 +129,7 @@ def test_karras_means_equal_steps_of_the_rho_th_root(process: Process) -> None:
         numpy.testing.assert_allclose(numpy.diff(roots), (roots[-1] - roots[0]) / 8, rtol=1e-11)
 
 
+@pytest.mark.theorem("karras-ladder")
 def test_karras_gives_the_eighteen_levels_of_edm() -> None:
     """N = 18, 0.002 to 80, rho = 7: the ladder of Karras et al. (2022) for CIFAR-10, in 30 digits."""
     with mpmath.workdps(30):
@@ -136,6 +138,15 @@ def test_karras_gives_the_eighteen_levels_of_edm() -> None:
     times = karras(LinearVE(0.002, 80.0), 18)
     numpy.testing.assert_allclose(times, [float(level) for level in exact], rtol=1e-13)
     assert [f"{level:.4g}" for level in times.tolist()[:3]] == ["80", "57.59", "40.79"]
+
+
+@pytest.mark.theorem("log-cauchy-ladder")
+@each_noisy
+def test_log_cauchy_levels_are_even_quantiles_of_a_cauchy_density_of_the_log_level_beside_the_data(process: Process) -> None:
+    """By scipy's distribution function: equal steps of it, about the level of 0.78 = exp(-0.25) data deviations."""
+    ladder = registry.find("ladder", "log-cauchy")(process, 11, data_std=0.4)
+    shares = stats.cauchy.cdf(numpy.log(ratio_of(process, ladder) / 0.4), loc=-0.25, scale=1.5)
+    numpy.testing.assert_allclose(numpy.diff(shares), (shares[-1] - shares[0]) / 10, rtol=1e-9)
 
 
 def test_karras_in_the_limit_of_large_rho_is_geometric() -> None:

@@ -145,6 +145,7 @@ def test_a_known_posterior_mean_gives_the_score_that_points_at_it(process: Proce
     assert_within_rounding(prediction.score, (alpha * x0 - x) / sigma**2, (x.abs() + (alpha * x0).abs()) / sigma**2)
 
 
+@pytest.mark.theorem("probability-flow", "velocity")
 @each_noisy
 def test_velocity_is_the_drift_less_half_the_squared_diffusion_times_the_score(process: Process) -> None:
     t, score, _, x, _, sigma = truth_at(process)
@@ -155,6 +156,7 @@ def test_velocity_is_the_drift_less_half_the_squared_diffusion_times_the_score(p
     assert_within_rounding(prediction.velocity, f * x - g**2 * score / 2, size)
 
 
+@pytest.mark.theorem("velocity")
 @each_noisy
 def test_velocity_is_the_slope_of_the_straight_path_from_x0_to_the_noise(process: Process) -> None:
     """x(t) = alpha·x0 + sigma·noise moves at alpha'·x0 + sigma'·noise: against central differences of order 6 of the path."""

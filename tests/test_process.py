@@ -63,6 +63,7 @@ def integrate_moments(process: Process, times: numpy.ndarray, mean: float, varia
     return out[:, 0], out[:, 1]
 
 
+@pytest.mark.theorem("sde-moments", "drift-and-diffusion")
 @each
 def test_integrating_the_moments_returns_alpha_and_sigma(process: Process) -> None:
     times = grid_of(process, process.t_min, process.t_max)
@@ -72,6 +73,7 @@ def test_integrating_the_moments_returns_alpha_and_sigma(process: Process) -> No
     numpy.testing.assert_allclose(variance, sigma**2, rtol=1e-11)
 
 
+@pytest.mark.theorem("transition")
 @each_noisy
 @pytest.mark.parametrize(("early", "late"), [(0.1, 0.2), (0.3, 0.9), (0.0, 1.0)])
 def test_a_transition_has_the_moments_of_the_sde_started_from_a_point(process: Process, early: float, late: float) -> None:
@@ -81,6 +83,7 @@ def test_a_transition_has_the_moments_of_the_sde_started_from_a_point(process: P
     numpy.testing.assert_allclose([float(k), float(std) ** 2], [mean[-1], variance[-1]], rtol=1e-11)
 
 
+@pytest.mark.theorem("transition")
 @each_noisy
 def test_transitions_compose(process: Process) -> None:
     for low, middle, high in [(0.0, 0.2, 0.4), (0.1, 0.5, 1.0), (0.9, 0.95, 0.951)]:
@@ -162,6 +165,7 @@ PUBLISHED = {  # time: (alpha, sigma, f, g²)
 }
 
 
+@pytest.mark.theorem("drift-and-diffusion")
 @pytest.mark.parametrize("name", PROCESSES)
 def test_every_process_has_its_published_coefficients(name: str) -> None:
     process = PROCESSES[name]

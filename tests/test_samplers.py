@@ -30,6 +30,7 @@ from scorefield import (
     RectifiedFlow,
     SampleRng,
     ScorefieldError,
+    SubVP,
     Tabulated,
     geometric,
     registry,
@@ -44,9 +45,11 @@ from scorefield.samplers import (
     Consistent,
     DPMSolver,
     Euler,
+    EulerMaruyama,
     Heun,
     Langevin,
     PredictorCorrector,
+    ReverseDiffusion,
     Sampler,
     Snapshot,
     UniPC,
@@ -165,6 +168,7 @@ def test_the_declared_evaluations_are_the_ones_that_are_made(sampler: Any) -> No
 # --- measured order ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("order-of-a-sampler")
 @each_case(process=PROCESSES)
 @each_jumping
 def test_the_measured_order_on_a_gaussian_is_the_declared_one(sampler: Any, process: Process) -> None:
@@ -201,6 +205,7 @@ def along_the_flow_of_a_mixture(process: Process) -> tuple[GaussianMixture, floa
     return field, low, high, start, exact
 
 
+@pytest.mark.theorem("flow-in-lambda", "order-of-a-sampler", "exponential-step")
 @each_case(process={"ve": VE(0.05, 8.0), "vp": VP(), "rectified-flow": RectifiedFlow()})
 @pytest.mark.parametrize("sampler", DETERMINISTIC.values(), ids=DETERMINISTIC)
 def test_the_measured_order_on_a_mixture_is_the_declared_one(sampler: Any, process: Process) -> None:
@@ -214,6 +219,7 @@ def test_the_measured_order_on_a_mixture_is_the_declared_one(sampler: Any, proce
     assert math.log2(errors[0] / errors[1]) >= sampler.order - 0.1, errors
 
 
+@pytest.mark.theorem("exponential-step")
 @each_case(process=PROCESSES)
 @pytest.mark.parametrize("sampler", DETERMINISTIC.values(), ids=DETERMINISTIC)
 def test_on_a_single_point_a_deterministic_sampler_is_exact_in_any_number_of_steps(sampler: Any, process: Process) -> None:
@@ -231,9 +237,55 @@ def test_on_a_single_point_a_deterministic_sampler_is_exact_in_any_number_of_ste
         assert bool(((seen[j] - path[j : j + 1]).abs() <= lost).all())
 
 
+# --- the reverse equation ---------------------------------------------------------------------------------------------
+
+REVERSED = {"euler-maruyama": EulerMaruyama(), "reverse-diffusion": ReverseDiffusion(), "ancestral": Ancestral()}
+
+
+@pytest.mark.theorem("reverse-sde")
+@each_case(sampler=REVERSED, process={"ve": VE(0.05, 8.0), "sub-vp": SubVP()})
+def test_two_times_of_a_reverse_run_have_the_joint_law_of_the_forward_process(sampler: Sampler, process: Process) -> None:
+    """E[x_s | x_t] and Cov[x_s | x_t] by conditioning the forward pair (x_s, x_t = k·x_s + std·z); the error is of order 1.
+
+    The probability flow has the same two marginals, and no noise: its pairs are others.
+    """
+    field = Gaussian(MEAN, COVARIANCE, process)
+    low, high = between(process, 0.3), between(process, 0.7)
+    (_, early), (_, late) = moments_at(process, low), moments_at(process, high)
+    k = float(process.transition(doubles(high), doubles(low))[0])
+    gain = k * early @ numpy.linalg.inv(late)
+    rest = early - k * gain @ early
+    errors = []
+    for steps in (30, 60):
+        a, b, _ = affine_map(field, sampler, torch.linspace(high, low, steps + 1, dtype=torch.float64))
+        errors.append(numpy.abs(a - gain).max() + numpy.abs(b @ b.T - rest).max())
+    assert math.log2(errors[0] / errors[1]) > 0.9, errors
+    flow, _, _ = affine_map(field, Heun(), torch.linspace(high, low, 61, dtype=torch.float64))
+    assert numpy.abs(flow - gain).max() > 3 * errors[1]
+
+
+@pytest.mark.theorem("reverse-diffusion-bias")
+@pytest.mark.parametrize("share", [0.02, 0.3])
+def test_reversed_steps_that_each_take_a_share_of_the_variance_leave_it_too_large_by_one_over_one_minus_the_share(
+    share: float,
+) -> None:
+    """n steps from the true variance, on VE: v/V = 1/(1 - share) - (1/(1 - share) - 1)·(1 - share)^n."""
+    process, c = VE(0.05, 8.0), 1.7
+    field = Gaussian([0.4], [[c]], process)
+    true = 60.0 * (1 - share) ** torch.arange(9, dtype=torch.float64)
+    ladder, limit = process.time_of_sigma((true - c).sqrt()), 1 / (1 - share)
+    for n in range(1, 9):
+        mean, variance = push(
+            *(numpy.array(v) for v in ([0.4], [[60.0]])), affine_map(field, ReverseDiffusion(), ladder[: n + 1])
+        )
+        assert math.isclose(float(variance.item()) / float(true[n]), limit - (limit - 1) * (1 - share) ** n, rel_tol=1e-10)
+        assert math.isclose(mean.item(), 0.4, rel_tol=1e-10)
+
+
 # --- the steps, against the papers ------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("flow-in-lambda")
 @each_process
 def test_euler_is_ddim(process: Process) -> None:
     """Song, Meng, Ermon (2021), equation 12 with sigma_t = 0: predict x0, predict the noise, join them one level down."""
@@ -619,6 +671,7 @@ def test_a_ladder_below_the_smallest_time_of_its_process_is_refused() -> None:
         next(simulate(field, Euler(), doubles(1.0, 0.5, 0.0), rng=SampleRng([0])))
 
 
+@pytest.mark.theorem("probability-flow")
 def test_samples_of_a_fine_deterministic_run_have_the_distribution_of_the_data() -> None:
     """End to end on a Gaussian, without Monte Carlo: the map of the whole run, its start and its last step included.
 
