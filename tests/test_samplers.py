@@ -318,6 +318,7 @@ def test_heun_is_algorithm_1_of_edm() -> None:
 # --- Langevin ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("langevin-bias")
 @pytest.mark.parametrize("share", [0.001, 0.1, 1.5])
 @each_process
 def test_the_stationary_variance_of_plain_langevin_is_v_over_one_minus_tau_over_2v(process: Process, share: float) -> None:
@@ -455,6 +456,7 @@ def share_on_the_left(x: torch.Tensor) -> float:
     return float((x[:, 0] < 0).double().mean())
 
 
+@pytest.mark.theorem("annealed-share")
 def test_annealed_langevin_gives_two_modes_their_weights() -> None:
     """With 200 levels of 20 steps. The lag of a finite ladder behind its levels is 0.006 here, well inside 5 standard errors;
     with 10 levels of 100 steps it would be 0.055, and outside."""
@@ -462,6 +464,7 @@ def test_annealed_langevin_gives_two_modes_their_weights() -> None:
     assert abs(share_on_the_left(x) - 0.8) < 5 * math.sqrt(0.8 * 0.2 / SAMPLES)
 
 
+@pytest.mark.theorem("share-of-the-start")
 def test_plain_langevin_at_one_level_keeps_the_weights_of_its_start() -> None:
     """From N(0, 10²), half of the samples begin on either side, and stay there: 0.5, which is 33 standard errors from 0.8."""
     rng = SampleRng(range(SAMPLES))
