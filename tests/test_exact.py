@@ -134,6 +134,7 @@ def quadrature(half: float) -> tuple[numpy.ndarray, numpy.ndarray]:
     return (middles[:, None] + half / 400 * nodes).ravel(), numpy.tile(half / 400 * weights, 400)
 
 
+@pytest.mark.theorem("tweedie")
 @each_process
 @pytest.mark.parametrize(("prior", "build"), LINE.values(), ids=LINE)
 def test_the_posterior_mean_is_bayes_rule_by_quadrature(prior: Any, build: Any, process: Process) -> None:
@@ -146,6 +147,21 @@ def test_the_posterior_mean_is_bayes_rule_by_quadrature(prior: Any, build: Any, 
             float(field(point[None], time[None]).denoised), mass @ x0 / mass.sum(), rel_tol=1e-11, abs_tol=1e-11
         )
         assert math.isclose(float(field.log_prob(point[None], time[None])), math.log(mass.sum()), rel_tol=1e-11, abs_tol=1e-11)
+
+
+@pytest.mark.theorem("score-is-a-mean")
+@each_process
+@pytest.mark.parametrize(("prior", "build"), LINE.values(), ids=LINE)
+def test_the_score_is_the_mean_of_the_noising_densities_scores_given_x(prior: Any, build: Any, process: Process) -> None:
+    """grad log p_t(x) = E[-(x - alpha·x0)/sigma² | x], the mean by quadrature over x0."""
+    field, t = build(process), times_of(process, 4)
+    x0, weights = quadrature(13.0)
+    for time, point in zip(t, points_of(field, t), strict=True):
+        alpha, sigma, x = float(process.alpha(time)), float(process.sigma(time)), float(point)
+        mass = weights * prior(x0) * stats.norm.pdf(x, alpha * x0, sigma)
+        mean = mass @ (-(x - alpha * x0) / sigma**2) / mass.sum()
+        size = 1e-11 * (1 + abs(x)) / sigma**2  # of the terms, which cancel
+        assert math.isclose(float(field(point[None], time[None]).score), mean, rel_tol=1e-10, abs_tol=size)
 
 
 @each_process

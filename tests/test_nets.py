@@ -492,7 +492,7 @@ class _Along(nn.Module):
         return self.block(x, torch.ones(len(x), 3, dtype=torch.float64))
 
 
-@pytest.mark.theorem("relu-hessian")
+@pytest.mark.theorem("relu-hessian", "relu-has-no-curvature")
 def test_the_second_derivative_of_a_relu_block_is_exactly_zero_almost_everywhere() -> None:
     block = _Along(shaken(NoiseConditionedBlock(4, condition=3), by=0.5))
     x, v = _numbers(200, 4, 5, 4), _numbers(200, 4, 5, 4, seed=1)

@@ -126,6 +126,7 @@ def test_every_registered_parametrisation_has_its_target_written_down_here() -> 
 # --- identities between the views -------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("tweedie")
 @each_noisy
 def test_tweedie_holds_between_denoised_score_and_noise(process: Process) -> None:
     """denoised = (x + sigma²·score)/alpha and noise = -sigma·score (not -sigma²·score), from a known score."""
