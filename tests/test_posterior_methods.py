@@ -132,6 +132,7 @@ LINEAR = {
 }
 
 
+@pytest.mark.theorem("pigdm")
 @pytest.mark.parametrize("operator", LINEAR.values(), ids=LINEAR)
 def test_mmps_and_pigdm_are_the_score_of_the_posterior_of_an_image_for_every_linear_operator(operator: Any) -> None:
     shape, process = (1, 4, 4), VE(0.01, 20.0)
@@ -147,6 +148,7 @@ def test_mmps_and_pigdm_are_the_score_of_the_posterior_of_an_image_for_every_lin
             assert largest(found - true, true) < 1e-8, t
 
 
+@pytest.mark.theorem("pigdm")
 @each_process
 def test_pigdm_with_the_covariance_of_the_data_is_the_score_of_the_posterior_for_a_gaussian_prior(process: Process) -> None:
     prior = Gaussian(MEAN, COVARIANCE, process)
@@ -163,6 +165,7 @@ def test_pigdm_with_the_covariance_of_the_data_is_the_score_of_the_posterior_for
     assert largest(found - true, true) > 0.01
 
 
+@pytest.mark.theorem("pigdm")
 @each_process
 def test_pigdm_as_published_is_exact_where_the_data_are_an_isotropic_gaussian(process: Process) -> None:
     prior = Gaussian(MEAN, 0.49 * torch.eye(3), process)
@@ -231,6 +234,7 @@ def test_mmps_of_a_network_solves_its_equation_with_the_networks_own_jacobian(ro
 # --- DPS --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("dps")
 @each_process
 def test_dps_pulls_with_the_length_of_ddpms_step_whatever_the_noise_and_the_distance(process: Process) -> None:
     """In one dimension: zeta/beta·D'(z) towards y, beta = g²(t)/1000 of VP where its lambda is the same."""
@@ -246,6 +250,7 @@ def test_dps_pulls_with_the_length_of_ddpms_step_whatever_the_noise_and_the_dist
             assert bool((added - 0.02 / beta / (1 + lam**2)).abs().max() < 1e-6 * added.abs().max()), t
 
 
+@pytest.mark.theorem("dps")
 def test_dps_with_ancestral_steps_on_ddpms_chain_is_the_published_algorithm() -> None:
     """x - step·grad ‖y - A·D(x)‖ after every step, to the 2 % by which a chain and its limit differ from the 50th step on."""
     process = DDPMChain(1000)
