@@ -200,14 +200,14 @@ axes.legend(fontsize=8, loc="upper right")
 #
 #    \text{standard error of } \log\sigma = \frac{1}{\sqrt{2\, \lVert I - J \rVert^2}}.
 #
-# Handwritten digits, 8 by 8 pixels. The field is that of a mixture with a narrow mode at each of 1,797 digits; the clean
+# Handwritten digits, 8 by 8 pixels. The field is that of a mixture with a narrow mode at each of 600 digits; the clean
 # pictures are draws of it. Nobody tells the noise, 0.3.
 
 from sklearn.datasets import load_digits
 
 from scorefield.denoising import Seen, estimate_sigma
 
-images = torch.tensor(load_digits().images / 16)[:, None]
+images = torch.tensor(load_digits().images[:600] / 16)[:, None]
 digits = GaussianMixture(torch.ones(len(images)), images, torch.full((len(images),), 0.1), process)
 pictures = digits.sample(SampleRng(range(100)))
 noisy = pictures + 0.3 * SampleRng(range(100), stream=5).normal((1, 8, 8))
