@@ -18,7 +18,7 @@ from scorefield import ScorefieldError, app
 from scorefield.app.arguments import checked
 
 VERBS = ("evaluate", "forget_tuning", "inspect", "likelihood", "plan", "sample", "train", "tune", "verify")
-VERBS += ("denoise", "distill", "export", "import_", "impute", "interpolate", "odd", "restore")
+VERBS += ("convert", "denoise", "distill", "export", "import_", "impute", "interpolate", "odd", "restore")
 WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("train", {"source": None}, "got NoneType for 'data', expected something with a length and examples by number: give"),
     ("train", {"source": 123}, "got int for 'data'"),
