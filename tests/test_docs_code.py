@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import torch
 
-from scorefield import cli
+from scorefield import ScoreModel, app, cli
+from scorefield.runs import load_field
 
 ROOT = Path(__file__).parents[1]
 GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
@@ -77,20 +78,21 @@ def test_the_python_of_a_guide_runs(page: Path, tmp_path: Path, monkeypatch: pyt
             compile(block.code, f"{page}:{block.line}", "exec")
 
 
-def test_the_ten_lines_of_the_readme_find_the_left_mode_and_work_unchanged_with_a_network() -> None:
-    from scorefield import EDM, VE, ScoreModel
-    from scorefield.nets.mlp import MLP
-
+def test_the_ten_lines_of_the_readme_find_the_left_mode_and_work_unchanged_with_a_trained_run(tmp_path: Path) -> None:
     first, names = blocks(ROOT / "README.md")[0], dict[str, Any]()
     first.run(names)
     for x in (names["last"].x, names["x"]):
         assert abs(float((x[:, 0] < 0).double().mean()) - 0.8) < 5 * (0.8 * 0.2 / 1000) ** 0.5
+    said = re.search(r'`(field = load_field\("runs/digits"\))`', (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert said is not None
+    small = ("network.width=8", "data.examples=100", "training.precision=float32", "training.pictures=0")
+    app.train("two-moons", out=tmp_path / "moons", steps=2, settings=small)
     lines = first.code.splitlines()
     (at,) = [index for index, line in enumerate(lines) if line.startswith("field = ")]
-    lines[at] = ""
-    names = {"field": ScoreModel(MLP((2,), width=8, depth=1), EDM(data_std=5.0), VE(0.01, 10.0), (2,), data_std=5.0)}
+    lines[at] = said[1].replace("runs/digits", str(tmp_path / "moons"))
+    names = {"load_field": load_field}
     exec(compile("\n".join(lines), "README.md", "exec"), names)
-    assert bool(names["last"].x.isfinite().all())
+    assert bool(names["last"].x.isfinite().all()) and isinstance(names["field"], ScoreModel)
 
 
 def test_the_network_of_the_readme_learns_the_ring() -> None:
