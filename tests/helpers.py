@@ -39,7 +39,7 @@ def each_case(**axes: Mapping[str, Any] | Iterable[Any]) -> Callable[[Any], Any]
         def looped(**given: Any) -> None:
             failures: dict[str, BaseException] = {}
             for names in itertools.product(*named.values()):
-                torch.manual_seed(0)
+                torch.default_generator.manual_seed(0)
                 try:
                     test(**given, **{axis: named[axis][name] for axis, name in zip(named, names, strict=True)})
                 except (Exception, pytest.fail.Exception) as failure:
