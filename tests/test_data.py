@@ -874,21 +874,21 @@ def test_a_kind_that_the_shape_cannot_have_is_refused(tmp_path: Path, shape: tup
 
 
 def test_a_large_array_stays_in_its_file(tmp_path: Path) -> None:
-    """146 MiB are opened, checked, hashed and read; memory grows by less than half of that."""
+    """293 MiB are opened, checked, hashed and read; memory grows by less than half of that."""
     file = tmp_path / "large.npy"
-    array = np.lib.format.open_memmap(file, "w+", np.uint8, (50_000, 32, 32, 3))  # zeros that take no disk
+    array = np.lib.format.open_memmap(file, "w+", np.uint8, (100_000, 32, 32, 3))  # zeros that take no disk
     array[::1000] = 255
     script = (
         "import resource, torch; from scorefield.data import DataConfig, open_source; peak = lambda: "
         "resource.getrusage(resource.RUSAGE_SELF).ru_maxrss; before = peak(); "
-        f"data = open_source({str(file)!r}, DataConfig()); [data.x0(torch.arange(i, 45_000, 250)) for i in range(20)]; "
+        f"data = open_source({str(file)!r}, DataConfig()); [data.x0(torch.arange(i, 90_000, 500)) for i in range(20)]; "
         "print(type(data.train).__name__, data.shape, (peak() - before) // 1024)"
     )
     kind, *shape, grown = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     ).stdout.split()
     assert (kind, " ".join(shape)) == ("ArrayView", "(3, 32, 32)")
-    assert int(grown) < 73
+    assert int(grown) < 146
 
 
 # The one entry
