@@ -36,7 +36,7 @@ test: $(READY)
 	@echo "== types"
 	@$(BIN)/mypy
 	@echo "== tests"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/python -m pytest -p xdist -n 2 --dist loadfile --no-loadscope-reorder
 
 docs: $(READY)
 	@$(BIN)/python -c 'import furo, myst_parser, sphinx_gallery, sphinxcontrib.katex, ziamath' 2> /dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'

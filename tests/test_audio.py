@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from helpers import each_case
 from instrument_files import R, as_a_user, examples, opened, refusal, sent_back
 
 RATE = 8000
@@ -28,8 +29,8 @@ def clips(*lengths: int, channels: int = 1) -> list[np.ndarray]:
     return made
 
 
-@pytest.mark.parametrize("channels", [1, 2])
-@pytest.mark.parametrize("depth", DEPTHS)
+@each_case(channels=[1, 2])
+@each_case(depth=list(DEPTHS))
 def test_a_clip_goes_out_with_the_values_rate_depth_and_channels_that_it_came_with(
     depth: str, channels: int, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
+from helpers import each_case
 from instrument_files import R, as_a_user, examples, opened, refusal, sent_back
 
 from scorefield import ScorefieldError
@@ -47,7 +48,7 @@ TYPES = {
 }
 
 
-@pytest.mark.parametrize("ending", [".fits", ".fits.gz"])
+@each_case(ending=[".fits", ".fits.gz"])
 @pytest.mark.parametrize("name", TYPES)
 def test_an_image_goes_out_with_the_values_type_units_and_coordinates_that_it_came_with(
     name: str, ending: str, tmp_path: Path

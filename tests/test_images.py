@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import each_case
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -283,8 +284,8 @@ def test_a_palette_with_a_hole_shows_white_there(tmp_path: Path) -> None:
     assert read[:, 0].T.tolist() == [[10, 20, 30], [255, 255, 255], [70, 80, 90]]
 
 
-@pytest.mark.parametrize("suffix", [".png", ".tif"])
-@pytest.mark.parametrize("orientation", range(1, 9))
+@each_case(suffix=[".png", ".tif"])
+@each_case(orientation=range(1, 9))
 def test_every_way_to_hold_a_camera_gives_the_same_upright_pixels(tmp_path: Path, orientation: int, suffix: str) -> None:
     upright = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
     stored = {  # by the definition: which side of the scene row 0 and column 0 of the file show

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import command, contents, double
+from helpers import command, contents, double, each_case
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -424,7 +424,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved(tmp_path_factory.mktemp("whole") / "pipeline", network())
 
 
-@pytest.mark.parametrize("case", BAD)
+@each_case(case=list(BAD))
 def test_what_cannot_be_imported_is_refused_in_a_sentence_and_nothing_is_written(
     case: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

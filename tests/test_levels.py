@@ -37,8 +37,8 @@ PROCESSES = {
 NOISY = {name: process for name, process in PROCESSES.items() if process.t_max > process.t_min}
 DENSITIES = registry.every("noise_distribution")
 LADDERS = {name: ladder for name, ladder in registry.every("ladder").items() if name != "lowest"}  # has one level by design
-each_noisy = pytest.mark.parametrize("process", NOISY.values(), ids=NOISY)
-each_ladder = pytest.mark.parametrize("ladder", LADDERS.values(), ids=LADDERS)
+each_noisy = each_case(process=NOISY)
+each_ladder = each_case(ladder=LADDERS)
 FIVE_SIGMA = 5.7e-7  # two-sided chance of 5 standard deviations
 
 
@@ -277,8 +277,8 @@ def test_largest_distance_of_a_thinned_set_is_that_of_some_of_its_pairs() -> Non
     assert largest_distance(data, at_most=10, seed=0) == some
 
 
-@pytest.mark.parametrize("value", [0.0, 1.0, 1000.1, math.nan])
-@pytest.mark.parametrize("n", [1, 5, 100])
+@each_case(value=[0.0, 1.0, 1000.1, math.nan])
+@each_case(n=[1, 5, 100])
 def test_data_without_two_different_points_are_refused(value: float, n: int) -> None:
     with pytest.raises(ScorefieldError, match="without two different ones"):
         largest_distance(torch.full((n, 3), value, dtype=torch.float64))
@@ -299,8 +299,8 @@ def test_level_ratio_in_few_dimensions_is_that_of_ncsn(dimension: int) -> None:
     assert math.isclose(level_ratio(dimension), 100 ** (1 / 9), rel_tol=1e-14)
 
 
-@pytest.mark.parametrize("ends", [(0.01, 50.0), (0.01, 0.011), (0.002, 80.0)])
-@pytest.mark.parametrize("gamma", [1.0398, 1.2, 1.668])
+@each_case(ends=[(0.01, 50.0), (0.01, 0.011), (0.002, 80.0)])
+@each_case(gamma=[1.0398, 1.2, 1.668])
 def test_number_of_levels_is_the_smallest_whose_ratio_is_at_most_gamma(ends: tuple[float, float], gamma: float) -> None:
     brute = next(levels for levels in range(2, 10_000) if (ends[1] / ends[0]) ** (1 / (levels - 1)) <= gamma * (1 + 1e-12))
     assert number_of_levels(*ends, gamma) == brute
@@ -323,8 +323,8 @@ CHOICES = [(1.0375, 5), (1.668, 100), (1.668, 1), (1.2, 2), (3.0, 3), (1.001, 1)
 
 
 @pytest.mark.theorem("variance-after-steps")
-@pytest.mark.parametrize(("gamma", "steps"), CHOICES)
-@pytest.mark.parametrize("sigma_min", [1.0, 0.01])
+@each_case(gamma__steps=CHOICES)
+@each_case(sigma_min=[1.0, 0.01])
 def test_variance_ratio_is_what_the_steps_do_to_the_variance(gamma: float, steps: int, sigma_min: float) -> None:
     for eps in (1e-5, 0.03, 0.4, 1.0, 1.7):
         got = variance_ratio(eps * sigma_min**2, gamma, steps, sigma_min)

@@ -250,10 +250,8 @@ def test_no_class_label_means_the_row_after_the_last_class(name: str) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("patch", [1, 2])
-@pytest.mark.parametrize(
-    "size", [(40,), (37,), (1,), (13, 9), (8, 16), (5, 24), (1, 1), (5, 9, 8), (8, 8, 16), (1, 1, 1), (1, 12, 3)], ids=str
-)
+@each_case(patch=[1, 2])
+@each_case(size=[(40,), (37,), (1,), (13, 9), (8, 16), (5, 24), (1, 1), (5, 9, 8), (8, 8, 16), (1, 1, 1), (1, 12, 3)])
 def test_sizes_that_do_not_divide_are_padded_with_their_edge_and_cut_back(size: tuple[int, ...], patch: int) -> None:
     shape, inside = (2, *size), (..., *(slice(places) for places in size))
     network = shaken(UNet(shape, channels=(8, 16, 24), blocks=1, patch=patch))  # works on multiples of 2·2·patch
@@ -470,12 +468,12 @@ def test_a_unet_with_attention_can_be_learned_through_its_derivative_by_the_inpu
     assert float(attention.abs().max()) > 0
 
 
-@pytest.mark.parametrize("shape", [(1, 4, 4), (1, 2, 2, 4)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 2, 4), (1, 2, 2, 2)], ids=str)
 def test_the_exact_trace_of_a_unet_has_the_same_gradient_however_many_coordinates_go_together(shape: tuple[int, ...]) -> None:
     """Torch has no batched second derivative of group normalisation."""
     model = ScoreModel(shaken(UNet(shape, channels=(8, 8), blocks=1)), EDM(), VE(0.1, 5.0), shape).double()
     x, gradients = _numbers(2, *shape), []
-    for together in (1, 16):
+    for together in (1, 8):
         loss = Implicit(together=together)(model, x, rng=SampleRng(range(2))).sum()
         gradients.append(torch.autograd.grad(loss, model.network.first.weight)[0])
     numpy.testing.assert_allclose(gradients[1], gradients[0], rtol=1e-9, atol=1e-9 * float(gradients[0].abs().max()))

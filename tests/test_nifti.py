@@ -8,6 +8,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from helpers import each_case
 from instrument_files import R, as_a_user, examples, opened, refusal, sent_back
 
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, 3, 0, -20], [0, 0, 4, 5], [0, 0, 0, 1]])
@@ -45,7 +46,7 @@ TYPES = {
 }
 
 
-@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+@each_case(ending=[".nii", ".nii.gz"])
 @pytest.mark.parametrize("name", TYPES)
 def test_a_volume_goes_out_with_the_values_type_axes_and_place_that_it_came_with(
     name: str, ending: str, tmp_path: Path

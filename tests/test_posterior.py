@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from helpers import each_case
 from torch import Tensor
 
 from scorefield import VE, VP, Gaussian, GaussianMixture, Noiseless, RectifiedFlow, SampleRng
@@ -63,15 +64,11 @@ CASES = {
 
 
 # Every case with every process, every case with both numbers of levels, every process with both.
-EACH_PAIR = [
-    pytest.param(case, process, (2, 7)[(i + j) % 2], id=f"{case}-{process}")
-    for i, case in enumerate(CASES)
-    for j, process in enumerate(PROCESSES)
-]
+EACH_PAIR = [(case, process, (2, 7)[(i + j) % 2]) for i, case in enumerate(CASES) for j, process in enumerate(PROCESSES)]
 
 
 @pytest.mark.theorem("twisted-weight")
-@pytest.mark.parametrize(("case", "process", "levels"), EACH_PAIR)
+@each_case(case__process__levels=EACH_PAIR)
 def test_one_particle_is_exact_on_a_gaussian_prior_at_any_number_of_levels(process: str, levels: int, case: str) -> None:
     shape, operator, noise_std = CASES[case]
     d = math.prod(shape)
@@ -97,8 +94,8 @@ def test_one_particle_is_exact_on_a_gaussian_prior_at_any_number_of_levels(proce
 
 
 @pytest.mark.theorem("twisted-weight")
-@pytest.mark.parametrize("process", PROCESSES)
-@pytest.mark.parametrize("case", CASES)
+@each_case(process=list(PROCESSES))
+@each_case(case=list(CASES))
 def test_every_weight_is_constant_on_a_gaussian_prior(process: str, case: str) -> None:
     shape, operator, noise_std = CASES[case]
     d = math.prod(shape)

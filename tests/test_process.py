@@ -6,7 +6,7 @@ import mpmath
 import numpy
 import pytest
 import torch
-from helpers import between, doubles
+from helpers import between, doubles, each_case
 
 from scorefield import (
     VE,
@@ -28,8 +28,8 @@ PROCESSES = {
     name: NEEDS_SETTINGS[name] if name in NEEDS_SETTINGS else kind() for name, kind in registry.every("process").items()
 }
 NOISY = {name: process for name, process in PROCESSES.items() if process.t_max > process.t_min}
-each = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
-each_noisy = pytest.mark.parametrize("process", NOISY.values(), ids=NOISY)
+each = each_case(process=PROCESSES)
+each_noisy = each_case(process=NOISY)
 
 
 def grid_of(process: Process, start: float, end: float) -> numpy.ndarray:
@@ -75,7 +75,7 @@ def test_integrating_the_moments_returns_alpha_and_sigma(process: Process) -> No
 
 @pytest.mark.theorem("transition")
 @each_noisy
-@pytest.mark.parametrize(("early", "late"), [(0.1, 0.2), (0.3, 0.9), (0.0, 1.0)])
+@each_case(early__late=[(0.1, 0.2), (0.3, 0.9), (0.0, 1.0)])
 def test_a_transition_has_the_moments_of_the_sde_started_from_a_point(process: Process, early: float, late: float) -> None:
     start, end = between(process, early), between(process, late)
     mean, variance = integrate_moments(process, grid_of(process, start, end), 1.0, 0.0)
@@ -166,7 +166,7 @@ PUBLISHED = {  # time: (alpha, sigma, f, g²)
 
 
 @pytest.mark.theorem("drift-and-diffusion")
-@pytest.mark.parametrize("name", PROCESSES)
+@each_case(name=list(PROCESSES))
 def test_every_process_has_its_published_coefficients(name: str) -> None:
     process = PROCESSES[name]
     for time, published in PUBLISHED[name].items():
@@ -385,7 +385,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "settings", "sentence"), BAD, ids=lambda value: str(getattr(value, "__name__", value)))
+@each_case(kind__settings__sentence=BAD)
 def test_settings_without_meaning_are_refused_with_a_sentence(kind: type, settings: dict, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         kind(**settings)

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from helpers import each_case
 
 from scorefield import VE, VP, Gaussian, GaussianMixture, Process, RectifiedFlow, SampleRng
 from scorefield.levels import ladder_of
@@ -51,7 +52,7 @@ def test_the_order_in_law_is_the_declared_one_with_any_noise(eta: float, past: i
 
 @pytest.mark.theorem("angle-flow")
 @each_process
-@pytest.mark.parametrize(("past", "corrector"), [(1, False), (2, False), (2, True), (3, True)])
+@each_case(past__corrector=[(1, False), (2, False), (2, True), (3, True)])
 def test_without_noise_it_is_adams(past: int, corrector: bool, process: Process) -> None:
     field = GaussianMixture([0.8, 0.2], [[-2.0, 0.0], [2.0, 1.0]], [0.6, 0.9], process)
     ladder = torch.linspace(process.t_max, process.t_min, 9, dtype=torch.float64)[1:-1]
