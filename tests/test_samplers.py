@@ -175,11 +175,6 @@ def test_the_declared_evaluations_are_the_ones_that_are_made(sampler: Any) -> No
 
 
 @pytest.mark.theorem("order-of-a-sampler")
-@each_case(process=PROCESSES)
-@each_jumping
-def test_the_measured_order_on_a_gaussian_is_the_declared_one(sampler: Any, process: Process) -> None:
-
-
 @in_turn(JUMPING, ("vp",), ("ve", "karras"), ("cosine", "rectified-flow", "tabulated"))
 @each_case(family=range(3))
 def test_the_measured_order_on_a_gaussian_is_the_declared_one(sampler: Any, names: list[str], family: int) -> None:
@@ -218,11 +213,6 @@ def along_the_flow_of_a_mixture(process: Process) -> tuple[GaussianMixture, floa
 
 
 @pytest.mark.theorem("flow-in-lambda", "order-of-a-sampler", "exponential-step")
-@each_case(process={"ve": VE(0.05, 8.0), "vp": VP(), "rectified-flow": RectifiedFlow()})
-@pytest.mark.parametrize("sampler", DETERMINISTIC.values(), ids=DETERMINISTIC)
-def test_the_measured_order_on_a_mixture_is_the_declared_one(sampler: Any, process: Process) -> None:
-
-
 @in_turn(DETERMINISTIC, ("vp",), ("ve", "rectified-flow"))
 @each_case(family=range(2))
 def test_the_measured_order_on_a_mixture_is_the_declared_one(sampler: Any, names: list[str], family: int) -> None:
