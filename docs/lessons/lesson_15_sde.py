@@ -213,7 +213,7 @@ for delta, marker in ((0.2, "o"), (0.1, "s")):
     n = range(1, 16)
     right.plot(n, [variance_ratio(ReverseDiffusion(), ladder[: k + 1]) for k in n], marker, label=f"delta = {delta}")
     right.plot(n, [(1 - delta * (1 - delta) ** k) / (1 - delta) for k in n], "-", color="black", linewidth=0.8)
-right.set(xlabel="steps n", ylabel="variance/true", title="Equal shares: measured and formula (lines)")
+right.set(xlabel="steps n", ylabel="variance/true", title="Equal shares (lines: formula)")
 right.legend()
 
 # %%

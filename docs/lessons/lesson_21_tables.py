@@ -181,6 +181,8 @@ axes.set(
     title="Intervals of 90 % (5 draws cannot hold more than 4/6)",
     xscale="log",
 )
+axes.set_xticks(sizes, [str(size) for size in sizes])
+axes.minorticks_off()
 axes.legend()
 
 # %%
