@@ -20,6 +20,7 @@ import warnings
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,7 +30,8 @@ from scorefield.data.base import pieces
 from scorefield.errors import ScorefieldError
 from scorefield.randomness import subsample
 
-COMPONENTS, FITTED = 50, 20_000  # principal components, and examples that they and the centres are found on
+COMPONENTS, FITTED = 50, 20_000  # principal components, and examples on which the centres are found
+NUMBERS = 1 << 24  # on which the components are found: 20,000 images of MNIST, 5,461 of CIFAR-10, in 64 MiB
 LEAST = 20  # examples for each centre
 MANY, ROOTS = 10_000, 0.25  # images that are clustered unasked, and centres in roots of their number: 58 of 54,000
 GIVEN = 0.9  # share of the examples whose cluster the network is given, where nothing else is asked for
@@ -80,13 +82,16 @@ def _clusters(data: Dataset, count: int, seed: int) -> tuple[Tensor, Tensor]:
     def rows(part: Any) -> Tensor:
         return data.normaliser.encode(torch.as_tensor(part)).flatten(1).float()
 
-    few = rows(data.train[subsample(len(data.train), FITTED)])
-    size = min(COMPONENTS, *few.shape)
-    components = PCA(size, svd_solver="randomized" if size < min(few.shape) else "full", random_state=seed % 2**32).fit(few)
+    chosen = subsample(len(data.train), FITTED)
+    few = subsample(len(chosen), max(1, NUMBERS // math.prod(data.shape)))
+    examples = torch.cat([rows(piece) for piece in pieces(data.train[chosen[few]])])
+    size = min(COMPONENTS, *examples.shape)
+    components = PCA(size, svd_solver="randomized" if size < min(examples.shape) else "full", random_state=seed % 2**32)
+    components.fit(examples)
     centres = MiniBatchKMeans(count, random_state=seed % 2**32, n_init=3, batch_size=4096)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of examples that repeat
-        centres.fit(components.transform(few))
+        centres.fit(np.concatenate([components.transform(rows(piece)) for piece in pieces(data.train[chosen])]))
 
     def of(part: Any) -> Tensor:
         found = [torch.from_numpy(centres.predict(components.transform(rows(piece)))).long() for piece in pieces(part)]
