@@ -22,7 +22,20 @@ from scorefield import Process, registry
 HOUSE = Path(scorefield.__file__).parent
 FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right under src/scorefield
     {"errors", "renamed"},
-    {"shapes", "registry", "files", "progress", "durations", "devices", "pictures", "forks", "specs", "launch", "cores"},
+    {
+        "shapes",
+        "registry",
+        "files",
+        "progress",
+        "durations",
+        "devices",
+        "pictures",
+        "fragments",
+        "forks",
+        "specs",
+        "launch",
+        "cores",
+    },
     {"randomness", "process", "runge_kutta", "conformal", "distribution"},
     {"levels", "ncsnv2", "noise_label", "moments", "mixtures"},
     {"nets"},

@@ -123,22 +123,31 @@ def _open_output() -> None:
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
+def parsed(arguments: list[str]) -> Any:
+    """Return a verb with what its words say, to be run by `.run()`; words that it does not know end with exit code 2.
+
+    Args:
+        arguments: the name of a verb, and its words.
+    """
+    from scorefield import renamed
+
+    name, *rest = renamed.flags(arguments)
+    home = f"scorefield.cli.{name}{'_' * keyword.iskeyword(name)}"  # no module can be called "import"
+    kind = getattr(importlib.import_module(home), name.capitalize())
+    with _quiet_unless_first():  # a verb's own page shows its examples; the list of verbs a line each
+        return tyro.cli(kind, prog=f"scorefield {name}", args=rest)
+
+
 def _run(arguments: list[str]) -> None:
     """Parse, and run a verb."""
     if arguments in (["--version"], ["-V"]):
         if launch.is_first():
             print(f"scorefield {__version__}")
-    elif arguments[:1] and arguments[0] in VERBS:  # a verb's own page shows its examples; the list of verbs a line each
-        from scorefield import renamed
-
-        name, *rest = renamed.flags(arguments)
-        home = f"scorefield.cli.{name}{'_' * keyword.iskeyword(name)}"  # no module can be called "import"
-        kind = getattr(importlib.import_module(home), name.capitalize())
-        with _quiet_unless_first():
-            asked = tyro.cli(kind, prog=f"scorefield {name}", args=rest)
-        if launch.processes() > 1 and name not in DIVIDED:
+    elif arguments[:1] and arguments[0] in VERBS:
+        asked = parsed(arguments)
+        if launch.processes() > 1 and arguments[0] not in DIVIDED:
             raise ScorefieldError(
-                f"got {launch.processes()} processes for scorefield {name}, which uses one, expected one of "
+                f"got {launch.processes()} processes for scorefield {arguments[0]}, which uses one, expected one of "
                 f"{', '.join(DIVIDED)}: start it without torchrun"
             )
         asked.run()
