@@ -66,6 +66,7 @@ def test_too_few_cells_cannot_tell() -> None:
     assert widening(torch.ones(5), torch.zeros(5).long(), 0.9) == math.inf
 
 
+@pytest.mark.theorem("conformal-p-value")
 @pytest.mark.parametrize("rate", [0.01, 0.1, 0.5])
 def test_a_p_value_is_at_most_r_with_probability_at_most_r_and_nearly_so(rate: float) -> None:
     trials, unseen = 300, 199

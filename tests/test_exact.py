@@ -346,6 +346,36 @@ def test_gaussian_samples_have_the_declared_covariance() -> None:
     assert bool(((products.mean(0) - double(COVARIANCE)).abs() < 5 * products.std(0) / math.sqrt(N)).all())
 
 
+@pytest.mark.theorem("typical-set")
+@pytest.mark.parametrize("process", [VE(0.05, 8.0), VP()], ids=["ve", "vp"])
+def test_the_log_density_of_gaussian_draws_is_half_of_d_below_the_top_with_the_variance_of_half_of_d(process: Process) -> None:
+    d, n = 30, 4000
+    root = SampleRng(range(d), stream=4).normal((d,))
+    field = Gaussian(torch.arange(d), root @ root.mT, process)
+    rng, t = SampleRng(range(n)), times_of(process, 1).expand(n)
+    x = process.perturb(field.sample(rng), t, rng.normal((d,)))
+    top = field.log_prob((process.alpha(t[:1]) * field.mean).reshape(1, d), t[:1])
+    below = top - field.log_prob(x, t)
+    error = math.sqrt(d / 2 / n)
+    assert abs(float(below.mean()) - d / 2) < 5 * error
+    assert abs(float(below.var()) - d / 2) < 5 * float((below - below.mean()).square().std()) / math.sqrt(n)
+
+
+@pytest.mark.theorem("mean-of-two")
+def test_half_way_between_two_points_a_gaussian_log_density_gains_an_eighth_of_their_distance() -> None:
+    """Whose square, in units of the covariance, is 2d on average between two draws."""
+    n, field = 4000, fields_on(VE(0.05, 8.0))["gaussian"]
+    x, y = (field.sample(SampleRng(range(n), stream=stream)) for stream in (1, 2))
+    t = torch.full((n,), field.process.t_min, dtype=torch.float64)
+    gain = field.log_prob((x + y) / 2, t) - (field.log_prob(x, t) + field.log_prob(y, t)) / 2
+    noised = double(COVARIANCE) + 0.05**2 * torch.eye(3, dtype=torch.float64)
+    wanted = ((x - y) * torch.linalg.solve(noised, (x - y).mT).mT).sum(dim=1) / 8
+    torch.testing.assert_close(gain, wanted, rtol=1e-9, atol=1e-9)
+    expected = float(torch.linalg.solve(noised, double(COVARIANCE)).trace()) / 4  # d/4 but for the noise of the last level
+    assert abs(float(gain.mean()) - expected) < 5 * float(gain.std()) / math.sqrt(n)
+    assert expected == pytest.approx(3 / 4, rel=0.01)
+
+
 def test_mixture_samples_have_the_declared_weights_and_widths() -> None:
     field = GaussianMixture([4, 1], [[-50.0], [50.0]], [1.0, 3.0], VE())
     rows = field.sample(SampleRng(range(N)))[:, 0]
