@@ -46,7 +46,7 @@ FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right und
     {"exact", "samplers", "bound", "given"},
     {"likelihood", "generator"},
     {"objectives", "guidance", "diagnosis", "denoising"},
-    {"config"},
+    {"config", "conventions"},
     {"models"},
     {"runs"},
     {"recipes", "verification"},

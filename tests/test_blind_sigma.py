@@ -59,6 +59,7 @@ def test_it_is_the_most_likely_one_of_a_gaussian() -> None:
     assert float((found.sigma / most_likely - 1).abs().max()) < 1e-3  # of the grid and of the search
 
 
+@pytest.mark.theorem("noise-evidence")
 @pytest.mark.parametrize("process", [PROCESS, VP()], ids=["ve", "vp"])
 def test_it_is_the_most_likely_one_of_a_mixture_and_the_curve_is_the_log_density(process: object) -> None:
     field = discs(process)
@@ -111,6 +112,7 @@ def test_a_clean_image_has_next_to_none(case: str) -> None:
     assert float((found.sigma < 0.05).double().mean()) > 0.8  # a hole may hide which disc it is
 
 
+@pytest.mark.theorem("noise-level-error")
 def test_its_standard_error_is_how_far_it_strays() -> None:
     field, n = smooth(), 60
     found = estimate_sigma(field, Seen.all_of(noisy(field, 0.5, n)), rng=SampleRng(range(n)))

@@ -31,6 +31,7 @@ def posterior(field: Gaussian, z: Tensor, sigma: float) -> tuple[Tensor, Tensor]
     return mean.reshape(z.shape), field.covariance - gain @ field.covariance
 
 
+@pytest.mark.theorem("tweedie")
 @each_case(process=PROCESSES, sigma=[0.05, 0.3, 1.0, 5.0])
 def test_the_denoised_image_is_the_posterior_mean(process: Process, sigma: float) -> None:
     field = gaussian(process)
@@ -39,6 +40,7 @@ def test_the_denoised_image_is_the_posterior_mean(process: Process, sigma: float
     torch.testing.assert_close(found, posterior(field, z, sigma)[0], rtol=1e-7, atol=1e-7)
 
 
+@pytest.mark.theorem("least-error")
 @each_case(process=PROCESSES, sigma=[0.2, 1.0])
 def test_denoising_attains_the_minimum_mean_squared_error(process: Process, sigma: float) -> None:
     field = gaussian(process)
@@ -52,6 +54,7 @@ def test_denoising_attains_the_minimum_mean_squared_error(process: Process, sigm
     assert float(error.trace()) == pytest.approx(float(least.trace()), rel=1e-6)
 
 
+@pytest.mark.theorem("posterior-covariance")
 @each_case(process=PROCESSES, sigma=[0.1, 0.5, 2.0])
 def test_the_standard_deviation_is_the_posterior_s(process: Process, sigma: float) -> None:
     field = gaussian(process)
@@ -62,6 +65,7 @@ def test_the_standard_deviation_is_the_posterior_s(process: Process, sigma: floa
     assert (float(found.standard_error.max()), found.negative, found.evaluations) == (0.0, 0, D)
 
 
+@pytest.mark.theorem("posterior-covariance")
 def test_the_standard_deviation_of_a_mixture_is_that_of_its_weighed_components() -> None:
     field = GaussianMixture([0.3, 0.7], [[-1.0, 0.0, 2.0], [1.0, 1.0, -1.0]], [0.4, 0.2], PROCESSES["ve"])
     sigma, z = 0.9, double([[0.1, 0.3, 0.5], [-0.5, 0.0, 1.0]])
@@ -73,6 +77,27 @@ def test_the_standard_deviation_of_a_mixture_is_that_of_its_weighed_components()
     second = (shares[..., None] * (means**2 + (sigma**2 * gains)[:, None])).sum(1)
     found = jacobian_diagonal(field, z, level, rng=SampleRng(range(2))).std(level)
     torch.testing.assert_close(found, (second - mean**2).sqrt(), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.theorem("noise-evidence")
+@each_case(process=PROCESSES, sigma=[0.2, 0.9, 4.0])
+def test_the_denoiser_and_its_derivative_give_the_slope_of_the_log_density_by_the_noise_level(
+    process: Process, sigma: float
+) -> None:
+    """|z - D|²/sigma² - (d - tr J), against differences of log p_sigma(z) in log sigma; x_t = alpha·z has volume alpha^d."""
+    field = GaussianMixture([0.3, 0.7], [[-1.0, 0.0, 2.0], [1.0, 1.0, -1.0]], [0.4, 0.2], process)
+    z, step = double([[0.1, 0.3, 0.5], [-0.5, 0.0, 1.0], [1.1, 1.4, -0.6]]), 1e-4
+
+    def log_density(level: float) -> Tensor:
+        t = process.time_of_sigma(torch.full((3,), level, dtype=torch.float64))
+        alpha = process.alpha(t)
+        return field.log_prob(alpha[:, None] * z, t) + 3 * alpha.log()
+
+    slope = (log_density(sigma * math.exp(step)) - log_density(sigma * math.exp(-step))) / (2 * step)
+    level = torch.full((3,), sigma, dtype=torch.float64)
+    trace = jacobian_diagonal(field, z, level, rng=SampleRng(range(3))).diagonal.sum(dim=1)
+    taken = (z - denoised_at(field, z, level)).square().sum(dim=1) / sigma**2
+    torch.testing.assert_close(taken - (3 - trace), slope, rtol=1e-5, atol=1e-5)
 
 
 def test_probing_is_unbiased_its_error_is_the_one_it_states_and_far_pixels_are_all_of_it() -> None:

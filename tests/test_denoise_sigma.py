@@ -38,6 +38,7 @@ def test_the_seed_of_the_probes_moves_sigma_by_a_tenth_of_its_standard_error(sig
     assert found.evaluations < 300
 
 
+@pytest.mark.theorem("noise-level-error")
 @pytest.mark.parametrize("sigma", [0.1, 0.3, 1.0])
 def test_the_standard_error_is_the_spread_over_samples(sigma: float) -> None:
     found = estimate_sigma(SMOOTH, Seen.all_of(noisy(100, sigma)), rng=SampleRng(range(100)))

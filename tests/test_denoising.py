@@ -31,6 +31,33 @@ def wrong(true: Any, c: float = 0.7) -> OfScore:
     return OfScore(true, lambda x, t: true(x, t).score + c * torch.sin(x + 1))
 
 
+# --- the constant -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.theorem("denoising-loss", "denoising-constant")
+@pytest.mark.parametrize("process", [PROCESS, VP(t_min=0.05)], ids=["ve", "vp"])
+@pytest.mark.parametrize("ratio", [0.4, 2.0])
+def test_the_loss_is_the_divergence_plus_half_the_variance_of_the_target_whatever_the_model(process: Any, ratio: float) -> None:
+    """On a Gaussian both are known: E‖s‖² = tr S⁻¹ with S = alpha²·SPREAD + sigma²·I, and C = 1/2·(d/sigma² - tr S⁻¹)."""
+    true, t = gaussian(process), process.time_of_sigma(torch.tensor([ratio], dtype=torch.float64))
+    alpha, sigma = float(process.alpha(t)), float(process.sigma(t))
+    total = alpha**2 * numpy.array(SPREAD) + sigma**2 * numpy.eye(2)
+    square = float(numpy.trace(numpy.linalg.inv(total)))
+    constant, h = 0.5 * (2 / sigma**2 - square), torch.tensor([1.0, -0.5], dtype=torch.float64) / sigma
+    models = {  # each with its divergence
+        "the truth": (true, 0.0),
+        "shifted": (OfScore(true, lambda x, t: true(x, t).score + h), 0.5 * float(h @ h)),
+        "halved": (OfScore(true, lambda x, t: 0.5 * true(x, t).score), 0.125 * square),
+        "nothing": (OfScore(true, lambda x, t: 0 * x), 0.5 * square),
+        "its negative": (OfScore(true, lambda x, t: -true(x, t).score), 2 * square),
+    }
+    x0 = true.sample(SampleRng(range(N)))
+    for model, divergence in models.values():
+        loss = Denoising(Level(ratio), Unweighted())(model, x0, rng=SampleRng(range(N), stream=1))
+        assert within_five(loss, divergence + constant)
+        assert not within_five(loss, divergence + 1 / sigma**2) and not within_five(loss, divergence + 2 * constant)
+
+
 # --- levels -----------------------------------------------------------------------------------------------------------
 
 
@@ -55,6 +82,24 @@ def test_a_level_that_the_process_does_not_reach_is_refused(ratio: float) -> Non
 
 DENSITIES = [Uniform(), LogNormal(0.0, 0.8), Levels(5), Level(1.0)]
 each_density = pytest.mark.parametrize("density", DENSITIES, ids=lambda density: type(density).__name__)
+
+
+@pytest.mark.theorem("ncsn-loss")
+@pytest.mark.theorem("loss-floor")
+@pytest.mark.parametrize("slope", [None, 0.4])
+def test_the_loss_of_a_linear_score_over_the_levels_of_a_ladder_is_known_by_hand(slope: float | None) -> None:
+    """For s = -k·x and x0 ~ N(0, v): E(sigma·s + noise)² = sigma²·k²·v + (1 - sigma²·k)², v/(v + sigma²) for the true k."""
+    v, process = 1.7, VE(0.2, 5.0)
+    true = Gaussian([0.0], [[v]], process)
+    field = true if slope is None else OfScore(true, lambda x, t: -slope * x)
+    x0 = true.sample(SampleRng(range(N)))
+    squares = (5.0 * (0.2 / 5.0) ** (numpy.arange(6) / 5)) ** 2
+    truth = v / (v + squares) if slope is None else squares * slope**2 * v + (1 - squares * slope) ** 2
+    for every_level in (False, True):
+        loss = Denoising(Levels(6), every_level=every_level)(field, x0, rng=SampleRng(range(N), stream=1))
+        assert within_five(loss, 0.5 * truth.mean())
+    assert not within_five(loss, truth.mean())
+    assert not within_five(loss, 0.5 * truth[1:].mean())  # a level less
 
 
 @each_density
@@ -96,6 +141,7 @@ def test_a_density_knows_how_many_levels_it_has() -> None:
 # --- the control variate ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("control-variate")
 @pytest.mark.parametrize("ratio", [0.3, 1.0, 3.0])
 def test_the_control_variate_leaves_the_expectation_as_it_is(ratio: float) -> None:
     field, x0 = wrong(gaussian()), gaussian().sample(SampleRng(range(N)))
@@ -107,6 +153,7 @@ def test_the_control_variate_leaves_the_expectation_as_it_is(ratio: float) -> No
     assert not within_five(plain - controlled + 1, 0.0)
 
 
+@pytest.mark.theorem("loss-variance")
 @pytest.mark.parametrize("sigma", [1e-1, 1e-2, 1e-3])
 def test_the_variance_stays_bounded_as_the_noise_vanishes_where_the_plain_one_diverges(sigma: float) -> None:
     """For N(0, 1) the bracket is 1/2·(1 + sigma²)⁻²·x² - noise²/(1 + sigma²) + const: variance 1/2 + 2 as sigma -> 0.
@@ -184,6 +231,7 @@ each_colour = pytest.mark.parametrize("colour", [(0.5,), (0.4, 2.0), COLOUR], id
 each_process = pytest.mark.parametrize("process", [PROCESS, VP(t_min=0.3)], ids=["ve", "vp"])
 
 
+@pytest.mark.theorem("noising-score")
 @each_norm
 @each_colour
 @each_process
@@ -243,6 +291,7 @@ def test_the_excess_is_the_divergence_in_the_norm_and_the_coloured_score_its_min
     assert float((white - loss).mean()) > 5 * standard_error(white - loss)
 
 
+@pytest.mark.theorem("tweedie-covariance")
 @each_colour
 @each_process
 def test_the_denoised_point_is_the_posterior_mean_under_that_noise(colour: Any, process: Any) -> None:
@@ -254,6 +303,21 @@ def test_the_denoised_point_is_the_posterior_mean_under_that_noise(colour: Any, 
         alpha, sigma = float(process.alpha(t[i])), float(process.sigma(t[i]))
         gain = alpha * numpy.array(SPREAD) @ numpy.linalg.inv(alpha**2 * numpy.array(SPREAD) + sigma**2 * matrix)
         numpy.testing.assert_allclose(got[i], MEAN + gain @ (x[i].numpy() - alpha * numpy.array(MEAN)), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.theorem("posterior-covariance")
+@each_colour
+@each_process
+def test_the_slope_of_the_denoised_point_times_the_noise_is_the_posterior_covariance(colour: Any, process: Any) -> None:
+    """Cov[x0 | x] = grad D·S/alpha, for a Gaussian (K⁻¹ + alpha²·S⁻¹)⁻¹, with S = sigma²·C of any shape."""
+    matrix = numpy.array(colour) if numpy.ndim(colour) == 2 else numpy.diag(numpy.broadcast_to(colour, 2))
+    for t in torch.linspace(process.t_min, process.t_max, 5, dtype=torch.float64)[:, None]:
+        alpha, noise = float(process.alpha(t)), float(process.sigma(t)) ** 2 * matrix
+        field, objective = coloured(process, colour), DenoisingMatrix(colour)
+        x = torch.tensor([[0.3, -1.2]], dtype=torch.float64)
+        slope = torch.autograd.functional.jacobian(lambda x: objective.denoised(field, x, t)[0], x)[:, 0]  # noqa: B023
+        covariance = numpy.linalg.inv(numpy.linalg.inv(numpy.array(SPREAD)) + alpha**2 * numpy.linalg.inv(noise))
+        numpy.testing.assert_allclose(slope.numpy() @ noise / alpha, covariance, rtol=1e-8, atol=1e-10)
 
 
 def test_white_noise_is_the_plain_objective_and_a_diagonal_is_a_matrix() -> None:
@@ -323,6 +387,7 @@ def test_the_likelihood_weighting_makes_the_loss_a_kullback_leibler_divergence(p
     assert not within_five((process.t_max - process.t_min) * excess, lost / 2)
 
 
+@pytest.mark.theorem("loss-floor")
 def test_the_learned_weighting_finds_the_mean_squared_error_of_every_level() -> None:
     """For N(0, v) in d coordinates the noise is predicted up to v/(v + sigma²) a coordinate: that is what e^u comes to."""
     v, d, process = 1.7, 3, VE(0.1, 5.0)

@@ -46,6 +46,7 @@ class Bent:
 # --- an exact field has nothing to report -----------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("denoising-constant")
 @pytest.mark.parametrize("process", [NEAR, VP()])
 def test_the_loss_of_a_gaussian_is_the_share_of_the_signal_in_the_variance_of_every_axis(process: Process) -> None:
     """Var(noise | x_t) = alpha²·v/(alpha²·v + sigma²), an axis of variance v."""
@@ -57,6 +58,7 @@ def test_the_loss_of_a_gaussian_is_the_share_of_the_signal_in_the_variance_of_ev
         assert abs(found.held_out[j] - expected) < 5 * found.held_out_error[j]
 
 
+@pytest.mark.theorem("denoising-constant")
 @pytest.mark.parametrize("field", [GAUSSIAN, MIXTURE])
 def test_an_exact_field_is_calibrated_has_no_curl_and_stands_out_nowhere(field: Gaussian | GaussianMixture) -> None:
     found = diagnose(field, of(field, 1000, 1), of(field, 1000, 2), levels=8, examples=1000)
@@ -84,6 +86,7 @@ def test_calibration_is_the_sum_of_the_loss_and_of_the_squared_guess() -> None:
 # --- a fault is found where it is -------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("wrong-length")
 @pytest.mark.parametrize(("factor", "fault"), [(1.2, "long"), (0.8, "short")])
 def test_a_score_of_the_wrong_length_has_the_calibration_and_the_cost_of_the_formula(factor: float, fault: str) -> None:
     """With N = E‖n‖²/d of the true guess: calibration 1 + 2·c·(c - 1)·N, and the right length saves (c - 1)²·N of the loss."""

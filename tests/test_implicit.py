@@ -1,5 +1,6 @@
 """Implicit, sliced and finite-difference matching: the Fisher divergence by integration by parts, and where that breaks."""
 
+import itertools
 import math
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from scorefield import VE, Gaussian, GaussianMixture, Prediction, Process, SampleRng, ScoreModel, Uniform
 from scorefield.errors import ScorefieldError
+from scorefield.exact import Box
 from scorefield.field import EnergyModel
 from scorefield.nets.energy import Potential
 from scorefield.nets.mlp import MLP
@@ -31,7 +33,14 @@ MATCHINGS = {
     "finite-difference": FiniteDifference(step=1e-3),
 }
 each_matching = pytest.mark.parametrize("objective", MATCHINGS.values(), ids=MATCHINGS)
-each_shape = pytest.mark.parametrize("shape", [(4,), (1, 2, 2)], ids=str)
+SHAPES = [(4,), (1, 2, 2)]
+each_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
+# Every pair of an objective, a shape, and a score or an energy.
+each_pair = pytest.mark.parametrize(
+    ("objective", "shape", "energy"),
+    [(kind, shape, (i + j) % 2 == 1) for i, kind in enumerate(MATCHINGS.values()) for j, shape in enumerate(SHAPES)],
+    ids=[f"{name}-{shape}" for name in MATCHINGS for shape in SHAPES],
+)
 
 
 def h(x: Tensor) -> Tensor:
@@ -57,13 +66,69 @@ def mixture(process: Process) -> GaussianMixture:
     return GaussianMixture([0.7, 0.3], [[-1.0, 0.5, 0.2], [1.5, 0.0, -0.4]], [0.5, 0.8], process)
 
 
+# --- integration by parts -----------------------------------------------------------------------------------------------
+
+
+def panels(low: float, high: float, count: int = 200) -> tuple[Tensor, Tensor]:
+    """Nodes `(n, 1)` and weights `(n,)` on [low, high]: panels of 20 Gauss-Legendre points."""
+    nodes, weights = (torch.tensor(part) for part in numpy.polynomial.legendre.leggauss(20))
+    edges = torch.linspace(low, high, count + 1, dtype=torch.float64)
+    half = (edges[1:] - edges[:-1])[:, None] / 2
+    return (edges[:-1, None] + half * (1 + nodes)).reshape(-1, 1), (half * weights).flatten()
+
+
+SMOOTH = {  # in one coordinate, each with a wide enough range
+    "gaussian": (Gaussian([0.7], [[2.25]], Noiseless()), 15.0),
+    "mixture": (GaussianMixture([0.8, 0.2], [[-2.0], [1.5]], [0.5, 0.3], Noiseless()), 10.0),
+    "noised box": (Box((1,), -1.0, 2.0, VE(0.3, 0.4)), 8.0),
+}
+each_smooth = pytest.mark.parametrize(("truth", "wide"), SMOOTH.values(), ids=SMOOTH)
+
+
+def wave(x: Tensor, t: Tensor) -> Tensor:
+    """A score that grows, so that the density must fall faster."""
+    return torch.sin(2 * x) - 0.5 * x + 0.2 * x**2
+
+
+@pytest.mark.theorem("stein-identity")
+@each_smooth
+def test_the_mean_of_a_field_along_the_score_is_minus_its_mean_divergence_where_the_density_ends_smoothly(
+    truth: Any, wide: float
+) -> None:
+    """By quadrature; cut at an edge in the middle of the density, the two differ by p·s there."""
+    for edge in (wide, 0.4):
+        x, weights = panels(-wide, edge)
+        t = torch.zeros(len(x), dtype=torch.float64)
+        mass = weights * truth.log_prob(x, t).exp()
+        divergence = 2 * torch.cos(2 * x) - 0.5 + 0.4 * x
+        along, spread = (float(mass @ part[:, 0]) for part in (wave(x, t) * truth(x, t).score, divergence))
+        end = torch.tensor([[edge]], dtype=torch.float64)
+        boundary = float(truth.log_prob(end, t[:1]).exp() * wave(end, t[:1])[0, 0])
+        assert abs(along - boundary + spread) < 1e-10
+        assert (abs(boundary) < 1e-14) == (edge == wide)
+
+
+@pytest.mark.theorem("implicit-loss")
+@each_smooth
+def test_the_implicit_loss_is_the_fisher_divergence_less_half_the_mean_square_of_the_true_score(
+    truth: Any, wide: float
+) -> None:
+    """By quadrature of both objectives, with no Monte Carlo error."""
+    x, weights = panels(-wide, wide)
+    t = torch.zeros(len(x), dtype=torch.float64)
+    mass, model = weights * truth.log_prob(x, t).exp(), OfScore(truth, wave)
+    rng = SampleRng(range(len(x)))
+    implicit, explicit = (float(mass @ o.at(model, x, t, rng=rng).detach()) for o in (Implicit(), ExplicitFisher(truth)))
+    constant = 0.5 * float(mass @ truth(x, t).score[:, 0] ** 2)
+    assert abs(implicit - explicit + constant) < 1e-10 * (explicit + constant)
+    assert constant > 0.1 and explicit > 0.1
+
+
 # --- the minimum ------------------------------------------------------------------------------------------------------
 
 
-@each_matching
-@each_shape
-@pytest.mark.parametrize("as_energy", [False, True], ids=["score", "energy"])
-def test_on_a_gaussian_the_slope_vanishes_at_the_true_score_and_energy(objective: Any, shape: Any, as_energy: bool) -> None:
+@each_pair
+def test_on_a_gaussian_the_slope_vanishes_at_the_true_score_and_energy(objective: Any, shape: Any, energy: bool) -> None:
     """E = k/2·|x - m|²/v without any noise: the slopes by k and m are zero at (1, mean) and only there."""
     mean, variance = torch.linspace(-1, 1, 4, dtype=torch.float64).reshape(shape), 1.7
     field = Gaussian(mean, variance * torch.eye(4), Noiseless())
@@ -75,7 +140,7 @@ def test_on_a_gaussian_the_slope_vanishes_at_the_true_score_and_energy(objective
         def away(x: Tensor) -> Tensor:
             return (x - mean).flatten(1) - ms[:, None]
 
-        if as_energy:
+        if energy:
             wrong: OfScore = OfEnergy(field, lambda x, t: 0.5 * ks * (away(x) ** 2).sum(1) / variance)
         else:
             wrong = OfScore(field, lambda x, t: (-ks[:, None] * away(x) / variance).reshape(x.shape))
@@ -90,6 +155,7 @@ def test_on_a_gaussian_the_slope_vanishes_at_the_true_score_and_energy(objective
     assert float(slopes(1.0, 0.3)[1].mean()) > 0 > float(slopes(1.0, -0.3)[1].mean())
 
 
+@pytest.mark.theorem("gaussian-by-matching")
 def test_the_best_linear_score_of_a_sample_is_that_of_its_own_mean_and_covariance() -> None:
     """Hyvarinen (2005), section 3.1: for Gaussians the estimate is maximum likelihood's, with no Monte Carlo error at all."""
     field = Gaussian([1.0, -2.0, 0.5], [[2.0, 0.5, 0.0], [0.5, 1.0, -0.3], [0.0, -0.3, 0.7]], Noiseless())
@@ -106,6 +172,7 @@ def test_the_best_linear_score_of_a_sample_is_that_of_its_own_mean_and_covarianc
     assert float(slopes(1.1)[0].abs().max()) > 0.01
 
 
+@pytest.mark.theorem("sliced-loss", "sliced-reduced")
 @pytest.mark.parametrize("projection", ["rademacher", "gaussian", "sphere"])
 @pytest.mark.parametrize("reduced", [True, False])
 @pytest.mark.parametrize("projections", [1, 3])
@@ -137,6 +204,25 @@ def test_unit_vectors_give_the_fisher_divergence_divided_by_the_dimension() -> N
     assert not within_five(difference, divergence)
 
 
+@pytest.mark.theorem("unit-directions")
+def test_unit_vectors_in_the_reduced_form_have_their_minimum_at_the_score_divided_by_the_dimension() -> None:
+    """Which is why it refuses them: here they are handed to it. The slope by k of s = -k·x of N(0, I) is zero at k = 1/d."""
+    d, field = 4, Gaussian([0.0] * 4, torch.eye(4), Noiseless())
+    x, v = field.sample(SampleRng(range(N))), SampleRng(range(N), stream=1).normal((d,))
+    v /= v.norm(dim=1, keepdim=True)
+
+    def slope(k: float, reduced: bool) -> Tensor:
+        ks = torch.full((N, 1), k, dtype=torch.float64, requires_grad=True)
+        line, t = OfScore(field, lambda x, t: -ks * x), torch.zeros(N, dtype=torch.float64)
+        loss = Sliced(reduced=reduced).along(line, x, t, iter([v]))
+        return torch.autograd.grad(loss.sum(), ks)[0][:, 0]
+
+    assert within_five(slope(1 / d, True))
+    assert not within_five(slope(1.0, True)) and not within_five(slope(1 / d, False))
+    assert within_five(slope(1.0, False))
+
+
+@pytest.mark.theorem("implicit-loss")
 def test_the_explicit_divergence_is_what_the_others_measure_and_is_zero_at_the_truth() -> None:
     objective = ExplicitFisher(mixture(VE(0.4, 2.0)), weighting=SigmaSquared())
     true = objective.truth
@@ -207,9 +293,7 @@ def test_how_many_coordinates_go_together_changes_neither_loss_nor_gradient(ener
         numpy.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
 
 
-@each_matching
-@each_shape
-@pytest.mark.parametrize("energy", [False, True], ids=["score", "energy"])
+@each_pair
 def test_the_gradient_by_the_weights_is_the_derivative_of_the_loss(objective: Any, shape: Any, energy: bool) -> None:
     """Double backward reaches the parameters: autograd against a central difference along a random direction of weights."""
     field, x0 = network(shape, energy), example(shape)
@@ -247,6 +331,57 @@ def test_without_gradients_the_loss_is_the_same_and_holds_no_graph(objective: An
     assert x0.grad is None and not x0.requires_grad
 
 
+@pytest.mark.theorem("hutchinson", "probe-variance")
+@pytest.mark.parametrize("law", ["rademacher", "gaussian", "sphere", "unit"])
+def test_random_directions_give_the_trace_and_have_the_variance_of_their_law(law: Any) -> None:
+    """At x = 0 of the score -A·x the sliced loss is -vᵀ·A·v and nothing else; A is not symmetric, so only (A + Aᵀ)/2 counts."""
+    d, matrix = 5, torch.randn(5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    line = OfScore(Gaussian([0.0] * d, torch.eye(d), Noiseless()), lambda x, t: -x @ matrix.mT)
+    x, t = torch.zeros(N, d, dtype=torch.float64), torch.zeros(N, dtype=torch.float64)
+    found = -Sliced(projection=law, reduced=False).at(line, x, t, rng=SampleRng(range(N))).detach()
+    even = (matrix + matrix.mT) / 2
+    square, diagonal, trace = (float(v) for v in (even.square().sum(), even.diagonal().square().sum(), even.trace()))
+    sphere = 2 * d / (d + 2) * (square - trace**2 / d)
+    variance = {
+        "rademacher": 2 * square - 2 * diagonal,
+        "gaussian": 2 * square,
+        "sphere": sphere,
+        "unit": sphere / d**2,
+    }
+    mean = trace / d if law == "unit" else trace  # E[vvᵀ] = I/d
+    assert within_five(found, mean)
+    assert within_five((found - mean) ** 2, variance[law])
+    others = {value for name, value in variance.items() if name != law}
+    assert not any(within_five((found - mean) ** 2, other) for other in others)
+
+
+@pytest.mark.theorem("sliced-variance")
+@pytest.mark.parametrize("correlation", [0.2, 0.9])
+def test_the_reduced_form_has_less_variance_over_signs_only_where_components_of_the_score_are_weakly_correlated(
+    correlation: float,
+) -> None:
+    """At the true score of a Gaussian of precision K, exactly: all signs, and Hermite nodes for x, of which it is a quartic."""
+    precision = (1 - correlation) * torch.eye(3, dtype=torch.float64) + correlation
+    precision *= torch.tensor([[1.0, 2.0, 0.5]], dtype=torch.float64) * torch.tensor([[1.0], [2.0], [0.5]])
+    field = Gaussian([0.0] * 3, torch.linalg.inv(precision), Noiseless())
+    nodes, weights = (torch.tensor(part) for part in numpy.polynomial.hermite_e.hermegauss(4))
+    white = torch.cartesian_prod(nodes, nodes, nodes)
+    mass = torch.cartesian_prod(weights, weights, weights).prod(dim=1) / (2 * math.pi) ** 1.5
+    x, t = white @ torch.linalg.cholesky(field.covariance).mT, torch.zeros(64, dtype=torch.float64)
+    signs = torch.tensor(list(itertools.product([1.0, -1.0], repeat=3)), dtype=torch.float64)
+    found = {}
+    for reduced in (True, False):
+        objective = Sliced(reduced=reduced)
+        losses = torch.stack([objective.along(field, x, t, iter([v.expand(64, 3)])).detach() for v in signs])
+        found[reduced] = float(mass @ losses.var(dim=0, correction=0))
+    pairs = list(itertools.combinations(range(3), 2))
+    square = sum(float(precision[i, j]) ** 2 for i, j in pairs)
+    sizes = sum(float(precision[i, i] * precision[j, j]) for i, j in pairs)
+    numpy.testing.assert_allclose(found[True], 4 * square, rtol=1e-10)
+    numpy.testing.assert_allclose(found[False], sizes + 2 * square, rtol=1e-10)
+    assert (found[True] < found[False]) == (correlation**2 < 0.5)
+
+
 def test_the_variance_reduced_form_has_less_variance_and_more_projections_have_less() -> None:
     """At fixed x_t the trace's variance falls like 1/projections; the plain form adds the variance of 1/2·(vᵀs)²."""
     field, x, t = network((6,), False), example((6,), 1), torch.full((N,), 0.3, dtype=torch.float64)
@@ -264,6 +399,7 @@ def test_the_variance_reduced_form_has_less_variance_and_more_projections_have_l
         assert abs(ratio / 4 - 1) < 5 * math.sqrt(2 * 20 / N)
 
 
+@pytest.mark.theorem("finite-difference")
 @pytest.mark.parametrize("kind", [OfScore, OfEnergy], ids=["score", "energy"])
 def test_the_error_of_finite_differences_is_of_second_order(kind: Any) -> None:
     """Against the sliced loss along the same directions: variance-reduced for scores, plain for energies."""
@@ -314,6 +450,23 @@ def test_conditions_reach_the_field(objective: Any) -> None:
 # --- where integration by parts breaks --------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("unbounded-at-bounds")
+@pytest.mark.parametrize("n", [1, 5, 25])
+def test_at_hard_bounds_scores_that_are_steep_there_alone_have_ever_lower_losses(n: int) -> None:
+    """s = -k·(2x - 1)^n on U(0, 1), whose true score is 0: J = -2k + k²/(2·(2n + 1)), least at k = 2·(2n + 1)."""
+    x, weights = panels(0.0, 1.0, count=20)
+    best, uniform = 2 * (2 * n + 1), Box((1,), 0.0, 1.0, Noiseless())
+
+    def loss(k: float) -> float:
+        steep = OfScore(uniform, lambda x, t: -k * (2 * x - 1) ** n)
+        t = torch.zeros(len(x), dtype=torch.float64)
+        return float(weights @ Implicit().at(steep, x, t, rng=SampleRng(range(len(x)))).detach())
+
+    assert math.isclose(loss(best), -best, rel_tol=1e-12)
+    assert loss(best) < min(loss(0.9 * best), loss(1.1 * best), loss(0.0))
+
+
+@pytest.mark.theorem("unbounded-at-atoms")
 def test_at_atoms_without_noise_ever_steeper_scores_pay_ever_more_and_noise_mends_it() -> None:
     atoms = torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
     truth = GaussianMixture.empirical(atoms, VE(0.3, 0.4))
@@ -331,6 +484,7 @@ def test_at_atoms_without_noise_ever_steeper_scores_pay_ever_more_and_noise_mend
         assert float(excess.mean()) > 5 * float(excess.std()) / math.sqrt(N)
 
 
+@pytest.mark.theorem("moving-bend")
 def test_autograd_does_not_see_a_bend_move_but_finite_differences_do() -> None:
     """s = w·relu(x - b) under N(0, 1): E loss = w·Phi(-b) + w²/2·E relu(x - b)², whose slope by b autograd gets wrong."""
     true, w, b = Gaussian([0.0], [[1.0]], Noiseless()), 0.8, 0.3

@@ -125,7 +125,7 @@ CASES = [  # of every objective, process and weighting that go together
 # --- the Fisher divergence --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.theorem("fisher-divergence")
+@pytest.mark.theorem("fisher-divergence", "denoising-loss")
 @pytest.mark.parametrize(("kind", "process", "name"), CASES)
 @torch.no_grad()
 def test_the_excess_loss_of_a_wrong_score_is_the_weighted_fisher_divergence(kind: Any, process: Process, name: str) -> None:
@@ -286,6 +286,7 @@ def asked(objective: Denoising, process: Process) -> tuple[Any, ...]:
     return loss, x0, (field.x - alpha * x0) / sigma, field.said, alpha, sigma
 
 
+@pytest.mark.theorem("noise-error", "noise-prediction")
 @each_process
 def test_sigma_squared_makes_the_loss_the_squared_error_of_the_predicted_noise(process: Process) -> None:
     loss, _, noise, said, _, sigma = asked(Denoising(Uniform(), SigmaSquared()), process)
@@ -336,6 +337,7 @@ def test_the_edm_weight_on_a_network_with_edm_output_is_the_plain_squared_error_
     assert bool(((loss - 0.5 * (target**2).sum(1)).abs() <= 100 * 2.3e-16 * (1 + loss) * lost).all())
 
 
+@pytest.mark.theorem("ncsn-loss")
 @each_process
 def test_all_levels_summed_have_the_expectation_of_levels_drawn(process: Process) -> None:
     true = mixture(process)

@@ -48,6 +48,7 @@ examples:
   scorefield serve                               all of this in a browser
   scorefield verify                              every method against closed-form truth
   scorefield verify runs/imported                is that model sound, or was it read wrongly?
+  scorefield convert vp --sigma 0.5              a noise level in the letters of every paper
   scorefield list sampler                        what can be named
 """
 
@@ -69,6 +70,7 @@ VERBS = {  # each is the class of its name in the module of its name, imported w
     "export": "Write a run for another library (onnx, diffusers), or to share (hub).",
     "serve": "Open the page: see score fields, train, sample and restore in a browser.",
     "verify": "Measure every method against closed-form truth, or whether a run is sound.",
+    "convert": "Say a noise level, or a prediction, in the conventions of every paper.",
     "list": "List what can be named: samplers, recipes, sources, ...",
 }
 DIVIDED = ("train", "sample", "evaluate")  # several processes share their work; of the others each would do all of it

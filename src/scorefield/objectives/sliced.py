@@ -77,7 +77,8 @@ class Sliced(ByParts):
         weighting: lambda, on the score.
         projection: law of the directions; "unit" for the plain form only, whose loss is then divided by d.
         projections: directions an example.
-        reduced: take 1/2·‖s‖² for E_v[1/2·(vᵀs)²], which it equals: the same mean, less variance, no more cost.
+        reduced: take 1/2·‖s‖² for E_v[1/2·(vᵀs)²], which it equals: the same mean at no more cost, and less variance,
+            unless components of the score are strongly correlated.
 
     Raises:
         ScorefieldError: unit vectors in the reduced form; by `check`, what integration by parts cannot learn from.
