@@ -36,10 +36,10 @@ test: $(READY)
 	@echo "== types"
 	@$(BIN)/mypy
 	@echo "== tests"
-	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= PYTEST_DISABLE_PLUGIN_AUTOLOAD=1 $(BIN)/python -m pytest -p xdist -n 2 --dist loadfile --no-loadscope-reorder
 
 docs: $(READY)
-	@$(BIN)/python -c 'import furo, myst_parser, sphinx_gallery' 2> /dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@$(BIN)/python -c 'import furo, myst_parser, sphinx_gallery, sphinxcontrib.katex, ziamath' 2> /dev/null || $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@echo "== running the lessons and building the pages"
 	@$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky -q -b html docs docs/_build
 	@echo "== open docs/_build/index.html"

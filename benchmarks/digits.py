@@ -19,15 +19,35 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
 import scorefield
 from scorefield import app
-from scorefield.cli.show import seconds_of
+from scorefield.durations import seconds_of
 from scorefield.metrics.memorisation import MODEL_SPACE
 
 RESULTS = Path(__file__).parent / "results"
+
+
+def table(result: dict[str, Any], name: str) -> str:
+    """Return the results as Markdown, a column for each seed."""
+    rows = [*result["rows"], {"seed": "median", **result["median"]}]
+    lines = [
+        f"# {name}: {result['date']}, {result['machine']}, scorefield {result['scorefield']}",
+        "",
+        f"`{result['command']}`",
+        "",
+    ]
+    lines += ["|" + "".join(f" {figure(row['seed'])} |" for row in [{"seed": "seed"}, *rows]), "|---" * (len(rows) + 1) + "|"]
+    lines += [f"| {key} | " + " | ".join(figure(row[key]) for row in rows) + " |" for key in rows[0] if key != "seed"]
+    return "\n".join(lines) + "\n"
+
+
+def figure(value: Any) -> str:
+    """Return a number without the digits that its binary form adds."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def main() -> None:
@@ -85,12 +105,7 @@ def main() -> None:
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{arguments.name}.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    keys = list(rows[0])
-    lines = [f"# {arguments.name}: {result['date']}, {result['machine']}", "", f"`{result['command']}`", ""]
-    lines += ["| " + " | ".join(keys) + " |", "|---" * len(keys) + "|"]
-    lines += ["| " + " | ".join(str(row[key]) for key in keys) + " |" for row in rows]
-    lines += ["| " + " | ".join(str(result["median"].get(key, "median")) for key in keys) + " |"]
-    (RESULTS / f"{arguments.name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (RESULTS / f"{arguments.name}.md").write_text(table(result, arguments.name.capitalize()), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -148,7 +148,7 @@ def main() -> None:
             f"by {run.config.sampler} on {run.config.levels} levels, from a run of {run.manifest['data']['name']} with "
             f"{run.manifest['progress']['step']:,} steps of {run.config.training.batch}."
         )
-        kept.write_text(json.dumps({"made": made, "rows": rows, "specs": asdict(spec)}, indent=1) + "\n")
+        kept.write_text(json.dumps({"about": about, "made": made, "rows": rows, "specs": asdict(spec)}, indent=1) + "\n")
         arguments.out.with_suffix(".md").write_text(table(rows, about))
     print(arguments.out.with_suffix(".md").read_text())
 

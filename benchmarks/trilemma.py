@@ -445,22 +445,31 @@ def show(kept: dict[str, Any], keep: Path, path: Path) -> None:
     figure.savefig(path, dpi=160, metadata={"Software": None})
 
 
-def write(kept: dict[str, Any], keep: Path, results: Path) -> None:
-    """Write the results, the tables and the pictures."""
-    results.mkdir(exist_ok=True)
-    (results / "trilemma.json").write_text(json.dumps(kept, indent=1) + "\n")
+def shown_of(kept: dict[str, Any], results: Path) -> dict[str, Any]:
+    """Return what is kept of each data set that has rows, with the distilled runs."""
+    return {name: with_distilled(kept[name], name, results) for name in SECONDS if kept.get(name, {}).get("rows")}
+
+
+def page(kept: dict[str, Any], results: Path) -> str:
+    """Return the results as Markdown."""
     lines = ["# The trilemma, measured", "", kept["about"], ""]
     lines += [kept["answer"], ""] if kept.get("answer") else []  # written by hand into the JSON, after looking
     lines += ["![quality against speed](trilemma.png)", "", "![samples](trilemma-samples.png)", ""]
-    shown = {name: with_distilled(kept[name], name, results) for name in SECONDS if kept.get(name, {}).get("rows")}
-    for name, part in shown.items():
+    for name, part in shown_of(kept, results).items():
         facts = part["facts"]
         lines += [f"## {name}, {facts['seconds']:g} s of training each, {facts['judge']}", ""]
         lines += [*table(part["floor"], part["rows"], facts["near"]), ""]
         lines += ["Stability, over seeds:", "", *stability(part["rows"]), "", "What was chosen:", ""]
         lines += [f"- {row['name']}: {row['note']}" for key, row in part["rows"].items() if key.endswith("/0")] + [""]
-    (results / "trilemma.md").write_text("\n".join(lines))
-    plot(shown, results / "trilemma.png")
+    return "\n".join(lines)
+
+
+def write(kept: dict[str, Any], keep: Path, results: Path) -> None:
+    """Write the results, the tables and the pictures."""
+    results.mkdir(exist_ok=True)
+    (results / "trilemma.json").write_text(json.dumps(kept, indent=1) + "\n")
+    (results / "trilemma.md").write_text(page(kept, results))
+    plot(shown_of(kept, results), results / "trilemma.png")
     show(kept, keep, results / "trilemma-samples.png")
 
 

@@ -10,7 +10,7 @@ sys.path.insert(0, str(HERE / "_ext"))
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 
 try:
-    for needed in ("furo", "myst_parser", "sphinx_gallery", "matplotlib"):
+    for needed in ("furo", "myst_parser", "sphinx_gallery", "sphinxcontrib.katex", "ziamath", "matplotlib"):
         importlib.import_module(needed)
 except ImportError as error:
     sys.exit(f"docs: got no {error.name}, expected the packages that build the book: pip install -e '.[docs]'")
@@ -29,13 +29,18 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "theorems",
     "field_view",
+    "outside",
     "docstrings",
     "reference",
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build", "_ext", "lessons", "Thumbs.db"]
 nitpicky = True
-nitpick_ignore_regex = [(r"py:.*", r"(?!scorefield\b).*")]  # other packages' pages would have to be downloaded
+nitpick_ignore_regex = [
+    (r"py:.*", r"(?!scorefield\b).*"),  # other packages' pages would have to be downloaded
+    (r"py:class", r"scorefield\..*\.([A-Z]|Function)"),  # variables of types, which have no page
+]
+suppress_warnings = ["ref.python"]  # one class is shown by its own module and by the package that gathers it
 numfig = True
 math_number_all = False
 math_eqref_format = "({number})"
@@ -73,5 +78,6 @@ sphinx_gallery_conf = {
     "image_scrapers": ("matplotlib",),
     "matplotlib_animations": (True, "jshtml"),
     "plot_gallery": True,
+    "capture_repr": (),
     "remove_config_comments": True,
 }

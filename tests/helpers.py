@@ -22,8 +22,8 @@ from scorefield.prediction import Prediction
 def each_case(**axes: Mapping[str, Any] | Iterable[Any]) -> Callable[[Any], Any]:
     """Call one test for every combination of the axes' values: for cheap checks of which thousands need no line of their own.
 
-    Axes are values, or values by their names. All cases are tried; the first failure is raised and names all that failed.
-    Every case finds torch's generator as a test does.
+    Axes are values, or values by their names; `a__b` is the axis of pairs (a, b). All cases are tried; the first failure is
+    raised and names all that failed. Every case finds torch's generator, and `tmp_path`, as a test does.
     """
     named: dict[str, Mapping[str, Any]] = {}
     for axis, values in axes.items():
@@ -31,17 +31,25 @@ def each_case(**axes: Mapping[str, Any] | Iterable[Any]) -> Callable[[Any], Any]
         named[axis] = values if isinstance(values, Mapping) else {repr(value): value for value in values}
         assert len(named[axis]) == len(values), f"two values of {axis} have one name: name them"
 
+    def arguments(axis: str, value: Any) -> dict[str, Any]:
+        return dict(zip(axis.split("__"), value, strict=True)) if "__" in axis else {axis: value}
+
     def decorate(test: Any) -> Any:
-        signature = inspect.signature(test)
-        left = [parameter for name, parameter in signature.parameters.items() if name not in named]
+        signature, taken = inspect.signature(test), {name for axis in named for name in axis.split("__")}
+        left = [parameter for name, parameter in signature.parameters.items() if name not in taken]
 
         @functools.wraps(test)
         def looped(**given: Any) -> None:
             failures: dict[str, BaseException] = {}
-            for names in itertools.product(*named.values()):
-                torch.manual_seed(0)
+            folder = given.get("tmp_path")
+            for number, names in enumerate(itertools.product(*named.values())):
+                if folder is not None:
+                    given["tmp_path"] = folder / str(number)
+                    given["tmp_path"].mkdir()
+                torch.default_generator.manual_seed(0)
                 try:
-                    test(**given, **{axis: named[axis][name] for axis, name in zip(named, names, strict=True)})
+                    chosen = (arguments(axis, named[axis][name]) for axis, name in zip(named, names, strict=True))
+                    test(**given, **{name: value for values in chosen for name, value in values.items()})
                 except (Exception, pytest.fail.Exception) as failure:
                     failures[", ".join(f"{axis} = {name}" for axis, name in zip(named, names, strict=True))] = failure
             for first in failures.values():
@@ -147,8 +155,11 @@ def command(*words: object) -> int:
 
 def small_evaluations(patch: pytest.MonkeyPatch) -> None:
     """Let an evaluation measure on little what takes most of its time: likelihood, floors, classifiers have their own tests."""
+    from scorefield.evaluation import subject
+
     for limit, few in (("LIKELIHOODS", 2), ("GAPS", 8), ("EXAMPLES", 16), ("LEVELS", 3)):
         patch.setattr(f"scorefield.evaluation.parts.{limit}", few)
+    patch.setattr(subject.Subject, "width", lambda one, *_: 8 * subject._lowest(one.field.process))  # else the best of four
     patch.setattr("scorefield.evaluation.reference.FLOORS", 1)
     patch.setattr("scorefield.metrics.classifier.TREES", 4)
     patch.setattr("scorefield.metrics.classifier.CENTRES", 20)

@@ -117,10 +117,15 @@ def kind_of(annotation: ast.expr | None) -> tuple[str, bool] | None:
     return None
 
 
-class Rewriter(ast.NodeTransformer):
+class Rewriter(ast.NodeVisitor):
     """Adds the checks to a module's functions, innermost of their decorators, and to its dataclasses, outermost."""
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+    def generic_visit(self, node: ast.AST) -> None:
+        for part in ("body", "orelse", "handlers", "finalbody", "cases"):  # statements; an expression defines no function
+            for statement in getattr(node, part, ()):
+                self.visit(statement)
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         self.generic_visit(node)
         places = [*node.args.posonlyargs, *node.args.args]
         named = [(argument, i) for i, argument in enumerate(places)] + [(a, sys.maxsize) for a in node.args.kwonlyargs]
@@ -134,28 +139,30 @@ class Rewriter(ast.NodeTransformer):
             results = [(i, *kind) for i, element in enumerate(elements) if (kind := kind_of(element))]
             length = len(elements) if results else 0
         if parameters or results:
-            node.decorator_list.append(self.call("function", parameters, results, length))
-        return node
+            node.decorator_list.append(self.call(node, "function", parameters, results, length))
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:
+    def visit_ClassDef(self, node: ast.ClassDef) -> None:
         self.generic_visit(node)
         lines = [line for line in node.body if isinstance(line, ast.AnnAssign) and isinstance(line.target, ast.Name)]
         declared = [(ast.unparse(line.target), *kind) for line in lines if (kind := kind_of(line.annotation))]
         if declared:
-            node.decorator_list.insert(0, self.call("fields", *declared))
-        return node
+            node.decorator_list.insert(0, self.call(node, "fields", *declared))
 
     @staticmethod
-    def call(name: str, *arguments: Any) -> ast.expr:
-        return ast.parse(f"__shape_checks__.{name}(*{arguments!r})", mode="eval").body
+    def call(above: ast.stmt, name: str, *arguments: Any) -> ast.expr:
+        decorator = ast.parse(f"__shape_checks__.{name}(*{arguments!r})", mode="eval").body
+        for part in ast.walk(decorator):
+            ast.copy_location(part, above)
+        return decorator
 
 
 class Loader(SourceFileLoader):
     """Loads a module with its checks; never from nor into the cache of bytecode, which holds the module as it is."""
 
     def get_code(self, fullname: str) -> Any:
-        tree = Rewriter().visit(ast.parse(self.get_data(self.path), self.path))
-        return compile(ast.fix_missing_locations(tree), self.path, "exec", dont_inherit=True)
+        tree = ast.parse(self.get_data(self.path), self.path)
+        Rewriter().visit(tree)
+        return compile(tree, self.path, "exec", dont_inherit=True)
 
     def exec_module(self, module: Any) -> None:
         module.__shape_checks__ = sys.modules[__name__]

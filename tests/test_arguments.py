@@ -13,12 +13,13 @@ import pydantic
 import pydantic.dataclasses
 import pytest
 import torch
+from helpers import each_case
 
 from scorefield import ScorefieldError, app
 from scorefield.app.arguments import checked
 
 VERBS = ("evaluate", "forget_tuning", "inspect", "likelihood", "plan", "sample", "train", "tune", "verify")
-VERBS += ("denoise", "distill", "export", "import_", "impute", "interpolate", "odd", "restore")
+VERBS += ("convert", "denoise", "distill", "export", "import_", "impute", "interpolate", "odd", "restore")
 WRONG: list[tuple[str, dict[str, Any], str]] = [
     ("train", {"source": None}, "got NoneType for 'data', expected something with a length and examples by number: give"),
     ("train", {"source": 123}, "got int for 'data'"),
@@ -63,7 +64,7 @@ WRONG: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("verb", "named", "says"), WRONG, ids=lambda value: str(value).partition(" object at")[0][:40])
+@each_case(verb__named__says=WRONG)
 def test_a_wrong_argument_is_refused_in_one_sentence_and_nothing_is_written(
     verb: str, named: dict[str, Any], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

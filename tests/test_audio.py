@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from helpers import each_case
 from instrument_files import R, as_a_user, examples, opened, refusal, sent_back
 
 RATE = 8000
@@ -28,8 +29,8 @@ def clips(*lengths: int, channels: int = 1) -> list[np.ndarray]:
     return made
 
 
-@pytest.mark.parametrize("channels", [1, 2])
-@pytest.mark.parametrize("depth", DEPTHS)
+@each_case(channels=[1, 2])
+@each_case(depth=list(DEPTHS))
 def test_a_clip_goes_out_with_the_values_rate_depth_and_channels_that_it_came_with(
     depth: str, channels: int, tmp_path: Path
 ) -> None:
@@ -137,7 +138,7 @@ def test_each_broken_file_is_named_with_its_cause_and_the_others_are_used(tmp_pa
     causes = {
         "long.flac": "of 6,400 samples, most files have 640",
         "cut.flac": "",
-        "cut.wav": "truncated: its header promises 1,324 bytes, there are 700",
+        "cut.wav": "truncated: its header states 1,324 bytes, there are 700",
         "empty.wav": "empty",
         "text.wav": "no whole sound file: Format not recognised",
         "silent.wav": "without a sound",

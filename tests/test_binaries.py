@@ -162,7 +162,7 @@ def test_each_broken_file_is_named_with_its_cause_and_the_others_are_used(tmp_pa
     (tmp_path / "d-images-idx3-ubyte.gz").write_bytes(gzip.compress(bytes([0, 0, 8, 3]) + b"\xff" * 12))
     found = {issue.where: issue.cause for issue in opened(tmp_path).issues}
     causes = {
-        "a-images-idx3-ubyte": "truncated: its header promises 716 bytes, there are 300",
+        "a-images-idx3-ubyte": "truncated: its header states 716 bytes, there are 300",
         "b-images-idx3-ubyte": "empty",
         "c-images-idx3-ubyte": "no idx file",
         "d-images-idx3-ubyte.gz": "GiB, more than the 8 that are read",

@@ -65,11 +65,25 @@ def test_the_code_of_a_lesson_runs_and_its_solutions_hold(
     plt.close("all")
     assert figures
     for axes in itertools.chain.from_iterable(figure.axes for figure in figures):
-        pictures = axes.images and not axes.lines  # an image of pixels has no axes
-        bar = axes.get_label() == "<colorbar>"
-        assert bar or pictures or not axes.axison or (axes.get_xlabel() and axes.get_ylabel()), (
-            f"{axes.get_title()}: label both axes"
-        )
+        spec = axes.get_subplotspec()
+        across, up = axes.get_xlabel(), axes.get_ylabel()
+        for other in axes.figure.axes if spec else ():  # one label serves a column, or a row
+            beside = other.get_subplotspec()
+            across = across or (beside and beside.colspan == spec.colspan and other.get_xlabel())
+            up = up or (beside and beside.rowspan == spec.rowspan and other.get_ylabel())
+        bar, picture = axes.get_label() == "<colorbar>", axes.images and not axes.lines  # pixels have no axes
+        assert bar or picture or not axes.axison or (across and up), f"{axes.get_title()}: label both axes"
+
+
+def test_every_registered_part_and_each_of_its_options_is_documented() -> None:
+    import reference  # type: ignore[import-not-found]  # of docs/_ext
+
+    from scorefield import registry
+
+    problems: list[str] = []
+    pages = {kind: reference._components(kind, problems) for kind in registry.HOMES}
+    assert not problems
+    assert all(name in pages[kind] for kind in registry.HOMES for name in registry.built_in(kind))
 
 
 # --- colours ----------------------------------------------------------------------------------------------------------

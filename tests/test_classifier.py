@@ -33,6 +33,7 @@ def points(process: Any, shape: tuple[int, ...] = (2,), count: int = 60) -> tupl
 # --- the exact classifier ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("classifier-guidance")
 @each_process
 @each_case(shape=[(2,), (1, 2, 2)])
 def test_with_the_exact_classifier_strength_one_is_the_conditional_field(process: Any, shape: tuple[int, ...]) -> None:
@@ -41,6 +42,7 @@ def test_with_the_exact_classifier_strength_one_is_the_conditional_field(process
     torch.testing.assert_close(guided(x, t, cond).score, field(x, t, cond).score, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.theorem("classifier-free-guidance")
 @each_process
 @each_case(g=[0.0, 0.5, 3.0])
 def test_with_the_exact_classifier_every_strength_is_that_of_classifier_free_guidance(process: Any, g: float) -> None:
@@ -54,6 +56,7 @@ def test_with_the_exact_classifier_every_strength_is_that_of_classifier_free_gui
         torch.testing.assert_close(difference, constant, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.theorem("classifier-guidance")
 def test_the_exact_classifier_is_bayes_rule_and_knows_less_where_there_is_more_noise() -> None:
     field = labelled(VE(0.01, 50.0))
     x, t, cond = points(field.process)

@@ -45,6 +45,7 @@ def points(process: Any, count: int = 40) -> tuple[Tensor, Tensor, Tensor]:
 # --- what a guided field is -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("classifier-free-guidance")
 @each_process
 @each_strength
 def test_the_score_is_that_of_the_class_and_g_minus_one_times_the_slope_of_its_probability(process: Any, g: float) -> None:
@@ -168,11 +169,12 @@ def variance(field: Extrapolated, sampler: Sampler, levels: int, start: float) -
 def limits(field: Extrapolated, sampler: Sampler, start: float) -> tuple[float, float]:
     """The variance for infinitely many levels by Richardson extrapolation, twice; the second is at least four times nearer."""
     assert sampler.order is not None
-    found = [variance(field, sampler, levels, start) for levels in (101, 201, 401)]
+    found = [variance(field, sampler, levels, start) for levels in (71, 141, 281)]
     first, second = (fine + (fine - coarse) / (2**sampler.order - 1) for coarse, fine in zip(found, found[1:], strict=False))
     return first, second
 
 
+@pytest.mark.theorem("guided-variance")
 @pytest.mark.parametrize("g", [0.0, 0.5, 3.0])
 def test_the_flow_ends_with_v_times_2_to_the_1_minus_g_over_what_noise_makes_of_both(g: float) -> None:
     """V·2^(1 - g)/((2 + T)^(1 - g)·(1 + T)^g) but for the last level, and from V = T on towards 2^(1 - g)."""
@@ -184,6 +186,7 @@ def test_the_flow_ends_with_v_times_2_to_the_1_minus_g_over_what_noise_makes_of_
     assert wanted / 1.7 == pytest.approx(2 ** (1 - g), rel=3 * (1 + g) / top)
 
 
+@pytest.mark.theorem("guided-variance")
 @pytest.mark.parametrize(("g", "limit"), [(0.0, 2.0), (0.5, 2 * math.log(2)), (3.0, 0.3875)])
 def test_the_reverse_sde_ends_with_2_minus_2_to_the_2_minus_2g_over_2g_minus_1(g: float, limit: float) -> None:
     """At g = 1/2 with its limit, 2·log 2. A start that is off by a share 1/T is forgotten as T^(1 - 2g), or 1/T for small g."""
@@ -195,6 +198,7 @@ def test_the_reverse_sde_ends_with_2_minus_2_to_the_2_minus_2g_over_2g_minus_1(g
     assert abs(second - first) < 1e-2 * limit
 
 
+@pytest.mark.theorem("guided-variance")
 @pytest.mark.parametrize("g", [0.5, 2.0, 3.0])
 def test_langevin_at_the_last_level_keeps_the_tilted_variance_but_for_its_own_known_bias(g: float) -> None:
     """2/(1 + g) without noise; plain steps on N(0, v) keep v/(1 - tau/(2·v))."""

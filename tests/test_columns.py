@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import each_case
 
 from scorefield import app
 from scorefield.data import DataConfig, Dataset, open_again, open_data, open_source
@@ -51,40 +52,43 @@ def column_of(data: Dataset, name: str) -> dict[str, Any]:
 # What numbers are
 
 
-@pytest.mark.parametrize(
-    ("values", "whole", "atoms", "levels", "step"),
-    [
-        (NORMAL, False, (), (), 0),
-        (NORMAL.round(3), False, (), (), 0.001),
-        (1e9 + NORMAL.round(3), False, (), (), 0.001),
-        (NORMAL.astype(np.float32).astype(float), False, (), (), 0),
-        (some(AMOUNTS, 0.9, 0), False, (0,), (), 0),
-        (some(AMOUNTS.round(2), 0.9, 0), False, (0,), (), 0.01),
-        (some(AMOUNTS, 0.02, 0), False, (0,), (), 0),
-        (some(AMOUNTS.round(2), 0.03, 0), False, (0,), (), 0.01),
-        (some(NORMAL, 0.3, -9999), False, (-9999,), (), 0),
-        (some(some(STARS, 0.4, -9999), 0.2, -8888), False, (-9999, -8888), (), 0.5),
-        (some(10 + 2 * NORMAL, 0.01, -9999), False, (-9999,), (), 0),
-        (some(some(COUNTS, 0.01, -9999), 0.005, -8888), True, (-9999, -8888), (), 1),
-        (some(AMOUNTS, 0.01, 1e6), False, (1e6,), (), 0),
-        (some(AMOUNTS, 0.001, 1e6), False, (), (), 0),
-        (NORMAL.clip(-1, 1), False, (-1, 1), (), 0),
-        (some(COUNTS, 0.5, 0), True, (0,), (), 1),
-        (some(50 + AMOUNTS, 0.5, 0), False, (0,), (), 0),
-        (R.choice([0, 1, 1000], N).astype(float), True, (1000,), (), 1),
-        (STARS, False, (), (), 0.5),
-        (DICE, True, (), (), 1),
-        (R.poisson(0.5, N).astype(float), True, (), (), 1),
-        (R.poisson(3, N).astype(float), True, (), (), 1),
-        (R.geometric(0.1, N).astype(float), True, (), (), 1),
-        (1000 * R.integers(20, 90, N), True, (), (), 1000),
-        (np.floor(AMOUNTS) + 0.99, False, (), (), 1),
-        (1.7e9 + 300 * R.integers(0, 5000, N), True, (), (), 300),
-        (R.choice([0.1, 0.25, 0.5, 1, 2.5], N), False, (), (0.1, 0.25, 0.5, 1, 2.5), 0),
-        (R.choice([math.pi, 0.3, math.sqrt(2)], N), False, (), (0.3, math.sqrt(2), math.pi), 0),
-        (NORMAL * 1e200, False, (), (), 0),
-        (some(NORMAL * 1e-200, 0.5, 0), False, (0,), (), 0),
-    ],
+@each_case(
+    values__whole__atoms__levels__step=dict(
+        enumerate(
+            [
+                (NORMAL, False, (), (), 0),
+                (NORMAL.round(3), False, (), (), 0.001),
+                (1e9 + NORMAL.round(3), False, (), (), 0.001),
+                (NORMAL.astype(np.float32).astype(float), False, (), (), 0),
+                (some(AMOUNTS, 0.9, 0), False, (0,), (), 0),
+                (some(AMOUNTS.round(2), 0.9, 0), False, (0,), (), 0.01),
+                (some(AMOUNTS, 0.02, 0), False, (0,), (), 0),
+                (some(AMOUNTS.round(2), 0.03, 0), False, (0,), (), 0.01),
+                (some(NORMAL, 0.3, -9999), False, (-9999,), (), 0),
+                (some(some(STARS, 0.4, -9999), 0.2, -8888), False, (-9999, -8888), (), 0.5),
+                (some(10 + 2 * NORMAL, 0.01, -9999), False, (-9999,), (), 0),
+                (some(some(COUNTS, 0.01, -9999), 0.005, -8888), True, (-9999, -8888), (), 1),
+                (some(AMOUNTS, 0.01, 1e6), False, (1e6,), (), 0),
+                (some(AMOUNTS, 0.001, 1e6), False, (), (), 0),
+                (NORMAL.clip(-1, 1), False, (-1, 1), (), 0),
+                (some(COUNTS, 0.5, 0), True, (0,), (), 1),
+                (some(50 + AMOUNTS, 0.5, 0), False, (0,), (), 0),
+                (R.choice([0, 1, 1000], N).astype(float), True, (1000,), (), 1),
+                (STARS, False, (), (), 0.5),
+                (DICE, True, (), (), 1),
+                (R.poisson(0.5, N).astype(float), True, (), (), 1),
+                (R.poisson(3, N).astype(float), True, (), (), 1),
+                (R.geometric(0.1, N).astype(float), True, (), (), 1),
+                (1000 * R.integers(20, 90, N), True, (), (), 1000),
+                (np.floor(AMOUNTS) + 0.99, False, (), (), 1),
+                (1.7e9 + 300 * R.integers(0, 5000, N), True, (), (), 300),
+                (R.choice([0.1, 0.25, 0.5, 1, 2.5], N), False, (), (0.1, 0.25, 0.5, 1, 2.5), 0),
+                (R.choice([math.pi, 0.3, math.sqrt(2)], N), False, (), (0.3, math.sqrt(2), math.pi), 0),
+                (NORMAL * 1e200, False, (), (), 0),
+                (some(NORMAL * 1e-200, 0.5, 0), False, (0,), (), 0),
+            ]
+        )
+    )
 )
 def test_the_granularity_of_numbers_is_seen(
     values: np.ndarray, whole: bool, atoms: tuple[float, ...], levels: tuple[float, ...], step: float

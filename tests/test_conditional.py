@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from scorefield import VE, Gaussian, GaussianMixture, SampleRng, ScorefieldError
-from scorefield.guidance.conditional import Way, conditional_draws
+from scorefield.guidance.conditional import Way, conditional_draws, crps
 
 NAN = math.nan
 MEAN = torch.tensor([1.0, -2.0, 0.5, 3.0], dtype=torch.float64)
@@ -32,6 +32,7 @@ def given(mean: Tensor, covariance: Tensor, row: Tensor) -> tuple[Tensor, Tensor
     return mean[~known] + gain @ off, a - gain @ b.mT, density
 
 
+@pytest.mark.theorem("gaussian-conditional")
 def test_draws_of_a_gaussian_have_the_conditional_mean_and_covariance_in_every_pattern_and_any_number_of_levels() -> None:
     n = 4000
     for levels, together in ((2, True), (7, True), (3, False)):
@@ -55,6 +56,7 @@ MEANS = [[-2.0, -1.0, 0.0], [2.0, 1.0, 1.0]]
 STDS, WEIGHTS = [0.7, 0.9], [0.3, 0.7]
 
 
+@pytest.mark.theorem("mixture-posterior")
 @pytest.mark.parametrize("row", [[0.3, NAN, NAN], [NAN, 0.5, NAN], [NAN, -0.4, 0.7], [NAN, NAN, NAN]])
 def test_draws_of_a_mixture_have_the_conditional_weights_means_and_variances(row: list[float]) -> None:
     field = GaussianMixture(WEIGHTS, MEANS, STDS, VE(0.001, 50.0))
@@ -106,6 +108,7 @@ def test_the_draws_of_a_row_do_not_depend_on_the_other_rows_or_on_how_many_are_d
     assert torch.allclose(conditional_draws(field, known, 5, rng=rng).x, whole.x, rtol=0, atol=1e-9)
 
 
+@pytest.mark.theorem("gaussian-conditional")
 def test_the_mean_over_particles_is_the_conditional_mean() -> None:
     field = Gaussian(MEAN.tolist(), COVARIANCE.tolist(), VE(0.001, 50.0))
     found = conditional_draws(field, PATTERNS, 2000, rng=SampleRng(range(5)), particles=1)
@@ -129,3 +132,49 @@ def test_what_does_not_fit_is_refused_in_a_sentence(known: list[list[float]], op
     field = GaussianMixture(WEIGHTS, MEANS, STDS, VE(0.01, 50.0))
     with pytest.raises(ScorefieldError, match=says):
         conditional_draws(field, torch.tensor(known), rng=SampleRng([0]), **options)  # type: ignore[arg-type]
+
+
+# --- how draws are measured -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.theorem("draw-error")
+def test_a_draw_errs_by_root_two_more_than_the_conditional_mean_and_a_mean_of_draws_by_less() -> None:
+    n, draws = 4000, 5
+    field = Gaussian(MEAN.tolist(), COVARIANCE.tolist(), VE(0.001, 50.0))
+    truth, missing = field.sample(SampleRng(range(n), stream=7)), PATTERNS[0].isnan()
+    known = truth.masked_fill(missing, NAN)
+    x = conditional_draws(field, known, draws, rng=SampleRng(range(n)), particles=1, levels=2).x
+    gain = COVARIANCE[1:, 0] / COVARIANCE[0, 0]
+    best = MEAN[1:] + (truth[:, :1] - MEAN[0]) * gain
+    variance = (COVARIANCE[1:, 1:] - torch.outer(gain, COVARIANCE[0, 1:])).diagonal()
+    for values, share in ((best, 1.0), (x[0][:, missing], 2.0), (x.mean(dim=0)[:, missing], 1 + 1 / draws)):
+        ratio = (values - truth[:, missing]).square().mean(dim=0) / (share * variance)
+        assert bool(((ratio - 1).abs() < 5 * math.sqrt(2 / n)).all()), share
+
+
+@pytest.mark.theorem("crps")
+@pytest.mark.parametrize("draws", [2, 3, 10])
+def test_crps_is_the_distance_to_the_truth_less_half_of_that_between_two_draws_without_bias(draws: int) -> None:
+    n, std = 20_000, 1.7
+    x = std * SampleRng(range(n), stream=draws).normal((draws,)).mT
+    pairs = (x[:, None, :5] - x[None, :, :5]).abs().sum(dim=(0, 1)) / (draws * (draws - 1))
+    torch.testing.assert_close(crps(x[:, :5], x.new_tensor(0.3)), (x[:, :5] - 0.3).abs().mean(dim=0) - pairs / 2)
+    for y in (0.0, 1.0, -6.0):
+        z = torch.tensor(y / std, dtype=torch.float64)
+        bell = torch.exp(-z * z / 2) / math.sqrt(2 * math.pi)
+        wanted = std * float(z * (2 * torch.special.ndtr(z) - 1) + 2 * bell - 1 / math.sqrt(math.pi))  # of N(0, std²)
+        found = crps(x, x.new_tensor(y))
+        assert abs(float(found.mean()) - wanted) < 5 * float(found.std()) / math.sqrt(n)
+
+
+@pytest.mark.theorem("crps")
+def test_no_other_gaussian_has_a_lower_crps_on_average_than_the_one_that_the_truth_is_from() -> None:
+    """And the excess is the integral of (F - G)², here by the trapezoidal rule."""
+    n = 20_000
+    x, y = SampleRng(range(n)).normal((2,)).mT, SampleRng(range(n), stream=1).normal()
+    grid = torch.linspace(-30, 30, 6001, dtype=torch.float64)
+    for shift, width in ((0.5, 1.0), (0.0, 0.5), (0.0, 2.0), (-1.0, 1.5)):
+        excess = crps(shift + width * x, y) - crps(x, y)
+        gap = torch.special.ndtr((grid - shift) / width) - torch.special.ndtr(grid)
+        wanted = float(torch.trapezoid(gap**2, grid))
+        assert abs(float(excess.mean()) - wanted) < 5 * float(excess.std()) / math.sqrt(n) < wanted

@@ -47,7 +47,7 @@ def _refusal(settings: list[str], config: RunConfig = AUTO) -> str:
 # To JSON and back
 
 
-@pytest.mark.parametrize("name", RUNS)
+@each_case(name=list(RUNS))
 def test_a_run_comes_back_from_plain_values_and_from_json_as_it_was(name: str) -> None:
     run = RUNS[name]
     assert from_dict(to_dict(run)) == run
@@ -73,9 +73,7 @@ def test_every_registered_component_survives_the_round_trip(one: tuple[str, str]
     assert to_dict(run)[kind]["name"] == name
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"), [(kind, name) for kind in ("noise_distribution", "weighting") for name in every(kind)]
-)
+@each_case(kind__name=[(kind, name) for kind in ("noise_distribution", "weighting") for name in every(kind)])
 def test_a_component_within_a_component_survives_the_round_trip_too(kind: str, name: str) -> None:
     run = dataclasses.replace(AUTO, objective=dataclasses.replace(AUTO.objective, **{kind: find(kind, name)()}))
     assert from_dict(json.loads(json.dumps(to_dict(run)))) == run
@@ -137,10 +135,11 @@ def test_the_leaves_under_test_are_all_of_a_run() -> None:
 @each_case(leaf=LEAVES)
 def test_a_setting_changes_exactly_one_leaf_and_leaves_the_original_as_it_was(leaf: tuple[str, str]) -> None:
     name, key = leaf
-    run, before = RUNS[name], json.dumps(to_dict(RUNS[name]))
-    value = _another(key, _leaves(to_dict(run))[key])
+    run, values = RUNS[name], to_dict(RUNS[name])
+    was, before = _leaves(values), json.dumps(values)
+    value = _another(key, was[key])
     text = value if isinstance(value, str) else json.dumps(value)
-    got, was = _leaves(to_dict(override(run, [f"{key}={text}"]))), _leaves(to_dict(run))
+    got = _leaves(to_dict(override(run, [f"{key}={text}"])))
     assert {k: v for k, v in got.items() if v != was.get(k)} == {key: value}
     assert got.keys() == was.keys()
     assert json.dumps(to_dict(run)) == before
@@ -450,7 +449,7 @@ def test_a_run_of_an_older_version_with_its_thousand_betas_still_opens() -> None
     assert torch.equal(opened.process.alpha(t), config.process.alpha(t))
 
 
-@pytest.mark.parametrize("name", RUNS)
+@each_case(name=list(RUNS))
 def test_no_recipe_leaves_levels_between_those_of_its_training(name: str) -> None:
     config = RUNS[name]
     assert unvisited(config.parametrisation.noise_label, config.process, config.objective.visited(config.process)) == 1
@@ -465,9 +464,8 @@ def test_no_recipe_leaves_levels_between_those_of_its_training(name: str) -> Non
     assert unvisited(10, few.process, few.objective.visited(few.process)) == 1
 
 
-@pytest.mark.parametrize(
-    ("setting", "start"),
-    [
+@each_case(
+    setting__start=[
         ("ladder=foo", "unknown ladder 'foo' for 'ladder'. Known: "),
         ("ladder=kerras", "unknown ladder 'kerras' for 'ladder': did you mean 'karras'"),
         ("batch=64", "unknown setting of the run 'batch': did you mean 'training.batch'?"),
@@ -478,7 +476,7 @@ def test_no_recipe_leaves_levels_between_those_of_its_training(name: str) -> Non
         ("training.batch=true", "got true for 'training.batch', expected no truth value"),
         ("optimiser.lr=false", "got false for 'optimiser.lr', expected no truth value"),
         ("training.ema=0.4", "got ema 0.4, expected different numbers"),
-    ],
+    ]
 )
 def test_a_refusal_is_one_sentence_about_one_key_and_never_the_whole_run(setting: str, start: str) -> None:
     text = _refusal(setting.split())

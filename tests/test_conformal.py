@@ -19,6 +19,7 @@ def heavy(rng: SampleRng, size: int) -> torch.Tensor:
     return scale * rng.normal((size,)) / rng.uniform((size,)).sqrt()
 
 
+@pytest.mark.theorem("draw-interval")
 @pytest.mark.parametrize("draws", [19, 20, 39, 100])
 def test_the_interval_of_draws_holds_another_one_with_its_probability(draws: int) -> None:
     x = heavy(SampleRng(range(N)), draws + 1)
@@ -35,6 +36,7 @@ def test_with_fewer_draws_the_interval_is_that_of_the_smallest_and_the_largest()
     assert [float(end) for end in interval(x, 0.9)] == [1.0, 3.0]
 
 
+@pytest.mark.theorem("conformal-widening")
 def test_intervals_of_a_model_that_is_too_sure_are_widened_until_they_hold_their_share() -> None:
     truth = heavy(SampleRng(range(2 * N)), 1)[:, 0]
     low, high, unit = -torch.ones_like(truth), torch.ones_like(truth), torch.ones_like(truth)
@@ -64,6 +66,7 @@ def test_too_few_cells_cannot_tell() -> None:
     assert widening(torch.ones(5), torch.zeros(5).long(), 0.9) == math.inf
 
 
+@pytest.mark.theorem("conformal-p-value")
 @pytest.mark.parametrize("rate", [0.01, 0.1, 0.5])
 def test_a_p_value_is_at_most_r_with_probability_at_most_r_and_nearly_so(rate: float) -> None:
     trials, unseen = 300, 199

@@ -314,8 +314,8 @@ def test_one_colour_file_makes_all_of_them_rgb(tmp_path: Path) -> None:
     assert "8 grey and 1 colour" in data.notes[0]
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
-@pytest.mark.parametrize("orientation", range(1, 9))
+@each_case(suffix=[".png", ".jpg", ".tif", ".webp"])
+@each_case(orientation=range(1, 9))
 def test_exif_orientation_is_undone(tmp_path: Path, orientation: int, suffix: str) -> None:
     upright = np.zeros((32, 48), dtype=np.uint8)
     upright[:16, :16] = 255  # the bright corner belongs at the top left of a picture that is wider than high
@@ -604,8 +604,8 @@ def test_columns_that_float32_cannot_hold_are_kept_as_float64(tmp_path: Path, co
     assert (x[:, 0] - x[:, 1]).abs().max() < rounded + 1e-6  # both are 0 to 9, moved and scaled
 
 
-@pytest.mark.parametrize("power", [-1000, -530, 530, 1000])
-@pytest.mark.parametrize("kind", ["columns", "common", "channels"])
+@each_case(power=[-1000, -530, 530, 1000])
+@each_case(kind=["columns", "common", "channels"])
 def test_any_unit_gives_the_same_numbers_in_model_space(power: int, kind: str) -> None:
     """A power of two changes no digit of a float64: shift and scale are times it, and model space is equal bit by bit."""
     rows = torch.from_numpy(GENERATOR.normal(size=(50, 3, 7) if kind == "channels" else (50, 3)))
@@ -706,8 +706,8 @@ def test_python_objects_are_refused_and_never_run(tmp_path: Path, suffix: str) -
     assert not (tmp_path / "sprung").exists()
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".npz"])
-@pytest.mark.parametrize("keep", [0, 5, 40, 200, 0.9])
+@each_case(suffix=[".npy", ".npz"])
+@each_case(keep=[0, 5, 40, 200, 0.9])
 def test_a_cut_file_is_refused(tmp_path: Path, suffix: str, keep: float) -> None:
     file = tmp_path / f"data{suffix}"
     np.save(file, BYTES) if suffix == ".npy" else np.savez(file, x=BYTES)
@@ -717,8 +717,8 @@ def test_a_cut_file_is_refused(tmp_path: Path, suffix: str, keep: float) -> None
         open_source(str(file), DataConfig())
 
 
-@pytest.mark.parametrize("zipped", [False, True])
-@pytest.mark.parametrize("shape", ["(10000000000000, 8)", "(-9, 8)", "(9, 'x')", "(1000000000, 8)"])
+@each_case(zipped=[False, True])
+@each_case(shape=["(10000000000000, 8)", "(-9, 8)", "(9, 'x')", "(1000000000, 8)"])
 def test_a_lying_header_is_refused(tmp_path: Path, shape: str, zipped: bool) -> None:
     header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}\n".encode()
     content = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(72)
@@ -839,9 +839,8 @@ def test_signals_have_one_mean_and_scale_per_channel(tmp_path: Path) -> None:
     assert (data.normaliser.decode(data.x0(slice(None))) - data.train[:]).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize(
-    ("shape", "kind", "wanted"),
-    [
+@each_case(
+    shape__kind__wanted=[
         ((9, 6, 5), "auto", ("image", (1, 6, 5))),
         ((9, 4, 7), "auto", ("signal", (4, 7))),
         ((9, 3, 21), "auto", ("signal", (3, 21))),
@@ -856,7 +855,7 @@ def test_signals_have_one_mean_and_scale_per_channel(tmp_path: Path) -> None:
         ((9, 5, 21), "image", ("image", (1, 5, 21))),
         ((9, 21), "auto", ("vector", (21,))),
         ((9, 3, 4, 5), "vector", ("vector", (60,))),
-    ],
+    ]
 )
 def test_an_example_is_what_its_shape_or_its_owner_says(tmp_path: Path, shape: tuple, kind: str, wanted: tuple) -> None:
     array = GENERATOR.uniform(size=shape)

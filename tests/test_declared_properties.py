@@ -7,6 +7,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from helpers import each_case
 
 from scorefield import VE, GaussianMixture, Process, SampleRng, ScorefieldError, ScoreModel, geometric, registry
 from scorefield.field import EnergyModel
@@ -45,7 +46,7 @@ SAMPLERS: dict[str, Any] = REGISTERED | {
     "predictor-corrector over itself": PredictorCorrector(PredictorCorrector(StochasticABM())),
     "stochastic-abm of one value": StochasticABM(past=1),
 }
-each_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
+each_sampler = each_case(sampler=SAMPLERS)
 
 
 @each_sampler
@@ -63,7 +64,7 @@ def without(sampler: Sampler, samples: int, shape: tuple[int, ...]) -> Replaceme
     return Replacement(sampler, torch.full((samples, *shape), math.nan))
 
 
-@pytest.mark.parametrize("name", [name for name, sampler in SAMPLERS.items() if not sampler.remembers])
+@each_case(name=[name for name, sampler in SAMPLERS.items() if not sampler.remembers])
 def test_replacement_passes_on_the_properties_of_what_it_wraps(name: str) -> None:
     sampler = SAMPLERS[name].at_fixed_steps()
     wrapped = without(sampler, 5, (2,))
@@ -188,7 +189,7 @@ def test_on_the_last_level_the_loop_calls_a_sampler_that_dwells_and_none_that_ju
         assert (shown.t, shown.evaluations, shown.info) == (arrived.t, arrived.evaluations, arrived.info)
 
 
-@pytest.mark.parametrize("name", [name for name, sampler in REGISTERED.items() if not sampler.remembers])
+@each_case(name=[name for name, sampler in REGISTERED.items() if not sampler.remembers])
 def test_replacement_puts_the_observed_coordinates_in_on_the_last_level_and_jumps_no_further(name: str) -> None:
     """Even where it is the only level: a start a thousand of its deviations away is not what is left."""
     inner = Twice(REGISTERED[name].within(8)[0])
@@ -229,7 +230,7 @@ def test_coefficients_of_churned_steps_are_those_of_the_churned_times() -> None:
 # --- processes --------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", registry.names("process"))
+@each_case(name=registry.names("process"))
 def test_drift_or_diffusion_of_a_discrete_process_jump_at_whole_times_and_of_no_other(name: str) -> None:
     """Left and right of whole times inside the range, relative to a step of the same length elsewhere."""
     process: Process = registry.find("process", name).example()
@@ -261,7 +262,7 @@ def test_an_objective_of_a_chain_refuses_a_continuous_process_whose_time_begins_
 # --- objectives -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", registry.names("objective"))
+@each_case(name=registry.names("objective"))
 def test_an_objective_needs_one_process_where_taking_its_terms_changes_the_model(name: str) -> None:
     objective = registry.find("objective", name)()
     process = DDPMChain(20) if name in ("simple", "bound") else VE(0.1, 5.0)

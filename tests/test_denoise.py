@@ -10,7 +10,7 @@ from statistics import NormalDist
 import numpy as np
 import pytest
 import torch
-from helpers import command, contents
+from helpers import command, contents, each_case
 from PIL import Image
 from test_inputs import made
 
@@ -218,7 +218,7 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("case", WRONG)
+@each_case(case=list(WRONG))
 def test_what_is_wrong_is_one_sentence_and_leaves_nothing(
     case: str, runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

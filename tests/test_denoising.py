@@ -84,6 +84,24 @@ DENSITIES = [Uniform(), LogNormal(0.0, 0.8), Levels(5), Level(1.0)]
 each_density = pytest.mark.parametrize("density", DENSITIES, ids=lambda density: type(density).__name__)
 
 
+@pytest.mark.theorem("ncsn-loss")
+@pytest.mark.theorem("loss-floor")
+@pytest.mark.parametrize("slope", [None, 0.4])
+def test_the_loss_of_a_linear_score_over_the_levels_of_a_ladder_is_known_by_hand(slope: float | None) -> None:
+    """For s = -k·x and x0 ~ N(0, v): E(sigma·s + noise)² = sigma²·k²·v + (1 - sigma²·k)², v/(v + sigma²) for the true k."""
+    v, process = 1.7, VE(0.2, 5.0)
+    true = Gaussian([0.0], [[v]], process)
+    field = true if slope is None else OfScore(true, lambda x, t: -slope * x)
+    x0 = true.sample(SampleRng(range(N)))
+    squares = (5.0 * (0.2 / 5.0) ** (numpy.arange(6) / 5)) ** 2
+    truth = v / (v + squares) if slope is None else squares * slope**2 * v + (1 - squares * slope) ** 2
+    for every_level in (False, True):
+        loss = Denoising(Levels(6), every_level=every_level)(field, x0, rng=SampleRng(range(N), stream=1))
+        assert within_five(loss, 0.5 * truth.mean())
+    assert not within_five(loss, truth.mean())
+    assert not within_five(loss, 0.5 * truth[1:].mean())  # a level less
+
+
 @each_density
 @pytest.mark.parametrize("levels", [None, 4])
 def test_every_level_of_any_density_has_the_expectation_of_one_drawn(density: Any, levels: int | None) -> None:
@@ -369,6 +387,7 @@ def test_the_likelihood_weighting_makes_the_loss_a_kullback_leibler_divergence(p
     assert not within_five((process.t_max - process.t_min) * excess, lost / 2)
 
 
+@pytest.mark.theorem("loss-floor")
 def test_the_learned_weighting_finds_the_mean_squared_error_of_every_level() -> None:
     """For N(0, v) in d coordinates the noise is predicted up to v/(v + sigma²) a coordinate: that is what e^u comes to."""
     v, d, process = 1.7, 3, VE(0.1, 5.0)

@@ -178,7 +178,7 @@ def test_each_broken_file_is_named_with_its_cause_and_the_others_are_used(tmp_pa
     no_image.save_as(place / "report.dcm", enforce_file_format=True)
     found = {issue.where: issue.cause for issue in opened(place).issues}
     causes = {
-        "cut.dcm": "truncated: its header promises 96 bytes, there are 86",
+        "cut.dcm": "truncated: its header states 96 bytes, there are 86",
         "short.dcm": "truncated",
         "empty.dcm": "empty",
         "text.dcm": "no mark DICM",

@@ -17,12 +17,13 @@ import torch
 from helpers import OfScore, Remembers, each_case
 from torch.distributions import Normal, kl_divergence
 
-from scorefield import VE, VP, Gaussian, SampleRng, ScorefieldError, Tabulated, registry
+from scorefield import VE, VP, Gaussian, GaussianMixture, SampleRng, ScorefieldError, Tabulated, registry
 from scorefield.bound import Chain, bound, bound_terms, mix_of, pixel_log_prob, prior_kl
 from scorefield.levels import Levels, Steps, chain_times
 from scorefield.objectives.denoising import Denoising
 from scorefield.objectives.diffusion import Simple, VariationalBound
 from scorefield.objectives.weightings import MinSNR
+from scorefield.samplers import Ancestral, simulate
 
 BETAS = (0.02, 0.1, 0.05, 0.3, 0.2, 0.6)
 CHAIN = Tabulated(BETAS)
@@ -84,6 +85,7 @@ def gap(field: Gaussian, **how: Any) -> float:
 # --- the terms --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("ddpm-posterior")
 @each_variance
 @pytest.mark.parametrize("n", [2, 3, 6])
 def test_a_term_is_the_divergence_of_two_gaussians_found_by_conditioning(variance: str, n: int) -> None:
@@ -107,6 +109,23 @@ def test_a_term_is_the_divergence_of_two_gaussians_found_by_conditioning(varianc
     assert variance == "posterior" or not numpy.allclose(got, turned, rtol=1e-3)  # equal variances: symmetric
 
 
+@pytest.mark.theorem("ddpm-posterior")
+@pytest.mark.parametrize("n", [2, 4, 6])
+def test_where_the_data_are_one_point_an_ancestral_step_is_the_chains_own_step_back(n: int) -> None:
+    """Its mean and spread are read off with the noise 0 and 1; the truth conditions x_{n-1} on x_n, both Gaussian given x0."""
+    x0, x_n = 0.8, -1.3
+    field = GaussianMixture.empirical([[x0]], CHAIN)
+    ladder, start = torch.tensor([float(n), n - 1.0], dtype=torch.float64), torch.full((2, 1), x_n, dtype=torch.float64)
+    noise = Points(torch.tensor([[0.0], [1.0]], dtype=torch.float64))
+    *_, last = simulate(field, Ancestral("posterior"), ladder, start, rng=noise, denoise=False)
+    (abar, sigma2), k = chain_by_hand(), math.sqrt(1 - BETAS[n - 1])
+    gain = k * sigma2[n - 1] / sigma2[n]
+    mean = math.sqrt(abar[n - 1]) * x0 + gain * (x_n - math.sqrt(abar[n]) * x0)
+    spread = math.sqrt(sigma2[n - 1] - gain * k * sigma2[n - 1])
+    numpy.testing.assert_allclose(last.x[:, 0], [mean, mean + spread], rtol=1e-12)
+
+
+@pytest.mark.theorem("ddpm-elbo")
 @each_variance
 def test_the_first_term_is_the_negative_log_density_of_the_decoder(variance: str) -> None:
     true = Gaussian([0.3, -1.0], [[1.0, 0.2], [0.2, 0.5]], CHAIN)
@@ -117,6 +136,7 @@ def test_the_first_term_is_the_negative_log_density_of_the_decoder(variance: str
     numpy.testing.assert_allclose(got, -decoder.log_prob(x0).sum(1), rtol=1e-11)
 
 
+@pytest.mark.theorem("ddpm-elbo")
 def test_the_prior_term_is_the_divergence_from_where_samplers_start() -> None:
     field = Gaussian([0.3, -1.0], [[1.0, 0.2], [0.2, 0.5]], CHAIN)
     x0 = field.sample(SampleRng(range(20)))
@@ -146,6 +166,7 @@ def test_the_bound_of_an_image_is_that_of_its_pixels_as_a_vector() -> None:
 # --- a bound, and how tight -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("ddpm-elbo")
 @each_variance
 @pytest.mark.parametrize("v", [0.05, 1.0, 4.0])
 def test_the_bound_lies_above_the_negative_log_density(variance: str, v: float) -> None:
@@ -160,6 +181,7 @@ def test_the_bound_lies_above_the_negative_log_density(variance: str, v: float) 
     assert gap(field, variance=variance) > -1e-12
 
 
+@pytest.mark.theorem("ddpm-elbo")
 def test_for_normal_data_and_the_transitions_variance_the_bound_is_the_density() -> None:
     """x_{n-1} given x_n then has variance 1 - k² = beta_n exactly, the decoder included (Ho et al. 2020, section 3.2)."""
     assert abs(gap(gaussian(1.0, 0.0), variance="transition")) < 1e-12
@@ -167,6 +189,7 @@ def test_for_normal_data_and_the_transitions_variance_the_bound_is_the_density()
     assert gap(gaussian(1.3, 0.0), variance="transition") > 1e-4
 
 
+@pytest.mark.theorem("ddpm-term")
 def test_for_data_that_are_one_point_the_posteriors_variance_makes_every_divergence_zero() -> None:
     field = gaussian(0.0, 0.8)
     x0, n = torch.full((5, 1), 0.8, dtype=torch.float64), torch.arange(2, 7)
@@ -196,6 +219,7 @@ def test_a_continuous_process_in_equal_steps_has_a_bound_too(process: Any) -> No
     assert gaps[0] > gaps[1] > gaps[2] > 0
 
 
+@pytest.mark.theorem("ddpm-term")
 @each_variance
 def test_the_excess_of_a_wrong_score_is_its_fisher_divergence_weighted_by_beta_squared(variance: str) -> None:
     """E bound(s + c·h) - E bound(s) = E T·beta_n²/((1 - beta_n)·w_n)/2·c²·|h(x_n)|², n uniform; against other draws."""
@@ -234,6 +258,7 @@ def test_the_times_of_the_losses_are_the_steps_of_the_chain_equally_often() -> N
 # --- the simple loss --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("noise-error")
 def test_the_simple_loss_is_the_squared_error_of_the_noise_at_a_step_drawn_uniformly() -> None:
     true = gaussian()
     field = remembers(true, 0.5)
@@ -247,6 +272,7 @@ def test_the_simple_loss_is_the_squared_error_of_the_noise_at_a_step_drawn_unifo
     assert set(field.t.tolist()) == {1, 2, 3, 4, 5, 6}
 
 
+@pytest.mark.theorem("ddpm-term")
 def test_the_simple_loss_is_not_the_bound() -> None:
     """Not even up to a factor and a constant: the ratio of their weights on the score changes from step to step."""
     true = gaussian()
@@ -280,6 +306,7 @@ def test_the_simple_loss_takes_other_weightings() -> None:
 VALUES = 2 * torch.arange(256, dtype=torch.float64)[:, None] / 255 - 1
 
 
+@pytest.mark.theorem("pixel-decoder")
 @each_case(mean=[-30.0, -1.0, -0.2, 0.3, 1.001, 7.0], std=[1e-3, 0.02, 0.5, 40.0])
 def test_the_decoder_of_pixels_is_a_probability_of_256_values(mean: float, std: float) -> None:
     log_prob = pixel_log_prob(VALUES, torch.full_like(VALUES, mean), torch.full((256,), std, dtype=torch.float64))
@@ -287,6 +314,7 @@ def test_the_decoder_of_pixels_is_a_probability_of_256_values(mean: float, std: 
     assert abs(float(log_prob.logsumexp(0))) < 1e-11
 
 
+@pytest.mark.theorem("pixel-decoder")
 @pytest.mark.parametrize(("mean", "std"), [(0.3, 0.02), (-0.5, 0.01), (0.1, 0.5), (1.2, 0.05)])
 def test_the_mass_of_a_bin_keeps_its_digits_in_both_tails(mean: float, std: float) -> None:
     got = pixel_log_prob(VALUES, torch.full_like(VALUES, mean), torch.full((256,), std, dtype=torch.float64))
@@ -335,6 +363,7 @@ def test_the_decoder_of_pixels_refuses_what_is_none() -> None:
 # --- learned variances ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("ddpm-term")
 @pytest.mark.parametrize("v", [0.05, 0.6, 5.0])
 def test_gradient_descent_on_the_bound_finds_the_best_variance_which_makes_it_the_density(v: float) -> None:
     """w_n = Var[x_{n-1} | x_n] = V_{n-1} - (1 - beta_n)·V_{n-1}²/V_n with V_n = abar·v + 1 - abar: Analytic-DPM for a Gaussian.

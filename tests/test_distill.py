@@ -36,6 +36,7 @@ PROCESSES = {"ve": VE(0.01, 50.0), "vp": VP(), "cosine": Cosine(), "flow": Recti
 # --- levels -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("generator-levels")
 @each_case(process=PROCESSES, levels=[1, 2, 4], data_std=[0.05, 0.5, 1.0])
 def test_the_levels_of_a_generator_are_geometric_in_the_noise_beside_the_data(
     process: Any, levels: int, data_std: float
@@ -91,6 +92,7 @@ def pulled(process: Any, a: float, b: float) -> tuple[float, float]:
     return float(moved.a.detach()) - a, float(moved.b.detach()) - b
 
 
+@pytest.mark.theorem("distribution-matching")
 @each_case(process=PROCESSES)
 def test_a_step_makes_the_kullback_leibler_divergence_smaller_in_each_weight(process: Any) -> None:
     """KL = (v'/v - 1 - ln(v'/v) + (b - m)²/v)/2 at each level falls as a comes to the data's deviation and b to their mean.
@@ -102,6 +104,30 @@ def test_a_step_makes_the_kullback_leibler_divergence_smaller_in_each_weight(pro
         assert (da * (STD - a) if b == MEAN else db * (MEAN - b)) > 0
     da, db = pulled(process, -0.8, 1.0)  # a reflection is as good: the deviation is |a|
     assert da > 0
+
+
+@pytest.mark.theorem("distribution-matching")
+@each_case(process=PROCESSES, share=[0.2, 0.7])
+def test_the_slope_of_the_kullback_leibler_divergence_is_the_mean_of_a_difference_of_denoisers(
+    process: Any, share: float
+) -> None:
+    """x0 = a·z + b: the slopes of the KL of two normal densities, and E[(alpha/sigma)²·(D' - D)·d x0/d(a, b)] by quadrature."""
+    a, b = (torch.tensor(v, dtype=torch.float64, requires_grad=True) for v in (0.8, 0.3))
+    t = torch.tensor([process.t_min + share * (process.t_max - process.t_min)], dtype=torch.float64)
+    alpha, sigma = process.alpha(t), process.sigma(t)
+    v, own_v = alpha**2 * STD**2 + sigma**2, alpha**2 * a**2 + sigma**2
+    divergence = 0.5 * (own_v / v - 1 - (own_v / v).log() + alpha**2 * (b - MEAN) ** 2 / v)
+    slopes = torch.autograd.grad(divergence, [a, b])
+
+    nodes, weights = np.polynomial.hermite_e.hermegauss(12)
+    z, noise = (torch.tensor(grid.ravel()[:, None]) for grid in np.meshgrid(nodes, nodes))
+    weight = torch.tensor(np.outer(weights, weights).ravel()[:, None] / (2 * math.pi))
+    x0 = 0.8 * z + 0.3
+    x, times = alpha * x0 + sigma * noise, t.expand(len(z))
+    own, field = Gaussian([0.3], [[0.8**2]], process), Gaussian([MEAN], [[STD**2]], process)
+    pull = weight * (alpha / sigma) ** 2 * (own(x, times).denoised - field(x, times).denoised)
+    for slope, moved in zip(slopes, (z, torch.ones_like(z)), strict=True):
+        assert math.isclose(float(slope), float((pull * moved).sum()), rel_tol=1e-8, abs_tol=1e-13)
 
 
 def test_there_is_no_pull_where_both_distributions_are_the_same() -> None:

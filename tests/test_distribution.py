@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import each_case
 from safetensors.torch import load_file
 
 from scorefield import ScorefieldError
@@ -34,8 +35,8 @@ def weights_of(run: Path) -> dict[str, torch.Tensor]:
     return load_file(sorted((run / "checkpoints").glob("step-*"))[-1] / "model.safetensors")
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 7, 64])
-@pytest.mark.parametrize("batch", [64, 100])
+@each_case(size=[1, 2, 3, 7, 64])
+@each_case(batch=[64, 100])
 def test_the_shares_of_all_processes_are_the_batch_in_order_and_differ_by_one_at_most(size: int, batch: int) -> None:
     shares = [World(rank, size).share(batch) for rank in range(size)]
     assert [i for share in shares for i in share] == list(range(batch))

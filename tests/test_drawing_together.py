@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import contents, small_evaluations
+from helpers import contents, each_case, small_evaluations
 from test_distribution import benchmark
 
 from scorefield import ScorefieldError, app, drawing
@@ -49,8 +49,8 @@ def sitting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sitting:
     return sat
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 7])
-@pytest.mark.parametrize("n", [1, 2, 9, 40, 41, 64])
+@each_case(size=[1, 2, 3, 7])
+@each_case(n=[1, 2, 9, 40, 41, 64])
 def test_batches_are_all_numbers_in_order_in_the_fewest_turns_and_those_of_one_process_while_all_have_work(
     size: int, n: int
 ) -> None:

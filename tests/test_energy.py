@@ -94,6 +94,7 @@ def jacobian(field: Any, x: Tensor, t: Tensor) -> Tensor:
     return torch.stack(rows, dim=1)
 
 
+@pytest.mark.theorem("energy-no-curl")
 @each_form
 def test_an_energy_has_no_curl_whatever_its_weights_and_a_score_network_has(form: str) -> None:
     model = vectors(form)
@@ -118,6 +119,7 @@ def test_every_form_is_the_scalar_that_its_docstring_prints() -> None:
     assert set(truth) == set(FORMS)
 
 
+@pytest.mark.theorem("energy-preconditioned")
 @each_form
 @pytest.mark.parametrize("sd", [0.5, 2.0])
 def test_before_training_the_energy_is_that_of_the_gaussian_with_the_spread_of_the_data(form: Any, sd: float) -> None:
@@ -132,6 +134,7 @@ def test_before_training_the_energy_is_that_of_the_gaussian_with_the_spread_of_t
         assert float((energy - (truth.energy(x, t) - truth.energy(0 * x, t))).abs().max()) < 1e-12
 
 
+@pytest.mark.theorem("energy-preconditioned")
 @each_form
 def test_the_network_behind_an_energy_is_asked_for_edms_output(form: Any) -> None:
     """With y = -grad phi the score is the one that EDM makes of the output y: same input, same target, same unit size."""
@@ -323,6 +326,7 @@ def after(k: float, tau: float, steps: int) -> float:
     return variance
 
 
+@pytest.mark.theorem("likelihood-gradient")
 def test_with_many_exact_steps_the_gradient_is_that_of_maximum_likelihood() -> None:
     """d/dk of the negative log-likelihood k·V/2 - ln(k)/2 is V/2 - 1/(2k)."""
     k, tau = 2.0, 0.3
@@ -334,6 +338,7 @@ def test_with_many_exact_steps_the_gradient_is_that_of_maximum_likelihood() -> N
     assert not is_mean(slopes(Contrastive(steps=25, tau=tau), k), truth)  # and unadjusted steps reach another density
 
 
+@pytest.mark.theorem("contrastive-divergence")
 @pytest.mark.parametrize("steps", [1, 3])
 def test_the_gradient_of_cd_k_is_that_of_k_langevin_steps(steps: int) -> None:
     for k, tau in ((3.0, 0.1), (0.6, 0.5)):
@@ -345,6 +350,7 @@ def test_the_gradient_of_cd_k_is_that_of_k_langevin_steps(steps: int) -> None:
     assert not is_mean(found, (V - after(k, tau, steps - 1)) / 2)
 
 
+@pytest.mark.theorem("contrastive-divergence")
 @pytest.mark.parametrize("steps", [1, 5])
 def test_cd_settles_where_the_langevin_steps_and_not_the_model_have_the_datas_variance(steps: int) -> None:
     """V = v/(1 - tau/(2v)) for v = 1/k, hence k = (1 - sqrt(1 - 2·tau/V))/tau; with a Metropolis test k = 1/V."""

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from helpers import each_case
 from scipy.stats import multivariate_normal
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
@@ -331,9 +332,8 @@ def test_what_has_no_density_is_warned_of_and_what_has_one_is_not() -> None:
 # --- wrong arguments --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("wrong", "sentence"),
-    [
+@each_case(
+    wrong__sentence=[
         ({"max_steps": "ten"}, "'max_steps' parameter of ScoreDensity must be an int"),
         ({"max_steps": 2.5}, "'max_steps' parameter"),
         ({"max_steps": None}, "got neither max_steps nor max_seconds"),
@@ -344,7 +344,7 @@ def test_what_has_no_density_is_warned_of_and_what_has_one_is_not() -> None:
         ({"settings": (3,)}, "got 3 among the settings"),
         ({"device": 3}, "'device' parameter"),
         ({"random_state": "x"}, "'random_state' parameter"),
-    ],
+    ]
 )
 def test_a_wrong_parameter_is_refused_in_one_sentence(wrong: dict[str, Any], sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence) as caught:

@@ -187,6 +187,7 @@ def test_a_mixture_of_one_component_is_a_gaussian(process: Process) -> None:
     assert math.isclose(one.data_std, two.data_std)
 
 
+@pytest.mark.theorem("fokker-planck-linear")
 @each_process
 @pytest.mark.parametrize("name", ["gaussian", "mixture", "image", "empirical"])
 def test_the_fokker_planck_residual_of_the_density_is_zero(name: str, process: Process) -> None:
@@ -212,7 +213,82 @@ def test_the_fokker_planck_residual_of_the_density_is_zero(name: str, process: P
     assert bool((rate.abs() > 1e-6 * size).any())  # the statement is not 0 = 0
 
 
+@pytest.mark.theorem("kl-rate")
+@each_process
+def test_noise_brings_two_densities_together_at_the_rate_of_their_squared_difference_of_scores(process: Process) -> None:
+    """d/dt KL(p_t ‖ q_t) = -g²/2·E_p|s_p - s_q|²: sums over a fine grid, the slope by two central differences, extrapolated.
+
+    The sums of smooth functions that vanish at both ends have no error beyond rounding.
+    """
+    p = GaussianMixture([0.8, 0.2], [[-1.5], [1.0]], [0.5, 0.7], process)
+    q = GaussianMixture([0.4, 0.6], [[-1.0], [1.2]], [0.6, 0.8], process)
+    low, high = process.t_min, process.t_max
+    discrete = process.discrete
+    t = math.floor(low + 0.4 * (high - low)) + 0.5 if discrete else low + 0.4 * (high - low)  # inside a step of a chain
+    h = 0.2 if discrete else 0.01 * (high - low)
+    reach = 6 + 9 * float(process.sigma(double([t + h])))
+    x = torch.linspace(-reach, reach, 4001, dtype=torch.float64)[:, None]
+
+    def mean_of_p(t: float, value: Any) -> float:
+        times = torch.full((len(x),), t, dtype=torch.float64)
+        return float((p.log_prob(x, times).exp() * value(times)).sum() * (x[1, 0] - x[0, 0]))
+
+    def divergence(t: float) -> float:
+        return mean_of_p(t, lambda times: p.log_prob(x, times) - q.log_prob(x, times))
+
+    coarse, fine = ((divergence(t + step) - divergence(t - step)) / (2 * step) for step in (h, h / 2))
+    apart = mean_of_p(t, lambda times: (p(x, times).score - q(x, times).score)[:, 0] ** 2)
+    rate = -0.5 * float(process.diffusion(double([t]))) ** 2 * apart
+    assert abs(rate) > 1e-3 / (high - low)
+    # The error of the finer difference is a third of its distance from the coarser one; extrapolation leaves h² of that.
+    assert abs((4 * fine - coarse) / 3 - rate) < 0.1 * abs(fine - coarse) + 1e-9 * abs(rate)
+    assert abs(fine - coarse) < 0.01 * abs(rate)
+
+
+@pytest.mark.theorem("consistency")
+@each_process
+def test_the_flow_map_of_a_gaussian_does_not_change_along_a_path_and_its_end_moves_with_the_velocity(process: Process) -> None:
+    """d/dt X(x_t, t, s) = 0 by the chain rule, and dX/ds is the velocity at X, with X in closed form and v of the field."""
+    field = fields_on(process)["gaussian"]
+    values, vectors = torch.linalg.eigh(double(COVARIANCE))
+    mean = double([1.0, -2.0, 0.5])
+
+    def there(x: torch.Tensor, t: torch.Tensor, s: torch.Tensor) -> torch.Tensor:
+        v_t, v_s = (process.alpha(u) ** 2 * values + process.sigma(u) ** 2 for u in (t, s))
+        scaled = (x - process.alpha(t) * mean) @ vectors * (v_s / v_t).sqrt()
+        return process.alpha(s) * mean + scaled @ vectors.mT
+
+    s, t = times_of(process, 4)[[1, 3]]
+    x = points_of(field, t[None])
+    velocity = field(x, t[None]).velocity
+    one, zero = torch.ones_like(t), torch.zeros_like(t)
+    end, change = torch.autograd.functional.jvp(there, (x, t, s), (velocity, one, zero))
+    assert bool((change.abs() < 1e-11 * (1 + velocity.abs().max())).all())
+    _, moved = torch.autograd.functional.jvp(there, (x, t, s), (torch.zeros_like(x), zero, one))
+    torch.testing.assert_close(moved, field(end, s[None]).velocity, rtol=1e-9, atol=1e-11)
+
+
 # --- the empirical field ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.theorem("sigma-max")
+@pytest.mark.parametrize("sigma", [0.4, 1.0, 4.0])
+def test_a_noisy_point_is_taken_for_another_with_at_most_half_the_overlap_of_the_two(sigma: float) -> None:
+    """E r_j over N(x_i, sigma²) <= exp(-d²/(8·sigma²))/2, close to it where d << sigma; in the plane, by a fine grid."""
+    points = double([[0.0, 0.0], [1.5, 2.0], [-1.0, 0.5]])
+    side = sigma * torch.linspace(-9, 9, 361, dtype=torch.float64)
+    x, cell = torch.cartesian_prod(side, side), float(side[1] - side[0]) ** 2
+    density = torch.exp(-(x**2).sum(1) / (2 * sigma**2)) / (2 * math.pi * sigma**2)
+    t = torch.full((len(x),), sigma, dtype=torch.float64)
+    for chosen in ([0, 1], [0, 1, 2]):
+        field = GaussianMixture.empirical(points[chosen], LinearVE(0.01, 10.0))
+        pulls = (density[:, None] * field.responsibilities(x, t)).sum(0) * cell
+        bounds = 0.5 * torch.exp(-(points[chosen] ** 2).sum(1) / (8 * sigma**2))
+        assert bool((pulls[1:] <= bounds[1:]).all())
+        if len(chosen) == 2:  # the pull of two is the bound times E sech(d·z/(2·sigma)) with z ~ N(0, 1)
+            z = torch.linspace(-9, 9, 2001, dtype=torch.float64)
+            factor = (torch.exp(-(z**2) / 2) / torch.cosh(2.5 * z / (2 * sigma))).sum() * 0.009 / math.sqrt(2 * math.pi)
+            assert math.isclose(float(pulls[1]), float(bounds[1] * factor), rel_tol=1e-9)
 
 
 @each_process
@@ -268,6 +344,36 @@ def test_gaussian_samples_have_the_declared_covariance() -> None:
     rows = fields_on(VE())["gaussian"].sample(SampleRng(range(N))) - double([1.0, -2.0, 0.5])
     products = rows[:, :, None] * rows[:, None, :]
     assert bool(((products.mean(0) - double(COVARIANCE)).abs() < 5 * products.std(0) / math.sqrt(N)).all())
+
+
+@pytest.mark.theorem("typical-set")
+@pytest.mark.parametrize("process", [VE(0.05, 8.0), VP()], ids=["ve", "vp"])
+def test_the_log_density_of_gaussian_draws_is_half_of_d_below_the_top_with_the_variance_of_half_of_d(process: Process) -> None:
+    d, n = 30, 4000
+    root = SampleRng(range(d), stream=4).normal((d,))
+    field = Gaussian(torch.arange(d), root @ root.mT, process)
+    rng, t = SampleRng(range(n)), times_of(process, 1).expand(n)
+    x = process.perturb(field.sample(rng), t, rng.normal((d,)))
+    top = field.log_prob((process.alpha(t[:1]) * field.mean).reshape(1, d), t[:1])
+    below = top - field.log_prob(x, t)
+    error = math.sqrt(d / 2 / n)
+    assert abs(float(below.mean()) - d / 2) < 5 * error
+    assert abs(float(below.var()) - d / 2) < 5 * float((below - below.mean()).square().std()) / math.sqrt(n)
+
+
+@pytest.mark.theorem("mean-of-two")
+def test_half_way_between_two_points_a_gaussian_log_density_gains_an_eighth_of_their_distance() -> None:
+    """Whose square, in units of the covariance, is 2d on average between two draws."""
+    n, field = 4000, fields_on(VE(0.05, 8.0))["gaussian"]
+    x, y = (field.sample(SampleRng(range(n), stream=stream)) for stream in (1, 2))
+    t = torch.full((n,), field.process.t_min, dtype=torch.float64)
+    gain = field.log_prob((x + y) / 2, t) - (field.log_prob(x, t) + field.log_prob(y, t)) / 2
+    noised = double(COVARIANCE) + 0.05**2 * torch.eye(3, dtype=torch.float64)
+    wanted = ((x - y) * torch.linalg.solve(noised, (x - y).mT).mT).sum(dim=1) / 8
+    torch.testing.assert_close(gain, wanted, rtol=1e-9, atol=1e-9)
+    expected = float(torch.linalg.solve(noised, double(COVARIANCE)).trace()) / 4  # d/4 but for the noise of the last level
+    assert abs(float(gain.mean()) - expected) < 5 * float(gain.std()) / math.sqrt(n)
+    assert expected == pytest.approx(3 / 4, rel=0.01)
 
 
 def test_mixture_samples_have_the_declared_weights_and_widths() -> None:

@@ -22,7 +22,6 @@ from scorefield.runs import load_field, open_run
 from scorefield.specs import ComputeSpec
 from scorefield.training.begin import folder_name
 
-ROOT = Path(__file__).parents[1]
 SMALL = (
     *("network.channels=8,16", "network.blocks=1", "training.batch=16"),
     *("training.precision=float32", "training.pictures=2", "training.ema=0.999"),
@@ -456,24 +455,3 @@ def test_inspect_says_why(digits: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert values["sigmas"] == sorted(values["sigmas"], reverse=True)
     assert command("inspect", digits) == 0
     assert "largest distance between two examples" in re.sub(r"[│\s]+", " ", capsys.readouterr().out)
-
-
-# --- the README --------------------------------------------------------------------------------------------------------
-
-
-def test_the_ten_lines_of_the_readme_run_and_work_unchanged_with_a_trained_model(
-    moons: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.S)
-    assert code is not None
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {}
-    exec(compile(code.group(1), "README.md", "exec"), names)
-    last = names["last"]
-    share = float((last.x[:, 0] < 0).double().mean())  # type: ignore[attr-defined]
-    assert abs(share - 0.8) < 5 * (0.8 * 0.2 / 1000) ** 0.5
-    lines = code.group(1).splitlines()
-    (at,) = [index for index, line in enumerate(lines) if line.startswith("field = ")]
-    lines[at] = f"from scorefield.runs import load_field; field = load_field({str(moons)!r})"
-    exec(compile("\n".join(lines), "README.md", "exec"), names)
-    assert bool(names["last"].x.isfinite().all())  # type: ignore[attr-defined]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers import each_case
 from safetensors import safe_open
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -106,12 +107,8 @@ def test_the_hash_changes_with_any_weight_and_with_nothing_else(small: dict[str,
     assert len(seen) == 1 + len(network.state_dict()) and "unchanged" not in seen
 
 
-@pytest.mark.parametrize("name", ["labelled", "unlabelled", "module"])
-@pytest.mark.parametrize(
-    "images",
-    [torch.zeros(2, 1, 8, 8), torch.zeros(2, 64).byte(), DIGITS[:0], torch.zeros(2, 1, 4, 8, 8).byte()],
-    ids=["floats", "rows", "none", "volumes"],
-)
+@each_case(name=["labelled", "unlabelled", "module"])
+@each_case(images=[torch.zeros(2, 1, 8, 8), torch.zeros(2, 64).byte(), DIGITS[:0], torch.zeros(2, 1, 4, 8, 8).byte()])
 def test_what_is_no_images_of_bytes_is_refused(small: dict[str, Extractor], name: str, images: Tensor) -> None:
     with pytest.raises(ScorefieldError, match=r"expected uint8 images \(n, channels, height, width\)"):
         small[name](images)

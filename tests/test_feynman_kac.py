@@ -12,7 +12,7 @@ import torch
 from helpers import OfScore
 from torch import Tensor
 
-from scorefield import VE, VP, Gaussian, GaussianMixture, NotFinite, RectifiedFlow, SampleRng, ScorefieldError
+from scorefield import VE, VP, Gaussian, GaussianMixture, LinearVE, NotFinite, RectifiedFlow, SampleRng, ScorefieldError
 from scorefield.exact import Labelled
 from scorefield.guidance import Autoguidance, Classified, ClassifierFree, Extrapolated, Tilted, feynman_kac
 from scorefield.levels import ladder_of
@@ -40,6 +40,7 @@ def gaussians(g: float, process: Any) -> Autoguidance:
 # --- Gaussians --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("feynman-kac", "guided-variance")
 @pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
 @pytest.mark.parametrize("g", [0.5, 2.0])
 def test_the_variance_is_2_over_1_plus_g_whatever_the_process(g: float, process: Any) -> None:
@@ -49,6 +50,7 @@ def test_the_variance_is_2_over_1_plus_g_whatever_the_process(g: float, process:
     assert g == 0.5 or abs(found - biased) > 5 * error  # of the same SDE without the weights
 
 
+@pytest.mark.theorem("feynman-kac")
 def test_means_and_correlations_are_those_of_the_product_of_powers() -> None:
     """precision (1 - g)·P + g·P_c, and that times the mean likewise: in two dimensions, with different means."""
     process, g = VE(0.01, 50.0), 1.8
@@ -105,6 +107,23 @@ def truth(field: Labelled, g: float) -> tuple[Tensor, Tensor]:
     return ClassifierFree(field, g)(grid, t, first).denoised[:, 0], log_q.softmax(dim=0)
 
 
+@pytest.mark.theorem("tilted-equation")
+@pytest.mark.parametrize("g", [0.5, 3.0])
+def test_the_product_of_powers_follows_the_heat_equation_but_for_the_rate_of_the_weights(g: float) -> None:
+    """dq/dv over q by automatic differentiation in v and in z, with sigma² = v, against what each part says."""
+    field = classes(LinearVE(0.01, 50.0))
+    z = torch.linspace(-4, 6, 41, dtype=torch.float64).reshape(-1, 1).requires_grad_(True)
+    for level in (0.05, 0.7, 9.0):
+        v, cond = torch.full((41,), level, dtype=torch.float64, requires_grad=True), torch.zeros(41, dtype=torch.int64)
+        log_q = (1 - g) * field.log_prob(z, v.sqrt()) + g * field.log_prob(z, v.sqrt(), cond)
+        by_v, by_z = torch.autograd.grad(log_q.sum(), (v, z), create_graph=True)
+        (curvature,) = torch.autograd.grad(by_z.sum(), z)
+        worse, better = ClassifierFree(field, g).scores(z, v.sqrt(), cond)
+        wanted = 0.5 * (curvature + by_z**2 - g * (g - 1) * (better - worse) ** 2)[:, 0]
+        torch.testing.assert_close(by_v, wanted, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.theorem("feynman-kac")
 @pytest.mark.parametrize("g", [0.5, 2.0])
 def test_on_a_mixture_shares_and_moments_are_those_of_quadrature(g: float) -> None:
     field = classes(VE(0.01, 50.0))

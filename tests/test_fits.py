@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from astropy.io import fits
+from helpers import each_case
 from instrument_files import R, as_a_user, examples, opened, refusal, sent_back
 
 from scorefield import ScorefieldError
@@ -47,7 +48,7 @@ TYPES = {
 }
 
 
-@pytest.mark.parametrize("ending", [".fits", ".fits.gz"])
+@each_case(ending=[".fits", ".fits.gz"])
 @pytest.mark.parametrize("name", TYPES)
 def test_an_image_goes_out_with_the_values_type_units_and_coordinates_that_it_came_with(
     name: str, ending: str, tmp_path: Path
@@ -170,7 +171,7 @@ def parts(number: int, *names: str) -> Any:
 
 def test_of_several_images_a_key_chooses_and_science_is_plain(tmp_path: Path) -> None:
     place = folder(tmp_path / "two", lambda i: parts(i, "FLUX", "ERR"))
-    assert "with FLUX (6x8), ERR (6x8), expected to be told which: set data.key=FLUX" in refusal(place)
+    assert "with FLUX (6x8), ERR (6x8), expected to know which is meant: set data.key=FLUX" in refusal(place)
     assert float(opened(place, key="err").train.min()) > 50
     assert float(opened(place, key="1").train.max()) < 50
     assert "got data.key=DQ" in refusal(place, key="DQ")
@@ -220,7 +221,7 @@ def test_each_broken_file_is_named_with_its_cause_and_the_others_are_used(tmp_pa
     image(TYPES["float32"][0]).writeto(place / "other.fits")
     found = {issue.where: issue.cause for issue in opened(place).issues}
     causes = {
-        "cut.fits": "truncated: its header promises 2,976 bytes, there are 2,900",
+        "cut.fits": "truncated: its header states 2,976 bytes, there are 2,900",
         "header.fits": "",
         "empty.fits": "empty",
         "lying.fits": "GiB, more than the 8 that are read",

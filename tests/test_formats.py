@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers import each_case
 
 from scorefield import ScorefieldError, registry
 from scorefield.data import DataConfig, known_formats, open_data, open_source
@@ -107,7 +108,7 @@ def test_a_format_of_python_data_is_asked_before_sequences_take_what_is_left() -
     assert "a ladder" in known_formats("data")
 
 
-@pytest.mark.parametrize("name", registry.names("format"))
+@each_case(name=registry.names("format"))
 def test_every_format_declares_a_phrase_for_people_and_what_it_takes(name: str) -> None:
     form = registry.find("format", name)
     assert issubclass(form, Format) and form.__bases__ == (Format,)

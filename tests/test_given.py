@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import command, contents
+from helpers import command, contents, each_case
 
 from scorefield import VE, Gaussian, ScorefieldError, app
 from scorefield.data.table.tables import csv_of
@@ -199,9 +199,8 @@ def test_what_is_given_is_read_in_the_style_of_the_table(tmp_path: Path) -> None
     assert row.tolist() == [19359.0, 12.5]
 
 
-@pytest.mark.parametrize(
-    ("given", "says"),
-    [
+@each_case(
+    given__says=[
         (("agee=4",), "unknown column of --given 'agee': did you mean 'age'?"),
         (("age",), "got --given age, expected COLUMN=VALUE"),
         (("age=40", "age=41"), "got --given for 'age' twice, 40 and 41"),
@@ -220,7 +219,7 @@ def test_what_is_given_is_read_in_the_style_of_the_table(tmp_path: Path) -> None
         (("unit=mm",), "unknown text of --given unit 'mm'"),
         ({"gap": None}, "got --given gap=None, expected a number"),
         ({"age": [1]}, r"got --given age=\[1\], expected a whole number"),
-    ],
+    ]
 )
 def test_a_value_that_a_column_cannot_have_is_refused_in_a_sentence_and_nothing_is_written(
     run: Path, tmp_path: Path, given: Any, says: str

@@ -58,6 +58,7 @@ def isotropic(shape: tuple[int, ...], variance: float, process: Process) -> Gaus
 # --- where temperature is exact ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("temperature")
 @each_process
 @each_temperature
 @each_shape
@@ -78,6 +79,7 @@ def test_on_an_isotropic_gaussian_it_is_the_gaussian_of_t_times_the_variance(
     assert float((isotropic(shape, 2.3, process)(x, t).score / temperature - wanted(x, t).score).abs().max()) > 1e-3  # not this
 
 
+@pytest.mark.theorem("temperature")
 @each_temperature
 def test_without_noise_it_is_the_score_of_the_density_to_the_power_of_one_over_t(temperature: float) -> None:
     """The score of p^(1/T) by automatic differentiation of log p / T."""
@@ -87,6 +89,7 @@ def test_without_noise_it_is_the_score_of_the_density_to_the_power_of_one_over_t
     torch.testing.assert_close(Tempered(field, temperature)(x.detach(), t).score, wanted, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.theorem("temperature")
 def test_as_the_noise_goes_the_score_goes_to_the_score_over_t_with_its_square() -> None:
     """k = (v + s²)/(T·v + s²), so k·T - 1 = s²·(T - 1)/(T·v + s²): a tenth of the noise is a hundredth of the difference."""
     field = GaussianMixture([0.3, 0.7], [[-1.0, 0.5], [2.0, 0.0]], [0.6, 1.1], LinearVE(1e-4, 10.0))
@@ -160,6 +163,7 @@ def mode(temperature: float, process: Process) -> Tempered:
     return Tempered(field, temperature)
 
 
+@pytest.mark.theorem("tempered-variance")
 @pytest.mark.parametrize("temperature", [0.5, 0.8])
 def test_the_probability_flow_makes_a_narrow_mode_too_narrow(temperature: float) -> None:
     """d log|z| / d lambda² = k/(2·(s² + lambda²)) with k = (v + lambda²)/(T·v + lambda²), by partial fractions."""
@@ -176,6 +180,7 @@ def test_the_probability_flow_makes_a_narrow_mode_too_narrow(temperature: float)
     assert shrink < 0.5 * right  # a Gaussian of variance T·s² would have asked for this
 
 
+@pytest.mark.theorem("tempered-variance")
 @pytest.mark.parametrize("temperature", [0.5, 0.8])
 def test_the_reverse_sde_gives_a_narrow_mode_the_variance_t_over_two_minus_t(temperature: float) -> None:
     """By pushing the variance through the affine steps: a start at 0 and a unit of noise a step, one step at a time."""
@@ -204,6 +209,7 @@ def test_the_reverse_sde_gives_a_narrow_mode_the_variance_t_over_two_minus_t(tem
     assert abs(limit / temperature - 1) > 50 * left  # the wanted variance is not it
 
 
+@pytest.mark.theorem("tempered-variance")
 @pytest.mark.parametrize("temperature", [0.5, 0.8])
 def test_langevin_gives_a_narrow_mode_the_variance_t_with_its_own_known_bias(temperature: float) -> None:
     """On N(0, v) unadjusted steps have the stationary variance v/(1 - tau/(2·v)), here with v = T·s² + sigma² or nearly."""

@@ -85,6 +85,7 @@ WHOLE = {name: kind for name, kind in registry.every("objective").items() if nam
 OUTPUTS = {name: kind for name, kind in registry.every("parametrisation").items() if kind is not Energy}
 
 
+@pytest.mark.theorem("known-cells")
 @each_case(objective=OBJECTIVES, parametrisation=OUTPUTS, process={"ve": VE(0.1, 10.0), "chain": DDPMChain(50)})
 def test_the_loss_of_known_cells_is_that_of_an_example_that_has_no_others(
     objective: Any, parametrisation: Any, process: Process
@@ -152,6 +153,7 @@ def holed_rows(count: int, stream: int = 0) -> Tensor:
     return torch.where(rng.uniform((3,)) < 0.3, NAN, rows)
 
 
+@pytest.mark.theorem("known-cells")
 def test_the_minimum_of_the_loss_is_the_score_of_the_marginal_of_the_known_cells() -> None:
     """At one level and for linear scores the minimum is found exactly, by one step of Newton's method, on 40 sets of data."""
     process, sigma = VE(0.5, 0.51), 0.5

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import each_case
 from numpy.typing import NDArray
 from PIL import Image
 from test_outputs import made
@@ -147,7 +148,7 @@ DEEP: dict[str, tuple[Callable[[Path, Array], object], Array, str, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", DEEP)
+@each_case(case=list(DEEP))
 def test_what_a_folder_of_deep_images_holds_is_read_bit_by_bit_and_comes_back_as_files_of_its_type(
     case: str, tmp_path: Path
 ) -> None:
@@ -215,8 +216,8 @@ def test_label_maps_and_masks_of_a_folder_come_back_with_the_values_of_the_files
     assert np.array_equal(back[np.argsort(data.names)], pictures)
 
 
-@pytest.mark.parametrize("form", ["files", "stack", "stack of packed pages"])
-@pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "float32", "float64"])
+@each_case(form=["files", "stack", "stack of packed pages"])
+@each_case(dtype=["uint8", "int16", "int32", "float32", "float64"])
 def test_what_a_geotiff_declares_as_no_data_is_not_learned_and_stands_there_again(
     dtype: str, form: str, tmp_path: Path
 ) -> None:
@@ -367,9 +368,8 @@ def ome(axes: str) -> dict[str, Any]:
     return {"ome": True, "metadata": {"axes": axes}, **GREY}
 
 
-@pytest.mark.parametrize(
-    ("options", "stored", "kind", "letters", "counted", "expected"),
-    [
+@each_case(
+    options__stored__kind__letters__counted__expected=[
         (imagej("TYX"), STACK, "auto", "yx", "12 times is an image", STACK),
         (ome("TYX"), STACK, "auto", "yx", "12 times is an image", STACK),
         (GREY, STACK, "auto", "yx", "does not say what its pages are", STACK),
@@ -380,7 +380,7 @@ def ome(axes: str) -> dict[str, Any]:
         (imagej("TZYX"), FOUR, "image", "yx", "3 times and 4 planes is an image", STACK),
         (ome("CTYX"), BOTH.swapaxes(0, 1), "auto", "cyx", "12 times is an image", BOTH),
         ({"photometric": "rgb"}, colours(STACK), "auto", "yxc", "12 of axis Q is an image", colours(STACK)),
-    ],
+    ]
 )
 def test_the_axes_of_a_stack_are_those_that_the_file_names_and_a_note_says_which_count(
     options: dict[str, Any], stored: Array, kind: Any, letters: str, counted: str, expected: Array, tmp_path: Path
@@ -821,7 +821,5 @@ def test_a_stack_of_imagej_that_was_cut_is_said_to_be(tmp_path: Path) -> None:
     assert len(open_source(str(tmp_path / "a.tif"), DataConfig()).train) > 0
     content = (tmp_path / "a.tif").read_bytes()
     (tmp_path / "b.tif").write_bytes(content[: len(content) // 2])
-    with pytest.raises(
-        ScorefieldError, match=r"got 'b\.tif', expected a whole TIFF \(truncated: its header promises 40 planes"
-    ):
+    with pytest.raises(ScorefieldError, match=r"got 'b\.tif', expected a whole TIFF \(truncated: its header states 40 planes"):
         open_source(str(tmp_path / "b.tif"), DataConfig())

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import each_case
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -283,8 +284,8 @@ def test_a_palette_with_a_hole_shows_white_there(tmp_path: Path) -> None:
     assert read[:, 0].T.tolist() == [[10, 20, 30], [255, 255, 255], [70, 80, 90]]
 
 
-@pytest.mark.parametrize("suffix", [".png", ".tif"])
-@pytest.mark.parametrize("orientation", range(1, 9))
+@each_case(suffix=[".png", ".tif"])
+@each_case(orientation=range(1, 9))
 def test_every_way_to_hold_a_camera_gives_the_same_upright_pixels(tmp_path: Path, orientation: int, suffix: str) -> None:
     upright = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
     stored = {  # by the definition: which side of the scene row 0 and column 0 of the file show
@@ -484,7 +485,7 @@ def test_members_that_lie_hide_or_explode_are_named_and_the_others_used(tmp_path
         "C:/windows.png": out,
         "locked.png": "encrypted",
         "short.png": found["short.png"],
-        "long.png": f"unpacks to {len(image)} bytes, its header promises {len(image) + 5}",
+        "long.png": f"unpacks to {len(image)} bytes, its header states {len(image) + 5}",
         "link.png": "a link",
         "bomb.png": "unpacks to more than 100 times its size, as a zip bomb does",
         "inner.zip": "an archive within the source, which is not opened",

@@ -33,7 +33,14 @@ MATCHINGS = {
     "finite-difference": FiniteDifference(step=1e-3),
 }
 each_matching = pytest.mark.parametrize("objective", MATCHINGS.values(), ids=MATCHINGS)
-each_shape = pytest.mark.parametrize("shape", [(4,), (1, 2, 2)], ids=str)
+SHAPES = [(4,), (1, 2, 2)]
+each_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
+# Every pair of an objective, a shape, and a score or an energy.
+each_pair = pytest.mark.parametrize(
+    ("objective", "shape", "energy"),
+    [(kind, shape, (i + j) % 2 == 1) for i, kind in enumerate(MATCHINGS.values()) for j, shape in enumerate(SHAPES)],
+    ids=[f"{name}-{shape}" for name in MATCHINGS for shape in SHAPES],
+)
 
 
 def h(x: Tensor) -> Tensor:
@@ -120,10 +127,8 @@ def test_the_implicit_loss_is_the_fisher_divergence_less_half_the_mean_square_of
 # --- the minimum ------------------------------------------------------------------------------------------------------
 
 
-@each_matching
-@each_shape
-@pytest.mark.parametrize("as_energy", [False, True], ids=["score", "energy"])
-def test_on_a_gaussian_the_slope_vanishes_at_the_true_score_and_energy(objective: Any, shape: Any, as_energy: bool) -> None:
+@each_pair
+def test_on_a_gaussian_the_slope_vanishes_at_the_true_score_and_energy(objective: Any, shape: Any, energy: bool) -> None:
     """E = k/2·|x - m|²/v without any noise: the slopes by k and m are zero at (1, mean) and only there."""
     mean, variance = torch.linspace(-1, 1, 4, dtype=torch.float64).reshape(shape), 1.7
     field = Gaussian(mean, variance * torch.eye(4), Noiseless())
@@ -135,7 +140,7 @@ def test_on_a_gaussian_the_slope_vanishes_at_the_true_score_and_energy(objective
         def away(x: Tensor) -> Tensor:
             return (x - mean).flatten(1) - ms[:, None]
 
-        if as_energy:
+        if energy:
             wrong: OfScore = OfEnergy(field, lambda x, t: 0.5 * ks * (away(x) ** 2).sum(1) / variance)
         else:
             wrong = OfScore(field, lambda x, t: (-ks[:, None] * away(x) / variance).reshape(x.shape))
@@ -288,9 +293,7 @@ def test_how_many_coordinates_go_together_changes_neither_loss_nor_gradient(ener
         numpy.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-12)
 
 
-@each_matching
-@each_shape
-@pytest.mark.parametrize("energy", [False, True], ids=["score", "energy"])
+@each_pair
 def test_the_gradient_by_the_weights_is_the_derivative_of_the_loss(objective: Any, shape: Any, energy: bool) -> None:
     """Double backward reaches the parameters: autograd against a central difference along a random direction of weights."""
     field, x0 = network(shape, energy), example(shape)

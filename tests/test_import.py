@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import command, contents, double
+from helpers import command, contents, double, each_case
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -365,7 +365,10 @@ def cut(source: Path) -> None:
 UNET, SCHEDULER = "unet/config.json", "scheduler/scheduler_config.json"
 BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "latents": (edit("model_index.json", vae=["diffusers", "AutoencoderKL"]), "with 'vae', whose network works on latents"),
-    "text": (edit("model_index.json", text_encoder=["transformers", "CLIPTextModel"]), "'text_encoder', which is told a text"),
+    "text": (
+        edit("model_index.json", text_encoder=["transformers", "CLIPTextModel"]),
+        "'text_encoder', which is conditioned on a text",
+    ),
     "another network": (edit(UNET, _class_name="UNet2DConditionModel"), "a UNet2DConditionModel in .* expected a UNet2DModel"),
     "a scheduler": (
         edit(SCHEDULER, _class_name="DPMScheduler"),
@@ -421,7 +424,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return saved(tmp_path_factory.mktemp("whole") / "pipeline", network())
 
 
-@pytest.mark.parametrize("case", BAD)
+@each_case(case=list(BAD))
 def test_what_cannot_be_imported_is_refused_in_a_sentence_and_nothing_is_written(
     case: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

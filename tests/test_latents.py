@@ -6,11 +6,16 @@ import math
 
 import pytest
 import torch
-from helpers import double
+from helpers import between, double, each_case
+from scipy import linalg
 
-from scorefield import VE, Gaussian, GaussianMixture, SampleRng, ScorefieldError, registry
+from scorefield import VE, VP, Gaussian, GaussianMixture, Process, RectifiedFlow, SampleRng, ScorefieldError, registry
 from scorefield.likelihood.latents import decode, encode, great_circle
 from scorefield.randomness import stream_of
+from scorefield.samplers import Adaptive, simulate
+from scorefield.verification.affine import affine_map, snapshots
+
+PROCESSES = {"ve": VE(0.05, 8.0), "vp": VP(), "rectified-flow": RectifiedFlow()}
 
 COVARIANCE = [[2.0, 0.6, 0.0], [0.6, 1.0, -0.3], [0.0, -0.3, 0.5]]
 MEAN = [1.0, -2.0, 0.5]
@@ -20,6 +25,7 @@ def normal(n: int, d: int, name: str) -> torch.Tensor:
     return SampleRng(range(n), stream=stream_of("latents", name)).normal((d,))
 
 
+@pytest.mark.theorem("flow-map-composition")
 @pytest.mark.parametrize("name", [name for name in registry.names("process") if name != "noiseless"])
 def test_decoding_what_was_encoded_comes_back_on_every_process(name: str) -> None:
     process = registry.find("process", name).example()
@@ -34,6 +40,7 @@ def test_decoding_what_was_encoded_comes_back_on_every_process(name: str) -> Non
     assert errors[1] < errors[0] / 10
 
 
+@pytest.mark.theorem("gaussian-flow-map")
 def test_the_latent_of_a_gaussian_point_is_its_whitened_self() -> None:
     """Of N(mean, S) the flow scales each principal direction by the ratio of its standard deviations at both ends."""
     process = VE(0.01, 50.0)
@@ -47,6 +54,35 @@ def test_the_latent_of_a_gaussian_point_is_its_whitened_self() -> None:
     assert float((found - expected).abs().max()) < 1e-6
 
 
+@pytest.mark.theorem("gaussian-flow-map")
+@each_case(process=PROCESSES)
+def test_the_flow_map_of_a_gaussian_is_affine_with_the_roots_of_both_covariances(process: Process) -> None:
+    """x_s = alpha_s·m + S_s^(1/2)·S_t^(-1/2)·(x_t - alpha_t·m) with S = alpha²·C + sigma²; roots by scipy."""
+    field = Gaussian(MEAN, COVARIANCE, process)
+    ladder = double([between(process, share) for share in (0.8, 0.3)])
+    a, _, c = affine_map(field, Adaptive(1e-10), ladder)
+    (mean_t, cov_t), (mean_s, cov_s) = (snapshots(field, float(t)) for t in ladder)
+    expected = double((linalg.sqrtm(cov_s.numpy()) @ linalg.inv(linalg.sqrtm(cov_t.numpy()))).tolist())
+    assert float((a - expected).abs().max()) < 1e-8 * float(expected.abs().max())
+    assert float((a @ mean_t + c - mean_s).abs().max()) < 1e-8
+
+
+@pytest.mark.theorem("flow-map-composition")
+@each_case(process=PROCESSES)
+def test_the_flow_to_a_time_and_on_from_there_is_the_flow_to_the_end(process: Process) -> None:
+    field = GaussianMixture([0.3, 0.7], [[-2.0, 0.0], [2.0, 1.0]], [0.5, 0.8], process)
+    high, middle, low = (between(process, share) for share in (0.9, 0.5, 0.1))
+    x = SampleRng(range(5)).normal((2,)) * process.prior(high, field.data_std)[1]
+
+    def carried(x: torch.Tensor, *times: float) -> torch.Tensor:
+        *_, last = simulate(field, Adaptive(1e-9), double(times), x, rng=SampleRng(range(5)), denoise=False)
+        return last.x
+
+    assert float((carried(carried(x, high, middle), middle, low) - carried(x, high, low)).abs().max()) < 1e-5
+    assert float((carried(x, high, middle) - x).abs().max()) > 0.1  # it does move
+
+
+@pytest.mark.theorem("great-circle")
 def test_frames_between_samples_of_gaussian_data_have_its_mean_and_covariance() -> None:
     """The flow of Gaussian data is linear, so that frames of latents with covariance I have the data's, at t_min."""
     d, n = 16, 1500
@@ -70,6 +106,7 @@ def test_frames_between_samples_of_gaussian_data_have_its_mean_and_covariance() 
         assert abs(share - ((1 - v) ** 2 + v**2)) < 5 * math.sqrt(2 / n)
 
 
+@pytest.mark.theorem("great-circle")
 def test_the_great_circle_keeps_the_norm_and_starts_and_ends_at_its_ends() -> None:
     a, b = normal(2, 40, "circle")
     b = b * (a.norm() / b.norm())

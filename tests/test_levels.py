@@ -37,8 +37,8 @@ PROCESSES = {
 NOISY = {name: process for name, process in PROCESSES.items() if process.t_max > process.t_min}
 DENSITIES = registry.every("noise_distribution")
 LADDERS = {name: ladder for name, ladder in registry.every("ladder").items() if name != "lowest"}  # has one level by design
-each_noisy = pytest.mark.parametrize("process", NOISY.values(), ids=NOISY)
-each_ladder = pytest.mark.parametrize("ladder", LADDERS.values(), ids=LADDERS)
+each_noisy = each_case(process=NOISY)
+each_ladder = each_case(ladder=LADDERS)
 FIVE_SIGMA = 5.7e-7  # two-sided chance of 5 standard deviations
 
 
@@ -91,12 +91,14 @@ def test_a_ladder_of_no_levels_is_refused(ladder) -> None:
         ladder(VE(), 0)
 
 
+@pytest.mark.theorem("geometric-ladder")
 @each_noisy
 def test_geometric_means_a_constant_ratio_of_sigma_over_alpha(process: Process) -> None:
     ratios = ratio_of(process, geometric(process, 30))
     numpy.testing.assert_allclose(ratios[1:] / ratios[:-1], (ratios[-1] / ratios[0]) ** (1 / 29), rtol=4e-12)
 
 
+@pytest.mark.theorem("geometric-ladder")
 def test_the_ladder_of_ncsn_is_of_standard_deviations() -> None:
     """Song and Ermon (2019): ten levels from 1 to 0.01 have the ratio 0.6, so the second is 0.59948 (not its square)."""
     sigma = VE(0.01, 1.0).sigma(geometric(VE(0.01, 1.0), 10))
@@ -119,6 +121,7 @@ def test_karras_at_rho_one_means_equal_steps_of_sigma_over_alpha(process: Proces
     numpy.testing.assert_allclose(ratios, numpy.linspace(ratios[0], ratios[-1], 12), rtol=2e-12)
 
 
+@pytest.mark.theorem("karras-ladder")
 @each_noisy
 def test_karras_means_equal_steps_of_the_rho_th_root(process: Process) -> None:
     for rho in (2.0, 7.0):
@@ -126,6 +129,7 @@ def test_karras_means_equal_steps_of_the_rho_th_root(process: Process) -> None:
         numpy.testing.assert_allclose(numpy.diff(roots), (roots[-1] - roots[0]) / 8, rtol=1e-11)
 
 
+@pytest.mark.theorem("karras-ladder")
 def test_karras_gives_the_eighteen_levels_of_edm() -> None:
     """N = 18, 0.002 to 80, rho = 7: the ladder of Karras et al. (2022) for CIFAR-10, in 30 digits."""
     with mpmath.workdps(30):
@@ -134,6 +138,15 @@ def test_karras_gives_the_eighteen_levels_of_edm() -> None:
     times = karras(LinearVE(0.002, 80.0), 18)
     numpy.testing.assert_allclose(times, [float(level) for level in exact], rtol=1e-13)
     assert [f"{level:.4g}" for level in times.tolist()[:3]] == ["80", "57.59", "40.79"]
+
+
+@pytest.mark.theorem("log-cauchy-ladder")
+@each_noisy
+def test_log_cauchy_levels_are_even_quantiles_of_a_cauchy_density_of_the_log_level_beside_the_data(process: Process) -> None:
+    """By scipy's distribution function: equal steps of it, about the level of 0.78 = exp(-0.25) data deviations."""
+    ladder = registry.find("ladder", "log-cauchy")(process, 11, data_std=0.4)
+    shares = stats.cauchy.cdf(numpy.log(ratio_of(process, ladder) / 0.4), loc=-0.25, scale=1.5)
+    numpy.testing.assert_allclose(numpy.diff(shares), (shares[-1] - shares[0]) / 10, rtol=1e-9)
 
 
 def test_karras_in_the_limit_of_large_rho_is_geometric() -> None:
@@ -193,6 +206,7 @@ def test_a_quantile_function_never_falls_and_keeps_the_shape_of_its_argument(den
     assert torch.equal(density.quantile(process, u.reshape(10, 100)).flatten(), t)
 
 
+@pytest.mark.theorem("geometric-ladder")
 def test_levels_are_exactly_the_times_of_the_geometric_ladder() -> None:
     process, ladder = VP(), geometric(VP(), 7)
     u = (torch.arange(7, dtype=torch.float64) + 0.5) / 7
@@ -240,6 +254,7 @@ def test_uniform_over_time_is_log_uniform_over_sigma_for_ve() -> None:
 # --- NCSNv2's choices -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("sigma-max")
 @pytest.mark.parametrize("shape", [(300, 2), (600, 3), (40, 1, 5, 5), (2, 1)])
 def test_largest_distance_is_the_largest_of_all_pairs(shape: tuple[int, ...]) -> None:
     data = numpy.random.default_rng(0).normal(size=shape)
@@ -262,13 +277,14 @@ def test_largest_distance_of_a_thinned_set_is_that_of_some_of_its_pairs() -> Non
     assert largest_distance(data, at_most=10, seed=0) == some
 
 
-@pytest.mark.parametrize("value", [0.0, 1.0, 1000.1, math.nan])
-@pytest.mark.parametrize("n", [1, 5, 100])
+@each_case(value=[0.0, 1.0, 1000.1, math.nan])
+@each_case(n=[1, 5, 100])
 def test_data_without_two_different_points_are_refused(value: float, n: int) -> None:
     with pytest.raises(ScorefieldError, match="without two different ones"):
         largest_distance(torch.full((n, 3), value, dtype=torch.float64))
 
 
+@pytest.mark.theorem("level-overlap")
 @pytest.mark.parametrize("dimension", [100, 28 * 28, 32 * 32 * 3, 64 * 64 * 3, 256 * 256 * 3])
 def test_level_ratio_solves_the_equation_of_ncsnv2(dimension: int) -> None:
     def excess(gamma: float) -> float:
@@ -283,8 +299,8 @@ def test_level_ratio_in_few_dimensions_is_that_of_ncsn(dimension: int) -> None:
     assert math.isclose(level_ratio(dimension), 100 ** (1 / 9), rel_tol=1e-14)
 
 
-@pytest.mark.parametrize("ends", [(0.01, 50.0), (0.01, 0.011), (0.002, 80.0)])
-@pytest.mark.parametrize("gamma", [1.0398, 1.2, 1.668])
+@each_case(ends=[(0.01, 50.0), (0.01, 0.011), (0.002, 80.0)])
+@each_case(gamma=[1.0398, 1.2, 1.668])
 def test_number_of_levels_is_the_smallest_whose_ratio_is_at_most_gamma(ends: tuple[float, float], gamma: float) -> None:
     brute = next(levels for levels in range(2, 10_000) if (ends[1] / ends[0]) ** (1 / (levels - 1)) <= gamma * (1 + 1e-12))
     assert number_of_levels(*ends, gamma) == brute
@@ -306,14 +322,16 @@ def variance_by_simulation(eps: numpy.ndarray | float, gamma: float, steps: int)
 CHOICES = [(1.0375, 5), (1.668, 100), (1.668, 1), (1.2, 2), (3.0, 3), (1.001, 1), (1 + 1e-6, 5)]
 
 
-@pytest.mark.parametrize(("gamma", "steps"), CHOICES)
-@pytest.mark.parametrize("sigma_min", [1.0, 0.01])
+@pytest.mark.theorem("variance-after-steps")
+@each_case(gamma__steps=CHOICES)
+@each_case(sigma_min=[1.0, 0.01])
 def test_variance_ratio_is_what_the_steps_do_to_the_variance(gamma: float, steps: int, sigma_min: float) -> None:
     for eps in (1e-5, 0.03, 0.4, 1.0, 1.7):
         got = variance_ratio(eps * sigma_min**2, gamma, steps, sigma_min)
         assert math.isclose(got, variance_by_simulation(eps, gamma, steps), rel_tol=1e-10)
 
 
+@pytest.mark.theorem("variance-after-steps")
 @pytest.mark.parametrize(("gamma", "steps"), CHOICES)
 def test_step_size_beats_every_other_step(gamma: float, steps: int) -> None:
     """Every other: a grid of 30,000 over (1e-8, 2), less those within 0.1 per cent of the chosen one."""
@@ -324,6 +342,7 @@ def test_step_size_beats_every_other_step(gamma: float, steps: int) -> None:
     assert misfit <= numpy.abs(variance_by_simulation(others, gamma, steps) - 1).min()
 
 
+@pytest.mark.theorem("variance-after-steps")
 @pytest.mark.parametrize("gamma", [1.001, 1.0375, 1.3, 2.0])
 def test_step_size_for_one_step_a_level_is_one_minus_one_over_gamma_squared(gamma: float) -> None:
     """V = (1 - eps)²·gamma² + 2·eps is smallest there; the search grid has a spacing of 7.3e-5."""
@@ -343,12 +362,14 @@ PUBLISHED_STEPS = [  # the released settings of NCSNv2: sigma_1, L, T, and step_
 ]
 
 
+@pytest.mark.theorem("variance-after-steps")
 @pytest.mark.parametrize(("data", "sigma_max", "levels", "steps", "eps"), PUBLISHED_STEPS)
 def test_step_size_gives_the_published_values(data: str, sigma_max: float, levels: int, steps: int, eps: str) -> None:
     chosen = step_size((sigma_max / 0.01) ** (1 / (levels - 1)), steps, sigma_min=0.01)
     assert f"{chosen:.{1 if '.' in eps else 0}e}" == eps, data
 
 
+@pytest.mark.theorem("variance-after-steps")
 @pytest.mark.parametrize("steps", [1, 3, 5, 10])
 def test_the_reachable_ratio_is_the_largest_that_the_steps_can_follow(steps: int) -> None:
     """Followed step by step at the eps that is best for each ratio: v <- (1 - eps)²·v + 2·eps, from v = gamma²."""

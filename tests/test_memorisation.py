@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy
 import pytest
 import torch
+from helpers import each_case
 from scipy import stats
 from sklearn.datasets import load_digits
 from torch import Tensor
@@ -246,7 +247,7 @@ NEW: dict[str, Tensor] = {
 }
 
 
-@pytest.mark.parametrize("kind", NEW)
+@each_case(kind=list(NEW))
 def test_new_samples_pass_however_bad_they_are(kind: str) -> None:
     found = judge(NEW[kind].float())
     assert not found.copies, found.sentence

@@ -35,6 +35,7 @@ def _spd(d: int, seed: int) -> Tensor:
 # The Frechet distance
 
 
+@pytest.mark.theorem("frechet-distance")
 @each_case(d=[1, 2, 5, 12], seed=range(4))
 def test_frechet_of_moments_is_the_formula_with_scipys_matrix_root(d: int, seed: int) -> None:
     mean1, mean2 = _normal(2, d, seed + 50)
@@ -82,6 +83,7 @@ def _sampled(n: int, seed: int) -> tuple[Tensor, Tensor, float]:
     return samples, reference, 10.0
 
 
+@pytest.mark.theorem("frechet-distance")
 def test_frechet_of_sampled_gaussians_is_the_closed_form_within_5_standard_errors() -> None:
     repeats = [_sampled(4000, seed) for seed in range(25)]
     values = [Frechet()(samples, reference).value for samples, reference, _ in repeats]
@@ -91,6 +93,7 @@ def test_frechet_of_sampled_gaussians_is_the_closed_form_within_5_standard_error
     assert spread < 0.5  # and the standard error is worth something
 
 
+@pytest.mark.theorem("frechet-bias")
 def test_frechet_of_two_sets_of_the_same_density_is_biased_upwards_and_less_so_with_more_samples() -> None:
     """What its docstring warns of: it means something only beside the floor of two real sets of the same sizes."""
     small = [Frechet()(_normal(50, 8, s), _normal(50, 8, s + 500)).value for s in range(20)]
@@ -151,6 +154,7 @@ def _by_loops(samples: Tensor, reference: Tensor) -> dict[str, list[float]]:
     }
 
 
+@pytest.mark.theorem("precision-recall")
 @each_case(name=list(SHARES))
 @pytest.mark.parametrize(("n", "m", "d"), [(40, 40, 2), (31, 40, 3), (40, 12, 1), (6, 40, 5)])
 def test_the_shares_are_what_loops_over_all_points_count(name: str, n: int, m: int, d: int) -> None:

@@ -99,6 +99,7 @@ def exact_at(field: Any, t: float, n: int) -> torch.Tensor:
 # --- no bias ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("langevin-bias")
 @pytest.mark.parametrize("energy", ["exact", "line"])
 def test_mala_keeps_the_variance_that_langevin_changes_by_a_known_factor(energy: Any) -> None:
     """At tau = 0.9·v Langevin's is v/(1 - 0.45) = 1.82·v; both start in the exact distribution, of mean 3."""
@@ -135,6 +136,7 @@ def cdf_misfit(x: torch.Tensor) -> float:
     return float(numpy.max(numpy.abs(seen - truth) / numpy.sqrt(truth * (1 - truth) / n)))
 
 
+@pytest.mark.theorem("metropolis-ratio")
 def test_a_mixture_is_stationary_under_mala_and_not_with_half_of_the_ratio() -> None:
     """The same steps, accepted by p(x')/p(x) alone or by Langevin's own q alone, or always, are wrong for all to see."""
     n, tau = 20_000, 0.3
@@ -170,6 +172,7 @@ def probability(field: Any, a: float, b: float, tau: float, exact: bool = True) 
     return info.acceptance[0]
 
 
+@pytest.mark.theorem("metropolis-ratio")
 def test_the_flow_from_a_to_b_is_the_flow_from_b_to_a() -> None:
     """p(a)·q(b|a)·min(1, r) on all pairs of a grid over a mixture; one of the two directions is always accepted."""
     tau, grid = 0.4, [-2.3, -1.1, -0.4, 0.1, 0.9, 1.6, 2.8]
@@ -188,6 +191,7 @@ def test_the_flow_from_a_to_b_is_the_flow_from_b_to_a() -> None:
     assert uneven > 10  # without the test most pairs are out of balance
 
 
+@pytest.mark.theorem("acceptance-on-a-normal")
 @pytest.mark.parametrize("z", [-2.0, 0.3, 1.0])
 @pytest.mark.parametrize("exact", [True, False])
 def test_a_step_from_the_mode_of_a_standard_normal_is_accepted_with_a_probability_known_by_hand(z: float, exact: bool) -> None:
@@ -204,6 +208,7 @@ def test_a_step_from_the_mode_of_a_standard_normal_is_accepted_with_a_probabilit
         assert math.isclose(float(x), end, rel_tol=1e-15)
 
 
+@pytest.mark.theorem("acceptance-on-a-normal")
 def test_the_reported_acceptance_is_the_integral_of_min_1_r_over_the_stationary_density() -> None:
     """On N(0, 1), r = exp(tau·(x² - x'²)/4) by hand; the mean over N(0, 1) and over the proposal by quadrature."""
     n, steps, tau = 20_000, 20, 1.5
@@ -232,6 +237,7 @@ def acceptance_in(d: float, tau: float) -> float:
     return float(normal(mean / std) + math.exp(mean + std**2 / 2) * normal(-std - mean / std))
 
 
+@pytest.mark.theorem("best-mala-step")
 def test_the_default_step_moves_a_sample_farthest_in_many_dimensions_with_acceptance_0_574() -> None:
     """Roberts and Rosenthal's optimum: an accepted step's squared length is 2·tau·d, so tau·acceptance is to be largest."""
     d = 1e9
@@ -241,6 +247,7 @@ def test_the_default_step_moves_a_sample_farthest_in_many_dimensions_with_accept
     assert abs(acceptance_in(d, optimal_step(10**9)) - 0.574) < 3e-3
 
 
+@pytest.mark.theorem("best-mala-step")
 def test_in_a_thousand_dimensions_a_step_is_accepted_as_often_as_the_central_limit_says() -> None:
     n, d = 2000, 1000
     truth, error = acceptance_in(d, optimal_step(d)), 5 * 0.5 / math.sqrt(n)
@@ -259,6 +266,7 @@ def difference(field: Any, x: torch.Tensor, there: torch.Tensor) -> torch.Tensor
     return line_integral(counted, x, there, 0.0, counted(x, 0.0).score, counted(there, 0.0).score)
 
 
+@pytest.mark.theorem("line-integral")
 def test_the_line_integral_of_a_gaussians_score_is_its_difference_of_energies() -> None:
     field = Gaussian(torch.tensor([[[1.0, -2.0]]]), [[1.5, 0.4], [0.4, 0.3]], NEAR)
     x, there = (SampleRng(range(9), stream=s).normal((1, 1, 2)) * 3 for s in (1, 2))
@@ -266,6 +274,7 @@ def test_the_line_integral_of_a_gaussians_score_is_its_difference_of_energies() 
     numpy.testing.assert_allclose(difference(field, x, there), truth, rtol=1e-11)
 
 
+@pytest.mark.theorem("line-integral")
 def test_the_line_integral_of_a_mixtures_score_is_wrong_by_the_fifth_power_of_the_step() -> None:
     x, direction = (SampleRng(range(50), stream=k).normal((2,)) for k in (1, 2))
     errors = []
@@ -277,6 +286,7 @@ def test_the_line_integral_of_a_mixtures_score_is_wrong_by_the_fifth_power_of_th
     assert abs(float(orders[-1]) - 5) < 0.2, (errors, orders)
 
 
+@pytest.mark.theorem("line-integral")
 def test_a_line_integral_around_a_triangle_is_what_stokes_says() -> None:
     """0 for a gradient; with a rotation of strength w added to a Gaussian's score, 2·w times the triangle's area."""
     corners = [doubles([0.0, 0.0]), doubles([2.0, 0.5]), doubles([-0.5, 1.0])]
@@ -322,6 +332,7 @@ def test_the_curl_of_one_probe_is_known_for_a_rotation_added_to_a_gaussian(angle
     numpy.testing.assert_allclose(found, [truth, truth], rtol=1e-9)
 
 
+@pytest.mark.theorem("curl-share")
 def test_the_curl_of_many_probes_is_the_antisymmetric_share_of_the_jacobian() -> None:
     """In four dimensions, J = -I/v + w·R with R turning two of them: ‖wR‖² = 2·w² of ‖J‖² = 4/v² + 2·w²."""
     batch, probes, v, spin = 100, 400, 0.51, 1.5
@@ -463,6 +474,7 @@ def test_a_step_in_units_of_a_noise_of_zero_is_refused() -> None:
 # --- annealed ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("entering-a-level")
 @pytest.mark.parametrize("v", [0.0, 2.0])
 @pytest.mark.parametrize("steps", [1, 3])
 @each_process

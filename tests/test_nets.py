@@ -110,6 +110,7 @@ def _convolve_by_hand(x: numpy.ndarray, weight: numpy.ndarray, bias: numpy.ndarr
     return y
 
 
+@pytest.mark.theorem("ncsn-block")
 @pytest.mark.parametrize("dilation", [1, 2])
 def test_the_block_is_conv1x1_relu_conv3x3_relu_conv1x1_of_x_plus_the_embedding_then_plus_x(dilation: int) -> None:
     block = shaken(NoiseConditionedBlock(4, condition=3, dilation=dilation), by=0.5)
@@ -139,6 +140,7 @@ def test_the_embedding_is_added_before_the_first_convolution() -> None:
     assert float((one - other).abs().max()) < 100 * EPS * float(one.abs().max())  # ... through that convolution only
 
 
+@pytest.mark.theorem("ncsn-block")
 def test_with_the_last_convolution_zeroed_the_block_is_exactly_the_identity_whatever_the_level() -> None:
     """The residual sum is with x, not with x plus the embedding."""
     block = shaken(NoiseConditionedBlock(4, condition=3), by=0.5)
@@ -248,10 +250,8 @@ def test_no_class_label_means_the_row_after_the_last_class(name: str) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("patch", [1, 2])
-@pytest.mark.parametrize(
-    "size", [(40,), (37,), (1,), (13, 9), (8, 16), (5, 24), (1, 1), (5, 9, 8), (8, 8, 16), (1, 1, 1), (1, 12, 3)], ids=str
-)
+@each_case(patch=[1, 2])
+@each_case(size=[(40,), (37,), (1,), (13, 9), (8, 16), (5, 24), (1, 1), (5, 9, 8), (8, 8, 16), (1, 1, 1), (1, 12, 3)])
 def test_sizes_that_do_not_divide_are_padded_with_their_edge_and_cut_back(size: tuple[int, ...], patch: int) -> None:
     shape, inside = (2, *size), (..., *(slice(places) for places in size))
     network = shaken(UNet(shape, channels=(8, 16, 24), blocks=1, patch=patch))  # works on multiples of 2·2·patch
@@ -468,12 +468,12 @@ def test_a_unet_with_attention_can_be_learned_through_its_derivative_by_the_inpu
     assert float(attention.abs().max()) > 0
 
 
-@pytest.mark.parametrize("shape", [(1, 4, 4), (1, 2, 2, 4)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 2, 4), (1, 2, 2, 2)], ids=str)
 def test_the_exact_trace_of_a_unet_has_the_same_gradient_however_many_coordinates_go_together(shape: tuple[int, ...]) -> None:
     """Torch has no batched second derivative of group normalisation."""
     model = ScoreModel(shaken(UNet(shape, channels=(8, 8), blocks=1)), EDM(), VE(0.1, 5.0), shape).double()
     x, gradients = _numbers(2, *shape), []
-    for together in (1, 16):
+    for together in (1, 8):
         loss = Implicit(together=together)(model, x, rng=SampleRng(range(2))).sum()
         gradients.append(torch.autograd.grad(loss, model.network.first.weight)[0])
     numpy.testing.assert_allclose(gradients[1], gradients[0], rtol=1e-9, atol=1e-9 * float(gradients[0].abs().max()))
@@ -490,7 +490,7 @@ class _Along(nn.Module):
         return self.block(x, torch.ones(len(x), 3, dtype=torch.float64))
 
 
-@pytest.mark.theorem("relu-has-no-curvature")
+@pytest.mark.theorem("relu-hessian", "relu-has-no-curvature")
 def test_the_second_derivative_of_a_relu_block_is_exactly_zero_almost_everywhere() -> None:
     block = _Along(shaken(NoiseConditionedBlock(4, condition=3), by=0.5))
     x, v = _numbers(200, 4, 5, 4), _numbers(200, 4, 5, 4, seed=1)
@@ -499,6 +499,7 @@ def test_the_second_derivative_of_a_relu_block_is_exactly_zero_almost_everywhere
     assert float(slopes.abs().max()) > 0.1  # its first derivative is not
 
 
+@pytest.mark.theorem("relu-hessian")
 def test_the_whole_residual_network_is_curved_by_its_normalisation_alone() -> None:
     network = shaken(ConditionedResNet((1, 6, 5), width=8, blocks=3))
     x, v = _numbers(20, 1, 6, 5), _numbers(20, 1, 6, 5, seed=1)

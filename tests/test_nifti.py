@@ -8,6 +8,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import pytest
+from helpers import each_case
 from instrument_files import R, as_a_user, examples, opened, refusal, sent_back
 
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, 3, 0, -20], [0, 0, 4, 5], [0, 0, 0, 1]])
@@ -45,7 +46,7 @@ TYPES = {
 }
 
 
-@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+@each_case(ending=[".nii", ".nii.gz"])
 @pytest.mark.parametrize("name", TYPES)
 def test_a_volume_goes_out_with_the_values_type_axes_and_place_that_it_came_with(
     name: str, ending: str, tmp_path: Path
@@ -190,7 +191,7 @@ def broken(place: Path) -> dict[str, str]:
     (place / "text.nii").write_bytes(b"no volume at all")
     return {
         "cut.nii.gz": "truncated",
-        "cut.nii": "truncated: its header promises 472 bytes, there are 380",
+        "cut.nii": "truncated: its header states 472 bytes, there are 380",
         "header.nii": "truncated",
         "empty.nii.gz": "empty",
         "bomb.nii.gz": "GiB, more than the 8 that are read",

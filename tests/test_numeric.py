@@ -169,7 +169,7 @@ SAME: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.filterwarnings("ignore:the matrix subclass")
-@pytest.mark.parametrize("holder", SAME)
+@each_case(holder=list(SAME))
 def test_the_same_numbers_in_another_holder_are_the_same_data(holder: str) -> None:
     data = open_data(SAME[holder](), CONFIG)
     assert data.kind == "vector"
@@ -233,7 +233,7 @@ REFUSED: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
-@pytest.mark.parametrize("holder", REFUSED)
+@each_case(holder=list(REFUSED))
 def test_what_cannot_be_read_is_refused_in_one_sentence(holder: str) -> None:
     with pytest.raises(ScorefieldError, match=r"^got .*expected .*: ") as refusal:
         open_data(REFUSED[holder](), CONFIG)
@@ -316,7 +316,7 @@ LABELLED: dict[str, tuple[Callable[[], Any], tuple[str, ...]]] = {
 }
 
 
-@pytest.mark.parametrize("holder", LABELLED)
+@each_case(holder=list(LABELLED))
 def test_labels_are_found_and_stay_with_their_examples(holder: str) -> None:
     made, classes = LABELLED[holder]
     data = open_data(made(), CONFIG)

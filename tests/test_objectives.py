@@ -286,7 +286,7 @@ def asked(objective: Denoising, process: Process) -> tuple[Any, ...]:
     return loss, x0, (field.x - alpha * x0) / sigma, field.said, alpha, sigma
 
 
-@pytest.mark.theorem("noise-prediction")
+@pytest.mark.theorem("noise-error", "noise-prediction")
 @each_process
 def test_sigma_squared_makes_the_loss_the_squared_error_of_the_predicted_noise(process: Process) -> None:
     loss, _, noise, said, _, sigma = asked(Denoising(Uniform(), SigmaSquared()), process)
@@ -337,6 +337,7 @@ def test_the_edm_weight_on_a_network_with_edm_output_is_the_plain_squared_error_
     assert bool(((loss - 0.5 * (target**2).sum(1)).abs() <= 100 * 2.3e-16 * (1 + loss) * lost).all())
 
 
+@pytest.mark.theorem("ncsn-loss")
 @each_process
 def test_all_levels_summed_have_the_expectation_of_levels_drawn(process: Process) -> None:
     true = mixture(process)

@@ -8,12 +8,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 from helpers import command, contents, each_case
 from test_impute import in_python, table, text_of
 
-from scorefield import VE, Gaussian, GaussianMixture, SampleRng, ScorefieldError, app
+from scorefield import VE, Gaussian, GaussianMixture, LinearVE, SampleRng, ScorefieldError, app
 from scorefield.anomaly import detector
 from scorefield.anomaly.blend import Blend, best_weights, squares
 from scorefield.anomaly.detector import Detector, surprisal
@@ -43,6 +44,7 @@ def learned_alone(grams: torch.Tensor) -> torch.Tensor:
 # --- what is known in closed form ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("conformal-p-value")
 @pytest.mark.parametrize(("field", "rows"), [(GAUSSIAN, gaussian_rows), (MIXTURE, mixture_rows)], ids=["gaussian", "mixture"])
 def test_alarms_on_normal_rows_come_at_the_rate_that_was_asked_for(field: Any, rows: Any) -> None:
     unseen, fresh = 999, 2000
@@ -54,6 +56,7 @@ def test_alarms_on_normal_rows_come_at_the_rate_that_was_asked_for(field: Any, r
         assert abs(alarms - rate) < 5 * error, rate
 
 
+@pytest.mark.theorem("conformal-p-value")
 def test_the_rate_is_kept_by_a_field_that_is_wrong_too() -> None:
     wrong = Gaussian([3.0, 0.0, 0.0], torch.eye(3).tolist(), VE(0.01, 20.0))
     found = Detector(wrong, mixture_rows(200, 1), mixture_rows(999, 2))(mixture_rows(2000, 3))
@@ -61,6 +64,7 @@ def test_the_rate_is_kept_by_a_field_that_is_wrong_too() -> None:
     assert abs(alarms - 0.1) < 5 * math.sqrt(0.09 * (1 / 1001 + 1 / 2000))
 
 
+@pytest.mark.theorem("conditional-surprisal")
 def test_shares_are_the_conditional_surprisals_of_the_coordinates(monkeypatch: pytest.MonkeyPatch) -> None:
     count = 1000
     monkeypatch.setattr(detector, "REFERENCE", count)
@@ -83,6 +87,26 @@ def test_shares_are_the_conditional_surprisals_of_the_coordinates(monkeypatch: p
     assert bool(((found(rows).shares - truth).abs() < error + 1e-9).all())
 
 
+@pytest.mark.theorem("density-from-denoising")
+def test_denoising_errors_over_all_levels_and_the_entropy_of_the_noise_are_minus_the_log_density() -> None:
+    """For a mixture in one dimension: the noise by Gauss-Hermite quadrature, the levels by the trapezoidal rule."""
+    lowest, highest, count = 0.3, 3000.0, 2000
+    field = GaussianMixture([0.3, 0.7], [[-1.0], [1.0]], [0.6, 0.9], LinearVE(lowest, highest))
+    nodes, weights = (torch.from_numpy(part) for part in numpy.polynomial.hermite_e.hermegauss(60))
+    weights = weights / weights.sum()
+    levels = torch.logspace(math.log10(lowest), math.log10(highest), count, dtype=torch.float64).clamp(lowest, highest)
+    for x in (-1.0, 0.2, 3.0):
+        z = x + levels[:, None] * nodes
+        denoised = field(z.reshape(-1, 1), levels.repeat_interleave(len(nodes))).denoised.reshape(z.shape)
+        squares = ((x - denoised) / levels[:, None]).square() @ weights
+        integral = torch.trapezoid(squares, levels.log()) + squares[-1] / 2  # beyond, where the square falls as 1/lambda²
+        near = field.log_prob(z[0].reshape(-1, 1), levels[:1].expand(len(nodes)))
+        entropy = 0.5 * math.log(2 * math.pi * math.e * lowest**2)
+        step = math.log(highest / lowest) / (count - 1)
+        assert float(integral) + entropy == pytest.approx(-float(near @ weights), abs=5 * float(squares.max()) * step**2)
+
+
+@pytest.mark.theorem("density-from-denoising")
 def test_the_density_is_minus_the_log_density_but_for_a_constant(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(detector, "LEVELS", 100)
     monkeypatch.setattr(detector, "HIGHEST", 20.0)

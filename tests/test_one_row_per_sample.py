@@ -57,7 +57,7 @@ for _name, _kind in registry.every("objective").items():
     if not _kind.one_process:  # chains know no classes
         _field = CHAIN if _name in ("simple", "bound") else ENERGY if _name == "contrastive" else MODEL
         TAKERS[_name] = lambda cond, rng, kind=_kind, field=_field: kind()(field, X, cond, rng=rng)
-each_taker = pytest.mark.parametrize("take", TAKERS.values(), ids=TAKERS)
+each_taker = each_case(take=TAKERS)
 
 
 @each_taker

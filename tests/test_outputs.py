@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import contents
+from helpers import contents, each_case
 from PIL import Image
 from torch import Tensor
 
@@ -239,7 +239,7 @@ def test_many_samples_take_no_more_memory_than_few(runs: dict[str, Path], tmp_pa
 # --- the table of file types -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("one", outputs.FILE_TYPES, ids=lambda one: one.ending)
+@each_case(one=outputs.FILE_TYPES)
 def test_every_file_type_has_its_writer_and_is_named_in_the_help(one: outputs.FileType, runs: dict[str, Path]) -> None:
     run = open_run(runs["table" if one.only == "table" else "colour"])
     path = Path("x" if one.ending == "/" else f"x{one.ending}")
@@ -441,16 +441,23 @@ def full_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     return left
 
 
-@pytest.mark.parametrize(("name", "out"), OUTS, ids=lambda one: one)
-@pytest.mark.parametrize("fault", ["disk full", "NaN in the last batch", "ctrl-c in the last batch"])
-@pytest.mark.parametrize("old", [False, True], ids=["new", "over an old one"])
+# Every kind of file with every fault, and both with and without an old one; a folder, of many files, with all of them together.
+ENDS = [
+    (name, out, fault, old)
+    for i, (name, out) in enumerate(OUTS)
+    for j, fault in enumerate(("disk full", "NaN in the last batch", "ctrl-c in the last batch"))
+    for old in ([False, True] if out == "folder" else [(i + j) % 2 == 1])
+]
+
+
+@pytest.mark.parametrize(("name", "out", "fault", "old"), ENDS)
 def test_whatever_ends_the_sampling_leaves_what_was_there(
     runs, tmp_path, monkeypatch, full_after, name, out, fault, old
 ) -> None:
     if out.endswith("parquet"):
         pytest.importorskip("pyarrow")
     (tmp_path / "beside.txt").write_text("mine")
-    asked: dict[str, Any] = {"n": N, "batch": 5, "out": tmp_path / out}
+    asked: dict[str, Any] = {"n": N, "batch": 5, "steps": 4, "out": tmp_path / out}
     if old:
         app.sample(runs[name], **asked)
     before = contents(tmp_path)

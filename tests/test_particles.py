@@ -1,5 +1,8 @@
 """Particles: systematic resampling is unbiased, takes each its share to within one, and never one without weight."""
 
+import math
+
+import pytest
 import torch
 
 from scorefield import SampleRng
@@ -41,7 +44,17 @@ def test_equal_weights_take_everyone_once_and_a_constant_changes_nothing() -> No
     assert bool((systematic(LOG_W, u.expand(1000)) == systematic(LOG_W - 1000, u.expand(1000))).all())
 
 
+@pytest.mark.theorem("effective-particles")
 def test_the_effective_number_runs_from_one_to_all() -> None:
     assert float(effective(torch.zeros(6))) == 6.0
     assert float(effective(torch.tensor([0.0, -torch.inf, -torch.inf]))) == 1.0
     assert bool(((effective(LOG_W) >= 1) & (effective(LOG_W) <= 7)).all())
+
+
+@pytest.mark.theorem("effective-particles")
+def test_a_weighted_mean_scatters_as_one_of_the_effective_number_of_equal_ones() -> None:
+    n, log_w = 20_000, LOG_W[:3]
+    means = SampleRng(range(n), stream=6).normal((7,)) @ log_w.softmax(dim=1).mT
+    ratios = means.square().mean(dim=0) * effective(log_w)
+    assert bool(((ratios - 1).abs() < 5 * math.sqrt(2 / n)).all())
+    assert bool((effective(log_w) < 6).all())

@@ -6,9 +6,10 @@ import math
 
 import pytest
 import torch
+from helpers import each_case
 from torch import Tensor
 
-from scorefield import VE, VP, Gaussian, GaussianMixture, RectifiedFlow, SampleRng
+from scorefield import VE, VP, Gaussian, GaussianMixture, Noiseless, RectifiedFlow, SampleRng
 from scorefield.errors import NotFinite, ScorefieldError
 from scorefield.exact import Labelled
 from scorefield.guidance import Autoguidance, ClassifierFree, Tempered, posterior_sample
@@ -63,14 +64,11 @@ CASES = {
 
 
 # Every case with every process, every case with both numbers of levels, every process with both.
-EACH_PAIR = [
-    pytest.param(case, process, (2, 7)[(i + j) % 2], id=f"{case}-{process}")
-    for i, case in enumerate(CASES)
-    for j, process in enumerate(PROCESSES)
-]
+EACH_PAIR = [(case, process, (2, 7)[(i + j) % 2]) for i, case in enumerate(CASES) for j, process in enumerate(PROCESSES)]
 
 
-@pytest.mark.parametrize(("case", "process", "levels"), EACH_PAIR)
+@pytest.mark.theorem("twisted-weight")
+@each_case(case__process__levels=EACH_PAIR)
 def test_one_particle_is_exact_on_a_gaussian_prior_at_any_number_of_levels(process: str, levels: int, case: str) -> None:
     shape, operator, noise_std = CASES[case]
     d = math.prod(shape)
@@ -95,8 +93,9 @@ def test_one_particle_is_exact_on_a_gaussian_prior_at_any_number_of_levels(proce
     assert draws.evaluations == levels
 
 
-@pytest.mark.parametrize("process", PROCESSES)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.theorem("twisted-weight")
+@each_case(process=list(PROCESSES))
+@each_case(case=list(CASES))
 def test_every_weight_is_constant_on_a_gaussian_prior(process: str, case: str) -> None:
     shape, operator, noise_std = CASES[case]
     d = math.prod(shape)
@@ -190,6 +189,37 @@ def mixture_given(field: GaussianMixture, a: Tensor, y: Tensor, s: float) -> tup
     return torch.stack(weights).softmax(dim=0), torch.stack(means)
 
 
+@pytest.mark.theorem("posterior-score", "mixture-posterior")
+@pytest.mark.parametrize("process", PROCESSES)
+def test_the_score_of_a_posterior_is_that_of_the_prior_and_the_slope_of_an_integral_over_clean_data(process: str) -> None:
+    """In one dimension, where the posterior is a mixture of round components, too; the integral by the trapezoidal rule."""
+    kind, a, y, s = (
+        PROCESSES[process],
+        torch.tensor([[1.3]], dtype=torch.float64),
+        torch.tensor([0.4], dtype=torch.float64),
+        0.8,
+    )
+    prior = GaussianMixture([0.3, 0.7], [[-2.0], [1.5]], [0.5, 0.8], kind)
+    weights, means = mixture_given(prior, a, y, s)
+    stds = (prior.stds**2 / (1 + (1.3 * prior.stds / s) ** 2)).sqrt()
+    after = GaussianMixture(weights, means, stds, kind)
+    clean = torch.linspace(-9, 9, 4001, dtype=torch.float64)
+    joint = GaussianMixture(prior.weights, prior.means, prior.stds, Noiseless()).log_prob(clean[:, None], torch.zeros(4001))
+    explained = -0.5 * ((y - 1.3 * clean) / s) ** 2
+    for level in (0.3, 1.0, 5.0):
+        t = kind.time_of_sigma(torch.full((21,), level, dtype=torch.float64))
+        x = (kind.alpha(t) * torch.linspace(-4, 4, 21, dtype=torch.float64)).unsqueeze(1).requires_grad_(True)
+        noise = -0.5 * ((x - kind.alpha(t)[:, None] * clean) / kind.sigma(t)[:, None]) ** 2
+        integral = (joint + noise + explained).logsumexp(dim=1) - (joint + noise).logsumexp(dim=1)
+        (slope,) = torch.autograd.grad(integral.sum(), x)
+        wanted = after(x.detach(), t).score - prior(x.detach(), t).score
+        torch.testing.assert_close(slope, wanted, rtol=1e-6, atol=1e-8)
+        guess = -0.5 * ((y - 1.3 * prior(x, t).denoised) / s).square()
+        (other,) = torch.autograd.grad(guess.sum(), x)
+        assert float((other - wanted).abs().max()) > 0.1 * float(wanted.abs().max())  # the likelihood of the mean is another
+
+
+@pytest.mark.theorem("mixture-posterior", "twisted-weight")
 @pytest.mark.parametrize("together", [True, False])
 @pytest.mark.parametrize("process", ["vp"])
 def test_modes_get_their_posterior_weights(process: str, together: bool) -> None:

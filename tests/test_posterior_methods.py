@@ -11,7 +11,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from helpers import OfScore, double, shaken, within_five
+from helpers import OfScore, double, each_case, shaken, within_five
 from torch import Tensor
 
 from scorefield import (
@@ -132,6 +132,7 @@ LINEAR = {
 }
 
 
+@pytest.mark.theorem("pigdm")
 @pytest.mark.parametrize("operator", LINEAR.values(), ids=LINEAR)
 def test_mmps_and_pigdm_are_the_score_of_the_posterior_of_an_image_for_every_linear_operator(operator: Any) -> None:
     shape, process = (1, 4, 4), VE(0.01, 20.0)
@@ -147,6 +148,7 @@ def test_mmps_and_pigdm_are_the_score_of_the_posterior_of_an_image_for_every_lin
             assert largest(found - true, true) < 1e-8, t
 
 
+@pytest.mark.theorem("pigdm")
 @each_process
 def test_pigdm_with_the_covariance_of_the_data_is_the_score_of_the_posterior_for_a_gaussian_prior(process: Process) -> None:
     prior = Gaussian(MEAN, COVARIANCE, process)
@@ -163,6 +165,7 @@ def test_pigdm_with_the_covariance_of_the_data_is_the_score_of_the_posterior_for
     assert largest(found - true, true) > 0.01
 
 
+@pytest.mark.theorem("pigdm")
 @each_process
 def test_pigdm_as_published_is_exact_where_the_data_are_an_isotropic_gaussian(process: Process) -> None:
     prior = Gaussian(MEAN, 0.49 * torch.eye(3), process)
@@ -231,6 +234,7 @@ def test_mmps_of_a_network_solves_its_equation_with_the_networks_own_jacobian(ro
 # --- DPS --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("dps")
 @each_process
 def test_dps_pulls_with_the_length_of_ddpms_step_whatever_the_noise_and_the_distance(process: Process) -> None:
     """In one dimension: zeta/beta·D'(z) towards y, beta = g²(t)/1000 of VP where its lambda is the same."""
@@ -246,6 +250,7 @@ def test_dps_pulls_with_the_length_of_ddpms_step_whatever_the_noise_and_the_dist
             assert bool((added - 0.02 / beta / (1 + lam**2)).abs().max() < 1e-6 * added.abs().max()), t
 
 
+@pytest.mark.theorem("dps")
 def test_dps_with_ancestral_steps_on_ddpms_chain_is_the_published_algorithm() -> None:
     """x - step·grad ‖y - A·D(x)‖ after every step, to the 2 % by which a chain and its limit differ from the 50th step on."""
     process = DDPMChain(1000)
@@ -330,7 +335,7 @@ def test_a_guided_field_writes_to_nothing_and_leaves_no_gradient(name: str) -> N
 SAMPLERS = registry.names("sampler")
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@each_case(name=SAMPLERS)
 def test_every_sampler_draws_from_mmps_what_it_draws_from_the_score_of_the_posterior(name: str) -> None:
     """With the same seeds, step for step: for a Gaussian prior the two are one field."""
     process = VE(0.05, 10.0)
@@ -347,8 +352,11 @@ def test_every_sampler_draws_from_mmps_what_it_draws_from_the_score_of_the_poste
     numpy.testing.assert_allclose(ends[0].x, ends[1].x, rtol=1e-6, atol=1e-6)
 
 
-@each_guided
-@pytest.mark.parametrize("sampler", SAMPLERS)
+# Every sampler with two guided fields; it meets that of MMPS above, exactly.
+IN_TURN = [(list(GUIDED)[(i + k) % len(GUIDED)], sampler) for i, sampler in enumerate(SAMPLERS) for k in (0, 2)]
+
+
+@each_case(name__sampler=IN_TURN)
 def test_every_sampler_comes_nearer_to_y_than_the_prior_with_every_guided_field(name: str, sampler: str) -> None:
     field = mixture(VE(0.05, 10.0))
     measured = measured_of(field, Matrix([[1.0, 0.0, 0.0]]), double([2.0]), 0.3)

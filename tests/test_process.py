@@ -6,7 +6,7 @@ import mpmath
 import numpy
 import pytest
 import torch
-from helpers import between, doubles
+from helpers import between, doubles, each_case
 
 from scorefield import (
     VE,
@@ -28,8 +28,8 @@ PROCESSES = {
     name: NEEDS_SETTINGS[name] if name in NEEDS_SETTINGS else kind() for name, kind in registry.every("process").items()
 }
 NOISY = {name: process for name, process in PROCESSES.items() if process.t_max > process.t_min}
-each = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
-each_noisy = pytest.mark.parametrize("process", NOISY.values(), ids=NOISY)
+each = each_case(process=PROCESSES)
+each_noisy = each_case(process=NOISY)
 
 
 def grid_of(process: Process, start: float, end: float) -> numpy.ndarray:
@@ -63,6 +63,7 @@ def integrate_moments(process: Process, times: numpy.ndarray, mean: float, varia
     return out[:, 0], out[:, 1]
 
 
+@pytest.mark.theorem("sde-moments", "drift-and-diffusion")
 @each
 def test_integrating_the_moments_returns_alpha_and_sigma(process: Process) -> None:
     times = grid_of(process, process.t_min, process.t_max)
@@ -72,8 +73,9 @@ def test_integrating_the_moments_returns_alpha_and_sigma(process: Process) -> No
     numpy.testing.assert_allclose(variance, sigma**2, rtol=1e-11)
 
 
+@pytest.mark.theorem("transition")
 @each_noisy
-@pytest.mark.parametrize(("early", "late"), [(0.1, 0.2), (0.3, 0.9), (0.0, 1.0)])
+@each_case(early__late=[(0.1, 0.2), (0.3, 0.9), (0.0, 1.0)])
 def test_a_transition_has_the_moments_of_the_sde_started_from_a_point(process: Process, early: float, late: float) -> None:
     start, end = between(process, early), between(process, late)
     mean, variance = integrate_moments(process, grid_of(process, start, end), 1.0, 0.0)
@@ -81,6 +83,7 @@ def test_a_transition_has_the_moments_of_the_sde_started_from_a_point(process: P
     numpy.testing.assert_allclose([float(k), float(std) ** 2], [mean[-1], variance[-1]], rtol=1e-11)
 
 
+@pytest.mark.theorem("transition")
 @each_noisy
 def test_transitions_compose(process: Process) -> None:
     for low, middle, high in [(0.0, 0.2, 0.4), (0.1, 0.5, 1.0), (0.9, 0.95, 0.951)]:
@@ -162,7 +165,8 @@ PUBLISHED = {  # time: (alpha, sigma, f, g²)
 }
 
 
-@pytest.mark.parametrize("name", PROCESSES)
+@pytest.mark.theorem("drift-and-diffusion")
+@each_case(name=list(PROCESSES))
 def test_every_process_has_its_published_coefficients(name: str) -> None:
     process = PROCESSES[name]
     for time, published in PUBLISHED[name].items():
@@ -191,6 +195,7 @@ def test_sigma_keeps_all_its_digits_where_there_is_hardly_any_noise(time: float)
     assert math.isclose(float(Cosine().sigma(doubles(time))), float(exact), rel_tol=8 * 2.2e-16 * max(1, 0.008 / time))
 
 
+@pytest.mark.theorem("cosine-schedule")
 def test_the_cosine_chain_is_the_published_one_with_its_last_beta_cut() -> None:
     process = DDPMChain(1000, kind="cosine")
     assert len(process.betas) == 1000
@@ -199,6 +204,7 @@ def test_the_cosine_chain_is_the_published_one_with_its_last_beta_cut() -> None:
         assert math.isclose(float(process.alpha(doubles(float(n)))), float(_cosine(n / 1000)[0]), rel_tol=1e-12)
 
 
+@pytest.mark.theorem("ddpm-marginal")
 def test_tabulated_alpha_and_sigma_are_the_products_of_ho_et_al_at_every_whole_time() -> None:
     betas = numpy.random.default_rng(0).uniform(0.01, 0.5, size=20)
     process, n = Tabulated(tuple(betas)), torch.arange(1, 21, dtype=torch.float64)
@@ -230,6 +236,7 @@ def test_a_chain_that_leaves_nothing_of_the_data_is_refused() -> None:
             make()
 
 
+@pytest.mark.theorem("ddpm-marginal")
 def test_one_ddpm_step_shrinks_by_the_root_of_one_minus_beta_and_adds_beta() -> None:
     process = Tabulated.linear(1000)
     t = torch.arange(2, 1001, dtype=torch.float64)
@@ -378,7 +385,7 @@ BAD = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "settings", "sentence"), BAD, ids=lambda value: str(getattr(value, "__name__", value)))
+@each_case(kind__settings__sentence=BAD)
 def test_settings_without_meaning_are_refused_with_a_sentence(kind: type, settings: dict, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
         kind(**settings)

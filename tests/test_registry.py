@@ -147,7 +147,7 @@ def test_every_component_says_in_its_first_line_what_it_is(component: tuple[str,
     assert 15 <= len(first) <= 150
 
 
-@pytest.mark.parametrize("name", registry.names("sampler"))
+@each_case(name=registry.names("sampler"))
 def test_every_sampler_declares_its_order_its_cost_and_a_ladder_that_exists(name: str) -> None:
     sampler = registry.find("sampler", name)()
     assert sampler.order is None or sampler.order >= 1

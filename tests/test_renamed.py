@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers import each_case
 
 import scorefield
 from scorefield import VE, Gaussian, SampleRng, ScorefieldError, app, geometric, registry, renamed
@@ -40,7 +41,7 @@ def says(old: str, new: str) -> Any:
     return pytest.warns(FutureWarning, match=f"^{old} is called {new} now; the old name works until scorefield 0.8$")
 
 
-@pytest.mark.parametrize(("kind", "old"), renamed.COMPONENTS)
+@each_case(kind__old=list(renamed.COMPONENTS))
 def test_an_old_name_of_a_component_finds_the_new_one_and_warns_once(kind: str, old: str) -> None:
     new = renamed.COMPONENTS[kind, old]
     assert new in registry.names(kind) and old not in registry.names(kind)
@@ -55,14 +56,13 @@ def test_a_name_that_never_was_is_refused_with_names_of_now() -> None:
     assert "adams" not in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    ("module", "old"),
-    [
+@each_case(
+    module__old=[
         (module, old)
         for module in ("", ".process", ".levels", ".randomness", ".config", ".data", ".recipes", ".samplers", ".samplers.base")
         for old, new in renamed.CLASSES.items()
         if hasattr(importlib.import_module(f"scorefield{module}"), new)
-    ],
+    ]
 )
 def test_an_old_name_of_a_class_is_the_new_class(module: str, old: str) -> None:
     home, new = importlib.import_module(f"scorefield{module}"), renamed.CLASSES[old]
@@ -92,7 +92,7 @@ def test_a_name_that_no_module_had_is_an_attribute_error() -> None:
             _ = home.Rungs
 
 
-@pytest.mark.parametrize("old", renamed.MODULES)
+@each_case(old=list(renamed.MODULES))
 def test_an_old_module_gives_what_is_in_the_new_one(old: str) -> None:
     name, new = f"scorefield.{old}", importlib.import_module(f"scorefield.{renamed.MODULES[old]}")
     sys.modules.pop(name, None)

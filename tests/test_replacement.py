@@ -65,6 +65,7 @@ def last(*args: Any, **how: Any) -> torch.Tensor:
 # --- what is filled in is drawn from the conditional ------------------------------------------------------------------
 
 
+@pytest.mark.theorem("gaussian-conditional")
 @pytest.mark.parametrize("process", [VE(0.01, 20.0), VP()], ids=["ve", "vp"])
 def test_any_missing_part_of_a_gaussian_has_the_conditional_mean_and_covariance(process: Process) -> None:
     n, field = 300, Gaussian(MEAN, COVARIANCE, process)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import each_case
 from test_inputs import made
 
 from scorefield import SampleRng, app
@@ -36,8 +37,8 @@ FITS = [
 ]
 
 
-@pytest.mark.parametrize("s", [0.3, 4.0])
-@pytest.mark.parametrize("text", FITS)
+@each_case(s=[0.3, 4.0])
+@each_case(text=FITS)
 def test_right_draws_have_the_residual_that_is_expected(text: str, s: float) -> None:
     """x0 itself is a draw of p(x0 | y) of y measured of it: over many, residual² and expected² have one mean."""
     operator, n = parse(text), 60

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers import command, contents
+from helpers import command, contents, each_case
 from PIL import Image
 from test_inputs import made
 
@@ -431,7 +431,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("name", "words", "message"), WRONG, ids=[" ".join(words) for _, words, _ in WRONG])
+@each_case(name__words__message=WRONG)
 def test_what_is_wrong_is_one_sentence_and_leaves_nothing(
     name: str, words: tuple[str, ...], message: str, runs: dict[str, Path], place: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

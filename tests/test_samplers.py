@@ -30,6 +30,7 @@ from scorefield import (
     RectifiedFlow,
     SampleRng,
     ScorefieldError,
+    SubVP,
     Tabulated,
     geometric,
     registry,
@@ -44,9 +45,11 @@ from scorefield.samplers import (
     Consistent,
     DPMSolver,
     Euler,
+    EulerMaruyama,
     Heun,
     Langevin,
     PredictorCorrector,
+    ReverseDiffusion,
     Sampler,
     Snapshot,
     UniPC,
@@ -80,9 +83,15 @@ PROCESSES = {
     "karras": LinearVE(0.05, 8.0),
     "tabulated": Tabulated.linear(1000),
 }
-each_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
-each_jumping = pytest.mark.parametrize("sampler", JUMPING.values(), ids=JUMPING)
-each_process = pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
+each_sampler = each_case(sampler=SAMPLERS)
+each_process = each_case(process=PROCESSES)
+
+
+def in_turn(samplers: dict[str, Any], *families: tuple[str, ...]) -> Any:
+    """Every sampler with one process of each family, one after the other, so that every process meets many samplers."""
+    names = [[family[i % len(family)] for family in families] for i in range(len(samplers))]
+    return pytest.mark.parametrize(("sampler", "names"), list(zip(samplers.values(), names, strict=True)), ids=samplers)
+
 
 MEAN, COVARIANCE = numpy.array([1.5, -0.5]), numpy.array([[1.5, 0.4], [0.4, 0.3]])
 
@@ -165,13 +174,15 @@ def test_the_declared_evaluations_are_the_ones_that_are_made(sampler: Any) -> No
 # --- measured order ---------------------------------------------------------------------------------------------------
 
 
-@each_case(process=PROCESSES)
-@each_jumping
-def test_the_measured_order_on_a_gaussian_is_the_declared_one(sampler: Any, process: Process) -> None:
+@pytest.mark.theorem("order-of-a-sampler")
+@in_turn(JUMPING, ("vp",), ("ve", "karras"), ("cosine", "rectified-flow", "tabulated"))
+@each_case(family=range(3))
+def test_the_measured_order_on_a_gaussian_is_the_declared_one(sampler: Any, names: list[str], family: int) -> None:
     """The error of the mean and of the covariance at the end of the ladder, as steps are halved: no Monte Carlo.
 
     The ladder is part of the range only, in which a tabulated process is cut into whole numbers of its own steps.
     """
+    process = PROCESSES[names[family]]
     field = Gaussian(MEAN, COVARIANCE, process)
     low, high = (process.t_min + share * (process.t_max - process.t_min) for share in (0.3, 0.7))
     errors = []
@@ -201,11 +212,12 @@ def along_the_flow_of_a_mixture(process: Process) -> tuple[GaussianMixture, floa
     return field, low, high, start, exact
 
 
-@each_case(process={"ve": VE(0.05, 8.0), "vp": VP(), "rectified-flow": RectifiedFlow()})
-@pytest.mark.parametrize("sampler", DETERMINISTIC.values(), ids=DETERMINISTIC)
-def test_the_measured_order_on_a_mixture_is_the_declared_one(sampler: Any, process: Process) -> None:
+@pytest.mark.theorem("flow-in-lambda", "order-of-a-sampler", "exponential-step")
+@in_turn(DETERMINISTIC, ("vp",), ("ve", "rectified-flow"))
+@each_case(family=range(2))
+def test_the_measured_order_on_a_mixture_is_the_declared_one(sampler: Any, names: list[str], family: int) -> None:
     """From points between and around the modes."""
-    field, low, high, start, exact = along_the_flow_of_a_mixture(process)
+    field, low, high, start, exact = along_the_flow_of_a_mixture(PROCESSES[names[family]])
     errors = []
     for steps in (80, 160) if sampler.order <= 2 else (160, 320) if sampler.order == 3 else (60, 120):
         ladder = torch.linspace(high, low, steps + 1, dtype=torch.float64)
@@ -214,8 +226,9 @@ def test_the_measured_order_on_a_mixture_is_the_declared_one(sampler: Any, proce
     assert math.log2(errors[0] / errors[1]) >= sampler.order - 0.1, errors
 
 
+@pytest.mark.theorem("exponential-step")
 @each_case(process=PROCESSES)
-@pytest.mark.parametrize("sampler", DETERMINISTIC.values(), ids=DETERMINISTIC)
+@each_case(sampler=DETERMINISTIC)
 def test_on_a_single_point_a_deterministic_sampler_is_exact_in_any_number_of_steps(sampler: Any, process: Process) -> None:
     """The noise is then constant along the path: x = alpha·m + sigma·z with the z of the start."""
     field, z = GaussianMixture([1.0], [[1.0, -2.0]], [0.0], process), doubles([0.3, -1.2])
@@ -231,9 +244,55 @@ def test_on_a_single_point_a_deterministic_sampler_is_exact_in_any_number_of_ste
         assert bool(((seen[j] - path[j : j + 1]).abs() <= lost).all())
 
 
+# --- the reverse equation ---------------------------------------------------------------------------------------------
+
+REVERSED = {"euler-maruyama": EulerMaruyama(), "reverse-diffusion": ReverseDiffusion(), "ancestral": Ancestral()}
+
+
+@pytest.mark.theorem("reverse-sde")
+@each_case(sampler=REVERSED, process={"ve": VE(0.05, 8.0), "sub-vp": SubVP()})
+def test_two_times_of_a_reverse_run_have_the_joint_law_of_the_forward_process(sampler: Sampler, process: Process) -> None:
+    """E[x_s | x_t] and Cov[x_s | x_t] by conditioning the forward pair (x_s, x_t = k·x_s + std·z); the error is of order 1.
+
+    The probability flow has the same two marginals, and no noise: its pairs are others.
+    """
+    field = Gaussian(MEAN, COVARIANCE, process)
+    low, high = between(process, 0.3), between(process, 0.7)
+    (_, early), (_, late) = moments_at(process, low), moments_at(process, high)
+    k = float(process.transition(doubles(high), doubles(low))[0])
+    gain = k * early @ numpy.linalg.inv(late)
+    rest = early - k * gain @ early
+    errors = []
+    for steps in (30, 60):
+        a, b, _ = affine_map(field, sampler, torch.linspace(high, low, steps + 1, dtype=torch.float64))
+        errors.append(numpy.abs(a - gain).max() + numpy.abs(b @ b.T - rest).max())
+    assert math.log2(errors[0] / errors[1]) > 0.9, errors
+    flow, _, _ = affine_map(field, Heun(), torch.linspace(high, low, 61, dtype=torch.float64))
+    assert numpy.abs(flow - gain).max() > 3 * errors[1]
+
+
+@pytest.mark.theorem("reverse-diffusion-bias")
+@pytest.mark.parametrize("share", [0.02, 0.3])
+def test_reversed_steps_that_each_take_a_share_of_the_variance_leave_it_too_large_by_one_over_one_minus_the_share(
+    share: float,
+) -> None:
+    """n steps from the true variance, on VE: v/V = 1/(1 - share) - (1/(1 - share) - 1)·(1 - share)^n."""
+    process, c = VE(0.05, 8.0), 1.7
+    field = Gaussian([0.4], [[c]], process)
+    true = 60.0 * (1 - share) ** torch.arange(9, dtype=torch.float64)
+    ladder, limit = process.time_of_sigma((true - c).sqrt()), 1 / (1 - share)
+    for n in range(1, 9):
+        mean, variance = push(
+            *(numpy.array(v) for v in ([0.4], [[60.0]])), affine_map(field, ReverseDiffusion(), ladder[: n + 1])
+        )
+        assert math.isclose(float(variance.item()) / float(true[n]), limit - (limit - 1) * (1 - share) ** n, rel_tol=1e-10)
+        assert math.isclose(mean.item(), 0.4, rel_tol=1e-10)
+
+
 # --- the steps, against the papers ------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("flow-in-lambda")
 @each_process
 def test_euler_is_ddim(process: Process) -> None:
     """Song, Meng, Ermon (2021), equation 12 with sigma_t = 0: predict x0, predict the noise, join them one level down."""
@@ -266,6 +325,7 @@ def test_heun_is_algorithm_1_of_edm() -> None:
 # --- Langevin ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("langevin-bias")
 @pytest.mark.parametrize("share", [0.001, 0.1, 1.5])
 @each_process
 def test_the_stationary_variance_of_plain_langevin_is_v_over_one_minus_tau_over_2v(process: Process, share: float) -> None:
@@ -316,6 +376,7 @@ def steps_seen(field: Any, sampler: Sampler, ladder: torch.Tensor) -> tuple[list
     return times, drifts, noises
 
 
+@pytest.mark.theorem("annealed-step")
 @pytest.mark.parametrize("sampler", [Annealed(3, eps=1e-5), Annealed.from_ncsn(steps=4)], ids=["annealed", "from_ncsn"])
 def test_annealed_steps_are_eps_times_the_variance_of_the_level_over_the_smallest(sampler: Annealed) -> None:
     """tau_j = eps·sigma_j²/sigma_min², in the drift and in the noise, with j = i // k; eps of the code of NCSN is ours."""
@@ -329,6 +390,7 @@ def test_annealed_steps_are_eps_times_the_variance_of_the_level_over_the_smalles
     assert times == [float(ladder[i // sampler.steps_per_level]) for i in range(10 * sampler.steps_per_level)]
 
 
+@pytest.mark.theorem("annealed-step")
 def test_from_ncsn_is_the_published_setting() -> None:
     """Song and Ermon (2019): 100 steps a level with 2e-5, so 0.2 on the first of the levels 1 to 0.01."""
     sampler, process = Annealed.from_ncsn(), VE(0.01, 1.0)
@@ -338,6 +400,7 @@ def test_from_ncsn_is_the_published_setting() -> None:
     assert math.isclose(noises[-1], 2e-5, rel_tol=1e-9)
 
 
+@pytest.mark.theorem("variance-after-steps")
 @pytest.mark.parametrize("gamma", [1.04, 1.668])
 @pytest.mark.parametrize("steps", [1, 3, 20])
 def test_annealed_without_eps_keeps_the_variance_closest_to_the_levels(gamma: float, steps: int) -> None:
@@ -400,6 +463,7 @@ def share_on_the_left(x: torch.Tensor) -> float:
     return float((x[:, 0] < 0).double().mean())
 
 
+@pytest.mark.theorem("annealed-share")
 def test_annealed_langevin_gives_two_modes_their_weights() -> None:
     """With 200 levels of 20 steps. The lag of a finite ladder behind its levels is 0.006 here, well inside 5 standard errors;
     with 10 levels of 100 steps it would be 0.055, and outside."""
@@ -407,6 +471,7 @@ def test_annealed_langevin_gives_two_modes_their_weights() -> None:
     assert abs(share_on_the_left(x) - 0.8) < 5 * math.sqrt(0.8 * 0.2 / SAMPLES)
 
 
+@pytest.mark.theorem("share-of-the-start")
 def test_plain_langevin_at_one_level_keeps_the_weights_of_its_start() -> None:
     """From N(0, 10²), half of the samples begin on either side, and stay there: 0.5, which is 33 standard errors from 0.8."""
     rng = SampleRng(range(SAMPLES))
@@ -509,6 +574,7 @@ def test_the_loop_starts_from_the_mean_and_spread_of_noised_data(process: Proces
     numpy.testing.assert_allclose(x[1] - x[0], math.sqrt(2 * alpha**2 + sigma**2), rtol=1e-13)
 
 
+@pytest.mark.theorem("final-denoise")
 @each_sampler
 def test_the_run_ends_with_the_posterior_mean_of_its_last_state(sampler: Any) -> None:
     process = VE(0.1, 5.0)
@@ -615,6 +681,7 @@ def test_a_ladder_below_the_smallest_time_of_its_process_is_refused() -> None:
         next(simulate(field, Euler(), doubles(1.0, 0.5, 0.0), rng=SampleRng([0])))
 
 
+@pytest.mark.theorem("probability-flow")
 def test_samples_of_a_fine_deterministic_run_have_the_distribution_of_the_data() -> None:
     """End to end on a Gaussian, without Monte Carlo: the map of the whole run, its start and its last step included.
 

@@ -39,6 +39,7 @@ def stein_kernel(x: Tensor, y: Tensor, c: float) -> Tensor:
 # --- draws of the density, and of others ------------------------------------------------------------------------------
 
 
+@pytest.mark.theorem("stein-discrepancy")
 @each_case(d=[1, 2, 10], scale=[None, 0.3, 5.0])
 def test_draws_of_the_density_have_a_discrepancy_of_zero(d: int, scale: Any) -> None:
     x = SampleRng(range(1500), stream=d).normal((d,))
@@ -46,6 +47,7 @@ def test_draws_of_the_density_have_a_discrepancy_of_zero(d: int, scale: Any) -> 
     assert agrees(stein_discrepancy(x.reshape(-1, 1, d) * 3 + 5, -x.reshape(-1, 1, d) / 3, scale))
 
 
+@pytest.mark.theorem("stein-discrepancy")
 @each_case(mean=[0.3, 1.0], std=[1.0], scale=[0.7, 2.0])
 def test_the_discrepancy_of_two_gaussians_is_that_of_quadrature(mean: float, std: float, scale: float) -> None:
     x = torch.linspace(mean - 8, mean + 8, 1201, dtype=torch.float64)
@@ -58,6 +60,7 @@ def test_the_discrepancy_of_two_gaussians_is_that_of_quadrature(mean: float, std
     assert agrees(found, truth) and sees(found)
 
 
+@pytest.mark.theorem("stein-discrepancy")
 def test_every_pair_counts_once_in_each_order_whatever_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     x = 0.5 + SampleRng(range(50)).normal((1,))
     first, second = torch.meshgrid(x[:, 0], x[:, 0], indexing="ij")

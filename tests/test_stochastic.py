@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from helpers import each_case
 
 from scorefield import VE, VP, Gaussian, GaussianMixture, Process, RectifiedFlow, SampleRng
 from scorefield.levels import ladder_of
@@ -27,6 +28,7 @@ def missed(sampler: Sampler, process: Process) -> float:
     return float((covariance - true_covariance).abs().max() / true_covariance.abs().max())
 
 
+@pytest.mark.theorem("angle-flow")
 @each_process
 @pytest.mark.parametrize("eta", [0.0, 0.4, 1.0, 2.0])
 def test_one_step_of_any_length_is_exact_in_law_where_the_data_are_a_gaussian(eta: float, process: Process) -> None:
@@ -35,6 +37,7 @@ def test_one_step_of_any_length_is_exact_in_law_where_the_data_are_a_gaussian(et
         assert missed(DPMSolver(2, eta), process) > 1e-2  # exact on a point, and so not here
 
 
+@pytest.mark.theorem("noise-family")
 @pytest.mark.parametrize("eta", [0.5, 2.0])
 @pytest.mark.parametrize(("past", "corrector"), [(1, False), (2, False), (2, True), (3, True)])
 def test_the_order_in_law_is_the_declared_one_with_any_noise(eta: float, past: int, corrector: bool) -> None:
@@ -47,8 +50,9 @@ def test_the_order_in_law_is_the_declared_one_with_any_noise(eta: float, past: i
         assert order < 1.2  # what the second value is for
 
 
+@pytest.mark.theorem("angle-flow")
 @each_process
-@pytest.mark.parametrize(("past", "corrector"), [(1, False), (2, False), (2, True), (3, True)])
+@each_case(past__corrector=[(1, False), (2, False), (2, True), (3, True)])
 def test_without_noise_it_is_adams(past: int, corrector: bool, process: Process) -> None:
     field = GaussianMixture([0.8, 0.2], [[-2.0, 0.0], [2.0, 1.0]], [0.6, 0.9], process)
     ladder = torch.linspace(process.t_max, process.t_min, 9, dtype=torch.float64)[1:-1]

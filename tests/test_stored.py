@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import each_case
 
 from scorefield.data import DataConfig, Dataset, open_again, open_data, open_source
 from scorefield.data.table.coordinates import decode
@@ -78,8 +79,8 @@ TYPES: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("name", TYPES)
-@pytest.mark.parametrize("ending", ["parquet", "arrow"])
+@each_case(name=list(TYPES))
+@each_case(ending=["parquet", "arrow"])
 def test_a_column_comes_back_from_an_arrow_file_as_it_was_type_and_values(name: str, ending: str, tmp_path: Path) -> None:
     whole, path = pa.table({name: TYPES[name], "x": X}), str(tmp_path / f"t.{ending}")
     if ending == "parquet":

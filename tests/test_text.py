@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import each_case
 
 from scorefield import ScorefieldError, app
 from scorefield.data import DataConfig, Dataset, open_source
@@ -130,7 +131,7 @@ FILES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", FILES)
+@each_case(kind=list(FILES))
 def test_what_was_read_is_written_as_it_was_byte_by_byte(tmp_path: Path, kind: str) -> None:
     name, content = FILES[kind]
     assert written(read(tmp_path, content, name), Path(name).suffix) == content

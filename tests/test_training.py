@@ -107,6 +107,7 @@ def test_another_seed_is_another_run(data: Dataset, tmp_path: Path) -> None:
     assert not same(everything(one), everything(other))
 
 
+@pytest.mark.theorem("moving-average")
 def test_the_moving_average_follows_its_recursion_with_warm_up(data: Dataset, tmp_path: Path) -> None:
     """average_n = beta_n·average + (1 - beta_n)·weights, beta_n = min(0.9, (1 + n)/(10 + n)), followed here in float64."""
     trainer = trainer_of(config_of(), data, tmp_path)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from helpers import small_evaluations
+from helpers import each_case, small_evaluations
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -139,8 +139,8 @@ def _distinct(*shape: int) -> Tensor:
     return (10 * torch.arange(count).double() / count).reshape(shape)
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3, 4, 5, 8])
-@pytest.mark.parametrize("channels", [1, 3])
+@each_case(depth=[1, 2, 3, 4, 5, 8])
+@each_case(channels=[1, 3])
 def test_a_volume_is_shown_by_the_plane_in_its_middle_grey_or_in_colour(channels: int, depth: int) -> None:
     raw = _distinct(2, channels, depth, 3, 4)
     shown = planes(raw, data := _of("volume", raw))

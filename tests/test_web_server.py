@@ -272,7 +272,7 @@ def test_a_page_sees_every_job_of_its_own_and_the_frames_end_with_the_samples(se
 
 def test_a_killed_server_loses_nothing_of_a_training(server: Server, root: Path, tmp_path: Path) -> None:
     """Another server on the same runs goes on with it."""
-    asked = {"steps": 600, "settings": [*TINY]}
+    asked = {"steps": 240, "settings": [*TINY]}
     killed, run = Server(root), root / "killed"
     job = killed.start("train", source="data/table.csv", out="killed", **asked)
     end = time.monotonic() + 240

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from containers import KELVIN, SPOTS, N, assert_same, encrypt, opened, samples_of
-from helpers import contents
+from helpers import contents, each_case
 
 from scorefield import ScorefieldError, app
 from scorefield.data.files.zarrs import write
@@ -42,7 +42,7 @@ def chunk(path: Path, version: int, number: int) -> Path:
 
 
 @versions
-@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32", "bool", "complex64"])
+@each_case(dtype=["uint8", "int16", "float32", "bool", "complex64"])
 def test_every_type_comes_back_as_it_was(tmp_path: Path, version: int, dtype: str) -> None:
     array = (SPOTS * {"uint8": 255, "int16": 30_000}.get(dtype, 1.5)).astype(dtype)
     assert_same(opened(plain(tmp_path / "a.zarr", version, array)), array, 0 if np.dtype(dtype).kind in "iub" else 1e-6)

@@ -12,12 +12,16 @@ SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|References?|Yields):\s*(
 ITEM = re.compile(r"^    ([\w*., /|\[\]]+?): (.*)$")
 
 
+def _marked(text: str) -> str:
+    """Escape text without `code`, but for *emphasis*."""
+    escaped = re.sub(r"([\\*|_<>:\[\]])", r"\\\1", text)
+    return re.sub(r"(^|(?<= ))\\\*(\w[\w ]*)\\\*(?=[ .,;:)]|$)", r"*\2*", escaped)
+
+
 def _escaped(text: str) -> str:
-    """Escape all that reStructuredText would read, but for `code`."""
+    """Escape all that reStructuredText would read, but for `code` and *emphasis*."""
     parts = re.split(r"(`[^`]+`)", text)
-    return "".join(
-        f"``{part[1:-1]}``\\ " if at % 2 else re.sub(r"([\\*|_<>:\[\]])", r"\\\1", part) for at, part in enumerate(parts)
-    ).replace("``\\ ``", "`` ``")
+    return "".join(f"``{part[1:-1]}``\\ " if at % 2 else _marked(part) for at, part in enumerate(parts))
 
 
 def _blocks(lines: list[str]) -> Iterator[list[str]]:

@@ -15,7 +15,14 @@ from typing import Any
 
 from docstrings import rewritten
 
-PRIVATE = ("scorefield.cli", "scorefield.web", "scorefield.__main__", "scorefield.renamed", "scorefield.forks")
+PRIVATE = (
+    "scorefield.cli",
+    "scorefield.web",
+    "scorefield.__main__",
+    "scorefield.renamed",
+    "scorefield.forks",
+    "scorefield.interchange.diffusers_code",
+)
 TITLES = {
     "extractor": "Feature extractors",
     "process": "Processes",
@@ -41,6 +48,19 @@ def _option_texts(thing: Any) -> dict[str, str]:
     return found
 
 
+def _written(thing: Any) -> str:
+    """Return how a component is made in Python, with its defaults."""
+    if not hasattr(thing, "__qualname__"):
+        return ""
+    parts = []
+    for field in dataclasses.fields(thing) if dataclasses.is_dataclass(thing) and inspect.isclass(thing) else ():
+        if field.init and not field.name.startswith("_"):
+            default = field.default if field.default is not dataclasses.MISSING else None
+            parts.append(field.name if default is None and field.default is not None else f"{field.name}={default!r}")
+    call = f"({', '.join(parts)})" if inspect.isclass(thing) else ""
+    return f"``{thing.__module__}.{thing.__qualname__}{call}``"
+
+
 def _components(kind: str, problems: list[str]) -> list[str]:
     from scorefield import registry
 
@@ -54,7 +74,7 @@ def _components(kind: str, problems: list[str]) -> list[str]:
             f".. _{kind}-{name}:",
             "",
             *_heading(name, "-"),
-            f"``{thing.__module__}.{thing.__qualname__}``" if hasattr(thing, "__qualname__") else "",
+            _written(thing),
             "",
         ]
         text += [*rewritten(doc.splitlines()), ""]
@@ -108,7 +128,7 @@ def _modules() -> dict[str, list[str]]:
         if name != "scorefield":
             if name.count(".") > 1:
                 page += _heading(name, "-")
-            page += [f".. automodule:: {name}", "   :members:", "   :show-inheritance:", ""]
+            page += [f".. automodule:: {name}", "   :members:", "   :ignore-module-all:", "   :show-inheritance:", ""]
     return pages
 
 

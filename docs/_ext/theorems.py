@@ -10,6 +10,7 @@ them with the source of their tests.
 """
 
 import ast
+import functools
 import re
 from collections import defaultdict
 from dataclasses import dataclass
@@ -35,11 +36,13 @@ class Held:
         return words[:1].upper() + words[1:]
 
 
+@functools.cache  # all tests are parsed, which takes seconds, and every formula asks
 def tests_of() -> dict[str, list[Held]]:
     """Return the tests of each formula by its label, as the markers in the tests' sources say: nothing is imported."""
     found = defaultdict(list)
     for path in sorted((ROOT / "tests").glob("test_*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        text = path.read_text(encoding="utf-8")
+        for node in ast.walk(ast.parse(text)) if "mark.theorem" in text else ():
             for mark in getattr(node, "decorator_list", []):
                 if isinstance(mark, ast.Call) and ast.unparse(mark.func) == "pytest.mark.theorem":
                     for label in map(ast.literal_eval, mark.args):

@@ -100,6 +100,7 @@ axes.set(
     xlabel="distance of the two modes, in units of x (each is 0.7 wide)",
     ylabel="Fisher divergence",
     title="Weights 0.8, 0.2 against 0.2, 0.8",
+    ylim=(1e-30, 10),
 )
 
 # %%

@@ -83,7 +83,7 @@ def check_place(path: Path, verb: str, force: bool) -> None:
     changed = [name for name in inside if name != f"{verb}.json" and _changed(path / name, listed.get(name))]
     if changed:
         raise ScorefieldError(
-            f"{got}, where {changed[0]} is not as scorefield {verb} wrote it, expected nothing of yours in the way: move it, "
+            f"{got}, where {changed[0]} is not as scorefield {verb} wrote it, expected only files that it wrote: move it, "
             "or choose another name"
         )
     if not force:

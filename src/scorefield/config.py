@@ -118,7 +118,7 @@ class Training:
     @model_validator(mode="after")
     def _check(self) -> Training:
         if self.steps is None and self.seconds is None:
-            raise ScorefieldError("got neither steps nor seconds, expected at least one: a training must end")
+            raise ScorefieldError("got neither steps nor seconds, expected at least one of them: set one")
         for length in self.lengths:
             if 0.28 < length < 0.5 or self.lengths.count(length) > 1:
                 raise ScorefieldError(

@@ -184,8 +184,8 @@ class World:
             torch.distributed.destroy_process_group()
             if error is not None and _is_lost(error):
                 raise ScorefieldError(
-                    f"got {self.size} processes of which one has ended early, expected all to stay: read what it said, or "
-                    "whether the system had too little memory for so many, and start again"
+                    f"got {self.size} processes of which one has ended early, expected all to run to the end: read its "
+                    "message, or whether the system had too little memory for so many, and start again"
                 ) from None
             return
         if isinstance(error, SystemExit):

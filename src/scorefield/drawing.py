@@ -95,7 +95,7 @@ def field_of(run: Run, device: torch.device = CPU, spec: SampleSpec = PLAIN) -> 
         if run.config.training.labels == 1:
             raise ScorefieldError(
                 f"got --guidance {spec.guidance:g} for {run.path}, which was trained with the class of every example "
-                "(training.labels=1), expected one that knows data without a class, too: train with training.labels=0.9"
+                "(training.labels=1), expected one that was also trained without classes: train with training.labels=0.9"
             )
         field = ClassifierFree(field, spec.guidance, spec.guidance_interval)
     return field if spec.temperature == 1 else Tempered(field, spec.temperature)

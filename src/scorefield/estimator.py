@@ -139,7 +139,7 @@ class ScoreDensity(ScoresOdd, DensityMixin, BaseEstimator):  # type: ignore[misc
         """
         self._validate_params()
         if self.max_steps is None and self.max_seconds is None:
-            raise ScorefieldError("got neither max_steps nor max_seconds, expected at least one of them: training must end")
+            raise ScorefieldError("got neither max_steps nor max_seconds, expected at least one of them: set one")
         if wrong := [setting for setting in self.settings if not isinstance(setting, str)]:
             raise ScorefieldError(f"got {wrong[0]!r} among the settings, expected texts such as 'network.width=64': quote it")
         X = masked_as_nan(X)

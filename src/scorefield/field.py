@@ -98,7 +98,7 @@ class ScoreModel(nn.Module):
     Attributes:
         learned: what an objective learns beside the score (`Objective.prepare`), or None; it is trained, averaged and saved
             with the network.
-        moments: mean and covariance of the data, in model space; None where nobody gave them.
+        moments: mean and covariance of the data, in model space; None where they are not given.
 
     >>> from scorefield import VE, EDM
     >>> from scorefield.nets.mlp import MLP

@@ -153,6 +153,9 @@ class Levels(NoiseDistribution):
     """Uniform over the levels of a geometric ladder, as NCSN trains: each of `levels` noise levels equally often.
 
     A process with a single time has a single level.
+
+    Attributes:
+        levels: their number.
     """
 
     levels: Annotated[int, Bound(ge=1, le=MOST_LEVELS)] = 10
@@ -172,6 +175,9 @@ class Levels(NoiseDistribution):
 @dataclass(frozen=True, config=COMPONENT)
 class Level(NoiseDistribution):
     """The one level sigma/alpha = ratio, always: a single noise level, as in denoising autoencoders (Vincent 2011).
+
+    Attributes:
+        ratio: sigma/alpha, in units of the data.
 
     Raises:
         ScorefieldError: the process does not reach that level.
@@ -265,6 +271,9 @@ def chain_times(process: Process, steps: int | None = None) -> Tensor:
 @dataclass(frozen=True, config=COMPONENT)
 class Steps(NoiseDistribution):
     """Uniform over the steps of a discrete chain, as DDPM trains: times one apart, or `steps` equally spaced ones.
+
+    Attributes:
+        steps: number of times; None for all of the chain's.
 
     Reference: Ho, Jain, Abbeel (2020), arXiv 2006.11239, algorithm 1.
     """

@@ -136,7 +136,12 @@ def _determinant(alpha: Tensor, sigma: Tensor, a: Tensor, c: Tensor) -> Tensor:
 
 
 class Parametrisation(ABC):
-    """The meaning of a network's output, y = a·x0 + c·score, for an input scaled by `input_scale` and a noise label."""
+    """The meaning of a network's output, y = a·x0 + c·score, for an input scaled by `input_scale` and a noise label.
+
+    Attributes:
+        noise_label: what the network is given of the noise level: log-sigma, sigma, t, log-snr, c-noise, alpha-bar, step, none,
+            or L for the index of the nearest of L levels (`noise_label.py`).
+    """
 
     noise_label: Label
 

@@ -239,7 +239,7 @@ def conditions(run: Run, label: str | int | None, n: int) -> Tensor | None:
     """Return the class of each of n samples: that of a label, or None, where the field is that of all classes.
 
     Raises:
-        ScorefieldError: a class that the run does not know, or none for a network that knows nothing without one.
+        ScorefieldError: a class that the run does not know, or none for a network that needs one.
     """
     if label is None and run.classes and run.config.training.labels >= 1:
         raise ScorefieldError(

@@ -39,7 +39,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 import scorefield
-from scorefield import files
+from scorefield import files, fragments
 from scorefield.config import RunConfig, from_dict, to_dict
 from scorefield.data import Dataset, Normaliser, open_again, open_unseen, place_of
 from scorefield.data.layout import Layout
@@ -91,6 +91,9 @@ class Run:
         """Names of the classes that the network is conditioned on, none for a network without classes."""
         names = tuple(self.manifest["data"]["classes"])
         return names if classes_of(self.config, names) else ()
+
+    def _repr_html_(self) -> str:
+        return fragments.of_run(self.path, self.manifest, to_dict(self.config))
 
     @property
     def is_imported(self) -> bool:
@@ -232,14 +235,12 @@ class Run:
     @property
     def evaluations(self) -> int | None:
         """In how many evaluations the generator of a distilled run draws; None of a run without one."""
-        found = self.manifest.get("distilled")
-        return int(found["evaluations"]) if found else None
+        return int(found["evaluations"]) if (found := self.manifest.get("distilled")) else None
 
     @cached_property
     def generator(self) -> ScoreModel:
         """The generator of a distilled run, as a field whose denoised sample is one draw, and not a mean."""
-        path = self.path / "generator.safetensors"
-        return self._loaded("generator", path.read_bytes() if path.is_file() else None)
+        return self._loaded("generator", path.read_bytes() if (path := self.path / "generator.safetensors").is_file() else None)
 
     def _loaded(self, name: str, weights: bytes | None) -> ScoreModel:
         """Return the field with the weights that `name`.safetensors holds, ready to sample from."""

@@ -5,7 +5,9 @@ Of several processes that draw together the first has the output; the others onl
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 from collections import deque
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scorefield import config
+from scorefield import config, fragments, registry
 from scorefield.distribution import World
 from scorefield.drawing import Batch, Drawing, field_of, stale_tuning
 from scorefield.field import Field
@@ -25,6 +27,7 @@ from scorefield.randomness import SampleRng, stream_of
 from scorefield.samplers import Sampler, curl
 
 SHOWN = 64  # samples, over which the curl of the score is averaged
+ROWS = 6  # of a table, its header included, that a notebook shows
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,21 @@ class SampleReport:
     note: str | None = None
     given: str | None = None
     processes: int = 1
+
+    def _repr_html_(self) -> str:
+        """Return the pictures that were written, and the first rows of a table, as a notebook shows them."""
+        name = self.sampler and registry.name_of("sampler", self.sampler)
+        how = f"given {self.given}" if self.given else f"by {name}, {self.evaluations} evaluations each"
+        parts = [fragments.heading(f"{self.samples:,} samples {how}")]
+        for path in self.written:
+            parts.append(fragments.heading(str(path)))
+            with contextlib.suppress(OSError):  # it was moved, or deleted
+                if (kind := path.suffix[1:].lower()) in ("png", "gif"):
+                    parts.append(fragments.image(path.read_bytes(), kind, f"{self.samples:,} samples"))
+                elif kind in ("csv", "tsv", "txt", "dat"):
+                    with path.open(encoding="utf-8", errors="replace") as file:
+                        parts.append(fragments.text([line.rstrip("\n") for line in itertools.islice(file, ROWS)]))
+        return "".join([*parts, fragments.sentences([self.note] if self.note else [])])
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain values, for JSON."""

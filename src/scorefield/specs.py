@@ -240,6 +240,58 @@ class TrainSpec:
         )
 
 
+@dataclass(frozen=True)
+class NoiseLevelSpec:
+    """A noise level, by one of its numbers; the others follow from it.
+
+    Attributes:
+        t: The time of the process.
+        sigma: The standard deviation of the noise in x_t.
+        ratio: sigma/alpha, which EDM and k-diffusion call sigma.
+        alpha: The scale of the signal in x_t.
+        log_snr: 2·log(alpha/sigma).
+        alpha_bar: alpha², DDPM's alpha-bar.
+        timestep: DDPM's index, counted from 0, as diffusers counts; of a process that is no chain, the level that it has there.
+    """
+
+    __flat__: ClassVar[bool] = True
+
+    t: float | None = None
+    sigma: float | None = None
+    ratio: float | None = None
+    alpha: float | None = None
+    log_snr: float | None = None
+    alpha_bar: float | None = None
+    timestep: float | None = None
+
+
+@dataclass(frozen=True)
+class PointSpec:
+    """One number x_t and one view of a prediction there; the other views follow from it.
+
+    Attributes:
+        x: x_t itself.
+        score: The gradient of log p_t.
+        noise: The predicted noise, DDPM's epsilon.
+        denoised: The predicted x0, EDM's D.
+        v: alpha·noise - sigma·x0.
+        flow: noise - x0, the target of flow matching with noise at t = 1.
+        velocity: dx/dt of the probability flow.
+        energy_gradient: The gradient of the energy, -score.
+    """
+
+    __flat__: ClassVar[bool] = True
+
+    x: float | None = None
+    score: float | None = None
+    noise: float | None = None
+    denoised: float | None = None
+    v: float | None = None
+    flow: float | None = None
+    velocity: float | None = None
+    energy_gradient: float | None = None
+
+
 def size_of(text: str) -> int | tuple[int, int]:
     """Read the size of images: a side, or height x width.
 

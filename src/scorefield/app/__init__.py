@@ -11,6 +11,8 @@ given as keywords.
 """
 
 from scorefield.app.arguments import checked
+from scorefield.app.convert import ConvertReport
+from scorefield.app.convert import convert as _convert
 from scorefield.app.denoise import DenoiseReport
 from scorefield.app.denoise import denoise as _denoise
 from scorefield.app.distill import DistillReport
@@ -52,7 +54,9 @@ from scorefield.specs import (
     DistillSpec,
     ImputeSpec,
     InterpolateSpec,
+    NoiseLevelSpec,
     OddSpec,
+    PointSpec,
     RestoreSpec,
     SampleSpec,
     TrainSpec,
@@ -61,6 +65,7 @@ from scorefield.tuning.measure import TuneSpec
 from scorefield.tuning.report import TuningReport, tuning_table
 from scorefield.verification.soundness import Soundness
 
+convert = checked(_convert)
 plan = checked(_plan)
 train = checked(_train)
 sample = checked(_sample)
@@ -81,6 +86,7 @@ verify = checked(_verify)
 
 __all__ = [
     "ComputeSpec",
+    "ConvertReport",
     "DataPlan",
     "DenoiseReport",
     "DenoiseSpec",
@@ -96,10 +102,12 @@ __all__ = [
     "InterpolateSpec",
     "LikelihoodReport",
     "LikelihoodSpec",
+    "NoiseLevelSpec",
     "NotWritten",
     "OddReport",
     "OddSpec",
     "Plan",
+    "PointSpec",
     "QualityReport",
     "RestoreReport",
     "RestoreSpec",
@@ -111,6 +119,7 @@ __all__ = [
     "TuneSpec",
     "TuningReport",
     "VerifyReport",
+    "convert",
     "denoise",
     "distill",
     "evaluate",

@@ -6,13 +6,15 @@ nothing. `scorefield.evaluation` measures; this verb resolves the arguments and 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from PIL.Image import Image
 
 from scorefield import files, registry
+from scorefield.data import Dataset
 from scorefield.data.planes import PICTURED, what_is_shown
 from scorefield.distribution import join
 from scorefield.drawing import Drawing, NotWritten, trained
@@ -20,10 +22,11 @@ from scorefield.errors import ScorefieldError
 from scorefield.evaluation.baseline import Baseline, baseline_of, is_run
 from scorefield.evaluation.html import page, pictures_of
 from scorefield.evaluation.measure import EvaluateSpec, assist, measure
-from scorefield.evaluation.reference import Reference, least
+from scorefield.evaluation.reference import least
 from scorefield.evaluation.report import QualityReport, quality_table
 from scorefield.evaluation.table_quality import refuse_target
 from scorefield.evaluation.verdict import verdict
+from scorefield.pictures import png
 from scorefield.progress import Progress, silent
 from scorefield.runs import Run, open_run
 
@@ -77,7 +80,10 @@ def evaluate(
             raise SystemExit(0)  # the first process has what this one drew, and measures it
         report, reference, raw = measure(drawing, spec, baseline, progress)
         report = replace(report, verdict=verdict(report), written=paths)
-        _write(report, reference, raw)
+        shown = pictures_of(report, reference, raw)
+        if small := shown.get("samples", shown.get("columns")):
+            report = replace(report, picture=png(small))
+        _write(report, reference.data, shown)
         return report
 
 
@@ -114,7 +120,7 @@ def _paths(run: Run, stem: str, html: str | Path | None, force: bool) -> tuple[P
     return (*inside[:2], target)
 
 
-def _write(report: QualityReport, reference: Reference, raw: Tensor) -> None:
+def _write(report: QualityReport, data: Dataset, shown: Mapping[str, Image]) -> None:
     """Write all files of a report, or none; raises `NotWritten` with the report."""
     try:
         with files.together():
@@ -124,7 +130,6 @@ def _write(report: QualityReport, reference: Reference, raw: Tensor) -> None:
                 elif path.suffix == ".md":
                     files.write(path, quality_table(report).encode())
                 else:
-                    shown, data = pictures_of(report, reference, raw), reference.data
                     pixels = data.kind in PICTURED
                     files.write(path, page(report, shown, pixels, what_is_shown(data) if pixels else None).encode())
     except OSError as error:

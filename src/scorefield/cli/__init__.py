@@ -48,6 +48,7 @@ examples:
   scorefield serve                               all of this in a browser
   scorefield verify                              every method against closed-form truth
   scorefield verify runs/imported                is that model sound, or was it read wrongly?
+  scorefield convert vp --sigma 0.5              a noise level in the letters of every paper
   scorefield list sampler                        what can be named
 """
 
@@ -69,6 +70,7 @@ VERBS = {  # each is the class of its name in the module of its name, imported w
     "export": "Write a run for another library (onnx, diffusers), or to share (hub).",
     "serve": "Open the page: see score fields, train, sample and restore in a browser.",
     "verify": "Measure every method against closed-form truth, or whether a run is sound.",
+    "convert": "Say a noise level, or a prediction, in the conventions of every paper.",
     "list": "List what can be named: samplers, recipes, sources, ...",
 }
 DIVIDED = ("train", "sample", "evaluate")  # several processes share their work; of the others each would do all of it
@@ -121,22 +123,31 @@ def _open_output() -> None:
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
 
 
+def parsed(arguments: list[str]) -> Any:
+    """Return a verb with what its words say, to be run by `.run()`; words that it does not know end with exit code 2.
+
+    Args:
+        arguments: the name of a verb, and its words.
+    """
+    from scorefield import renamed
+
+    name, *rest = renamed.flags(arguments)
+    home = f"scorefield.cli.{name}{'_' * keyword.iskeyword(name)}"  # no module can be called "import"
+    kind = getattr(importlib.import_module(home), name.capitalize())
+    with _quiet_unless_first():  # a verb's own page shows its examples; the list of verbs a line each
+        return tyro.cli(kind, prog=f"scorefield {name}", args=rest)
+
+
 def _run(arguments: list[str]) -> None:
     """Parse, and run a verb."""
     if arguments in (["--version"], ["-V"]):
         if launch.is_first():
             print(f"scorefield {__version__}")
-    elif arguments[:1] and arguments[0] in VERBS:  # a verb's own page shows its examples; the list of verbs a line each
-        from scorefield import renamed
-
-        name, *rest = renamed.flags(arguments)
-        home = f"scorefield.cli.{name}{'_' * keyword.iskeyword(name)}"  # no module can be called "import"
-        kind = getattr(importlib.import_module(home), name.capitalize())
-        with _quiet_unless_first():
-            asked = tyro.cli(kind, prog=f"scorefield {name}", args=rest)
-        if launch.processes() > 1 and name not in DIVIDED:
+    elif arguments[:1] and arguments[0] in VERBS:
+        asked = parsed(arguments)
+        if launch.processes() > 1 and arguments[0] not in DIVIDED:
             raise ScorefieldError(
-                f"got {launch.processes()} processes for scorefield {name}, which uses one, expected one of "
+                f"got {launch.processes()} processes for scorefield {arguments[0]}, which uses one, expected one of "
                 f"{', '.join(DIVIDED)}: start it without torchrun"
             )
         asked.run()

@@ -143,7 +143,7 @@ def _choices(shape: tuple[int, ...], asked: str) -> str:
     letters: Sequence[str]
     if len(sizes) == 2 and asked == "auto":
         return (
-            f"expected to be told what an example is, pictures of {sizes[0]}x{sizes[1]} or signals: say --set data.kind=image, "
+            f"expected to know what an example is, pictures of {sizes[0]}x{sizes[1]} or signals: say --set data.kind=image, "
             "or --set data.axes=ct for signals with their channels first (tc: last)"
         )
     match len(sizes):
@@ -166,7 +166,7 @@ def _choices(shape: tuple[int, ...], asked: str) -> str:
         return f"expected {'' if asked == 'auto' else asked + 's, '}{fits}: reshape it, or choose one of its parts"
     meaning = {"c": "channels", "z": "planes of a volume", "y": "rows", "x": "columns"}
     explained = " or ".join(f"{one} ({', '.join(meaning[letter] for letter in one)})" for one in letters)
-    return f"expected to be told what its axes are: say --set data.axes={explained}"
+    return f"expected to know what its axes are: say --set data.axes={explained}"
 
 
 def examples_axis(config: DataConfig, ndim: int) -> tuple[int | None, DataConfig]:

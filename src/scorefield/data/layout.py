@@ -167,5 +167,5 @@ class Layout:
             layout = cls(**known)
             _ = layout.type
         except (TypeError, AttributeError):
-            raise ScorefieldError(f"got the layout {values!r}, expected what a run writes: restore its manifest") from None
+            raise ScorefieldError(f"got the layout {values!r}, expected one that a run wrote: restore its manifest") from None
         return layout

@@ -73,7 +73,10 @@ def check(run: Run, spec: DistillSpec) -> None:
     if isinstance(run.field, EnergyModel):
         raise ScorefieldError(f"got {run.path}, a run of an energy, expected one whose network is the score: train with edm")
     if run.has_raw_times:
-        raise ScorefieldError(f"got {run.path}, whose network knows whole times alone, expected another: train it anew")
+        raise ScorefieldError(
+            f"got {run.path}, whose network accepts whole times only, expected one of continuous times: "
+            "train it again with --recipe auto"
+        )
     few_levels(process, spec.evaluations, float(run.manifest["data"]["std"]))
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from dataclasses import field as default
 from pathlib import Path
 from typing import Any
 
-from scorefield import renamed
+from scorefield import fragments, renamed
 from scorefield.diagnosis import Diagnosis
 from scorefield.evaluation.baseline import BaselineResult
 from scorefield.evaluation.likelihood_report import LikelihoodReport
@@ -49,6 +50,7 @@ class QualityReport:
         made_from: weights, step, data and version of the figures, and a hash of the sampler and its levels.
         written: the files.
         processes: that drew the samples together; the first one measured them.
+        picture: of the samples, a PNG; empty where none could be made.
     """
 
     run: str
@@ -81,10 +83,20 @@ class QualityReport:
     made_from: dict[str, Any]
     written: tuple[Path, ...]
     processes: int = 1
+    picture: bytes = default(default=b"", repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain values, without the places of its files."""
-        return {name: value for name, value in asdict(self).items() if name != "written"}
+        """Return the report as plain values, without the places of its files and the picture."""
+        return {name: value for name, value in asdict(self).items() if name not in ("written", "picture")}
+
+    def _repr_html_(self) -> str:
+        """Return verdict, samples and figures as a notebook shows them; the page among `written` has everything."""
+        title = f"{self.run}: {self.samples:,} samples against {self.reference:,} held-out examples"
+        shown = fragments.image(self.picture, "png", f"samples of {self.run}") if self.picture else ""
+        pages = [f"everything: {path}" for path in self.written if path.suffix == ".html"]
+        return "".join(
+            [fragments.heading(title), fragments.sentences([*self.verdict, *pages]), shown, fragments.table(beside(self))]
+        )
 
 
 def copying(report: QualityReport) -> list[list[str]]:

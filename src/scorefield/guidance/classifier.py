@@ -61,7 +61,7 @@ class ByClassifier:
     def log_class(self, x: Sample, t: PerSample, cond: Tensor | None) -> PerSample:
         """Return log p_t(cond | x), `(batch,)`."""
         if cond is None:
-            raise ScorefieldError("got no classes for a classifier to lead to, expected one for each sample: pass cond")
+            raise ScorefieldError("got no classes for guidance by a classifier, expected one for each sample: pass cond")
         return self.classifier(x, t).gather(1, cond[:, None])[:, 0]
 
     def __call__(self, x: Sample, t: PerSample, cond: Tensor | None = None) -> Prediction:

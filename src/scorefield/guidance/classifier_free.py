@@ -2,7 +2,7 @@
 
     s = (1 - g)·s(x | none) + g·s(x | c) = s(x | c) + (g - 1)·(grad log p_t(c | x))
 
-by Bayes' rule, as if a classifier that nobody trained had been asked g - 1 times more. g = 1 is the conditional field; papers
+by Bayes' rule, as if an implicit classifier had been applied g - 1 times more. g = 1 is the conditional field; papers
 that count from there write w = g - 1. See `extrapolation` for what the samples are then: without noise p(x)^(1 - g)·p(x | c)^g,
 and for each sampler something near it.
 
@@ -67,7 +67,7 @@ class ClassifierFree(Extrapolated):
         if strength != 1 and isinstance(field, ScoreModel) and not field.unconditional:
             raise ScorefieldError(
                 f"got a guidance of {strength:g} for a field that was trained with the class of every example "
-                "(training.labels=1), expected one that knows data without a class, too: train with training.labels=0.9"
+                "(training.labels=1), expected one that was also trained without classes: train with training.labels=0.9"
             )
         super().__init__(field, Unconditional(field), strength, interval)
 

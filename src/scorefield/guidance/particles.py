@@ -41,7 +41,7 @@ def systematic(log_w: Tensor, u: Tensor) -> Tensor:
     shares = log_w.softmax(dim=-1).cumsum(dim=-1)
     shares = shares / shares[..., -1:]  # rounding leaves the last beside 1
     points = (u.to(shares.dtype).unsqueeze(-1) + torch.arange(k, device=u.device)) / k
-    points = points.clamp(max=1 - torch.finfo(shares.dtype).eps)  # rounding may put the last on 1, which is nobody's
+    points = points.clamp(max=1 - torch.finfo(shares.dtype).eps)  # rounding may put the last on 1, which belongs to none
     # Right: a point on the edge of a share belongs to the next one, so that a particle without weight is never taken.
     return torch.searchsorted(shares, points, right=True)
 

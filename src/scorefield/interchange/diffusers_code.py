@@ -67,7 +67,7 @@ class ScorefieldModel(ModelMixin, ConfigMixin):  # type: ignore[misc]
         about = self.config.about
         classes = len(about["classes"])
         if classes and class_labels is None and not about["unconditional"]:
-            raise ValueError("expected class_labels: the network knows nothing of data without a class")
+            raise ValueError("expected class_labels: the network accepts no example without a class")
         cond = None if class_labels is None or not classes else torch.where(class_labels < 0, classes, class_labels)
         axes = (-1, *(1,) * (sample.ndim - 1))
         y = self.network(scale.reshape(axes) * sample, label, cond)

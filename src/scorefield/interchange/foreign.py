@@ -2,7 +2,7 @@
 
     files -> Checkpoint.read -> Foreign -> write_run -> a run's folder
 
-A model is foreign by its weights alone. What its network was told, and what its output means, are said by the parts that a
+A model is foreign by its weights alone. The meaning of its noise label and of its output is said by the parts that a
 run has anyway: the process (alpha, sigma), the parametrisation (a, c, input scale, noise label), the map from raw values. So
 whatever a run can do, an imported one can.
 
@@ -56,7 +56,7 @@ class Foreign:
         found: what they are, as a phrase: "a diffusers pipeline (DDPMPipeline)".
         network: settings of the architecture.
         weights: state dict of `network.build(shape, len(classes))`, by name; of any type of real numbers.
-        parametrisation: what the network's output means, and what it is told about the noise.
+        parametrisation: what the network's output means, and of its noise label.
         process: how its data were noised.
         shape: of one sample.
         classes: names of the classes that it is conditioned on, at least two, or ().
@@ -170,7 +170,7 @@ def read_tensors(path: Path) -> dict[str, Any]:
         ) from None
     except (OSError, SafetensorError, RuntimeError, EOFError, ValueError, KeyError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ScorefieldError(f"got a {path} that cannot be read ({reason}), expected weights: fetch it anew") from None
+        raise ScorefieldError(f"got a {path} that cannot be read ({reason}), expected weights: download it again") from None
     if isinstance(content, list | tuple):
         return {str(i): entry for i, entry in enumerate(content)}
     if not isinstance(content, Mapping):
@@ -218,7 +218,7 @@ def check_weights(weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor], s
                 "correct the settings beside it"
             )
         if tensor.is_floating_point() and not (value.is_floating_point() and bool(value.isfinite().all())):
-            raise ScorefieldError(f"got {name!r} in {source} with NaN, or no real numbers, expected weights: fetch it anew")
+            raise ScorefieldError(f"got {name!r} in {source} with NaN, or no real numbers, expected weights: download it again")
 
 
 def _some(names: list[str]) -> str:

@@ -40,7 +40,9 @@ def model_card(run: Run, manifest: Mapping[str, Any], quality: Mapping[str, Any]
     lines += ["", "## Data", "", *_rows(_data(run, data)), "", "## Recipe", "", *_rows(_recipe(run, manifest))]
     lines += ["", "## Figures", "", *_figures(run, quality), "", "## Licence", ""]
     chosen = (
-        f"The weights are under the licence {code(licence)}." if licence else "No licence was chosen: ask whoever shares it."
+        f"The weights are under the licence {code(licence)}."
+        if licence
+        else "No licence was chosen: ask the person who shares it."
     )
     return f"---\n{_metadata(run, name, data, quality, licence)}\n---\n\n" + "\n".join([*lines, chosen]) + "\n"
 

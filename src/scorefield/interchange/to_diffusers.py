@@ -100,7 +100,7 @@ def _as_own_code(run: Run, model: ScoreModel, folder: Path, levels: Tensor, vers
 
 
 def _is_unet2d(run: Run) -> bool:
-    """Whether a run's network is a UNet2DModel, told the index of a chain's step, as that of an imported pipeline is."""
+    """Whether a run's network is a UNet2DModel conditioned on the index of a chain's step, as an imported pipeline's is."""
     config, meaning = run.config, run.config.parametrisation
     known = name_of("network", config.network) == "unet2d" and name_of("parametrisation", meaning) in PREDICTIONS
     return known and config.process.discrete and str(meaning.noise_label) == "step"

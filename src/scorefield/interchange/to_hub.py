@@ -1,4 +1,4 @@
-"""A run as a folder to share: the run itself, which opens again, without what tells of the machine it was made on.
+"""A run as a folder to share: the run itself, which opens again, without what describes the machine it was made on.
 
 Paths are left out: of the data, of the run a generator was distilled from, and in every sentence. What the run says of its data
 stays: names of classes and columns, texts of a table, moments. `README.md` is its model card (`model_card.py`).

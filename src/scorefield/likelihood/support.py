@@ -219,7 +219,7 @@ def _refuse_planes(rows: Tensor, support: Support, smoothing: Tensor, what: str)
     first, second = (support.names[int(which[i])] for i in (pair if len(pair) > 1 else pair.expand(2)))
     raise ScorefieldError(
         f"got {what}s that follow exactly from each other, {first!r} and {second!r} among them, so that the examples lie on a "
-        "plane, where there is no density, expected none that the others give away: leave one of them out of the training"
+        "plane, where there is no density, expected none that the others determine: leave one of them out of the training"
     )
 
 

@@ -1,4 +1,4 @@
-"""A network that is told what is known of each cell of its input: with noise, as it is, or not at all.
+"""A network that is conditioned on what is known of each cell of its input: with noise, as it is, or not at all.
 
     noisy      x_t of the cell; the network's output is read there
     given      x0 of the cell, without noise, where the network takes such; its output is not read there

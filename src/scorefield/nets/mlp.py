@@ -61,7 +61,12 @@ class MLP(nn.Module):
 @register("network", "mlp")
 @dataclass(frozen=True, config=COMPONENT)
 class MLPConfig(NetworkConfig):
-    """Settings of the `MLP`."""
+    """Settings of the `MLP`.
+
+    Attributes:
+        width: hidden units in a layer.
+        depth: number of hidden layers.
+    """
 
     width: Annotated[int, Bound(ge=1)] = 128
     depth: Annotated[int, Bound(ge=1)] = 4

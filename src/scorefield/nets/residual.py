@@ -107,7 +107,13 @@ class ConditionedResNet(nn.Module):
 @register("network", "residual")
 @dataclass(frozen=True, config=COMPONENT)
 class ResidualConfig(NetworkConfig):
-    """Settings of the `ConditionedResNet`; `levels` goes with a parametrisation whose label is that number."""
+    """Settings of the `ConditionedResNet`; `levels` goes with a parametrisation whose label is that number.
+
+    Attributes:
+        width: feature channels.
+        blocks: number of blocks.
+        levels: None for a continuous noise label such as ln(sigma); L for a level index 0..L-1.
+    """
 
     width: Annotated[int, Bound(ge=2)] = 64
     blocks: Annotated[int, Bound(ge=1)] = 9

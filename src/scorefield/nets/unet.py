@@ -190,7 +190,16 @@ class UNet(nn.Module):
 @register("network", "unet")
 @dataclass(frozen=True, config=COMPONENT)
 class UNetConfig(NetworkConfig):
-    """Settings of the `UNet`; `levels` goes with a parametrisation whose label is that number."""
+    """Settings of the `UNet`; `levels` goes with a parametrisation whose label is that number.
+
+    Attributes:
+        channels: feature channels at each resolution, finest first; each is half the resolution of the one before.
+        blocks: residual blocks at each resolution, on the way down and on the way up.
+        attention: whether there is self-attention at the coarsest resolution.
+        patch: folds patch steps, patch x patch pixels or patch x patch x patch voxels into channels first.
+        dropout: probability, in [0, 1).
+        levels: None for a continuous noise label such as ln(sigma); L for a level index 0..L-1.
+    """
 
     channels: Annotated[tuple[Annotated[int, Bound(ge=4)], ...], Bound(min_length=1)] = (32, 64)
     blocks: Annotated[int, Bound(ge=1)] = 2

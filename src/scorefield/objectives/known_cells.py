@@ -1,7 +1,7 @@
 """Known cells: any objective on examples with unknown cells, NaN in x0, of which it counts the known ones alone.
 
 In an unknown cell x0 and the noise are 0, and so is whatever the field predicts there. Every term of a loss that is a sum over
-cells is then 0 in them, and so is its gradient. The field is told which cells are unknown, since x_t is NaN there: it learns
+cells is then 0 in them, and so is its gradient. The field is given which cells are unknown, since x_t is NaN there: it learns
 
     s(x_t, known) = grad log p_t(x_t in the known cells),    the score of their marginal, for each set of known cells,
 

@@ -92,7 +92,11 @@ class EDMWeight(Weighting):
 @register("weighting", "power")
 @dataclass(frozen=True, config=COMPONENT)
 class Power(Weighting):
-    """lambda = sigma^exponent, any positive weight of that family; 2 is `sigma2`, 0 is `uniform`."""
+    """lambda = sigma^exponent, any positive weight of that family; 2 is `sigma2`, 0 is `uniform`.
+
+    Attributes:
+        exponent: of sigma.
+    """
 
     exponent: float = 2.0
 

@@ -51,7 +51,7 @@ class Fourier(Operator):
             )
         self.share, self.keep = share, None if keep is None else torch.as_tensor(keep).detach().bool()
         if self.keep is not None and not bool(self.keep.any()):
-            raise ScorefieldError("got a mask for fourier that keeps nothing, expected at least one frequency: turn it round")
+            raise ScorefieldError("got a mask for fourier that keeps nothing, expected at least one frequency: invert it")
         self._indices: dict[Shape, Tensor] = {}
 
     def __repr__(self) -> str:

@@ -81,7 +81,7 @@ class Mask(Operator):
 
     def _nothing(self) -> ScorefieldError:
         return ScorefieldError(
-            f"got a mask {self.name} that keeps nothing, expected at least one number that is measured: turn it round"
+            f"got a mask {self.name} that keeps nothing, expected at least one number that is measured: invert it"
         )
 
     @classmethod

@@ -74,7 +74,7 @@ def read_array(path: str, what: str) -> Tensor:
     except FileNotFoundError:
         raise ScorefieldError(f"got no file {path}, expected {what}: check the path") from None
     except (OSError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise ScorefieldError(f"got {path}, which cannot be read ({error}), expected {what}: make it anew") from error
+        raise ScorefieldError(f"got {path}, which cannot be read ({error}), expected {what}: write it again") from error
     return torch.from_numpy(found.astype(np.float64))
 
 

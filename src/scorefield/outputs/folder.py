@@ -133,7 +133,7 @@ def earlier(target: Path, n: int, force: bool, ending: str = ".png") -> dict[str
         if names:
             more = f" (and {len(names) - 1:,} more)" if len(names) > 1 else ""
             raise ScorefieldError(
-                f"{got}, where {min(names)}{more} {why}, expected nothing of yours in the way: move it, or choose another name"
+                f"{got}, where {min(names)}{more} {why}, expected only files that it wrote: move it, or choose another name"
             )
     return there
 

@@ -130,6 +130,9 @@ class Tabulated(Process):
 
     Between whole numbers log alpha² is linear, which is the SDE with beta(t) constant in each step: at t = n the two agree
     exactly. `DDPMChain` names the published chains by four numbers. Reference: Ho, Jain, Abbeel (2020), arXiv 2006.11239.
+
+    Attributes:
+        betas: variance that each step adds, in (0, 1), first step first.
     """
 
     betas: tuple[Annotated[float, Bound(gt=0, lt=1)], ...] = field(repr=False)

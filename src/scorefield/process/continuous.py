@@ -30,6 +30,9 @@ class VE(Process):
 
     The geometric ladder of NCSN is this process at equally spaced times. Its top is close to N(0, sigma_max²) only for
     sigma_max far above the spread of the data. Reference: Song and Ermon (2019), arXiv 1907.05600; Song et al. (2021).
+
+    Attributes:
+        sigma_min, sigma_max: standard deviation of the noise at t = 0 and t = 1, in units of the data.
     """
 
     sigma_min: Positive = 0.01
@@ -55,6 +58,9 @@ class VE(Process):
 @dataclass(frozen=True, config=COMPONENT)
 class LinearVE(Process):
     """EDM's choice: alpha = 1 and sigma(t) = t, so that time *is* the noise level; t in [sigma_min, sigma_max].
+
+    Attributes:
+        sigma_min, sigma_max: smallest and largest noise level, in units of the data.
 
     Reference: Karras et al. (2022), arXiv 2206.00364, table 1, last column.
     """
@@ -101,6 +107,10 @@ class VP(Process):
     """Variance preserving: alpha = exp(-B/2), sigma² = 1 - alpha², B = integral of beta_min + t·(beta_max - beta_min).
 
     The continuous limit of DDPM; alpha² + sigma² = 1 at every t in [t_min, 1]. Reference: Song et al. (2021), equation 11.
+
+    Attributes:
+        beta_min, beta_max: rate of noising at t = 0 and t = 1.
+        t_min: smallest time, in (0, 1); at t = 0 there is no noise and the score may not exist.
     """
 
     beta_min: Positive = 0.1
@@ -127,6 +137,10 @@ class VP(Process):
 @dataclass(frozen=True, config=COMPONENT)
 class SubVP(Process):
     """Sub-VP: alpha as in VP, sigma = 1 - alpha² (a standard deviation: no root), so g² = beta·(1 - alpha⁴).
+
+    Attributes:
+        beta_min, beta_max: rate of noising at t = 0 and t = 1.
+        t_min: smallest time, in (0, 1); at t = 0 there is no noise and the score may not exist.
 
     Reference: Song et al. (2021), equation 12.
     """
@@ -158,6 +172,10 @@ class Cosine(Process):
 
     The continuous form of Nichol and Dhariwal's schedule; the discrete one, with beta clipped at 0.999, is
     `DDPMChain(kind="cosine")`. t_max stays below 1, where the signal, and with it log-SNR, would vanish.
+
+    Attributes:
+        offset: s, which keeps the first steps of a chain from being too small.
+        t_min, t_max: smallest and largest time, in (0, 1).
     """
 
     offset: Annotated[float, Bound(ge=0, lt=1)] = 0.008
@@ -193,6 +211,10 @@ class RectifiedFlow(Process):
     """Linear flow (rectified flow, flow matching): alpha = 1 - t, sigma = t, for t in [t_min, t_max] inside (0, 1).
 
     At t = 1 nothing of the data is left and the score view of a velocity is 0/0, so t_max stops just short.
+
+    Attributes:
+        t_min, t_max: smallest and largest time, in (0, 1).
+
     Reference: Lipman et al. (2023), arXiv 2210.02747; Liu, Gong, Liu (2023), arXiv 2209.03003.
     """
 

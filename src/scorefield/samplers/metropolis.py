@@ -210,7 +210,7 @@ def metropolis_step(
         gain = log_p_there - log_p
     back = torch.sub(x, there).sub_(score_there, alpha=tau)  # sqrt(2·tau) times the draw that would lead from x' to x
     log_r = torch.add(gain, total(z.square()), alpha=0.5).sub_(total(back.square_()), alpha=0.25 / tau)
-    # One sum tells that all numbers are finite, as nearly always. Where one is not, a sample that is neither accepted nor
+    # One sum shows that all numbers are finite, as nearly always. Where one is not, a sample that is neither accepted nor
     # refused becomes NaN, at which the loop stops and names it.
     whole: Tensor | None = None
     if not math.isfinite(float(log_r.sum() + there.sum() + score_there.sum())):

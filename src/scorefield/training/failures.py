@@ -43,7 +43,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def refuse_uncounted(model: ScoreModel, config: RunConfig, *, holed: bool) -> None:
-    """Raise `ScorefieldError` for an objective that counts unknown cells, of a model that is told which are known."""
+    """Raise `ScorefieldError` for an objective that counts unknown cells, of a model that is given which are known."""
     if not model.takes_unknown or config.objective.counts_known_cells:
         return
     what = "data with unknown cells (NaN)" if holed else f"training.given={config.training.given:g}"

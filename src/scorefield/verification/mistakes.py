@@ -126,7 +126,7 @@ def shifts(model: ScoreModel) -> Iterator[Reading]:
         def moved(v: Tensor, by: int = by, least: float = least, most: float = most) -> Tensor:
             return (v + by).clamp(least, most)
 
-        say, told = f"the {what} that the network is told is one too {word}", f"tell it the {what} {'-' if by < 0 else '+'} 1"
+        say, told = f"the {what} that the network gets is one too {word}", f"give it the {what} {'-' if by < 0 else '+'} 1"
         yield from _relabelled(model, say, told, moved, small=True)
 
 
@@ -141,16 +141,16 @@ def labels(model: ScoreModel) -> Iterator[Reading]:
     own, (low, high) = model.parametrisation.noise_label, _span(model)
     what = "index of the level" if isinstance(own, int) else "time" if own in TIMES else "noise label"
     if own != "none" and high > low:
-        say = f"the {what} that the network is told runs in reverse"
+        say = f"the {what} that the network gets runs in reverse"
         yield from _relabelled(model, say, f"tell it {low + high:.4g} minus that", lambda v: low + high - v)
     units = {"log-sigma": (0.25, 4.0, -1.0), "sigma": ()}.get(str(own), THOUSANDS if own in TIMES else ())
     for k in units:
-        say = f"the network knows {k:.4g} times the {what} that it is told"
+        say = f"the network was trained on {k:.4g} times the {what} that it gets"
         yield from _relabelled(model, say, f"multiply the {what} by {k:.4g}", lambda v, k=k: k * v)  # type: ignore[misc]
     if not isinstance(own, int):
         for kind in get_args(get_args(Label)[0]):
             if kind not in (own, "none"):
-                say = f"the network knows the noise label {kind!r} and is told {own!r}"
+                say = f"the network was trained on the noise label {kind!r} and gets {own!r}"
                 remedy = f"set parametrisation.noise_label={kind}"
                 meaning = Mixed(model.parametrisation, model.parametrisation, kind)
                 yield from _built(say, remedy, partial(rebuilt, model, parametrisation=meaning))

@@ -47,7 +47,7 @@ class _Outputs(nn.Module):
 
 
 class Turned(nn.Module):
-    """A network that is told another label, or whose output is another."""
+    """A network that gets another label, or whose output is another."""
 
     def __init__(self, network: nn.Module, label: Callable[[Tensor], Tensor] | None = None, factor: float = 1.0) -> None:
         """Take the network, what becomes of its label, and the factor on its output."""

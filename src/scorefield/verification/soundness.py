@@ -14,7 +14,7 @@ Which limits honest models keep, and mistakes do not, was measured (docs/guides/
 with a probability of `FALSE_ALARM` at most, for the first two reasons, which need a certain deviation.
 
 Without data the run's own samples are taken for them, since a field that samples its own density is calibrated on it. That a
-field agrees with itself does not say that it is right: then nobody can say.
+field agrees with itself does not say that it is right: then it cannot be said.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ FEWEST = 10  # examples from which anything is said
 RECOVERABLE, SUSPECT = 0.1, 0.03  # of the noise's variance: what is wrong, and from which other readings are tried
 SHOWN = 0.8  # least loss of N(mean, sd²) up to which the noise is not small beside the data: sigma/alpha = sd/2
 NATS = 0.02  # a coordinate
-CLEAR, ALIKE = 5.0, 3.0  # standard errors from which readings differ, and up to which nobody can tell
+CLEAR, ALIKE = 5.0, 3.0  # standard errors from which readings differ, and up to which they cannot be told apart
 HALF = 0.5  # of what is recoverable over all levels, which a mistake explains, and another error of a poor network does not
 MOSTLY = 0.25  # of what the claimed reading costs more than N(mean, sd²), that may be left
 SCALE = 0.05  # factor on the output that is not looked at
@@ -79,7 +79,7 @@ class Soundness:
         verdict: sound, not sound, or cannot say.
         reasons: sentences.
         levels: the measurements, noisiest first.
-        mistakes: what explains them, the best first; several only where nobody can tell them apart.
+        mistakes: what explains them, the best first; several only where they cannot be told apart.
         tried: how many other readings were measured.
         evidence, evidence_error: nats a coordinate by which the data cost more than under a normal distribution.
         examples: how many.
@@ -100,7 +100,7 @@ class Soundness:
 
     @property
     def failures(self) -> list[str]:
-        """The reasons why it is not sound; empty if it is, or if nobody can say."""
+        """The reasons why it is not sound; empty if it is, or if that cannot be said."""
         return list(self.reasons) if self.verdict == "not sound" else []
 
     def to_dict(self) -> dict[str, Any]:
@@ -209,7 +209,7 @@ def _chosen(field: Field, data: Tensor, labels: Tensor | None, examples: int | N
 def _named(
     base: Measured, others: Iterable[Reading], part: tuple[Any, ...], recoverable: float, progress: Progress
 ) -> tuple[tuple[Explanation, ...], Explanation | None, int]:
-    """Return the best of other readings that are better, with those that nobody can tell from it; a hint; and how many.
+    """Return the best of other readings that are better, with those that cannot be told from it; a hint; and how many.
 
     `recoverable` is what a correction by a straight line gains over all levels, in nats a coordinate: a network that learned
     little gains something by many a small change, but by none as much. The best of the small changes that gain less is a hint.

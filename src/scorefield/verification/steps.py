@@ -40,7 +40,9 @@ def steps_of(model: ScoreModel, x0: Sample, noise: Sample, cond: Tensor | None, 
     still = moved = 0
     whole = _changes(model, x0, noise, cond, times[len(times) // 2 :][:1], torch.linspace(low, high, 33, dtype=torch.float64))
     if not any(whole):
-        return "the network ignores its noise label, and claims to be told it: its output is the same for all of them"
+        return (
+            "the network ignores its noise label, although its parametrisation has one: its output is the same for all of them"
+        )
     for t in times[:: max(1, len(times) // PLACES)]:
         here = float(noise_label_of(kind, process, t[None])[0])
         span = min(1.0, (high - low) / 4)

@@ -8,7 +8,7 @@ limits     how much a page may ask for
 forms      what can be asked of each verb, from the signatures and specs that the command has
 worker     a process that does the work
 jobs       what is waiting, running and done
-hub        pages that are open, and what they have yet to be told
+hub        pages that are open, and the events that wait for them
 api        addresses
 serve      the process
 """

@@ -327,7 +327,7 @@ def _owner(state: State, owner: str) -> None:
 
 
 def _plain(arguments: dict[str, Any]) -> None:
-    """Raise `ScorefieldError` for what cannot be told again as JSON, or is too long to be told often."""
+    """Raise `ScorefieldError` for what cannot be written as JSON, or is too long to be sent often."""
     with contextlib.suppress(ValueError):  # no finite number, or half a character
         if len(json.dumps(arguments, allow_nan=False, ensure_ascii=False).encode()) <= MOST_TOLD:
             return

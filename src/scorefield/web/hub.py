@@ -1,4 +1,4 @@
-"""Hub: the pages that are open, and what each has yet to be told.
+"""Hub: the pages that are open, and the events that wait for each.
 
 A page that is slow gets the latest state of each job and the latest frame, not all of them. States of a training are few, and
 every one is sent.
@@ -17,7 +17,7 @@ MOST_STATES = 500  # of trainings that wait to be sent to one page
 
 
 class Outbox:
-    """What one page has yet to be told."""
+    """The events that wait for one page."""
 
     def __init__(self) -> None:
         """Begin with nothing."""

@@ -21,7 +21,7 @@ def listed(folder: Path, training: bool) -> dict[str, Any]:
     about |= {"recipe": config.get("recipe"), "source": config.get("source"), "parameters": manifest.get("parameters")}
     about |= {"distilled": {key: found.get(key) for key in ("evaluations", "steps", "seconds")} if found else None}
     if not (config.get("training") or {}).get("labels"):
-        about["classes"] = []  # the network was not told them
+        about["classes"] = []  # the network was not conditioned on them
     inside = (path for path in sorted(folder.rglob("*")) if path.suffix in SHOWN and path.is_file() and not path.is_symlink())
     names = [path.relative_to(folder).as_posix() for path in inside if not path.name.startswith(".")]
     files = [name for name in names if not name.startswith("checkpoints/")]

@@ -1,4 +1,4 @@
-"""Worker: a process that does what the page asks for, and tells the server as it goes.
+"""Worker: a process that does what the page asks for, and reports to the server as it goes.
 
 The server sends tasks, and (STOP, task) to end one; the worker sends events. When the server is gone, killed for instance,
 the pipe ends: a training then saves its state and stops as if it had been asked to, and everything else is given up. Tasks are
@@ -57,13 +57,13 @@ class Worker:
         os._exit(1)
 
     def must_stop(self, task: Any) -> bool:
-        """Whether a task was asked to stop, or nobody waits for it any more. Asked often: threads follow the free cores."""
+        """Whether a task was asked to stop, or its owner waits no longer. Asked often: threads follow the free cores."""
         if self.cores is not None:
             self.cores.adapt()
         return self.alone or task in self.stopped
 
     def send(self, *event: Any) -> None:
-        """Send an event; nobody listens any more when the server is gone."""
+        """Send an event; it is lost when the server has ended."""
         with self.sending, suppress(OSError, BrokenPipeError):
             self.connection.send(event)
 

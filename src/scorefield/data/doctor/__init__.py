@@ -109,7 +109,7 @@ def examine(data: Dataset, progress: Progress = silent) -> Findings:
 
 
 def _counts(data: Dataset) -> dict[str, int]:
-    """Return how many training examples each class has; clusters, which nobody named, are not counted."""
+    """Return how many training examples each class has; clusters, which have no names, are not counted."""
     if data.labels is None or data.clustered:
         return {}
     return dict(zip(data.classes, torch.bincount(data.labels, minlength=len(data.classes)).tolist(), strict=True))

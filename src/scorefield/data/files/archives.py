@@ -269,5 +269,5 @@ def _unpack(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Content:
     with archive.open(info) as member:
         content = member.read(info.file_size + 1)  # never more than was promised; the checksum is compared at its end
     if len(content) != info.file_size:
-        raise ValueError(f"unpacks to {len(content):,} bytes, its header promises {info.file_size:,}")
+        raise ValueError(f"unpacks to {len(content):,} bytes, its header states {info.file_size:,}")
     return io.BytesIO(content)

@@ -153,7 +153,7 @@ def _example(entry: Entry, length: int, most: int | None) -> Read:
     count = about.frames // length * length if most is None else length
     values, _ = soundfile.read(entry.place, count, dtype="float64" if about.subtype in FINE else "float32")
     if len(values) < count:
-        raise ValueError(f"truncated: its header promises {about.frames:,} samples, there are {len(values):,}")
+        raise ValueError(f"truncated: its header states {about.frames:,} samples, there are {len(values):,}")
     header = {"rate": int(about.samplerate), "depth": str(about.subtype)}
     return values.reshape(-1, length, *values.shape[1:]) if most is None else values, header
 

@@ -146,8 +146,8 @@ def _by_ends(array: NamedArray, labels: Sequence[int] | None, name: str, notes: 
         if alike[0] == alike[1] or (last == 2 and shape[0] == shape[1] == shape[2]):
             letters = "yx" if last == 2 else "yxc"
             raise ScorefieldError(
-                f"got {array} in {name!r}, whose examples may lie along its first or its last axis, expected to be told: say "
-                f"--set data.axes={letters}n if they lie along the last, n{letters} if along the first"
+                f"got {array} in {name!r}, whose examples may lie along its first or its last axis, expected to know which: "
+                f"say --set data.axes={letters}n if they lie along the last, n{letters} if along the first"
             )
         axis = 0 if alike[0] else last
     where = "first" if axis == 0 else "last"

@@ -1,4 +1,4 @@
-"""Binaries: image sets that come as plain bytes, told by their first bytes or their exact length.
+"""Binaries: image sets that come as plain bytes, recognised by their first bytes or their exact length.
 
     idx          0 0 type axes, then a length for each axis, then the values, all big-endian: MNIST
     CIFAR-10     records of 3,073 bytes: a label, then 3 x 32 x 32
@@ -131,12 +131,12 @@ def _idx(entry: Entry) -> _Part | None:
     size = place + math.prod(shape) * np.dtype(IDX[kind]).itemsize
     promises.check(size, entry.size, packed=promises.is_packed(entry))
     if 0 in shape:
-        raise ValueError(f"its header promises a shape of {shape}")
+        raise ValueError(f"its header states a shape of {shape}")
     return _Part(entry, "idx", IDX[kind], shape, place) if axes > 1 else None
 
 
 def _bin(entry: Entry) -> _Part | None:
-    """Return the images of a .bin file, told by its length; None for one of labels."""
+    """Return the images of a .bin file, recognised by its length; None for one of labels."""
     if entry.path.lower().endswith("_y.bin"):
         return None
     for family, (labels, *shape) in RECORDS.items():
@@ -207,7 +207,7 @@ def _pieces(part: _Part) -> Iterator[Array]:
                 values = np.frombuffer(promises.read_exactly(content, count * (row + extra) * dtype.itemsize), dtype)
             except Exception as error:  # gzip raises anything on broken files
                 cause = f"{part.name!r} ({cause_of(error)})"
-                raise ScorefieldError(f"got {cause}, expected a whole file: download it again, or take it away") from error
+                raise ScorefieldError(f"got {cause}, expected a whole file: download it again, or remove it") from error
             records = values.reshape(count, row + extra)[:, extra:].reshape(count, *part.shape[1:])
             yield records.transpose(0, 1, 3, 2) if part.family == "STL-10" else records
 

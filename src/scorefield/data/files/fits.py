@@ -4,7 +4,7 @@
     value       BSCALE * stored + BZERO: float32, or float64 for integers of over 16 bits; without both, the stored type
     unknown     BLANK in integers, NaN in floats
 
-The library is told to scale nothing: it would return unsigned integers with their BLANK cells as numbers.
+The library is set to scale nothing: it would return unsigned integers with their BLANK cells as numbers.
 
 A folder has an image in each file. A cube alone has an image in each of its planes; in a folder, `data.axes` says what its
 first axis is. Of several images in a file, `data.key` names one. A binary table is a table.
@@ -153,7 +153,7 @@ def _opened(entry: Entry) -> Iterator[list[tuple[_Part, Any]]]:
             shape = tuple(map(int, unit.shape)) if unit.is_image else ()
             if shape or (not unit.is_image and hasattr(unit, "columns")):
                 if unit.is_image and min(shape) < 1:
-                    raise ValueError(f"its header promises a shape of {shape}")
+                    raise ValueError(f"its header states a shape of {shape}")
                 promises.check(math.prod(shape) * abs(int(unit.header["BITPIX"])) // 8, promises.MOST_BYTES)
                 parts.append((_Part(index, str(unit.name).strip(), bool(unit.is_image), shape, unit.header), unit))
             index += 1
@@ -166,7 +166,7 @@ def _length(unit: Any) -> int:
         return max(0, int(unit.fileinfo()["datSpan"]) - BLOCK + 1)  # its own header is that of the image within
     sizes = [int(unit.header[f"NAXIS{axis}"]) for axis in range(1, int(unit.header["NAXIS"]) + 1)]
     if min(sizes, default=0) < 0:
-        raise ValueError(f"its header promises axes of {sizes}")
+        raise ValueError(f"its header states axes of {sizes}")
     values = math.prod(sizes) if sizes else 0
     return (values + int(unit.header.get("PCOUNT", 0))) * abs(int(unit.header["BITPIX"])) // 8
 
@@ -187,7 +187,7 @@ def _chosen(parts: list[tuple[_Part, Any]], key: str | None, name: str) -> _Part
     plain = [part for part in few if part.index == 0 or part.name.upper() == "SCI"] if len(few) > 1 else few
     if len(plain) != 1:
         raise ScorefieldError(
-            f"got {name!r} with {shown}, expected to be told which: set data.key={few[0].name or few[0].index}"
+            f"got {name!r} with {shown}, expected to know which is meant: set data.key={few[0].name or few[0].index}"
         )
     return plain[0]
 
@@ -223,7 +223,7 @@ def _axes(part: _Part, name: str, alone: bool, config: DataConfig) -> tuple[bool
     if len(shape) == 3 and shape[0] <= CHANNELS:
         return False, "cyx", f"The first axis{meant} of the files ({size}) was read as channels; data.axes says otherwise."
     raise ScorefieldError(
-        f"got files of shape {size}{meant} in {name!r}, expected word of what their first axis is: set data.axes=cyx for "
+        f"got files of shape {size}{meant} in {name!r}, expected to know what their first axis is: set data.axes=cyx for "
         "channels, data.axes=zyx for the planes of a volume, or data.axes=nyx if each plane is an example"
     )
 

@@ -204,7 +204,7 @@ def _only(fit: Sequence[NamedArray], arrays: Sequence[NamedArray], name: str, le
     able = [one for one in fit if one.could_be_data(least)]
     shapes = [one.shape for one in able]
     able = [one for one in able if not _is_label(one, shapes) and not _is_aside(one, shapes)]
-    if not able:  # too few examples, or numbers without an axis for each: whoever reads it says so
+    if not able:  # too few examples, or numbers without an axis for each: the reader says so
         numbers = [one for one in fit if not one.unreadable and one.dtype.kind in "fiubc" and one.shape and not one.coordinate]
         able = [one for one in numbers if len(one.shape) > 1] or numbers
         able = [one for one in able if one.last_name not in LABELS] or able

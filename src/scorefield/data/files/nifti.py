@@ -96,7 +96,7 @@ def _axes(shape: tuple[int, ...], name: str, alone: bool, config: DataConfig) ->
         return "slices", "xy", f"The slices of {name!r} along {planes} third axis were read as images, each an example."
     if len(shape) == 4 and config.axes is None and not alone and shape[3] > CHANNELS:
         raise ScorefieldError(
-            f"got files of shape {size} in {name!r}, whose fourth axis may be times or channels, expected word of it: set "
+            f"got files of shape {size} in {name!r}, whose fourth axis may be times or channels, expected to know which: set "
             "data.axes=xyzn if each time is an example, data.axes=xyzc if they are channels"
         )
     if len(shape) == 4 and ((config.axes is None and alone) or "c" not in (config.axes or "c")):
@@ -132,7 +132,7 @@ def _header(entry: Entry) -> Any:
     if bytes(header["magic"])[:2] not in (b"n+", b"ni"):
         raise ValueError("no NIfTI file: its header has no such mark (Analyze, of .hdr and .img, is another format)")
     if min(header.get_data_shape(), default=0) < 1:
-        raise ValueError(f"its header promises a shape of {header.get_data_shape()}")
+        raise ValueError(f"its header states a shape of {header.get_data_shape()}")
     promises.check(int(header.get_data_offset()) + _bytes(header), entry.size, packed=promises.is_packed(entry))
     return header
 
@@ -185,7 +185,7 @@ def _image(entry: Entry, header: Any) -> Any:
 
 
 def _bytes(header: Any) -> int:
-    """Return the length of the values that a header promises."""
+    """Return the length of the values that a header states."""
     return math.prod(int(length) for length in header.get_data_shape()) * int(header.get_data_dtype().itemsize)
 
 

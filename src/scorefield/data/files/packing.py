@@ -3,8 +3,8 @@
     quantity = packed · scale_factor + add_offset
 
 A cell is missing, and becomes NaN, where it holds `_FillValue` or `missing_value`, lies outside `valid_range` (or `valid_min`,
-`valid_max`), which are in packed units, or holds the value with which the netCDF library fills what nobody wrote: 9.96921e36 of
-floats, -32767 of int16. Readers know that last one only where a file names it, and else hand it out as a number.
+`valid_max`), which are in packed units, or holds the value with which the netCDF library fills what was not written: 9.96921e36
+of floats, -32767 of int16. Readers know that last one only where a file names it, and else hand it out as a number.
 
 A quantity has the type float32 where that tells two packed neighbours apart, else float64.
 """

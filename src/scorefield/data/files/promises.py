@@ -39,7 +39,7 @@ def opened(entry: Entry, stack: ExitStack) -> IO[bytes]:
 
 
 def check(promised: int, size: int, *, packed: bool = False, most: int = MOST_BYTES) -> None:
-    """Raise `ValueError` for a file that cannot hold what its header promises.
+    """Raise `ValueError` for a file that cannot hold what its header states.
 
     Args:
         promised: bytes of the file as its header has it, from its start to the end of its values.
@@ -49,14 +49,14 @@ def check(promised: int, size: int, *, packed: bool = False, most: int = MOST_BY
 
     >>> check(2_000, 1_234)
     Traceback (most recent call last):
-    ValueError: truncated: its header promises 2,000 bytes, there are 1,234
+    ValueError: truncated: its header states 2,000 bytes, there are 1,234
     """
     if promised > most:
-        raise ValueError(f"its header promises {promised / 2**30:,.1f} GiB, more than the {most / 2**30:,.0f} that are read")
+        raise ValueError(f"its header states {promised / 2**30:,.1f} GiB, more than the {most / 2**30:,.0f} that are read")
     if packed and promised > MOST_RATIO * size:
-        raise ValueError(f"truncated: its header promises {promised:,} bytes, which {size:,} packed ones cannot hold")
+        raise ValueError(f"truncated: its header states {promised:,} bytes, which {size:,} packed ones cannot hold")
     if not packed and promised > size:
-        raise ValueError(f"truncated: its header promises {promised:,} bytes, there are {size:,}")
+        raise ValueError(f"truncated: its header states {promised:,} bytes, there are {size:,}")
 
 
 def read_exactly(content: Any, count: int) -> bytes:

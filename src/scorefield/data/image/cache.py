@@ -4,7 +4,7 @@ What was decoded lies in a file of its own, named by a hash over everything that
 what decoded it, and of every file its path, length, number and times. A file that changes has another hash.
 
     place      $SCOREFIELD_CACHE, else $XDG_CACHE_HOME/scorefield, else ~/.cache/scorefield; SCOREFIELD_CACHE=off for none
-    trust      a file is used whole, with the checksum that was written, and from a folder that nobody else may write to
+    trust      a file is used whole, with the checksum that was written, and from a folder that no other user may write to
     races      a file takes its place by one rename; what was changed in the last seconds is not remembered, since a second
                change might leave its times as they are
     size       at most 4 GiB in all: what was not used for the longest time goes first
@@ -99,7 +99,7 @@ def save(key: str | None, pixels: Any, about: dict[str, Any]) -> None:
 
     Args:
         key: of `key_of`.
-        pixels: `(n, channels, height, width)`, which nobody changes.
+        pixels: `(n, channels, height, width)`, not to be changed.
         about: the rest, as JSON values, with the "paths" of the examples.
     """
     folder = place()

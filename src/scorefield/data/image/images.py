@@ -128,7 +128,7 @@ def _of_masks(size: tuple[int, int]) -> Layout:
 
 
 def _has_classes(decoded: Decoded, notes: list[str]) -> bool:
-    """Whether 8-bit images of one channel are label maps, whose values are numbers of classes; a note tells of resized ones."""
+    """Whether 8-bit images of one channel are label maps, whose values are numbers of classes; a note names resized ones."""
     pixels = np.asanyarray(decoded.pixels)
     if pixels.shape[1] != 1 or any((piece >= FINE).any() for _, piece in pieces_of(pixels)) or not pixels.any():
         return False

@@ -7,7 +7,7 @@ A file holds series of pages; a series has axes, named by OME or ImageJ, or gues
     T I Q ...  times, pages, and what has no name: these count examples
 
 `plan_of` says which axes are examples. Axes of length 1 are left out, and every other one keeps its place, so that a sample is
-written with the axes that were read. The library is told to open no other file that the metadata of a file may name, and what
+written with the axes that were read. The library is set to open no other file that the metadata of a file may name, and what
 the pages promise is compared with the length of the file before they are read.
 """
 
@@ -186,7 +186,7 @@ def refuse_cut(file: Any, series: Any) -> None:
     sizes = {} if isinstance(series, list) else dict(zip(series.axes, series.shape, strict=True))
     there = len(series) if isinstance(series, list) else math.prod(n for axis, n in sizes.items() if axis not in "YXS")
     if promised > there:
-        raise ValueError(f"truncated: its header promises {promised} planes, there {'is' if there == 1 else 'are'} {there}")
+        raise ValueError(f"truncated: its header states {promised} planes, there {'is' if there == 1 else 'are'} {there}")
 
 
 def _check_page(page: Any, number: int, length: int) -> None:
@@ -281,7 +281,7 @@ def masked(array: Any, value: float | None) -> Any:
         values = np.asarray(array[first:last])
         return np.where(values == mark, np.nan, values).astype(dtype)
 
-    from scorefield.data.files.rows import Rows  # it needs torch, of which a worker that decodes knows nothing
+    from scorefield.data.files.rows import Rows  # it needs torch, which a worker that decodes does not import
 
     return Rows(tuple(array.shape), dtype, part, "the TIFF")
 

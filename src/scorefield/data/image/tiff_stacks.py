@@ -1,6 +1,7 @@
 """TIFF stacks as data sets: one file of many examples, or a folder of files with one example or several in each.
 
-What counts examples is said by `tiff.plan_of`, and told in a note. A folder of plain pictures is read as any folder of images.
+What counts examples is decided by `tiff.plan_of`, and said in a note. A folder of plain pictures is read as any folder of
+images.
 """
 
 from __future__ import annotations

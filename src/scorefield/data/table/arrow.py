@@ -1,4 +1,4 @@
-"""Parquet and Arrow files: told apart by their first bytes, measured before they are read, and their columns of lists.
+"""Parquet and Arrow files: distinguished by their first bytes, measured before they are read, and their columns of lists.
 
     PAR1           Parquet; PARE one with an encrypted footer
     ARROW1         an Arrow file, as `.feather` and `.arrow` are

@@ -3,7 +3,7 @@
     row numbers    are left out
     marks          are read as missing, and written where the file writes nothing else for a missing value
     days           such as 20230131 become dates, and are written as whole numbers again
-    names          of things stay numbers; the person is told
+    names          of things stay numbers, with a note
 
 A run has decided all this: data that are opened again are read as its columns say.
 """

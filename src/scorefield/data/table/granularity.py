@@ -165,7 +165,7 @@ def _grid(distinct: Numbers, spread: float, whole: bool) -> tuple[float, int]:
 
 
 def digits_of(values: Numbers, spread: float) -> int:
-    """Return how many decimals numbers of this spread are told apart by, at most as many as float64 has."""
+    """Return how many decimals numbers of this spread are distinguished by, at most as many as float64 has."""
     largest = float(np.abs(values).max())
     return min(PLACES - math.floor(math.log10(spread)), EXACT - math.floor(math.log10(largest)))
 

@@ -16,7 +16,7 @@ they take for the gradient of D:
 
 For a Gaussian prior, J does not depend on z, and MMPS is exact at every level. For every other one the variance changes with
 z, its gradient is left out by all of them, and p(x0 | z) is not Gaussian: where the data have separate modes, all of them give
-the modes wrong weights, and no number of levels mends it. The default of `posterior_sample` keeps the weights that do.
+the modes wrong weights, and no number of levels corrects that. The default of `posterior_sample` keeps the weights that do.
 
 Measured with each method's defaults, the first of two coordinates being measured. On N(0, [[1, 0.8], [0.8, 1]]), y = 1.5 and
 s = 0.3, mean and variance of both; of 0.7·N(-(2, 1), 0.49·I) + 0.3·N((2, 1), 0.49·I), y = 0.3 and s = 1, the share of the

@@ -46,10 +46,10 @@ class PigdmField(Guided):
 @register("posterior", "pigdm")
 @dataclass(frozen=True, config=COMPONENT)
 class Pigdm(GuidedMethod):
-    """Pseudo-inverse guided diffusion: exact for a Gaussian prior of the covariance that it is told, biased else.
+    """Pseudo-inverse guided diffusion: exact for a Gaussian prior of the covariance that it is given, biased else.
 
-    As published it is told data_std²·I. On N(0, [[1, 0.8], [0.8, 1]]) with the first coordinate measured as 1.5, noise 0.3, its
-    means are 1.34 and 1.05 where 1.38 and 1.10 are right, its variances 0.091 and 0.434 where 0.083 and 0.413 are.
+    As published it is given data_std²·I. On N(0, [[1, 0.8], [0.8, 1]]) with the first coordinate measured as 1.5, noise 0.3,
+    its means are 1.34 and 1.05 where 1.38 and 1.10 are right, its variances 0.091 and 0.434 where 0.083 and 0.413 are.
 
     Attributes:
         covariance: "isotropic" for data_std²·I, as published, or "data" for what the field knows of its data's covariance.

@@ -9,7 +9,7 @@ is drawn by turns from both conditionals, while rho decreases:
 
 At a fixed rho the chain has x ~ p(x)·N(y; A·x, s²·I + rho²·A·Aᵀ): the posterior of a noisier measurement. In a turn x moves by
 about rho where y says nothing, so what y leaves open is settled while rho is as large as its width, by the noisier measurement,
-and it is not mended later.
+and it is not corrected later.
 
 References: Vono, Dobigeon, Chainais (2019), "Split-and-augmented Gibbs sampler", arXiv 1804.05809. Coeurdoux, Dobigeon,
 Chainais (2023), "Plug-and-play split Gibbs sampling", arXiv 2304.11134. Wu, Sun, Chen, Zhang, Yue, Bouman (2024), "Principled

@@ -4,12 +4,12 @@
     scheduler/scheduler_config.json    betas and the meaning of the output; unet/*.safetensors    weights
 
 A scheduler is two things: how data were noised, which is what is read here, and a way to sample, which is not: every chain
-with the same betas is the same process. Index n - 1 of its tables is time n of ours, and the network is told the index (the
+with the same betas is the same process. Index n - 1 of its tables is time n of ours, and the network is given the index (the
 noise label "step"). The betas are computed from the numbers of the config in float64, where the library has float32.
 
     epsilon    y = noise           v_prediction    y = alpha·noise - sigma·x0            sample    y = x0
 
-A `ScoreSdeVeScheduler` is the process VE, whose network is told sigma and returns the score.
+A `ScoreSdeVeScheduler` is the process VE, whose network is given sigma and returns the score.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def _json(path: Path) -> dict[str, Any]:
 def _refuse_other_parts(index: Mapping[str, Any], source: Path) -> None:
     """Refuse a pipeline with more parts than a network of images and a scheduler."""
     parts = [name for name, value in index.items() if not name.startswith("_") and isinstance(value, list) and value[0]]
-    for names, what in ((LATENT, "whose network works on latents"), (TEXT, "which is told a text")):
+    for names, what in ((LATENT, "whose network works on latents"), (TEXT, "which is conditioned on a text")):
         if found := [part for part in parts if part.startswith(names)]:
             raise ScorefieldError(
                 f"got {source}, a pipeline with {found[0]!r}, {what}, expected one of pixels without: choose one with a "

@@ -1,6 +1,6 @@
 """Published weights of NCSN, NCSNv2, score_sde and smalldiffusion, recognised by the names and shapes of their tensors.
 
-    layout            y, the network's output            what it is told         the noise in the published unit
+    layout            y, the network's output            noise label              the noise in the published unit
     NCSN (2019)       score                              index of a level        L levels, geometric (1 to .01)
     NCSNv2 (2020)     sigma·score (divided by it later)  nothing                 the buffer `sigmas`
     NCSN++ (VE)       sigma·score (likewise)             ln(sigma), or an index  the buffer `sigmas`
@@ -64,7 +64,7 @@ class Published(Checkpoint):
     settings: ClassVar[Mapping[str, str]] = {
         "size": "side of the images",
         "sde": "ve, vp or sub-vp, of score_sde",
-        "continuous": "whether score_sde was told any time, true, or the 1,000 steps of a chain",
+        "continuous": "whether score_sde was trained at any time, true, or the 1,000 steps of a chain",
         "sigma_min": "least noise, in the published unit",
         "sigma_max": "largest noise, in the published unit",
         "beta_min": "of vp and sub-vp",
@@ -85,7 +85,7 @@ class Published(Checkpoint):
         except (LookupError, ZeroDivisionError, ValidationError, RuntimeError) as error:
             raise ScorefieldError(
                 f"got {source}, whose tensors have names of a published layout but are not those of a whole model "
-                f"({str(error).splitlines()[0]}), expected all of them: fetch it anew"
+                f"({str(error).splitlines()[0]}), expected all of them: download it again"
             ) from None
         network = one.network.build(one.shape)
         kept = {name: value for name, value in weights.items() if name != "sigmas"}

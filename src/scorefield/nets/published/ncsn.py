@@ -7,8 +7,8 @@
                        chained pooling  h <- h + conv(pool(h)) twice, residual units
 
 NCSN (2019) has its own alpha, beta, gamma for each of L levels in every normalisation, also between the refinements, pools
-by means, and its output is the score. NCSNv2 (2020) is not told the level, has no normalisation in the refinements, pools by
-maxima, and its output is sigma·score, which is divided by sigma after it.
+by means, and its output is the score. NCSNv2 (2020) is not conditioned on the level, has no normalisation in the
+refinements, pools by maxima, and its output is sigma·score, which is divided by sigma after it.
 
 The paper of 2019 prints alpha outside of gamma; published weights have it inside, and so it is here. The variance of the means
 over channels is the unbiased one.
@@ -243,7 +243,16 @@ class RefineNet(nn.Module):
 @register("network", "ncsn")
 @dataclass(frozen=True, config=COMPONENT)
 class NCSNConfig(NetworkConfig):
-    """Settings of the published `RefineNet`: NCSN with a number of `levels`, NCSNv2 without; of images alone."""
+    """Settings of the published `RefineNet`: NCSN with a number of `levels`, NCSNv2 without; of images alone.
+
+    Attributes:
+        widths: channels of the stages, finest first.
+        halvings: how many stages after the first halve the size; those after them are dilated.
+        levels: L for NCSN's L levels, None for NCSNv2.
+        bias: whether the 3 x 3 convolutions of residual blocks that are not dilated have one.
+        pooling: of the refinements, max or mean.
+        unit: by which the output is divided.
+    """
 
     widths: Annotated[tuple[Annotated[int, Bound(ge=2)], ...], Bound(min_length=4, max_length=6)] = (128, 256, 256, 256)
     halvings: Annotated[int, Bound(ge=1)] = 1

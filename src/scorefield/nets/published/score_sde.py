@@ -101,7 +101,7 @@ class NIN(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block that is told the noise; `way` for one that halves or doubles the size, `nin` for DDPM's."""
+    """A residual block conditioned on the noise; `way` for one that halves or doubles the size, `nin` for DDPM's."""
 
     def __init__(self, inward: int, outward: int, told: int, *, way: Way, nin: bool, fir: bool, rescale: bool) -> None:
         super().__init__()

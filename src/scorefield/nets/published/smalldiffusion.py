@@ -53,7 +53,12 @@ class SigmaMLP(nn.Module):
 @register("network", "smalldiffusion")
 @dataclass(frozen=True, config=COMPONENT)
 class SmallDiffusionConfig(NetworkConfig):
-    """Settings of smalldiffusion's linear layers, for vectors without classes."""
+    """Settings of smalldiffusion's linear layers, for vectors without classes.
+
+    Attributes:
+        hidden: units of the hidden layers.
+        scaled: whether x is divided by sqrt(1 + sigma²) first.
+    """
 
     hidden: Annotated[tuple[Annotated[int, Bound(ge=1)], ...], Bound(min_length=1)] = (16, 128, 256, 128, 16)
     scaled: bool = False

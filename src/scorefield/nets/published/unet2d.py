@@ -54,7 +54,7 @@ class UNet2DConfig(NetworkConfig):
         norm_eps: added to the variance.
         act_fn: silu, swish, mish, gelu or relu.
         dropout: probability, in [0, 1).
-        resnet_time_scale_shift: how a block is told its condition, "default" or "scale_shift".
+        resnet_time_scale_shift: how a block is conditioned, "default" or "scale_shift".
         time_embedding_type: "positional" or "fourier".
         time_embedding_dim: of e; None for four times the first channels.
         flip_sin_to_cos: cosines before sines, of the positional features.
@@ -148,7 +148,7 @@ class Embedding(nn.Module):
 
 
 class Block(nn.Module):
-    """A residual block that is told the condition."""
+    """A residual block with a condition."""
 
     def __init__(self, config: UNet2DConfig, inward: int, outward: int, condition: int, scale: float = 1.0) -> None:
         super().__init__()
@@ -233,7 +233,7 @@ class Stage(nn.Module):
 
 
 class UNet2D(nn.Module):
-    """A U-Net of images, told the index of a chain's step, or sigma.
+    """A U-Net of images, conditioned on the index of a chain's step, or on sigma.
 
     >>> config = UNet2DConfig(block_out_channels=(8, 16), norm_num_groups=4, layers_per_block=1)
     >>> UNet2D(config, (1, 8, 12))(torch.zeros(2, 1, 8, 12), torch.zeros(2)).shape
