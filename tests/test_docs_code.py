@@ -22,7 +22,8 @@ from scorefield.runs import load_field
 
 ROOT = Path(__file__).parents[1]
 GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *GUIDES]
+HOW = sorted((ROOT / "docs" / "how").glob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *GUIDES, *HOW]
 BLOCK = re.compile(
     r"(?:<!-- given\n(?P<given>.*?)-->\n)?(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?^```python\n(?P<code>.*?)^```$",
     re.M | re.S,

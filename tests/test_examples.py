@@ -62,14 +62,6 @@ def test_the_page_shows_every_example() -> None:
     assert set(re.findall(r"^```\{literalinclude\} \.\./\.\./examples/(\S+)$", text, re.M)) == files - {"estimator.py"}
 
 
-def test_the_code_that_says_what_the_hourglass_buys_runs() -> None:
-    text = (ROOT / "docs" / "how" / "hourglass.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.S)
-    names: Names = {}
-    exec(code, names)
-    assert within_five((names["x"][:, 0] < 0).double(), 0.8)
-
-
 @pytest.mark.parametrize("stem", REGISTERED)
 def test_an_example_is_a_component_like_those_of_the_package(stem: str, example: Callable[[str], Names]) -> None:
     """Found by name, said in its first line, and used in five lines at the bottom."""
