@@ -161,15 +161,17 @@ def table(rows: dict[str, dict[str, Any]], facts: str) -> str:
     """Return the results as Markdown."""
     lines = ["# Time to quality on MNIST", "", facts, ""]
     lines.append(
-        "| | seconds of training | images seen | parameters | FD | precision | recall | density | coverage | rarest class |"
+        "| | seconds of training | images seen | parameters | FD | precision | recall | density | coverage | rarest class | "
+        f"s to draw {SAMPLES:,} |"
     )
-    lines.append("|---|---|---|---|---|---|---|---|---|---|")
+    lines.append("|---" * 11 + "|")
     for name, row in rows.items():
         run = [f"{row.get(key):,.0f}" if row.get(key) else "" for key in ("training_seconds", "images", "parameters")]
         rates = [f"{row[key]:.2f}" for key in ("precision", "recall", "density", "coverage")]
+        drawn = f"{row['sampling_seconds']:.0f}" if "sampling_seconds" in row else ""
         lines.append(
             f"| {name} | {' | '.join(run)} | {row['fd']:.2f} ± {row['fd_error']:.1g} | {' | '.join(rates)} | "
-            f"{100 * row['rarest_class']:.1f} % |"
+            f"{100 * row['rarest_class']:.1f} % | {drawn} |"
         )
     return "\n".join([*lines, ""])
 

@@ -29,6 +29,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "theorems",
     "field_view",
+    "outside",
     "docstrings",
     "reference",
 ]

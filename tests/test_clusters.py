@@ -112,11 +112,12 @@ def test_what_has_no_clusters_is_refused_and_labels_of_the_data_stay(
         resolve(x, TrainSpec(steps=1, settings=("training.clusters=-1",)))
 
 
-def test_many_images_without_classes_are_clustered_unasked_and_nothing_else_is(tmp_path: Path) -> None:
+def test_many_grey_images_without_classes_are_clustered_by_default_and_nothing_else_is(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     many = rng.integers(0, 255, (11_200, 4, 4), dtype=np.uint8)
     np.savez(tmp_path / "many.npz", images=many)
     np.savez(tmp_path / "few.npz", images=many[:11_000])  # 9,900 to learn from
+    np.savez(tmp_path / "colour.npz", images=np.stack([many] * 3, axis=-1))
     np.savez(tmp_path / "told.npz", images=many, labels=np.arange(11_200) % 7)
 
     def found(source: str, recipe: str | None = None, *settings: str) -> tuple[int, float, int]:
@@ -125,6 +126,7 @@ def test_many_images_without_classes_are_clustered_unasked_and_nothing_else_is(t
 
     assert found("many.npz") == (25, 0.9, 25)  # a quarter of the root of 10,080
     assert found("few.npz") == (0, 0.0, 0)
+    assert found("colour.npz") == (0, 0.0, 0)
     assert found("told.npz") == (0, 0.9, 7)
     assert found("many.npz", None, "training.clusters=0") == (0, 0.0, 0)
     assert found("many.npz", None, "training.labels=0") == (0, 0.0, 0)

@@ -7,6 +7,7 @@ block in a comment that no page shows, `<!-- given ... -->`; a block below `<!--
 from __future__ import annotations
 
 import re
+import runpy
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -185,6 +186,14 @@ def test_every_relative_link_leads_to_something(page: Path) -> None:
         assert place.exists(), f"{name_of(page)}: {target}"
         assert place.is_relative_to(ROOT), target
         assert not anchor or anchor in anchors(place), f"{name_of(page)}: {target}"
+
+
+def test_in_the_book_links_to_other_files_of_the_repository_are_downloads_and_no_other_link_changes() -> None:
+    inside_out = runpy.run_path(str(ROOT / "docs" / "_ext" / "outside.py"), run_name="outside")["inside_out"]
+    page, outside = ROOT / "docs" / "guides" / "photos.md", "../../benchmarks/results/denoise.md"
+    kept = f"[tables](tables.md) [here](#draw) [away](https://example.org) ![picture]({outside}) [none](../../no/such.md)"
+    text = inside_out(f"[denoise.md]({outside}) {kept}", page, ROOT / "docs")
+    assert text == f"{{download}}`denoise.md <{outside}>` {kept}"
 
 
 def test_every_guide_is_in_the_table_of_guides_and_linked_by_the_readme() -> None:

@@ -125,8 +125,8 @@ print(f"least possible error tr(K - K (K + S)^-1 K) = {(K - K @ torch.linalg.inv
 #    = \tfrac{1}{\alpha^2} \big( S + S\, \nabla^2 \log p(x)\, S \big)
 #    = \tfrac{\sigma^2}{\alpha^2} \big( I + \sigma^2\, \nabla^2 \log p(x) \big) \text{ for } S = \sigma^2 I.
 #
-# A covariance is symmetric and has no negative eigenvalue. So the Jacobian of an exact denoiser with white noise has neither;
-# that of a network need not obey. The mean of the trace is the error of the best denoiser:
+# A covariance is symmetric and has no negative eigenvalue. So the Jacobian of an exact denoiser of white noise is symmetric and
+# has none either; that of a network may break both. The mean of the trace is the error of the best denoiser:
 #
 # .. theorem:: least-error
 #

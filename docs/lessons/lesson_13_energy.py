@@ -11,8 +11,8 @@ avoids it, and what a network must be like for its gradient to be a score.
 # A gradient has no curl
 # ----------------------
 #
-# The score of the model is :math:`s = -\nabla E` (:eq:`score-of-energy`). Such a field is special: since second derivatives
-# may be exchanged,
+# The score of the model is :math:`s = -\nabla E`, formula :eq:`score-of-energy`. Such a field is special: since second
+# derivatives may be exchanged,
 #
 # .. theorem:: energy-no-curl
 #
@@ -95,8 +95,9 @@ figure.colorbar(picture, ax=panels[2], label="curl, in 1/(unit of x)²")
 print(f"largest curl: energy {float(curl(energy).abs().max()):.0e}, score network {float(curl(free).abs().max()):.2f}")
 
 # %%
-# Both were trained for the same number of steps by denoising matching. The energy is right up to a constant for every
-# level, which score matching can neither see nor needs. Its curl is zero up to the rounding of single precision.
+# Both were trained for the same number of steps by denoising matching. The learned energy has the large features of the
+# true one after these few, up to a constant for every level that score matching neither sees nor needs. Its curl is zero up
+# to the rounding of single precision.
 #
 # The likelihood asks for samples
 # -------------------------------

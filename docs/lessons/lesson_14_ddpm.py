@@ -73,13 +73,13 @@ axes.legend()
 #
 # .. theorem:: ddpm-posterior
 #
-#    q(x_{n-1} | x_n, x_0) = \mathcal N\left( \frac{\sqrt{\bar\alpha_{n-1}}\,\beta_n}{1-\bar\alpha_n}\, x_0 +
-#    \frac{\sqrt{1-\beta_n}\,(1-\bar\alpha_{n-1})}{1-\bar\alpha_n}\, x_n,\; \tilde\beta_n I\right), \qquad
-#    \tilde\beta_n = \frac{1-\bar\alpha_{n-1}}{1-\bar\alpha_n}\,\beta_n.
+#    q(x_{n-1} | x_n, x_0) &= \mathcal N\left( \frac{\sqrt{\bar\alpha_{n-1}}\,\beta_n}{1-\bar\alpha_n}\, x_0 +
+#    \frac{\sqrt{1-\beta_n}\,(1-\bar\alpha_{n-1})}{1-\bar\alpha_n}\, x_n,\; \tilde\beta_n I\right), \\
+#    \tilde\beta_n &= \frac{1-\bar\alpha_{n-1}}{1-\bar\alpha_n}\,\beta_n.
 #
 # The model's step :math:`p(x_{n-1}|x_n)` is this formula with a guess for :math:`x_0`. The best guess is the posterior mean
 # (lesson :ref:`5 <sphx_glr_book_lesson_05_tweedie.py>`), which a network supplies in any of its forms. DDPM's network
-# predicts the noise, which is the scaled score, :math:`\hat\varepsilon = -\sigma s` (:eq:`noise-error`). With
+# predicts the noise, which is the scaled score, :math:`\hat\varepsilon = -\sigma s` of formula :eq:`noise-error`. With
 # :math:`\hat x_0 = (x_n - \sigma\hat\varepsilon)/\sqrt{\bar\alpha_n}` the mean becomes the form that is printed everywhere,
 # :math:`(x_n - \beta_n \hat\varepsilon/\sqrt{1-\bar\alpha_n})/\sqrt{1-\beta_n}`:
 
@@ -108,13 +108,14 @@ assert torch.allclose(mean, (x - beta / (1 - abar).sqrt() * seen.noise) / (1 - b
 #
 # .. theorem:: ddpm-elbo
 #
-#    -\log p(x_0) \le \underbrace{KL\bigl(q(x_T|x_0) \,\|\, p(x_T)\bigr)}_{\text{prior}} + \sum_{n=2}^{T}
-#    \underbrace{\mathbb{E}\, KL\bigl(q(x_{n-1}|x_n, x_0) \,\|\, p(x_{n-1}|x_n)\bigr)}_{KL_n}
-#    \underbrace{- \mathbb{E} \log p(x_0|x_1)}_{\text{decoder}} .
+#    -\log p(x_0) &\le KL\bigl(q(x_T|x_0) \,\|\, p(x_T)\bigr) + \sum_{n=2}^{T} \mathbb{E}\, KL_n
+#    - \mathbb{E} \log p(x_0|x_1), \\
+#    KL_n &= KL\bigl(q(x_{n-1}|x_n, x_0) \,\|\, p(x_{n-1}|x_n)\bigr).
 #
-# Each KL is between two Gaussians: :math:`\tilde\beta_n` against the model's variance :math:`w_n`, and means that differ in
-# :math:`\hat x_0 - x_0` only. By Tweedie, :math:`\hat x_0 - x_0 = (\sigma^2/\alpha)(s + \varepsilon/\sigma)`. Times the
-# factor :math:`\sqrt{\bar\alpha_{n-1}}\,\beta_n/\sigma^2` of :eq:`ddpm-posterior` that is
+# The three parts are called the prior's, the steps' and the decoder's. Each KL is between two Gaussians:
+# :math:`\tilde\beta_n` against the model's variance :math:`w_n`, and means that differ in :math:`\hat x_0 - x_0` only. By
+# Tweedie, :math:`\hat x_0 - x_0 = (\sigma^2/\alpha)(s + \varepsilon/\sigma)`. Times the factor
+# :math:`\sqrt{\bar\alpha_{n-1}}\,\beta_n/\sigma^2` of :eq:`ddpm-posterior` that is
 # :math:`\beta_n/\sqrt{1-\beta_n}\;(s + \varepsilon/\sigma)`. In d dimensions
 #
 # .. theorem:: ddpm-term

@@ -93,8 +93,8 @@ right.set(xlabel="generator", ylabel="distance, units of x squared", title="Fré
 
 # %%
 # The Fréchet distance of the raw coordinates does not see that half of the modes are missing: mean and covariance stay as
-# they are, and 0.1 is what chance gives two sets of 400. And *no* number here objects to copies of the training set. Only the distance of samples to their nearest training
-# example does.
+# they are, and 0.1 is what chance gives two sets of 400. And *no* number here objects to copies of the training set. Only the
+# distance of samples to their nearest training example does.
 
 # %%
 # Nine families on one core
@@ -109,7 +109,7 @@ right.set(xlabel="generator", ylabel="distance, units of x squared", title="Fré
 #   (:ref:`sphx_glr_book_lesson_18_flow_maps.py`).
 #
 # All had the same training images, no labels and the same seconds of one processor core (45 s for the 1,198 digits of
-# scikit-learn, 200 s for 10,000 images of MNIST), except for distilling, which comes on top. The numbers are read from the
+# scikit-learn, 200 s for MNIST), except for distilling, which comes on top. The numbers are read from the
 # repository's results.
 
 WHERE = Path("benchmarks/results/trilemma.json")

@@ -91,7 +91,7 @@ class Training:
         labels: share of the labelled examples whose class is given to the network, so that it learns both p(x | class) and
             p(x); 0 for a network without classes.
         clusters: of data without classes: how many parts take their place, found by k-means (`training/clusters.py`); 0
-            for none. The default recipe has some for 10,000 images and more.
+            for none. The default recipe has some for 10,000 grey images and more.
         given: share of the rows of tables of which some columns are given to the network as they are, so that it learns
             p(other columns | given ones) beside p(x); 0 for a network that is given none.
         pictures: how many times samples are drawn during training.
