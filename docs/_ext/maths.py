@@ -46,8 +46,10 @@ def _inline(self: Any, node: Any) -> None:
 
 def _block(self: Any, node: Any) -> None:
     from docutils import nodes
+    from sphinx.util.math import get_node_equation_number
 
-    number = f'<span class="eqno">({node["number"]})' if node["number"] else ""
+    # the number in the whole book, as a reference to it has: node["number"] counts within the page
+    number = f'<span class="eqno">({get_node_equation_number(self, node)})' if node["number"] else ""
     self.body.append(self.starttag(node, "div", CLASS="math notranslate"))
     if number:
         self.body.append(number)
