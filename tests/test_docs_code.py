@@ -1,4 +1,4 @@
-"""The README and the guides hold: their Python runs, their commands parse, and their links lead somewhere.
+"""The README, the guides and the pages on how it works hold: their Python runs, their commands parse, and their links lead somewhere.
 
 A block of Python runs after those above it on its page, in an empty folder. What a reader would have at hand stands above a
 block in a comment that no page shows, `<!-- given ... -->`; a block below `<!-- not run: reason -->` is only compiled.
@@ -22,7 +22,8 @@ from scorefield.runs import load_field
 
 ROOT = Path(__file__).parents[1]
 GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *GUIDES]
+HOW = sorted((ROOT / "docs" / "how").glob("*.md"))
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")), *GUIDES, *HOW]
 BLOCK = re.compile(
     r"(?:<!-- given\n(?P<given>.*?)-->\n)?(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?^```python\n(?P<code>.*?)^```$",
     re.M | re.S,
