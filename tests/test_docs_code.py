@@ -1,4 +1,4 @@
-"""The README and the guides hold: their Python runs, their commands parse, and their links lead somewhere.
+"""The README, the guides and docs/how hold: their Python runs, their commands parse, and their links lead somewhere.
 
 A block of Python runs after those above it on its page, in an empty folder. What a reader would have at hand stands above a
 block in a comment that no page shows, `<!-- given ... -->`; a block below `<!-- not run: reason -->` is only compiled.
