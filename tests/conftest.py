@@ -42,10 +42,23 @@ def _flushed(handle: int) -> None:
 os.fsync = _flushed  # what a power cut would lose is lost; a training flushes 34 files, each as slowly as the disk is
 
 
+collect_ignore = ["forked_workers.py"]  # it makes evaluations small in whatever process imports it
+
+
 @pytest.fixture(autouse=True)
 def _nothing_global_is_random() -> None:
     """Nothing in scorefield may read torch's global generator; a fixed state keeps a slip from hiding in luck."""
     torch.default_generator.manual_seed(0)  # `torch.manual_seed` formats the call stack for every kind of device: 2 ms a test
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_measured() -> Iterator[None]:
+    """Every evaluation measures on little, but where a test sets the limits."""
+    from helpers import few_measured  # after the shape checks: it imports the package
+
+    with pytest.MonkeyPatch.context() as patch:
+        few_measured(patch)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

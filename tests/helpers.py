@@ -153,16 +153,21 @@ def command(*words: object) -> int:
     return 0
 
 
-def small_evaluations(patch: pytest.MonkeyPatch) -> None:
+def few_measured(patch: pytest.MonkeyPatch) -> None:
     """Let an evaluation measure on little what takes most of its time: likelihood, floors, classifiers have their own tests."""
-    from scorefield.evaluation import subject
-
     for limit, few in (("LIKELIHOODS", 2), ("GAPS", 8), ("EXAMPLES", 16), ("LEVELS", 3)):
         patch.setattr(f"scorefield.evaluation.parts.{limit}", few)
-    patch.setattr(subject.Subject, "width", lambda one, *_: 8 * subject._lowest(one.field.process))  # else the best of four
     patch.setattr("scorefield.evaluation.reference.FLOORS", 1)
     patch.setattr("scorefield.metrics.classifier.TREES", 4)
     patch.setattr("scorefield.metrics.classifier.CENTRES", 20)
+
+
+def small_evaluations(patch: pytest.MonkeyPatch) -> None:
+    """Let an evaluation also take one width of noise for separate values, instead of the best of four."""
+    from scorefield.evaluation import subject
+
+    few_measured(patch)
+    patch.setattr(subject.Subject, "width", lambda one, *_: 8 * subject._lowest(one.field.process))
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -190,7 +190,7 @@ def test_a_layout_survives_json_and_one_that_is_none_is_refused() -> None:
     layout = Layout("yxc", "uint16", (4, 5, 3), (0.0, 7.0), 9.0, "tiff", {"unit": "m"})
     assert Layout.from_dict(layout.to_dict()) == layout
     for values in ({"axes": "yx"}, {"axes": "yx", "dtype": "no type", "shape": [2]}, {**layout.to_dict(), "more": 1}):
-        with pytest.raises(ScorefieldError, match="expected what a run writes"):
+        with pytest.raises(ScorefieldError, match="expected one that a run wrote"):
             Layout.from_dict(values)
 
 

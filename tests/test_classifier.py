@@ -83,7 +83,7 @@ def test_slopes_of_the_guided_score_can_be_taken() -> None:
 def test_guidance_by_a_classifier_without_classes_is_refused() -> None:
     field = labelled(VP())
     x, t, _ = points(VP())
-    with pytest.raises(ScorefieldError, match="got no classes for a classifier to lead to"):
+    with pytest.raises(ScorefieldError, match="got no classes for guidance by a classifier"):
         Classified(field, field.classify)(x, t)
 
 

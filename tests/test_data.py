@@ -753,7 +753,7 @@ def test_what_is_neither_vectors_nor_images_is_refused(tmp_path: Path, array: np
 @pytest.mark.parametrize("shape", [(9, 5, 6, 7), (9, 5, 6, 7, 8), (9, 12, 40), (9, 12, 100), (9, 64, 200)])
 def test_what_could_be_two_things_is_refused_with_the_settings_that_say_which(tmp_path: Path, shape: tuple) -> None:
     file = saved(tmp_path, GENERATOR.normal(size=shape))
-    with pytest.raises(ScorefieldError, match=r"expected to be told what .* say --set data\.") as said:
+    with pytest.raises(ScorefieldError, match=r"expected to know what .* say --set data\.") as said:
         open_source(file, DataConfig())
     for axes in re.findall(r"\b[ctzyx]{2,4}\b", str(said.value).split("say ")[1]):
         kind = {"t": "signal", "z": "volume"}.get((set(axes) & set("tz") or {"y"}).pop(), "image")

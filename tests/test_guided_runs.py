@@ -93,7 +93,7 @@ REFUSED = [  # run, flags, what is said
     (
         "all",
         ["--guidance", 2],
-        "which was trained with the class of every example (training.labels=1), expected one that knows",
+        "which was trained with the class of every example (training.labels=1), expected one that was also trained",
     ),
     ("some", ["--guidance", -1], "got a guidance of -1, expected a number >= 0, where 1 is no guidance: try 1.5 or 2"),
     ("some", ["--guidance", "nan"], "got a guidance of nan, expected a number >= 0"),

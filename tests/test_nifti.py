@@ -196,7 +196,7 @@ def broken(place: Path) -> dict[str, str]:
         "empty.nii.gz": "empty",
         "bomb.nii.gz": "GiB, more than the 8 that are read",
         "lying.nii": "GiB, more than the 8 that are read",
-        "odd.nii": "promises a shape of (5, -4, 3)",
+        "odd.nii": "states a shape of (5, -4, 3)",
         "flipped.nii.gz": "CRC",
         "text.nii": "no NIfTI file",
     }

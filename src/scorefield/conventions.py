@@ -46,7 +46,8 @@ _LEVELS: dict[str, Callable[[Process, Tensor], Tensor]] = {
     "log_snr": lambda process, t: process.log_snr(t),
     "alpha_bar": lambda process, t: process.alpha(t) ** 2,
 }
-_PAIRS: dict[str, Callable[[Process, PerSample], tuple[PerSample, PerSample]]] = {
+_Pair = Callable[[Process, PerSample], tuple[PerSample, PerSample]]
+_PAIRS: dict[str, _Pair] = {
     "score": lambda process, t: (torch.zeros_like(t), torch.ones_like(t)),
     "noise": lambda process, t: (torch.zeros_like(t), -process.sigma(t)),
     "denoised": lambda process, t: (torch.ones_like(t), torch.zeros_like(t)),
