@@ -781,7 +781,7 @@ def test_settings_of_a_unet_of_smalldiffusion_are_read_off_its_shapes(
     assert found.network == config and found.shape == (channels, size, size)
     assert found.process == LinearVE(0.01, sigma_max) and found.classes == tuple("0123456789")
     said = " ".join(found.notes)
-    assert f"{size} x {size} pixels" in said and "it is, --set scaled=false changes it" in said
+    assert f"{size} x {size} pixels" in said and "true is taken, --set scaled=false changes it" in said
     assert f"does not say sigma_min=0.01, sigma_max={sigma_max:g}: taken from its examples" in said
 
 

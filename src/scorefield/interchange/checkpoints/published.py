@@ -386,7 +386,7 @@ def _smalldiffusion_unet(weights: Mapping[str, Tensor], given: _Settings) -> _Re
     size, notes = _size(28 if gray else ATTENDED * 2 ** network.attention[0] if network.attention else 32, given)
     sigmas = {"sigma_min": 0.01, "sigma_max": 20.0 if gray else 35.0}
     low, high = (given.number(key, value) for key, value in sigmas.items())
-    scaled = "weights do not say whether x is divided by sqrt(1 + sigma²): it is, --set scaled=false changes it"
+    scaled = "weights do not say whether x is divided by sqrt(1 + sigma²): true is taken, --set scaled=false changes it"
     notes += () if "scaled" in given.given else (scaled,)
     notes += tuple(note for note in (given.said(sigmas, "its examples"),) if note)
     classes = class_names(0 if rows is None else len(rows) - 1, given.given.get("classes"))  # the last row is of no class
