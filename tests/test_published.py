@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import command, contents
@@ -18,10 +19,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scorefield import VE, VP, ScorefieldError, ScoreModel
+from scorefield import VE, VP, LinearVE, ScorefieldError, ScoreModel
 from scorefield.interchange.checkpoints.published import _architecture
 from scorefield.interchange.foreign import Foreign, read_foreign, write_run
 from scorefield.nets.published.score_sde import ScoreSDEConfig
+from scorefield.nets.published.smalldiffusion_unet import SmallDiffusionUNetConfig
 from scorefield.runs import open_run
 
 Weights = dict[str, Tensor]
@@ -604,6 +606,239 @@ def test_smalldiffusion_s_layers_are_the_noise_of_x0_plus_sigma_noise(scaled: bo
         h = h @ w[f"{name}.weight"].double().T + w[f"{name}.bias"].double()
         h = h if name == "net.4" else h * (1 + torch.erf(h / math.sqrt(2))) / 2
     torch.testing.assert_close(field(x, sigma).score, -h / sigma.unsqueeze(1), rtol=1e-10, atol=1e-10)
+
+
+# Of smalldiffusion's U-Net: first features, widths, blocks, resolutions with attention, size of e, channels, classes.
+GRAY = (32, (32, 64), 1, (1,), 48, 1, 0)
+COLOURED = (32, (64, 32, 64), 2, (0, 2), 128, IMAGE, 3)
+
+
+def unet_layout(
+    first: int, widths: tuple[int, ...], blocks: int, attention: tuple[int, ...], e: int, channels: int, classes: int
+) -> dict[str, tuple[int, ...]]:
+    found: dict[str, tuple[int, ...]] = {}
+
+    def linear(name: str, inward: int, outward: int) -> None:
+        found.update({f"{name}.weight": (outward, inward), f"{name}.bias": (outward,)})
+
+    def norm(name: str, width: int) -> None:
+        found.update({f"{name}.weight": (width,), f"{name}.bias": (width,)})
+
+    def block(name: str, inward: int, outward: int) -> None:
+        norm(f"{name}.layer1.0", inward)
+        found.update(conv_of(f"{name}.layer1.2", inward, outward))
+        linear(f"{name}.temb_proj.1", e, outward)
+        norm(f"{name}.layer2.0", outward)
+        found.update(conv_of(f"{name}.layer2.3", outward, outward))
+        if inward != outward:
+            found.update(conv_of(f"{name}.shortcut", inward, outward, 1))
+
+    def attended(name: str, width: int) -> None:
+        norm(f"{name}.norm", width)
+        found[f"{name}.attn.qkv.weight"] = (3 * width, width)
+        linear(f"{name}.attn.proj", width, width)
+        found.update(conv_of(f"{name}.proj_out", width, width, 1))
+
+    linear("sig_embed.mlp.0", 2, e)
+    linear("sig_embed.mlp.2", e, e)
+    if classes:
+        found["cond_embed.embeddings.weight"] = (classes + 1, e)
+        linear("cond_embed.mlp.1", e, e)
+    found.update(conv_of("conv_in", channels, first))
+    skips, here, last = [first], first, len(widths) - 1
+    for level, width in enumerate(widths):
+        for j in range(blocks):
+            block(f"downs.{level}.blocks.{j}.0", here, width)
+            if level in attention:
+                attended(f"downs.{level}.blocks.{j}.1", width)
+            here = width
+            skips.append(width)
+        if level < last:
+            found.update(conv_of(f"downs.{level}.downsample.1", width, width))
+            skips.append(width)
+    block("mid.0", here, here)
+    attended("mid.1", here)
+    block("mid.2", here, here)
+    for i, width in enumerate(reversed(widths)):
+        for j in range(blocks + 1):
+            block(f"ups.{i}.blocks.{j}.0", here + skips.pop(), width)
+            if last - i in attention:
+                attended(f"ups.{i}.blocks.{j}.1", width)
+            here = width
+        if i < last:
+            found.update(conv_of(f"ups.{i}.upsample.1", width, width))
+    norm("out_layer.0", here)
+    return found | conv_of("out_layer.2", here, channels)
+
+
+def unet_reference(w: Weights, x: Tensor, sigma: Tensor, row: list[int] | None) -> Tensor:
+    """The noise in images by the formulas on the tensors by name, each as often as there is one; `row` of the classes."""
+
+    def linear(name: str, h: Tensor) -> Tensor:
+        return F.linear(h, w[f"{name}.weight"], w.get(f"{name}.bias"))
+
+    def conv(name: str, h: Tensor, **how: int) -> Tensor:
+        return F.conv2d(h, w[f"{name}.weight"], w[f"{name}.bias"], **how)
+
+    def norm(name: str, h: Tensor) -> Tensor:
+        return F.group_norm(h, 32, w[f"{name}.weight"], w[f"{name}.bias"], 1e-6)
+
+    def step(name: str, h: Tensor) -> Tensor:
+        g = conv(f"{name}.layer1.2", F.silu(norm(f"{name}.layer1.0", h)), padding=1)
+        g = g + linear(f"{name}.temb_proj.1", F.silu(e)).unsqueeze(2).unsqueeze(3)
+        g = conv(f"{name}.layer2.3", F.silu(norm(f"{name}.layer2.0", g)), padding=1)
+        return g + (conv(f"{name}.shortcut", h) if f"{name}.shortcut.weight" in w else h)
+
+    def attended(name: str, h: Tensor) -> Tensor:
+        if f"{name}.norm.weight" not in w:
+            return h
+        width = h.shape[1]
+        tokens = norm(f"{name}.norm", h).permute(0, 2, 3, 1).reshape(len(h), -1, width)
+        matrix = w[f"{name}.attn.qkv.weight"]
+        q, k, v = (F.linear(tokens, matrix[i * width : (i + 1) * width]) for i in range(3))
+        mixed = linear(f"{name}.attn.proj", F.scaled_dot_product_attention(q, k, v))
+        return h + conv(f"{name}.proj_out", mixed.reshape(len(h), *h.shape[2:], width).permute(0, 3, 1, 2))
+
+    angle = sigma.log() / 2
+    e = linear("sig_embed.mlp.2", F.silu(linear("sig_embed.mlp.0", torch.stack([angle.sin(), angle.cos()], dim=1))))
+    if row is not None:
+        e = e + linear("cond_embed.mlp.1", F.silu(w["cond_embed.embeddings.weight"][row]))
+    h, i = conv("conv_in", x, padding=1), 0
+    skips = [h]
+    while f"downs.{i}.blocks.0.0.layer1.0.weight" in w:
+        j = 0
+        while f"downs.{i}.blocks.{j}.0.layer1.0.weight" in w:
+            h = attended(f"downs.{i}.blocks.{j}.1", step(f"downs.{i}.blocks.{j}.0", h))
+            skips, j = [*skips, h], j + 1
+        if f"downs.{i}.downsample.1.weight" in w:
+            h = conv(f"downs.{i}.downsample.1", F.pad(h, (0, 1, 0, 1)), stride=2)
+            skips.append(h)
+        i += 1
+    h, levels = step("mid.2", attended("mid.1", step("mid.0", h))), i
+    for i in range(levels):
+        j = 0
+        while f"ups.{i}.blocks.{j}.0.layer1.0.weight" in w:
+            h = attended(f"ups.{i}.blocks.{j}.1", step(f"ups.{i}.blocks.{j}.0", torch.cat([h, skips.pop()], dim=1)))
+            j += 1
+        if f"ups.{i}.upsample.1.weight" in w:
+            h = conv(f"ups.{i}.upsample.1", h.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3), padding=1)
+    assert not skips
+    return conv("out_layer.2", F.silu(norm("out_layer.0", h)), padding=1)
+
+
+@pytest.fixture(scope="module")
+def unets() -> dict[str, Weights]:
+    return {"gray": filled(unet_layout(*GRAY)), "coloured": filled(unet_layout(*COLOURED), seed=2)}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("kind", "scaled"), [("gray", False), ("coloured", True)])
+def test_smalldiffusion_s_unet_is_the_noise_of_its_formulas_on_its_tensors(
+    kind: str, scaled: bool, unets: dict[str, Weights], tmp_path: Path
+) -> None:
+    """Of images whose sides differ, with each class and with none; as it was saved on several devices."""
+    w = unets[kind]
+    settings = [f"size={SIDE}", "sigma_min=0.02", *([] if scaled else ["scaled=false"])]
+    foreign = read_foreign(saved(tmp_path / "a.pth", prefixed(w)), settings)
+    assert foreign.process == LinearVE(0.02, 35.0 if scaled else 20.0) and foreign.unconditional == scaled
+    field = open_run(write_run(foreign, tmp_path / "run")).field.double()
+    exact = {name: value.double() for name, value in w.items()}
+    sigma = torch.tensor([0.02, 0.7, 20.0], dtype=torch.float64)
+    x = 3 * numbers(3, 1 if kind == "gray" else IMAGE, SIDE, 2 * SIDE)
+    inward = x / (1 + sigma**2).sqrt().reshape(-1, 1, 1, 1) if scaled else x
+    for row in ([2, 0, 1], [3, 3, 3]) if kind == "coloured" else (None,):
+        cond = None if row in (None, [3, 3, 3]) else torch.tensor(row)
+        expected = -unet_reference(exact, inward, sigma, row) / sigma.reshape(-1, 1, 1, 1)
+        torch.testing.assert_close(field(x, sigma, cond).score, expected, rtol=1e-8, atol=1e-8)
+
+
+@torch.no_grad()
+def test_a_unet_of_smalldiffusion_whose_last_layer_is_a_bias_has_the_score_minus_bias_by_sigma(
+    unets: dict[str, Weights], tmp_path: Path
+) -> None:
+    flat = unets["coloured"] | {"out_layer.2.weight": torch.zeros(IMAGE, 64, 3, 3), "out_layer.2.bias": torch.arange(3.0)}
+    field = open_run(write_run(read_foreign(saved(tmp_path / "a.pt", flat), ["size=8"]), tmp_path / "run")).field
+    got = field(numbers(1, IMAGE, SIDE, SIDE), torch.tensor([4.0])).score
+    assert got[0, :, 3, 5].tolist() == pytest.approx([0.0, -0.25, -0.5], rel=1e-6)
+
+
+@pytest.mark.usefixtures("unfilled")
+@pytest.mark.parametrize(
+    ("config", "channels", "size", "sigma_max"),
+    [
+        (SmallDiffusionUNetConfig(), 3, 32, 35.0),
+        (SmallDiffusionUNetConfig(channels=64, multipliers=(1, 1, 2), condition=256), 1, 28, 20.0),
+        (SmallDiffusionUNetConfig(multipliers=(1, 1, 2, 2), blocks=1, attention=(2,)), 3, 64, 35.0),
+        (SmallDiffusionUNetConfig(multipliers=(2, 1), blocks=3, attention=(), condition=100), 2, 32, 35.0),
+    ],
+    ids=["CIFAR-10", "Fashion-MNIST", "twice as large", "attention in the middle alone"],
+)
+def test_settings_of_a_unet_of_smalldiffusion_are_read_off_its_shapes(
+    config: SmallDiffusionUNetConfig, channels: int, size: int, sigma_max: float, tmp_path: Path
+) -> None:
+    weights = config.build((channels, size, size), 10).state_dict()
+    found = read_foreign(saved(tmp_path / "a.pt", weights))
+    assert found.network == config and found.shape == (channels, size, size)
+    assert found.process == LinearVE(0.01, sigma_max) and found.classes == tuple("0123456789")
+    said = " ".join(found.notes)
+    assert f"{size} x {size} pixels" in said and "true is taken, --set scaled=false changes it" in said
+    assert f"does not say sigma_min=0.01, sigma_max={sigma_max:g}: taken from its examples" in said
+
+
+@pytest.mark.usefixtures("unfilled")
+def test_the_unet_of_smalldiffusion_for_cifar10_is_ddpm_s_but_for_its_embedding_and_its_attention() -> None:
+    """Parameters: 2 numbers of sigma in place of 128, and in each of six attentions W² more weights, 2·W biases fewer."""
+    ours, ddpm = (
+        sum(parameter.numel() for parameter in config.build((3, 32, 32)).parameters())
+        for config in (SmallDiffusionUNetConfig(), PUBLISHED["DDPM of 2020"])
+    )
+    assert ours - ddpm == 512 * (2 - 128) + 6 * (256**2 - 2 * 256)
+
+
+def test_images_of_an_imported_unet_of_smalldiffusion_are_drawn_by_the_command(
+    unets: dict[str, Weights], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The noise is said to be 5, -5 and 0 everywhere, so that x0 = x - 35·noise is black, white and either in the three."""
+    flat = {"out_layer.2.weight": torch.zeros(IMAGE, 64, 3, 3), "out_layer.2.bias": torch.tensor([5.0, -5.0, 0.0])}
+    save_file(unets["coloured"] | flat, tmp_path / "a.safetensors")
+    told = ("--set", "size=8", "--set", "classes=cat,dog,owl")
+    assert command("import", tmp_path / "a.safetensors", "--as", tmp_path / "run", *told) == 0
+    assert "smalldiffusion's U-Net" in capsys.readouterr().out
+    for name, *options in (("any",), ("owl", "--label", "owl", "--guidance", 2)):
+        assert command("sample", tmp_path / "run", "-n", 4, "--out", tmp_path / f"{name}.npz", "--steps", 3, *options) == 0
+    drawn = [np.load(tmp_path / f"{name}.npz") for name in ("any", "owl")]
+    for images in (next(one[key] for key in one.files if one[key].ndim == 4) for one in drawn):
+        assert images.shape == (4, 8, 8, 3) and images.dtype == np.uint8
+        assert images[..., 0].max() == 0 and images[..., 1].min() == 255
+        assert images[..., 2].min() == 0 and images[..., 2].max() == 255
+    assert command("sample", tmp_path / "run", "-n", 4, "--label", "cow", "--out", tmp_path / "cow.npz") == 2
+    assert "cat" in capsys.readouterr().err
+
+
+def test_what_is_not_a_unet_of_smalldiffusion_is_refused_with_what_is_wrong(
+    unets: dict[str, Weights], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    w, path = unets["coloured"], tmp_path / "a.pt"
+
+    def without(name: str) -> Weights:
+        return {one: value for one, value in w.items() if one != name}
+
+    for changed, said in (
+        (without("mid.0.layer1.2.weight"), "without 'mid.0.layer1.2.weight', which its architecture has"),
+        (without("cond_embed.mlp.1.bias"), "without 'cond_embed.mlp.1.bias', which its architecture has"),
+        (without("sig_embed.mlp.2.weight"), "not those of a whole model ('sig_embed.mlp.2.weight')"),
+        (w | {"ups.0.blocks.1.1.norm.bias": torch.zeros(9)}, "'ups.0.blocks.1.1.norm.bias' of shape (9,) in"),
+        (w | {"conv_in.weight": torch.zeros(48, 3, 3, 3)}, "not those of a whole model"),
+        (w | {"cond_embed.weight": torch.zeros(9, 9)}, "with 'cond_embed.weight', which its architecture does not have"),
+    ):
+        assert said in refused(capsys, tmp_path, saved(path, changed), "--set", "size=8")
+    for setting, said in (
+        ("size=10", "3 resolutions, expected (channels, height, width) with sides that 4 divides"),
+        ("scaled=perhaps", "expected true or false"),
+        ("scale=true", "did you mean 'scaled'"),
+        ("classes=cat,dog", "got 2 names of classes for a network of 3"),
+    ):
+        assert said in refused(capsys, tmp_path, saved(path, w), "--set", setting)
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ class Import:
     settings: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(name="set", metavar="KEY=VALUE")] = ()
     """What the files do not say, or say wrongly; may be repeated. Of diffusers: prediction_type, beta_schedule, beta_start,
     beta_end, num_train_timesteps, sample_size, classes, range. Of published weights: size, sde, continuous, sigma_min,
-    sigma_max, beta_min, beta_max, scaled, average."""
+    sigma_max, beta_min, beta_max, scaled, classes, average."""
 
     def run(self) -> None:
         """Import, and say what was found."""

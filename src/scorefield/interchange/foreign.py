@@ -147,6 +147,24 @@ def read_foreign(source: str | Path, settings: Sequence[str] = ()) -> Foreign:
     raise ScorefieldError(f"got {str(source)!r}, whose layout is not known, expected {expected}: convert it")
 
 
+def class_names(count: int, given: Any) -> tuple[str, ...]:
+    """Return the names of a model's classes: those that were given, as a text with commas or a list, else their numbers.
+
+    Raises:
+        ScorefieldError: not one name for each class.
+
+    >>> class_names(2, None), class_names(2, "cat, dog")
+    (('0', '1'), ('cat', 'dog'))
+    """
+    texts = given.split(",") if isinstance(given, str) else given if isinstance(given, list) else [given]
+    names = tuple(str(name).strip() for name in (range(count) if given is None else texts))
+    if len(names) != count or len(set(names)) != count:
+        raise ScorefieldError(
+            f"got {len(set(names))} names of classes for a network of {count}, expected one for each: correct them"
+        )
+    return names
+
+
 # --- weights ----------------------------------------------------------------------------------------------------------
 
 

@@ -26,7 +26,7 @@ from scorefield import files
 from scorefield.config import component
 from scorefield.data import Normaliser
 from scorefield.errors import ScorefieldError, unknown
-from scorefield.interchange.foreign import Checkpoint, Foreign, read_tensors, without_prefix
+from scorefield.interchange.foreign import Checkpoint, Foreign, class_names, read_tensors, without_prefix
 from scorefield.nets.published.unet2d import UNet2DConfig
 from scorefield.prediction import Denoiser, NoisePrediction, Parametrisation, Score, V
 from scorefield.process import VE, DDPMChain, Process, Tabulated
@@ -110,7 +110,7 @@ class Diffusers(Checkpoint):
             parametrisation=parametrisation,
             process=process,
             shape=_shape(config, settings, model),
-            classes=_classes(config, settings),
+            classes=class_names(config.get("num_class_embeds") or 0, settings.get("classes")),
             normaliser=_normaliser(settings, isinstance(parametrisation, Score)),
             notes=tuple(notes),
         )
@@ -221,18 +221,6 @@ def _shape(config: Mapping[str, Any], settings: Mapping[str, Any], model: Path) 
             f"got sample_size={size!r} in {model / MODEL}, expected the sides of an image in pixels: say --set sample_size=32"
         )
     return (channels, sides[0], sides[1])
-
-
-def _classes(config: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the names of the classes: those that were given, else their numbers."""
-    count, given = config.get("num_class_embeds") or 0, settings.get("classes")
-    texts = given.split(",") if isinstance(given, str) else given if isinstance(given, list) else [given]
-    names = tuple(str(name).strip() for name in (range(count) if given is None else texts))
-    if len(names) != count or len(set(names)) != count:
-        raise ScorefieldError(
-            f"got {len(set(names))} names of classes for a network of {count}, expected one for each: correct them"
-        )
-    return names
 
 
 def _normaliser(settings: Mapping[str, Any], from_zero: bool) -> Normaliser:

@@ -5,7 +5,7 @@
     NCSNv2 (2020)     sigma·score (divided by it later)  nothing                 the buffer `sigmas`
     NCSN++ (VE)       sigma·score (likewise)             ln(sigma), or an index  the buffer `sigmas`
     DDPM++, DDPM      noise                              999·t, or a step        VP or sub-VP, beta from .1 to 20
-    smalldiffusion    noise                              ln(sigma)               VE, by the settings
+    smalldiffusion    noise                              ln(sigma)               VE, by the settings (layers, U-Net)
 
 NCSN, NCSNv2 and NCSN++ for VE take images in [0, 1] and map them to [-1, 1] first; here they are in [-1, 1], so that lengths,
 and sigma with them, are twice the published ones, and a score is half.
@@ -29,11 +29,12 @@ from torch import Tensor, nn
 
 from scorefield.data import Normaliser
 from scorefield.errors import ScorefieldError, unknown
-from scorefield.interchange.foreign import PICKLED, SAFETENSORS, Checkpoint, Foreign, read_tensors, without_prefix
+from scorefield.interchange.foreign import PICKLED, SAFETENSORS, Checkpoint, Foreign, class_names, read_tensors, without_prefix
 from scorefield.nets.base import NetworkConfig
 from scorefield.nets.published.ncsn import STAGES, NCSNConfig
 from scorefield.nets.published.score_sde import ScoreSDEConfig
 from scorefield.nets.published.smalldiffusion import SmallDiffusionConfig
+from scorefield.nets.published.smalldiffusion_unet import SmallDiffusionUNetConfig
 from scorefield.prediction import NoisePrediction, Parametrisation, ScaledScore, Score
 from scorefield.process import VE, VP, DDPMChain, LinearVE, Process, SubVP
 from scorefield.registry import register
@@ -54,6 +55,7 @@ class _Read:
     process: Process
     shape: tuple[int, ...]
     notes: tuple[str, ...]
+    classes: tuple[str, ...] = ()
 
 
 @register("checkpoint", "published")
@@ -70,6 +72,7 @@ class Published(Checkpoint):
         "beta_min": "of vp and sub-vp",
         "beta_max": "of vp and sub-vp",
         "scaled": "whether smalldiffusion's network divides x by sqrt(1 + sigma²)",
+        "classes": "names of the classes, in order, of smalldiffusion's U-Net",
         "average": "whether the moving average of the weights is read, where there is one",
     }
 
@@ -87,7 +90,7 @@ class Published(Checkpoint):
                 f"got {source}, whose tensors have names of a published layout but are not those of a whole model "
                 f"({str(error).splitlines()[0]}), expected all of them: download it again"
             ) from None
-        network = one.network.build(one.shape)
+        network = one.network.build(one.shape, len(one.classes))
         kept = {name: value for name, value in weights.items() if name != "sigmas"}
         notes = one.notes
         if average is not None and given.truth("average", True):
@@ -101,6 +104,8 @@ class Published(Checkpoint):
             parametrisation=one.parametrisation,
             process=one.process,
             shape=one.shape,
+            classes=one.classes,
+            unconditional=bool(one.classes),
             notes=notes,
         )
         if len(one.shape) > 1:
@@ -130,10 +135,10 @@ class _Settings:
             raise ScorefieldError(f"got {name}={self.given[name]}, expected true or false: correct it")
         return value == "true"
 
-    def said(self, names: Mapping[str, float]) -> str:
+    def said(self, names: Mapping[str, float], of: str = "the paper") -> str:
         """Return which of some settings were not given, with what is taken instead, as a note; "" where all were."""
         taken = ", ".join(f"{name}={value:g}" for name, value in names.items() if name not in self.given)
-        return f"the file does not say {taken}: taken from the paper" if taken else ""
+        return f"the file does not say {taken}: taken from {of}" if taken else ""
 
 
 # --- what a file holds ------------------------------------------------------------------------------------------------
@@ -193,11 +198,13 @@ def _layout_of(weights: Mapping[str, Tensor], source: Path) -> Any:
         return _score_sde
     if all(re.fullmatch(r"net\.\d+\.(weight|bias)", name) for name in weights):
         return _smalldiffusion
+    if any(name.startswith("downs.0.blocks.") for name in weights):
+        return _smalldiffusion_unet
     shown = ", ".join(map(repr, list(weights)[:3]))
     raise ScorefieldError(
         f"got weights of an unknown layout in {source} ({shown}, ...), expected those of NCSN or NCSNv2 "
-        "('begin_conv.weight', ...), score_sde ('all_modules.0...', ...) or smalldiffusion ('net.0.weight', ...): wrap the "
-        "network in Python by Field.of_denoiser, of_noise, of_score or of_velocity"
+        "('begin_conv.weight', ...), score_sde ('all_modules.0...', ...) or smalldiffusion ('net.0.weight' or "
+        "'downs.0.blocks.0...', ...): wrap the network in Python by Field.of_denoiser, of_noise, of_score or of_velocity"
     )
 
 
@@ -370,6 +377,21 @@ def _smalldiffusion(weights: Mapping[str, Tensor], given: _Settings) -> _Read:
     notes = tuple(note for note in (given.said(sigmas),) if note)
     meaning = NoisePrediction(noise_label="log-sigma")
     return _Read("smalldiffusion's linear layers", network, meaning, LinearVE(low, high), (size,), notes)
+
+
+def _smalldiffusion_unet(weights: Mapping[str, Tensor], given: _Settings) -> _Read:
+    network = SmallDiffusionUNetConfig.of(weights, scaled=given.truth("scaled", True))
+    channels, rows = weights["conv_in.weight"].shape[1], weights.get("cond_embed.embeddings.weight")
+    gray = channels == 1  # Fashion-MNIST; else CIFAR-10
+    size, notes = _size(28 if gray else ATTENDED * 2 ** network.attention[0] if network.attention else 32, given)
+    sigmas = {"sigma_min": 0.01, "sigma_max": 20.0 if gray else 35.0}
+    low, high = (given.number(key, value) for key, value in sigmas.items())
+    scaled = "weights do not say whether x is divided by sqrt(1 + sigma²): true is taken, --set scaled=false changes it"
+    notes += () if "scaled" in given.given else (scaled,)
+    notes += tuple(note for note in (given.said(sigmas, "its examples"),) if note)
+    classes = class_names(0 if rows is None else len(rows) - 1, given.given.get("classes"))  # the last row is of no class
+    meaning, process = NoisePrediction(noise_label="log-sigma"), LinearVE(low, high)
+    return _Read("smalldiffusion's U-Net", network, meaning, process, (channels, size, size), notes, classes)
 
 
 __all__ = ["Published"]
