@@ -143,11 +143,8 @@ for axes, name in zip(panels, ("twisted", "pigdm", "dps"), strict=True):
     axes.scatter(*answers[name].x.T, s=4, alpha=0.5)
     axes.scatter(*centres.T, marker="x", s=60, color="C1", label="posterior means")
     axes.axvline(float(y), color="black", linewidth=0.8, linestyle=":", label="y")
-    axes.set(xlabel="measured coordinate", title=name)
-panels[0].set(ylabel="the other coordinate")
+    axes.set(xlabel="measured coordinate", ylabel="the other coordinate", title=name)
 panels[0].legend(fontsize=8, loc="upper left")
-for axes in panels[1:]:
-    axes.set(ylabel=" ")
 
 # %%
 # Are the draws right? A test without the truth
