@@ -43,9 +43,9 @@ So a distance means something only beside the one that real images have in the s
 #
 # .. theorem:: precision-recall
 #
-#    \mathrm{precision} = \operatorname*{mean}_j 1\bigl[\exists i: \lvert f_j - r_i \rvert < R_i\bigr], \quad
-#    \mathrm{recall} = \operatorname*{mean}_i 1\bigl[\exists j: \lvert f_j - r_i \rvert < \rho_j\bigr], \quad
-#    \mathrm{coverage} = \operatorname*{mean}_i 1\bigl[\exists j: \lvert f_j - r_i \rvert < R_i\bigr].
+#    \mathrm{precision} &= \operatorname*{mean}_j 1\bigl[\exists i: \lvert f_j - r_i \rvert < R_i\bigr], \\
+#    \mathrm{recall} &= \operatorname*{mean}_i 1\bigl[\exists j: \lvert f_j - r_i \rvert < \rho_j\bigr], \\
+#    \mathrm{coverage} &= \operatorname*{mean}_i 1\bigl[\exists j: \lvert f_j - r_i \rvert < R_i\bigr].
 #
 # Precision is the share of samples that look real; coverage, the share of real examples that some sample looks like. Recall
 # means the same, but one far sample has a large ball that covers much. Four generators of a ring of eight modes show what
