@@ -55,8 +55,8 @@ print("weights of the posterior", [round(float(w), 3) for w in weights], "of the
 #
 # .. theorem:: posterior-score
 #
-#    \nabla \log p_t(x \mid y) = \nabla \log p_t(x) + \nabla \log p(y \mid x_t = x), \qquad
-#    p(y \mid x_t) = \int p(y \mid x_0)\, p(x_0 \mid x_t)\, dx_0.
+#    \nabla \log p_t(x \mid y) &= \nabla \log p_t(x) + \nabla \log p(y \mid x_t = x), \\
+#    p(y \mid x_t) &= \int p(y \mid x_0)\, p(x_0 \mid x_t)\, dx_0.
 #
 # The first term is the trained field. The second is an **integral** over all clean x0 that the noisy x may come from. It has no
 # closed form, and it is not the likelihood at the denoised image, :math:`p(y \mid E[x_0 \mid x_t])`: a mean inside a function
@@ -73,13 +73,12 @@ print("weights of the posterior", [round(float(w), 3) for w in weights], "of the
 #
 # **PiGDM** takes this C with S a stated covariance of the data; **MMPS** takes :math:`C = \lambda^2 J`, the true covariance
 # (:ref:`sphx_glr_book_lesson_05_tweedie.py`) with its change in z left out. For a Gaussian prior both are exact. **DPS**
-# takes C = 0, and then not even s: every step has a fixed length, by one number :math:`\zeta`, and :math:`\beta(\lambda)` is
-# the variance of DDPM's step at this level.
+# takes C = 0, and then not even s: every step has a fixed length, by one number :math:`\zeta`. With lengths in units of the
+# data's standard deviation, m numbers in y, and :math:`\beta(\lambda)` for the variance of DDPM's step at this level:
 #
 # .. theorem:: dps
 #
-#    \nabla_z \log p(y \mid z) \approx -\frac{\zeta \sqrt{m}}{\beta(\lambda)}\; \nabla_z \lVert y - A D(z) \rVert
-#    \qquad \text{(lengths in units of the data's standard deviation; y has m numbers)}.
+#    \nabla_z \log p(y \mid z) \approx -\frac{\zeta \sqrt{m}}{\beta(\lambda)}\; \nabla_z \lVert y - A D(z) \rVert.
 #
 # On two modes in one dimension the truth is known: the posterior is a mixture, so its score less that of the prior is the
 # second term, exactly.
@@ -143,11 +142,8 @@ for axes, name in zip(panels, ("twisted", "pigdm", "dps"), strict=True):
     axes.scatter(*answers[name].x.T, s=4, alpha=0.5)
     axes.scatter(*centres.T, marker="x", s=60, color="C1", label="posterior means")
     axes.axvline(float(y), color="black", linewidth=0.8, linestyle=":", label="y")
-    axes.set(xlabel="measured coordinate", title=name)
-panels[0].set(ylabel="the other coordinate")
+    axes.set(xlabel="measured coordinate", ylabel="the other coordinate", title=name)
 panels[0].legend(fontsize=8, loc="upper left")
-for axes in panels[1:]:
-    axes.set(ylabel=" ")
 
 # %%
 # Are the draws right? A test without the truth

@@ -50,7 +50,7 @@ for axes, filled, name in zip(
     axes.scatter(*filled[~holes].T, s=4, color="C5")
     axes.scatter(*filled[holes].T, s=6, color="C1", marker="x")
     axes.set(xlabel="first column", title=f"{name}\ncorrelation {float(torch.corrcoef(filled.T)[0, 1]):.2f}")
-    axes.set(ylabel="second column" if axes is panels[0] else " ")
+    axes.set(ylabel="second column")
 
 # %%
 # Crosses were missing; the truth has the correlation 0.8. Filled with the mean, the table has too little of it and too little

@@ -82,6 +82,9 @@ for axes, (name, (image, log)) in zip(panels, shown.items(), strict=True):
     axes.set_title(f"{name}\nlog p = {float(log):.0f}", fontsize=9)
     axes.axis("off")
 
+# %%
+# It is so with nearly all of them:
+
 figure, axes = plt.subplots()
 for index, (name, log) in enumerate(logs.items()):
     axes.hist(log, 50, range=(-150, 50), histtype="step", color=f"C{index}", linestyle="-" if not index else "--", label=name)
@@ -96,8 +99,9 @@ axes.legend(loc="upper left")
 # error** in units of the noise. First, the errors contain the density. Let :math:`q_\lambda = N(x, \lambda^2 I)`, the row
 # with noise, and :math:`p_\lambda` the data with noise. Both follow the heat equation in :math:`v = \lambda^2`, and by parts
 #
-# .. math:: \frac{d}{dv} \mathrm{KL}(q_\lambda \,\|\, p_\lambda) = \int \tfrac12 \Delta q \log\frac qp - \tfrac12 \frac qp
-# \Delta p
+# .. math::
+#
+#    \frac{d}{dv} \mathrm{KL}(q_\lambda \,\|\, p_\lambda) = \int \tfrac12 \Delta q \log\frac qp - \tfrac12 \frac qp \Delta p
 #    = -\tfrac12 \int q\, \Bigl\lvert \nabla \log \frac qp \Bigr\rvert^2.
 #
 # At z the two scores are :math:`(x - z)/v` and :math:`(D(z) - z)/v`: their difference is :math:`r/\lambda`. With

@@ -43,9 +43,9 @@ So a distance means something only beside the one that real images have in the s
 #
 # .. theorem:: precision-recall
 #
-#    \mathrm{precision} = \operatorname*{mean}_j 1\bigl[\exists i: \lvert f_j - r_i \rvert < R_i\bigr], \quad
-#    \mathrm{recall} = \operatorname*{mean}_i 1\bigl[\exists j: \lvert f_j - r_i \rvert < \rho_j\bigr], \quad
-#    \mathrm{coverage} = \operatorname*{mean}_i 1\bigl[\exists j: \lvert f_j - r_i \rvert < R_i\bigr].
+#    \mathrm{precision} &= \operatorname*{mean}_j 1\bigl[\exists i: \lvert f_j - r_i \rvert < R_i\bigr], \\
+#    \mathrm{recall} &= \operatorname*{mean}_i 1\bigl[\exists j: \lvert f_j - r_i \rvert < \rho_j\bigr], \\
+#    \mathrm{coverage} &= \operatorname*{mean}_i 1\bigl[\exists j: \lvert f_j - r_i \rvert < R_i\bigr].
 #
 # Precision is the share of samples that look real; coverage, the share of real examples that some sample looks like. Recall
 # means the same, but one far sample has a large ball that covers much. Four generators of a ring of eight modes show what
@@ -152,9 +152,15 @@ for axes, data in zip(panels, ("digits", "mnist"), strict=True):
         right, up = (-5, 3) if (data, name) == ("digits", "auto, distilled to 2") else (5, -12 if (data, name) in below else 5)
         way = {"textcoords": "offset points", "ha": "left" if right > 0 else "right", "fontsize": 7}
         axes.annotate(short.get(name, name), place, xytext=(right, up), **way)
-    axes.set(xscale="log", yscale="log", xlabel="seconds for 1,000 samples", title=data, xlim=(5e-3, 3e3), ylim=(2, 110))
-panels[0].set(ylabel="Fréchet distance of the judge (± 2 s.e.)")
-panels[1].set(ylabel=" ")
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="seconds for 1,000 samples",
+        ylabel="Fréchet distance (± 2 s.e.)",
+        title=data,
+        xlim=(5e-3, 3e3),
+        ylim=(2, 110),
+    )
 
 # %%
 # Down is better, left is faster. Triangles have an adversary, circles are this package's default, squares the others; each
@@ -165,7 +171,7 @@ for axes, data in zip(panels, ("digits", "mnist"), strict=True):
     ordered = sorted(rows_of(data).items(), key=lambda item: item[1][0]["coverage"][0])
     for kind, colour, marker in (("precision", "C5", "x"), ("recall", "C3", "^"), ("coverage", "C0", "o")):
         axes.plot([rows[0][kind][0] for _, rows in ordered], range(len(ordered)), marker, color=colour, label=kind)
-    axes.set(xlabel="share", title=data, xlim=(0, 1.03), ylabel="method" if data == "digits" else " ")
+    axes.set(xlabel="share", title=data, xlim=(0, 1.03), ylabel="method")
     axes.set_yticks(range(len(ordered)), [short.get(name, name) for name, _ in ordered], fontsize=8)
 panels[1].legend(fontsize=8, loc="upper left")
 
