@@ -51,14 +51,12 @@ html_theme = "furo"
 html_title = f"scorefield {release}"
 html_static_path = ["_static"]
 html_css_files = ["book.css"]
-html_js_files = []
 html_extra_path = ["field.html"]
 html_show_sourcelink = False
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
-autodoc_warningiserror = False
 
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "colon_fence"]
 myst_heading_anchors = 3

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-FORMULA = re.compile(r"^(?:\.\. |:{3,}|`{3,})\{?theorem(?:::|\})\s+(\S+)\s*$", re.M)
-PAGES = ("lessons/*.py", "lessons/*.rst", "guides/*.md", "*.md")
+FORMULA = re.compile(r"^(?:# )?\.\. theorem:: (\S+)$", re.M)  # in a docstring, or in a cell of comments
 
 
 @dataclass(frozen=True)
@@ -51,18 +50,12 @@ def tests_of() -> dict[str, list[Held]]:
 
 
 def formulas() -> dict[str, Path]:
-    """Return the page of each formula by its label."""
+    """Return the lesson of each formula by its label."""
     found: dict[str, Path] = {}
-    for pattern in PAGES:
-        for page in sorted((ROOT / "docs").glob(pattern)):
-            text = (
-                re.sub(r"^# ?", "", page.read_text(encoding="utf-8"), flags=re.M)
-                if page.suffix == ".py"
-                else page.read_text(encoding="utf-8")
-            )
-            for label in FORMULA.findall(text):
-                assert label not in found, f"got the formula {label} in {page} and {found[label]}, expected it once"
-                found[label] = page
+    for page in sorted((ROOT / "docs" / "lessons").glob("*.py")):
+        for label in FORMULA.findall(page.read_text(encoding="utf-8")):
+            assert label not in found, f"got the formula {label} in {page} and {found[label]}, expected it once"
+            found[label] = page
     return found
 
 
