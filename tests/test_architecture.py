@@ -49,7 +49,7 @@ FLOORS = [  # of DESIGN.md, lowest first; a unit is a file or a folder right und
     {"config", "conventions"},
     {"models"},
     {"runs"},
-    {"recipes", "verification"},
+    {"recipes", "verification", "drawn_field"},
     {"drawing", "outputs", "inputs", "residuals", "fitting"},
     {"interchange"},
     {"measurements", "sampling"},

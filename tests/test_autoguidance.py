@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from helpers import command, contents
 from torch import Tensor
 
-from scorefield import SampleRng, ScorefieldError, app
-from scorefield.drawing import Drawing
+from scorefield import SampleRng, ScorefieldError, app, files
+from scorefield.distillation import distil
+from scorefield.drawing import Drawing, field_of
 from scorefield.guidance import Autoguidance
 from scorefield.runs import Run, load_field, open_run
-from scorefield.specs import SampleSpec
+from scorefield.specs import SampleSpec, TrainSpec
 from scorefield.training.averages import EARLY, TOO_LATE, Averages
+from scorefield.training.resolve import resolve
 
 SMALL = ("network.width=8", "network.depth=1", "training.precision=float32", "training.pictures=0", "training.batch=16")
 STEPS = 16  # so that EARLY is after two of them
@@ -105,11 +109,93 @@ def test_samples_of_a_run_are_led_away_from_its_early_field(whole: Run) -> None:
     )
 
 
+@pytest.fixture(scope="module")
+def led(whole: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run whose samples are led away from its early field unasked."""
+    folder = Path(shutil.copytree(whole.path, tmp_path_factory.mktemp("led") / "run"))
+    config = json.loads((folder / "config.json").read_text())
+    files.write_json(folder / "config.json", config | {"autoguidance": 2.0})
+    return open_run(folder)
+
+
+def test_a_run_leads_its_samples_away_where_nothing_else_is_asked_and_nothing_but_its_samples(whole: Run, led: Run) -> None:
+    x, t = SampleRng(range(5)).normal((2,)), torch.full((5,), 0.5, dtype=torch.float64)
+    good, bad = led.field(x, t).score, led.early_field(x, t).score
+
+    def drawn(**asked: Any) -> Tensor:
+        return Drawing.of(led, SampleSpec(**asked)).field(x, t).score
+
+    torch.testing.assert_close(drawn(), bad + 2 * (good - bad), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(drawn(sampler="heun", seed=3), drawn(), rtol=0, atol=0)
+    torch.testing.assert_close(drawn(autoguidance=1.5), bad + 1.5 * (good - bad), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(drawn(autoguidance=1.0), good, rtol=0, atol=0)
+    tempered = Drawing.of(whole, SampleSpec(temperature=0.5)).field(x, t).score
+    torch.testing.assert_close(drawn(temperature=0.5), tempered, rtol=0, atol=0)
+    ends = led.config.process.sigma(t) / led.config.process.alpha(t)
+    inside, outside = ((float(ends[0]) * low, float(ends[0]) * high) for low, high in ((0.9, 1.1), (2.0, 3.0)))
+    torch.testing.assert_close(drawn(guidance_interval=inside), drawn(), rtol=0, atol=0)
+    torch.testing.assert_close(drawn(guidance_interval=outside), good, rtol=0, atol=0)
+    assert field_of(led) is led.field  # what likelihood, denoising and restoration ask
+    assert Drawing.of(led, SampleSpec()).said.endswith(", autoguidance 2")
+    assert app.evaluate(led.path, n=20).sampler.endswith(", autoguidance 2")
+    report = app.sample(led.path, n=4, steps=4, out=led.path / "some.npz")
+    assert report.note is not None and "asks the network 2 times" in report.note
+
+
+def test_a_tuned_ladder_is_of_the_field_that_is_drawn_from(led: Run, tmp_path: Path) -> None:
+    tuned = Path(shutil.copytree(led.path, tmp_path / "tuned"))
+    times = [0.9, 0.5, 0.1]
+    chosen = {"sampler": "heun", "steps": 3, "ladder": "optimised", "times": times, "evaluations": 5, "why": ""}
+    files.write_json(tuned / "sampling.json", chosen | {"model_sha256": led.manifest["model_sha256"]})
+    run = open_run(tuned)
+    for asked in ({}, {"seed": 7}, {"autoguidance": 2.0}):
+        assert Drawing.of(run, SampleSpec(**asked)).ladder.tolist() == times
+    assert Drawing.of(run, SampleSpec(autoguidance=1.0)).ladder.tolist() != times
+
+
+def test_a_generator_is_made_of_what_is_drawn_from_and_is_not_led_itself(
+    led: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = list[Any]()
+
+    class Seen(distil.Matcher):
+        def __init__(self, field: Any, network: Any, *more: Any, **how: Any) -> None:
+            seen.extend([field, network])
+            super().__init__(field, network, *more, **how)
+
+    monkeypatch.setattr(distil, "Matcher", Seen)
+    folder = app.distill(led.path, steps=2, evaluations=1, out=tmp_path / "few").folder
+    assert isinstance(seen[0], Autoguidance) and seen[0].strength == 2 and not isinstance(seen[1], Autoguidance)
+    few = open_run(folder)
+    assert Drawing.of(few, SampleSpec()).field is few.generator
+    assert isinstance(Drawing.of(few, SampleSpec("abm")).field, Autoguidance)  # from its score
+
+
+def test_images_of_the_default_recipe_are_led_and_nothing_else_is(tmp_path: Path) -> None:
+    numbers = np.random.default_rng(0)
+    sources = {
+        "image": numbers.integers(0, 255, (40, 8, 8), dtype=np.uint8),
+        "signal": numbers.normal(size=(40, 2, 16)),
+        "vector": numbers.normal(size=(40, 3)),
+        "volume": numbers.normal(size=(40, 8, 8, 8)),
+    }
+    for kind, values in sources.items():
+        found = resolve(values, TrainSpec(steps=1, settings=("data.axes=zyx",) if kind == "volume" else ()))
+        assert found.data.kind == kind and found.config.autoguidance == (1.5 if kind == "image" else 1)
+        assert any("autoguidance = 1.5" in reason for reason in found.reasons) == (kind == "image")
+    assert resolve(sources["image"], TrainSpec(steps=1, recipe="ncsnv2")).config.autoguidance == 1
+    assert resolve(sources["image"], TrainSpec(steps=1, settings=("autoguidance=1",))).config.autoguidance == 1
+
+
 def test_a_run_without_early_weights_says_so_and_nothing_is_written(
     whole: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     old = Path(shutil.copytree(whole.path, tmp_path / "old"))
     (old / "early.safetensors").unlink()
+    files.write_json(old / "config.json", json.loads((old / "config.json").read_text()) | {"autoguidance": 2.0})
+    assert Drawing.of(open_run(old), SampleSpec()).field is not None  # of which it is not led unasked
+    assert app.sample(old, n=2, steps=2, out=tmp_path / "x.npz").note is None
+    (tmp_path / "x.npz").unlink()
     before = contents(tmp_path)
     assert command("sample", old, "--autoguidance", 2, "--out", tmp_path / "x.png") == 2
     assert "without weights from early in its training, expected some for autoguidance: train anew" in capsys.readouterr().err

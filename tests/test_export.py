@@ -12,6 +12,7 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ from scorefield import SampleRng, ScorefieldError, app, files
 from scorefield.config import to_dict
 from scorefield.interchange import to_diffusers, to_onnx
 from scorefield.interchange.denoiser import Denoiser, exportable, facts, probes
+from scorefield.interchange.portable import without_paths
 from scorefield.interchange.self_contained import source_of
-from scorefield.interchange.to_hub import without_paths
 from scorefield.levels import ladder_of
 from scorefield.models import build_model, classes_of
 from scorefield.runs import Run, manifest_of, open_run, save_model
@@ -55,6 +56,14 @@ RUNS: dict[str, tuple[Any, tuple[str, ...]]] = {
         ),
     ),
     "time": ("two-moons", (*MLP, "process=vp", "parametrisation=velocity", "parametrisation.noise_label=t")),
+    "named signal": (
+        {"signals": NUMBERS.normal(size=(60, 13, 2)), "labels": np.arange(60) % 3},
+        (*UNET, "network.channels=[8]", "network.attention=false", "network.patch=1", "process=sub-vp", "data.axes=tc"),
+    ),
+    "named vector": (
+        {"vectors": NUMBERS.normal(3, 2, size=(60, 4)), "labels": np.array(["a", "b"])[np.arange(60) % 2]},
+        (*MLP[:2], "parametrisation=denoised", "training.labels=1"),
+    ),
 }
 
 
@@ -66,7 +75,10 @@ def run_of(tmp_path_factory: pytest.TempPathFactory) -> Any:
     @functools.cache
     def made(name: str) -> Run:
         source, settings = RUNS[name]
-        if not isinstance(source, str):
+        if isinstance(source, dict):
+            np.savez(place / f"{name}.npz", **source)
+            source = str(place / f"{name}.npz")
+        elif not isinstance(source, str):
             np.save(place / f"{name}.npy", source)
             source = str(place / f"{name}.npy")
         asked = resolve(source, TrainSpec(steps=1, settings=settings))
@@ -258,6 +270,79 @@ def test_euler_heun_and_ddim_of_the_library_draw_what_ours_draw_on_their_levels(
         assert np.abs(got - wanted).max() < 1e-4 * max(1.0, np.abs(wanted).max()), kind
 
 
+@each_case(name=["image", "signal", "vector", "levels", "time", "named signal", "named vector"])
+def test_an_exported_pipeline_comes_back_as_the_run_that_it_was(
+    name: str, run_of: Any, pipeline_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the library itself, which loads it and saves it again; nothing of its source is executed here."""
+    run = run_of(name)
+    pipeline_of(name).save_pretrained(tmp_path / "saved")
+    for path in (tmp_path / "saved").rglob("*.py"):
+        path.write_text("raise AssertionError('executed')")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "diffusers", None)
+        back = app.import_(tmp_path / "saved", tmp_path / "back").run
+    z, _, _, wanted = asked(run, 9)
+    assert torch.equal(asked(back, 9)[0], z)  # the same process and moments
+    assert float((asked(back, 9)[3] - wanted).abs().max()) < 1e-5 * max(1.0, float(wanted.abs().max()))
+    assert (back.kind, back.shape, back.classes, back.layout) == (run.kind, run.shape, run.classes, run.layout)
+    assert back.normaliser == run.normaliser and back.config == replace(run.config, source=back.config.source)
+    drawn = [np.load(app.sample(one.path, n=3, out=tmp_path / f"{i}.npz").written[0]) for i, one in enumerate((run, back))]
+    for one, other in zip(drawn[0].values(), drawn[1].values(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_pipeline_that_learned_elsewhere_comes_back_with_its_new_weights(
+    run_of: Any, pipeline_of: Any, tmp_path: Path
+) -> None:
+    run, pipeline = run_of("image"), pipeline_of("image")
+    shaken(pipeline.unet.network).float()
+    pipeline.save_pretrained(tmp_path / "saved")
+    back = app.import_(tmp_path / "saved", tmp_path / "back").run
+    z, lam, labels, before = asked(run, 9)
+    got = asked(back, 9)[3]
+    assert float((got - before).abs().max()) > 0.1
+    table = pipeline.unet.table[:: pipeline.unet.config.rows_per_time, 0].double().numpy()
+    time = torch.tensor(np.interp(lam.log().numpy(), table, np.arange(len(table))))
+    alpha, sigma = (over(part, z) for part in (1 / (1 + lam**2).sqrt(), lam / (1 + lam**2).sqrt()))
+    with torch.no_grad():
+        wanted = alpha**2 * z - sigma * pipeline.unet(alpha * z, time, labels).sample
+    assert float((got - wanted).abs().max()) < 1e-5 * max(1.0, float(wanted.abs().max()))
+
+
+def test_a_pipeline_whose_parts_disagree_does_not_come_back(
+    exported: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole, path = exported("vector", "diffusers"), Path("unet") / "config.json"
+    config = json.loads((whole / path).read_text())
+
+    def said(**changes: Any) -> dict[str, Any]:
+        about = config["about"]
+        return {**config, "about": {**about, "run": {**about["run"], "config": {**about["run"]["config"], **changes}}}}
+
+    other = said(network={**config["about"]["run"]["config"]["network"], "width": 8})
+    old = {**config, "about": {key: value for key, value in config["about"].items() if key != "run"}}
+    for number, (message, values) in enumerate(
+        {
+            "without the settings of its run ('run'), expected them in its config.json: export the run again": old,
+            "got a table of noise levels in": said(process={"name": "cosine"}),
+            "table of": said(parametrisation={"name": "v"}),
+            "of shape": other,
+            "unknown process 'vpp': did you mean 'vp'": said(process={"name": "vpp"}),
+        }.items()
+    ):
+        source = tmp_path / str(number)
+        shutil.copytree(whole, source)
+        files.write_json(source / path, values)
+        assert command("import", source, "--as", tmp_path / "new") == 2
+        assert message in " ".join(capsys.readouterr().err.split())
+    assert command("import", whole, "--as", tmp_path / "new", "--set", "prediction_type=epsilon") == 2
+    assert "was exported from here and says all itself" in " ".join(capsys.readouterr().err.split())
+    assert command("import", exported("vector", "hub"), "--as", tmp_path / "new") == 2
+    assert "is a run already, expected a model of elsewhere: use it as it is" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "new").exists()
+
+
 def test_an_exported_file_of_source_imports_nothing_of_scorefield(exported: Any) -> None:
     for path in ("unet/model.py", "pipeline.py"):
         tree = ast.parse((exported("image", "diffusers") / path).read_text())
@@ -398,8 +483,8 @@ def test_an_export_that_gives_other_numbers_is_not_put_in_place(
     run_of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("diffusers")
-    table = to_diffusers._table
-    monkeypatch.setattr(to_diffusers, "_table", lambda *given: table(*given) * 1.001)
+    table = to_diffusers.table_of
+    monkeypatch.setattr(to_diffusers, "table_of", lambda *given: table(*given) * 1.001)
     with pytest.raises(ScorefieldError, match=r"differ by .* nothing was written"):
         app.export(run_of("vector").path, "diffusers", out=tmp_path / "new")
     assert not list(tmp_path.iterdir())

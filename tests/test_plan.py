@@ -342,7 +342,7 @@ def test_epochs_are_images_over_examples_and_a_number_of_steps_is_kept() -> None
 def test_a_budget_of_time_is_divided_by_the_pace() -> None:
     plan = planned(seconds=60.0)
     assert plan.steps == int(60 / plan.pilot.chosen.seconds)
-    assert plan.sampling_seconds == plan.pilot.evaluation * plan.evaluations
+    assert plan.sampling_seconds == plan.pilot.evaluation * plan.evaluations * 2  # autoguidance asks two networks
 
 
 def test_a_data_set_that_is_open_already_gives_the_same_plan_as_its_name() -> None:

@@ -149,6 +149,7 @@ class RunConfig:
         process, parametrisation, network, objective: what is learned.
         sampler, levels: how samples are drawn by default, and from how many levels of noise.
         ladder: name of the ladder of those levels; None for the sampler's own.
+        autoguidance: how far samples are led away from what the run was like early in its training, unasked; 1 is not at all.
         data, optimiser, training: their settings.
         seed: of weights, data order and noise.
     """
@@ -166,6 +167,7 @@ class RunConfig:
     training: Training = default(default_factory=Training)
     seed: Annotated[int, Bound(ge=0)] = 0
     ladder: Annotated[str, AfterValidator(_ladder)] | None = None
+    autoguidance: Annotated[float, Bound(ge=0)] = 1.0
 
     @model_validator(mode="after")
     def _check(self) -> RunConfig:

@@ -26,11 +26,11 @@ from scorefield.data.planes import PICTURED, planes
 from scorefield.data.table.coordinates import decode
 from scorefield.devices import CPU
 from scorefield.distribution import World
+from scorefield.drawn_field import as_drawn
+from scorefield.drawn_field import field_of as field_of
 from scorefield.errors import ScorefieldError, unknown
 from scorefield.field import Field
 from scorefield.generator import SAMPLER, few_levels
-from scorefield.guidance import Autoguidance, ClassifierFree, Tempered
-from scorefield.guidance.extrapolation import check_guidance
 from scorefield.levels import ladder_of
 from scorefield.progress import Viewer, silent
 from scorefield.randomness import SampleRng, stream_of
@@ -39,7 +39,6 @@ from scorefield.samplers import Sampler, Snapshot, simulate
 from scorefield.samplers.optimal import optimised
 from scorefield.specs import SampleSpec as SampleSpec
 
-PLAIN = SampleSpec()
 VOXELS = 2**24  # of volumes at a time, of which a network holds dozens of channels in memory
 OPTIMISED = "optimised"  # a ladder that is made for a field, not for a process alone: the registry cannot hold it
 
@@ -61,44 +60,6 @@ def picture_of(data: Dataset, raw: Tensor) -> Image:
     if data.columns:
         return pictures.histograms(decode(raw.cpu(), data.columns))
     return pictures.scatter(raw.flatten(1).cpu())
-
-
-def field_of(run: Run, device: torch.device = CPU, spec: SampleSpec = PLAIN) -> Field:
-    """Return a run's field on a device, guided and at a temperature as a spec asks for.
-
-    Raises:
-        ScorefieldError: guidance out of range, or of a run that has no classes, no field without them, no early weights; any
-            guidance of a generator.
-    """
-    if run.evaluations is not None and spec.sampler is None:
-        if not spec.as_it_is:
-            raise ScorefieldError(
-                f"got guidance or a temperature for {run.path}, whose generator has no score to change, expected none: "
-                "leave it out, or name a sampler, such as --sampler abm, which draws from the run's own score"
-            )
-        return run.generator.to(device)
-    field: Field = run.field.to(device)
-    for strength in (spec.guidance, spec.autoguidance):
-        check_guidance(strength, spec.guidance_interval)
-    if spec.guidance_interval is not None and spec.guidance == spec.autoguidance == 1:
-        raise ScorefieldError(
-            "got --guidance-interval without guidance, expected some inside it: add --guidance 2, or leave it out"
-        )
-    if spec.guidance != 1 and not run.classes:
-        raise ScorefieldError(
-            f"got --guidance {spec.guidance:g} for {run.path}, which was trained without classes, expected none: leave it out, "
-            "try --autoguidance, or train on labelled data with training.labels above 0"
-        )
-    if spec.autoguidance != 1:
-        field = Autoguidance(field, run.early_field.to(device), spec.autoguidance, spec.guidance_interval)
-    if spec.guidance != 1:
-        if run.config.training.labels == 1:
-            raise ScorefieldError(
-                f"got --guidance {spec.guidance:g} for {run.path}, which was trained with the class of every example "
-                "(training.labels=1), expected one that was also trained without classes: train with training.labels=0.9"
-            )
-        field = ClassifierFree(field, spec.guidance, spec.guidance_interval)
-    return field if spec.temperature == 1 else Tempered(field, spec.temperature)
 
 
 @dataclass(frozen=True)
@@ -151,7 +112,8 @@ def choose_sampler(run: Run, spec: SampleSpec, device: torch.device = CPU) -> tu
         tuned, holds = tuned_of(run)
         if tuned is not None and holds:
             name, steps, ladder = tuned.sampler, tuned.steps, tuned.ladder
-            times = tuned.times if spec.as_it_is and spec.label is None else ()  # one made for a field suits no other
+            same = as_drawn(run, spec) == replace(as_drawn(run), seed=spec.seed)
+            times = tuned.times if same else ()  # one made for a field suits no other
     name, ladder = name and renamed.component("sampler", name)[1], ladder and renamed.component("ladder", ladder)[1]
     own = run.config.sampler
     sampler: Sampler = own if name in (None, registry.name_of("sampler", own)) else registry.find("sampler", str(name))()
@@ -161,7 +123,7 @@ def choose_sampler(run: Run, spec: SampleSpec, device: torch.device = CPU) -> tu
         if steps < 1:
             raise ScorefieldError(f"got --steps {steps}, expected at least 1: ask for more")
         sampler, levels = sampler.within(steps)
-    field, kinds = field_of(run, device, spec), [*registry.names("ladder"), OPTIMISED]
+    field, kinds = field_of(run, device, as_drawn(run, spec)), [*registry.names("ladder"), OPTIMISED]
     if ladder not in (None, *kinds):
         raise unknown("ladder", str(ladder), kinds)
     if times:
@@ -324,7 +286,7 @@ class Drawing:
     @classmethod
     def of(cls, run: Run, spec: SampleSpec, device: torch.device = CPU) -> Drawing:
         """Return the drawing that a spec asks for; raises `ScorefieldError` as `choose_sampler` does."""
-        return cls(run, *choose_sampler(run, spec, device), spec, device)
+        return cls(run, *choose_sampler(run, spec, device), as_drawn(run, spec), device)
 
     @classmethod
     def divided(cls, run: Run, spec: SampleSpec, world: World) -> Drawing:
@@ -338,6 +300,12 @@ class Drawing:
     def field(self) -> Field:
         """The field that is drawn from."""
         return field_of(self.run, self.device, self.spec)
+
+    @property
+    def said(self) -> str:
+        """The sampler, and how far its field is led away from the run's youth, in words."""
+        led = self.spec.autoguidance
+        return str(self.sampler) if led in (None, 1) else f"{self.sampler}, autoguidance {led:g}"
 
     @property
     def about(self) -> dict[str, Any]:

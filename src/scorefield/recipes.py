@@ -253,11 +253,8 @@ def auto(stats: DataStats) -> Recipe:
     """The default: a range of noise from the data, EDM's preconditioning and weight, levels where there is most to learn."""
     process, _, _, why = _levels_from_data(stats, steps=10, reachable=True)
     pictures = stats.pictures
-    network = _network(stats)
-    # Train where there is something to learn: with noise far above the data's spread the denoised image is just the mean, far
-    # below it the input. For vectors use EDM's distribution for std 0.5, shifted to the data's own std, and a little wider.
-    # The shape of a picture is decided at the noise levels where its coarse directions become visible, far above a pixel's std.
-    # A training of minutes is judged by shapes, not by texture: train there, but at most COARSE above ln(std).
+    # Train between noise that hides all but the mean and noise that hides nothing: vectors by EDM's distribution for std 0.5,
+    # shifted to theirs and wider; pictures, judged by shapes, where the coarse directions become visible.
     centre = min(stats.detail, math.log(stats.std) + COARSE) if pictures else math.log(stats.std) - 0.5
     where = LogNormal(mean=round(centre, 3), std=0.8, spread=0.05) if pictures else LogNormal(mean=round(centre, 3), std=1.4)
     config = RunConfig(
@@ -265,25 +262,28 @@ def auto(stats: DataStats) -> Recipe:
         recipe="auto",
         process=process,
         parametrisation=EDM(data_std=stats.std),
-        network=network,
+        network=_network(stats),
         objective=Denoising(noise_distribution=where, weighting=EDMWeight(data_std=stats.std)),
         sampler=ABM(),
         levels=ABM.levels,
         optimiser=Optimiser(method="muon", warmup=100, decay=0.6) if pictures else Optimiser(),
         training=Training(batch=_batch(stats), labels=0.9 if stats.classes > 1 else 0.0),
+        autoguidance=1.5 if stats.kind == "image" else 1.0,
     )
     why = (
         *why[:2],
         f"data_std = {stats.std:.4g}: measured; it sets EDM's preconditioning",
         f"noise levels of the training around sigma = {math.exp(centre):.3g}: "
         + ("where the principal directions become visible" if pictures else "the data's std, and a little below"),
+        f"sampler = abm on {ABM.levels} levels: on a field like this it has converged by then",
     )
-    why += (f"sampler = abm on {ABM.levels} levels: on a field like this it has converged by then",)
     if stats.kind == "table" and (steps := table_steps(stats.examples)) < MOST_STEPS:
         config = replace(config, training=replace(config.training, steps=steps))
         why += (f"steps = {steps}: more would learn {stats.examples:,} rows by heart",)
     if stats.classes > 1:
         why += (f"labels: {stats.classes} classes, given to the network 9 times of 10, so that it learns each and all of them",)
+    if stats.kind == "image":
+        why += ("autoguidance = 1.5: samples are led away from what the network was like early in its training",)
     return Recipe(config, why)
 
 

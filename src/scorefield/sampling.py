@@ -115,7 +115,7 @@ def draw_into(output: Output, drawing: Drawing, batch: int, gif: bool, progress:
     acceptance: tuple[tuple[float, float, float], ...] = ()
     if rates:
         x, labels = torch.cat(few)[:SHOWN], drawing.labels(range(min(n, SHOWN)))
-        acceptance = acceptance_by_level(field_of(opened, spec=spec), x, labels, rates, drawing.ladder.cpu())
+        acceptance = acceptance_by_level(field_of(opened, spec=drawing.spec), x, labels, rates, drawing.ladder.cpu())
     return SampleReport(
         written=(output.path, film.path) if film else (output.path,),
         samples=n,
@@ -123,7 +123,7 @@ def draw_into(output: Output, drawing: Drawing, batch: int, gif: bool, progress:
         levels=len(drawing.ladder),
         evaluations=evaluations,
         acceptance=acceptance,
-        note="; ".join(filter(None, [output.left_out(), stale_tuning(opened, spec), spec.asks])) or None,
+        note="; ".join(filter(None, [output.left_out(), stale_tuning(opened, spec), drawing.spec.asks])) or None,
         processes=world.size,
     )
 

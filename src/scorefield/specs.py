@@ -29,7 +29,8 @@ class SampleSpec:
         label: Only this class, of a run that learned from labelled data; default classes as often as in the data.
         guidance: Above 1 for samples more typical of their class, of a run that learned from labelled data: the score (1 - g) x
             that of all data + g x that of the class. 1 is none; papers that write w = g - 1 call that 0.
-        autoguidance: Above 1 to lead away from what the run was like early in its training, with or without classes; 1 is none.
+        autoguidance: Above 1 to lead away from what the run was like early in its training, with or without classes; 1 is none,
+            and draws from the field itself. Default the run's own, where neither guidance nor a temperature is asked for.
         guidance_interval: Guide between these noise levels only, sigma/alpha from LOW to HIGH, at one evaluation outside;
             default everywhere.
         given: Only rows with this value in a column, as COLUMN=VALUE, of a run that learned from a table; may be repeated. The
@@ -45,7 +46,7 @@ class SampleSpec:
     temperature: float = 1.0
     label: str | int | None = None
     guidance: float = 1.0
-    autoguidance: float = 1.0
+    autoguidance: float | None = None
     guidance_interval: tuple[float, float] | None = None
     given: tuple[str, ...] | Mapping[str, Any] = ()
     seed: int = 0
@@ -53,12 +54,12 @@ class SampleSpec:
     @property
     def as_it_is(self) -> bool:
         """Whether the run's own field is drawn from: at temperature 1, without guidance."""
-        return self.temperature == self.guidance == self.autoguidance == 1
+        return self.temperature == self.guidance == 1 and self.autoguidance in (None, 1)
 
     @property
     def asks(self) -> str | None:
         """How often an evaluation asks the network, in words; None for once."""
-        times = (1 + (self.guidance != 1)) * (1 + (self.autoguidance != 1))
+        times = (1 + (self.guidance != 1)) * (1 + (self.autoguidance not in (None, 1)))
         outside = ", and once outside the interval" if self.guidance_interval is not None else ""
         return None if times == 1 else f"with guidance an evaluation asks the network {times} times{outside}"
 

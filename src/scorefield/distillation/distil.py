@@ -17,6 +17,7 @@ from torch import Tensor
 
 from scorefield.data.table.columns import width
 from scorefield.distillation.matching import Matcher, Matching
+from scorefield.drawn_field import as_drawn, field_of
 from scorefield.durations import duration
 from scorefield.errors import ScorefieldError
 from scorefield.field import EnergyModel
@@ -83,7 +84,7 @@ def check(run: Run, spec: DistillSpec) -> None:
 def distil(
     run: Run, spec: DistillSpec, device: torch.device, progress: Progress = silent, stop: Callable[[], bool] = lambda: False
 ) -> Distilled:
-    """Make a generator of a run's field.
+    """Make a generator of what samples of a run are drawn from: its field, with its own autoguidance.
 
     Args:
         run: `check`ed.
@@ -110,7 +111,8 @@ def distil(
         pilot = copy.deepcopy(field).requires_grad_(True)
         why = by_stopwatch(pilot, run.config.objective, few, cond, seconds / 10)
     precision = why[0]
-    matcher = Matcher(field, field, noise, spec.evaluations, how, classes=counts, precision=precision)
+    drawn = field_of(run, device, as_drawn(run))
+    matcher = Matcher(drawn, field, noise, spec.evaluations, how, classes=counts, precision=precision)
     reasons = (f"precision = {precision}: {why[1]}", f"levels: {', '.join(f'{t:.3g}' for t in matcher.times.tolist())}")
     history, share, stopped = list[tuple[int, float, float, float]](), 0.0, False
     while share < 1 and not stopped:

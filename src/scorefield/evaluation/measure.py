@@ -162,7 +162,7 @@ def _report(
         samples=spec.n,
         reference=len(reference.held_out_rows),
         floor_samples=min(spec.n, len(reference.known_rows)),
-        sampler=str(drawing.sampler),
+        sampler=drawing.said,
         levels=len(drawing.ladder),
         evaluations=samples.evaluations,
         seed=spec.seed,

@@ -64,6 +64,9 @@ class Foreign:
         normaliser: how raw values map to those that the network sees.
         kind: of its data.
         data_std: standard deviation of its data in model space, about.
+        data_mean: their mean in model space, of that shape; None for zero.
+        config: of a model that was a run of this package, its settings; None for those of `config_of`.
+        about: of such a model, what else its manifest says of its data.
         notes: what was assumed, in sentences.
     """
 
@@ -79,6 +82,9 @@ class Foreign:
     normaliser: Normaliser = PIXELS
     kind: Kind = "image"
     data_std: float = IMAGE_STD
+    data_mean: Tensor | None = default(default=None, repr=False)
+    config: RunConfig | None = None
+    about: Mapping[str, Any] = default(default_factory=dict, repr=False)
     notes: tuple[str, ...] = ()
 
 
@@ -139,6 +145,8 @@ def read_foreign(source: str | Path, settings: Sequence[str] = ()) -> Foreign:
                 if name not in one.settings:
                     raise unknown(f"setting of {kind}", name, one.settings)
             return replace(one.read(path, given), source=str(source))
+    if (path / "manifest.json").is_file() and (path / "config.json").is_file():
+        raise ScorefieldError(f"got {source}, which is a run already, expected a model of elsewhere: use it as it is")
     if path.suffix == ".pkl":
         raise ScorefieldError(
             f"got the pickle {source}, which carries code that would be run, expected tensors alone: where it came from, load "
@@ -271,7 +279,9 @@ def run_folder(name: str | Path) -> Path:
 
 
 def config_of(foreign: Foreign) -> RunConfig:
-    """Return the settings of the run that a model becomes; it is drawn by 20 evaluations of `abm`."""
+    """Return the settings of the run that a model becomes: its own, or else those of 20 evaluations of `abm`."""
+    if foreign.config is not None:
+        return replace(foreign.config, source=foreign.source)
     process, parametrisation, network, size = foreign.process, foreign.parametrisation, foreign.network, foreign.shape[1:]
     pictured = foreign.kind == "image" and len(size) == 2
     return RunConfig(
@@ -306,7 +316,7 @@ def write_run(foreign: Foreign, out: str | Path) -> Path:
     if len(foreign.classes) == 1:
         raise ScorefieldError(f"got {foreign.found} with one class, expected none, or two at least: import it without classes")
     folder, config = run_folder(out), config_of(foreign)
-    model = build_model(config, foreign.shape, foreign.data_std, classes=len(foreign.classes))
+    model = build_model(config, foreign.shape, foreign.data_std, foreign.data_mean, classes=len(foreign.classes))
     check_weights(foreign.weights, model.network.state_dict(), foreign.source)
     model.network.load_state_dict(dict(foreign.weights))
     layout = Layout.plain(foreign.kind, foreign.shape)
@@ -315,7 +325,7 @@ def write_run(foreign: Foreign, out: str | Path) -> Path:
     about: dict[str, Any] = {"name": foreign.found, "path": None, "kind": foreign.kind, "shape": list(foreign.shape)}
     about |= {"std": foreign.data_std, "examples": 0, "held_out": 0, "classes": list(foreign.classes)}
     about |= {"class_counts": [1] * len(foreign.classes), "normaliser": to_dict(foreign.normaliser), "fingerprint": ""}
-    about |= {"notes": list(foreign.notes), "columns": None, "layout": layout.to_dict(), "style": None}
+    about |= {"notes": list(foreign.notes), "columns": None, "layout": layout.to_dict(), "style": None, **foreign.about}
     why = (f"imported from {foreign.source}: {foreign.found}", *foreign.notes)
     manifest = new_manifest(about, why, sum(weight.numel() for weight in model.parameters()))
     manifest |= {"imported": {"from": os.path.abspath(foreign.source), "found": foreign.found}}

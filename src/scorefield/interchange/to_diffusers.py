@@ -25,10 +25,12 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from scorefield import files
+from scorefield.config import RunConfig
 from scorefield.data.extras import require
 from scorefield.errors import ScorefieldError
 from scorefield.field import EnergyField, ScoreModel
 from scorefield.interchange.denoiser import Denoiser, difference, exportable, facts, probes
+from scorefield.interchange.portable import described
 from scorefield.interchange.self_contained import source_of
 from scorefield.levels import chain_times, ladder_of
 from scorefield.noise_label import nearest_level, noise_label_of
@@ -68,7 +70,7 @@ def to_diffusers(run: Run, folder: Path) -> float:
     version = require("diffusers", "interchange", str(run.path)).__version__
     for place in (folder / UNET, folder / "scheduler"):
         place.mkdir()
-    levels = _levels(run, model)
+    levels = levels_of(run.config, model)
     worst = (_as_unet2d if _is_unet2d(run) else _as_own_code)(run, model, folder, levels, version)
     if not worst <= TOLERANCE:
         raise ScorefieldError(
@@ -80,11 +82,11 @@ def to_diffusers(run: Run, folder: Path) -> float:
 
 def _as_own_code(run: Run, model: ScoreModel, folder: Path, levels: Tensor, version: str) -> float:
     """Write a pipeline with the network's own source, and return how far its model is from the run's."""
-    table, about = _table(model, levels), facts(run, model)
+    table, about = table_of(model, levels), facts(run, model)
     for path, name in ((folder / UNET / "model.py", MODEL), (folder / "pipeline.py", PIPELINE)):
         files.write(path, source_of(CODE, name, {"Network": type(model.network)}).encode())
     config = {"shape": about["shape"], "settings": _settings(run, model), "rows": len(table), "rows_per_time": BETWEEN}
-    config["about"] = {name: value for name, value in about.items() if name not in GIVEN}
+    config["about"] = {name: value for name, value in about.items() if name not in GIVEN} | {"run": described(run)}
     weights = {name: tensor for name, tensor in model.state_dict().items() if name.startswith(("network.", "data_mean"))}
     parts = Parts(PIPELINE, MODEL, "EulerDiscreteScheduler", own=True)
     _write(folder, parts, config, {**weights, "table": table}, _scheduler(levels, "v_prediction", "linspace"), version)
@@ -150,9 +152,9 @@ def _write(
     files.write_json(folder / "scheduler" / "scheduler_config.json", {"_class_name": parts.scheduler, **made, **scheduler})
 
 
-def _levels(run: Run, model: ScoreModel) -> Tensor:
+def levels_of(config: RunConfig, model: ScoreModel) -> Tensor:
     """Return lambda = sigma/alpha of the scheduler's times, ascending, float64."""
-    process, config = run.config.process, run.config
+    process = config.process
     if process.discrete:
         times = chain_times(process)
     else:
@@ -162,7 +164,7 @@ def _levels(run: Run, model: ScoreModel) -> Tensor:
     return process.sigma(times) / process.alpha(times)
 
 
-def _table(model: ScoreModel, levels: Tensor) -> Tensor:
+def table_of(model: ScoreModel, levels: Tensor) -> Tensor:
     """Return ln lambda, and the factors scale, label, by_x and by_y of `diffusers_code.py`, at times n/BETWEEN."""
     n = torch.arange((len(levels) - 1) * BETWEEN + 1, dtype=torch.float64) / BETWEEN
     below = n.floor().long().clamp(max=len(levels) - 2)

@@ -163,7 +163,7 @@ def estimate(
         seconds=config.training.seconds,
         steps=steps,
         images=steps * config.training.batch,
-        sampling_seconds=tried.evaluation * evaluations,
+        sampling_seconds=tried.evaluation * evaluations * (1 + (config.autoguidance != 1)),
         evaluations=evaluations,
     )
 

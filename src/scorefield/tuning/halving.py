@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from scorefield.drawing import Batch, Drawing
+from scorefield.drawn_field import as_drawn
 from scorefield.errors import ScorefieldError
 from scorefield.metrics.base import Estimate
 from scorefield.progress import Progress
@@ -99,7 +100,8 @@ def draw_batch(criterion: Criterion, sampled: Sampled, first: int, count: int, s
     def view(_fraction: float, _text: str, batch: Batch) -> None:
         sampled.evaluations = batch.snapshot.evaluations
 
-    spec = SampleSpec(seed=stream_of("tune", seed))  # `evaluate` must not judge by the samples that chose the sampler
+    # `evaluate` must not judge by the samples that chose the sampler.
+    spec = as_drawn(criterion.run, SampleSpec(seed=stream_of("tune", seed)))
     began = time.perf_counter()
     drawing = Drawing(criterion.run, sampled.candidate.sampler, sampled.candidate.times, spec, device)
     x = drawing.draw(count, start=first, batch=count, view=view)

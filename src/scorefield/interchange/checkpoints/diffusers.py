@@ -9,7 +9,8 @@ noise label "step"). The betas are computed from the numbers of the config in fl
 
     epsilon    y = noise           v_prediction    y = alpha·noise - sigma·x0            sample    y = x0
 
-A `ScoreSdeVeScheduler` is the process VE, whose network is given sigma and returns the score.
+A `ScoreSdeVeScheduler` is the process VE, whose network is given sigma and returns the score. The pipeline of a run that was
+exported from here says all of this itself (`interchange/returned.py`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from scorefield.config import component
 from scorefield.data import Normaliser
 from scorefield.errors import ScorefieldError, unknown
 from scorefield.interchange.foreign import Checkpoint, Foreign, class_names, read_tensors, without_prefix
+from scorefield.interchange.returned import returned
+from scorefield.interchange.to_diffusers import MODEL as OWN
 from scorefield.nets.published.unet2d import UNet2DConfig
 from scorefield.prediction import Denoiser, NoisePrediction, Parametrisation, Score, V
 from scorefield.process import VE, DDPMChain, Process, Tabulated
@@ -90,6 +93,8 @@ class Diffusers(Checkpoint):
         model = source / "unet" if (source / "unet").is_dir() else source
         config, scheduler, notes = _json(model / MODEL), _scheduler(source), list[str]()
         kind = config.get("_class_name", "UNet2DModel")
+        if kind == OWN:
+            return returned(model, config, _tensors(model), settings)
         if kind != "UNet2DModel":
             raise ScorefieldError(
                 f"got a {kind} in {model}, expected a UNet2DModel, the network of images: choose another model"
@@ -235,6 +240,11 @@ def _normaliser(settings: Mapping[str, Any], from_zero: bool) -> Normaliser:
 
 def _weights(model: Path) -> dict[str, Tensor]:
     """Return the tensors of a model's folder, whose attention may have its old names."""
+    return {_renamed(name): tensor for name, tensor in without_prefix(_tensors(model)).items()}
+
+
+def _tensors(model: Path) -> dict[str, Tensor]:
+    """Return the tensors of a model's folder."""
     index = model / f"{WEIGHTS}.safetensors.index.json"
     if index.is_file():
         names = sorted({str(name) for name in _json(index).get("weight_map", {}).values()})
@@ -249,8 +259,7 @@ def _weights(model: Path) -> dict[str, Tensor]:
         raise ScorefieldError(
             f"got no {WEIGHTS}.safetensors in {model}, nor one ending in .bin, expected weights: restore them"
         )
-    tensors = {name: tensor for path in parts for name, tensor in read_tensors(path).items()}
-    return {_renamed(name): tensor for name, tensor in without_prefix(tensors).items()}
+    return {name: tensor for path in parts for name, tensor in read_tensors(path).items()}
 
 
 def _renamed(name: str) -> str:
