@@ -157,7 +157,8 @@ def test_a_network_that_is_told_sigma_becomes_the_score_of_a_process_that_explod
     t = run.config.process.time_of_sigma(sigma)
     x = torch.randn(8, *run.shape, generator=torch.Generator().manual_seed(2))
     torch.testing.assert_close(run.config.process.sigma(t), sigma, rtol=1e-5, atol=0)
-    torch.testing.assert_close(run.field(x.double(), t).score, model(x, sigma.float()).sample.double(), rtol=1e-5, atol=1e-5)
+    # A phase is 2 pi·16·ln sigma times a normal number: the last digit of a float32 logarithm is up to 1e-4 of it.
+    torch.testing.assert_close(run.field(x.double(), t).score, model(x, sigma.float()).sample.double(), rtol=1e-4, atol=1e-4)
     assert run.decode(double([0.0, 1.0])).tolist() == [0.0, 255.0]  # as its pipeline clips to [0, 1]
 
 

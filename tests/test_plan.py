@@ -335,14 +335,14 @@ def test_epochs_are_images_over_examples_and_a_number_of_steps_is_kept() -> None
     assert plan.epochs == 150 * 16 / 1198
     assert plan.parameters == sum(p.numel() for p in build_model(plan.config, (1, 8, 8), plan.std, classes=10).parameters())
     assert len(plan.sigmas) == plan.config.levels
-    assert plan.evaluations == len(plan.sigmas)
+    assert plan.evaluations == 2 * len(plan.sigmas)  # autoguidance asks two networks
     assert plan.reach == (8, 8)
 
 
 def test_a_budget_of_time_is_divided_by_the_pace() -> None:
     plan = planned(seconds=60.0)
     assert plan.steps == int(60 / plan.pilot.chosen.seconds)
-    assert plan.sampling_seconds == plan.pilot.evaluation * plan.evaluations * 2  # autoguidance asks two networks
+    assert plan.sampling_seconds == plan.pilot.evaluation * plan.evaluations
 
 
 def test_a_data_set_that_is_open_already_gives_the_same_plan_as_its_name() -> None:

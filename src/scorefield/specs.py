@@ -57,11 +57,15 @@ class SampleSpec:
         return self.temperature == self.guidance == 1 and self.autoguidance in (None, 1)
 
     @property
+    def times(self) -> int:
+        """How often an evaluation asks the network, where it is guided."""
+        return (1 + (self.guidance != 1)) * (1 + (self.autoguidance not in (None, 1)))
+
+    @property
     def asks(self) -> str | None:
         """How often an evaluation asks the network, in words; None for once."""
-        times = (1 + (self.guidance != 1)) * (1 + (self.autoguidance not in (None, 1)))
         outside = ", and once outside the interval" if self.guidance_interval is not None else ""
-        return None if times == 1 else f"with guidance an evaluation asks the network {times} times{outside}"
+        return None if self.times == 1 else f"with guidance an evaluation asks the network {self.times} times{outside}"
 
 
 @dataclass(frozen=True)

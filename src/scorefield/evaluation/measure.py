@@ -137,7 +137,8 @@ def _samples(drawing: Drawing, spec: EvaluateSpec, reference: Reference, stages:
     """Draw samples, put them on the values that data can have, and extract their features."""
     x, evaluations, seconds = draw_timed(stages("draw"), lambda view: drawing.draw(spec.n, batch=spec.batch, view=view))
     raw = reference.on_grid(drawing.run.decode(x))
-    return Samples(raw, reference.sets(raw, stages("look")), evaluations, seconds)
+    asked = evaluations * drawing.spec.times  # of the network
+    return Samples(raw, reference.sets(raw, stages("look")), asked, seconds)
 
 
 def _figures(reference: Reference, samples: Samples, n: int, stages: Stages) -> Figures:

@@ -163,7 +163,7 @@ def estimate(
         seconds=config.training.seconds,
         steps=steps,
         images=steps * config.training.batch,
-        sampling_seconds=tried.evaluation * evaluations * (1 + (config.autoguidance != 1)),
+        sampling_seconds=tried.evaluation * evaluations,
         evaluations=evaluations,
     )
 
@@ -175,9 +175,9 @@ def _steps(budget: Training, pace: float) -> int:
 
 
 def _evaluations(config: RunConfig, ladder: Tensor) -> int:
-    """Return how often the sampler of a run evaluates its field, counted on a simple one; long ladders in part."""
+    """Return how often a sample asks the network, counted on a simple field, long ladders in part; twice where it is led."""
     simple = Gaussian([0.0], [[1.0]], config.process)
     for snapshot in simulate(simple, config.sampler, ladder, rng=SampleRng([0])):
         if snapshot.step >= COUNTED:  # and as many in each of the steps to come
             break
-    return round(snapshot.evaluations * snapshot.steps / max(snapshot.step, 1))
+    return round(snapshot.evaluations * snapshot.steps / max(snapshot.step, 1)) * (1 + (config.autoguidance != 1))
