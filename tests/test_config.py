@@ -426,7 +426,8 @@ def test_what_a_message_advises_can_be_done() -> None:
     texts = "\n".join(path.read_text() for path in Path(scorefield.__file__).parent.rglob("*.py"))
     kinds, name = "process|parametrisation|objective|network|sampler", "[a-z][a-z0-9]*(?:-[a-z0-9]+)*"
     advised = re.findall(rf"\b({kinds})=({name})(?=[ ,.:;\"'`)])", texts)
-    named = {(kind, name) for kind, name in advised if name not in ("self", "one", "drawing", "foreign", "meaning", kind)}
+    variables = ("self", "one", "own", "drawing", "foreign", "meaning")
+    named = {(kind, name) for kind, name in advised if name not in (*variables, kind)}
     assert ("process", "ddpm-chain") in named
     for kind, name in named:
         find(kind, name)()
