@@ -111,14 +111,14 @@ def test_samples_of_a_run_are_led_away_from_its_early_field(whole: Run) -> None:
 
 @pytest.fixture(scope="module")
 def led(whole: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run whose samples are led away from its early field unasked."""
+    """A run that draws with autoguidance by default."""
     folder = Path(shutil.copytree(whole.path, tmp_path_factory.mktemp("led") / "run"))
     config = json.loads((folder / "config.json").read_text())
     files.write_json(folder / "config.json", config | {"autoguidance": 2.0})
     return open_run(folder)
 
 
-def test_a_run_leads_its_samples_away_where_nothing_else_is_asked_and_nothing_but_its_samples(whole: Run, led: Run) -> None:
+def test_a_run_draws_with_its_own_autoguidance_where_nothing_else_is_asked(whole: Run, led: Run) -> None:
     x, t = SampleRng(range(5)).normal((2,)), torch.full((5,), 0.5, dtype=torch.float64)
     good, bad = led.field(x, t).score, led.early_field(x, t).score
 
@@ -153,7 +153,7 @@ def test_a_tuned_ladder_is_of_the_field_that_is_drawn_from(led: Run, tmp_path: P
     assert Drawing.of(run, SampleSpec(autoguidance=1.0)).ladder.tolist() != times
 
 
-def test_a_generator_is_made_of_what_is_drawn_from_and_is_not_led_itself(
+def test_a_generator_is_made_of_what_is_drawn_from_and_has_no_autoguidance_itself(
     led: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = list[Any]()
@@ -171,7 +171,7 @@ def test_a_generator_is_made_of_what_is_drawn_from_and_is_not_led_itself(
     assert isinstance(Drawing.of(few, SampleSpec("abm")).field, Autoguidance)  # from its score
 
 
-def test_images_of_the_default_recipe_are_led_and_nothing_else_is(tmp_path: Path) -> None:
+def test_images_of_the_default_recipe_have_autoguidance_and_nothing_else_has(tmp_path: Path) -> None:
     numbers = np.random.default_rng(0)
     sources = {
         "image": numbers.integers(0, 255, (40, 8, 8), dtype=np.uint8),
@@ -193,7 +193,7 @@ def test_a_run_without_early_weights_says_so_and_nothing_is_written(
     old = Path(shutil.copytree(whole.path, tmp_path / "old"))
     (old / "early.safetensors").unlink()
     files.write_json(old / "config.json", json.loads((old / "config.json").read_text()) | {"autoguidance": 2.0})
-    assert Drawing.of(open_run(old), SampleSpec()).field is not None  # of which it is not led unasked
+    assert not isinstance(Drawing.of(open_run(old), SampleSpec()).field, Autoguidance)
     assert app.sample(old, n=2, steps=2, out=tmp_path / "x.npz").note is None
     (tmp_path / "x.npz").unlink()
     before = contents(tmp_path)

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import between, command, contents, each_case, shaken
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from scorefield import SampleRng, ScorefieldError, app, files
@@ -36,6 +37,9 @@ from scorefield.shapes import over
 from scorefield.specs import TrainSpec
 from scorefield.training.resolve import resolve
 
+OLD = Path(__file__).parent / "runs"
+WEIGHTS = Path("unet") / "diffusion_pytorch_model.safetensors"
+IMAGES = ("image", "levels")  # of the recipe `auto`
 DOCS = Path(__file__).parents[1] / "docs" / "guides" / "interchange.md"
 UNET = ("network=unet", "network.blocks=1")
 MLP = ("network.width=16", "network.depth=1", "data.examples=200")
@@ -286,7 +290,9 @@ def test_an_exported_pipeline_comes_back_as_the_run_that_it_was(
     assert torch.equal(asked(back, 9)[0], z)  # the same process and moments
     assert float((asked(back, 9)[3] - wanted).abs().max()) < 1e-5 * max(1.0, float(wanted.abs().max()))
     assert (back.kind, back.shape, back.classes, back.layout) == (run.kind, run.shape, run.classes, run.layout)
-    assert back.normaliser == run.normaliser and back.config == replace(run.config, source=back.config.source)
+    assert back.normaliser == run.normaliser and back.manifest["data"]["std"] == run.manifest["data"]["std"]
+    assert back.config == replace(run.config, source=back.config.source, autoguidance=1.0)  # its early weights stay behind
+    assert any("without autoguidance" in why for why in back.manifest["why"]) == (name in IMAGES)
     drawn = [np.load(app.sample(one.path, n=3, out=tmp_path / f"{i}.npz").written[0]) for i, one in enumerate((run, back))]
     for one, other in zip(drawn[0].values(), drawn[1].values(), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -320,6 +326,11 @@ def test_a_pipeline_whose_parts_disagree_does_not_come_back(
         about = config["about"]
         return {**config, "about": {**about, "run": {**about["run"], "config": {**about["run"]["config"], **changes}}}}
 
+    def without(name: str, **more: Any) -> dict[str, Any]:
+        about = config["about"]
+        data = {key: value for key, value in about["run"]["data"].items() if key != name} | more
+        return {**config, "about": {**about, "run": {**about["run"], "data": data}}}
+
     other = said(network={**config["about"]["run"]["config"]["network"], "width": 8})
     old = {**config, "about": {key: value for key, value in config["about"].items() if key != "run"}}
     for number, (message, values) in enumerate(
@@ -329,11 +340,19 @@ def test_a_pipeline_whose_parts_disagree_does_not_come_back(
             "table of": said(parametrisation={"name": "v"}),
             "of shape": other,
             "unknown process 'vpp': did you mean 'vp'": said(process={"name": "vpp"}),
+            "without the settings of its run ('std')": without("std"),
+            "without the settings of its run (could not convert": without("std", std="wide"),
+            "without the settings of its run (kind 'table'": without("kind", kind="table"),
+            "without the settings of its run (kind 'vector' with Energy": said(parametrisation={"name": "energy"}),
+            "(torch.float16) that differs from that of its settings": config,
         }.items()
     ):
         source = tmp_path / str(number)
         shutil.copytree(whole, source)
         files.write_json(source / path, values)
+        if values is config:
+            weights = load_file(source / WEIGHTS)
+            save_file({key: value.half() for key, value in weights.items()}, source / WEIGHTS)
         assert command("import", source, "--as", tmp_path / "new") == 2
         assert message in " ".join(capsys.readouterr().err.split())
     assert command("import", whole, "--as", tmp_path / "new", "--set", "prediction_type=epsilon") == 2
@@ -341,6 +360,19 @@ def test_a_pipeline_whose_parts_disagree_does_not_come_back(
     assert command("import", exported("vector", "hub"), "--as", tmp_path / "new") == 2
     assert "is a run already, expected a model of elsewhere: use it as it is" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "new").exists()
+    weights = load_file(whole / WEIGHTS)
+    source = Path(shutil.copytree(whole, tmp_path / "prefixed"))
+    save_file({f"module.{key}": value for key, value in weights.items()}, source / WEIGHTS)  # of training on several devices
+    assert torch.equal(app.import_(source, tmp_path / "new").run.field.data_mean.float(), weights["data_mean"])
+
+
+def test_a_run_of_an_older_version_comes_back_from_an_exported_pipeline(tmp_path: Path) -> None:
+    """It records no layout of its data, and has no autoguidance."""
+    pytest.importorskip("diffusers")
+    run = open_run(Path(shutil.copytree(OLD / "0.4" / "flow", tmp_path / "old")))
+    back = app.import_(app.export(run.path, "diffusers").folder, tmp_path / "back").run
+    assert (back.kind, back.shape, back.layout, back.config.autoguidance) == (run.kind, run.shape, run.layout, 1.0)
+    torch.testing.assert_close(asked(back, 5)[3], asked(run, 5)[3], rtol=1e-5, atol=1e-5)
 
 
 def test_an_exported_file_of_source_imports_nothing_of_scorefield(exported: Any) -> None:

@@ -44,7 +44,7 @@ and without an adversary, beside the run that it is made of. What was tried:
 ELSEWHERE = {  # pages of results whose figures are in no JSON: a sentence each
     "digits-demo": "the digits of `make demo` in a fresh clone: FD 1.80 where a perfect sampler has 1.76.",
     "time-to-quality-search": "what was tried for the default recipe, clusters in place of labels, and "
-    "samples that are led away from the early network: half the FD.",
+    "autoguidance: half the FD.",
     "distill-search": "what was tried to distil.",
     "restore-mixtures": "restoration where the posterior is known, 25 Gaussians in 8, 80, 800 dimensions: `posterior_sample` "
     "is 0.98 to 1.34 floors from exact draws, the best without weights 1.4 to 8.4.",

@@ -149,7 +149,7 @@ class RunConfig:
         process, parametrisation, network, objective: what is learned.
         sampler, levels: how samples are drawn by default, and from how many levels of noise.
         ladder: name of the ladder of those levels; None for the sampler's own.
-        autoguidance: how far samples are led away from what the run was like early in its training, unasked; 1 is not at all.
+        autoguidance: strength g with which samples are drawn by default (`guidance/autoguidance.py`); 1 for none.
         data, optimiser, training: their settings.
         seed: of weights, data order and noise.
     """

@@ -303,9 +303,9 @@ class Drawing:
 
     @property
     def said(self) -> str:
-        """The sampler, and how far its field is led away from the run's youth, in words."""
-        led = self.spec.autoguidance
-        return str(self.sampler) if led in (None, 1) else f"{self.sampler}, autoguidance {led:g}"
+        """The sampler, and the strength of autoguidance if there is some, in words."""
+        strength = self.spec.autoguidance
+        return str(self.sampler) if strength in (None, 1) else f"{self.sampler}, autoguidance {strength:g}"
 
     @property
     def about(self) -> dict[str, Any]:

@@ -111,9 +111,11 @@ def distil(
         pilot = copy.deepcopy(field).requires_grad_(True)
         why = by_stopwatch(pilot, run.config.objective, few, cond, seconds / 10)
     precision = why[0]
-    drawn = field_of(run, device, as_drawn(run))
+    asked = as_drawn(run)
+    drawn = field_of(run, device, asked)
     matcher = Matcher(drawn, field, noise, spec.evaluations, how, classes=counts, precision=precision)
-    reasons = (f"precision = {precision}: {why[1]}", f"levels: {', '.join(f'{t:.3g}' for t in matcher.times.tolist())}")
+    reasons = [f"precision = {precision}: {why[1]}", f"levels: {', '.join(f'{t:.3g}' for t in matcher.times.tolist())}"]
+    reasons += [f"autoguidance = {asked.autoguidance:g}, as samples of the run are drawn"] if asked.asks else []
     history, share, stopped = list[tuple[int, float, float, float]](), 0.0, False
     while share < 1 and not stopped:
         rows = range(matcher.step * how.batch, (matcher.step + 1) * how.batch)
@@ -135,5 +137,5 @@ def distil(
         )
     weights = {key: value.cpu() for key, value in matcher.average.state_dict().items()}
     return Distilled(
-        weights, matcher.step, matcher.step * how.batch, time.perf_counter() - began, tuple(history), reasons, stopped
+        weights, matcher.step, matcher.step * how.batch, time.perf_counter() - began, tuple(history), tuple(reasons), stopped
     )

@@ -31,7 +31,8 @@ def portable(run: Run) -> tuple[dict[str, Any], dict[str, Any]]:
 def described(run: Run) -> dict[str, Any]:
     """Return what an exported model must say of its run to become one again: its settings, and those of its data."""
     config, manifest = portable(run)
-    return {"config": config, "data": {name: manifest["data"].get(name) for name in DESCRIBED}}
+    data = {name: manifest["data"].get(name) for name in DESCRIBED}
+    return {"config": config, "data": {**data, "layout": run.layout.to_dict()}}  # which a run of 0.6 does not record
 
 
 def without_paths(value: Any, hidden: tuple[str, ...] = ()) -> Any:

@@ -8,6 +8,7 @@ a pipeline in which the two disagree would be another model here than there. Its
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from scorefield.errors import ScorefieldError
 from scorefield.interchange.foreign import Foreign, check_weights
 from scorefield.interchange.to_diffusers import levels_of, table_of
 from scorefield.models import build_model, classes_of
+from scorefield.prediction import Energy
 
-PARTS, NETWORK = ("data_mean", "table"), "network."
+NETWORK, KINDS = "network.", ("image", "signal", "volume", "vector")
 TOLERANCE = 1e-5  # of the table, in units of its largest numbers: it is float32
 
 
@@ -45,19 +47,22 @@ def returned(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tens
             "setting: leave it out"
         )
     own, about, normaliser = _settings(folder, config)
-    shape = tuple(about["shape"])
-    classes = tuple(about["classes"])[: classes_of(own, about["classes"])]
-    mean, table = (tensors.get(name) for name in PARTS)
-    model = build_model(own, shape, float(about["std"]), classes=len(classes))
+    shape, std, names = tuple(about["shape"]), about["std"], tuple(about["classes"])
+    classes = names if classes_of(own, names) else ()
+    model = build_model(own, shape, std, classes=len(classes))
+    table, expected = tensors.get("table"), table_of(model, levels_of(own, model))
     wanted = {f"{NETWORK}{name}": one for name, one in model.network.state_dict().items()}
-    expected = table_of(model, levels_of(own, model))
     check_weights(tensors, {**wanted, "data_mean": torch.zeros(shape), "table": expected}, str(folder))
     assert table is not None  # by now
     if not bool(((table - expected).abs() <= TOLERANCE * expected.abs().amax(0).clamp(min=1)).all()):
         raise ScorefieldError(
-            f"got a table of noise levels in {folder} that differs from that of its settings, expected the one that was "
-            "exported: restore weights and config.json"
+            f"got a table of noise levels in {folder} ({table.dtype}) that differs from that of its settings, expected the one "
+            "that was exported, in float32: restore weights and config.json, or save them in float32"
         )
+    notes: tuple[str, ...] = ()
+    if own.autoguidance != 1:
+        own = replace(own, autoguidance=1.0)
+        notes = ("its weights from early in the training stayed behind, so samples are drawn without autoguidance",)
     return Foreign(
         source=str(folder),
         found="a pipeline that was exported from scorefield",
@@ -70,10 +75,11 @@ def returned(folder: Path, config: Mapping[str, Any], tensors: Mapping[str, Tens
         unconditional=model.unconditional,
         normaliser=normaliser,
         kind=about["kind"],
-        data_std=float(about["std"]),
-        data_mean=mean,
+        data_std=std,
+        data_mean=tensors["data_mean"],
         config=own,
         about=about,
+        notes=notes,
     )
 
 
@@ -81,11 +87,19 @@ def _settings(folder: Path, config: Mapping[str, Any]) -> tuple[RunConfig, dict[
     """Return the settings of the run that a model was, what it says of its data, and their map to model space."""
     try:
         said = config["about"]["run"]
-        about = dict(said["data"])
+        about, own = dict(said["data"]), from_dict(said["config"])
         Layout.from_dict(about["layout"])
-        return from_dict(said["config"]), about, Normaliser(**about["normaliser"])
+        normaliser = Normaliser(**about["normaliser"])
+        if about["kind"] not in KINDS or isinstance(own.parametrisation, Energy):
+            raise ValueError(f"kind {about['kind']!r} with {type(own.parametrisation).__name__}")
+        about |= {
+            "shape": [int(side) for side in about["shape"]],
+            "std": float(about["std"]),
+            "classes": list(about["classes"]),
+        }
     except (KeyError, TypeError, ValueError) as error:
         raise ScorefieldError(
             f"got {folder}, a pipeline that was exported without the settings of its run ({str(error).splitlines()[0]}), "
             "expected them in its config.json: export the run again"
         ) from None
+    return own, about, normaliser

@@ -23,6 +23,7 @@ from scorefield.prediction import Energy
 from scorefield.progress import Progress, silent
 from scorefield.randomness import SampleRng
 from scorefield.samplers import simulate
+from scorefield.specs import SampleSpec
 from scorefield.training import expectations as expect
 from scorefield.training.pilot import Pilot, pilot, reach
 from scorefield.training.reports import json_values
@@ -175,9 +176,10 @@ def _steps(budget: Training, pace: float) -> int:
 
 
 def _evaluations(config: RunConfig, ladder: Tensor) -> int:
-    """Return how often a sample asks the network, counted on a simple field, long ladders in part; twice where it is led."""
+    """Return how often a sample asks the network, counted on a simple field, long ladders in part."""
     simple = Gaussian([0.0], [[1.0]], config.process)
     for snapshot in simulate(simple, config.sampler, ladder, rng=SampleRng([0])):
         if snapshot.step >= COUNTED:  # and as many in each of the steps to come
             break
-    return round(snapshot.evaluations * snapshot.steps / max(snapshot.step, 1)) * (1 + (config.autoguidance != 1))
+    times = SampleSpec(autoguidance=config.autoguidance).times
+    return times * round(snapshot.evaluations * snapshot.steps / max(snapshot.step, 1))

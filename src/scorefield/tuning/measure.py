@@ -15,6 +15,7 @@ import torch
 
 from scorefield import registry
 from scorefield.drawing import Tuned
+from scorefield.drawn_field import as_drawn
 from scorefield.errors import ScorefieldError
 from scorefield.progress import Progress, Stages
 from scorefield.runs import Run, open_run
@@ -181,6 +182,7 @@ def _report(
         sentence=sentence_of(criterion.label, measurements, spec.within),
         made_from=run.made_from,
         holds=open_run(run.path).made_from == run.made_from,
+        asks=as_drawn(run).asks,
     )
 
 

@@ -21,7 +21,7 @@ class Measurement:
     Attributes:
         sampler, steps, ladder: as in `SampleSpec`; ladder None for the one that suits the sampler.
         levels: of noise.
-        evaluations: of the network for one sample.
+        evaluations: of what is drawn from, for one sample.
         samples: how many were drawn.
         figure: of those.
         seconds: for 1,000 samples.
@@ -77,6 +77,7 @@ class TuningReport:
         sentence: what was chosen and why.
         made_from: weights, step, data and version of the figures.
         holds: whether the run still has these weights; where training has gone on, the choice is not used.
+        asks: how often an evaluation asks the network, in words; None for once.
         written: the files; none for a run that cannot be written, which then has no new default: see `flags`.
     """
 
@@ -95,6 +96,7 @@ class TuningReport:
     sentence: str
     made_from: dict[str, Any]
     holds: bool
+    asks: str | None = None
     written: tuple[Path, ...] = ()
 
     @property
@@ -189,6 +191,7 @@ def _method(report: TuningReport) -> list[str]:
         f"difference, which the shared seeds make small: among {count} candidates the best of all counts as beaten in at most",
         f"{CHANCE:.0%} of cases. Chosen is the cheapest on the front that is not beaten. Seconds are evaluations times the",
         "median time of one; a sampler's own computations count in steps of a quarter, for less is noise of the clock.",
+        *([f"In this run {report.asks}."] if report.asks else []),
     ]
 
 

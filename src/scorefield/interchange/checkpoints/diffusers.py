@@ -94,7 +94,7 @@ class Diffusers(Checkpoint):
         config, scheduler, notes = _json(model / MODEL), _scheduler(source), list[str]()
         kind = config.get("_class_name", "UNet2DModel")
         if kind == OWN:
-            return returned(model, config, _tensors(model), settings)
+            return returned(model, config, without_prefix(_tensors(model)), settings)
         if kind != "UNet2DModel":
             raise ScorefieldError(
                 f"got a {kind} in {model}, expected a UNet2DModel, the network of images: choose another model"
