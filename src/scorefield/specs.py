@@ -64,8 +64,10 @@ class SampleSpec:
     @property
     def asks(self) -> str | None:
         """How often an evaluation asks the network, in words; None for once."""
+        strengths = {"guidance": self.guidance, "autoguidance": 1 if self.autoguidance is None else self.autoguidance}
+        named = " and ".join(f"{name} {strength:g}" for name, strength in strengths.items() if strength != 1)
         outside = ", and once outside the interval" if self.guidance_interval is not None else ""
-        return None if self.times == 1 else f"with guidance an evaluation asks the network {self.times} times{outside}"
+        return f"with {named} an evaluation asks the network {self.times} times{outside}" if named else None
 
 
 @dataclass(frozen=True)
