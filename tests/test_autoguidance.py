@@ -171,20 +171,25 @@ def test_a_generator_is_made_of_what_is_drawn_from_and_has_no_autoguidance_itsel
     assert isinstance(Drawing.of(few, SampleSpec("abm")).field, Autoguidance)  # from its score
 
 
-def test_images_of_the_default_recipe_have_autoguidance_and_nothing_else_has(tmp_path: Path) -> None:
+def test_many_images_of_the_default_recipe_have_autoguidance_and_nothing_else_has(tmp_path: Path) -> None:
     numbers = np.random.default_rng(0)
+    many = numbers.integers(0, 255, (11_200, 4, 4), dtype=np.uint8)  # 10,080 to learn from
     sources = {
-        "image": numbers.integers(0, 255, (40, 8, 8), dtype=np.uint8),
-        "signal": numbers.normal(size=(40, 2, 16)),
-        "vector": numbers.normal(size=(40, 3)),
-        "volume": numbers.normal(size=(40, 8, 8, 8)),
+        "image": many,
+        "few": many[:11_000],
+        "colour": np.stack([many] * 3, axis=-1),
+        "signal": numbers.normal(size=(11_200, 2, 9)).astype(np.float32),
+        "vector": numbers.normal(size=(11_200, 3)).astype(np.float32),
+        "volume": numbers.normal(size=(11_200, 4, 4, 4)).astype(np.float32),
     }
     for kind, values in sources.items():
         found = resolve(values, TrainSpec(steps=1, settings=("data.axes=zyx",) if kind == "volume" else ()))
-        assert found.data.kind == kind and found.config.autoguidance == (1.5 if kind == "image" else 1)
-        assert any("autoguidance = 1.5" in reason for reason in found.reasons) == (kind == "image")
-    assert resolve(sources["image"], TrainSpec(steps=1, recipe="ncsnv2")).config.autoguidance == 1
-    assert resolve(sources["image"], TrainSpec(steps=1, settings=("autoguidance=1",))).config.autoguidance == 1
+        wanted = kind in ("image", "colour")
+        assert found.data.kind == ("image" if wanted or kind == "few" else kind)
+        assert found.config.autoguidance == (1.5 if wanted else 1), kind
+        assert any("autoguidance = 1.5" in reason for reason in found.reasons) == wanted
+    assert resolve(many, TrainSpec(steps=1, recipe="ncsnv2")).config.autoguidance == 1
+    assert resolve(many, TrainSpec(steps=1, settings=("autoguidance=1",))).config.autoguidance == 1
 
 
 def test_a_run_without_early_weights_says_so_and_nothing_is_written(

@@ -39,13 +39,12 @@ from scorefield.training.resolve import resolve
 
 OLD = Path(__file__).parent / "runs"
 WEIGHTS = Path("unet") / "diffusion_pytorch_model.safetensors"
-IMAGES = ("image", "levels")  # of the recipe `auto`
 DOCS = Path(__file__).parents[1] / "docs" / "guides" / "interchange.md"
 UNET = ("network=unet", "network.blocks=1")
 MLP = ("network.width=16", "network.depth=1", "data.examples=200")
 NUMBERS = np.random.default_rng(0)
 RUNS: dict[str, tuple[Any, tuple[str, ...]]] = {
-    "image": ("digits", (*UNET, "network.channels=[8]")),
+    "image": ("digits", (*UNET, "network.channels=[8]", "autoguidance=1.5")),
     "signal": (
         NUMBERS.normal(size=(60, 2, 13)),
         (*UNET, "network.channels=8,16", "network.attention=false", "network.patch=2", "process=cosine", "parametrisation=v"),
@@ -292,7 +291,7 @@ def test_an_exported_pipeline_comes_back_as_the_run_that_it_was(
     assert (back.kind, back.shape, back.classes, back.layout) == (run.kind, run.shape, run.classes, run.layout)
     assert back.normaliser == run.normaliser and back.manifest["data"]["std"] == run.manifest["data"]["std"]
     assert back.config == replace(run.config, source=back.config.source, autoguidance=1.0)  # its early weights stay behind
-    assert any("without autoguidance" in why for why in back.manifest["why"]) == (name in IMAGES)
+    assert any("without autoguidance" in why for why in back.manifest["why"]) == (name == "image")
     drawn = [np.load(app.sample(one.path, n=3, out=tmp_path / f"{i}.npz").written[0]) for i, one in enumerate((run, back))]
     for one, other in zip(drawn[0].values(), drawn[1].values(), strict=True):
         np.testing.assert_array_equal(one, other)

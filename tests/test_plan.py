@@ -335,7 +335,9 @@ def test_epochs_are_images_over_examples_and_a_number_of_steps_is_kept() -> None
     assert plan.epochs == 150 * 16 / 1198
     assert plan.parameters == sum(p.numel() for p in build_model(plan.config, (1, 8, 8), plan.std, classes=10).parameters())
     assert len(plan.sigmas) == plan.config.levels
-    assert plan.evaluations == 2 * len(plan.sigmas)  # autoguidance asks two networks
+    assert plan.evaluations == len(plan.sigmas)
+    twice = planned(steps=150, settings=("autoguidance=1.5",))
+    assert twice.evaluations == 2 * plan.evaluations  # it asks two networks
     assert plan.reach == (8, 8)
 
 

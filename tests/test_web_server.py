@@ -350,7 +350,7 @@ def test_a_job_that_fails_shows_the_commands_own_sentence_beside_the_field(
         ("sample", {"run": "digits", "steps": 0}, "steps", "at least 1"),
         ("sample", {"run": "digits", "n": 0}, "n", "at least 1"),
         ("sample", {"run": "digits", "label": "ten"}, "label", "unknown class"),
-        ("sample", {"run": "digits", "autoguidance": 1, "guidance_interval": "1,2"}, "guidance_interval", "without guidance"),
+        ("sample", {"run": "digits", "guidance_interval": "1,2"}, "guidance_interval", "without guidance"),
         ("sample", {"run": "digits", "out": "a.xyz"}, "out", "expected"),
         ("train", {"source": "digits", "out": "digits"}, "out", "expected"),
         ("evaluate", {"run": "digits", "n": 3}, "n", "at least"),

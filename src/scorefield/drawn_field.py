@@ -1,12 +1,13 @@
 """What samples are drawn from: a run's generator, or its field, with guidance and at a temperature.
 
     s                              the run's score: what likelihood, denoising, restoration and all else ask, always
-    s + (g - 1)·(s - s_early)      autoguidance: what samples of images are drawn from by default, g = 1.5 by the recipe `auto`
+    s + (g - 1)·(s - s_early)      autoguidance: what samples of many images are drawn from, g = 1.5 by the recipe `auto`
 
 Autoguidance makes samples better, not the score. Of MNIST and CIFAR-10 after minutes of training it lowers the Frechet distance
 to a half, with a higher coverage, no lower recall and a lower precision (results/time-to-quality-search.md); the multiple of
 s - s_early that lowers the error of held-out denoised images most is nearly 0. So these samples are not of the density that
-`likelihood` measures; `--autoguidance 1` draws from that.
+`likelihood` measures; `--autoguidance 1` draws from that. Few images, which are seen many times, gain nothing and are drawn
+nearer to training examples: they have none.
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ from scorefield.randomness import subsample
 from scorefield.registry import register
 from scorefield.samplers import ABM, Ancestral, Annealed, Heun
 
+MANY = 10_000  # images from which on samples have autoguidance, and grey ones without classes clusters
 PRINCIPAL = 1024  # examples from which the principal directions are computed
 COARSE = 1.3  # how far above ln(std) the centre of the noise levels of pictures may lie
 VOXELS = 2**18  # in a training step on volumes, as many as in 64 images of 64 x 64 pixels
@@ -251,8 +252,7 @@ def table_steps(rows: int) -> int:
 @register("recipe", "auto")
 def auto(stats: DataStats) -> Recipe:
     """The default: a range of noise from the data, EDM's preconditioning and weight, levels where there is most to learn."""
-    process, _, _, why = _levels_from_data(stats, steps=10, reachable=True)
-    pictures = stats.pictures
+    (process, *_, why), pictures = _levels_from_data(stats, steps=10, reachable=True), stats.pictures
     # Train between noise that hides all but the mean and noise that hides nothing: vectors by EDM's distribution for std 0.5,
     # shifted to theirs and wider; pictures, judged by shapes, where the coarse directions become visible.
     centre = min(stats.detail, math.log(stats.std) + COARSE) if pictures else math.log(stats.std) - 0.5
@@ -268,7 +268,7 @@ def auto(stats: DataStats) -> Recipe:
         levels=ABM.levels,
         optimiser=Optimiser(method="muon", warmup=100, decay=0.6) if pictures else Optimiser(),
         training=Training(batch=_batch(stats), labels=0.9 if stats.classes > 1 else 0.0),
-        autoguidance=1.5 if stats.kind == "image" else 1.0,
+        autoguidance=1.5 if stats.kind == "image" and stats.examples >= MANY else 1.0,
     )
     why = (
         *why[:2],
@@ -282,7 +282,7 @@ def auto(stats: DataStats) -> Recipe:
         why += (f"steps = {steps}: more would learn {stats.examples:,} rows by heart",)
     if stats.classes > 1:
         why += (f"labels: {stats.classes} classes, given to the network 9 times of 10, so that it learns each and all of them",)
-    if stats.kind == "image":
+    if config.autoguidance != 1:
         why += ("autoguidance = 1.5: after minutes of training samples are nearer to real images by it (Karras et al. 2024)",)
     return Recipe(config, why)
 

@@ -30,11 +30,12 @@ from scorefield.data import Dataset
 from scorefield.data.base import pieces
 from scorefield.errors import ScorefieldError
 from scorefield.randomness import subsample
+from scorefield.recipes import MANY
 
 COMPONENTS, FITTED = 50, 20_000  # principal components, and examples on which the centres are found
 NUMBERS = 1 << 24  # on which the components are found: 20,000 images of MNIST, 5,461 of CIFAR-10, in 64 MiB
 LEAST = 20  # examples for each centre
-MANY, ROOTS = 10_000, 0.25  # grey images that are clustered by default, and centres in roots of their number: 58 of 54,000
+ROOTS = 0.25  # centres of MANY grey images, in roots of their number: 58 of 54,000
 GIVEN = 0.9  # share of the examples whose cluster the network is given, where nothing else is asked for
 
 
