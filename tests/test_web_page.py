@@ -20,6 +20,8 @@ from PIL import Image
 from web_server import Server, serving
 
 from scorefield import ScorefieldError, app, pictures
+from scorefield.interchange.foreign import Foreign, write_run
+from scorefield.runs import open_run
 
 pytest.importorskip("fastapi", reason='needs the libraries of the page: pip install "scorefield[web]"')
 SMALL = (
@@ -298,6 +300,32 @@ def test_what_a_run_is_called_or_holds_is_never_markup(page: Any, root: Path, tm
         settled(page, path)
         assert page.locator("main img[src=x]").count() == 0
     assert "<img src=x" in page.goto("/api/runs/odd").text()
+
+
+def test_a_model_that_was_imported_is_chosen_and_sampled_like_a_run_that_was_trained_here(
+    browser: Any, root: Path, tmp_path: Path
+) -> None:
+    """It has weights, and no step of training."""
+    run = open_run(root / "digits")
+    parts = {name: getattr(run.config, name) for name in ("network", "parametrisation", "process")}
+    weights = run.field.network.state_dict()
+    write_run(
+        Foreign(source="elsewhere", found="a model", weights=weights, shape=run.shape, classes=run.classes, **parts),
+        tmp_path / "church",
+    )
+    with serving(tmp_path) as server:
+        page = opened(browser, server)
+        page.goto("/runs/church")
+        page.get_by_text("elsewhere: a model", exact=True).wait_for()
+        assert page.get_by_role("link", name="Train a new one like it").count() == 0  # there are no data to train it on
+        page.get_by_role("link", name="Draw samples").click()
+        page.get_by_text("images of 1 x 8 x 8, imported, a model").wait_for()
+        assert page.get_by_label("Run", exact=True).input_value() == "church"
+        page.get_by_label("Number of samples").fill("4")
+        page.get_by_role("button", name="Draw samples").click()
+        page.get_by_text(re.compile("^Done")).wait_for(timeout=120_000)
+        page.context.close()
+        assert page.wrong == []
 
 
 def test_a_lost_connection_is_said_and_found_again(page: Any, server: Server) -> None:

@@ -20,6 +20,8 @@ def listed(folder: Path, training: bool) -> dict[str, Any]:
     about |= {key: progress.get(key) for key in ("step", "seconds", "images", "finished")}
     about |= {"recipe": config.get("recipe"), "source": config.get("source"), "parameters": manifest.get("parameters")}
     about |= {"distilled": {key: found.get(key) for key in ("evaluations", "steps", "seconds")} if found else None}
+    about["imported"] = (manifest.get("imported") or {}).get("found")
+    about["usable"] = bool(about["imported"] or (about["step"] or 0) > 0)
     if not (config.get("training") or {}).get("labels"):
         about["classes"] = []  # the network was not conditioned on them
     inside = (path for path in sorted(folder.rglob("*")) if path.suffix in SHOWN and path.is_file() and not path.is_symlink())

@@ -133,7 +133,7 @@ export class Live {
         const share = `${Math.round(100 * (job.fraction ?? 0))} %`;
         this.status.textContent = job.state === "waiting" ? "Waiting for other work to end." : `Training ${name}: ${share}, ${job.text || "beginning"}`;
         await wait(1000);
-        if (!known && (known = (await source.runs()).some((run) => run.name === name && run.step > 0))) view.change({ lesson: "", run: name });
+        if (!known && (known = (await source.runs()).some((run) => run.name === name && run.usable))) view.change({ lesson: "", run: name });
         if (known && this.field?.run === name) await this.look((performance.now() - began) / 1000);
       }
       this.status.textContent = job.error || `Training ${name}: ${job.state}.`;

@@ -14,8 +14,10 @@ export const dataLink = (address, what = "Data") => h("p", { class: "data-link" 
 export const noRun = (what = "No run yet.", source = "") =>
   h("div", { class: "panel" }, h("h2", null, what), h("p", null, "A run is what training leaves: a network that has learned the score of some data."), h("a", { class: "button primary", href: `/train${source ? `?source=${source}` : ""}` }, "Train one"));
 
-/** Runs that can be used: of these kinds, after at least one step. */
-export const usable = (runs, kinds) => runs.filter((one) => one.step > 0 && (!kinds || kinds.includes(one.kind)));
+/** How long a run was trained, or what it was imported from. */
+export const trainingText = (one) => (one.imported ? `imported, ${one.imported}` : `${number(one.step)} steps of training${one.training ? ", and going on" : ""}`);
+/** Runs that can be used: of these kinds, imported or after at least one step. */
+export const usable = (runs, kinds) => runs.filter((one) => one.usable && (!kinds || kinds.includes(one.kind)));
 
 export const shapeText = (one) => (one.kind === "table" ? `${(one.columns || one.shape).length || one.shape[0]} columns` : `${KINDS[one.kind] || one.kind} of ${(one.shape || []).join(" x ")}`);
 
@@ -28,7 +30,7 @@ export function runField(runs, chosen, onchange) {
   };
   const select = h("select", { id, value: chosen, onchange: changed }, runs.map((one) => h("option", { value: one.name }, one.name)));
   const one = runs.find(({ name }) => name === chosen);
-  return h("div", { class: "entry" }, h("label", { for: id }, "Run"), select, one ? h("span", { class: "help" }, `${shapeText(one)}, ${number(one.step)} steps of training${one.training ? ", and going on" : ""}`) : null);
+  return h("div", { class: "entry" }, h("label", { for: id }, "Run"), select, one ? h("span", { class: "help" }, `${shapeText(one)}, ${trainingText(one)}`) : null);
 }
 
 /** The run that the address asks for, else the newest; says in a sentence when the address asks for one that is not there. */

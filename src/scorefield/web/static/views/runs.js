@@ -60,7 +60,7 @@ const summary = (one) =>
   facts([
     ["data", one.source], ["kind", shapeText(one)], ["classes", one.classes?.length ? `${one.classes.length}: ${one.classes.slice(0, 20).join(", ")}${one.classes.length > 20 ? " ..." : ""}` : null],
     ["columns", one.columns?.length ? one.columns.map((column) => column.name || column).slice(0, 40).join(", ") : null],
-    ["trained", `${number(one.step)} steps in ${duration(one.seconds)}`],
+    ["trained", one.imported ? `elsewhere: ${one.imported}` : `${number(one.step)} steps in ${duration(one.seconds)}`],
     ["distilled", one.distilled ? `${number(one.distilled.steps)} steps in ${duration(one.distilled.seconds)}; draws in ${one.distilled.evaluations} evaluation${one.distilled.evaluations === 1 ? "" : "s"}` : null], ["recipe", one.recipe], ["parameters", one.parameters ? number(one.parameters) : null],
     ["network", one.config?.network?.name], ["process", one.config?.process?.name],
   ]);
@@ -80,9 +80,9 @@ const DRAWN = new Set(["loss_by_level.png", "tuning.png"]); // the page draws th
 function actions(one) {
   const kind = one.kind;
   const wanted = [["sample", "Draw samples", "primary"], ...(kind === "image" || kind === "signal" ? [["restore", "Restore with it", ""]] : []), ...(kind === "table" ? [["tables", "Fill a table", ""]] : [])];
-  const links = one.step > 0 ? wanted.map(([view, text, look]) => h("a", { class: `button ${look}`, href: `/${view}?run=${encodeURIComponent(one.name)}` }, text)) : [];
+  const links = one.usable ? wanted.map(([view, text, look]) => h("a", { class: `button ${look}`, href: `/${view}?run=${encodeURIComponent(one.name)}` }, text)) : [];
   const again = one.finished ? `name=${encodeURIComponent(one.name)}${/^[\w.-]+$/.test(one.source || "") ? `&source=${one.source}` : ""}` : `unfinished=${encodeURIComponent(one.name)}`;
-  const more = one.training ? [] : [h("a", { class: "button", href: `/train?${again}` }, one.finished ? "Train a new one like it" : "Go on training")];
+  const more = one.training || one.imported ? [] : [h("a", { class: "button", href: `/train?${again}` }, one.finished ? "Train a new one like it" : "Go on training")];
   return h("div", { class: "actions" }, links, more, stateTag(one));
 }
 
