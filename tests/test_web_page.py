@@ -321,7 +321,7 @@ def test_a_model_that_was_imported_is_chosen_and_sampled_like_a_run_that_was_tra
         page.get_by_role("link", name="Draw samples").click()
         page.get_by_text("images of 1 x 8 x 8, imported, a model").wait_for()
         assert page.get_by_label("Run", exact=True).input_value() == "church"
-        page.get_by_label("Number of samples").fill("4")
+        page.get_by_placeholder("64").fill("4")
         page.get_by_role("button", name="Draw samples").click()
         page.get_by_text(re.compile("^Done")).wait_for(timeout=120_000)
         page.context.close()
