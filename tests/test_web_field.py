@@ -380,7 +380,7 @@ def test_the_sliced_distance_of_a_moved_copy_is_the_mean_length_of_the_move_seen
 FAKE = """({
   runs: async () => [
     { name: "field-moons-1", source: "upload" }, { name: "mine", source: "mixture" },
-    ...(globalThis.asked ? [{ name: asked.given.out, step: 3 }] : []),
+    ...(globalThis.asked ? [{ name: asked.given.out, step: 3, usable: true }] : []),
   ],
   score: async (run, positions, sigma) => {
     const set = globalThis.shown?.view.set ?? globalThis.set;
