@@ -1,4 +1,4 @@
-"""For every test: shapes are checked at every call, at most two threads run, and torch's own generator has a fixed state.
+"""For every test: shapes are checked at every call, one thread runs, and torch's own generator has a fixed state.
 
 Every training ends with the error by noise level, which takes longer than the few steps of a test: it is short in all tests
 but those that ask for `whole_curves`. For tests of the page there is a browser.
@@ -19,7 +19,8 @@ gc.disable()  # until all tests are collected: millions of objects that stay, wa
 os.environ["SCOREFIELD_CACHE"] = "off"  # no test reads what another one decoded, or leaves anything behind
 modules = shape_checks.install("scorefield")
 assert {"scorefield.samplers.base", "scorefield.field", "scorefield.shapes"} <= modules
-torch.set_num_threads(min(2, torch.get_num_threads()))
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # a number that stands: else it follows what other programs leave (cores.py)
+torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
 
 
 # Files that take longest begin, so that at the end no core is left with one of them while the other has nothing to do.
