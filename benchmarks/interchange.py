@@ -11,7 +11,7 @@ of the ratios of each round.
 `imported` trains a UNet2DModel of 1.1 M parameters on MNIST by diffusers' own loop (noise prediction, AdamW, an average of the
 weights; IMAGES images), saves the pipeline, imports it, and draws SAMPLES images by diffusers' DDIM in 50 steps and by `abm` in
 20 evaluations of the import. A judge (`time_to_quality.py`) compares both with the test images; seconds are of the processor
-and one thread, for the loop of each.
+and one thread, in turns: of the loop and the network for diffusers, of the whole command for the import.
 
 What it printed is kept in `benchmarks/results/interchange.md`.
 """
@@ -93,7 +93,8 @@ def onnx(path: str) -> None:
         print(f"| {batch} | {speed['torch']:.1f} | {speed['onnxruntime']:.1f} | {ratio:.2f} |")
 
 
-IMAGES, SAMPLES, BATCH = 25_600, 500, 64
+IMAGES, BATCH = 102_400, 64
+SAMPLES, PART, DRAWN = 2000, 250, 125  # images, of each turn, at once
 BLOCKS = ("DownBlock2D", "DownBlock2D", "AttnDownBlock2D")
 
 
@@ -136,25 +137,38 @@ def imported(path: str) -> None:
     trained_pipeline(train["images"], place / "pipeline")
     app.import_(place / "pipeline", place / "run")
     theirs = diffusers.DDPMPipeline.from_pretrained(place / "pipeline")
-    few, n, spent, found = diffusers.DDIMScheduler.from_config(theirs.scheduler.config), SAMPLES, dict[str, float](), {}
+    few, spent, found = diffusers.DDIMScheduler.from_config(theirs.scheduler.config), {}, {}
     few.set_timesteps(50)
-    start, drawn = time.process_time(), []
-    with torch.no_grad():
-        for _ in range(n // 250):
-            state = torch.randn(250, 1, 28, 28)
-            for t in few.timesteps:
-                state = few.step(theirs.unet(state, t).sample, t, state).prev_sample
-            drawn.append(state.clamp(-1, 1))
-    spent["diffusers, DDIM 50"], found["diffusers, DDIM 50"] = time.process_time() - start, torch.cat(drawn)
-    start, name = time.process_time(), "its import, abm 20"
-    app.sample(place / "run", n=n, batch=250, out=place / "own.npz")
-    spent[name], found[name] = time.process_time() - start, model_space(np.load(place / "own.npz")["images"])
+
+    def ddim(part: int) -> torch.Tensor:
+        drawn = []
+        with torch.no_grad():
+            for group in range(PART // DRAWN):
+                generator = torch.Generator().manual_seed(PART * part + group)
+                state = torch.randn(DRAWN, 1, 28, 28, generator=generator)
+                for t in few.timesteps:
+                    state = few.step(theirs.unet(state, t).sample, t, state).prev_sample
+                drawn.append(state.clamp(-1, 1))
+        return torch.cat(drawn)
+
+    def abm(part: int) -> torch.Tensor:
+        app.sample(place / "run", n=PART, seed=PART * part, batch=DRAWN, out=place / f"{part}.npz")
+        return model_space(np.load(place / f"{part}.npz")["images"])
+
+    ways = {"diffusers, DDIM 50": ddim, "its import, abm 20": abm}
+    for part in range(SAMPLES // PART):
+        for name, draw in ways.items():
+            start = time.process_time()
+            found.setdefault(name, []).append(draw(part))
+            spent.setdefault(name, []).append(time.process_time() - start)
     print(f"{datetime.date.today()}, {platform.machine()}, load {os.getloadavg()[0]:.1f}, diffusers {diffusers.__version__}\n")
     print("| drawn by | FD | precision | recall | coverage | processor seconds |\n|---|---|---|---|---|---|")
     for name, samples in found.items():
-        row = measure(judge, samples, real)
+        row = measure(judge, torch.cat(samples), real)
         rates = " | ".join(f"{row[key]:.2f}" for key in ("precision", "recall", "coverage"))
-        print(f"| {name} | {row['fd']:.2f} ± {row['fd_error']:.2f} | {rates} | {spent[name]:.0f} |", flush=True)
+        print(f"| {name} | {row['fd']:.2f} ± {row['fd_error']:.2f} | {rates} | {sum(spent[name]):.0f} |", flush=True)
+    ratios = [theirs / ours for theirs, ours in zip(*spent.values(), strict=True)]
+    print(f"\nmedian of the {len(ratios)} ratios of seconds {median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}")
 
 
 PARTS = {"onnx": onnx, "imported": imported}
