@@ -35,7 +35,7 @@ class NoiseEmbedding(nn.Module):
         if levels is None:
             half = max(width // 4, 4)
             self.frequencies: Tensor
-            self.register_buffer("frequencies", torch.exp(torch.linspace(math.log(0.25), math.log(16.0), half)))
+            self.register_buffer("frequencies", torch.exp(torch.linspace(math.log(0.25), math.log(16.0), half, device="cpu")))
             self.layers = nn.Sequential(nn.Linear(2 * half, width), nn.SiLU(), nn.Linear(width, width))
         else:
             self.table = nn.Embedding(levels, width)

@@ -23,10 +23,12 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from scorefield.config import RunConfig
 from scorefield.errors import ScorefieldError
@@ -89,6 +91,15 @@ def available(device: torch.device) -> int:
     return free
 
 
+class _AsTheyAre(TorchFunctionMode):
+    """Weights are not filled: on the device "meta" that imports 800 modules of torch, which takes a second."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 def refuse_large_network(config: RunConfig, shape: tuple[int, ...], classes: int, device: torch.device) -> None:
     """Refuse a network whose training needs more memory than there is, without building it.
 
@@ -103,7 +114,7 @@ def refuse_large_network(config: RunConfig, shape: tuple[int, ...], classes: int
     Raises:
         ScorefieldError: it does not fit.
     """
-    with torch.device("meta"):
+    with _AsTheyAre(), torch.device("meta"):
         network = config.network.build(shape, classes)
     weights = sum(p.numel() for p in network.parameters())
     need, have = 4 * weights * (4 + len(config.training.lengths)), available(device)
