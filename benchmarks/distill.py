@@ -3,9 +3,10 @@
     python benchmarks/distill.py runs --data ../shared/data --sets digits mnist     by the commands, as a person runs them
     OMP_NUM_THREADS=1 python benchmarks/distill.py toys                             from exact fields
 
-runs    A run without labels, trained on as many images as `auto` in trilemma.md (digits 27,904, MNIST 80,000), is distilled for
-        --time, once for each number of evaluations. A judge (`trilemma.py`) compares 2,000 samples (digits: 1,000) with
-        held-out images. Seconds are those of drawing by the wall clock, of the model alone, after a first batch, in turns.
+runs    A run without labels, trained on as many images as `auto` in trilemma.md (digits 27,904, MNIST 80,000, with clusters and
+        autoguidance, as by default), is distilled for --time, once for each number of evaluations. A judge (`trilemma.py`)
+        compares 2,000 samples (digits: 1,000) with held-out images. Seconds are those of drawing by the wall clock, of the
+        model alone, after a first batch, in turns.
 toys    A ring of eight Gaussians in the plane, and six in 32 dimensions. Teacher is the exact field; the generator begins as a
         network that was regressed on it. Sliced Wasserstein distance of 4,000 draws to as many exact ones, beside that of
         other exact draws, and of `abm` with the exact field in 10 evaluations.
@@ -60,7 +61,7 @@ def runs_of(name: str, source: Path | str, keep: Path, seconds: str, seed: int) 
     """Return a trained run and its distilled ones, made where they are not there."""
     teacher = keep / f"{name}-{seed}"
     if not (teacher / "config.json").exists():
-        how = ("training.labels=0", "training.precision=bfloat16", "training.pictures=0")
+        how = ["training.precision=bfloat16", "training.pictures=0", *(["training.labels=0"] if name == "digits" else [])]
         settings = [word for one in how for word in ("--set", one)]
         command("train", source, "--steps", str(TEACHER[name]), *settings, "--seed", str(seed), "--out", teacher)
     found = {"teacher": teacher}
@@ -87,7 +88,9 @@ def drawn_in(runs: dict[str, Path], rounds: int = 3, batch: int = 250) -> dict[s
 def measured(name: str, data: Path, keep: Path, seconds: str, seed: int) -> list[dict[str, Any]]:
     """Return a row for each run."""
     bench = Bench.open(name, data, keep, SAMPLES[name])
-    runs = runs_of(name, "digits" if name == "digits" else keep / "mnist.npz", keep, seconds, seed)
+    if name != "digits" and not (keep / "unlabelled.npz").exists():
+        np.savez(keep / "unlabelled.npz", images=np.load(data / "mnist_train.npz")["images"])
+    runs = runs_of(name, "digits" if name == "digits" else keep / "unlabelled.npz", keep, seconds, seed)
     paces, rows = drawn_in(runs), list[dict[str, Any]]()
     for key, path in runs.items():
         drawing = Drawing.of(open_run(path), SampleSpec(seed=1), CPU)

@@ -9,7 +9,7 @@ as the file has it, on one thread of a CPU. The two are timed in turns at batch 
 of the ratios of each round.
 
 `imported` trains a UNet2DModel of 1.1 M parameters on MNIST by diffusers' own loop (noise prediction, AdamW, an average of the
-weights; IMAGES images), saves the pipeline, imports it, and draws SAMPLES images by diffusers' DDIM in 50 steps and by `abm` in
+weights; IMAGES images), keeps the pipeline in the folder of temporary files, imports it, and draws SAMPLES images by diffusers' DDIM in 50 steps and by `abm` in
 20 evaluations of the import. A judge (`time_to_quality.py`) compares both with the test images; seconds are of the processor
 and one thread, in turns: of the loop and the network for diffusers, of the whole command for the import.
 
@@ -134,9 +134,10 @@ def imported(path: str) -> None:
     judge = judge_of(train["images"], train["labels"], Path(tempfile.gettempdir()) / "scorefield-mnist-judge.pt")
     real = model_space(test["images"][np.random.default_rng(0).permutation(len(test["images"]))])
     place = Path(tempfile.mkdtemp())
-    trained_pipeline(train["images"], place / "pipeline")
-    app.import_(place / "pipeline", place / "run")
-    theirs = diffusers.DDPMPipeline.from_pretrained(place / "pipeline")
+    if not (pipeline := Path(tempfile.gettempdir()) / "scorefield-mnist-pipeline").exists():
+        trained_pipeline(train["images"], pipeline)
+    app.import_(pipeline, place / "run")
+    theirs = diffusers.DDPMPipeline.from_pretrained(pipeline)
     few, spent, found = diffusers.DDIMScheduler.from_config(theirs.scheduler.config), {}, {}
     few.set_timesteps(50)
 

@@ -22,10 +22,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from scorefield import SampleRng, ScorefieldError, app
+from scorefield.drawn_field import as_drawn, field_of
 from scorefield.likelihood import Hutchinson, log_prob
 from scorefield.registry import find
 from scorefield.runs import open_run
 from scorefield.samplers import DDIM, Ancestral, DPMSolver, simulate
+from scorefield.specs import SampleSpec
 
 diffusers = pytest.importorskip("diffusers")
 
@@ -206,6 +208,36 @@ def test_our_samplers_draw_from_an_imported_model_what_theirs_draw(name: str, tr
     *_, last = simulate(run.field, sampler, other.timesteps.double() + 1, start, rng=Given(ROWS, 7))
     scale = max(1.0, float(wanted.abs().max()))
     torch.testing.assert_close(last.x / scale, wanted / scale, rtol=0, atol=1e-5)
+
+
+CLIPPED = {
+    "ddpm": (Ancestral("posterior"), "DDPMScheduler", {}),
+    "ddim": (DDIM(), "DDIMScheduler", {"use_clipped_model_output": True}),  # without it the noise is that of no clipped image
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", CLIPPED)
+def test_samples_of_a_scheduler_that_clips_are_those_of_the_clipped_field(
+    name: str, trained: tuple[Any, Any, Any], tmp_path: Path
+) -> None:
+    model, scheduler, plain = trained
+    run = app.import_(saved(tmp_path / "pipeline", model), tmp_path / "run").run  # clip_sample is their default
+    assert run.config.clip_denoised and not plain.config.clip_denoised
+    sampler, kind, how = CLIPPED[name]
+    other = getattr(diffusers, kind).from_config(scheduler.config, clip_sample=True, timestep_spacing="trailing")
+    other.set_timesteps(10)
+    start = torch.randn(ROWS, *run.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    wanted, generator, cut = start, torch.Generator().manual_seed(7), 0.0
+    for t in other.timesteps:
+        said = model(wanted.float(), t.expand(ROWS)).sample.double()
+        stepped = other.step(said, t, wanted, generator=generator, **how)
+        wanted, cut = stepped.prev_sample, cut + float((stepped.pred_original_sample.abs() == 1).double().mean())
+    assert cut > 0.1  # it has something to clip
+    field = field_of(run, spec=as_drawn(run))
+    *_, last = simulate(field, sampler, other.timesteps.double() + 1, start, rng=Given(ROWS, 7))
+    torch.testing.assert_close(last.x, wanted, rtol=0, atol=1e-5)
+    assert field_of(run) is run.field and field_of(run, spec=as_drawn(run, SampleSpec(clip_denoised="no"))) is run.field
 
 
 # --- closed form ------------------------------------------------------------------------------------------------------

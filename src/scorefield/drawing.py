@@ -313,6 +313,7 @@ class Drawing:
         how = {"seed": self.spec.seed, "sampler": str(self.sampler), "levels": len(self.ladder)}
         how |= {"temperature": self.spec.temperature, "label": self.spec.label, "guidance": self.spec.guidance}
         how |= {"autoguidance": self.spec.autoguidance, "guidance_interval": self.spec.guidance_interval}
+        how |= {"clip_denoised": self.spec.clip_denoised}
         return how | {"model_sha256": self.run.manifest.get("model_sha256")}
 
     def labels(self, samples: range) -> Tensor | None:

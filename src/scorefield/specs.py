@@ -33,6 +33,8 @@ class SampleSpec:
             and draws from the field itself. Default the run's own, where neither guidance nor a temperature is asked for.
         guidance_interval: Guide between these noise levels only, sigma/alpha from LOW to HIGH, at one evaluation outside;
             default everywhere.
+        clip_denoised: Keep the denoised sample of every evaluation in the legal range of the data; default no, but yes of a run
+            that was imported from a pipeline with clip_sample.
         given: Only rows with this value in a column, as COLUMN=VALUE, of a run that learned from a table; may be repeated. The
             other columns are drawn given these.
         seed: Of the whole set; sample i is number i of it. The same seed gives the same bytes.
@@ -48,13 +50,14 @@ class SampleSpec:
     guidance: float = 1.0
     autoguidance: float | None = None
     guidance_interval: tuple[float, float] | None = None
+    clip_denoised: Literal["yes", "no"] | None = None
     given: tuple[str, ...] | Mapping[str, Any] = ()
     seed: int = 0
 
     @property
     def as_it_is(self) -> bool:
-        """Whether the run's own field is drawn from: at temperature 1, without guidance."""
-        return self.temperature == self.guidance == 1 and self.autoguidance in (None, 1)
+        """Whether the run's own field is drawn from: at temperature 1, without guidance, not clipped."""
+        return self.temperature == self.guidance == 1 and self.autoguidance in (None, 1) and self.clip_denoised != "yes"
 
     @property
     def times(self) -> int:

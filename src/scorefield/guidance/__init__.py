@@ -7,6 +7,7 @@ works with all of the other.
 from scorefield.guidance.autoguidance import Autoguidance
 from scorefield.guidance.classifier import Classified, NoisyClassifier, train_classifier
 from scorefield.guidance.classifier_free import ClassifierFree
+from scorefield.guidance.clipped import Clipped
 from scorefield.guidance.extrapolation import Extrapolated
 from scorefield.guidance.feynman_kac import Tilted, feynman_kac
 from scorefield.guidance.posterior import Measured, Posterior, posterior_sample
@@ -18,6 +19,7 @@ __all__ = [
     "Autoguidance",
     "Classified",
     "ClassifierFree",
+    "Clipped",
     "Extrapolated",
     "Filled",
     "Measured",

@@ -117,6 +117,7 @@ class Diffusers(Checkpoint):
             shape=_shape(config, settings, model),
             classes=class_names(config.get("num_class_embeds") or 0, settings.get("classes")),
             normaliser=_normaliser(settings, isinstance(parametrisation, Score)),
+            clip_denoised=_clips(scheduler),
             notes=tuple(notes),
         )
 
@@ -171,11 +172,18 @@ def _process(scheduler: dict[str, Any], settings: Mapping[str, Any], notes: list
     values = {**DEFAULTS, **{key: value for key, value in scheduler.items() if value is not None}, **settings}
     if assumed := [f"{key}={values[key]}" for key in DEFAULTS if scheduler.get(key) is None and key not in settings]:
         notes.append(f"assumed, as DDPM has it: {', '.join(assumed)}; --set says otherwise")
-    if scheduler.get("clip_sample") or scheduler.get("thresholding"):
-        notes.append("its scheduler clips the denoised image at every step; here samples are clipped once, at the end")
+    if _clips(scheduler):
+        notes.append("its scheduler clips the denoised image at every step, as samples here do; --clip-denoised no does not")
+    if scheduler.get("thresholding"):
+        notes.append("its scheduler clips at quantiles of each image (thresholding); here samples are clipped once, at the end")
     if values["prediction_type"] not in MEANINGS:
         raise unknown("prediction_type", str(values["prediction_type"]), MEANINGS)
     return _chain(values), MEANINGS[values["prediction_type"]]
+
+
+def _clips(scheduler: Mapping[str, Any]) -> bool:
+    """Return whether a scheduler keeps the denoised image in [-1, 1]."""
+    return bool(scheduler.get("clip_sample")) and scheduler.get("clip_sample_range", 1.0) == 1
 
 
 def _chain(values: Mapping[str, Any]) -> Process:
