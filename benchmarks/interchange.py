@@ -9,9 +9,10 @@ as the file has it, on one thread of a CPU. The two are timed in turns at batch 
 of the ratios of each round.
 
 `imported` trains a UNet2DModel of 1.1 M parameters on MNIST by diffusers' own loop (noise prediction, AdamW, an average of the
-weights; IMAGES images), keeps the pipeline in the folder of temporary files, imports it, and draws SAMPLES images by diffusers' DDIM in 50 steps and by `abm` in
-20 evaluations of the import. A judge (`time_to_quality.py`) compares both with the test images; seconds are of the processor
-and one thread, in turns: of the loop and the network for diffusers, of the whole command for the import.
+weights; IMAGES images), keeps the pipeline in the folder of temporary files, imports it, and draws SAMPLES images by diffusers'
+DDIM in 50 steps and by `abm` in 20 evaluations of the import. A judge (`time_to_quality.py`) compares both with the test
+images; seconds are of the processor and one thread, in turns: of the loop and the network for diffusers, of the whole command
+for the import.
 
 What it printed is kept in `benchmarks/results/interchange.md`.
 """
