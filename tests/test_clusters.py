@@ -124,7 +124,7 @@ def test_many_grey_images_without_classes_are_clustered_by_default_and_nothing_e
         run = resolve(str(tmp_path / source), TrainSpec(steps=1, recipe=recipe, settings=settings))
         return run.config.training.clusters, run.config.training.labels, len(run.data.classes)
 
-    assert found("many.npz") == (25, 0.9, 25)  # a quarter of the root of 10,080
+    assert found("many.npz") == (56, 0.9, 56)  # one for 180 of 10,080
     assert found("few.npz") == (0, 0.0, 0)
     assert found("colour.npz") == (0, 0.0, 0)
     assert found("told.npz") == (0, 0.9, 7)

@@ -5,9 +5,9 @@
 
 p(x) = sum_k p(k)·p(x | k), whatever the parts are. A field of one part is smoother than that of all, and learned sooner;
 samples draw k as often as the data have it. Part of the examples are given without k, so that p(x) itself is learned, too.
-On MNIST, 60 clusters halve the Frechet distance of as many training steps without labels, while p(x) itself, which denoising,
-restoration and likelihood ask for, has a squared error that is 2 to 8 % larger (time-to-quality-search.md). So many grey images
-without classes are clustered by default. Few are not, for there p(x) pays more and gains less; and colour images are not,
+On MNIST, 300 clusters take a quarter of the Frechet distance of as many training steps without labels, 60 take a half, while p(x)
+itself, which denoising, restoration and likelihood ask for, has a squared error that is 1 to 9 % larger, and 25 % at the least
+noise (time-to-quality-search.md). So many grey images without classes are clustered by default. Few are not, for there p(x) pays more and gains less; and colour images are not,
 whose parts are parts of like colours: on CIFAR-10 they gained nothing.
 
 References: Hu, Zhang, Asano, Burghouts, Snoek (2023), "Self-guided diffusion models", arXiv 2210.06462. Adaloglou, Kaiser,
@@ -35,14 +35,15 @@ from scorefield.recipes import MANY
 COMPONENTS, FITTED = 50, 20_000  # principal components, and examples on which the centres are found
 NUMBERS = 1 << 24  # on which the components are found: 20,000 images of MNIST, 5,461 of CIFAR-10, in 64 MiB
 LEAST = 20  # examples for each centre
-ROOTS = 0.25  # centres of MANY grey images, in roots of their number: 58 of 54,000
+EACH = 180  # grey images for each centre, where there are MANY: 300 centres of 54,000 images
+MOST = FITTED // LEAST  # centres that nobody asked for
 GIVEN = 0.9  # share of the examples whose cluster the network is given, where nothing else is asked for
 
 
 def number_unasked(data: Dataset) -> int:
     """Return how many clusters a data set has by default: 0 for few, for other things than grey images, and with classes."""
     many = data.kind == "image" and data.shape[0] == 1 and len(data.train) >= MANY and data.normaliser.holes is None
-    return round(ROOTS * math.sqrt(len(data.train))) if many and not data.classes else 0
+    return min(len(data.train) // EACH, MOST) if many and not data.classes else 0
 
 
 def with_clusters(config: RunConfig, data: Dataset) -> tuple[RunConfig, Dataset, tuple[str, ...]]:
