@@ -238,6 +238,23 @@ def test_a_worker_that_decodes_images_loads_no_torch() -> None:
     ]
 
 
+def test_counting_the_weights_of_a_network_that_may_be_too_large_does_not_load_torch_s_compiler() -> None:
+    """Filling weights on the device "meta" does, which takes a second of every training."""
+    script = """
+import sys, torch
+from scorefield.specs import TrainSpec
+from scorefield.training.memory import refuse_large_network
+from scorefield.training.resolve import resolve
+found = resolve("two-moons", TrainSpec(steps=1))
+refuse_large_network(found.config, found.data.shape, 3, torch.device("cpu"))
+print("sympy" in sys.modules)
+torch.nn.Embedding(2, 2, device="meta")
+print("sympy" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
+
+
 def test_every_name_of_the_package_can_be_had() -> None:
     for name in scorefield.__all__:
         assert getattr(scorefield, name) is not None

@@ -66,8 +66,8 @@ class NoiseEmbedding(nn.Module):
 def class_embedding(classes: int, width: int) -> nn.Embedding | None:
     """Return a table for `classes` labels plus one row (the last) for "no label", or None when there are no classes.
 
-    Its rows begin small beside the noise level's: rows of N(0, 1) are noise that the network has to unlearn. With 300 of them the
-    error of p(x) at low noise was 25 % above that of a network without classes, with rows of zero 5 %, which are learned later.
+    Its rows begin small beside the noise level's: rows of N(0, 1) are noise that the network has to unlearn. With 300 of them
+    the error of p(x) at low noise was 25 % above that of a network without classes, with rows of zero 5 %.
     """
     if not classes:
         return None
