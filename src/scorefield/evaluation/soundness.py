@@ -42,7 +42,7 @@ def soundness_of(
     except ScorefieldError:
         if data is not None:
             raise
-        drawing = Drawing.of(run, SampleSpec(autoguidance=1.0, seed=seed), device)
+        drawing = Drawing.of(run, SampleSpec(autoguidance=1.0, clip_denoised="no", seed=seed), device)
         count = examples or max(FEWEST, min(SAMPLES, NUMBERS // math.prod(run.shape)))
         x0 = drawing.draw(count, view=lambda done, text, _=None: progress(0.5 * done, text))
         labels = drawing.labels(range(count))

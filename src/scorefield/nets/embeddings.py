@@ -37,7 +37,9 @@ class NoiseEmbedding(nn.Module):
         if levels is None:
             half = max(width // 4, 4)
             self.frequencies: Tensor
-            self.register_buffer("frequencies", torch.exp(torch.linspace(math.log(0.25), math.log(16.0), half, device="cpu")))
+            # On a CPU first: on the device "meta", where only weights are counted, linspace imports torch's compiler.
+            found = torch.exp(torch.linspace(math.log(0.25), math.log(16.0), half, device="cpu"))
+            self.register_buffer("frequencies", found.to(torch.get_default_device()))
             self.layers = nn.Sequential(nn.Linear(2 * half, width), nn.SiLU(), nn.Linear(width, width))
         else:
             self.table = nn.Embedding(levels, width)
