@@ -110,7 +110,9 @@ def test_samples_are_clipped_where_it_is_asked_for_or_the_run_s_own_and_everythi
     torch.testing.assert_close(drawn(own), plain.clamp(-1, 1), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(drawn(own, clip_denoised="no"), plain, rtol=0, atol=0)
     assert field_of(own) is own.field  # what likelihood, denoising and restoration ask
-    assert Drawing.of(own, SampleSpec()).about["clip_denoised"] == "yes"
+    assert Drawing.of(own, SampleSpec()).about["clip_denoised"] == "yes" and Drawing.of(own, SampleSpec()).said.endswith(
+        ", clipped"
+    )
     files.write_json(run.path / "config.json", config)
     spec = SampleSpec(sampler="heun", steps=4)
     inside = Drawing.of(run, replace(spec, clip_denoised="yes")).draw(4)

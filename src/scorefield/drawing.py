@@ -303,9 +303,9 @@ class Drawing:
 
     @property
     def said(self) -> str:
-        """The sampler, and the strength of autoguidance if there is some, in words."""
-        strength = self.spec.autoguidance
-        return str(self.sampler) if strength in (None, 1) else f"{self.sampler}, autoguidance {strength:g}"
+        """The sampler, in words; whether it is clipped, and the strength of autoguidance if there is some."""
+        strength, how = self.spec.autoguidance, f"{self.sampler}{', clipped' if self.spec.clip_denoised == 'yes' else ''}"
+        return how if strength in (None, 1) else f"{how}, autoguidance {strength:g}"
 
     @property
     def about(self) -> dict[str, Any]:
