@@ -105,7 +105,7 @@ def test_samples_are_clipped_where_it_is_asked_for_or_the_run_s_own_and_everythi
     torch.testing.assert_close(drawn(run), plain, rtol=0, atol=0)
     torch.testing.assert_close(drawn(run, clip_denoised="yes"), plain.clamp(-1, 1), rtol=1e-12, atol=1e-12)
     config = json.loads((run.path / "config.json").read_text())
-    files.write_json(run.path / "config.json", config | {"clip_denoised": True})
+    files.write_json(run.path / "config.json", config | {"clipped": True})
     own = open_run(run.path)
     torch.testing.assert_close(drawn(own), plain.clamp(-1, 1), rtol=1e-12, atol=1e-12)
     torch.testing.assert_close(drawn(own, clip_denoised="no"), plain, rtol=0, atol=0)

@@ -482,7 +482,7 @@ def test_no_recipe_leaves_levels_between_those_of_its_training(name: str) -> Non
 def test_a_refusal_is_one_sentence_about_one_key_and_never_the_whole_run(setting: str, start: str) -> None:
     text = _refusal(setting.split())
     assert text.startswith(start)
-    assert len(text) < 240 and "ArgsKwargs" not in text and "instance of" not in text
+    assert len(text) < 220 and "ArgsKwargs" not in text and "instance of" not in text
     assert text.count("correct") <= 1
 
 

@@ -223,7 +223,7 @@ def test_samples_of_a_scheduler_that_clips_are_those_of_the_clipped_field(
 ) -> None:
     model, scheduler, plain = trained
     run = app.import_(saved(tmp_path / "pipeline", model), tmp_path / "run").run  # clip_sample is their default
-    assert run.config.clip_denoised and not plain.config.clip_denoised
+    assert run.config.clipped and not plain.config.clipped
     sampler, kind, how = CLIPPED[name]
     other = getattr(diffusers, kind).from_config(scheduler.config, clip_sample=True, timestep_spacing="trailing")
     other.set_timesteps(10)

@@ -150,7 +150,7 @@ class RunConfig:
         sampler, levels: how samples are drawn by default, and from how many levels of noise.
         ladder: name of the ladder of those levels; None for the sampler's own.
         autoguidance: strength g with which samples are drawn by default (`guidance/autoguidance.py`); 1 for none.
-        clip_denoised: whether samples are drawn by default with every denoised one kept in the legal range
+        clipped: whether samples are drawn by default with every denoised one kept in the legal range
             (`guidance/clipped.py`).
         data, optimiser, training: their settings.
         seed: of weights, data order and noise.
@@ -170,7 +170,7 @@ class RunConfig:
     seed: Annotated[int, Bound(ge=0)] = 0
     ladder: Annotated[str, AfterValidator(_ladder)] | None = None
     autoguidance: Annotated[float, Bound(ge=0)] = 1.0
-    clip_denoised: bool = False
+    clipped: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> RunConfig:

@@ -35,7 +35,7 @@ def as_drawn(run: Run, spec: SampleSpec = PLAIN) -> SampleSpec:
     """
     generates = run.evaluations is not None and spec.sampler is None
     if spec.clip_denoised is None:
-        spec = replace(spec, clip_denoised="yes" if run.config.clip_denoised and not generates else "no")
+        spec = replace(spec, clip_denoised="yes" if run.config.clipped and not generates else "no")
     if spec.autoguidance is not None:
         return spec
     changed = spec.temperature != 1 or spec.guidance != 1

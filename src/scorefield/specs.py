@@ -33,8 +33,8 @@ class SampleSpec:
             and draws from the field itself. Default the run's own, where neither guidance nor a temperature is asked for.
         guidance_interval: Guide between these noise levels only, sigma/alpha from LOW to HIGH, at one evaluation outside;
             default everywhere.
-        clip_denoised: Keep the denoised sample of every evaluation in the legal range of the data; default no, but yes of a run
-            that was imported from a pipeline with clip_sample.
+        clip_denoised: Keep the denoised sample of every evaluation in the legal range of the data; default the run's own
+            (`clipped` in its config): yes of one that was imported from a pipeline with clip_sample, else no.
         given: Only rows with this value in a column, as COLUMN=VALUE, of a run that learned from a table; may be repeated. The
             other columns are drawn given these.
         seed: Of the whole set; sample i is number i of it. The same seed gives the same bytes.

@@ -67,7 +67,7 @@ class Foreign:
         data_mean: their mean in model space, of that shape; None for zero.
         config: of a model that was a run of this package, its settings; None for those of `config_of`.
         about: of such a model, what else its manifest says of its data.
-        clip_denoised: whether its samples are drawn with every denoised one kept in the legal range.
+        clipped: whether its samples are drawn with every denoised one kept in the legal range.
         notes: what was assumed, in sentences.
     """
 
@@ -86,7 +86,7 @@ class Foreign:
     data_mean: Tensor | None = default(default=None, repr=False)
     config: RunConfig | None = None
     about: Mapping[str, Any] = default(default_factory=dict, repr=False)
-    clip_denoised: bool = False
+    clipped: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -298,7 +298,7 @@ def config_of(foreign: Foreign) -> RunConfig:
         data=DataConfig(size=(size[0], size[1])) if pictured else DataConfig(),
         optimiser=Optimiser(),
         training=Training(labels=(0.9 if foreign.unconditional else 1.0) if foreign.classes else 0.0, ema=0.0),
-        clip_denoised=foreign.clip_denoised,
+        clipped=foreign.clipped,
     )
 
 

@@ -117,7 +117,7 @@ class Diffusers(Checkpoint):
             shape=_shape(config, settings, model),
             classes=class_names(config.get("num_class_embeds") or 0, settings.get("classes")),
             normaliser=_normaliser(settings, isinstance(parametrisation, Score)),
-            clip_denoised=_clips(scheduler),
+            clipped=_clips(scheduler),
             notes=tuple(notes),
         )
 
