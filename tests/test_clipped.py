@@ -86,7 +86,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clipped")
     pixels = (SampleRng(range(60)).uniform((4, 4, 3)) * 255).round().to(torch.uint8).numpy()
     np.savez(folder / "images.npz", images=pixels)
-    app.train(str(folder / "images.npz"), out=folder / "images", steps=2, settings=("network.channels=[8]", *SMALL[1:]))
+    app.train(str(folder / "images.npz"), out=folder / "images", steps=16, settings=("network.channels=[8]", *SMALL[1:]))
     points = ("data.examples=100", "network.width=8", "network.depth=1", *SMALL[1:])
     app.train("two-moons", out=folder / "points", steps=2, settings=points)
     return folder
@@ -117,6 +117,19 @@ def test_samples_are_clipped_where_it_is_asked_for_or_the_run_s_own_and_everythi
     spec = SampleSpec(sampler="heun", steps=4)
     inside = Drawing.of(run, replace(spec, clip_denoised="yes")).draw(4)
     assert float(inside.abs().max()) <= 1 + 1e-9 < float(Drawing.of(run, spec).draw(4).abs().max())
+
+
+def test_a_guided_field_is_clipped_and_what_is_clipped_is_drawn_from_at_a_temperature(place: Path) -> None:
+    run = open_run(place / "images")
+    x, t = SampleRng(range(3)).normal(run.shape) * 3, torch.full((3,), run.config.process.t_min, dtype=torch.float64)
+    guided = field_of(run, spec=SampleSpec(autoguidance=2.0))
+    assert not torch.equal(guided(x, t).denoised, run.field(x, t).denoised)
+    found = field_of(run, spec=SampleSpec(autoguidance=2.0, clip_denoised="yes"))
+    torch.testing.assert_close(found(x, t).denoised, guided(x, t).denoised.clamp(-1, 1), rtol=1e-9, atol=1e-9)
+    cold = field_of(run, spec=SampleSpec(autoguidance=2.0, clip_denoised="yes", temperature=0.5))
+    variance, noise = run.field.data_std**2, float(run.config.process.sigma(t)[0]) ** 2
+    factor = (variance + noise) / (0.5 * variance + noise)  # of N(0, variance): nearly 1/T
+    torch.testing.assert_close(cold(x, t).score, factor * found(x, t).score, rtol=1e-9, atol=0)
 
 
 def test_clipping_without_a_legal_range_is_refused_and_nothing_is_written(

@@ -240,6 +240,18 @@ def test_samples_of_a_scheduler_that_clips_are_those_of_the_clipped_field(
     assert field_of(run) is run.field and field_of(run, spec=as_drawn(run, SampleSpec(clip_denoised="no"))) is run.field
 
 
+def test_a_scheduler_that_clips_in_another_way_is_not_followed_and_that_is_said(
+    trained: tuple[Any, Any, Any], tmp_path: Path
+) -> None:
+    for name, settings, said in (
+        ("wider", {"clip_sample_range": 2.0}, "clips the denoised image, not at [-1, 1]"),
+        ("quantiles", {"clip_sample": False, "thresholding": True}, "clips at quantiles of each image"),
+    ):
+        run = app.import_(saved(tmp_path / name, trained[0], **settings), tmp_path / f"{name} run").run
+        assert not run.config.clipped
+        assert any(said in note for note in run.manifest["why"])
+
+
 # --- closed form ------------------------------------------------------------------------------------------------------
 
 

@@ -174,6 +174,8 @@ def _process(scheduler: dict[str, Any], settings: Mapping[str, Any], notes: list
         notes.append(f"assumed, as DDPM has it: {', '.join(assumed)}; --set says otherwise")
     if _clips(scheduler):
         notes.append("its scheduler clips the denoised image at every step, as samples here do; --clip-denoised no does not")
+    elif scheduler.get("clip_sample"):
+        notes.append("its scheduler clips the denoised image, not at [-1, 1]; here samples are clipped once, at the end")
     if scheduler.get("thresholding"):
         notes.append("its scheduler clips at quantiles of each image (thresholding); here samples are clipped once, at the end")
     if values["prediction_type"] not in MEANINGS:
