@@ -9,7 +9,7 @@
     energy       persistent contrastive divergence on ten noise levels
     ncsn         scorefield's recipe ncsn: annealed Langevin
     ddpm         scorefield's recipe ddpm: ancestral sampling
-    auto         scorefield's default, without labels
+    auto         scorefield's default, of data without labels
     auto-labels  scorefield's default as it comes: it is told the classes
 
 All but the last know no labels. Each trains exactly as long, then draws 1,000 samples, which a judge (a classifier trained on
@@ -41,7 +41,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ import scorefield
 from scorefield import NotFinite, registry
 from scorefield.config import override
 from scorefield.data import DataConfig, Dataset, open_source
+from scorefield.guidance import Autoguidance
 from scorefield.levels import ladder_of
 from scorefield.metrics.frechet import Frechet
 from scorefield.metrics.judge import Judge, train_judge
@@ -63,6 +64,7 @@ from scorefield.randomness import SampleRng, stream_of
 from scorefield.recipes import data_stats as facts_of
 from scorefield.runs import build_model, classes_of
 from scorefield.samplers import simulate
+from scorefield.training.clusters import number_unasked, with_clusters
 from scorefield.training.loop import Trainer
 from scorefield.training.memory import keep_freed
 
@@ -80,14 +82,21 @@ def ours(
 ) -> Trained:
     """Train a recipe of scorefield as `scorefield train` does, leaving copies on the way.
 
-    With `SEEN`, on so many images instead: what they take is a matter of the machine, and of who else uses it.
+    Without labels `auto` has what it has by default of data without labels: clusters and autoguidance of many images. With
+    `SEEN`, on so many images instead: what they take is a matter of the machine, and of who else uses it.
     """
     facts = facts_of(data)
-    told = () if labels else ("training.labels=0",)
+    if not labels:
+        data = replace(data, labels=None, held_out_labels=None, classes=())
+    told = () if labels else ("training.labels=0", f"training.clusters={number_unasked(data) if recipe == 'auto' else 0}")
     budget = (f"seed={seed}", f"training.seconds={seconds}", f"training.pictures={MOMENTS}", "training.checkpoint_seconds=1e9")
     config = override(registry.find("recipe", recipe)(facts).config, [*budget, *told, *settings])
     if SEEN:
         config = override(config, [f"training.steps={SEEN // config.training.batch}", "training.seconds=none"])
+    began = time.perf_counter()
+    config, data, _ = with_clusters(config, data)
+    if not SEEN:  # finding the clusters is part of the time
+        config = override(config, [f"training.seconds={seconds - (time.perf_counter() - began)}"])
     classes = classes_of(config, data.classes)
     model = build_model(config, data.shape, facts.std, facts.mean, classes=classes)
     trainer, snapshots = Trainer(config, data, model, None, torch.device("cpu")), list[nn.Module]()
@@ -95,19 +104,22 @@ def ours(
         if progress.event in ("picture", "done"):
             snapshots.append(copy.deepcopy(trainer.average))
     snapshots = [snapshots[0]] * (MOMENTS - len(snapshots)) + snapshots
+    worse = copy.deepcopy(trainer.average)
+    if config.autoguidance != 1:
+        worse.load_state_dict(trainer.averages.early or {})
+    counts = None if data.labels is None or not classes else data.labels.bincount(minlength=len(classes))
 
     def draw(network: Any, n: int, draw_seed: int) -> Tensor:
+        guided = config.autoguidance != 1
+        field = Autoguidance(network, worse, config.autoguidance) if guided else network
         ladder, drawn = ladder_of(network, config.ladder or config.sampler.ladder, config.levels), []
         for first in range(0, n, 100):
             some = range(first, min(first + 100, n))
-            counts = None if data.labels is None else data.labels.bincount()
-            cond = (
-                SampleRng(some, stream=stream_of("label", draw_seed)).choose(counts) if classes and counts is not None else None
-            )
+            cond = None if counts is None else SampleRng(some, stream=stream_of("label", draw_seed)).choose(counts)
             rng = SampleRng(some, stream=stream_of("sample", draw_seed))
-            *_, last = simulate(network, config.sampler, ladder, rng=rng, cond=cond)
+            *_, last = simulate(field, config.sampler, ladder, rng=rng, cond=cond)
             drawn.append(last.x.clamp(-1, 1).float())
-            trained.evaluations = last.evaluations
+            trained.evaluations = last.evaluations * (2 if guided else 1)
         return torch.cat(drawn)
 
     note = f"recipe {recipe}" + (f" with {', '.join(settings)}" if settings else "") + (f", on {SEEN:,} images" if SEEN else "")

@@ -27,7 +27,7 @@ from scorefield import (
     ScoreModel,
     Tabulated,
 )
-from scorefield.nets.embeddings import NoiseEmbedding
+from scorefield.nets.embeddings import NoiseEmbedding, class_embedding
 from scorefield.nets.energy import Potential
 from scorefield.nets.mlp import MLP
 from scorefield.nets.residual import ConditionedResNet, NoiseConditionedBlock
@@ -611,3 +611,11 @@ def test_a_label_that_runs_faster_than_the_noise_is_refused_with_the_one_to_choo
 )
 def test_a_label_that_a_network_can_follow_is_taken(label: str, process: Process) -> None:
     check_noise_label(label, process)
+
+
+@pytest.mark.parametrize(("classes", "expected"), [(10, 1.0), (300, 0.3)])
+def test_the_rows_of_many_classes_begin_smaller_than_those_of_few(classes: int, expected: float) -> None:
+    table = class_embedding(classes, 1024)
+    assert table is not None
+    assert table.weight.square().mean().sqrt().item() == pytest.approx(expected, rel=0.02)
+    assert table.weight.square().mean(dim=1).max().sqrt().item() < 1.15 * expected  # no row is left out
