@@ -34,7 +34,7 @@ import torch
 from trilemma import Bench
 
 from scorefield import EDM, VE, GaussianMixture, SampleRng
-from scorefield.devices import CPU
+from scorefield.devices import CPU, keep_freed
 from scorefield.distillation.matching import Matcher, Matching
 from scorefield.drawing import Drawing
 from scorefield.field import ScoreModel
@@ -192,6 +192,7 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, default=Path("runs/distill"))
     options = parser.parse_args()
     options.keep.mkdir(parents=True, exist_ok=True)
+    keep_freed()  # as the commands do
     kept = RESULTS / "distill.json"
     rows: list[dict[str, Any]] = json.loads(kept.read_text())["rows"] if kept.exists() else []
     if options.part == "toys":

@@ -24,12 +24,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from scorefield.config import override
 from scorefield.data.base import DataConfig, Examples, Normaliser, build
+from scorefield.devices import keep_freed
 from scorefield.nets.unet import UNet
 from scorefield.randomness import SampleRng
 from scorefield.recipes import auto, data_stats
 from scorefield.runs import build_model, classes_of
 from scorefield.training.loop import Trainer
-from scorefield.training.memory import keep_freed
 
 ROUNDS, SIDE = 9, 1024
 NOTES = "## What was tried"

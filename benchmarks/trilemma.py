@@ -55,6 +55,7 @@ import scorefield
 from scorefield import NotFinite, registry
 from scorefield.config import override
 from scorefield.data import DataConfig, Dataset, open_source
+from scorefield.devices import keep_freed
 from scorefield.guidance import Autoguidance
 from scorefield.levels import ladder_of
 from scorefield.metrics.frechet import Frechet
@@ -66,7 +67,6 @@ from scorefield.runs import build_model, classes_of
 from scorefield.samplers import simulate
 from scorefield.training.clusters import number_unasked, with_clusters
 from scorefield.training.loop import Trainer
-from scorefield.training.memory import keep_freed
 
 RESULTS = Path(__file__).parent / "results"
 SAMPLES = 1000

@@ -19,7 +19,6 @@ from scorefield.drawing import trained
 from scorefield.progress import Progress, silent
 from scorefield.runs import Run, open_run
 from scorefield.specs import DistillSpec, SampleSpec
-from scorefield.training.memory import keep_freed
 
 DEFAULT = DistillSpec()
 KEPT = ("config.json", "early.safetensors", "moments.safetensors", "data_issues.json", "model.safetensors")
@@ -74,7 +73,6 @@ def distill(
             already; `out` in use; a time too short to begin. Nothing is written then.
         NotFinite: a loss that is no number; nothing is written.
     """
-    keep_freed()
     opened, device = trained(open_run(run)), pick_device(spec.device)
     check(opened, spec)
     own = opened.path.absolute()

@@ -17,7 +17,6 @@ from scorefield.progress import Viewer, silent
 from scorefield.specs import TrainSpec
 from scorefield.training.begin import begin, folder_of, trainer_of
 from scorefield.training.folder import RunFolder
-from scorefield.training.memory import keep_freed
 from scorefield.training.reports import Plan, TrainReport
 
 __all__ = ["Plan", "TrainReport", "train"]
@@ -60,7 +59,6 @@ def train(
         NotFinite: a NaN; the last good state has been kept.
     """
     path, since = folder_of(out, source), time.perf_counter()
-    keep_freed()
     with join(device) as world:
         begun = begin(source, spec, path, resume, world, lambda share, text: progress(0.0, text, None))
         trainer = trainer_of(begun, path, world.device, world)

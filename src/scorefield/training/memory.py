@@ -7,19 +7,13 @@ workspace of single operations comes on top and is not counted.
 
 The system promises more memory than it has and ends a process that uses what was promised, so what cannot fit is refused before
 it begins.
-
-A training step frees and takes hundreds of megabytes of activations. glibc returns large pieces to the system at once, and the
-system clears every page before it hands it out again: on small networks that is a tenth of the time. With these two settings
-glibc keeps up to a gigabyte. Other C libraries stay as they are; on GPUs PyTorch has a cache of its own.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import ctypes
 import math
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +30,6 @@ from scorefield.randomness import SampleRng, stream_of
 from scorefield.training.loop import Trainer
 from scorefield.training.precision import autocast
 
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # the numbers of glibc's malloc.h
-KEPT, LARGEST = 2**30, 2**25  # LARGEST is the most that glibc accepts
 COUNTED = 2  # examples on which the activations are counted
 
 
@@ -67,14 +59,6 @@ class Memory:
     def fits(self) -> bool:
         """Whether it fits with half of the activations again as workspace."""
         return self.total + self.activations // 2 <= self.available
-
-
-def keep_freed() -> bool:
-    """Keep freed memory in this process from now on; returns whether the C library can, and agreed."""
-    if not sys.platform.startswith("linux"):
-        return False
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    return bool(mallopt and mallopt(MMAP_THRESHOLD, LARGEST) and mallopt(TRIM_THRESHOLD, KEPT))
 
 
 def available(device: torch.device) -> int:
