@@ -96,7 +96,7 @@ def ours(
     began = time.perf_counter()
     config, data, _ = with_clusters(config, data)
     if not SEEN:  # finding the clusters is part of the time
-        config = override(config, [f"training.seconds={seconds - (time.perf_counter() - began)}"])
+        config = override(config, [f"training.seconds={max(1.0, seconds - (time.perf_counter() - began))}"])
     classes = classes_of(config, data.classes)
     model = build_model(config, data.shape, facts.std, facts.mean, classes=classes)
     trainer, snapshots = Trainer(config, data, model, None, torch.device("cpu")), list[nn.Module]()
@@ -104,13 +104,13 @@ def ours(
         if progress.event in ("picture", "done"):
             snapshots.append(copy.deepcopy(trainer.average))
     snapshots = [snapshots[0]] * (MOMENTS - len(snapshots)) + snapshots
-    worse = copy.deepcopy(trainer.average)
-    if config.autoguidance != 1:
-        worse.load_state_dict(trainer.averages.early or {})
-    counts = None if data.labels is None or not classes else data.labels.bincount(minlength=len(classes))
+    worse, early = copy.deepcopy(trainer.average), trainer.averages.early
+    guided = config.autoguidance != 1 and early is not None  # a training of seconds has no early weights
+    if early is not None:
+        worse.load_state_dict(early)
+    counts = None if data.labels is None or not classes else data.labels.bincount(minlength=classes)
 
     def draw(network: Any, n: int, draw_seed: int) -> Tensor:
-        guided = config.autoguidance != 1
         field = Autoguidance(network, worse, config.autoguidance) if guided else network
         ladder, drawn = ladder_of(network, config.ladder or config.sampler.ladder, config.levels), []
         for first in range(0, n, 100):

@@ -1,9 +1,9 @@
 """Devices: where tensors are, by the name that a person gives.
 
 A network frees and takes hundreds of megabytes of activations at every evaluation. glibc returns large pieces to the system at
-once, and the system clears every page before it hands it out again: a tenth of the time of a training step of a small network,
-and a quarter of that of drawing from one. So whoever computes on the CPU keeps up to a gigabyte of freed memory. Other C
-libraries stay as they are; on GPUs PyTorch has a cache of its own.
+once, and the system clears every page before it hands it out again: of small networks that is a tenth of the time of a training
+step, and a tenth (one thread) to a quarter (two) of that of drawing samples. So whoever computes on the CPU keeps up to a
+gigabyte of freed memory. Other C libraries stay as they are; on GPUs PyTorch has a cache of its own.
 """
 
 from __future__ import annotations
