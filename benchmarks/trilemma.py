@@ -419,9 +419,8 @@ def plot(kept: dict[str, Any], path: Path) -> None:
                     if method in ("ddgan", "energy")
                     else {"xytext": (12, -3), "ha": "left"}
                 )
-                above = {"flow": {"xytext": (0, 13), "ha": "center"}} | {
-                    n: {"xytext": (0, -21), "ha": "center"} for n in DISTILLED
-                }
+                middle = {"flow": 13, "distilled-1": 13, "distilled-2": -23}
+                above = {name: {"xytext": (0, up), "ha": "center"} for name, up in middle.items()}
                 how: dict[str, Any] = above.get(method, left) | {"fontsize": 9}
                 axes.annotate(f"{row['name']} ({row['coverage'][0]:.2f})", at, textcoords="offset points", **how)
         axes.set(
