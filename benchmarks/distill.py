@@ -3,10 +3,9 @@
     python benchmarks/distill.py runs --data ../shared/data --sets digits mnist     by the commands, as a person runs them
     OMP_NUM_THREADS=1 python benchmarks/distill.py toys                             from exact fields
 
-runs    A run without labels, trained on as many images as `auto` in trilemma.md (digits 27,904, MNIST 80,000, with clusters and
-        autoguidance, as by default), is distilled for --time, once for each number of evaluations. A judge (`trilemma.py`)
-        compares 2,000 samples (digits: 1,000) with held-out images. Seconds are those of drawing by the wall clock, of the
-        model alone, after a first batch, in turns.
+runs    A run without labels (27,904 images of digits, 80,000 of MNIST; clusters and autoguidance as by default) is distilled
+        for --time, once for each number of evaluations. A judge (`trilemma.py`) compares 2,000 samples (digits: 1,000) with
+        held-out images. Seconds are those of drawing by the wall clock, of the model alone, after a first batch, in turns.
 toys    A ring of eight Gaussians in the plane, and six in 32 dimensions. Teacher is the exact field; the generator begins as a
         network that was regressed on it. Sliced Wasserstein distance of 4,000 draws to as many exact ones, beside that of
         other exact draws, and of `abm` with the exact field in 10 evaluations.

@@ -338,21 +338,24 @@ def _cells(row: dict[str, Any]) -> list[str]:
 
 
 def with_distilled(part: dict[str, Any], name: str, results: Path) -> dict[str, Any]:
-    """Return what is kept of a data set, with the rows of `distill.py`, which distils a run of as many images as `auto` has."""
+    """Return what is kept of a data set, with the rows of `distill.py`; a second of `auto` trains on as many images."""
     rows, auto = dict(part["rows"]), part["rows"].get("auto/0")
     path = results / "distill.json"
-    for row in json.loads(path.read_text())["rows"] if auto and path.exists() else ():
+    measured = json.loads(path.read_text())["rows"] if auto and path.exists() else ()
+    seen = {row["seed"]: row["images"] for row in measured if (row["set"], row["run"]) == (name, "teacher")}
+    for row in measured:
         key = row["run"].replace("distilled, ", "distilled-")
         if row["set"] != name or key not in DISTILLED:
             continue
         costs = {"parameters": auto["parameters"], "training only": auto["parameters"], "evaluations": int(key[-1])}
         costs |= {
             "images": row["images"],
-            "training seconds": auto["training seconds"] + 2 * 300,
+            "training seconds": auto["training seconds"] * seen[row["seed"]] / auto["images"] + 2 * 300,
             "seconds per 1,000": row["s"],
         }
         note = (
-            "a run of auto, distilled for 5 minutes of two threads; seconds of drawing by two threads' wall clock; distill.md"
+            f"a run of auto on {seen[row['seed']]:,} images, distilled for 5 minutes of two threads; seconds of drawing by two "
+            "threads' wall clock; distill.md"
         )
         rows[f"{key}/{row['seed']}"] = row | costs | {"name": DISTILLED[key], "note": note}
     return part | {"rows": rows}

@@ -87,6 +87,7 @@ MOVED = {  # (module, old name) -> module and name of now
     ("scorefield.recipes", "measure"): ("scorefield.recipes", "data_stats"),
     ("scorefield.recipes", "measured"): ("scorefield.recipes", "measured_settings"),
     ("scorefield.drawing", "pick_device"): ("scorefield.devices", "pick_device"),
+    ("scorefield.training.memory", "keep_freed"): ("scorefield.devices", "keep_freed"),
     ("scorefield.drawing", "told_of"): ("scorefield.drawing", "conditions_of"),
     ("scorefield.drawing", "way_of"): ("scorefield.drawing", "sampling_id"),
     ("scorefield.levels", "thin"): ("scorefield.randomness", "subsample"),

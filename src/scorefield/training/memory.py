@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from scorefield import renamed
 from scorefield.config import RunConfig
 from scorefield.errors import ScorefieldError
 from scorefield.randomness import SampleRng, stream_of
@@ -176,3 +177,6 @@ def refuse_large_batch(trainer: Trainer) -> None:
             f"expected at most the {have / 2**30:,.1f} GiB that are free: lower it, or take it in training.accumulate={pieces} "
             "pieces"
         )
+
+
+__getattr__ = renamed.attributes(__name__)
