@@ -318,6 +318,24 @@ def test_every_parametrisation_is_well_posed_on_every_process_with_noise(name: s
     PARAMETRISATIONS[name].check(process)
 
 
+@each
+@each_noisy
+def test_the_views_with_one_time_for_all_samples_are_those_with_one_for_each(
+    parametrisation: Parametrisation, process: Process
+) -> None:
+    """Bit for bit; also where they were looked at before it was said, and in the precision of x."""
+    for dtype in (torch.float32, torch.float64):
+        x, output = (torch.randn(4, 3, 2, generator=torch.Generator().manual_seed(k)).to(dtype) for k in (1, 2))
+        t = torch.full((4,), 0.3 * process.t_min + 0.7 * process.t_max, dtype=torch.float64)
+        pair = parametrisation.pair(process.alpha(t), process.sigma(t))
+        each_of, one = (Prediction(process, x, t, output, *pair) for _ in range(2))
+        assert one.check().with_one_time() is one
+        for name in ("alpha", "sigma", "denoised", "score", "noise", "velocity"):
+            found, expected = getattr(one, name), getattr(each_of, name)
+            assert found.shape == expected.shape and found.dtype == expected.dtype
+            assert torch.equal(found, expected), name
+
+
 def test_a_view_does_not_wait_for_the_device() -> None:
     """On the meta device every read of a value raises, as a read on a GPU would wait."""
     x, t = torch.empty(4, 3, device="meta"), torch.empty(4, device="meta")

@@ -290,7 +290,11 @@ def test_uniform_numbers_pass_kolmogorov_and_smirnov_and_never_touch_the_ends(nu
 def test_uniform_stays_inside_the_open_interval_at_the_most_extreme_words(monkeypatch) -> None:
     for word in (0, 2**32 - 1):
         rng = SampleRng([0])
-        monkeypatch.setattr(rng, "_words", lambda blocks, draws, word=word: (torch.full((1, 1, blocks), word),) * 4)
+
+        def halves(count: int, draws: Any, word: int = word) -> list[torch.Tensor]:
+            return [torch.full((1, 1, count), word, dtype=torch.float64) for _ in range(2)]
+
+        monkeypatch.setattr(rng, "_halves", halves)
         assert bool(((rng.uniform((2,)) > 0) & (rng.uniform((2,)) < 1)).all())
         assert bool(torch.isfinite(rng.normal((4,))).all())
 

@@ -539,6 +539,28 @@ def test_a_sample_is_the_same_alone_and_in_a_batch_of_64(sampler: Any) -> None:
         numpy.testing.assert_allclose(alone.x[0], whole.x[i], rtol=0, atol=1e-12)
 
 
+class Turns:
+    """A field whose answer is the score for one sample, the denoised sample for the next: a and c of their own."""
+
+    def __init__(self, field: GaussianMixture) -> None:
+        self.exact, self.process, self.shape = field, field.process, field.shape
+        self.data_mean, self.data_std = field.data_mean, field.data_std
+
+    def __call__(self, x: torch.Tensor, t: torch.Tensor, cond: torch.Tensor | None = None) -> Prediction:
+        seen, a = self.exact(x, t), (torch.arange(len(x)) % 2).double()
+        return Prediction(self.process, x, t, torch.where(a[:, None] > 0, seen.denoised, seen.score), a, 1 - a)
+
+
+@each_sampler
+def test_a_field_may_answer_each_sample_in_terms_of_its_own(sampler: Any) -> None:
+    """The loop takes one a, c and time for all samples where they are the same; here they are not."""
+    field = GaussianMixture([0.8, 0.2], [[-2.0, 0.0], [2.0, 1.0]], [0.6, 0.9], VP())
+    short_sampler, levels = short(sampler)
+    ladder = ladder_for(sampler, field.process, levels)
+    found, expected = (sample(one, short_sampler, ladder, rng=SampleRng(range(6))) for one in (Turns(field), field))
+    numpy.testing.assert_allclose(found, expected, rtol=0, atol=1e-8)
+
+
 @each_sampler
 def test_the_same_seeds_give_the_same_samples_and_others_others(sampler: Any) -> None:
     first, again, other = (list(run(sampler, SampleRng(range(s, s + 5))))[-1].x for s in (0, 0, 5))

@@ -20,7 +20,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass as plain_dataclass
 from functools import cached_property
-from typing import Literal, final
+from typing import ClassVar, Literal, final
 
 import torch
 from pydantic.dataclasses import dataclass
@@ -43,8 +43,8 @@ class Prediction:
         x: the noisy samples x_t, `(batch, *shape)`.
         t: their times, `(batch,)`.
         output: y = a·x0 + c·score, `(batch, *shape)`.
-        a: coefficient of x0, `(batch,)`.
-        c: coefficient of the score, `(batch,)`.
+        a: coefficient of x0, `(batch,)`; of t and the conditioning, not of x.
+        c: coefficient of the score, likewise.
     """
 
     process: Process
@@ -53,6 +53,7 @@ class Prediction:
     output: Sample
     a: PerSample
     c: PerSample
+    _one_time: ClassVar[bool] = False
 
     @classmethod
     def of_score(cls, process: Process, x: Sample, t: PerSample, score: Sample) -> Prediction:
@@ -73,19 +74,36 @@ class Prediction:
         scale = over(alpha / self.alpha * (self.sigma / sigma) ** 2, x)
         return Prediction.of_score(self.process, x, t, scale * self.score)
 
+    def with_one_time(self) -> Prediction:
+        """Return itself, told that t, a and c are the same for all samples: its views then take the first of each.
+
+        Where samples are short, one number for each takes longer than all else in a sampler's step.
+        """
+        if not self._one_time:
+            self.__dict__.pop("_numbers", None), self.__dict__.pop("_det", None)
+            self.__dict__["_one_time"] = True
+        return self
+
     @cached_property
+    def _numbers(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """a, c, alpha and sigma, of each sample or one for all of them."""
+        t, a, c = (number[:1] if self._one_time else number for number in (self.t, self.a, self.c))
+        return a, c, self.process.alpha(t), self.process.sigma(t)
+
+    @property
     def alpha(self) -> PerSample:
         """Signal scale of each sample, `(batch,)`."""
-        return self.process.alpha(self.t)
+        return self._numbers[2].expand_as(self.t)
 
-    @cached_property
+    @property
     def sigma(self) -> PerSample:
         """Noise standard deviation of each sample, `(batch,)`."""
-        return self.process.sigma(self.t)
+        return self._numbers[3].expand_as(self.t)
 
     @cached_property
-    def _det(self) -> PerSample:
-        return self.alpha * self.c + self.sigma**2 * self.a
+    def _det(self) -> Tensor:
+        a, c, alpha, sigma = self._numbers
+        return alpha * c + sigma**2 * a
 
     def check(self) -> Prediction:
         """Return itself; raises `ScorefieldError` where the output repeats x_t (det = 0), so that the views are not defined.
@@ -96,23 +114,28 @@ class Prediction:
         _determinant(self.alpha, self.sigma, self.a, self.c)
         return self
 
-    def _mixed(self, by_x: PerSample, by_y: PerSample) -> Sample:
-        return torch.addcmul(over(by_x, self.x) * self.x, over(by_y, self.x), self.output)
+    def _times(self, number: Tensor, y: Sample) -> Sample:
+        return number.to(y.dtype) * y if self._one_time else over(number, y) * y
+
+    def _mixed(self, by_x: Tensor, by_y: Tensor) -> Sample:
+        return self._times(by_x, self.x) + self._times(by_y, self.output)  # addcmul is slower where it broadcasts
 
     @cached_property
     def denoised(self) -> Sample:
         """E[x0 | x_t] = (x_t + sigma²·score)/alpha, `(batch, *shape)`."""
-        return self._mixed(self.c / self._det, self.sigma**2 / self._det)
+        _, c, _, sigma = self._numbers
+        return self._mixed(c / self._det, sigma**2 / self._det)
 
     @cached_property
     def score(self) -> Sample:
         """Gradient of log p_t at x_t, `(batch, *shape)`."""
-        return self._mixed(-self.a / self._det, self.alpha / self._det)
+        a, _, alpha, _ = self._numbers
+        return self._mixed(-a / self._det, alpha / self._det)
 
     @cached_property
     def noise(self) -> Sample:
         """E[noise | x_t] = -sigma·score, `(batch, *shape)`."""
-        return over(-self.sigma, self.x) * self.score
+        return self._times(-self._numbers[3], self.score)
 
     @cached_property
     def velocity(self) -> Sample:

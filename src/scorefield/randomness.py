@@ -201,31 +201,37 @@ class SampleRng:
         """Return the same stream for part of the samples, at the same draw."""
         return SampleRng(self.seeds[which], stream=self.stream, draws=self.draws, device=self.seeds.device)
 
-    def _words(self, blocks: int, draws: Tensor) -> tuple[Tensor, ...]:
-        """Return four words for each draw `(k,)`, sample and block, each `(k, batch, blocks)`, int64."""
-        seeds, device = self.seeds, self.seeds.device
-        rows = max(1, _CHUNK // max(blocks, 1))
+    def _halves(self, count: int, draws: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return two words of 32 bits for each draw, sample and one of `count` numbers, each `(k, batch, count)`, float64."""
+        blocks, seeds = (count + 1) // 2, self.seeds
         low, high = self.stream & _LOW, self.stream >> 32 & _LOW
-        words: list[tuple[Tensor, ...]] = []
-        for first in range(0, max(len(seeds), 1), rows):
-            chunk = seeds[first : first + rows]
-            if device.type == "cpu":
-                whole = len(chunk) == len(seeds)
-                keys = self._keys if whole and self._keys is not None else _round_keys(chunk)
-                self._keys = keys if whole else None
-                counts = np.expand_dims(draws.numpy().astype(np.uint64), (1, 2))
-                ends = np.full((1, 1, 1), low, dtype=np.uint64), np.full((1, 1, 1), high, dtype=np.uint64)
-                made = _philox_numpy((np.arange(blocks, dtype=np.uint64), counts, *ends), keys[:, :, None])
-                words.append(tuple(torch.from_numpy(word.view(np.int64)) for word in made))
-            else:
-                block = torch.arange(blocks, dtype=torch.int64, device=device).expand(len(chunk), -1)
-                key = chunk[:, None] & _LOW, chunk[:, None] >> 32 & _LOW
-                words.append(philox((block, draws.to(device).unsqueeze(1).unsqueeze(1), low, high), key))
-        if len(words) == 1:
-            return words[0]
-        return tuple(torch.cat(parts, dim=1) for parts in zip(*words, strict=True))
+        if seeds.device.type != "cpu":
+            block = torch.arange(blocks, dtype=torch.int64, device=seeds.device)
+            words = (
+                block.expand(len(seeds), -1),
+                torch.tensor(draws, device=seeds.device).unsqueeze(1).unsqueeze(1),
+                low,
+                high,
+            )
+            a, b, c, d = philox(words, (seeds[:, None] & _LOW, seeds[:, None] >> 32 & _LOW))
+            first, second = (torch.stack(two, dim=-1).flatten(-2)[..., :count].double() for two in ((a, c), (b, d)))
+            return first, second
+        numbers = np.empty((2, len(draws), len(seeds), blocks, 1 if count == 1 else 2))
+        rows = max(1, _CHUNK // max(blocks, 1))
+        third, fourth = (np.full((1, 1, 1), word, dtype=np.uint64) for word in (low, high))
+        counter = np.arange(blocks, dtype=np.uint64), np.expand_dims(np.array(draws, dtype=np.uint64), (1, 2)), third, fourth
+        for start in range(0, len(seeds), rows):
+            chunk = seeds[start : start + rows]
+            whole = len(chunk) == len(seeds)
+            keys = self._keys if whole and self._keys is not None else _round_keys(chunk)
+            self._keys = keys if whole else None
+            made = _philox_numpy(counter, keys[:, :, None])
+            for i, word in enumerate(made[: 2 * numbers.shape[-1]]):
+                numbers[i % 2, :, start : start + rows, :, i // 2] = word  # as float64: whole numbers below 2^32 are exact
+        first, second = torch.from_numpy(numbers.reshape(*numbers.shape[:3], blocks * numbers.shape[-1])[..., :count])
+        return first, second
 
-    def _next(self, kind: str, size: int, make: Callable[[int, Tensor], Tensor]) -> Tensor:
+    def _next(self, kind: str, size: int, make: Callable[[int, Sequence[int]], Tensor]) -> Tensor:
         """Return the next draw of a kind, `(batch, size)`, and make those ahead that come next if draws go on repeating."""
         if self._meant != (self.stream, self.draws):  # somebody else set them
             self._ready, self._before, self._made = {}, [], 0
@@ -234,7 +240,7 @@ class SampleRng:
         if self.draws not in ready:
             self._ready = {other: made for other, made in self._ready.items() if other in self._before[-2 * _PERIOD :]}
             draws = self._expected(one)
-            self._ready[one] = ready = dict(zip(draws, make(size, torch.tensor(draws)).unbind(), strict=True))
+            self._ready[one] = ready = dict(zip(draws, make(size, draws).unbind(), strict=True))
         self._count(one)
         return ready.pop(self.draws - 1)
 
@@ -264,12 +270,11 @@ class SampleRng:
         """
         return self._next("uniform", math.prod(shape), self._uniforms).reshape(len(self), *shape)
 
-    def _uniforms(self, size: int, draws: Tensor) -> Tensor:
+    def _uniforms(self, size: int, draws: Sequence[int]) -> Tensor:
         """Return draws of `size` numbers, shape `(len(draws), batch, size)`, without counting them."""
-        a, b, c, d = self._words((size + 1) // 2, draws)
+        upper, lower = self._halves(size, draws)
         # 52 bits and a half: with 53 the largest would round to 1.
-        pairs = torch.stack([(a >> 6) * 67108864 + (b >> 6), (c >> 6) * 67108864 + (d >> 6)], dim=-1)
-        return (pairs.flatten(-2)[..., :size].double() + 0.5) / 2.0**52
+        return upper.mul_(2.0**-6).floor_().mul_(2.0**26).add_(lower.mul_(2.0**-6).floor_()).add_(0.5).mul_(2.0**-52)
 
     def normal(self, shape: Sequence[int] = ()) -> Tensor:
         """Draw N(0, I) by Box and Muller (1958), shape `(batch, *shape)`, float64; tails reach 6.7 standard deviations.
@@ -279,19 +284,15 @@ class SampleRng:
         """
         return self._next("normal", math.prod(shape), self._normals).reshape(len(self), *shape)
 
-    def _normals(self, size: int, draws: Tensor) -> Tensor:
+    def _normals(self, size: int, draws: Sequence[int]) -> Tensor:
         """Return draws of `size` numbers, shape `(len(draws), batch, size)`, without counting them."""
-        pairs = (size + 1) // 2
-        a, b, c, d = self._words((size + 3) // 4, draws)
-        if pairs > 1:
-            a, b = (torch.stack(two, dim=-1).flatten(-2)[..., :pairs] for two in ((a, c), (b, d)))
-        # .double() first: an integer tensor plus 0.5 is float32, which would leave 24 of the 32 bits
-        radius = a.double().add_(0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
-        angle = b.double().mul_(2 * math.pi / 2.0**32)
+        radius, angle = self._halves((size + 1) // 2, draws)
+        radius = radius.add_(0.5).mul_(2.0**-32).log_().mul_(-2).sqrt_()
+        angle = angle.mul_(2 * math.pi / 2.0**32)
         both = radius.new_empty(*radius.shape, 2)
         torch.mul(radius, angle.cos(), out=both[..., 0])
         torch.mul(radius, angle.sin_(), out=both[..., 1])
-        return both.flatten(-2)[..., :size].reshape(len(draws), len(self), size)
+        return both.flatten(-2)[..., :size]
 
     def even(self) -> Tensor:
         """Draw one number in (0, 1) per sample that consecutive seeds spread evenly, `(batch,)`, float64.

@@ -9,6 +9,8 @@ The aliases are plain tensors to Python and to mypy. The tests check the shapes 
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
 from typing import TypeAlias
 
 from torch import Tensor
@@ -17,6 +19,8 @@ from scorefield.errors import ScorefieldError
 
 Sample: TypeAlias = Tensor  # (batch, *shape)
 PerSample: TypeAlias = Tensor  # (batch,)
+
+FEW = 8  # columns that are added one by one: a sum along rows so short takes three times as long
 
 __all__ = ["PerSample", "Sample", "check_rows", "flat", "over", "total"]
 
@@ -50,7 +54,10 @@ def total(x: Sample) -> PerSample:
     >>> total(torch.ones(2, 3, 4))
     tensor([12., 12.])
     """
-    return flat(x).sum(dim=1)
+    rows = flat(x)
+    if 0 < rows.shape[1] <= FEW:
+        return reduce(add, rows.unbind(1))
+    return rows.sum(dim=1)
 
 
 def check_rows(batch: int, *, cond: Tensor | None = None, seeds: int | None = None) -> None:

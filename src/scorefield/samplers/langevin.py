@@ -166,6 +166,6 @@ class Consistent(Sampler):
     def step(
         self, field: CountedField, x: Sample, step: Step, state: list[tuple[float, float]], rng: SampleRng
     ) -> tuple[Sample, Any, Info]:
-        (eta, spread), z = state[step.index], x / step.alpha
-        z = z + eta * (field(x, step.t).denoised - z) + spread * rng.normal(x.shape[1:])
-        return step.alpha_s * z, state, NOTHING
+        eta, spread = state[step.index]
+        mean = (step.alpha_s / step.alpha * (1 - eta) * x).add(field(x, step.t).denoised, alpha=step.alpha_s * eta)
+        return mean.add(rng.normal(x.shape[1:]), alpha=step.alpha_s * spread), state, NOTHING

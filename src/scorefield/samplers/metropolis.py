@@ -184,6 +184,11 @@ def _slope(score: Sample, score_there: Sample, way: Sample) -> PerSample:
     return total((score_there - score) * way) / total(way**2)
 
 
+def _rows(chosen: Tensor, x: Sample) -> Tensor:
+    """Return a truth value of each sample, `(batch,)`, for all its elements: `where` is slow where it broadcasts."""
+    return chosen.reshape(-1, *(1,) * (x.ndim - 1)).expand_as(x).contiguous()
+
+
 def metropolis_step(
     field: CountedField, x: Sample, step: Step, chain: Chain, rng: SampleRng, *, sloped: bool = False
 ) -> tuple[Sample, Chain, Info]:
@@ -217,11 +222,11 @@ def metropolis_step(
         outside = torch.zeros_like(log_r, dtype=torch.bool) if log_p_there is None else log_p_there == -math.inf
         log_r = torch.where(outside, -math.inf, log_r)
         sound = flat(there).isfinite().all(dim=1) & (outside | flat(score_there).isfinite().all(dim=1)) & ~log_r.isnan()
-        whole = over(sound.double(), x) > 0
+        whole = _rows(sound, x)
     probability = log_r.clamp(max=0).exp_()
     slope = _slope(score, score_there, there - x) if sloped else None
     accepted = rng.uniform() < probability
-    moved = over(accepted.double(), x) > 0
+    moved = _rows(accepted, x)
     x = torch.where(moved, there, x) if whole is None else torch.where(whole, torch.where(moved, there, x), math.nan)
     score = torch.where(moved, score_there, score)
     log_p = None if log_p is None or log_p_there is None else torch.where(accepted, log_p_there, log_p)

@@ -233,7 +233,7 @@ def planned(steps: list[Step], basis: Basis, past: int, *, corrector: bool, repe
 
 def advance(field: CountedField, x: Sample, step: Step, past: Past, rng: SampleRng) -> tuple[Sample, Past, Info]:
     """Evaluate once, correct the step that led here, and take the next."""
-    plan, here, mean = past.plan, past.plan.levels[step.index], field.data_mean(x)
+    plan, here, mean = past.plan, past.plan.levels[step.index], field.means(x)
     seen = field(x, step.t)
     w = x / step.alpha - mean
     if here.unit != 1:

@@ -127,6 +127,6 @@ class DDIM(Sampler):
     def step(self, field: CountedField, x: Sample, step: Step, state: Any, rng: SampleRng) -> tuple[Sample, Any, Info]:
         ratio = step.sigma_s * step.alpha / (step.alpha_s * step.sigma)
         std = self.eta * step.sigma_s * math.sqrt(1 - ratio**2)
-        seen = field(x, step.t)
-        x = (step.alpha_s * seen.denoised).add(seen.noise, alpha=math.sqrt(step.sigma_s**2 - std**2))
+        kept = math.sqrt(step.sigma_s**2 - std**2) / step.sigma  # of x, for sigma·noise_hat = x - alpha·denoised
+        x = (kept * x).add(field(x, step.t).denoised, alpha=step.alpha_s - kept * step.alpha)
         return (x.add(rng.normal(x.shape[1:]), alpha=std) if std else x), state, NOTHING
