@@ -35,6 +35,7 @@ from trilemma import Bench
 from scorefield import EDM, VE, GaussianMixture, SampleRng
 from scorefield.devices import CPU, keep_freed
 from scorefield.distillation.matching import Matcher, Matching
+from scorefield.distillation.pairs import Regression, draw_pairs
 from scorefield.drawing import Drawing
 from scorefield.field import ScoreModel
 from scorefield.generator import SAMPLER, few_levels
@@ -150,9 +151,17 @@ def from_exact(name: str, steps: int = 3000, batch: int = 256, n: int = 4000) ->
     )
     for evaluations in (1, 2, 4):
         matcher = Matcher(field, network, noise, evaluations, Matching(batch))
+        pairs = draw_pairs(field, matcher.times, SampleRng(range(10 * steps), stream=8), None)
+        regression = Regression(
+            matcher.generator, pairs, matcher.times, batch=batch, lr=matcher.how.regression_lr, precision="float32"
+        )
+        for i in range(steps):
+            regression.take_step(SampleRng(range(i * batch, (i + 1) * batch), stream=9), i / steps)
+        matcher.begin_average()
+        levels = few_levels(field.process, evaluations, field.data_std)
+        found[f"regressed, {evaluations}"] = sample(matcher.average, SAMPLER, levels, rng=SampleRng(range(n), stream=3))
         for i in range(steps):
             matcher.take_step(SampleRng(range(i * batch, (i + 1) * batch), stream=7), i / steps)
-        levels = few_levels(field.process, evaluations, field.data_std)
         found[f"distilled, {evaluations}"] = sample(matcher.average, SAMPLER, levels, rng=SampleRng(range(n), stream=3))
     rows = []
     for key, x in found.items():

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from scorefield import VE, VP, Cosine, Gaussian, RectifiedFlow, SampleRng, ScorefieldError, app
 from scorefield.distillation.matching import Matcher, Matching
+from scorefield.distillation.pairs import EVALUATIONS, Pairs, Regression, draw_pairs, ladder_through
 from scorefield.drawing import Drawing
 from scorefield.field import ScoreModel
 from scorefield.generator import HIGH, LOW, SAMPLER, few_levels
@@ -53,6 +54,75 @@ def test_a_process_with_less_noise_begins_at_its_end_and_one_with_too_little_is_
         few_levels(VE(0.9, 3.0), 2, 1.0)
 
 
+# --- pairs, in closed form ----------------------------------------------------------------------------------------------
+
+
+@each_case(process=PROCESSES, levels=[1, 2, 4], data_std=[0.05, 0.5, 1.0])
+def test_the_flow_is_led_through_all_levels_of_a_generator(process: Any, levels: int, data_std: float) -> None:
+    times = few_levels(process, levels, data_std)
+    ladder = ladder_through(process, times, data_std)
+    assert ladder[0] == times[0] and set(times.tolist()) <= set(ladder.tolist())
+    assert bool((ladder.diff() < 0).all()) and EVALUATIONS <= len(ladder) <= EVALUATIONS + levels - 1
+    end = torch.tensor(process.t_min, dtype=torch.float64)
+    least = max(0.05 * data_std, float(process.sigma(end) / process.alpha(end)))
+    assert float(process.sigma(ladder[-1]) / process.alpha(ladder[-1])) == pytest.approx(least, rel=1e-6)
+
+
+@pytest.mark.theorem("gaussian-flow-map")
+@each_case(process=PROCESSES, levels=[1, 2, 4], precision=["float32", "bfloat16"])
+def test_pairs_of_a_gaussian_are_those_of_its_affine_flow_map(process: Any, levels: int, precision: str) -> None:
+    """z - m grows as sqrt(v + lambda²), and the last evaluation shrinks it by v/(v + least²)."""
+    field = Gaussian([MEAN, -MEAN], [[STD**2, 0.0], [0.0, STD**2]], process)
+    times = few_levels(process, levels, STD)
+    pairs = draw_pairs(field, times, SampleRng(range(500), stream=1), None, precision)
+    assert len(pairs) == 500 and pairs.cond is None and pairs.passed.shape == (levels, 500, 2)
+    last = ladder_through(process, times, STD)[-1]
+    least, v = float(process.sigma(last) / process.alpha(last)), STD**2
+    for t, x in zip(times, pairs.passed, strict=True):
+        alpha, lam = float(process.alpha(t)), float(process.sigma(t) / process.alpha(t))
+        slope = v / math.sqrt((v + least**2) * (v + lam**2))
+        mean = field.data_mean.float()
+        assert torch.allclose(pairs.ends, mean + slope * (x / alpha - mean), rtol=0, atol=2e-6)
+    first = pairs.passed[0].double() / float(process.alpha(times[0])) - field.data_mean
+    lam = float(process.sigma(times[0]) / process.alpha(times[0]))
+    assert abs(float(first.square().mean()) / (v + lam**2) - 1) < 5 * math.sqrt(2 / first.numel())
+
+
+def test_pairs_are_of_the_classes_as_often_as_they_are_drawn_and_a_pair_is_the_same_in_any_batch() -> None:
+    field = Two(PROCESSES["vp"])
+    times, n = few_levels(field.process, 2, field.data_std), 2000
+    pairs = draw_pairs(field, times, SampleRng(range(n), stream=1), torch.tensor([1, 3]))
+    assert pairs.cond is not None
+    assert abs(float(pairs.cond.double().mean()) - 0.75) < 5 * math.sqrt(0.75 * 0.25 / n)
+    lam = float(field.process.sigma(times[0]) / field.process.alpha(times[0]))
+    for label, mean in enumerate((-2.0, 2.0)):
+        begun = mean - mean * STD / math.hypot(STD, lam)  # the start knows the mean of both alone
+        assert abs(float(pairs.ends[pairs.cond == label].mean()) - begun) < 0.1 * STD
+    parts = [draw_pairs(field, times, SampleRng(range(a, a + 500), stream=1), torch.tensor([1, 3])) for a in range(0, n, 500)]
+    joined = Pairs.joined(parts)
+    assert joined.cond is not None and len(joined) == n
+    for one, other in zip((pairs.passed, pairs.ends, pairs.cond), (joined.passed, joined.ends, joined.cond), strict=True):
+        assert torch.equal(one, other)
+
+
+@each_case(process=PROCESSES)
+def test_a_regression_on_pairs_finds_the_flow_map_of_a_gaussian(process: Any) -> None:
+    """x0 = a·z + b begins as the denoiser at the first level, of a 26th of the variance; the map has all of it."""
+    field = Gaussian([MEAN], [[STD**2]], process)
+    times = few_levels(process, 1, STD)
+    pairs = draw_pairs(field, times, SampleRng(range(1000), stream=1), None)
+    generator = Affine(field, STD / math.sqrt(26), MEAN + 0.3)
+    regression = Regression(generator, pairs, times, batch=256, lr=3e-2, precision="float32")  # type: ignore[arg-type]
+    steps = 300
+    losses = [regression.take_step(SampleRng(range(256 * i, 256 * (i + 1)), stream=2), i / steps) for i in range(steps)]
+    least = float(
+        process.sigma(ladder_through(process, times, STD)[-1:]) / process.alpha(ladder_through(process, times, STD)[-1:])
+    )
+    assert float(generator.a.detach()) == pytest.approx(STD / math.sqrt(1 + (least / STD) ** 2), rel=1e-2)
+    assert float(generator.b.detach()) == pytest.approx(MEAN, abs=1e-2)
+    assert losses[0] > 0.5 and losses[-1] < 1e-3
+
+
 # --- the pull on a generator, in closed form --------------------------------------------------------------------------
 
 
@@ -62,6 +132,7 @@ class Affine(nn.Module):
     def __init__(self, field: Gaussian, a: float, b: float) -> None:
         super().__init__()
         self.field, self.a, self.b = field, nn.Parameter(torch.tensor(a)), nn.Parameter(torch.tensor(b))
+        self.data_std = field.data_std
 
     def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Any:
         alpha, spread = self.field.process.prior(float(t[0]), self.field.data_std)
@@ -155,8 +226,11 @@ class Two:
         return Prediction.of_denoised(self.process, x, t, torch.where(cond.reshape(-1, 1) == 1, high, low))
 
 
-@pytest.mark.parametrize(("name", "evaluations"), [("ve", 1), ("vp", 2)])
-def test_a_generator_draws_each_class_with_its_mean_and_deviation(name: str, evaluations: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "evaluations", "begun"), [("ve", 1, False), ("vp", 2, False), ("ve", 1, True), ("vp", 2, True)]
+)
+def test_a_generator_draws_each_class_with_its_mean_and_deviation(name: str, evaluations: int, begun: bool) -> None:
+    """Also one that began with pairs."""
     field, steps, batch = Two(PROCESSES[name]), 250, 128
     torch.manual_seed(0)
     network = ScoreModel(
@@ -164,6 +238,12 @@ def test_a_generator_draws_each_class_with_its_mean_and_deviation(name: str, eva
     )
     counts = torch.tensor([1, 3])
     matcher = Matcher(field, network, LogNormal(0.0, 1.2), evaluations, Matching(batch, lr=3e-3, score_lr=6e-3), classes=counts)
+    if begun:
+        pairs = draw_pairs(field, matcher.times, SampleRng(range(1000), stream=8), counts)
+        regression = Regression(matcher.generator, pairs, matcher.times, batch=batch, lr=3e-3, precision="float32")
+        for i in range(steps):
+            regression.take_step(SampleRng(range(i * batch, (i + 1) * batch), stream=9), i / steps)
+        matcher.begin_average()
     for i in range(steps):
         matcher.take_step(SampleRng(range(i * batch, (i + 1) * batch), stream=7), i / steps)
     levels, n = few_levels(field.process, evaluations, field.data_std), 4000
@@ -225,11 +305,27 @@ def test_the_same_seed_and_steps_give_the_same_generator_and_another_seed_anothe
 
 
 def test_a_distillation_that_is_stopped_leaves_what_was_learned_by_then(moons: Path, tmp_path: Path) -> None:
-    asked: list[int] = []
-    report = app.distill(moons, steps=1000, out=tmp_path / "early", stop=lambda: asked.append(1) or len(asked) > 2)  # type: ignore[func-returns-value]
-    assert report.stopped and report.steps == 3
-    assert open_run(tmp_path / "early").manifest["distilled"]["steps"] == 3
-    assert [one["step"] for one in json.loads((tmp_path / "early" / "distill.json").read_text())] == [1, 2]
+    said: list[str] = []
+
+    def progress(share: float, words: str) -> None:
+        said.append(words)
+
+    stop = lambda: any("step 3, difference" in words for words in said)  # noqa: E731
+    report = app.distill(moons, steps=40, out=tmp_path / "early", progress=progress, stop=stop)
+    assert report.stopped and report.steps == 4
+    assert open_run(tmp_path / "early").manifest["distilled"]["steps"] == 4
+    assert [one["step"] for one in json.loads((tmp_path / "early" / "distill.json").read_text())] == [1, 2, 4]
+
+    said.clear()
+    stop = lambda: any("step 7, loss" in words for words in said)  # noqa: E731
+    report = app.distill(moons, steps=40, out=tmp_path / "earlier", progress=progress, stop=stop)
+    assert report.stopped and report.steps == 0
+    assert "begun by 8 steps of regression on 512 pairs of the field's flow" in report.reasons
+    app.sample(tmp_path / "earlier", n=3, out=tmp_path / "few.npy")
+
+    with pytest.raises(ScorefieldError, match=r"stopped before its first step, .* nothing is written"):
+        app.distill(moons, steps=40, out=tmp_path / "never", stop=lambda: True)
+    assert not (tmp_path / "never").exists()
 
 
 @pytest.mark.parametrize(

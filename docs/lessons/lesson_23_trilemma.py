@@ -180,7 +180,7 @@ panels[1].legend(fontsize=8, loc="upper left")
 # ----------------------------------
 #
 # - **Speed** is what one evaluation keeps: a GAN and a VAE draw 1,000 images in about 0.1 s or less, the score needs 7 s for
-#   digits and 57 s for MNIST, where it asks two networks an evaluation. Distilled to one evaluation it needs 0.3 s and 1 s,
+#   digits and 57 s for MNIST, where it asks two networks an evaluation. Distilled to one evaluation it needs 0.4 s and 1 s,
 #   eight times what the GAN takes by the same clock.
 # - **Quality**: without an adversary, the score is ahead of the GAN on MNIST (1.6 and 1.7 against 9.8 to 12.3), and behind on
 #   digits (6.7 to 7.4 against 2.7 to 3.2). On MNIST it finds clusters of images, which take the place of labels, and leads

@@ -1,7 +1,9 @@
 """Distil: a run in, the weights of a generator out, within a budget.
 
-refuse    a run whose field no generator can be made of
-match     steps of `matching.py` until the budget is spent, or a person stops it: what is there then is used
+refuse     a run whose field no generator can be made of
+draw       pairs of the field's own flow, a twelfth of the time
+regress    the generator on them, a quarter
+match      distributions until the budget is spent, or a person stops it: what is there then is used
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from torch import Tensor
 
 from scorefield.data.table.columns import width
 from scorefield.distillation.matching import Matcher, Matching
+from scorefield.distillation.pairs import Pairs, Regression, draw_pairs
 from scorefield.drawn_field import as_drawn, field_of
 from scorefield.durations import duration
 from scorefield.errors import ScorefieldError
@@ -31,6 +34,9 @@ from scorefield.training.precision import by_device, by_stopwatch
 
 SECONDS = 300.0
 PILOT = 32  # samples of a step in the choice of precision
+REGRESS, MATCH = 1 / 12, 1 / 3  # shares of the time at which pairs are left, and the regression on them
+PAIRS, PAIRS_A_STEP = 128, 10  # pairs at a time, and of a budget of steps
+MOST = 1 << 26  # numbers in all pairs: 256 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,12 +100,12 @@ def distil(
         stop: asked after every step.
 
     Raises:
-        ScorefieldError: a time too short for a single step.
+        ScorefieldError: a time too short to begin, or a stop before the first step.
         NotFinite: a loss that is no number.
     """
     field, how = run.field.to(device), Matching()
     seconds = spec.seconds if spec.seconds is not None or spec.steps is not None else SECONDS
-    began = time.perf_counter()
+    clock = _Clock(seconds, spec.steps, progress, stop)
     noise: NoiseDistribution = getattr(run.config.objective, "noise_distribution", None) or LogNormal()
     counts = torch.tensor(run.manifest["data"]["class_counts"], device=device) if run.classes else None
     precision, why = "float32", by_device(device)
@@ -116,26 +122,88 @@ def distil(
     matcher = Matcher(drawn, field, noise, spec.evaluations, how, classes=counts, precision=precision)
     reasons = [f"precision = {precision}: {why[1]}", f"levels: {', '.join(f'{t:.3g}' for t in matcher.times.tolist())}"]
     reasons += [f"autoguidance = {asked.autoguidance:g}, as samples of the run are drawn"] if asked.asks else []
-    history, share, stopped = list[tuple[int, float, float, float]](), 0.0, False
-    while share < 1 and not stopped:
-        rows = range(matcher.step * how.batch, (matcher.step + 1) * how.batch)
-        rng = SampleRng(rows, stream=stream_of("distil", spec.seed), device=device)
-        moved, loss = matcher.take_step(rng, share)
-        spent = time.perf_counter() - began
-        share = max(spent / seconds if seconds else 0.0, matcher.step / spec.steps if spec.steps else 0.0)
-        stopped = stop() and share < 1
+    clock.begin()
+    reasons.append(_begin(matcher, clock, spec.seed))
+    history = list[tuple[int, float, float, float]]()
+    share = 0.0
+    while share < 1 and not clock.stopped:
+        moved, loss = matcher.take_step(_rows(matcher.step, how.batch, "distil", spec.seed, device), share)
+        share = clock.share(MATCH, 1.0, matcher.step, 1.0)
         if matcher.step & (matcher.step - 1) == 0 or matcher.step % 50 == 0 or share >= 1:
-            history.append((matcher.step, round(spent, 2), moved, loss))
-        left = f", {duration(spent * (1 / share - 1))} left" if share < 1 else ""
-        progress(
-            min(share, 1.0), f"step {matcher.step}, difference {moved:.3f}, {matcher.step * how.batch / spent:,.0f}/s{left}"
-        )
-    if seconds is not None and matcher.step < how.warmup and not spec.steps:
+            history.append((matcher.step, round(clock.spent, 2), moved, loss))
+        clock.say(MATCH, 1.0, share, f"step {matcher.step}, difference {moved:.3f}")
+    if seconds is not None and matcher.step < how.warmup and not spec.steps and not clock.stopped:
         raise ScorefieldError(
             f"got {duration(seconds)}, in which {matcher.step} steps were done, expected the {how.warmup} with which it begins "
             "at least: give it more --time"
         )
     weights = {key: value.cpu() for key, value in matcher.average.state_dict().items()}
-    return Distilled(
-        weights, matcher.step, matcher.step * how.batch, time.perf_counter() - began, tuple(history), tuple(reasons), stopped
+    images = matcher.step * how.batch
+    return Distilled(weights, matcher.step, images, clock.spent, tuple(history), tuple(reasons), clock.stopped)
+
+
+def _begin(matcher: Matcher, clock: _Clock, seed: int) -> str:
+    """Regress the generator on pairs of the field's flow, and return what was done."""
+    how, device, parts, share = matcher.how, matcher.device, list[Pairs](), 0.0
+    most = max(1, MOST // (PAIRS * (len(matcher.times) + 1) * math.prod(matcher.field.shape)))
+    while share < 1 and not clock.stopped:
+        rng = _rows(len(parts), PAIRS, "pairs", seed, device)
+        parts.append(draw_pairs(matcher.field, matcher.times, rng, matcher.classes, matcher.precision))
+        share = max(clock.share(0.0, REGRESS, len(parts), PAIRS_A_STEP / PAIRS), len(parts) / most)
+        clock.say(0.0, REGRESS, share, f"{len(parts) * PAIRS:,} pairs of noise and sample")
+    pairs, share = Pairs.joined(parts), 0.0
+    regression = Regression(
+        matcher.generator, pairs, matcher.times, batch=how.batch, lr=how.regression_lr, precision=matcher.precision
     )
+    while share < 1 and not clock.stopped:
+        loss = regression.take_step(_rows(regression.step, how.batch, "regression", seed, device), share)
+        share = clock.share(REGRESS, MATCH, regression.step, 1.0)
+        clock.say(REGRESS, MATCH, share, f"regression on {len(pairs):,} pairs, step {regression.step}, loss {loss:.3f}")
+    if not regression.step:
+        raise ScorefieldError(
+            "got a distillation that was stopped before its first step, expected some: nothing is written; give it longer"
+        )
+    matcher.begin_average()
+    return f"begun by {regression.step} steps of regression on {len(pairs):,} pairs of the field's flow"
+
+
+def _rows(done: int, batch: int, stream: str, seed: int, device: torch.device) -> SampleRng:
+    """Return the seeds of a batch after so many."""
+    return SampleRng(range(done * batch, (done + 1) * batch), stream=stream_of(stream, seed), device=device)
+
+
+class _Clock:
+    """The budget: seconds of all parts together, or steps of each.
+
+    Attributes:
+        stopped: whether a person ended it.
+    """
+
+    def __init__(self, seconds: float | None, steps: int | None, progress: Progress, stop: Callable[[], bool]) -> None:
+        self.seconds, self.steps, self.progress, self.stop = seconds, steps, progress, stop
+        self.began, self.stopped = time.perf_counter(), False
+        self.before = 0.0
+
+    def begin(self) -> None:
+        """Leave what was spent so far out of the parts, which share what is left."""
+        self.before = self.spent
+
+    @property
+    def spent(self) -> float:
+        """Seconds since the beginning."""
+        return time.perf_counter() - self.began
+
+    def share(self, start: float, end: float, done: int, each: float) -> float:
+        """Return how much of a part is done, which has the time from `start` to `end`, and `each` for every step; then stop?"""
+        whole = (self.spent - self.before) / max(self.seconds - self.before, 1e-9) if self.seconds else 0.0
+        by_time = (whole - start) / (end - start) if self.seconds else 0.0
+        by_steps = done / max(1.0, each * self.steps) if self.steps else 0.0
+        share = max(by_time, by_steps)
+        self.stopped = self.stop() and not (share >= 1 and end == 1)
+        return share
+
+    def say(self, start: float, end: float, share: float, words: str) -> None:
+        """Show how much of the whole is done."""
+        whole = start + (end - start) * min(share, 1.0)
+        left = f", {duration((self.spent - self.before) * (1 / whole - 1))} left" if whole < 1 else ""
+        self.progress(whole, words + left)

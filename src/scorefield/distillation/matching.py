@@ -54,6 +54,7 @@ class Matching:
 
     Attributes:
         batch: samples a step.
+        regression_lr: peak learning rate of the regression on pairs with which the generator begins (`pairs.py`).
         lr, score_lr: peak learning rates of the generator and of D', which must follow it: at 3e-4 and 5e-4 a generator of the
             digits was best after 150 steps, and lost rare ones from then on.
         warmup: steps from 0 to the peak.
@@ -62,6 +63,7 @@ class Matching:
     """
 
     batch: int = 64
+    regression_lr: float = 5e-4
     lr: float = 1e-4
     score_lr: float = 1e-3
     warmup: int = 20
@@ -110,6 +112,15 @@ class Matcher:
         )
         self.times = few_levels(field.process, evaluations, field.data_std)
         self.step = 0
+
+    @property
+    def device(self) -> torch.device:
+        """Where the generator is."""
+        return next(self.generator.parameters()).device
+
+    def begin_average(self) -> None:
+        """Begin the moving average with the generator as it is."""
+        self.average.load_state_dict(self.generator.state_dict())
 
     def take_step(self, rng: SampleRng, fraction: float) -> tuple[float, float]:
         """Take one step of the generator and one of D'.
