@@ -419,10 +419,10 @@ def plot(kept: dict[str, Any], path: Path) -> None:
                 method = key.split("/")[0]  # the name stands where there is room
                 left = (
                     {"xytext": (-12, -3), "ha": "right"}
-                    if method in ("ddgan", "energy")
+                    if method in ("ddgan", "energy", "distilled-1")
                     else {"xytext": (12, -3), "ha": "left"}
                 )
-                middle = {"flow": 13, "distilled-1": 13, "distilled-2": -23}
+                middle = {"flow": 13, "distilled-2": -23}
                 above = {name: {"xytext": (0, up), "ha": "center"} for name, up in middle.items()}
                 how: dict[str, Any] = above.get(method, left) | {"fontsize": 9}
                 axes.annotate(f"{row['name']} ({row['coverage'][0]:.2f})", at, textcoords="offset points", **how)

@@ -140,10 +140,10 @@ panels[0].legend()
 # What ``scorefield distill`` does
 # --------------------------------
 #
-# It begins with two copies of a trained network, one as the generator, one as D'. The generator first learns pairs: some noise, and
-# where the run's own flow takes it in five evaluations. That is a regression, so its answers are blurred, but they are as varied
-# as the data, where the copied denoiser has one blurred mean for all noise. Then it takes steps of both in turn. A generator for
-# K evaluations knows K levels: it makes a sample, noises it to the next, lower level,
+# It begins with two copies of a trained network, one as the generator, one as D'. The generator first learns pairs: some
+# noise, and where the run's own flow takes it in five evaluations. That is a regression, so its answers are blurred, but they
+# are as varied as the data, where the copied denoiser has one blurred mean for all noise. Then it takes steps of both in turn.
+# A generator for K evaluations knows K levels: it makes a sample, noises it to the next, lower level,
 # :math:`x = \alpha_s x_0 + \sigma_s z`, and corrects it there. The levels are
 #
 # .. theorem:: generator-levels
@@ -166,10 +166,11 @@ panels[0].legend()
 #
 # One evaluation is twenty times faster on digits, and nearly forty on MNIST, whose run asks two networks at each of 20 levels
 # (autoguidance, which the generator learns with it). In distance none is worse than the run that it was made of by more than
-# chance (± 0.2 on MNIST, ± 0.7 on digits). One reason is that in training the generator sees its own errors, which a solver does
-# not. Recall shows the price. Without the regression, matching alone for as long, one evaluation had 1.00 and 10.05, recall 0.84
-# on MNIST and coverage 0.84 on digits (``benchmarks/results/distill-search.md``). On the ring of eight modes with its exact field, one and two evaluations are as good as
-# ``abm`` in ten (sliced Wasserstein distances 0.096 and 0.094 against 0.103, each with an error of 0.02).
+# chance (± 0.2 on MNIST, ± 0.7 on digits). One reason is that in training the generator sees its own errors, which a solver
+# does not. Recall shows the price. Without the regression, matching alone for as long, one evaluation had 1.00 and 10.05,
+# recall 0.84 on MNIST and coverage 0.84 on digits (``benchmarks/results/distill-search.md``). On the ring of eight modes with
+# its exact field, one and two evaluations are as good as ``abm`` in ten (sliced Wasserstein distances 0.108 and 0.110 against
+# 0.103, each with an error of 0.025).
 #
 # Latents
 # -------
