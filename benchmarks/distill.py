@@ -7,8 +7,9 @@ runs    A run without labels (27,904 images of digits, 80,000 of MNIST; clusters
         for --time, once for each number of evaluations. A judge (`trilemma.py`) compares 2,000 samples (digits: 1,000) with
         held-out images. Seconds are those of drawing by the wall clock, of the model alone, after a first batch, in turns.
 toys    A ring of eight Gaussians in the plane, and six in 32 dimensions. Teacher is the exact field; the generator begins as a
-        network that was regressed on it, learns pairs of its flow ("regressed"), and is matched. Sliced Wasserstein distance of 4,000 draws to as many exact ones, beside that of
-        other exact draws, and of `abm` with the exact field in 10 evaluations.
+        network that was regressed on it, learns pairs of its flow ("regressed"), and is matched. Sliced Wasserstein distance
+        of 4,000 draws to as many exact ones, beside that of other exact draws, and of `abm` with the exact field in 10
+        evaluations.
 
 What was measured is kept in `--keep` and results/distill.json, so that a killed run goes on where it was.
 """
