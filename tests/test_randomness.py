@@ -384,3 +384,17 @@ def test_the_words_of_numpy_are_those_of_the_tensors() -> None:
     found = _philox_numpy(unsigned, _round_keys(seeds)[:, :, None])
     for mine, theirs in zip(found, expected, strict=True):
         assert mine.shape == (256, 9, 1) and bool((mine.astype(numpy.int64) == theirs.numpy()).all())
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_a_device_makes_the_numbers_of_a_cpu_in_whatever_parts(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    from scorefield import randomness
+
+    for seeds in ([2**63 - 1], range(9)):
+        rng = SampleRng(seeds, stream=2**40 + 9)
+        expected = rng._by_numpy(count, [3, 2**32 - 1])
+        for chunk in (1, 7, 1 << 22):
+            monkeypatch.setattr(randomness, "_DEVICE_CHUNK", chunk)
+            for found, wanted in zip(rng._by_tensors(count, [3, 2**32 - 1]), expected, strict=True):
+                assert found.dtype == wanted.dtype == torch.float64
+                assert torch.equal(found, wanted)

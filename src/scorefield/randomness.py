@@ -36,6 +36,7 @@ _M0, _M1 = 0xD2511F53, 0xCD9E8D57
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85
 _GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)  # (sqrt(5) - 1)/2 of 2^64, as an int64
 _CHUNK = 1 << 14  # blocks at a time: the ten rounds then stay in the cache
+_DEVICE_CHUNK = 1 << 22  # the same where calls cost more, and memory is what ends: half a gigabyte on the way
 _TIMES, _HALF, _MASK = np.array([[[[_M0]]], [[[_M1]]]], dtype=np.uint64), np.uint64(32), np.uint64(_LOW)
 _AHEAD, _PERIOD = 32, 4  # periods of draws that are made at once, and kinds of draws in a period, at most
 
@@ -203,23 +204,27 @@ class SampleRng:
 
     def _halves(self, count: int, draws: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return two words of 32 bits for each draw, sample and one of `count` numbers, each `(k, batch, count)`, float64."""
+        return (self._by_numpy if self.seeds.device.type == "cpu" else self._by_tensors)(count, draws)
+
+    def _by_tensors(self, count: int, draws: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return them where the seeds are."""
+        blocks, parts = (count + 1) // 2, list[tuple[Tensor, ...]]()
+        block = torch.arange(blocks, dtype=torch.int64, device=self.seeds.device)
+        draw = torch.tensor(draws, device=self.seeds.device).unsqueeze(1).unsqueeze(1)
+        for chunk in torch.split(self.seeds, max(1, _DEVICE_CHUNK // max(1, blocks * len(draws)))):
+            counter = block.expand(len(chunk), -1), draw, self.stream & _LOW, self.stream >> 32 & _LOW
+            a, b, c, d = philox(counter, (chunk[:, None] & _LOW, chunk[:, None] >> 32 & _LOW))
+            parts.append(tuple(torch.stack(two, dim=-1).flatten(-2)[..., :count].double() for two in ((a, c), (b, d))))
+        upper, lower = (torch.cat(every, dim=1) for every in zip(*parts, strict=True))
+        return upper, lower
+
+    def _by_numpy(self, count: int, draws: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return the same from unsigned words."""
         blocks, seeds = (count + 1) // 2, self.seeds
-        low, high = self.stream & _LOW, self.stream >> 32 & _LOW
-        if seeds.device.type != "cpu":
-            block = torch.arange(blocks, dtype=torch.int64, device=seeds.device)
-            words = (
-                block.expand(len(seeds), -1),
-                torch.tensor(draws, device=seeds.device).unsqueeze(1).unsqueeze(1),
-                low,
-                high,
-            )
-            a, b, c, d = philox(words, (seeds[:, None] & _LOW, seeds[:, None] >> 32 & _LOW))
-            first, second = (torch.stack(two, dim=-1).flatten(-2)[..., :count].double() for two in ((a, c), (b, d)))
-            return first, second
         numbers = np.empty((2, len(draws), len(seeds), blocks, 1 if count == 1 else 2))
         rows = max(1, _CHUNK // max(blocks, 1))
-        third, fourth = (np.full((1, 1, 1), word, dtype=np.uint64) for word in (low, high))
-        counter = np.arange(blocks, dtype=np.uint64), np.expand_dims(np.array(draws, dtype=np.uint64), (1, 2)), third, fourth
+        low, high = (np.full((1, 1, 1), self.stream >> shift & _LOW, dtype=np.uint64) for shift in (0, 32))
+        counter = np.arange(blocks, dtype=np.uint64), np.expand_dims(np.array(draws, dtype=np.uint64), (1, 2)), low, high
         for start in range(0, len(seeds), rows):
             chunk = seeds[start : start + rows]
             whole = len(chunk) == len(seeds)
@@ -228,8 +233,8 @@ class SampleRng:
             made = _philox_numpy(counter, keys[:, :, None])
             for i, word in enumerate(made[: 2 * numbers.shape[-1]]):
                 numbers[i % 2, :, start : start + rows, :, i // 2] = word  # as float64: whole numbers below 2^32 are exact
-        first, second = torch.from_numpy(numbers.reshape(*numbers.shape[:3], blocks * numbers.shape[-1])[..., :count])
-        return first, second
+        upper, lower = torch.from_numpy(numbers.reshape(*numbers.shape[:3], blocks * numbers.shape[-1])[..., :count])
+        return upper, lower
 
     def _next(self, kind: str, size: int, make: Callable[[int, Sequence[int]], Tensor]) -> Tensor:
         """Return the next draw of a kind, `(batch, size)`, and make those ahead that come next if draws go on repeating."""
