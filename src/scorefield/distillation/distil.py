@@ -36,7 +36,7 @@ SECONDS = 300.0
 PILOT = 32  # samples of a step in the choice of precision
 REGRESS, MATCH = 1 / 12, 1 / 3  # shares of the time at which pairs are left, and the regression on them
 PAIRS, PAIRS_A_STEP = 128, 10  # pairs at a time, and of a budget of steps
-MOST = 1 << 26  # numbers in all pairs: 256 MB
+MOST_PAIRS, MOST_NUMBERS = 1 << 14, 1 << 26  # of all pairs: each is met again, and 256 MB are enough
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +145,7 @@ def distil(
 def _begin(matcher: Matcher, clock: _Clock, seed: int) -> str:
     """Regress the generator on pairs of the field's flow, and return what was done."""
     how, device, parts, share = matcher.how, matcher.device, list[Pairs](), 0.0
-    most = max(1, MOST // (PAIRS * (len(matcher.times) + 1) * math.prod(matcher.field.shape)))
+    most = min(MOST_PAIRS, MOST_NUMBERS // ((len(matcher.times) + 1) * math.prod(matcher.field.shape))) / PAIRS
     while share < 1 and not clock.stopped:
         rng = _rows(len(parts), PAIRS, "pairs", seed, device)
         parts.append(draw_pairs(matcher.field, matcher.times, rng, matcher.classes, matcher.precision))
