@@ -135,6 +135,7 @@ def rows_of(data: str) -> dict[str, list[dict[str, object]]]:
 short = {"denoising diffusion GAN": "DDGAN", "energy, PCD": "energy", "auto, told the class": "auto, told"}
 short |= {f"auto, distilled to {n}": f"distilled to {n}" for n in (1, 2)}
 below = {("digits", "flow"), ("digits", "auto"), ("mnist", "DDPM"), ("mnist", "flow"), ("mnist", "auto, distilled to 2")}
+crowded = {("digits", "auto, distilled to 1"): (-5, -9), ("digits", "auto, distilled to 2"): (3, 18)}
 
 
 def style_of(name: str) -> dict[str, object]:
@@ -149,7 +150,7 @@ for axes, data in zip(panels, ("digits", "mnist"), strict=True):
         for row in rows:
             axes.errorbar(row["s"], row["fd"][0], 2 * row["fd"][1], **style_of(name))
         place = (rows[0]["s"], rows[0]["fd"][0])
-        right, up = (-5, 3) if (data, name) == ("digits", "auto, distilled to 2") else (5, -12 if (data, name) in below else 5)
+        right, up = crowded.get((data, name), (5, -12 if (data, name) in below else 5))
         way = {"textcoords": "offset points", "ha": "left" if right > 0 else "right", "fontsize": 7}
         axes.annotate(short.get(name, name), place, xytext=(right, up), **way)
     axes.set(
