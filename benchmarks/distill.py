@@ -153,9 +153,7 @@ def from_exact(name: str, steps: int = 3000, batch: int = 256, n: int = 4000) ->
     for evaluations in (1, 2, 4):
         matcher = Matcher(field, network, noise, evaluations, Matching(batch))
         pairs = draw_pairs(field, matcher.times, SampleRng(range(10 * steps), stream=8), None)
-        regression = Regression(
-            matcher.generator, pairs, matcher.times, batch=batch, lr=matcher.how.regression_lr, precision="float32"
-        )
+        regression = Regression(matcher.generator, pairs, matcher.times, matcher.how)
         for i in range(steps):
             regression.take_step(SampleRng(range(i * batch, (i + 1) * batch), stream=9), i / steps)
         matcher.begin_average()

@@ -112,12 +112,11 @@ def test_a_regression_on_pairs_finds_the_flow_map_of_a_gaussian(process: Any) ->
     times = few_levels(process, 1, STD)
     pairs = draw_pairs(field, times, SampleRng(range(1000), stream=1), None)
     generator = Affine(field, STD / math.sqrt(26), MEAN + 0.3)
-    regression = Regression(generator, pairs, times, batch=256, lr=3e-2, precision="float32")  # type: ignore[arg-type]
+    regression = Regression(generator, pairs, times, Matching(regression_lr=3e-2))  # type: ignore[arg-type]
     steps = 300
     losses = [regression.take_step(SampleRng(range(256 * i, 256 * (i + 1)), stream=2), i / steps) for i in range(steps)]
-    least = float(
-        process.sigma(ladder_through(process, times, STD)[-1:]) / process.alpha(ladder_through(process, times, STD)[-1:])
-    )
+    last = ladder_through(process, times, STD)[-1]
+    least = float(process.sigma(last) / process.alpha(last))
     assert float(generator.a.detach()) == pytest.approx(STD / math.sqrt(1 + (least / STD) ** 2), rel=1e-2)
     assert float(generator.b.detach()) == pytest.approx(MEAN, abs=1e-2)
     assert losses[0] > 0.5 and losses[-1] < 1e-3
@@ -240,7 +239,7 @@ def test_a_generator_draws_each_class_with_its_mean_and_deviation(name: str, eva
     matcher = Matcher(field, network, LogNormal(0.0, 1.2), evaluations, Matching(batch, lr=3e-3, score_lr=6e-3), classes=counts)
     if begun:
         pairs = draw_pairs(field, matcher.times, SampleRng(range(1000), stream=8), counts)
-        regression = Regression(matcher.generator, pairs, matcher.times, batch=batch, lr=3e-3, precision="float32")
+        regression = Regression(matcher.generator, pairs, matcher.times, Matching(regression_lr=3e-3))
         for i in range(steps):
             regression.take_step(SampleRng(range(i * batch, (i + 1) * batch), stream=9), i / steps)
         matcher.begin_average()
@@ -323,7 +322,7 @@ def test_a_distillation_that_is_stopped_leaves_what_was_learned_by_then(moons: P
     assert "begun by 8 steps of regression on 512 pairs of the field's flow" in report.reasons
     app.sample(tmp_path / "earlier", n=3, out=tmp_path / "few.npy")
 
-    with pytest.raises(ScorefieldError, match=r"stopped before its first step, .* nothing is written"):
+    with pytest.raises(ScorefieldError, match=r"got a stop before the first step of the distillation, .* nothing is written"):
         app.distill(moons, steps=40, out=tmp_path / "never", stop=lambda: True)
     assert not (tmp_path / "never").exists()
 

@@ -26,6 +26,7 @@ from scorefield.registry import COMPONENT, find, register
 
 Ladder = Callable[[Process, int], Tensor]  # and `data_std`, where the ladder asks for it
 
+CENTRE, WIDTH = -0.25, 1.5  # of log(lambda/data_std) in the ladder log-cauchy
 MOST_LEVELS = 100_000  # a ladder is held in memory; DDPM's has 1,000
 
 
@@ -113,7 +114,7 @@ def uniform(process: Process, levels: int) -> Tensor:
 
 
 @register("ladder", "log-cauchy")
-def log_cauchy(process: Process, levels: int, data_std: float = 1.0, centre: float = -0.25, width: float = 1.5) -> Tensor:
+def log_cauchy(process: Process, levels: int, data_std: float = 1.0, centre: float = CENTRE, width: float = WIDTH) -> Tensor:
     """Return times whose log(sigma/alpha/data_std) are quantiles of a Cauchy density, `(levels,)`, float64, descending.
 
     Equal steps of arctan((log(lambda/data_std) - centre)/width): dense where the noise is about as large as the data, which is

@@ -114,11 +114,11 @@ class Prediction:
         _determinant(self.alpha, self.sigma, self.a, self.c)
         return self
 
-    def _times(self, number: Tensor, y: Sample) -> Sample:
+    def _scaled(self, number: Tensor, y: Sample) -> Sample:
         return number.to(y.dtype) * y if self._one_time else over(number, y) * y
 
     def _mixed(self, by_x: Tensor, by_y: Tensor) -> Sample:
-        return self._times(by_x, self.x) + self._times(by_y, self.output)  # addcmul is slower where it broadcasts
+        return self._scaled(by_x, self.x) + self._scaled(by_y, self.output)  # addcmul is slower where it broadcasts
 
     @cached_property
     def denoised(self) -> Sample:
@@ -135,7 +135,7 @@ class Prediction:
     @cached_property
     def noise(self) -> Sample:
         """E[noise | x_t] = -sigma·score, `(batch, *shape)`."""
-        return self._times(-self._numbers[3], self.score)
+        return self._scaled(-self._numbers[3], self.score)
 
     @cached_property
     def velocity(self) -> Sample:

@@ -178,8 +178,8 @@ class DistillSpec:
     Attributes:
         evaluations: In how many evaluations of the network the generator draws a sample: 1, 2 or 4.
         seconds: Distil at most this long, but for one step; with neither this nor `steps`, 300.
-        steps: Distil at most this many steps. With these alone no clock decides: the same seed and steps give the same
-            weights, to the last bit on the same machine with the same number of threads (OMP_NUM_THREADS).
+        steps: At most this many steps of regression, then of matching. With these alone no clock decides: the same seed and
+            steps give the same weights, to the last bit on the same machine with the same number of threads (OMP_NUM_THREADS).
         seed: Of the noise. It begins with the run's own weights.
         device: Where to compute.
     """

@@ -70,7 +70,7 @@ def distill(
 
     Raises:
         ScorefieldError: a run of one level, of an energy, of a table with other columns than numbers, or one that is distilled
-            already; `out` in use; a time too short to begin. Nothing is written then.
+            already; `out` in use; a time too short to begin, or a stop before it did. Nothing is written then.
         NotFinite: a loss that is no number; nothing is written.
     """
     opened, device = trained(open_run(run)), pick_device(spec.device)

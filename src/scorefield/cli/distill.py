@@ -22,7 +22,7 @@ class Distill:
     """Make a run that draws in 1, 2 or 4 evaluations of one that needs about 20. No data are needed.
 
     The new folder is a run like any other: sample and evaluate draw from its generator. What asks for a score has that of the
-    run it was made of. Ctrl-C ends it early, with what is there then.
+    run it was made of. Ctrl-C ends it early, with what is there then; in the first twelfth of the time that is nothing.
 
     examples:
       scorefield distill runs/digits

@@ -145,23 +145,22 @@ def distil(
 def _begin(matcher: Matcher, clock: _Clock, seed: int) -> str:
     """Regress the generator on pairs of the field's flow, and return what was done."""
     how, device, parts, share = matcher.how, matcher.device, list[Pairs](), 0.0
-    most = min(MOST_PAIRS, MOST_NUMBERS // ((len(matcher.times) + 1) * math.prod(matcher.field.shape))) / PAIRS
+    most = min(MOST_PAIRS, MOST_NUMBERS / ((len(matcher.times) + 1) * math.prod(matcher.field.shape))) / PAIRS
     while share < 1 and not clock.stopped:
         rng = _rows(len(parts), PAIRS, "pairs", seed, device)
         parts.append(draw_pairs(matcher.field, matcher.times, rng, matcher.classes, matcher.precision))
         share = max(clock.share(0.0, REGRESS, len(parts), PAIRS_A_STEP / PAIRS), len(parts) / most)
         clock.say(0.0, REGRESS, share, f"{len(parts) * PAIRS:,} pairs of noise and sample")
     pairs, share = Pairs.joined(parts), 0.0
-    regression = Regression(
-        matcher.generator, pairs, matcher.times, batch=how.batch, lr=how.regression_lr, precision=matcher.precision
-    )
+    regression = Regression(matcher.generator, pairs, matcher.times, how, matcher.precision)
     while share < 1 and not clock.stopped:
         loss = regression.take_step(_rows(regression.step, how.batch, "regression", seed, device), share)
         share = clock.share(REGRESS, MATCH, regression.step, 1.0)
         clock.say(REGRESS, MATCH, share, f"regression on {len(pairs):,} pairs, step {regression.step}, loss {loss:.3f}")
     if not regression.step:
         raise ScorefieldError(
-            "got a distillation that was stopped before its first step, expected some: nothing is written; give it longer"
+            "got a stop before the first step of the distillation, expected one after it: nothing is written; it begins with "
+            "pairs of noise and sample, from which it has not learned yet, so give it longer"
         )
     matcher.begin_average()
     return f"begun by {regression.step} steps of regression on {len(pairs):,} pairs of the field's flow"
@@ -194,7 +193,13 @@ class _Clock:
         return time.perf_counter() - self.began
 
     def share(self, start: float, end: float, done: int, each: float) -> float:
-        """Return how much of a part is done, which has the time from `start` to `end`, and `each` for every step; then stop?"""
+        """Return how much of a part is done, 0 to 1 and beyond, and ask whether to stop.
+
+        Args:
+            start, end: the shares of the time between which it is done.
+            done: its steps so far.
+            each: how many of them it has for each step of a budget of steps.
+        """
         whole = (self.spent - self.before) / max(self.seconds - self.before, 1e-9) if self.seconds else 0.0
         by_time = (whole - start) / (end - start) if self.seconds else 0.0
         by_steps = done / max(1.0, each * self.steps) if self.steps else 0.0

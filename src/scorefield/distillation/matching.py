@@ -70,6 +70,15 @@ class Matching:
     average: float = 0.1
     clip: float = 1.0
 
+    def share(self, step: int, fraction: float) -> float:
+        """Return the share of the peak learning rates: up over the first steps, down to a fiftieth over the second half.
+
+        Args:
+            step: steps done.
+            fraction: of the training that is done, 0 to 1.
+        """
+        return min(1.0, (step + 1) / self.warmup) * max(0.02, min(1.0, 2 * (1 - fraction)))
+
 
 class Matcher:
     """A generator in training.
@@ -165,7 +174,7 @@ class Matcher:
             one.backward()
             nn.utils.clip_grad_norm_(model.parameters(), self.how.clip)
             for group in optimiser.param_groups:
-                group["lr"] = peak * self._share(fraction)
+                group["lr"] = peak * self.how.share(self.step, fraction)
             optimiser.step()
         self.step += 1
         self._take_average()
@@ -186,10 +195,6 @@ class Matcher:
             x = field.process.alpha(s) * x0 + field.process.sigma(s) * rng.normal(field.shape).to(x0)
             x = x.float()
         return x0, cond
-
-    def _share(self, fraction: float) -> float:
-        """Return the share of the peak learning rates: up over the first steps, down to a fiftieth over the second half."""
-        return min(1.0, (self.step + 1) / self.how.warmup) * max(0.02, min(1.0, 2 * (1 - fraction)))
 
     @torch.no_grad()
     def _take_average(self) -> None:

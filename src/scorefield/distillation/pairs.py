@@ -21,8 +21,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from scorefield.distillation.matching import Matching
 from scorefield.errors import NotFinite
 from scorefield.field import Field, ScoreModel
+from scorefield.levels import CENTRE, WIDTH
 from scorefield.process import Process
 from scorefield.randomness import SampleRng
 from scorefield.samplers import ABM, simulate
@@ -30,7 +32,6 @@ from scorefield.training.precision import autocast
 
 EVALUATIONS = 5  # of the flow from the first level, and one or two more where it is led through others
 LOW = 0.05  # noise of the last of them, in the data's standard deviation; the last evaluation denoises
-CENTRE, WIDTH = -0.25, 1.5  # of the ladder between, as of `log-cauchy`
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,8 @@ class Pairs:
 
 def ladder_through(process: Process, times: Tensor, data_std: float) -> Tensor:
     """Return descending times that begin with the first of a generator's, hold them all, and go down to little noise.
+
+    Between them they are spaced as `log-cauchy` has it.
 
     Args:
         process: of the field.
@@ -112,26 +115,18 @@ class Regression:
         step: steps done.
     """
 
-    def __init__(self, generator: ScoreModel, pairs: Pairs, times: Tensor, *, batch: int, lr: float, precision: str) -> None:
+    def __init__(self, generator: ScoreModel, pairs: Pairs, times: Tensor, how: Matching, precision: str = "float32") -> None:
         """Begin.
 
         Args:
             generator: is changed.
             pairs: what it learns.
             times: of its levels.
-            batch: pairs a step.
-            lr: peak learning rate.
-            precision: of the network.
+            how: learning rates and the like.
+            precision: of the network, as of `training/precision.py`.
         """
-        self.generator, self.pairs, self.times, self.batch, self.lr, self.precision = (
-            generator,
-            pairs,
-            times,
-            batch,
-            lr,
-            precision,
-        )
-        self.optimiser = torch.optim.AdamW(generator.parameters(), lr=lr, betas=(0.9, 0.99), weight_decay=0.0)
+        self.generator, self.pairs, self.times, self.how, self.precision = generator, pairs, times, how, precision
+        self.optimiser = torch.optim.AdamW(generator.parameters(), lr=how.regression_lr, betas=(0.9, 0.99), weight_decay=0.0)
         self.step = 0
 
     def take_step(self, rng: SampleRng, fraction: float) -> float:
@@ -159,9 +154,9 @@ class Regression:
             )
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
-        nn.utils.clip_grad_norm_(self.generator.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(self.generator.parameters(), self.how.clip)
         for group in self.optimiser.param_groups:
-            group["lr"] = self.lr * min(1.0, (self.step + 1) / 20) * max(0.02, min(1.0, 2 * (1 - fraction)))
+            group["lr"] = self.how.regression_lr * self.how.share(self.step, fraction)
         self.optimiser.step()
         self.step += 1
         return float(loss.detach())

@@ -186,7 +186,7 @@ def _slope(score: Sample, score_there: Sample, way: Sample) -> PerSample:
 
 def _rows(chosen: Tensor, x: Sample) -> Tensor:
     """Return a truth value of each sample, `(batch,)`, for all its elements: `where` is slow where it broadcasts."""
-    return chosen.reshape(-1, *(1,) * (x.ndim - 1)).expand_as(x).contiguous()
+    return (over(chosen.double(), x) > 0).expand_as(x).contiguous()
 
 
 def metropolis_step(
